@@ -1,0 +1,173 @@
+"""Blocks: many images in one element, packed as Arrow record batches.
+
+An engine pays per element and per state access, microseconds to a millisecond; arrays cost nanoseconds a row. So
+between the steps no single image travels but blocks, as bytes of the schemas below. Bytes, because every runner has
+the same coder for them.
+
+Text is stored as bytes (`surrogateescape`), so that names which are not UTF-8 survive; comparing such bytes is
+comparing code points, which makes the order of `uri` columns the order of rank.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from beam_dedup.core.codes import VIEWS, IntArray
+from beam_dedup.core.model import Code, Fingerprint, Flag, ImageRef, Kind
+
+_CODE = pa.struct([("view", pa.uint8()), ("kind", pa.uint8()), ("data", pa.binary())])
+
+# All of a Fingerprint; one row per image.
+IMAGES = pa.schema(
+    [
+        ("uri", pa.binary()),
+        ("name", pa.binary()),
+        ("metadata", pa.binary()),
+        ("digest", pa.binary(32)),
+        ("size_bytes", pa.int64()),
+        ("modified_ms", pa.int64()),
+        ("format", pa.binary()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("algorithm", pa.binary()),
+        ("flags", pa.binary()),
+        ("detail", pa.binary()),
+        ("codes", pa.list_(_CODE)),
+    ]
+)
+
+# What near matching needs; one row per code. `home` is where the image's own block is, and gets the answer.
+CODES = pa.schema(
+    [
+        ("home", pa.binary()),
+        ("uri", pa.binary()),
+        ("digest", pa.binary(32)),
+        ("view", pa.uint8()),
+        ("kind", pa.uint8()),
+        ("data", pa.binary()),
+        ("kept", pa.bool_()),  # False also for "not decided yet"
+    ]
+)
+
+# What places say of images: they have a better neighbour, or perhaps a worse one; they lie near an anchor.
+FLAGS = pa.schema([("uri", pa.binary()), ("better", pa.bool_()), ("worse", pa.bool_())])
+
+# Duplicates and their witnesses.
+MARKS = pa.schema(
+    [
+        ("uri", pa.binary()),
+        ("kept_uri", pa.binary()),
+        ("kept_digest", pa.binary(32)),
+        ("distance", pa.int32()),
+        ("long_distance", pa.int32()),
+        ("view", pa.uint8()),
+    ]
+)
+
+
+def dump(table: pa.Table) -> bytes:
+    """A block as bytes. The schema is not among them: the reader knows which it is."""
+    batches = table.combine_chunks().to_batches()
+    batch = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+    return bytes(batch.serialize())
+
+
+def load(blocks: Iterable[bytes], schema: pa.Schema) -> pa.Table:
+    """All rows of some blocks, in one table."""
+    batches = [pa.ipc.read_record_batch(pa.py_buffer(block), schema) for block in blocks]
+    return pa.Table.from_batches(batches, schema=schema).combine_chunks()
+
+
+def to_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def to_text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def images_table(fingerprints: Sequence[Fingerprint]) -> pa.Table:
+    """Fingerprints as a table of `IMAGES`, in the given order."""
+    fps = fingerprints
+    codes = [code for fp in fps for code in fp.codes]
+    offsets = np.cumsum([0] + [len(fp.codes) for fp in fps], dtype=np.int32)
+    code_column = pa.StructArray.from_arrays(
+        [
+            pa.array([VIEWS.index(code.view) for code in codes], pa.uint8()),
+            pa.array([int(code.kind) for code in codes], pa.uint8()),
+            pa.array([code.data for code in codes], pa.binary()),
+        ],
+        fields=list(_CODE),
+    )
+    columns = [
+        pa.array([to_bytes(fp.ref.uri) for fp in fps], pa.binary()),
+        pa.array([to_bytes(fp.ref.name) for fp in fps], pa.binary()),
+        pa.array([to_bytes(fp.ref.metadata) for fp in fps], pa.binary()),
+        pa.array([fp.digest for fp in fps], pa.binary(32)),
+        pa.array([fp.size_bytes for fp in fps], pa.int64()),
+        pa.array([fp.modified_ms for fp in fps], pa.int64()),
+        pa.array([to_bytes(fp.format) for fp in fps], pa.binary()),
+        pa.array([fp.width for fp in fps], pa.int32()),
+        pa.array([fp.height for fp in fps], pa.int32()),
+        pa.array([to_bytes(fp.algorithm) for fp in fps], pa.binary()),
+        pa.array([to_bytes(" ".join(fp.flags)) for fp in fps], pa.binary()),
+        pa.array([to_bytes(fp.detail) for fp in fps], pa.binary()),
+        pa.ListArray.from_arrays(pa.array(offsets), code_column),
+    ]
+    return pa.Table.from_arrays(columns, schema=IMAGES)
+
+
+def fingerprints_of(table: pa.Table) -> Iterator[Fingerprint]:
+    """The rows of a table of `IMAGES`."""
+    columns = [column.to_pylist() for column in table.columns]
+    for uri, name, metadata, digest, size, modified, fmt, width, height, algorithm, flags, detail, codes in zip(
+        *columns, strict=True
+    ):
+        yield Fingerprint(
+            ref=ImageRef(to_text(uri), to_text(name), to_text(metadata)),
+            digest=digest,
+            size_bytes=size,
+            modified_ms=modified,
+            format=to_text(fmt),
+            width=width,
+            height=height,
+            algorithm=to_text(algorithm),
+            codes=tuple(Code(Kind(c["kind"]), c["data"], VIEWS[c["view"]]) for c in codes),
+            flags=tuple(Flag(flag) for flag in to_text(flags).split()),
+            detail=to_text(detail),
+        )
+
+
+def split(table: pa.Table, part: npt.NDArray[Any]) -> Iterator[tuple[int, pa.Table]]:
+    """The rows of each part, as (part, rows), for the part number of each row."""
+    order = np.argsort(part, kind="stable")
+    numbers, starts = np.unique(part[order], return_index=True)
+    rows = table.take(pa.array(order))
+    ends = np.append(starts, len(order))[1:]
+    for number, start, end in zip(numbers.tolist(), starts.tolist(), ends.tolist(), strict=True):
+        yield number, rows.slice(start, end - start)
+
+
+def homes(table: pa.Table, count: int) -> IntArray:
+    """Where each image's block is: its digest modulo `count`. Images of one digest share a home."""
+    head = fixed_bytes(table["digest"], 32)[:, :4].copy().view(">u4")[:, 0]
+    return (head % np.uint32(count)).astype(np.int64)
+
+
+def fixed_bytes(column: pa.ChunkedArray, size: int) -> npt.NDArray[np.uint8]:
+    """A column of fixed width as an array of (rows, size) bytes."""
+    array = column.combine_chunks()
+    raw = np.frombuffer(array.buffers()[1], np.uint8) if len(array) else np.zeros(0, np.uint8)
+    return raw[array.offset * size : (array.offset + len(array)) * size].reshape(-1, size)
+
+
+def joined(column: pa.ChunkedArray) -> bytes:
+    """All bytes of a column of binaries, one after the other."""
+    array = column.combine_chunks()
+    if not len(array):
+        return b""
+    offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
+    return bytes(array.buffers()[2][int(offsets[0]) : int(offsets[-1])])

@@ -1,0 +1,151 @@
+"""Codes of many images as arrays, and the relation "within k" between them.
+
+One row is one code: (image, view, code). Images are numbers; wherever judging is concerned they are numbered by
+rank, so that of two images the smaller number is the preferred one.
+
+The relation, on two codes of different images of which at least one is a base view:
+
+    full, full     short distance <= k and long distance <= verify
+    tiny, any      short distance <= min(k, 4): one of them has no long code to verify with
+    flat, flat     every cell of the profiles within min(k, 8) grey levels; two plain colours only if they are equal
+    flat, other    never
+
+It is symmetric, and not transitive.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from beam_dedup.core.model import BASE_VIEW, Code, Kind
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+WordArray = npt.NDArray[np.uint64]
+ByteArray = npt.NDArray[np.uint8]
+
+VIEWS = (BASE_VIEW,)  # names of the views; a view's number is its place here
+BASE = 0
+
+SHORT_BITS = 64
+MAX_BIT_DISTANCE = 16  # of the short code: beyond, unrelated pictures agree by chance
+MAX_VERIFY_BITS = 256
+TINY_BITS = 4
+FLAT_LEVELS = 8
+PROFILE_BYTES = 96
+NO_DISTANCE = -1  # in arrays, where a pair has no long distance
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Within:
+    """The thresholds of the relation.
+
+    k: bits of the short code, 0..16. verify: bits of the long code, 0..256; 256 verifies nothing.
+    """
+
+    k: int = 8
+    verify: int = 48
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.k <= MAX_BIT_DISTANCE:
+            raise ValueError(f"bit distance must be between 0 and {MAX_BIT_DISTANCE}, got {self.k}")
+        if not 0 <= self.verify <= MAX_VERIFY_BITS:
+            raise ValueError(f"verify must be between 0 and {MAX_VERIFY_BITS} bits, got {self.verify}")
+
+    @property
+    def tiny_bits(self) -> int:
+        return min(self.k, TINY_BITS)
+
+    @property
+    def flat_levels(self) -> int:
+        return min(self.k, FLAT_LEVELS)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Codes:
+    """Columns of equal length n; one row per code."""
+
+    image: IntArray  # (n,)
+    view: ByteArray  # (n,) index into VIEWS
+    kind: ByteArray  # (n,) Kind
+    short: WordArray  # (n,); 0 for flat
+    long: WordArray  # (n, 4); 0 for tiny and flat
+    pixels: ByteArray  # (number of flat rows, 96), in the order of those rows
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def hashed(self) -> IntArray:
+        """Rows that are not flat."""
+        return np.flatnonzero(self.kind != Kind.FLAT)
+
+    @property
+    def flat(self) -> IntArray:
+        """Rows that are flat; `pixels` belongs to them."""
+        return np.flatnonzero(self.kind == Kind.FLAT)
+
+    def take(self, rows: IntArray) -> "Codes":
+        """The given rows, in the given order."""
+        flat_row = np.cumsum(self.kind == Kind.FLAT) - 1
+        chosen_flat = rows[self.kind[rows] == Kind.FLAT]
+        return Codes(
+            self.image[rows],
+            self.view[rows],
+            self.kind[rows],
+            self.short[rows],
+            self.long[rows],
+            self.pixels[flat_row[chosen_flat]],
+        )
+
+    def of(self, images: BoolArray) -> "Codes":
+        """The rows of the images that are True in a mask over all images."""
+        return self.take(np.flatnonzero(images[self.image]))
+
+
+def pack(codes_of_images: Sequence[Sequence[Code]]) -> Codes:
+    """Arrays from the codes of images 0, 1, 2, ..."""
+    rows = [(image, code) for image, codes in enumerate(codes_of_images) for code in codes]
+    return from_columns(
+        np.array([image for image, _ in rows], dtype=np.int64),
+        np.array([VIEWS.index(code.view) for _, code in rows], dtype=np.uint8),
+        np.array([code.kind for _, code in rows], dtype=np.uint8),
+        b"".join(code.data for _, code in rows),
+    )
+
+
+def from_columns(image: IntArray, view: ByteArray, kind: ByteArray, data: bytes) -> Codes:
+    """Arrays from columns, `data` being the bytes of all codes one after the other."""
+    n = len(image)
+    sizes = np.choose(kind, [32, 8, PROFILE_BYTES]) if n else np.zeros(0, np.int64)
+    starts = np.cumsum(sizes) - sizes
+    raw = np.frombuffer(data, np.uint8)
+    long = np.zeros((n, 4), np.uint64)
+    short = np.zeros(n, np.uint64)
+    full, tiny, flat = (np.flatnonzero(kind == k) for k in (Kind.FULL, Kind.TINY, Kind.FLAT))
+    long[full] = _words(raw, starts[full], 32)
+    short[full] = long[full, 0]
+    short[tiny] = _words(raw, starts[tiny], 8)[:, 0]
+    return Codes(image, view, kind, short, long, _gather(raw, starts[flat], PROFILE_BYTES))
+
+
+def _gather(raw: ByteArray, starts: IntArray, size: int) -> ByteArray:
+    return raw[starts[:, None] + np.arange(size)] if len(starts) else np.zeros((0, size), np.uint8)
+
+
+def _words(raw: ByteArray, starts: IntArray, size: int) -> WordArray:
+    return _gather(raw, starts, size).view(">u8").astype(np.uint64)
+
+
+def concatenate(parts: Sequence[Codes]) -> Codes:
+    """All rows of all parts, images keeping their numbers."""
+    return Codes(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(Codes)))
+
+
+def long_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
+    """Long distance of each pair of rows (a, b), or NO_DISTANCE where one of them has no long code."""
+    bits = np.bitwise_count(codes.long[a] ^ codes.long[b]).sum(axis=1, dtype=np.int64)
+    both = (codes.kind[a] == Kind.FULL) & (codes.kind[b] == Kind.FULL)
+    return np.where(both, bits, NO_DISTANCE)

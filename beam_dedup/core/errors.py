@@ -1,0 +1,37 @@
+"""What can go wrong with input, as opposed to with our code.
+
+    DedupError                 a message for the person who runs the tool; ends the run with exit code 1
+      +-- UsageError           the command line or the configuration is wrong; exit code 2
+      +-- ConservationError    initial != kept + duplicates + rejected: a bug, never to be passed over
+    ImageError                 one input item can't take part; becomes a `Rejection`, never ends a run
+    DecodeError                the bytes are an image, but the picture can't be had; it still takes part by digest
+
+Any other exception is a bug and stops the bundle that met it.
+"""
+
+from beam_dedup.core.model import Reason
+
+
+class DedupError(Exception):
+    """The run can't go on; the message says what to do."""
+
+
+class UsageError(DedupError):
+    """The command line or the configuration is wrong: flag, rule and value in one sentence."""
+
+
+class ConservationError(DedupError):
+    """Some image was lost or judged twice."""
+
+
+class ImageError(Exception):
+    """One input item is not an image that can be deduplicated."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class DecodeError(Exception):
+    """The bytes were recognised as an image, but its picture could not be decoded."""

@@ -1,0 +1,85 @@
+"""What a file is, by its bytes; what we decode, and what we know but only digest.
+
+The name of a file is never looked at: crawls are full of images without an extension, or with a wrong one.
+"""
+
+import re
+
+# What we let Pillow open. Everything else it could open is left closed on purpose: EPS would run Ghostscript,
+# and rarely used decoders are where the holes are.
+DECODED_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "ICO", "PPM", "JPEG2000")
+
+HEAD_BYTES = 4096  # enough for every signature below, and for the comments before an <svg> tag
+
+# (offset, signature, format); the first match counts.
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"GIF87a", "GIF"),
+    (0, b"GIF89a", "GIF"),
+    (8, b"WEBPVP8", "WEBP"),
+    (0, b"II*\x00\x10\x00\x00\x00CR", "CR2"),
+    (0, b"IIU\x00", "RW2"),
+    (0, b"IIRO", "ORF"),
+    (0, b"MMOR", "ORF"),
+    (0, b"II*\x00", "TIFF"),
+    (0, b"MM\x00*", "TIFF"),
+    (0, b"II+\x00", "TIFF"),
+    (0, b"MM\x00+", "TIFF"),
+    (0, b"FUJIFILMCCD-RAW", "RAF"),
+    (0, b"\x00\x00\x01\x00", "ICO"),
+    (0, b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG2000"),
+    (0, b"\xff\x0a", "JXL"),
+    (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JXL"),
+    (0, b"8BPS", "PSD"),
+    (0, b"%!PS-Adobe", "EPS"),
+    (0, b"\xc5\xd0\xd3\xc6", "EPS"),
+    (0, b"%PDF-", "PDF"),
+)
+
+# ISO media files name their brand after `ftyp`, the compatible ones after that.
+_BRANDS: dict[bytes, str] = {
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+    b"heic": "HEIF",
+    b"heix": "HEIF",
+    b"hevc": "HEIF",
+    b"heim": "HEIF",
+    b"heis": "HEIF",
+    b"mif1": "HEIF",
+    b"msf1": "HEIF",
+    b"crx ": "CR3",
+}
+
+_NETPBM = re.compile(rb"P[1-6]\s+(#|\d)")
+# A declaration, comments and a document type may come before the root element, and an HTML page may hold an
+# <svg> somewhere: so everything up to the tag must be one of those.
+_SVG = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE\s+svg[^>\[]*(?:\[.*?\])?[^>]*>\s*)*<(?:\w+:)?svg[\s>]",
+    re.DOTALL | re.IGNORECASE,
+)
+
+
+def sniff(head: bytes) -> str | None:
+    """Names the image format of a file from its first `HEAD_BYTES` bytes; None if it is none we know.
+
+    >>> sniff(b"GIF89a..."), sniff(b"<?xml version='1.0'?><svg width='1'/>"), sniff(b"<html><svg></svg>")
+    ('GIF', 'SVG', None)
+    """
+    for offset, signature, name in _SIGNATURES:
+        if head.startswith(signature, offset):
+            return name
+    if head[4:8] == b"ftyp":
+        length = min(int.from_bytes(head[:4], "big"), len(head))
+        brands = [head[8:12]] + [head[i : i + 4] for i in range(16, length - 3, 4)]
+        # `mif1` alone says only "some still picture": a more telling brand beside it wins.
+        named = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
+        return "AVIF" if "AVIF" in named else named[0] if named else None
+    if head.startswith(b"BM") and head[6:10] == b"\x00\x00\x00\x00":
+        return "BMP"
+    if _NETPBM.match(head):
+        return "PPM"
+    if _SVG.match(head):
+        return "SVG"
+    return None

@@ -1,0 +1,168 @@
+"""The definition: which images are kept, and of what the others are duplicates.
+
+Images are numbered 0 .. n-1 by rank, the preferred first. Go through them in that order; an image is a duplicate if a
+kept one lies within k of it, else it is kept. Its witness is the nearest kept image, ties by rank.
+
+Two ways lead to the same verdicts:
+
+- `keep` judges all images in one place.
+- Rounds judge images that are spread over many places, each seeing only some of the pairs: `neighbour_flags` says
+  which images have better or worse neighbours; those without a better one in *any* place are anchors and kept;
+  `near_marked` finds the duplicates of anchors; what is neither goes to the next round, or to `keep`.
+
+`nearest_kept` then finds the witnesses.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from beam_dedup.core.codes import BASE, BoolArray, ByteArray, Codes, IntArray, Within, long_distance
+from beam_dedup.core.neighbours import Pairs, near_pairs
+
+# Pairs held at a time, some 100 MiB. Where there are more (thousands of frames of one scene), images are judged in
+# two halves by rank instead: the second half without what the first half's kept ones dominate, which is most of it.
+_MAX_PAIRS = 1 << 23
+
+_Masks = tuple[int, ...] | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Witnesses:
+    """Columns: image `image` is a duplicate of image `kept`."""
+
+    image: IntArray
+    kept: IntArray
+    distance: IntArray
+    long_distance: IntArray  # NO_DISTANCE where there is none
+    view: ByteArray  # index into VIEWS
+
+
+def keep(codes: Codes, images: int, within: Within, max_pairs: int = _MAX_PAIRS) -> BoolArray:
+    """Judges images 0 .. images-1 in one place.
+
+    Returns: (images,) True for the kept ones. Images without codes are kept.
+    """
+    kept = np.zeros(images, dtype=bool)
+    _keep(codes, np.arange(images), within, max_pairs, kept)
+    return kept
+
+
+def _keep(
+    codes: Codes, judged: IntArray, within: Within, max_pairs: int, kept: BoolArray, masks: _Masks = None
+) -> None:
+    """Judges the images `judged`, to which all `codes` belong, and marks the kept ones in `kept`."""
+    edges = _edges(codes, within, masks, max_pairs if len(judged) > 2 else None)
+    if edges is not None:
+        better, worse = edges
+        dominated = np.zeros(len(kept), dtype=bool)
+        order = np.argsort(better, kind="stable")
+        better, worse = better[order], worse[order]
+        starts = np.flatnonzero(np.diff(better, prepend=-1))
+        ends = np.append(starts, len(better))[1:]
+        # In order of rank by definition, so a loop; of the images that have worse neighbours only.
+        for image, start, end in zip(better[starts].tolist(), starts.tolist(), ends.tolist(), strict=True):
+            if not dominated[image]:
+                dominated[worse[start:end]] = True
+        kept[judged] = ~dominated[judged]
+        return
+    half = len(judged) // 2
+    first, second = judged[:half], judged[half:]
+    side = np.zeros(len(kept), dtype=bool)
+    side[first] = True
+    _keep(codes.of(side), first, within, max_pairs, kept, masks)
+    kept_first = side & kept
+    side[:] = False
+    side[second] = True
+    dominated = near_marked(codes.of(side | kept_first), kept_first, within, masks)
+    second = second[~dominated[second]]
+    side[:] = False
+    side[second] = True
+    _keep(codes.of(side), second, within, max_pairs, kept, masks)
+
+
+def _edges(codes: Codes, within: Within, masks: _Masks, max_pairs: int | None) -> tuple[IntArray, IntArray] | None:
+    """All pairs as (better image, worse image), or None if there are more than `max_pairs`."""
+    found: list[tuple[IntArray, IntArray]] = []
+    total = 0
+    for pairs in near_pairs(codes, within, masks):
+        total += len(pairs)
+        if max_pairs is not None and total > max_pairs:
+            return None
+        found.append(_by_rank(codes, pairs))
+    if not found:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    return np.concatenate([better for better, _ in found]), np.concatenate([worse for _, worse in found])
+
+
+def _by_rank(codes: Codes, pairs: Pairs) -> tuple[IntArray, IntArray]:
+    a, b = codes.image[pairs.a], codes.image[pairs.b]
+    return np.minimum(a, b), np.maximum(a, b)
+
+
+def neighbour_flags(
+    codes: Codes, images: int, within: Within, masks: _Masks = None, max_pairs: int = _MAX_PAIRS
+) -> tuple[BoolArray, BoolArray]:
+    """Which images have a better neighbour, and which may have a worse one: two (images,) masks.
+
+    The first is exact for these codes and keys. The second may say yes where the answer is no: it only saves work.
+    """
+    judged = np.unique(codes.image)
+    kept = np.zeros(images, dtype=bool)
+    _keep(codes, judged, within, max_pairs, kept, masks)
+    has_better = np.zeros(images, dtype=bool)
+    has_better[judged] = ~kept[judged]  # each was dominated by a better one
+    has_worse = has_better.copy()
+    for pairs in near_pairs(codes, within, masks, roles=kept):
+        better, worse = _by_rank(codes, pairs)
+        has_worse[better] = True
+        has_better[worse] = True
+    return has_better, has_worse
+
+
+def near_marked(
+    codes: Codes, marked: BoolArray, within: Within, masks: _Masks = None
+) -> BoolArray:
+    """Which unmarked images lie within k of a marked one, among these codes: (images,) mask."""
+    near = np.zeros(len(marked), dtype=bool)
+    for pairs in near_pairs(codes, within, masks, roles=marked):
+        near[codes.image[pairs.a]] = True
+        near[codes.image[pairs.b]] = True
+    return near & ~marked
+
+
+def nearest_kept(
+    codes: Codes, kept: BoolArray, within: Within, masks: _Masks = None
+) -> Witnesses:
+    """For every image that is not kept, the nearest kept one among these codes: least distance, then best rank.
+
+    An image without a kept one within k, among these codes, is left out. Of several views through which two images
+    match at the same distance, the first counts.
+    """
+    best = Witnesses(*(np.zeros(0, np.int64) for _ in range(4)), view=np.zeros(0, np.uint8))
+    for pairs in near_pairs(codes, within, masks, roles=kept):
+        swap = kept[codes.image[pairs.a]]
+        row, kept_row = np.where(swap, pairs.b, pairs.a), np.where(swap, pairs.a, pairs.b)
+        view = np.where(codes.view[row] == BASE, codes.view[kept_row], codes.view[row])
+        new = Witnesses(
+            codes.image[row],
+            codes.image[kept_row],
+            pairs.distance.astype(np.int64),
+            long_distance(codes, row, kept_row),
+            view,
+        )
+        best = _first_each(_stacked(best, new))
+    return best
+
+
+def _stacked(first: Witnesses, second: Witnesses) -> Witnesses:
+    names = [field.name for field in dataclasses.fields(Witnesses)]
+    return Witnesses(*(np.concatenate([getattr(first, name), getattr(second, name)]) for name in names))
+
+
+def _first_each(witnesses: Witnesses) -> Witnesses:
+    """The best row of each image."""
+    w = witnesses
+    order = np.lexsort((w.view, w.kept, w.distance, w.image))
+    order = order[np.flatnonzero(np.diff(w.image[order], prepend=-1))]
+    return Witnesses(w.image[order], w.kept[order], w.distance[order], w.long_distance[order], w.view[order])

@@ -1,0 +1,170 @@
+"""Judging images that are spread over many places: what each place does with the codes that meet there.
+
+A *place* sees the codes that agree on some bands (see `beam_dedup.core.plan`), so every pair within k meets at one
+place at least. Tables in and out are those of `beam_dedup.core.blocks`; answers are sorted by the home they go to.
+
+    codes --places--> flags_here --home--> divide  -> anchors, rest     an anchor has no better neighbour: it is kept
+    anchors, rest --places--> near_anchors_here --home--> without       what is near an anchor is a duplicate
+    what remains goes round again, then to gather_here, which judges it in one place
+    kept, duplicates --places--> witnesses_here                         the nearest kept one
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_dedup.core import blocks, judging
+from beam_dedup.core.codes import NO_DISTANCE, PROFILE_BYTES, BoolArray, Codes, IntArray, Within, from_columns
+from beam_dedup.core.model import Kind
+from beam_dedup.core.plan import Plan, key_masks, shard_of
+
+EVERYTHING = "all"  # the place of a plan without prefix
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gathered:
+    """The codes of one place: images numbered by rank, and the rows they came from."""
+
+    rows: pa.Table  # of blocks.CODES, sorted by rank
+    codes: Codes  # the same rows
+    images: pa.Table  # the first row of each image
+    kept: BoolArray  # (images,)
+
+
+def places(codes: pa.Table, plan: Plan, within: Within) -> Iterator[tuple[str, pa.Table]]:
+    """Sends each code to the places where it may meet one within k."""
+    if not plan.prefix:
+        if len(codes):
+            yield EVERYTHING, codes
+        return
+    flat = np.asarray(pc.equal(codes["kind"], int(Kind.FLAT)).combine_chunks())
+    yield from _flat_places(codes.filter(pa.array(flat)), within)
+    hashed = codes.filter(pa.array(~flat))
+    short = _columns(hashed).short
+    for number, prefix in enumerate(plan.prefixes):
+        for shard, rows in blocks.split(hashed, shard_of(short, plan, prefix)):
+            yield f"{number}/{shard}", rows
+
+
+def _flat_places(flat: pa.Table, within: Within) -> Iterator[tuple[str, pa.Table]]:
+    """Overlapping ranges of mean colour, each as wide as flat pictures within k can be apart: two such share one."""
+    width = max(within.flat_levels, 1) * PROFILE_BYTES
+    bucket = _columns(flat).pixels.sum(axis=1, dtype=np.int64) // width
+    for shift in (0, 1):
+        for number, rows in blocks.split(flat, bucket + shift):
+            yield f"flat/{number}", rows
+
+
+def masks_of(place: str, plan: Plan) -> tuple[int, ...] | None:
+    """The keys that are looked at in a place; None for all of them."""
+    number = place.split("/")[0]
+    if not number.isdigit():
+        return None
+    return key_masks(plan.k, plan.subset, plan.prefixes[int(number)])
+
+
+def _columns(codes: pa.Table, image: IntArray | None = None) -> Codes:
+    view, kind = (np.asarray(codes[name].combine_chunks()) for name in ("view", "kind"))
+    image = np.arange(len(codes)) if image is None else image
+    return from_columns(image, view, kind, blocks.joined(codes["data"]))
+
+
+def gather(codes: pa.Table) -> Gathered:
+    """Numbers the images of some rows of `CODES` by rank."""
+    codes = codes.sort_by("uri").combine_chunks()
+    uris = codes["uri"].combine_chunks()
+    first = np.ones(len(uris), dtype=bool)
+    if len(uris) > 1:
+        first[1:] = np.asarray(pc.not_equal(uris[1:], uris[:-1]))
+    images = codes.filter(pa.array(first))
+    return Gathered(
+        rows=codes,
+        codes=_columns(codes, np.cumsum(first) - 1),
+        images=images,
+        kept=np.asarray(images["kept"].combine_chunks()).astype(bool),
+    )
+
+
+def flags_here(here: Gathered, within: Within, masks: tuple[int, ...] | None) -> Iterator[tuple[bytes, pa.Table]]:
+    """Tells the homes which of their images have neighbours here (`FLAGS`); silence means none."""
+    better, worse = judging.neighbour_flags(here.codes, len(here.images), within, masks)
+    yield from _to_homes(here, better | worse, {"better": better, "worse": worse})
+
+
+def near_anchors_here(
+    here: Gathered, within: Within, masks: tuple[int, ...] | None
+) -> Iterator[tuple[bytes, pa.Table]]:
+    """Tells the homes which of their images lie within k of a kept one here."""
+    near = judging.near_marked(here.codes, here.kept, within, masks)
+    yield from _to_homes(here, near, {"better": near, "worse": near})
+
+
+def _to_homes(here: Gathered, chosen: BoolArray, columns: dict[str, BoolArray]) -> Iterator[tuple[bytes, pa.Table]]:
+    rows = pa.array(np.flatnonzero(chosen))
+    images = here.images.take(rows)
+    table = pa.Table.from_arrays(
+        [images["uri"], *(pa.array(column).take(rows) for column in columns.values())], schema=blocks.FLAGS
+    )
+    yield from _by_home(images, table)
+
+
+def witnesses_here(here: Gathered, within: Within, masks: tuple[int, ...] | None) -> Iterator[tuple[bytes, pa.Table]]:
+    """Tells the homes the nearest kept image (`MARKS`), of those here, of each of their duplicates."""
+    found = judging.nearest_kept(here.codes, here.kept, within, masks)
+    images = here.images.take(pa.array(found.image))
+    kept = here.images.take(pa.array(found.kept))
+    table = pa.Table.from_arrays(
+        [
+            images["uri"],
+            kept["uri"],
+            kept["digest"],
+            pa.array(found.distance, pa.int32()),
+            pa.array(found.long_distance, pa.int32(), mask=found.long_distance == NO_DISTANCE),
+            pa.array(found.view, pa.uint8()),
+        ],
+        schema=blocks.MARKS,
+    )
+    yield from _by_home(images, table)
+
+
+def _by_home(images: pa.Table, table: pa.Table) -> Iterator[tuple[bytes, pa.Table]]:
+    encoded = images["home"].combine_chunks().dictionary_encode()
+    names = encoded.dictionary.to_pylist()
+    for number, rows in blocks.split(table, np.asarray(encoded.indices)):
+        yield names[number], rows
+
+
+def divide(codes: pa.Table, flags: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Of undecided codes and the flags of all places: (anchors that have worse neighbours, the rest).
+
+    What has no neighbour at all is kept and needs no further step, so it is in neither.
+    """
+    better = pc.is_in(codes["uri"], flags.filter(flags["better"])["uri"])
+    worse = pc.is_in(codes["uri"], flags.filter(flags["worse"])["uri"])
+    anchors = codes.filter(pc.and_(pc.invert(better), worse))
+    return _with_kept(anchors, True), codes.filter(better)
+
+
+def without(codes: pa.Table, flags: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Of undecided codes and what lies near an anchor: (the duplicates, the rest)."""
+    near = pc.is_in(codes["uri"], flags["uri"])
+    return codes.filter(near), codes.filter(pc.invert(near))
+
+
+def keep_here(here: Gathered, within: Within) -> Gathered:
+    """Judges all images here, of which none may have an undecided neighbour elsewhere."""
+    return dataclasses.replace(here, kept=judging.keep(here.codes, len(here.images), within))
+
+
+def decided(here: Gathered) -> tuple[pa.Table, pa.Table]:
+    """The codes of a place that has judged all its images: (of the kept ones, of the duplicates)."""
+    kept = pa.array(here.kept[here.codes.image])
+    return _with_kept(here.rows.filter(kept), True), here.rows.filter(pc.invert(kept))
+
+
+def _with_kept(codes: pa.Table, kept: bool) -> pa.Table:
+    at = codes.schema.get_field_index("kept")
+    return codes.set_column(at, "kept", pa.array(np.full(len(codes), kept)))

@@ -1,0 +1,26 @@
+"""Composites over PCollections: each public class is a verb, usable in any Beam pipeline."""
+
+from transforms.count import CheckConservation, CountImages
+from transforms.deduplicate import Deduplicated, DeduplicateImages
+from transforms.exact import MarkExactDuplicates
+from transforms.fingerprint import Fingerprinted, FingerprintImages
+from transforms.near import MarkNearDuplicates, NearMarked
+from transforms.place import PlaceCopies
+from transforms.read import ReadImages
+from transforms.write import WriteGroups, WriteRecords
+
+__all__ = [
+    "CheckConservation",
+    "CountImages",
+    "DeduplicateImages",
+    "Deduplicated",
+    "FingerprintImages",
+    "Fingerprinted",
+    "MarkExactDuplicates",
+    "MarkNearDuplicates",
+    "NearMarked",
+    "PlaceCopies",
+    "ReadImages",
+    "WriteGroups",
+    "WriteRecords",
+]

@@ -1,0 +1,216 @@
+"""Near duplicates: images whose pictures lie within k of a kept one.
+
+    fingerprints --PackByDigest--> (home, images) ---------------------------------------+
+                                        |                                                 |
+                                   equal bytes, equal codes                               |
+                                        v                                                 v
+                                  (home, codes) --JudgeCodes--> (home, witnesses) --> verdicts
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import apache_beam as beam
+from apache_beam.pvalue import AsSingleton, PCollection, TaggedOutput
+from apache_beam.typehints.decorators import no_annotations
+
+from beam_dedup.core import blocks, grouping, plan, rounds
+from beam_dedup.core.codes import Within
+from beam_dedup.core.model import Fingerprint, Verdict
+from beam_dedup.core.plan import Plan
+from transforms.exact import HOMES, PackByDigest
+
+ROUNDS = 2  # before what remains is judged in one place
+
+Block = tuple[bytes, bytes]  # home, packed table
+_KEPT, _DUPLICATES, _REST, _MARKS, _SPREAD = "kept", "duplicates", "rest", "marks", "spread"
+_KeptBlock = TaggedOutput[Literal["kept"], Block]
+_DuplicateBlock = TaggedOutput[Literal["duplicates"], Block]
+_RestBlock = TaggedOutput[Literal["rest"], Block]
+_MarksBlock = TaggedOutput[Literal["marks"], Block]
+_SpreadBlock = TaggedOutput[Literal["spread"], Block]
+
+
+class NearMarked(NamedTuple):
+    """The verdicts, and the plan by which near duplicates were looked for, with the number of codes it is for."""
+
+    verdicts: PCollection[Verdict]
+    plan: PCollection[tuple[Plan, int]]
+
+
+@dataclasses.dataclass
+class MarkNearDuplicates(beam.PTransform[PCollection[Fingerprint], NearMarked]):
+    """First equal bytes, then pictures within k: keeps images of which no two are within k.
+
+    In: fingerprints with unique URIs. Out: one verdict each, in the same window; windows are judged by themselves.
+    The verdicts do not depend on order, bundles or workers.
+
+    within: the thresholds. plan: how pairs are found; chosen from the number of codes if not given.
+    """
+
+    within: Within = Within()
+    plan: Plan | None = None
+    homes: int = HOMES
+
+    @no_annotations  # Beam has no types for several outputs
+    def expand(self, fingerprints: PCollection[Fingerprint]) -> NearMarked:
+        images = fingerprints | "Pack" >> PackByDigest(self.homes)  # (home, block of IMAGES)
+        codes = images | "ByDigest" >> beam.GroupByKey() | "Codes" >> beam.FlatMap(codes_of_home)  # (home, CODES)
+        chosen = (  # (Plan, codes), one a window
+            codes
+            | "Size" >> beam.Map(count_codes)
+            | "Sum" >> beam.CombineGlobally(sum).without_defaults()
+            | "Plan" >> beam.Map(choose_plan, self.within, self.plan)
+        )
+        marks = codes | "Near" >> JudgeCodes(self.within, chosen)  # (home, MARKS)
+        verdicts = (
+            {"images": images, "marks": marks} | "Home" >> beam.CoGroupByKey() | "Verdicts" >> beam.FlatMap(judge_home)
+        )
+        return NearMarked(verdicts, chosen)
+
+
+@dataclasses.dataclass
+class JudgeCodes(beam.PTransform[PCollection[Block], PCollection[Block]]):
+    """Judges distinct pictures: in rounds where there are many, then what remains in one place.
+
+    In: (home, block of CODES). Out: (home, block of MARKS), for duplicates only; several may name one image, of
+    which the nearest counts.
+    """
+
+    within: Within
+    plan: PCollection[tuple[Plan, int]]
+
+    def expand(self, codes: PCollection[Block]) -> PCollection[Block]:
+        plan = AsSingleton(self.plan)
+        start = codes | "Start" >> beam.FlatMap(choose_way, plan).with_outputs(_SPREAD, _REST)
+        rest, kept, duplicates = start[_SPREAD], [], []
+        for number in range(1, ROUNDS + 1):
+            done = rest | f"Round{number}" >> JudgeRound(self.within, self.plan)
+            rest = done.rest
+            kept.append(done.kept)
+            duplicates.append(done.duplicates)
+        finished = (
+            (start[_REST], rest)
+            | "Remaining" >> beam.Flatten()
+            | "OnePlace" >> beam.Map(to_one_place)
+            | "Gather" >> beam.GroupByKey()
+            | "Finish" >> beam.FlatMap(finish, self.within, plan).with_outputs(_KEPT, _DUPLICATES, _MARKS)
+        )
+        spread_marks = (
+            (*kept, *duplicates, finished[_KEPT], finished[_DUPLICATES])
+            | "Decided" >> beam.Flatten()
+            | "Places" >> beam.FlatMap(to_places, self.within, plan)
+            | "Meet" >> beam.GroupByKey()
+            | "Witnesses" >> beam.FlatMap(at_place, rounds.witnesses_here, self.within, plan)
+        )
+        return (finished[_MARKS], spread_marks) | "Marks" >> beam.Flatten()
+
+
+class Round(NamedTuple):
+    """Codes after a round: decided for good, and still open. (home, block of CODES) each."""
+
+    kept: PCollection[Block]
+    duplicates: PCollection[Block]
+    rest: PCollection[Block]
+
+
+@dataclasses.dataclass
+class JudgeRound(beam.PTransform[PCollection[Block], Round]):
+    """Keeps the images without a better-ranked undecided neighbour, and finds their duplicates."""
+
+    within: Within
+    plan: PCollection[tuple[Plan, int]]
+
+    @no_annotations
+    def expand(self, codes: PCollection[Block]) -> Round:
+        plan = AsSingleton(self.plan)
+        flags = (
+            codes
+            | "Places" >> beam.FlatMap(to_places, self.within, plan)
+            | "Meet" >> beam.GroupByKey()
+            | "Flags" >> beam.FlatMap(at_place, rounds.flags_here, self.within, plan)
+        )
+        divided = (
+            {"codes": codes, "flags": flags}
+            | "Home" >> beam.CoGroupByKey()
+            | "Divide" >> beam.FlatMap(at_home, rounds.divide, _KEPT, _REST).with_outputs(_KEPT, _REST)
+        )
+        near = (
+            (divided[_KEPT], divided[_REST])
+            | "AnchorsAndRest" >> beam.Flatten()
+            | "AnchorPlaces" >> beam.FlatMap(to_places, self.within, plan)
+            | "MeetAnchors" >> beam.GroupByKey()
+            | "NearAnchors" >> beam.FlatMap(at_place, rounds.near_anchors_here, self.within, plan)
+        )
+        removed = (
+            {"codes": divided[_REST], "flags": near}
+            | "HomeAgain" >> beam.CoGroupByKey()
+            | "Remove" >> beam.FlatMap(at_home, rounds.without, _DUPLICATES, _REST).with_outputs(_DUPLICATES, _REST)
+        )
+        return Round(divided[_KEPT], removed[_DUPLICATES], removed[_REST])
+
+
+def codes_of_home(home: tuple[bytes, Iterable[bytes]]) -> Iterator[Block]:
+    """The codes of the images that speak for a home."""
+    settled = grouping.settle(blocks.load(home[1], blocks.IMAGES))
+    yield home[0], blocks.dump(grouping.compared_codes(settled, home[0]))
+
+
+def count_codes(block: Block) -> int:
+    return len(blocks.load([block[1]], blocks.CODES))
+
+
+def choose_plan(codes: int, within: Within, given: Plan | None) -> tuple[Plan, int]:
+    return given or plan.choose(within.k, codes), codes
+
+
+def choose_way(block: Block, chosen: tuple[Plan, int]) -> Iterator[_SpreadBlock | _RestBlock]:
+    """Few codes are judged in one place at once; many go through the rounds first."""
+    yield TaggedOutput(_SPREAD if chosen[0].prefix else _REST, block)
+
+
+def to_one_place(block: Block) -> tuple[str, bytes]:
+    return rounds.EVERYTHING, block[1]
+
+
+def to_places(block: Block, within: Within, chosen: tuple[Plan, int]) -> Iterator[tuple[str, bytes]]:
+    for place, rows in rounds.places(blocks.load([block[1]], blocks.CODES), chosen[0], within):
+        yield place, blocks.dump(rows)
+
+
+def at_place(place: tuple[str, Iterable[bytes]], step: Any, within: Within, chosen: tuple[Plan, int]) -> Iterator[Block]:
+    """Runs a step of `rounds` on the codes that met in a place, and sends its answers home."""
+    here = rounds.gather(blocks.load(place[1], blocks.CODES))
+    for home, answer in step(here, within, rounds.masks_of(place[0], chosen[0])):
+        yield home, blocks.dump(answer)
+
+
+def at_home(
+    home: tuple[bytes, dict[str, Iterable[bytes]]], step: Any, first: str, second: str
+) -> Iterator[_KeptBlock | _DuplicateBlock | _RestBlock]:
+    """Runs a step of `rounds` on a home's codes and the flags that came back."""
+    codes = blocks.load(home[1]["codes"], blocks.CODES)
+    for tag, rows in zip((first, second), step(codes, blocks.load(home[1]["flags"], blocks.FLAGS)), strict=True):
+        if len(rows):
+            yield TaggedOutput(tag, (home[0], blocks.dump(rows)))
+
+
+def finish(
+    place: tuple[str, Iterable[bytes]], within: Within, chosen: tuple[Plan, int]
+) -> Iterator[_MarksBlock | _KeptBlock | _DuplicateBlock]:
+    """Judges what is left, in one place. If that is everything, the witnesses are here too."""
+    here = rounds.keep_here(rounds.gather(blocks.load(place[1], blocks.CODES)), within)
+    if not chosen[0].prefix:
+        for home, marks in rounds.witnesses_here(here, within, None):
+            yield TaggedOutput(_MARKS, (home, blocks.dump(marks)))
+        return
+    for tag, rows in zip((_KEPT, _DUPLICATES), rounds.decided(here), strict=True):
+        if len(rows):
+            yield TaggedOutput(tag, (rounds.EVERYTHING.encode(), blocks.dump(rows)))
+
+
+def judge_home(home: tuple[bytes, dict[str, Iterable[bytes]]]) -> Iterator[Verdict]:
+    """The verdicts of one home, with the witnesses that were found elsewhere."""
+    settled = grouping.settle(blocks.load(home[1]["images"], blocks.IMAGES))
+    yield from grouping.verdicts(settled, blocks.load(home[1]["marks"], blocks.MARKS))

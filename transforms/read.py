@@ -1,0 +1,82 @@
+"""Where images come from: references to them, not their bytes."""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator
+
+import apache_beam as beam
+from apache_beam.pvalue import PBegin, PCollection
+
+from beam_dedup.core.model import ImageRef
+from beam_dedup.core.paths import PARTIAL_PREFIX
+from transforms.progress import LISTED, Tally
+
+
+@dataclasses.dataclass
+class ReadImages(beam.PTransform[PBegin, PCollection[ImageRef]]):
+    """Lists the files of a folder and of all folders below it, whatever their names.
+
+    Out: one `ImageRef` per file, bounded, in the global window. Links to files are listed as files, links to folders
+    are followed, but no folder is listed twice. What can't be listed is passed on as well, to be rejected with a
+    reason where it is opened.
+
+    folder: a local folder. exclude: files and folders that are not input, though they lie in it.
+    """
+
+    folder: str
+    exclude: tuple[str, ...] = ()
+    tally: Tally | None = None
+
+    def expand(self, pbegin: PBegin) -> PCollection[ImageRef]:
+        return (
+            pbegin
+            | "Folder" >> beam.Create([self.folder], reshuffle=False)
+            | "List" >> beam.FlatMap(list_references, self.exclude, self.tally)
+        )
+
+
+def list_references(folder: str, exclude: tuple[str, ...], tally: Tally | None) -> Iterator[ImageRef]:
+    """Yields a reference for each file that `list_files` finds, and counts them as it goes."""
+    for count, name in enumerate(list_files(folder, exclude), start=1):
+        yield ImageRef(os.path.join(folder, name), name.replace(os.sep, "/"))
+        if tally and count % 256 == 0:
+            tally.add(LISTED, 256)
+    if tally:
+        tally.add(LISTED, count % 256 if folder else 0)
+
+
+def list_files(folder: str, exclude: Iterable[str] = ()) -> Iterator[str]:
+    """Yields the paths, relative to `folder`, of everything in it that is not a folder, in the order of their names.
+
+    A folder that can't be listed is yielded itself. Linked folders come after all others, so that a file is known
+    by the path without links if it has one.
+    """
+    left_out = {os.path.realpath(path) for path in exclude}
+    visited: set[tuple[int, int]] = set()
+    todo = [""]
+    linked: list[str] = []
+    while todo or linked:
+        here = todo.pop() if todo else linked.pop(0)
+        path = os.path.join(folder, here) if here else folder
+        try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            with os.scandir(path) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError:
+            yield here
+            continue
+        folders = []
+        for entry in entries:
+            name = os.path.join(here, entry.name)
+            if entry.name.startswith(PARTIAL_PREFIX) or (left_out and os.path.realpath(entry.path) in left_out):
+                continue
+            if not entry.is_dir():
+                yield name
+            elif entry.is_symlink():
+                linked.append(name)
+            else:
+                folders.append(name)
+        todo.extend(reversed(folders))

@@ -1,0 +1,128 @@
+"""Records and groups as files that appear whole."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+
+import apache_beam as beam
+import fastavro
+import pyarrow as pa
+from apache_beam.pvalue import AsIter, PBegin, PCollection
+
+from beam_dedup.core import blocks
+from beam_dedup.core.model import AVRO_SCHEMA, Status, Verdict, avro_record, json_text
+from transforms.storage import whole_file
+
+_LINES = pa.schema([("first", pa.binary()), ("second", pa.binary()), ("line", pa.binary())])  # sorted by the first two
+_BATCH_LINES = 10_000
+
+
+def is_avro(path: str) -> bool:
+    return path.endswith(".avro")
+
+
+def is_prefix(path: str) -> bool:
+    """Whether records are to be many files below a folder, not one file."""
+    return path.endswith("/")
+
+
+@dataclasses.dataclass
+class WriteRecords(beam.PTransform[PCollection[Verdict], PCollection[Any]]):
+    """Writes one record per verdict: JSON Lines, or Avro where the path ends in `.avro`.
+
+    A path that ends in `/` gets as many files as there are writers (`records-00000-of-00004.jsonl`), in any order.
+    Any other path is one file, sorted by URI: byte by byte the same for the same verdicts, and written by one worker.
+    In: verdicts, bounded, in the global window. Out: the names of the files.
+    """
+
+    path: str
+
+    def expand(self, verdicts: PCollection[Verdict]) -> PCollection[Any]:
+        if is_prefix(self.path):
+            lines = verdicts | "Line" >> beam.Map(Verdict.json_line)
+            return lines | "Shards" >> beam.io.WriteToText(self.path + "records", file_name_suffix=".jsonl")
+        write = write_avro if is_avro(self.path) else write_lines
+        return verdicts | "Lines" >> beam.Map(record_line) | "Sorted" >> _WriteSorted(self.path, write)
+
+
+@dataclasses.dataclass
+class WriteGroups(beam.PTransform[PCollection[Verdict], PCollection[Any]]):
+    """Writes one JSON object: {digest of the kept image: [{"filename": ...}, ...]}, the kept image first.
+
+    Images without duplicates are groups of one; rejected ones are in none. One file, by one worker, sorted by the
+    kept image's URI. In: verdicts, bounded, in the global window. Out: the name of the file.
+    """
+
+    path: str
+
+    def expand(self, verdicts: PCollection[Verdict]) -> PCollection[Any]:
+        return verdicts | "Members" >> beam.FlatMap(group_line) | "Sorted" >> _WriteSorted(self.path, write_groups)
+
+
+@dataclasses.dataclass
+class _WriteSorted(beam.PTransform[PCollection[tuple[bytes, bytes, bytes]], PCollection[str]]):
+    """Sorts (first key, second key, line) and hands the lines to `write`; also when there are none."""
+
+    path: str
+    write: Any
+
+    def expand(self, lines: PCollection[tuple[bytes, bytes, bytes]]) -> PCollection[str]:
+        packed = (
+            lines
+            | "Batch" >> beam.BatchElements(min_batch_size=_BATCH_LINES, max_batch_size=_BATCH_LINES)
+            | "Pack" >> beam.Map(pack_lines)
+        )
+        path = lines.pipeline | "Path" >> beam.Create([self.path], reshuffle=False)
+        return path | "Write" >> beam.Map(write_sorted, AsIter(packed), self.write)
+
+
+def record_line(verdict: Verdict) -> tuple[bytes, bytes, bytes]:
+    return blocks.to_bytes(verdict.ref.uri), b"", verdict.json_line().encode()
+
+
+def group_line(verdict: Verdict) -> Iterator[tuple[bytes, bytes, bytes]]:
+    if verdict.status != Status.REJECTED:
+        uri = blocks.to_bytes(verdict.ref.uri)
+        member = json_text({"filename": verdict.ref.uri}).encode()
+        kept = blocks.to_bytes(verdict.witness.uri) if verdict.witness else uri
+        yield kept, uri if verdict.witness else b"", verdict.group.encode() + b" " + member
+
+
+def pack_lines(lines: list[tuple[bytes, bytes, bytes]]) -> bytes:
+    return blocks.dump(pa.Table.from_arrays([pa.array(column, pa.binary()) for column in zip(*lines, strict=True)], schema=_LINES))
+
+
+def write_sorted(path: str, packed: Iterable[bytes], write: Any) -> str:
+    table = blocks.load(packed, _LINES).sort_by([("first", "ascending"), ("second", "ascending")])
+    with whole_file(path) as file:
+        write(file, (line for batch in table["line"].chunks for line in _values(batch)))
+    return path
+
+
+def _values(lines: pa.Array) -> Iterator[bytes]:
+    for line in lines:
+        yield line.as_py()
+
+
+def write_lines(file: BinaryIO, lines: Iterator[bytes]) -> None:
+    for line in lines:
+        file.write(line + b"\n")
+
+
+def write_avro(file: BinaryIO, lines: Iterator[bytes]) -> None:
+    fastavro.writer(file, AVRO_SCHEMA, (avro_record(json.loads(line)) for line in lines), codec="deflate")
+
+
+def write_groups(file: BinaryIO, members: Iterator[bytes]) -> None:
+    """Members come with the key of their group before them, group by group."""
+    file.write(b"{")
+    current = None
+    for member in members:
+        key, _, entry = member.partition(b" ")
+        if key != current:
+            file.write((b"" if current is None else b"\n ],") + b'\n "' + key + b'": [\n  ' + entry)
+            current = key
+        else:
+            file.write(b",\n  " + entry)
+    file.write(b"}\n" if current is None else b"\n ]\n}\n")
