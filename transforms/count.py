@@ -54,7 +54,11 @@ class CheckConservation(beam.PTransform[PCollection[ImageRef], PCollection[int]]
 
     def expand(self, images: PCollection[ImageRef]) -> PCollection[int]:
         read = images | "Uri" >> beam.Map(uri_of_reference) | "Read" >> beam.CombineGlobally(_TallyUrisFn())
-        judged = self.verdicts | "VerdictUri" >> beam.Map(uri_of_verdict) | "Judged" >> beam.CombineGlobally(_TallyUrisFn())
+        judged = (
+            self.verdicts
+            | "VerdictUri" >> beam.Map(uri_of_verdict)
+            | "Judged" >> beam.CombineGlobally(_TallyUrisFn())
+        )
         return read | "Compare" >> beam.Map(compare_tallies, AsSingleton(judged))
 
 
@@ -117,7 +121,13 @@ class CountImages(beam.PTransform[PCollection[Verdict], PCollection[dict[str, An
 
 def as_counts(counts: dict[str, int], plan: tuple[Plan, int] | None) -> dict[str, Any]:
     """The counts file's content: every counter, zero or not, then the plan."""
-    names = (metrics.INITIAL, metrics.FINAL, metrics.EXACT_DUPLICATES, metrics.NEAR_DUPLICATES, metrics.REJECTED)
+    names = (
+        metrics.INITIAL,
+        metrics.FINAL,
+        metrics.EXACT_DUPLICATES,
+        metrics.NEAR_DUPLICATES,
+        metrics.REJECTED,
+    )
     result: dict[str, Any] = {name: counts.get(name, 0) for name in names}
     by_reason = {reason.value: counts.get(metrics.rejected_for(reason), 0) for reason in REJECT_REASONS}
     result["Rejected"] = {reason: count for reason, count in by_reason.items() if count}

@@ -7,9 +7,9 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core.codes import Within
 from beam_dedup.core.model import ImageRef, Verdict
 from beam_dedup.core.plan import Plan
+from beam_dedup.core.within import Within
 from transforms import metrics
 from transforms.exact import HOMES, MarkExactDuplicates
 from transforms.fingerprint import FingerprintImages

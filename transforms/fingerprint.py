@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -18,7 +18,7 @@ from transforms.storage import open_image
 
 BATCH_IMAGES = 16  # references in one element: an engine's cost per element becomes one per batch
 
-_REJECTIONS = "rejections"
+_REJECTIONS: Final = "rejections"
 _TaggedRejection = TaggedOutput[Literal["rejections"], Rejection]
 
 
@@ -49,7 +49,8 @@ class FingerprintImages(beam.PTransform[PCollection[ImageRef], Fingerprinted]):
             | "Batch" >> beam.BatchElements(min_batch_size=BATCH_IMAGES, max_batch_size=BATCH_IMAGES)
             # Listing is one worker's work, reading is everybody's: without this they would be fused.
             | "Spread" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(_FingerprintFn(self.pictures, self.tally)).with_outputs(_REJECTIONS, main="main")
+            | "Read"
+            >> beam.ParDo(_FingerprintFn(self.pictures, self.tally)).with_outputs(_REJECTIONS, main="main")
         )
         return Fingerprinted(done["main"], done[_REJECTIONS])
 
@@ -69,7 +70,9 @@ class _FingerprintFn(beam.DoFn):
         for reference in references:
             try:
                 with open_image(reference.uri) as (stream, size_bytes, modified_ms):
-                    result = fingerprints.fingerprint(reference, stream, size_bytes, modified_ms, self.pictures)
+                    result = fingerprints.fingerprint(
+                        reference, stream, size_bytes, modified_ms, self.pictures
+                    )
             except ImageError as error:
                 yield TaggedOutput(_REJECTIONS, Rejection(reference, error.reason, error.detail))
             else:

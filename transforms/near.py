@@ -1,30 +1,35 @@
 """Near duplicates: images whose pictures lie within k of a kept one.
 
-    fingerprints --PackByDigest--> (home, images) ---------------------------------------+
-                                        |                                                 |
-                                   equal bytes, equal codes                               |
-                                        v                                                 v
-                                  (home, codes) --JudgeCodes--> (home, witnesses) --> verdicts
+fingerprints --PackByDigest--> (home, images) ---------------------------------------+
+                                    |                                                 |
+                               equal bytes, equal codes                               |
+                                    v                                                 v
+                              (home, codes) --JudgeCodes--> (home, witnesses) --> verdicts
 """
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.pvalue import AsSingleton, PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core import blocks, grouping, plan, rounds
-from beam_dedup.core.codes import Within
 from beam_dedup.core.model import Fingerprint, Verdict
 from beam_dedup.core.plan import Plan
+from beam_dedup.core.within import Within
 from transforms.exact import HOMES, PackByDigest
 
 ROUNDS = 2  # before what remains is judged in one place
 
 Block = tuple[bytes, bytes]  # home, packed table
-_KEPT, _DUPLICATES, _REST, _MARKS, _SPREAD = "kept", "duplicates", "rest", "marks", "spread"
+_KEPT: Final = "kept"
+_DUPLICATES: Final = "duplicates"
+_REST: Final = "rest"
+_MARKS: Final = "marks"
+_SPREAD: Final = "spread"
 _KeptBlock = TaggedOutput[Literal["kept"], Block]
 _DuplicateBlock = TaggedOutput[Literal["duplicates"], Block]
 _RestBlock = TaggedOutput[Literal["rest"], Block]
@@ -56,7 +61,9 @@ class MarkNearDuplicates(beam.PTransform[PCollection[Fingerprint], NearMarked]):
     @no_annotations  # Beam has no types for several outputs
     def expand(self, fingerprints: PCollection[Fingerprint]) -> NearMarked:
         images = fingerprints | "Pack" >> PackByDigest(self.homes)  # (home, block of IMAGES)
-        codes = images | "ByDigest" >> beam.GroupByKey() | "Codes" >> beam.FlatMap(codes_of_home)  # (home, CODES)
+        codes = (
+            images | "ByDigest" >> beam.GroupByKey() | "Codes" >> beam.FlatMap(codes_of_home)
+        )  # (home, CODES)
         chosen = (  # (Plan, codes), one a window
             codes
             | "Size" >> beam.Map(count_codes)
@@ -65,7 +72,9 @@ class MarkNearDuplicates(beam.PTransform[PCollection[Fingerprint], NearMarked]):
         )
         marks = codes | "Near" >> JudgeCodes(self.within, chosen)  # (home, MARKS)
         verdicts = (
-            {"images": images, "marks": marks} | "Home" >> beam.CoGroupByKey() | "Verdicts" >> beam.FlatMap(judge_home)
+            {"images": images, "marks": marks}
+            | "Home" >> beam.CoGroupByKey()
+            | "Verdicts" >> beam.FlatMap(judge_home)
         )
         return NearMarked(verdicts, chosen)
 
@@ -134,7 +143,7 @@ class JudgeRound(beam.PTransform[PCollection[Block], Round]):
         divided = (
             {"codes": codes, "flags": flags}
             | "Home" >> beam.CoGroupByKey()
-            | "Divide" >> beam.FlatMap(at_home, rounds.divide, _KEPT, _REST).with_outputs(_KEPT, _REST)
+            | "Divide" >> beam.FlatMap(divide_home).with_outputs(_KEPT, _REST)
         )
         near = (
             (divided[_KEPT], divided[_REST])
@@ -146,7 +155,7 @@ class JudgeRound(beam.PTransform[PCollection[Block], Round]):
         removed = (
             {"codes": divided[_REST], "flags": near}
             | "HomeAgain" >> beam.CoGroupByKey()
-            | "Remove" >> beam.FlatMap(at_home, rounds.without, _DUPLICATES, _REST).with_outputs(_DUPLICATES, _REST)
+            | "Remove" >> beam.FlatMap(remove_home).with_outputs(_DUPLICATES, _REST)
         )
         return Round(divided[_KEPT], removed[_DUPLICATES], removed[_REST])
 
@@ -167,7 +176,10 @@ def choose_plan(codes: int, within: Within, given: Plan | None) -> tuple[Plan, i
 
 def choose_way(block: Block, chosen: tuple[Plan, int]) -> Iterator[_SpreadBlock | _RestBlock]:
     """Few codes are judged in one place at once; many go through the rounds first."""
-    yield TaggedOutput(_SPREAD if chosen[0].prefix else _REST, block)
+    if chosen[0].prefix:
+        yield _SpreadBlock(_SPREAD, block)
+    else:
+        yield _RestBlock(_REST, block)
 
 
 def to_one_place(block: Block) -> tuple[str, bytes]:
@@ -179,21 +191,35 @@ def to_places(block: Block, within: Within, chosen: tuple[Plan, int]) -> Iterato
         yield place, blocks.dump(rows)
 
 
-def at_place(place: tuple[str, Iterable[bytes]], step: Any, within: Within, chosen: tuple[Plan, int]) -> Iterator[Block]:
+def at_place(
+    place: tuple[str, Iterable[bytes]], step: Any, within: Within, chosen: tuple[Plan, int]
+) -> Iterator[Block]:
     """Runs a step of `rounds` on the codes that met in a place, and sends its answers home."""
     here = rounds.gather(blocks.load(place[1], blocks.CODES))
     for home, answer in step(here, within, rounds.masks_of(place[0], chosen[0])):
         yield home, blocks.dump(answer)
 
 
-def at_home(
-    home: tuple[bytes, dict[str, Iterable[bytes]]], step: Any, first: str, second: str
-) -> Iterator[_KeptBlock | _DuplicateBlock | _RestBlock]:
-    """Runs a step of `rounds` on a home's codes and the flags that came back."""
-    codes = blocks.load(home[1]["codes"], blocks.CODES)
-    for tag, rows in zip((first, second), step(codes, blocks.load(home[1]["flags"], blocks.FLAGS)), strict=True):
-        if len(rows):
-            yield TaggedOutput(tag, (home[0], blocks.dump(rows)))
+def divide_home(home: tuple[bytes, dict[str, Iterable[bytes]]]) -> Iterator[_KeptBlock | _RestBlock]:
+    """The anchors and the undecided ones among a home's codes, by the flags that came back."""
+    anchors, rest = rounds.divide(*_codes_and_flags(home[1]))
+    if len(anchors):
+        yield _KeptBlock(_KEPT, (home[0], blocks.dump(anchors)))
+    if len(rest):
+        yield _RestBlock(_REST, (home[0], blocks.dump(rest)))
+
+
+def remove_home(home: tuple[bytes, dict[str, Iterable[bytes]]]) -> Iterator[_DuplicateBlock | _RestBlock]:
+    """The duplicates of anchors and the undecided ones among a home's codes, by the flags that came back."""
+    duplicates, rest = rounds.without(*_codes_and_flags(home[1]))
+    if len(duplicates):
+        yield _DuplicateBlock(_DUPLICATES, (home[0], blocks.dump(duplicates)))
+    if len(rest):
+        yield _RestBlock(_REST, (home[0], blocks.dump(rest)))
+
+
+def _codes_and_flags(grouped: dict[str, Iterable[bytes]]) -> tuple[pa.Table, pa.Table]:
+    return blocks.load(grouped["codes"], blocks.CODES), blocks.load(grouped["flags"], blocks.FLAGS)
 
 
 def finish(
@@ -203,11 +229,11 @@ def finish(
     here = rounds.keep_here(rounds.gather(blocks.load(place[1], blocks.CODES)), within)
     if not chosen[0].prefix:
         for home, marks in rounds.witnesses_here(here, within, None):
-            yield TaggedOutput(_MARKS, (home, blocks.dump(marks)))
+            yield _MarksBlock(_MARKS, (home, blocks.dump(marks)))
         return
-    for tag, rows in zip((_KEPT, _DUPLICATES), rounds.decided(here), strict=True):
-        if len(rows):
-            yield TaggedOutput(tag, (rounds.EVERYTHING.encode(), blocks.dump(rows)))
+    kept, duplicates = rounds.decided(here)
+    yield _KeptBlock(_KEPT, (rounds.EVERYTHING.encode(), blocks.dump(kept)))
+    yield _DuplicateBlock(_DUPLICATES, (rounds.EVERYTHING.encode(), blocks.dump(duplicates)))
 
 
 def judge_home(home: tuple[bytes, dict[str, Iterable[bytes]]]) -> Iterator[Verdict]:

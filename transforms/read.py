@@ -11,6 +11,8 @@ from beam_dedup.core.model import ImageRef
 from beam_dedup.core.paths import PARTIAL_PREFIX
 from transforms.progress import LISTED, Tally
 
+_TALLY_FILES = 256  # between two reports of progress
+
 
 @dataclasses.dataclass
 class ReadImages(beam.PTransform[PBegin, PCollection[ImageRef]]):
@@ -37,12 +39,15 @@ class ReadImages(beam.PTransform[PBegin, PCollection[ImageRef]]):
 
 def list_references(folder: str, exclude: tuple[str, ...], tally: Tally | None) -> Iterator[ImageRef]:
     """Yields a reference for each file that `list_files` finds, and counts them as it goes."""
-    for count, name in enumerate(list_files(folder, exclude), start=1):
+    uncounted = 0
+    for name in list_files(folder, exclude):
         yield ImageRef(os.path.join(folder, name), name.replace(os.sep, "/"))
-        if tally and count % 256 == 0:
-            tally.add(LISTED, 256)
+        uncounted += 1
+        if tally and uncounted == _TALLY_FILES:
+            tally.add(LISTED, uncounted)
+            uncounted = 0
     if tally:
-        tally.add(LISTED, count % 256 if folder else 0)
+        tally.add(LISTED, uncounted)
 
 
 def list_files(folder: str, exclude: Iterable[str] = ()) -> Iterator[str]:
@@ -71,7 +76,9 @@ def list_files(folder: str, exclude: Iterable[str] = ()) -> Iterator[str]:
         folders = []
         for entry in entries:
             name = os.path.join(here, entry.name)
-            if entry.name.startswith(PARTIAL_PREFIX) or (left_out and os.path.realpath(entry.path) in left_out):
+            if entry.name.startswith(PARTIAL_PREFIX) or (
+                left_out and os.path.realpath(entry.path) in left_out
+            ):
                 continue
             if not entry.is_dir():
                 yield name
@@ -80,3 +87,10 @@ def list_files(folder: str, exclude: Iterable[str] = ()) -> Iterator[str]:
             else:
                 folders.append(name)
         todo.extend(reversed(folders))
+
+
+def _is_one_of(entry: os.DirEntry[str], real_paths: set[str]) -> bool:
+    """Whether an entry is, or links to, one of some paths; links are resolved only where the name makes it possible."""
+    if not entry.is_symlink() and not any(path.endswith(entry.name) for path in real_paths):
+        return False
+    return os.path.realpath(entry.path) in real_paths

@@ -6,8 +6,9 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
@@ -15,7 +16,14 @@ from apache_beam.io.filesystems import FileSystems
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.fingerprints import MAX_BYTES
 from beam_dedup.core.model import Reason
-from beam_dedup.core.paths import PARTIAL_PREFIX, PARTIAL_SUFFIX
+from beam_dedup.core.paths import PARTIAL_SUFFIX, partial_prefix
+
+_gate = threading.RLock()  # held while a file gets its first or its final name
+
+
+def halt() -> None:
+    """From now on no file of this process gets a name, first or final; for ending it at once. There is no way back."""
+    _gate.acquire()
 
 
 def is_remote(uri: str) -> bool:
@@ -44,7 +52,7 @@ def open_image(uri: str) -> Iterator[tuple[BinaryIO, int, int]]:
                 raise ImageError(Reason.UNREADABLE, "this folder could not be listed")
             if not stat.S_ISREG(status.st_mode):
                 raise ImageError(Reason.NOT_A_FILE)
-            yield cast(BinaryIO, stream), status.st_size, status.st_mtime_ns // 1_000_000
+            yield stream, status.st_size, status.st_mtime_ns // 1_000_000
     except FileNotFoundError as error:
         raise ImageError(Reason.NOT_FOUND, _said(error)) from error
     except OSError as error:
@@ -64,16 +72,20 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
     if is_remote(path):
         # Object stores show an object when its upload is complete.
         with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
-            yield cast(BinaryIO, remote)
+            yield remote
         return
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(dir=folder, prefix=PARTIAL_PREFIX, suffix=PARTIAL_SUFFIX)
+    with _gate:
+        descriptor, partial = tempfile.mkstemp(
+            dir=folder, prefix=partial_prefix(os.getpid()), suffix=PARTIAL_SUFFIX
+        )
     try:
         with open(descriptor, "wb") as stream:
             os.fchmod(descriptor, 0o666 & ~_umask())
             yield stream
-        os.replace(partial, path)
+        with _gate:
+            os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.remove(partial)

@@ -8,13 +8,15 @@ from typing import Any, BinaryIO
 import apache_beam as beam
 import fastavro
 import pyarrow as pa
-from apache_beam.pvalue import AsIter, PBegin, PCollection
+from apache_beam.pvalue import AsIter, PCollection
 
 from beam_dedup.core import blocks
 from beam_dedup.core.model import AVRO_SCHEMA, Status, Verdict, avro_record, json_text
 from transforms.storage import whole_file
 
-_LINES = pa.schema([("first", pa.binary()), ("second", pa.binary()), ("line", pa.binary())])  # sorted by the first two
+_LINES = pa.schema(
+    [("first", pa.binary()), ("second", pa.binary()), ("line", pa.binary())]
+)  # sorted by the first two
 _BATCH_LINES = 10_000
 
 
@@ -57,7 +59,11 @@ class WriteGroups(beam.PTransform[PCollection[Verdict], PCollection[Any]]):
     path: str
 
     def expand(self, verdicts: PCollection[Verdict]) -> PCollection[Any]:
-        return verdicts | "Members" >> beam.FlatMap(group_line) | "Sorted" >> _WriteSorted(self.path, write_groups)
+        return (
+            verdicts
+            | "Members" >> beam.FlatMap(group_line)
+            | "Sorted" >> _WriteSorted(self.path, write_groups)
+        )
 
 
 @dataclasses.dataclass
@@ -90,7 +96,11 @@ def group_line(verdict: Verdict) -> Iterator[tuple[bytes, bytes, bytes]]:
 
 
 def pack_lines(lines: list[tuple[bytes, bytes, bytes]]) -> bytes:
-    return blocks.dump(pa.Table.from_arrays([pa.array(column, pa.binary()) for column in zip(*lines, strict=True)], schema=_LINES))
+    return blocks.dump(
+        pa.Table.from_arrays(
+            [pa.array(column, pa.binary()) for column in zip(*lines, strict=True)], schema=_LINES
+        )
+    )
 
 
 def write_sorted(path: str, packed: Iterable[bytes], write: Any) -> str:

@@ -123,9 +123,21 @@ def images_table(fingerprints: Sequence[Fingerprint]) -> pa.Table:
 def fingerprints_of(table: pa.Table) -> Iterator[Fingerprint]:
     """The rows of a table of `IMAGES`."""
     columns = [column.to_pylist() for column in table.columns]
-    for uri, name, metadata, digest, size, modified, fmt, width, height, algorithm, flags, detail, codes in zip(
-        *columns, strict=True
-    ):
+    for (
+        uri,
+        name,
+        metadata,
+        digest,
+        size,
+        modified,
+        fmt,
+        width,
+        height,
+        algorithm,
+        flags,
+        detail,
+        codes,
+    ) in zip(*columns, strict=True):
         yield Fingerprint(
             ref=ImageRef(to_text(uri), to_text(name), to_text(metadata)),
             digest=digest,

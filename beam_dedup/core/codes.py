@@ -1,16 +1,7 @@
-"""Codes of many images as arrays, and the relation "within k" between them.
+"""Codes of many images as arrays.
 
 One row is one code: (image, view, code). Images are numbers; wherever judging is concerned they are numbered by
 rank, so that of two images the smaller number is the preferred one.
-
-The relation, on two codes of different images of which at least one is a base view:
-
-    full, full     short distance <= k and long distance <= verify
-    tiny, any      short distance <= min(k, 4): one of them has no long code to verify with
-    flat, flat     every cell of the profiles within min(k, 8) grey levels; two plain colours only if they are equal
-    flat, other    never
-
-It is symmetric, and not transitive.
 """
 
 import dataclasses
@@ -29,38 +20,8 @@ ByteArray = npt.NDArray[np.uint8]
 VIEWS = (BASE_VIEW,)  # names of the views; a view's number is its place here
 BASE = 0
 
-SHORT_BITS = 64
-MAX_BIT_DISTANCE = 16  # of the short code: beyond, unrelated pictures agree by chance
-MAX_VERIFY_BITS = 256
-TINY_BITS = 4
-FLAT_LEVELS = 8
 PROFILE_BYTES = 96
 NO_DISTANCE = -1  # in arrays, where a pair has no long distance
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Within:
-    """The thresholds of the relation.
-
-    k: bits of the short code, 0..16. verify: bits of the long code, 0..256; 256 verifies nothing.
-    """
-
-    k: int = 8
-    verify: int = 48
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.k <= MAX_BIT_DISTANCE:
-            raise ValueError(f"bit distance must be between 0 and {MAX_BIT_DISTANCE}, got {self.k}")
-        if not 0 <= self.verify <= MAX_VERIFY_BITS:
-            raise ValueError(f"verify must be between 0 and {MAX_VERIFY_BITS} bits, got {self.verify}")
-
-    @property
-    def tiny_bits(self) -> int:
-        return min(self.k, TINY_BITS)
-
-    @property
-    def flat_levels(self) -> int:
-        return min(self.k, FLAT_LEVELS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -141,7 +102,12 @@ def _words(raw: ByteArray, starts: IntArray, size: int) -> WordArray:
 
 def concatenate(parts: Sequence[Codes]) -> Codes:
     """All rows of all parts, images keeping their numbers."""
-    return Codes(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(Codes)))
+    return Codes(
+        *(
+            np.concatenate([getattr(part, field.name) for part in parts])
+            for field in dataclasses.fields(Codes)
+        )
+    )
 
 
 def long_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:

@@ -49,6 +49,7 @@ TINY_SIDE = 24  # pixels: a picture with a shorter side below this has no long c
 FLAT_ACTIVE = 8  # a picture with fewer coefficients outside the dead zone is flat
 PROFILE_CELLS = 16  # of each of the two profiles of a flat picture
 
+_CHUNK_BYTES = 1 << 20
 MAX_BYTES = 1 << 30  # an image file of more is rejected
 BUFFERED_BYTES = 1 << 26  # a file up to here is read once, as a whole; a larger one is digested in a stream
 # A picture with more pixels is not decoded. JPEG is decoded at 1/8, so it may be larger for the same memory.
@@ -97,7 +98,7 @@ def coefficients(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 
 def code_bits(coefs: npt.NDArray[np.float64]) -> bytes:
     """The 32 bytes of the long code (first 8: the short code) from (16, 16) coefficients."""
-    above = coefs > DEAD_ZONE * _SCALE**2
+    above: npt.NDArray[np.bool_] = coefs > DEAD_ZONE * _SCALE**2
     return np.packbits(above.reshape(LONG_BITS)[_BIT_ORDER]).tobytes()
 
 
@@ -216,12 +217,16 @@ def _read(stream: BinaryIO, size_bytes: int) -> tuple[BinaryIO, bytes, bytes]:
     if size_bytes <= BUFFERED_BYTES:
         data = stream.read()
         return io.BytesIO(data), data[: formats.HEAD_BYTES], hashlib.sha256(data).digest()
-    digest = hashlib.file_digest(stream, "sha256").digest()
+    sha256 = hashlib.sha256()
+    while chunk := stream.read(_CHUNK_BYTES):
+        sha256.update(chunk)
     stream.seek(0)
-    return stream, stream.read(formats.HEAD_BYTES), digest
+    return stream, stream.read(formats.HEAD_BYTES), sha256.digest()
 
 
-def fingerprint(ref: ImageRef, stream: BinaryIO, size_bytes: int, modified_ms: int = 0, pictures: bool = True) -> Fingerprint:
+def fingerprint(
+    ref: ImageRef, stream: BinaryIO, size_bytes: int, modified_ms: int = 0, pictures: bool = True
+) -> Fingerprint:
     """Digest and codes of one image.
 
     Args:

@@ -151,5 +151,7 @@ def _picture_numbers(images: pa.Table) -> IntArray:
 
 def _binaries(bounds: IntArray, data: bytes) -> pa.Array:
     return pa.Array.from_buffers(
-        pa.binary(), len(bounds) - 1, [None, pa.py_buffer(bounds.astype(np.int32).tobytes()), pa.py_buffer(data)]
+        pa.binary(),
+        len(bounds) - 1,
+        [None, pa.py_buffer(bounds.astype(np.int32).tobytes()), pa.py_buffer(data)],
     )

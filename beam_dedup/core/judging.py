@@ -17,8 +17,9 @@ import dataclasses
 
 import numpy as np
 
-from beam_dedup.core.codes import BASE, BoolArray, ByteArray, Codes, IntArray, Within, long_distance
+from beam_dedup.core.codes import BASE, BoolArray, ByteArray, Codes, IntArray, long_distance
 from beam_dedup.core.neighbours import Pairs, near_pairs
+from beam_dedup.core.within import Within
 
 # Pairs held at a time, some 100 MiB. Where there are more (thousands of frames of one scene), images are judged in
 # two halves by rank instead: the second half without what the first half's kept ones dominate, which is most of it.
@@ -81,7 +82,9 @@ def _keep(
     _keep(codes.of(side), second, within, max_pairs, kept, masks)
 
 
-def _edges(codes: Codes, within: Within, masks: _Masks, max_pairs: int | None) -> tuple[IntArray, IntArray] | None:
+def _edges(
+    codes: Codes, within: Within, masks: _Masks, max_pairs: int | None
+) -> tuple[IntArray, IntArray] | None:
     """All pairs as (better image, worse image), or None if there are more than `max_pairs`."""
     found: list[tuple[IntArray, IntArray]] = []
     total = 0
@@ -120,9 +123,7 @@ def neighbour_flags(
     return has_better, has_worse
 
 
-def near_marked(
-    codes: Codes, marked: BoolArray, within: Within, masks: _Masks = None
-) -> BoolArray:
+def near_marked(codes: Codes, marked: BoolArray, within: Within, masks: _Masks = None) -> BoolArray:
     """Which unmarked images lie within k of a marked one, among these codes: (images,) mask."""
     near = np.zeros(len(marked), dtype=bool)
     for pairs in near_pairs(codes, within, masks, roles=marked):
@@ -131,15 +132,14 @@ def near_marked(
     return near & ~marked
 
 
-def nearest_kept(
-    codes: Codes, kept: BoolArray, within: Within, masks: _Masks = None
-) -> Witnesses:
+def nearest_kept(codes: Codes, kept: BoolArray, within: Within, masks: _Masks = None) -> Witnesses:
     """For every image that is not kept, the nearest kept one among these codes: least distance, then best rank.
 
     An image without a kept one within k, among these codes, is left out. Of several views through which two images
     match at the same distance, the first counts.
     """
-    best = Witnesses(*(np.zeros(0, np.int64) for _ in range(4)), view=np.zeros(0, np.uint8))
+    none = np.zeros(0, np.int64)
+    best = Witnesses(none, none, none, none, np.zeros(0, np.uint8))
     for pairs in near_pairs(codes, within, masks, roles=kept):
         swap = kept[codes.image[pairs.a]]
         row, kept_row = np.where(swap, pairs.b, pairs.a), np.where(swap, pairs.a, pairs.b)

@@ -161,7 +161,7 @@ class Verdict:
     def record(self) -> dict[str, Any]:
         """The record as JSON types, in the order of `RECORD_FIELDS`; what is not known is None."""
         witness = self.witness
-        record = {
+        return {
             "uri": self.ref.uri,
             "status": self.status.value,
             "reason": self.reason and self.reason.value,
@@ -180,7 +180,6 @@ class Verdict:
             "detail": self.detail or None,
             "metadata": json.loads(self.ref.metadata) if self.ref.metadata else None,
         }
-        return record
 
     def json_line(self) -> str:
         """The record as one line of JSON, without the line end."""
@@ -235,10 +234,14 @@ AVRO_SCHEMA: dict[str, Any] = {
         {"name": "status", "type": "string", "doc": _avro_symbols(list(Status))},
         _avro_field("reason", "string", _avro_symbols(list(Reason))),
         _avro_field("digest", "string", "SHA-256 of the bytes, hex"),
-        _avro_field("fingerprint", "string", "code of the whole picture, hex; the first 16 digits are the short code"),
+        _avro_field(
+            "fingerprint", "string", "code of the whole picture, hex; the first 16 digits are the short code"
+        ),
         _avro_field("algorithm", "string", "recipe of the fingerprint and its version"),
         _avro_field("duplicate_of", "string", "uri of the kept image"),
-        _avro_field("distance", "int", "to the kept image: bits of the short code; flat pictures: grey levels"),
+        _avro_field(
+            "distance", "int", "to the kept image: bits of the short code; flat pictures: grey levels"
+        ),
         _avro_field("long_distance", "int", "to the kept image: bits of the long code"),
         _avro_field("view", "string", "through which it matched"),
         _avro_field("width", "int", "pixels, as shown"),

@@ -8,9 +8,19 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from beam_dedup.core.codes import BASE, PROFILE_BYTES, BoolArray, ByteArray, Codes, IntArray, Within, WordArray, long_distance
+from beam_dedup.core.codes import (
+    BASE,
+    PROFILE_BYTES,
+    BoolArray,
+    ByteArray,
+    Codes,
+    IntArray,
+    WordArray,
+    long_distance,
+)
 from beam_dedup.core.model import Kind
 from beam_dedup.core.plan import cheapest_subset, key_masks
+from beam_dedup.core.within import Within
 
 _TILE = 2048  # codes a side of a block of all with all: 32 MiB of differences
 _RUN = 1 << 18  # codes compared at a time: the arrays in work stay in the cache
@@ -59,9 +69,7 @@ def near_pairs(
             yield from _admitted(codes, within, rows_a[i], rows_b[j], distance)
 
 
-def _admitted(
-    codes: Codes, within: Within, a: IntArray, b: IntArray, distance: ByteArray
-) -> Iterator[Pairs]:
+def _admitted(codes: Codes, within: Within, a: IntArray, b: IntArray, distance: ByteArray) -> Iterator[Pairs]:
     """Of pairs whose short distance or pixels agree, those that count."""
     image_a, image_b = codes.image[a], codes.image[b]
     good = (image_a != image_b) & ((codes.view[a] == BASE) | (codes.view[b] == BASE))
@@ -89,7 +97,9 @@ def _pairs_of_one(short: WordArray, k: int, masks: Sequence[int]) -> _Found:
         order = np.argsort(key)
         key = key[order]
         at = np.arange(len(key))
-        yield from _runs(short[order], short[order], at + 1, np.searchsorted(key, key, side="right"), order, order, k)
+        yield from _runs(
+            short[order], short[order], at + 1, np.searchsorted(key, key, side="right"), order, order, k
+        )
 
 
 def _pairs_of_two(short_a: WordArray, short_b: WordArray, k: int, masks: Sequence[int]) -> _Found:
@@ -116,7 +126,13 @@ def _tiles(short_a: WordArray, short_b: WordArray, k: int) -> _Found:
 
 
 def _runs(
-    short_a: WordArray, short_b: WordArray, first: IntArray, last: IntArray, order_a: IntArray, order_b: IntArray, k: int
+    short_a: WordArray,
+    short_b: WordArray,
+    first: IntArray,
+    last: IntArray,
+    order_a: IntArray,
+    order_b: IntArray,
+    k: int,
 ) -> _Found:
     """Compares each element i of the first array with elements first[i] .. last[i]-1 of the second.
 
@@ -172,4 +188,6 @@ def _flat_pairs_of_two(pixels_a: ByteArray, pixels_b: ByteArray, levels: int) ->
 
 def _plain(pixels: ByteArray) -> BoolArray:
     """Which profiles are of one single colour."""
-    return (pixels.reshape(-1, PROFILE_BYTES // 3, 3) == pixels[:, None, :3]).all(axis=(1, 2))
+    same = pixels.reshape(-1, PROFILE_BYTES // 3, 3) == pixels[:, None, :3]
+    plain: BoolArray = same.all(axis=(1, 2))
+    return plain

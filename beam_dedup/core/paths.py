@@ -14,6 +14,11 @@ PARTIAL_SUFFIX = ".part"
 _LOOKS_ESCAPED = re.compile(r"%(?=[0-9A-Fa-f]{2})")
 
 
+def partial_prefix(process: int) -> str:
+    """How the names of files begin that a process, given by its number, has not finished."""
+    return f"{PARTIAL_PREFIX}{process}-"
+
+
 def copy_name(name: str) -> str:
     """The path of a kept image's copy, relative to the output folder.
 

@@ -26,7 +26,8 @@ import math
 
 import numpy as np
 
-from beam_dedup.core.codes import SHORT_BITS, WordArray
+from beam_dedup.core.codes import WordArray
+from beam_dedup.core.within import SHORT_BITS
 
 # Cost of finding pairs, in nanoseconds on one core; only their ratios matter for the choice.
 _NS_PER_SORT = 90.0  # one code, one key
@@ -53,7 +54,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not 0 <= self.prefix <= self.subset <= SHORT_BITS - self.k:
-            raise ValueError(f"a key of {self.subset} bands can't have a prefix of {self.prefix} at k = {self.k}")
+            raise ValueError(
+                f"a key of {self.subset} bands can't have a prefix of {self.prefix} at k = {self.k}"
+            )
 
     @property
     def bands(self) -> tuple[int, ...]:
@@ -63,7 +66,9 @@ class Plan:
     @property
     def prefixes(self) -> list[tuple[int, ...]]:
         """The prefixes that codes travel by, as band numbers."""
-        return sorted({key[: self.prefix] for key in itertools.combinations(range(len(self.bands)), self.subset)})
+        return sorted(
+            {key[: self.prefix] for key in itertools.combinations(range(len(self.bands)), self.subset)}
+        )
 
     @property
     def keys(self) -> int:

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_dedup.core import blocks, judging
-from beam_dedup.core.codes import NO_DISTANCE, PROFILE_BYTES, BoolArray, Codes, IntArray, Within, from_columns
+from beam_dedup.core.codes import NO_DISTANCE, PROFILE_BYTES, BoolArray, Codes, IntArray, from_columns
 from beam_dedup.core.model import Kind
 from beam_dedup.core.plan import Plan, key_masks, shard_of
+from beam_dedup.core.within import Within
 
 EVERYTHING = "all"  # the place of a plan without prefix
 
@@ -88,7 +89,9 @@ def gather(codes: pa.Table) -> Gathered:
     )
 
 
-def flags_here(here: Gathered, within: Within, masks: tuple[int, ...] | None) -> Iterator[tuple[bytes, pa.Table]]:
+def flags_here(
+    here: Gathered, within: Within, masks: tuple[int, ...] | None
+) -> Iterator[tuple[bytes, pa.Table]]:
     """Tells the homes which of their images have neighbours here (`FLAGS`); silence means none."""
     better, worse = judging.neighbour_flags(here.codes, len(here.images), within, masks)
     yield from _to_homes(here, better | worse, {"better": better, "worse": worse})
@@ -102,7 +105,9 @@ def near_anchors_here(
     yield from _to_homes(here, near, {"better": near, "worse": near})
 
 
-def _to_homes(here: Gathered, chosen: BoolArray, columns: dict[str, BoolArray]) -> Iterator[tuple[bytes, pa.Table]]:
+def _to_homes(
+    here: Gathered, chosen: BoolArray, columns: dict[str, BoolArray]
+) -> Iterator[tuple[bytes, pa.Table]]:
     rows = pa.array(np.flatnonzero(chosen))
     images = here.images.take(rows)
     table = pa.Table.from_arrays(
@@ -111,7 +116,9 @@ def _to_homes(here: Gathered, chosen: BoolArray, columns: dict[str, BoolArray]) 
     yield from _by_home(images, table)
 
 
-def witnesses_here(here: Gathered, within: Within, masks: tuple[int, ...] | None) -> Iterator[tuple[bytes, pa.Table]]:
+def witnesses_here(
+    here: Gathered, within: Within, masks: tuple[int, ...] | None
+) -> Iterator[tuple[bytes, pa.Table]]:
     """Tells the homes the nearest kept image (`MARKS`), of those here, of each of their duplicates."""
     found = judging.nearest_kept(here.codes, here.kept, within, masks)
     images = here.images.take(pa.array(found.image))

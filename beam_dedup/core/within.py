@@ -1,0 +1,48 @@
+"""The relation "within k" between two codes.
+
+The relation, on two codes of different images of which at least one is a base view:
+
+    full, full     short distance <= k and long distance <= verify
+    tiny, any      short distance <= min(k, 4): one of them has no long code to verify with
+    flat, flat     every cell of the profiles within min(k, 8) grey levels; two plain colours only if they are equal
+    flat, other    never
+
+It is symmetric, and not transitive.
+
+The array form of it is in `beam_dedup.core.neighbours`.
+"""
+
+import dataclasses
+
+SHORT_BITS = 64  # of the short code
+LONG_BITS = 256  # of the long code; as a threshold it verifies nothing
+MAX_BIT_DISTANCE = 16  # beyond, unrelated pictures agree by chance
+TINY_BITS = 4
+FLAT_LEVELS = 8
+DEFAULT_BIT_DISTANCE = 8
+DEFAULT_VERIFY = 48
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Within:
+    """The thresholds of the relation.
+
+    k: bits of the short code, 0..16. verify: bits of the long code, 0..256; 256 verifies nothing.
+    """
+
+    k: int = DEFAULT_BIT_DISTANCE
+    verify: int = DEFAULT_VERIFY
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.k <= MAX_BIT_DISTANCE:
+            raise ValueError(f"bit distance must be between 0 and {MAX_BIT_DISTANCE}, got {self.k}")
+        if not 0 <= self.verify <= LONG_BITS:
+            raise ValueError(f"verify must be between 0 and {LONG_BITS} bits, got {self.verify}")
+
+    @property
+    def tiny_bits(self) -> int:
+        return min(self.k, TINY_BITS)
+
+    @property
+    def flat_levels(self) -> int:
+        return min(self.k, FLAT_LEVELS)

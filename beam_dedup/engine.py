@@ -1,0 +1,113 @@
+"""Where a pipeline runs: Beam's options, checked strictly, and the engine for this machine.
+
+The engine of this machine is Beam's FnApiRunner, by choice: it starts within a second and needs nothing but what is
+installed. (Beam's `DirectRunner` is a switch that first looks for another runner's program, and downloads it where it
+can.) With several jobs it runs threads, since decoding and hashing leave Python's lock alone; many jobs on many images
+get processes, whose start takes seconds. The verdicts are the same in each case.
+"""
+
+import argparse
+import difflib
+import itertools
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    StandardOptions,
+    _BeamArgumentParser,
+)
+from apache_beam.runners import create_runner
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+from beam_dedup import options
+from beam_dedup.core.errors import UsageError
+from beam_dedup.options import DedupConfig
+from transforms.read import list_files
+
+LOCAL_RUNNER = "FnApiRunner"
+THREADS_SUFFICE = 4  # jobs; beyond, threads wait for each other where Python itself works
+PROCESSES_PAY = 10_000  # images; with fewer, starting processes takes longer than they save
+
+IN_MEMORY, THREADS, PROCESSES = "in_memory", "multi_threading", "multi_processing"
+
+
+class _BeamParser(_BeamArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def _beam_parser() -> argparse.ArgumentParser:
+    made = _BeamParser(
+        prog="dedup", usage="dedup ... [options of Apache Beam]", add_help=False, allow_abbrev=False
+    )
+    for part in PipelineOptions.__subclasses__():
+        if "_add_argparse_args" in part.__dict__:
+            part._add_argparse_args(made)
+    return made
+
+
+def beam_help() -> str:
+    """Help on every option of Beam."""
+    return _beam_parser().format_help()
+
+
+def beam_options(arguments: Sequence[str]) -> PipelineOptions:
+    """Beam's options from what is not ours.
+
+    Raises:
+      UsageError: an option is known neither to us nor to Beam, which would pass over it; or a value is wrong.
+    """
+    beam_parser = _beam_parser()
+    _, unknown = beam_parser.parse_known_args(list(arguments))
+    if unknown:
+        flag = unknown[0].split("=")[0]
+        if not flag.startswith("-"):
+            raise UsageError(f"{flag!r} was not expected here; images are named by -i")
+        known = [name for part in (beam_parser, options.parser()) for name in part._option_string_actions]
+        nearest = difflib.get_close_matches(flag, known, n=1, cutoff=0.0)[0]
+        raise UsageError(f"there is no option {flag}; the nearest is {nearest}")
+    return PipelineOptions(list(arguments))
+
+
+def is_local(beam: PipelineOptions) -> bool:
+    """Whether the work is done by this process and its children."""
+    return (beam.view_as(StandardOptions).runner or LOCAL_RUNNER) == LOCAL_RUNNER
+
+
+def runner_for(beam: PipelineOptions, config: DedupConfig) -> PipelineRunner:
+    """The runner that was asked for, or the one for this machine with `config.jobs` workers."""
+    if not is_local(beam):
+        return create_runner(beam.view_as(StandardOptions).runner)
+    direct = beam.view_as(DirectOptions)
+    if direct.direct_num_workers == 1:  # Beam's default
+        direct.direct_num_workers = config.jobs
+    mode = direct.direct_running_mode
+    if mode == IN_MEMORY:  # Beam's default
+        mode = _mode(config)
+    direct.direct_running_mode = IN_MEMORY if mode == PROCESSES else mode
+    if direct.direct_running_mode == IN_MEMORY:
+        # It warns of several workers in one thread; ours are processes then.
+        logging.getLogger("apache_beam.runners.portability.fn_api_runner.fn_runner").setLevel(logging.ERROR)
+    return FnApiRunner(default_environment=_worker_processes() if mode == PROCESSES else None)
+
+
+def _mode(config: DedupConfig) -> str:
+    if config.jobs == 1:
+        return IN_MEMORY
+    if config.jobs <= THREADS_SUFFICE:
+        return THREADS
+    first = itertools.islice(list_files(config.folder, config.outputs), PROCESSES_PAY)
+    return PROCESSES if sum(1 for _ in first) == PROCESSES_PAY else THREADS
+
+
+def _worker_processes() -> Any:
+    # Ctrl-C goes to all processes of a terminal; the workers leave it to this one, from their first instruction on.
+    command = f"trap '' INT; exec {shlex.quote(sys.executable)} -m beam_dedup.worker"
+    return SubprocessSDKEnvironment.from_command_string(command)

@@ -1,0 +1,225 @@
+"""The command line's options and what they mean, as one checked configuration. Knows nothing of Beam."""
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import NoReturn
+
+from beam_dedup.core.errors import UsageError
+from beam_dedup.core.within import (
+    DEFAULT_BIT_DISTANCE,
+    DEFAULT_VERIFY,
+    LONG_BITS,
+    MAX_BIT_DISTANCE,
+    Within,
+)
+
+DEFAULT_OUTPUT_JSON = "image_locations.json"
+DEBUG_VARIABLE = "DEDUP_DEBUG"  # in the environment, set to anything: the engine's own log, and tracebacks
+
+_DESCRIPTION = """\
+Finds duplicate images. Keeps one of each, says of every other which kept image it duplicates, and copies the kept
+ones where you want them. Nothing in the input is ever changed or deleted."""
+
+_EPILOG = f"""\
+examples:
+  dedup -n -i ~/Pictures -d unique -s
+      near duplicates too; the kept pictures go to unique/, the duplicates to unique/_duplicates/<key>/, to look through
+  dedup -i ~/Pictures --records r.jsonl --counts c.json
+      equal files only; what became of each image, and how many of each kind there are
+  dedup -n -k 4 -i crawl -o groups.json --quiet
+      stricter: pictures that differ in at most 4 bits
+
+Every option of Apache Beam can be given as well (--runner, --temp_location, ...): dedup --beam_help lists them.
+Without --runner the work is done on this machine by -j workers.
+
+exit codes: 0 done (images that were rejected are listed, they are not an error), 1 failed, 2 wrong usage,
+130 interrupted. Every run also writes {DEFAULT_OUTPUT_JSON} unless -o names another file; -o '' writes none."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DedupConfig:
+    """What a run does. Paths are as the user gave them; "" stands for an output that is not wanted."""
+
+    folder: str
+    near: bool = False
+    within: Within = dataclasses.field(default_factory=Within)
+    output_json: str = DEFAULT_OUTPUT_JSON
+    output_dir: str = ""
+    show_duplicates: bool = False
+    records: str = ""
+    counts: str = ""
+    jobs: int = 1
+    quiet: bool = False
+
+    @property
+    def output_files(self) -> dict[str, str]:
+        """Path of each wanted output file by its flag; a prefix of several files counts as one."""
+        files = {"-o": self.output_json, "--records": self.records, "--counts": self.counts}
+        return {flag: path for flag, path in files.items() if path}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All that is written, which therefore is not input."""
+        return tuple(path for path in (*self.output_files.values(), self.output_dir) if path)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=118)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options that are ours; each has its group and, where there is one, its default in the help."""
+    made = _Parser(
+        prog="dedup",
+        usage="dedup [-e | -n] -i DUMP_DIR [-o OUTPUT_JSON] [-d OUTPUT_DIR] [-s] [-j NUM_JOBS] [-k BIT_DISTANCE] ...",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    read = made.add_argument_group("what to read")
+    read.add_argument(
+        "-i",
+        "--dump_dir",
+        metavar="DUMP_DIR",
+        help="folder with images, searched with all folders below it; files are known by their content, not their name",
+    )
+    match = made.add_argument_group("what is a duplicate")
+    mode = match.add_mutually_exclusive_group()
+    mode.add_argument("-e", "--exact_duplicates", action="store_true", help="equal files (default)")
+    mode.add_argument(
+        "-n",
+        "--near_duplicates",
+        action="store_true",
+        help="equal files, and pictures that look the same: resized, re-encoded, lightly edited",
+    )
+    match.add_argument(
+        "-k",
+        "--bit_distance",
+        metavar="BITS",
+        type=_whole_number,
+        help=f"with -n: how many of the 64 bits of two pictures' short codes may differ, 0 to {MAX_BIT_DISTANCE} "
+        f"(default {DEFAULT_BIT_DISTANCE})",
+    )
+    match.add_argument(
+        "--verify",
+        metavar="BITS",
+        type=_whole_number,
+        help=f"with -n: how many of the {LONG_BITS} bits of their long codes may differ as well; {LONG_BITS} asks "
+        f"for no such proof (default {DEFAULT_VERIFY})",
+    )
+    write = made.add_argument_group("what to write")
+    write.add_argument(
+        "-d",
+        "--output_dir",
+        metavar="DIR",
+        default="",
+        help="copy each kept image to its relative path below DIR",
+    )
+    write.add_argument(
+        "-s",
+        "--show_duplicates",
+        action="store_true",
+        help="with -d: copy duplicates too, to DIR/_duplicates/<key>/",
+    )
+    write.add_argument(
+        "-o",
+        "--output_json",
+        metavar="FILE",
+        default=DEFAULT_OUTPUT_JSON,
+        help='groups as JSON: {key: [{"filename": ...}, ...]}, the kept image first; the key is the SHA-256 of that '
+        f"image (default {DEFAULT_OUTPUT_JSON})",
+    )
+    write.add_argument(
+        "--records",
+        metavar="FILE",
+        default="",
+        help="one record per image, sorted by path: JSON Lines, or Avro if the name ends in .avro; "
+        "a name ending in / is a folder for many unsorted JSON Lines files",
+    )
+    write.add_argument("--counts", metavar="FILE", default="", help="the counts of the summary as JSON")
+    run = made.add_argument_group("how to run")
+    run.add_argument(
+        "-j", "--num_jobs", metavar="N", type=_whole_number, help="workers at a time (default: one per core)"
+    )
+    run.add_argument("--quiet", action="store_true", help="no progress and no summary; errors only")
+    run.add_argument("-h", "--help", action="store_true", help="show this help")
+    run.add_argument("--beam_help", action="store_true", help="list the options of Apache Beam")
+    run.add_argument("--version", action="store_true", help="show the version")
+    return made
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a whole number is needed, got {text!r}") from None
+
+
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Our options, and what is left for Beam.
+
+    Raises:
+      UsageError: a value is of the wrong form, or two options exclude each other.
+    """
+    return parser().parse_known_args(arguments)
+
+
+def configure(options: argparse.Namespace) -> DedupConfig:
+    """Checks options for what can be said without touching any file.
+
+    Raises:
+      UsageError: flag, rule and value in one sentence.
+    """
+    if not options.dump_dir:
+        raise UsageError("-i is missing: name the folder with the images, as in: dedup -n -i ~/Pictures")
+    if not options.near_duplicates:
+        for flag, value in (("-k", options.bit_distance), ("--verify", options.verify)):
+            if value is not None:
+                raise UsageError(
+                    f"{flag} says how near pictures must be: it needs -n (got {flag} {value} without it)"
+                )
+    if options.show_duplicates and not options.output_dir:
+        raise UsageError("-s copies duplicates below the output folder: it needs -d DIR")
+    k = DEFAULT_BIT_DISTANCE if options.bit_distance is None else options.bit_distance
+    verify = DEFAULT_VERIFY if options.verify is None else options.verify
+    _check_range("-k", k, 0, MAX_BIT_DISTANCE)
+    _check_range("--verify", verify, 0, LONG_BITS)
+    jobs = os.cpu_count() or 1 if options.num_jobs is None else options.num_jobs
+    _check_range("-j", jobs, 1, 1024)
+    config = DedupConfig(
+        folder=os.path.normpath(options.dump_dir),
+        near=options.near_duplicates,
+        within=Within(k, verify),
+        output_json=options.output_json,
+        output_dir=options.output_dir,
+        show_duplicates=options.show_duplicates,
+        records=options.records,
+        counts=options.counts,
+        jobs=jobs,
+        quiet=options.quiet,
+    )
+    _check_distinct(config)
+    return config
+
+
+def _check_range(flag: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise UsageError(f"{flag} must be between {least} and {most}, got {value}")
+
+
+def _check_distinct(config: DedupConfig) -> None:
+    named: dict[str, str] = {}
+    for flag, path in config.output_files.items():
+        other = named.setdefault(os.path.realpath(path), flag)
+        if other != flag:
+            raise UsageError(f"{other} and {flag} name the same file, {path}: give each its own")

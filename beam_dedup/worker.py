@@ -1,0 +1,16 @@
+"""A worker process of the engine for this machine: Beam's own, but quiet."""
+
+import logging
+import os
+import sys
+
+from beam_dedup.options import DEBUG_VARIABLE
+
+if __name__ == "__main__":
+    if not os.environ.get(DEBUG_VARIABLE):
+        # What fails is sent to the parent, which tells it in one sentence.
+        logging.disable(logging.CRITICAL)
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  for the life of the process
+    from apache_beam.runners.worker import sdk_worker_main
+
+    sdk_worker_main.main(sys.argv)

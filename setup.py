@@ -1,0 +1,50 @@
+"""The one place that names the packages, what they need in the abstract, and the command.
+
+No logic lives here: workers build this file too, where nothing but the standard library and setuptools is at hand.
+The exact versions are in requirements.txt, which `make pins` makes from the ranges below.
+"""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="beam-dedup",
+    version="0.1.0",
+    description="Find duplicate images, exact and near, with Apache Beam",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["beam_dedup", "beam_dedup.*", "transforms", "transforms.*"]),
+    package_data={"beam_dedup": ["py.typed"], "transforms": ["py.typed"]},
+    zip_safe=False,
+    install_requires=[
+        "apache-beam>=2.77,<2.78",
+        "Pillow>=12.3,<12.4",  # a fingerprint is only comparable with those of the same decoder
+        "ImageHash>=4.3.2,<4.4",
+        "fastavro>=1.13,<2",
+        "numpy>=2.1,<2.5",
+        "psutil>=5.9,<8",
+        "pyarrow>=25,<26",
+        "rich>=15,<16",
+    ],
+    extras_require={
+        "dev": [
+            "build>=1.6,<2",
+            "hypothesis>=6.170,<7",
+            "mypy>=2.4,<2.5",
+            "pytest>=9.2,<10",
+            "pytest-xdist>=3.8,<4",
+            "ruff>=0.17.6,<0.18",
+        ],
+    },
+    entry_points={"console_scripts": ["dedup = beam_dedup.cli:main"]},
+    classifiers=[
+        "Environment :: Console",
+        "Operating System :: POSIX",
+        "Private :: Do Not Upload",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Graphics",
+        "Typing :: Typed",
+    ],
+)
