@@ -117,7 +117,8 @@ def profiles(pixels: npt.NDArray[np.uint8]) -> bytes:
     """
     cells = pixels.reshape(PROFILE_CELLS, -1, PROFILE_CELLS, SIDE // PROFILE_CELLS, 3).astype(np.float64)
     both = np.concatenate([cells.mean(axis=(0, 1, 3)), cells.mean(axis=(1, 2, 3))])
-    return np.rint(both).astype(np.uint8).tobytes()
+    rounded: npt.NDArray[np.uint8] = np.rint(both).astype(np.uint8)
+    return rounded.tobytes()
 
 
 def square(image: Image.Image, mode: str) -> npt.NDArray[np.uint8]:
