@@ -197,7 +197,8 @@ def configure(options: argparse.Namespace) -> DedupConfig:
     jobs = os.cpu_count() or 1 if options.num_jobs is None else options.num_jobs
     _check_range("-j", jobs, 1, 1024)
     config = DedupConfig(
-        folder=os.path.normpath(options.dump_dir),
+        # As the user named it, but ./a/ is a; what is no path of this machine is not touched.
+        folder=options.dump_dir if "://" in options.dump_dir else os.path.normpath(options.dump_dir),
         near=options.near_duplicates,
         within=Within(k, verify),
         output_json=options.output_json,

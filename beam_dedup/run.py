@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
 import psutil
@@ -40,13 +40,13 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
     if not engine.is_local(beam_options):
         return _run_elsewhere(config, beam_options)
     scratch = tempfile.mkdtemp(prefix="dedup-")
-    _stop_on_signals(config, scratch)
     try:
         counts = config.counts or os.path.join(scratch, "counts.json")
         tally = Tally(scratch)
         made = beam.Pipeline(runner=engine.runner_for(beam_options, config), options=beam_options)
         pipeline.build(made, config, counts, tally)
         with contextlib.ExitStack() as around:
+            around.enter_context(_stopping_on_signals(config, scratch))
             if not config.quiet:
                 around.enter_context(progress.shown(tally, Console(file=sys.stderr)))
             if not debug:
@@ -90,7 +90,8 @@ def _root_cause(error: BaseException) -> str:
     )
 
 
-def _stop_on_signals(config: DedupConfig, scratch: str) -> None:
+@contextlib.contextmanager
+def _stopping_on_signals(config: DedupConfig, scratch: str) -> Iterator[None]:
     """Ctrl-C and a request to terminate end the run at once, leaving nothing half-written.
 
     Not by an exception: the engine would first wait for its workers, for minutes or for ever.
@@ -108,8 +109,12 @@ def _stop_on_signals(config: DedupConfig, scratch: str) -> None:
         os.write(2, b"\ndedup: interrupted; the input is as it was, and every file in the outputs is whole\n")
         os._exit(128 + number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _remove_partial_files(config: DedupConfig, workers: Sequence[int] = ()) -> None:

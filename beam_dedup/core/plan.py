@@ -101,7 +101,7 @@ def band_masks(bands: int) -> tuple[int, ...]:
     >>> [f"{mask:016x}" for mask in band_masks(4)]
     ['ffff000000000000', '0000ffff00000000', '00000000ffff0000', '000000000000ffff']
     """
-    edges = [round(i * SHORT_BITS / bands) for i in range(bands + 1)]
+    edges = [round(i * SHORT_BITS / max(bands, 1)) for i in range(bands + 1)]  # none for no bands
     return tuple((1 << (SHORT_BITS - a)) - (1 << (SHORT_BITS - b)) for a, b in itertools.pairwise(edges))
 
 

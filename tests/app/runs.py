@@ -1,0 +1,39 @@
+"""Runs of the command line, in this process or in one of their own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from beam_dedup.cli import main
+
+ROOT = Path(__file__).parents[2]
+COMMAND = (sys.executable, "-m", "beam_dedup")
+
+
+def dedup(*arguments: object) -> int:
+    """The exit code of `dedup` in this process, writing no groups unless they are asked for."""
+    texts = [str(argument) for argument in arguments]
+    return main(texts if "-o" in texts else [*texts, "-o", ""])
+
+
+def dedup_apart(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """`dedup` as a process of its own, as a user runs it."""
+    texts = [str(argument) for argument in arguments]
+    environment = options.pop("env", None)
+    options.setdefault("cwd", ROOT)
+    return subprocess.run(
+        [*COMMAND, *texts], capture_output=True, text=True, timeout=120, env=environment, **options
+    )
+
+
+def records_in(path: Path) -> dict[str, dict[str, Any]]:
+    """The records of a file by the base names of their URIs."""
+    lines = path.read_text("utf-8").splitlines()
+    return {Path(record["uri"]).name: record for record in map(json.loads, lines)}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its relative path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,190 @@
+"""One answer on every engine of this machine, a clean end on Ctrl-C, and failures that are told."""
+
+import dataclasses
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from beam_dedup import cli, engine, files, options
+from beam_dedup.core.model import ImageRef, Verdict
+from beam_dedup.options import DedupConfig
+from beam_dedup.samples import picture
+from tests.app.runs import COMMAND, ROOT, dedup, dedup_apart, tree
+
+MODES = ("in_memory", "multi_threading", pytest.param("multi_processing", marks=pytest.mark.processes))
+
+
+@pytest.fixture(scope="module")
+def expected(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The records of the samples, made by one worker."""
+    path = tmp_path_factory.mktemp("expected") / "r.jsonl"
+    assert dedup("-n", "-i", samples, "-j", 1, "--quiet", "--records", path) == 0
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("jobs", [2, 4])
+@pytest.mark.parametrize("mode", MODES)
+def test_one_answer(mode: str, jobs: int, samples: Path, expected: bytes, tmp_path: Path) -> None:
+    records = tmp_path / "r.jsonl"
+    flags = ("--quiet", "-j", jobs, f"--direct_running_mode={mode}")
+    assert dedup("-n", "-i", samples, "--records", records, *flags) == 0
+    assert records.read_bytes() == expected
+
+
+@pytest.mark.parametrize("order", ["reversed", "inodes"])
+def test_the_order_of_files_does_not_matter(
+    order: str, samples: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transforms import read
+
+    listed = read.list_files
+
+    def shuffled(folder: str, exclude: tuple[str, ...] = ()) -> list[str]:
+        names = list(listed(folder, exclude))
+        if order == "reversed":
+            return names[::-1]
+        return sorted(names, key=lambda name: os.stat(os.path.join(folder, name)).st_size)
+
+    monkeypatch.setattr(read, "list_files", shuffled)
+    assert (
+        dedup("-n", "-i", samples, "--records", tmp_path / "r", "--direct_runner_bundle_repeat=1", "-j", 1)
+        == 0
+    )
+    assert (tmp_path / "r").read_bytes() == expected
+
+
+def test_choice_of_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in range(5):
+        (tmp_path / str(name)).touch()
+    monkeypatch.setattr(engine, "PROCESSES_PAY", 5)
+    config = DedupConfig(folder=str(tmp_path))
+    modes = [engine._mode(DedupConfig(folder=config.folder, jobs=jobs)) for jobs in (1, 2, 4, 5)]
+    assert modes == [engine.IN_MEMORY, engine.THREADS, engine.THREADS, engine.PROCESSES]
+    monkeypatch.setattr(engine, "PROCESSES_PAY", 6)
+    assert engine._mode(DedupConfig(folder=config.folder, jobs=64)) == engine.THREADS
+
+
+def test_help_does_not_import_the_engine() -> None:
+    code = "import sys; from beam_dedup.cli import main; main(['--help']); print([m for m in sys.modules if 'beam' in m])"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+    assert "apache_beam" not in shown.splitlines()[-1]
+    assert "beam_dedup" in shown.splitlines()[-1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(mode: str, number: signal.Signals, tmp_path: Path) -> None:
+    """To all processes at once, as a terminal does, in the midst of copying."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for seed in range(4):
+        # Not so large that decoding takes long, but with so many bytes behind the picture that copying does.
+        picture(seed).save(folder / f"{seed}.png")
+        with open(folder / f"{seed}.png", "ab") as file:
+            file.write(os.urandom(1 << 20) * 60)
+    before = tree(folder)
+    arguments = ("-n", "-i", folder, "-d", out, "--records", tmp_path / "r.jsonl", "-o", "", "-j", "2")
+    command = [*COMMAND, *map(str, arguments), f"--direct_running_mode={mode}"]
+    # A shell that runs tests in the background has Ctrl-C ignored, and what it starts inherits that.
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        for _ in itertools.takewhile(lambda _: process.poll() is None and not _begun(out), range(6000)):
+            time.sleep(0.01)
+        assert process.poll() is None, process.communicate()
+        os.killpg(process.pid, number)
+        _, said = process.communicate(timeout=30)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 128 + number, said
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    copied = tree(out)
+    assert copied.items() <= before.items(), "a file is not whole, or has a name that is not final"
+    assert tree(folder) == before
+    assert not _group_is_alive(process.pid)
+
+
+def _begun(out: Path) -> bool:
+    """Whether a copy is being made: it is there, not whole yet."""
+    return any(path.name.startswith(".dedup-") for path in out.glob("*"))
+
+
+def _group_is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_failure_is_one_sentence(mode: str, samples: Path, tmp_path: Path) -> None:
+    """A folder stands where a copy should go, which shows only when it is copied."""
+    name = next(path.relative_to(samples) for path in sorted(samples.rglob("*.png")))
+    (tmp_path / "out" / name / "x").mkdir(parents=True)
+    ended = dedup_apart(
+        "-i", samples, "-d", tmp_path / "out", "-o", "", f"--direct_running_mode={mode}", "-j", "2"
+    )
+    assert ended.returncode == 1
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("dedup: ")]
+    assert len(lines) == 1
+    assert str(name) in lines[0]
+    assert "Traceback" not in ended.stderr
+    assert not list((tmp_path / "out").rglob(".dedup-*"))
+
+
+def test_a_breach_of_conservation_ends_with_1(
+    samples: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transforms import deduplicate
+
+    monkeypatch.setattr(deduplicate.metrics, "count", _twice)
+    assert dedup("-i", samples, "--quiet", "-j", 1) == 1
+    assert "lost or judged twice" in capfd.readouterr().err
+
+
+def _twice(verdict: Verdict) -> Verdict:
+    """As if one image had been judged over and over, and all others lost."""
+    return dataclasses.replace(verdict, ref=ImageRef("one/and/the/same", "x"))
+
+
+def test_a_shadowed_transforms_is_named(tmp_path: Path) -> None:
+    (tmp_path / "transforms.py").write_text("")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
+    ended = dedup_apart("-i", tmp_path, cwd=tmp_path, env=environment)
+    assert ended.returncode == 1
+    assert str(tmp_path / "transforms.py") in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_partial_files_of_others_are_no_input_and_stay(tmp_path: Path) -> None:
+    (tmp_path / ".dedup-1-abc.part").write_bytes(b"GIF89a")
+    (tmp_path / "a.gif").write_bytes(b"GIF89a")
+    assert dedup("-i", tmp_path, "--records", tmp_path / "r") == 0
+    assert len((tmp_path / "r").read_text().splitlines()) == 1
+    assert (tmp_path / ".dedup-1-abc.part").exists()
+
+
+def test_the_modules_of_the_edge_agree_on_what_is_remote() -> None:
+    from transforms import storage
+
+    for path in ("gs://b/x", "a/b", "/a", "s3://b", "c:\\x"):
+        assert files.is_remote(path) == storage.is_remote(path)
+    assert cli.WRONG_USAGE == 2
+    assert options.DEFAULT_OUTPUT_JSON == "image_locations.json"

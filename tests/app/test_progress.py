@@ -1,0 +1,52 @@
+"""What is shown while a run goes on."""
+
+import io
+import threading
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from beam_dedup import progress
+from transforms.progress import LISTED, READ, Tally
+
+
+def test_tally_adds_up_threads(tmp_path: Path) -> None:
+    tally = Tally(str(tmp_path))
+
+    def work() -> None:
+        for _ in range(50):
+            tally.add(READ, 2)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert tally.total(READ) == 400
+    assert tally.total(LISTED) == 0
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_shown_counts_rate_and_time(terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_LIVE_SECONDS", 0.02)
+    monkeypatch.setattr(progress, "_LOG_SECONDS", 0.02)
+    tally = Tally(str(tmp_path))
+    tally.add(LISTED, 200)
+    tally.add(READ, 50)
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=terminal, width=120)
+    with progress.shown(tally, console):
+        threading.Event().wait(0.5)
+    text = shown.getvalue()
+    assert "reading images" in text
+    assert ("50/200" if terminal else "50 of 200 files") in text
+    assert ("images/s" if terminal else "s left") in text
+
+
+def test_phases() -> None:
+    assert progress._phase(0, 0, 0) == "starting"
+    assert progress._phase(5, 0, 0) == "listing files"
+    assert progress._phase(5, 3, 0) == "reading images"
+    assert progress._phase(5, 5, 0) == "judging"
+    assert progress._phase(5, 5, 2) == "copying, 2 done"

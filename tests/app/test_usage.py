@@ -1,0 +1,102 @@
+"""Wrong usage: one sentence, the exit code, no traceback, nothing written."""
+
+from pathlib import Path
+
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from beam_dedup import engine, options
+from beam_dedup.cli import main
+from beam_dedup.core.within import DEFAULT_BIT_DISTANCE, MAX_BIT_DISTANCE
+from tests.app.runs import dedup_apart
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with one image, beside the current one."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.gif").write_bytes(b"GIF89a")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return folder
+
+
+WRONG = {
+    "no such folder": (["-i", "nosuch"], "there is no folder nosuch"),
+    "a file": (["-i", "{in}/a.gif"], "-i needs a folder"),
+    "another file system": (["-i", "gs://bucket/x"], "folders of this machine only"),
+    "no input": (["-n"], "-i is missing"),
+    "an empty name": (["-i", ""], "-i is missing"),
+    "both modes": (["-e", "-n", "-i", "{in}"], "not allowed with"),
+    "k too large": (["-n", "-k", "17", "-i", "{in}"], "-k must be between 0 and 16, got 17"),
+    "k below zero": (["-n", "-k", "-1", "-i", "{in}"], "-k must be between 0 and 16, got -1"),
+    "k no number": (["-n", "-k", "few", "-i", "{in}"], "'few'"),
+    "k in exact mode": (["-k", "3", "-i", "{in}"], "needs -n"),
+    "verify in exact mode": (["--verify", "3", "-i", "{in}"], "needs -n"),
+    "verify too large": (
+        ["-n", "--verify", "257", "-i", "{in}"],
+        "--verify must be between 0 and 256, got 257",
+    ),
+    "no jobs": (["-j", "0", "-i", "{in}"], "-j must be between 1 and"),
+    "s without d": (["-s", "-i", "{in}"], "needs -d"),
+    "unknown flag of ours": (
+        ["-i", "{in}", "--recrods", "x"],
+        "no option --recrods; the nearest is --records",
+    ),
+    "unknown flag of Beam": (["-i", "{in}", "--runer=x"], "no option --runer; the nearest is --runner"),
+    "unknown short flag": (["-i", "{in}", "-z"], "no option -z"),
+    "a word": (["-i", "{in}", "word"], "'word' was not expected"),
+    "wrong value for Beam": (["-i", "{in}", "--direct_running_mode=x"], "invalid choice: 'x'"),
+    "records not writable": (
+        ["-i", "{in}", "--records", "/dev/null/r"],
+        "--records: nothing can be written to",
+    ),
+    "copies not writable": (["-i", "{in}", "-d", "/dev/null/d"], "-d: nothing can be written to"),
+    "groups are a folder": (["-i", "{in}", "-o", "{in}"], "-o needs a file name"),
+    "copies are a file": (["-i", "{in}", "-d", "{in}/a.gif"], "-d needs a folder"),
+    "one file for two": (
+        ["-i", "{in}", "--records", "x", "--counts", "./x"],
+        "--records and --counts name the same file",
+    ),
+    "output is the input": (["-i", "{in}", "-d", "{in}"], "lies in"),
+    "output around the input": (["-i", "{in}", "-d", "{in}/.."], "lies in"),
+    "records over an image": (["-i", "{in}", "--records", "{in}/a.gif"], "is a file of the input"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_usage(case: str, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments, sentence = WRONG[case]
+    assert main([argument.replace("{in}", str(folder)) for argument in arguments]) == 2
+    out, error = capfd.readouterr()
+    assert out == ""
+    assert error.startswith("dedup: ")
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert (folder / "a.gif").read_bytes() == b"GIF89a"
+    assert not list(folder.parent.glob("here/*"))
+
+
+def test_wrong_usage_as_a_user_sees_it() -> None:
+    ended = dedup_apart("-i", "nosuch")
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+
+
+def test_no_name_of_ours_is_one_of_beams() -> None:
+    beams = {name for part in PipelineOptions.__subclasses__() for name in _names(part)}
+    ours = set(options.parser()._option_string_actions)
+    assert {"--runner", "--streaming"} <= beams
+    assert not ours & beams
+
+
+def _names(part: type[PipelineOptions]) -> set[str]:
+    parser = engine._BeamParser(add_help=False)
+    if "_add_argparse_args" in part.__dict__:
+        part._add_argparse_args(parser)
+    return set(parser._option_string_actions)
+
+
+def test_limits_in_the_help_are_those_that_hold() -> None:
+    text = " ".join(options.parser().format_help().split())
+    assert f"0 to {MAX_BIT_DISTANCE} (default {DEFAULT_BIT_DISTANCE})" in text

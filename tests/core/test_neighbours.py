@@ -1,0 +1,164 @@
+"""No pair within k is missed: the pigeonhole of DESIGN section 4, against brute force, for every k and m."""
+
+import itertools
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from beam_dedup.core import neighbours
+from beam_dedup.core.codes import Codes
+from beam_dedup.core.neighbours import near_pairs
+from beam_dedup.core.plan import Plan, band_masks, key_masks
+from beam_dedup.core.within import MAX_BIT_DISTANCE, Within
+from tests import oracle
+from tests.oracle import FULL, Code
+from tests.random_sets import arrays, random_set
+
+KS = range(MAX_BIT_DISTANCE + 1)
+SUBSETS = range(5)
+SEEDS = range(4)
+
+
+def found_pairs(
+    codes: Codes, within: Within, masks: Sequence[int] | None = None, roles: list[bool] | None = None
+) -> dict[tuple[int, int], int]:
+    """Distance of each pair of rows, the smaller row first."""
+    found: dict[tuple[int, int], int] = {}
+    for pairs in near_pairs(codes, within, masks, None if roles is None else np.array(roles, bool)):
+        assert len(pairs) == len(pairs.a) == len(pairs.b) == len(pairs.distance) > 0
+        for a, b, distance in zip(pairs.a.tolist(), pairs.b.tolist(), pairs.distance.tolist(), strict=True):
+            assert found.setdefault((min(a, b), max(a, b)), distance) == distance
+    return found
+
+
+def true_pairs(codes: list[Code], k: int, verify: int) -> dict[tuple[int, int], int]:
+    pairs = itertools.combinations(range(len(codes)), 2)
+    distances = {(i, j): oracle.within(codes[i], codes[j], k, verify) for i, j in pairs}
+    return {pair: distance[0] for pair, distance in distances.items() if distance}
+
+
+def full_codes(shorts: list[int]) -> Codes:
+    return arrays([Code(image, 0, FULL, short << 192) for image, short in enumerate(shorts)])
+
+
+@pytest.mark.parametrize("tile", [2, 2048])
+@pytest.mark.parametrize("subset", SUBSETS)
+@pytest.mark.parametrize("k", KS)
+def test_all_pairs_within_k_and_no_others(
+    k: int, subset: int, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "_TILE", tile)
+    masks = key_masks(k, subset)
+    for seed in SEEDS if len(masks) < 500 else SEEDS[:1]:
+        case = random_set(f"pairs {seed}", k, views=seed % 2)
+        found = found_pairs(arrays(case.codes), Within(k, case.verify), masks)
+        assert found == true_pairs(case.codes, k, case.verify), f"{seed=}"
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+@pytest.mark.parametrize("k", KS)
+def test_between_two_roles(k: int, subset: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = key_masks(k, subset)
+    for seed in SEEDS if len(masks) < 500 else SEEDS[:1]:
+        rng = random.Random(seed)
+        case = random_set(f"roles {seed}", k, views=seed % 2)
+        codes = list(case.codes)
+        roles = [rng.random() < 0.5 for _ in range(case.images)]
+        if seed > 0 and len(masks) <= 200:  # with fewer codes than keys, all are compared with all
+            strangers = range(case.images, case.images + 2 * len(masks) + 2)
+            codes += [Code(image, 0, FULL, rng.getrandbits(256)) for image in strangers]
+            roles += [image % 2 == 0 for image in strangers]
+            monkeypatch.setattr(
+                neighbours, "_tiles", all_with_all_is_not_meant if subset else neighbours._tiles
+            )
+        else:
+            monkeypatch.setattr(neighbours, "_TILE", 3)
+        found = found_pairs(arrays(codes), Within(k, case.verify), masks, roles)
+        monkeypatch.undo()
+        across = {
+            (i, j): distance
+            for (i, j), distance in true_pairs(case.codes, k, case.verify).items()
+            if roles[case.codes[i].image] != roles[case.codes[j].image]
+        }
+        assert {pair: found[pair] for pair in found if max(pair) < len(case.codes)} == across, f"{seed=}"
+
+
+def all_with_all_is_not_meant(*_: object) -> None:
+    raise AssertionError("compared all with all, though there are keys")
+
+
+def pairs_that_share_one_key(k: int, subset: int, rng: random.Random) -> list[tuple[int, int, int]]:
+    """For every key, two codes that differ by one bit in every band outside it: (key, one, other)."""
+    bands = band_masks(k + subset)
+    pairs = []
+    for key in itertools.combinations(bands, subset):
+        one = other = rng.getrandbits(64)
+        for band in set(bands) - set(key):
+            other ^= 1 << rng.choice([bit for bit in range(64) if band >> bit & 1])
+        pairs.append((sum(key), one, other))
+    return pairs
+
+
+@pytest.mark.parametrize("subset", range(1, 5))
+@pytest.mark.parametrize("k", KS)
+def test_the_worst_pair_of_each_key_meets_there(k: int, subset: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """k bits in k different bands leave one key only, and the codes are too many to compare all with all."""
+    rng = random.Random(k * 10 + subset)
+    worst = pairs_that_share_one_key(k, subset, rng)
+    assert sorted(key for key, _, _ in worst) == sorted(key_masks(k, subset))
+    pairs = rng.sample(worst, min(len(worst), 150))
+    masks = [key for key, _, _ in pairs]
+    for key, one, other in pairs:
+        assert (one ^ other).bit_count() == k
+        assert [mask for mask in masks if not (one ^ other) & mask] == [key]
+    shorts = [short for _, *both in pairs for short in both]
+    codes = full_codes(shorts + [rng.getrandbits(64) for _ in range(10)])
+    odd = [bool(image % 2) for image in range(len(codes))]
+    wanted = {(2 * i, 2 * i + 1) for i in range(len(pairs))}
+    monkeypatch.setattr(neighbours, "_TILE", 1)
+    monkeypatch.setattr(neighbours, "_tiles", all_with_all_is_not_meant)
+    for roles in (None, odd):
+        found = found_pairs(codes, Within(k, 256), masks, roles)
+        assert wanted <= found.keys()
+        assert {found[pair] for pair in wanted} == {k}
+
+
+@pytest.mark.parametrize("subset", range(1, 5))
+@pytest.mark.parametrize("k", [0, 1, 5, 8])
+def test_the_keys_of_a_prefix_find_what_shares_them(
+    k: int, subset: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "_TILE", 2)
+    plan = Plan(k, subset, prefix=1)
+    case = random_set("prefix", k, views=1, shapes=["chain", "star", "clique"])
+    truth = true_pairs(case.codes, k, case.verify)
+    codes = arrays(case.codes)
+    together: set[tuple[int, int]] = set()
+    for prefix in plan.prefixes:
+        masks = key_masks(k, subset, prefix)
+        found = found_pairs(codes, Within(k, case.verify), masks)
+        shorts = codes.short.tolist()
+        sharing = {
+            pair for pair in truth if any(not (shorts[pair[0]] ^ shorts[pair[1]]) & mask for mask in masks)
+        }
+        assert sharing <= found.keys() <= truth.keys()
+        together |= found.keys()
+    assert together == truth.keys() != set()
+
+
+@pytest.mark.parametrize("k", [0, 4, 8, 16])
+def test_keys_are_chosen_such_that_every_pair_is_found(k: int) -> None:
+    """More codes than a tile, no keys given: 3,000 pairs at distance k among 6,000 codes."""
+    rng = random.Random(k)
+    shorts = []
+    for _ in range(3000):
+        one = rng.getrandbits(64)
+        shorts += [one, one ^ sum(1 << bit for bit in rng.sample(range(64), k))]
+    found = found_pairs(full_codes(shorts), Within(k, 256))
+    assert {pair: found.get(pair) for pair in ((2 * i, 2 * i + 1) for i in range(3000))} == {
+        (2 * i, 2 * i + 1): k for i in range(3000)
+    }
+    for (i, j), distance in found.items():
+        assert (shorts[i] ^ shorts[j]).bit_count() == distance <= k

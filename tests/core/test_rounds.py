@@ -1,0 +1,125 @@
+"""Judging spread over the places of a plan gives the definition's verdicts: rounds of flags, then the rest."""
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from beam_dedup.core import judging, neighbours
+from beam_dedup.core.codes import BoolArray, Codes
+from beam_dedup.core.plan import Plan, key_masks, shard_of
+from beam_dedup.core.within import MAX_BIT_DISTANCE, Within
+from tests import oracle
+from tests.core.test_judging import MAX_PAIRS, witnesses
+from tests.oracle import Match
+from tests.random_sets import RandomSet, arrays, random_set
+
+SEEDS = 9
+PREFIXES = (0, 1, 2)
+
+
+def random_plan(rng: random.Random, k: int, prefix: int) -> Plan:
+    subset = rng.randint(prefix, max(prefix, 3 if k <= 6 else 2))
+    return Plan(k, subset, prefix, rng.randint(1, 4) if prefix else 1)
+
+
+def places(codes: Codes, plan: Plan) -> Iterator[tuple[Codes, tuple[int, ...] | None]]:
+    """What each place sees: its codes and its keys. Flat pictures have one place to themselves."""
+    hashed = codes.take(codes.hashed)
+    for prefix in plan.prefixes:
+        shards = shard_of(hashed.short, plan, prefix)
+        for shard in np.unique(shards):
+            yield hashed.take(np.flatnonzero(shards == shard)), key_masks(plan.k, plan.subset, prefix)
+    yield codes.take(codes.flat), None
+
+
+def flags(
+    codes: Codes, images: int, within: Within, plan: Plan, max_pairs: int
+) -> tuple[BoolArray, BoolArray]:
+    """Which images have a better, and which a worse neighbour at any place."""
+    has_better, has_worse = np.zeros((2, images), bool)
+    for members, masks in places(codes, plan):
+        better, worse = judging.neighbour_flags(members, images, within, masks, max_pairs)
+        has_better |= better
+        has_worse |= worse
+    return has_better, has_worse
+
+
+def kept_by_rounds(case: RandomSet, plan: Plan, rounds: int, max_pairs: int) -> BoolArray:
+    codes, within = arrays(case.codes), Within(case.k, case.verify)
+    kept = np.zeros(case.images, bool)
+    waiting = np.ones(case.images, bool)
+    for _ in range(rounds):
+        left = codes.of(waiting)
+        has_better, _ = flags(left, case.images, within, plan, max_pairs)
+        anchors = waiting & ~has_better
+        near = np.zeros(case.images, bool)
+        for members, masks in places(left, plan):
+            near |= judging.near_marked(members, anchors, within, masks)
+        assert not (near & anchors).any(), "an anchor near an anchor"
+        kept |= anchors
+        waiting &= ~anchors & ~near
+    return kept | (waiting & judging.keep(codes.of(waiting), case.images, within, max_pairs))
+
+
+def witnesses_by_places(case: RandomSet, kept: BoolArray, plan: Plan) -> dict[int, Match]:
+    best: dict[int, Match] = {}
+    for members, masks in places(arrays(case.codes), plan):
+        found = judging.nearest_kept(members, kept, Within(case.k, case.verify), masks)
+        for image, match in witnesses(found).items():
+            best[image] = min(match, best.get(image, match))
+    return best
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("k", range(MAX_BIT_DISTANCE + 1))
+def test_rounds_agree_with_the_definition(k: int, prefix: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(SEEDS if k <= 8 and prefix < 2 else SEEDS // 3):
+        rng = random.Random(seed)
+        case = random_set(f"rounds {prefix} {seed}", k, views=rng.choice([0, 0, 2]))
+        plan, rounds, max_pairs = random_plan(rng, k, prefix), rng.randint(1, 3), rng.choice(MAX_PAIRS)
+        # All with all sees more than the place's own keys: half of the sets go by keys alone.
+        monkeypatch.setattr(neighbours, "_TILE", 2 if seed % 2 else 2048)
+        truth_kept, truth = oracle.judge(case.codes, case.images, case.k, case.verify)
+        kept = kept_by_rounds(case, plan, rounds, max_pairs)
+        assert np.flatnonzero(kept).tolist() == truth_kept, f"{seed=} {plan} {rounds=} {max_pairs=}"
+        assert witnesses_by_places(case, kept, plan) == truth, f"{seed=} {plan}"
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("k", [0, 1, 3, 8, 12])
+def test_flags_tell_of_better_and_worse_neighbours(
+    k: int, prefix: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(SEEDS if prefix < 2 else SEEDS // 3):
+        rng = random.Random(seed)
+        case = random_set(f"flags {seed}", k, views=seed % 3)
+        monkeypatch.setattr(neighbours, "_TILE", 2 if seed % 2 else 2048)
+        codes_of = [[code for code in case.codes if code.image == image] for image in range(case.images)]
+        near = [
+            [bool(oracle.matches(one, other, case.k, case.verify)) for other in codes_of] for one in codes_of
+        ]
+        plan = random_plan(rng, k, prefix)
+        within, max_pairs = Within(case.k, case.verify), rng.choice(MAX_PAIRS)
+        has_better, has_worse = flags(arrays(case.codes), case.images, within, plan, max_pairs)
+        assert has_better.tolist() == [any(near[i][:i]) for i in range(case.images)], f"{seed=} {plan}"
+        # It may say more, so that anchors without a neighbour are not sent round in vain; never less.
+        for image in range(case.images):
+            assert has_worse[image] or not any(near[image][image + 1 :]), f"{seed=} {plan} {image=}"
+            assert not has_worse[image] or any(near[image]), f"{seed=} {plan} {image=}"
+
+
+def test_a_chain_takes_as_many_rounds_as_it_has_links() -> None:
+    """0~1~2~...: 0 is an anchor and 1 its duplicate, then 2 is an anchor, and so on; after one round four remain."""
+    codes = [oracle.Code(image, 0, oracle.FULL, ((1 << 4 * image) - 1) << 192) for image in range(6)]
+    case, plan = RandomSet(4, 256, 6, codes), Plan(4, 1, 1, 3)
+    arrays_of = arrays(codes)
+    better, worse = flags(arrays_of, 6, Within(4, 256), plan, 100)
+    assert better.tolist() == [False, True, True, True, True, True]
+    assert worse[:5].all()
+    anchors = ~better
+    near = judging.near_marked(arrays_of, anchors, Within(4, 256))
+    assert near.tolist() == [False, True, False, False, False, False]
+    for rounds in (0, 1, 2, 3, 4):
+        assert kept_by_rounds(case, plan, rounds, 100).tolist() == [True, False] * 3

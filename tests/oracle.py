@@ -1,0 +1,64 @@
+"""The definition of a duplicate (DESIGN section 2) by brute force, in plain integers. It shares nothing with the core.
+
+Images are numbers in order of rank, the preferred first.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+FULL, TINY, FLAT = range(3)
+NONE = -1  # where a pair has no long distance
+
+
+class Code(NamedTuple):
+    image: int
+    view: int  # 0: the base
+    kind: int
+    value: int = 0  # full: 256 bits, the upper 64 of them the short code; tiny: 64 bits
+    cells: bytes = b""  # flat: 32 colours
+
+
+class Match(NamedTuple):
+    """Why an image is a duplicate. The smallest is the one reported: the nearest, then rank, then view."""
+
+    distance: int
+    kept: int
+    view: int
+    long_distance: int
+
+
+def within(a: Code, b: Code, k: int, verify: int) -> tuple[int, int] | None:
+    """Short and long distance of two codes, or None if they are not within k."""
+    if a.image == b.image or (a.view and b.view):
+        return None
+    if FLAT in (a.kind, b.kind):
+        levels = max(abs(x - y) for x, y in zip(a.cells, b.cells, strict=True)) if a.kind == b.kind else 256
+        two_plain_colours = all(code.cells == code.cells[:3] * 32 for code in (a, b))
+        return (levels, NONE) if levels <= min(k, 8) and not (two_plain_colours and levels) else None
+    short_a, short_b = (code.value >> 192 if code.kind == FULL else code.value for code in (a, b))
+    short = (short_a ^ short_b).bit_count()
+    if TINY in (a.kind, b.kind):
+        return (short, NONE) if short <= min(k, 4) else None
+    long = (a.value ^ b.value).bit_count()
+    return (short, long) if short <= k and long <= verify else None
+
+
+def matches(one: Sequence[Code], other: Sequence[Code], k: int, verify: int) -> list[Match]:
+    """All ways in which an image, given its codes, lies within k of another."""
+    pairs = ((a, b, within(a, b, k, verify)) for a, b in itertools.product(one, other))
+    return [Match(found[0], b.image, max(a.view, b.view), found[1]) for a, b, found in pairs if found]
+
+
+def judge(codes: Sequence[Code], images: int, k: int, verify: int) -> tuple[list[int], dict[int, Match]]:
+    """The kept images, and the witness of each other one."""
+    codes_of = [[code for code in codes if code.image == image] for image in range(images)]
+    kept: list[int] = []
+    for image in range(images):
+        if not any(matches(codes_of[image], codes_of[other], k, verify) for other in kept):
+            kept.append(image)
+    duplicates = [image for image in range(images) if image not in kept]
+    return kept, {
+        image: min(match for other in kept for match in matches(codes_of[image], codes_of[other], k, verify))
+        for image in duplicates
+    }

@@ -1,0 +1,55 @@
+"""Pictures made by code, the same ones on every machine, and files of them."""
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from beam_dedup.core.fingerprints import fingerprint
+from beam_dedup.core.model import Code, Fingerprint, ImageRef
+
+REF = ImageRef("file:///in/a", "a")
+
+
+def photo(seed: int = 1, size: tuple[int, int] = (320, 240)) -> Image.Image:
+    """An RGB picture with structure at all the frequencies that a code sees, as photographs have it.
+
+    Made from whole numbers only: legacy `RandomState` never changes, nor does enlarging in the pinned Pillow.
+    """
+    random = np.random.RandomState(seed)
+    coarse, fine = (
+        Image.fromarray(random.randint(0, 256, (cells, cells, 3)).astype(np.uint8)).resize(
+            size, Image.Resampling.BICUBIC
+        )
+        for cells in (6, 24)
+    )
+    return Image.blend(coarse, fine, 0.4)
+
+
+def encoded(image: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, image_format, **options)
+    return stream.getvalue()
+
+
+def fingerprint_of(data: bytes, **options: Any) -> Fingerprint:
+    return fingerprint(REF, io.BytesIO(data), len(data), **options)
+
+
+def code_of(image: Image.Image, image_format: str = "PNG", **options: Any) -> Code:
+    """The base code of the picture in a file."""
+    (code,) = fingerprint_of(encoded(image, image_format, **options)).codes
+    return code
+
+
+def bits_apart(one: Code, other: Code) -> int:
+    """Long distance; of codes of different kind or length it makes no sense, so none is given."""
+    assert one.kind == other.kind, (one.kind, other.kind)
+    return (int.from_bytes(one.data) ^ int.from_bytes(other.data)).bit_count()
+
+
+def levels_apart(one: Code, other: Code) -> int:
+    """Grey levels between two flat pictures."""
+    assert len(one.data) == len(other.data) == 96
+    return max(abs(a - b) for a, b in zip(one.data, other.data, strict=True))

@@ -1,0 +1,189 @@
+"""Random sets of codes that sit on the edges of the relation: chains, cliques, equal codes, ties, tiny and flat ones.
+
+A set is a number of images and their codes, in the oracle's form; `arrays` gives the core's. The same seed gives the
+same set for ever (`random.Random` promises that for what is used here).
+"""
+
+import itertools
+import random
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from beam_dedup.core.codes import Codes, from_columns
+from tests.oracle import FLAT, FULL, TINY, Code
+
+VERIFY = (0, 8, 48, 100, 255, 256)  # 256 is off
+_SHORT = range(192, 256)  # positions of the short code's bits in a full code
+_REST = range(192)
+
+
+class RandomSet(NamedTuple):
+    k: int
+    verify: int
+    images: int
+    codes: list[Code]
+
+
+def random_set(seed: str, k: int, views: int = 0, shapes: Iterable[str] = ()) -> RandomSet:
+    """Images in random order of rank, each with up to `views` views beside its base; rows in random order.
+
+    Args:
+      seed: any text.
+      shapes: what the set is mixed from; names in `SHAPES`, all if there are none.
+    """
+    rng = random.Random(f"{seed} {k} {views}")
+    make = _Maker(rng, k, rng.choice(VERIFY))
+    chosen = [rng.choice(sorted(shapes) or sorted(SHAPES)) for _ in range(rng.randint(1, 3))]
+    bases = list(itertools.chain.from_iterable(SHAPES[name](make) for name in chosen))
+    rng.shuffle(bases)
+    codes = [base._replace(image=image) for image, base in enumerate(bases)]
+    for view in range(1, views + 1):
+        codes += [
+            make.like(rng.choice(codes))._replace(image=i, view=view)
+            for i in range(len(bases))
+            if rng.random() < 0.4
+        ]
+    undecodable = {image for image in range(len(bases)) if rng.random() < 0.03}
+    codes = [code for code in codes if code.image not in undecodable]
+    rng.shuffle(codes)
+    return RandomSet(k, make.verify, len(bases), codes)
+
+
+class _Maker:
+    """Makes codes near the thresholds k and verify."""
+
+    def __init__(self, rng: random.Random, k: int, verify: int) -> None:
+        self.rng, self.k, self.verify = rng, k, verify
+        self.levels = min(k, 8)
+
+    def full(self) -> Code:
+        return Code(0, 0, FULL, self.rng.getrandbits(256))
+
+    def tiny(self) -> Code:
+        return Code(0, 0, TINY, self.rng.getrandbits(64))
+
+    def flat(self) -> Code:
+        colour = bytes(self.rng.randrange(256) for _ in range(3))
+        if self.rng.random() < 0.5:
+            return Code(0, 0, FLAT, cells=colour * 32)
+        return Code(0, 0, FLAT, cells=bytes(self.rng.randrange(256) for _ in range(96)))
+
+    def about(self, threshold: int) -> int:
+        """A number at the threshold, or next to it, or anywhere below."""
+        return max(
+            0,
+            self.rng.choice(
+                [threshold, threshold, threshold - 1, threshold + 1, self.rng.randint(0, threshold)]
+            ),
+        )
+
+    def like(self, code: Code) -> Code:
+        """A code of the same kind, or tiny beside full, about as far off as the relation allows."""
+        if code.kind == FLAT:
+            return code._replace(cells=self._other_cells(code.cells))
+        if code.kind == TINY:
+            return code._replace(value=self.flip(code.value, range(64), self.about(min(self.k, 4))))
+        if self.rng.random() < 0.1:
+            return Code(0, 0, TINY, self.flip(code.value >> 192, range(64), self.about(min(self.k, 4))))
+        short = self.about(self.k)
+        rest = min(max(self.about(self.verify) - short, 0), len(_REST))
+        return code._replace(value=self.flip(self.flip(code.value, _SHORT, short), _REST, rest))
+
+    def flip(self, value: int, positions: range, bits: int) -> int:
+        for bit in self.rng.sample(positions, bits):
+            value ^= 1 << bit
+        return value
+
+    def _other_cells(self, cells: bytes) -> bytes:
+        by = self.about(self.levels) * self.rng.choice([-1, 1])
+        places = (
+            range(96) if self.rng.random() < 0.3 else self.rng.sample(range(96), self.rng.choice([1, 3, 40]))
+        )
+        other = bytearray(cells)
+        for place in places:
+            other[place] = min(max(other[place] + by, 0), 255)
+        return bytes(other)
+
+
+def _chain(make: _Maker) -> list[Code]:
+    chain = [make.full()]
+    for _ in range(make.rng.randint(2, 7)):
+        chain.append(make.like(chain[-1]))
+    return chain
+
+
+def _clique(make: _Maker) -> list[Code]:
+    """All within k of each other: half of k from one centre."""
+    centre = make.full().value
+    radius = min(make.k, make.verify) // 2
+    return [Code(0, 0, FULL, make.flip(centre, _SHORT, radius)) for _ in range(make.rng.randint(2, 6))]
+
+
+def _star(make: _Maker) -> list[Code]:
+    """Some codes about k from one centre: which are kept depends on whether the centre is preferred."""
+    centre = make.full()
+    return [centre, *(make.like(centre) for _ in range(make.rng.randint(2, 6)))]
+
+
+def _equal(make: _Maker) -> list[Code]:
+    """Copies, and codes with the same short code only."""
+    code = make.full()
+    rest = min(make.verify + 1, len(_REST))
+    return [code] * make.rng.randint(2, 4) + [code._replace(value=make.flip(code.value, _REST, rest))]
+
+
+def _tie(make: _Maker) -> list[Code]:
+    """A code between two that are equally far from it, and beyond k of each other."""
+    middle = make.full().value
+    bits = make.rng.sample(_SHORT, 2 * make.k)
+    ends = (sum(1 << bit for bit in half) for half in (bits[: make.k], bits[make.k :]))
+    return [Code(0, 0, FULL, value) for value in (middle, middle, *(middle ^ end for end in ends))]
+
+
+def _tinies(make: _Maker) -> list[Code]:
+    codes = [make.rng.choice([make.tiny, make.full])()]
+    for _ in range(make.rng.randint(1, 5)):
+        codes.append(make.like(make.rng.choice(codes)))
+        if make.rng.random() < 0.5 and codes[-1].kind == TINY:
+            codes.append(Code(0, 0, FULL, codes[-1].value << 192 | make.rng.getrandbits(192)))
+    return codes
+
+
+def _flats(make: _Maker) -> list[Code]:
+    codes = [make.flat()]
+    for _ in range(make.rng.randint(2, 5)):
+        codes.append(make.like(make.rng.choice(codes)))
+    return codes
+
+
+def _strangers(make: _Maker) -> list[Code]:
+    return [make.rng.choice([make.full, make.tiny, make.flat])() for _ in range(make.rng.randint(1, 4))]
+
+
+SHAPES: dict[str, Callable[[_Maker], list[Code]]] = {
+    "chain": _chain,
+    "clique": _clique,
+    "star": _star,
+    "equal": _equal,
+    "tie": _tie,
+    "tinies": _tinies,
+    "flats": _flats,
+    "strangers": _strangers,
+}
+
+
+def arrays(codes: list[Code]) -> Codes:
+    """The core's form."""
+    return from_columns(
+        np.array([code.image for code in codes], np.int64),
+        np.array([code.view for code in codes], np.uint8),
+        np.array([code.kind for code in codes], np.uint8),
+        b"".join(data(code) for code in codes),
+    )
+
+
+def data(code: Code) -> bytes:
+    """The bytes of a code as `beam_dedup.core.model.Code` holds them."""
+    return code.cells if code.kind == FLAT else code.value.to_bytes(32 if code.kind == FULL else 8, "big")

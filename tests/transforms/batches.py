@@ -1,0 +1,125 @@
+"""Images with made-up codes, and the verdicts on them by the definition. No picture is needed to judge codes."""
+
+import dataclasses
+import hashlib
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from beam_dedup.core.model import (
+    BASE_VIEW,
+    Code,
+    Fingerprint,
+    Flag,
+    ImageRef,
+    Kind,
+    Reason,
+    Status,
+    Verdict,
+    Witness,
+)
+from tests import oracle, random_sets
+from tests.random_sets import RandomSet, random_set
+
+# Names that are not ASCII, not UTF-8 (as os.fsdecode gives them), or unpleasant. Rank is decided before them.
+_NAMES = ("a.jpg", "å ä.png", "\udcff\udc80.jpg", "new\nline", "-rf *", "日本.webp", "x" * 200, '"\\')
+
+
+class Batch(NamedTuple):
+    fingerprints: list[Fingerprint]  # in no order
+    verdicts: list[Verdict]  # by URI
+
+
+def union(cases: Sequence[RandomSet], rng: random.Random) -> RandomSet:
+    """Several sets as one, the images of all in a random order of rank."""
+    images = sum(case.images for case in cases)
+    rank = list(range(images))
+    rng.shuffle(rank)
+    codes = []
+    start = 0
+    for case in cases:
+        codes += [code._replace(image=rank[start + code.image]) for code in case.codes]
+        start += case.images
+    return RandomSet(cases[0].k, cases[0].verify, images, codes)
+
+
+def random_batch(seed: str, k: int, verify: int, sets: int = 1) -> Batch:
+    """Images of some random sets, judged within (k, verify)."""
+    rng = random.Random(seed)
+    cases = [random_set(f"{seed} {number}", k) for number in range(sets)]
+    return batch(union(cases, rng)._replace(verify=verify), seed)
+
+
+def batch(case: RandomSet, seed: str) -> Batch:
+    """Makes images of a set, some with exact copies, and judges them by the definition.
+
+    Of the exact copies the one the set knows ranks first. A copy shares its fate: it has the same witness, and is an
+    exact duplicate if that witness has its bytes.
+    """
+    rng = random.Random(seed)
+    code_of = {code.image: code for code in case.codes}
+    kept, found = oracle.judge(case.codes, case.images, case.k, case.verify)
+    first = [_fingerprint(rng, seed, image, code_of.get(image)) for image in range(case.images)]
+    batch = Batch([], [])
+    for image, fingerprint in enumerate(first):
+        copies = [_copy(rng, fingerprint, 10 * image, 10 * case.images) for _ in range(rng.choice([0, 0, 0, 1, 2]))]
+        if image in kept:
+            batch.verdicts.append(_verdict(fingerprint, None, None))
+            of_copies = Witness(fingerprint.ref.uri, fingerprint.digest, 0, None, BASE_VIEW)
+            reason = Reason.EXACT
+        else:
+            match = found[image]
+            witness = first[match.kept]
+            long_distance = None if match.long_distance == oracle.NONE else match.long_distance
+            of_copies = Witness(witness.ref.uri, witness.digest, match.distance, long_distance, BASE_VIEW)
+            reason = Reason.NEAR
+            batch.verdicts.append(_verdict(fingerprint, reason, of_copies))
+        batch.verdicts.extend(_verdict(copy, reason, of_copies) for copy in copies)
+        batch.fingerprints.extend([fingerprint, *copies])
+    rng.shuffle(batch.fingerprints)
+    return Batch(batch.fingerprints, in_order(batch.verdicts))
+
+
+def in_order(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    return sorted(verdicts, key=lambda verdict: verdict.ref.uri)
+
+
+def _fingerprint(rng: random.Random, seed: str, image: int, code: oracle.Code | None) -> Fingerprint:
+    name = f"{10 * image:06} {rng.choice(_NAMES)}"
+    return Fingerprint(
+        ref=ImageRef(f"/in/{name}", name, rng.choice(["", '{"key": "å"}'])),
+        digest=hashlib.sha256(f"{seed} {image}".encode()).digest(),
+        size_bytes=rng.randint(1, 1 << 40),
+        modified_ms=rng.randint(0, 1 << 41),
+        format=rng.choice(["JPEG", "PNG"]) if code else "SVG",
+        width=rng.randint(1, 9999) if code else 0,
+        height=rng.randint(1, 9999) if code else 0,
+        algorithm="dct/1" if code else "",
+        codes=(Code(Kind(code.kind), random_sets.data(code)),) if code else (),
+        flags=((), (Flag.TINY,), (Flag.FLAT,))[code.kind] if code else (Flag.UNDECODABLE,),
+        detail="" if code else "SVG is not decoded",
+    )
+
+
+def _copy(rng: random.Random, of: Fingerprint, rank: int, ranks: int) -> Fingerprint:
+    """The same bytes under a name that ranks somewhere behind; most often far from it."""
+    name = f"{rng.randint(rank + 1, ranks):06} copy {rng.getrandbits(64):x}"
+    return dataclasses.replace(of, ref=ImageRef(f"/in/{name}", name), modified_ms=rng.randint(0, 99))
+
+
+def _verdict(image: Fingerprint, reason: Reason | None, witness: Witness | None) -> Verdict:
+    return Verdict(
+        ref=image.ref,
+        status=Status.DUPLICATE if witness else Status.KEPT,
+        reason=reason,
+        digest=image.digest,
+        fingerprint=image.codes[0].data if image.codes else b"",
+        algorithm=image.algorithm,
+        witness=witness,
+        width=image.width,
+        height=image.height,
+        format=image.format,
+        size_bytes=image.size_bytes,
+        flags=image.flags,
+        detail=image.detail,
+    )

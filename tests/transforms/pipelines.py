@@ -1,0 +1,73 @@
+"""Runs composites the way users do, and brings home what came out."""
+
+import collections
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import apache_beam as beam
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pvalue import PCollection
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.combiners import ToList
+from apache_beam.transforms.window import GlobalWindow, GlobalWindows
+
+from transforms import metrics
+
+ROOT = Path(__file__).parents[2]
+
+IN_MEMORY = ()
+THREADS = ("--direct_running_mode=multi_threading", "--direct_num_workers=2")
+PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+REPEATED = ("--direct_runner_bundle_repeat=1",)  # every bundle is run once for nothing, as if it had to be retried
+
+
+class Ran(NamedTuple):
+    values: dict[str, list[Any]]  # elements of each collection, in no order
+    windows: dict[str, list[int | None]]  # where the window of each of them starts; None: there is one window only
+    counters: dict[str, int]  # of our namespace, committed
+
+
+def run(build: Callable[[beam.Pipeline], Mapping[str, PCollection[Any]]], *flags: str) -> Ran:
+    """Runs what `build` makes and returns the elements of the collections it names.
+
+    They come home as files, so that it makes no difference which process they are made in.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        # Worker processes find the tests through their path.
+        with mock.patch.dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"):
+            pipeline = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([*flags]))
+            names = []
+            for name, values in build(pipeline).items():
+                names.append(name)
+                _ = (
+                    values
+                    | f"Window {name}" >> beam.Map(with_window)
+                    | f"Unwindow {name}" >> beam.WindowInto(GlobalWindows())
+                    | f"List {name}" >> ToList()
+                    | f"Dump {name}" >> beam.Map(dump, os.path.join(folder, name))
+                )
+            result = pipeline.run()
+            result.wait_until_finish()
+        found = {name: pickle.loads(Path(folder, name).read_bytes()) for name in names}
+    counters: collections.Counter[str] = collections.Counter()
+    for counter in result.metrics().query(MetricsFilter().with_namespace(metrics.NAMESPACE))["counters"]:
+        counters[counter.key.metric.name] += counter.committed
+    return Ran(
+        {name: [value for _, value in pairs] for name, pairs in found.items()},
+        {name: [start for start, _ in pairs] for name, pairs in found.items()},
+        dict(counters),
+    )
+
+
+def with_window(value: Any, window: Any = beam.DoFn.WindowParam) -> tuple[int | None, Any]:
+    return None if isinstance(window, GlobalWindow) else int(window.start), value
+
+
+def dump(pairs: list[Any], path: str) -> None:
+    Path(path).write_bytes(pickle.dumps(pairs))

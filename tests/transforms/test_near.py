@@ -1,0 +1,250 @@
+"""`MarkNearDuplicates` against the definition, as pipelines: in one place, in rounds, in windows, in any order."""
+
+import collections
+import itertools
+import random
+import re
+from collections.abc import Sequence
+from typing import Any, cast
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.transforms.window import FixedWindows, TimestampedValue
+
+from beam_dedup.core.model import Code, Fingerprint, ImageRef, Kind, Reason, Status, Verdict
+from beam_dedup.core.plan import Plan
+from beam_dedup.core.within import MAX_BIT_DISTANCE, Within
+from tests import oracle
+from tests.oracle import FULL
+from tests.random_sets import VERIFY, RandomSet
+from tests.transforms.batches import Batch, batch, in_order, random_batch
+from tests.transforms.pipelines import PROCESSES, REPEATED, THREADS, run
+from transforms import MarkNearDuplicates, exact, near
+
+SECONDS = 60  # a window
+
+
+def judge(
+    batches: Sequence[Batch], mark: MarkNearDuplicates, *flags: str, seed: int = 0
+) -> list[tuple[list[Verdict], tuple[Plan, int] | None]]:
+    """The verdicts and the plan of each batch, each judged in a window of its own, all mixed up on the way in."""
+    timed = [
+        (number * SECONDS + SECONDS // 2, fingerprint)
+        for number, batch in enumerate(batches)
+        for fingerprint in batch.fingerprints
+    ]
+    random.Random(seed).shuffle(timed)
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        fingerprints = pipeline | beam.Create(timed) | beam.Map(stamp) | beam.WindowInto(FixedWindows(SECONDS))
+        marked = fingerprints | "Mark" >> mark
+        return {"verdicts": marked.verdicts, "plan": marked.plan}
+
+    ran = run(build, *flags)
+    verdicts: dict[int | None, list[Verdict]] = collections.defaultdict(list)
+    for window, verdict in zip(ran.windows["verdicts"], ran.values["verdicts"], strict=True):
+        verdicts[window].append(verdict)
+    plans = dict(zip(ran.windows["plan"], ran.values["plan"], strict=True))
+    assert set(verdicts) <= {number * SECONDS for number in range(len(batches))}
+    assert len(plans) == len(ran.values["plan"])
+    return [
+        (in_order(verdicts[number * SECONDS]), plans.get(number * SECONDS)) for number in range(len(batches))
+    ]
+
+
+def stamp(pair: tuple[int, Fingerprint]) -> Fingerprint:
+    # Beam's convention: the declared type is that of the value inside.
+    return cast(Fingerprint, TimestampedValue(pair[1], pair[0]))
+
+
+def first_difference(found: Sequence[Verdict], expected: Sequence[Verdict]) -> str:
+    """What is wrong, for a message one can read."""
+    for one, other in itertools.zip_longest(found, expected):
+        if one != other:
+            return f"\nfound    {one}\nexpected {other}"
+    return ""
+
+
+def check(batches: Sequence[Batch], mark: MarkNearDuplicates, *flags: str) -> None:
+    judged = judge(batches, mark, *flags)
+    for number, (batch, (verdicts, plan)) in enumerate(zip(batches, judged, strict=True)):
+        assert not (wrong := first_difference(verdicts, batch.verdicts)), f"batch {number}, {plan}: {wrong}"
+        check_invariants(batch, verdicts, mark.within)
+
+
+def check_invariants(batch: Batch, verdicts: list[Verdict], within: Within) -> None:
+    """The promises of DESIGN section 2 by themselves, whatever the definition says beyond them."""
+    assert sorted(verdict.ref.uri for verdict in verdicts) == sorted(f.ref.uri for f in batch.fingerprints)
+    images = {fingerprint.ref.uri: fingerprint for fingerprint in batch.fingerprints}
+    kept = {verdict.ref.uri for verdict in verdicts if verdict.status == Status.KEPT}
+    for one, other in itertools.combinations(sorted(kept), 2):
+        assert images[one].digest != images[other].digest
+        assert not near_by_definition(images[one], images[other], within), f"kept, but near: {one}, {other}"
+    for verdict in verdicts:
+        if verdict.ref.uri not in kept:
+            assert verdict.status == Status.DUPLICATE
+            assert verdict.witness is not None
+            assert verdict.witness.uri in kept
+            witness, image = images[verdict.witness.uri], images[verdict.ref.uri]
+            assert verdict.witness.digest == witness.digest
+            assert (verdict.reason == Reason.EXACT) == (witness.digest == image.digest)
+            assert verdict.reason == Reason.EXACT or near_by_definition(image, witness, within)
+
+
+def near_by_definition(one: Fingerprint, other: Fingerprint, within: Within) -> bool:
+    return bool(oracle.matches(oracle_codes(0, one), oracle_codes(1, other), within.k, within.verify))
+
+
+def oracle_codes(image: int, fingerprint: Fingerprint) -> list[oracle.Code]:
+    return [
+        oracle.Code(image, 0, code.kind, cells=code.data)
+        if code.kind == Kind.FLAT
+        else oracle.Code(image, 0, code.kind, int.from_bytes(code.data, "big"))
+        for code in fingerprint.codes
+    ]
+
+
+@pytest.mark.parametrize("k", range(MAX_BIT_DISTANCE + 1))
+def test_agrees_with_the_definition_in_one_place(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each window is a set: 17 x 14 sets."""
+    monkeypatch.setattr(near, "ROUNDS", 0)  # they are passed by anyway, and to build them takes half of the time
+    within = Within(k, VERIFY[k % len(VERIFY)])
+    batches = [random_batch(f"one place {number}", within.k, within.verify) for number in range(14)]
+    check(batches, MarkNearDuplicates(within, homes=(64, 1, 3)[k % 3]))
+
+
+@pytest.mark.parametrize(
+    ("k", "verify", "plan", "homes", "rounds"),
+    [
+        (0, 256, Plan(0, 2, 2, 3), 5, 2),
+        (1, 0, Plan(1, 1, 1, 7), 64, 0),
+        (2, 255, Plan(2, 2, 1, 2), 2, 1),
+        (3, 48, Plan(3, 2, 2, 3), 3, 1),
+        (4, 8, Plan(4, 3, 2, 4), 1, 2),
+        (5, 48, Plan(5, 1, 1, 30), 3, 2),
+        (8, 48, Plan(8, 1, 1, 1), 4, 1),
+        (8, 256, Plan(8, 2, 2, 2), 2, 2),
+        (8, 48, Plan(8, 3, 1, 9), 1, 2),
+        (11, 100, Plan(11, 1, 1, 4), 3, 2),
+        (16, 256, Plan(16, 4, 1, 3), 3, 2),
+        (9, 48, Plan(9, 3), 3, 2),
+    ],
+    ids=lambda value: f"m{value.subset}r{value.prefix}s{value.shards}" if isinstance(value, Plan) else None,
+)
+def test_agrees_with_the_definition_in_rounds(
+    k: int, verify: int, plan: Plan, homes: int, rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many places and few rounds, so that some images are decided in each and some remain: 12 x 16 sets."""
+    monkeypatch.setattr(near, "ROUNDS", rounds)
+    batches = [random_batch(f"rounds {number}", k, verify, sets=8) for number in range(2)]
+    check(batches, MarkNearDuplicates(Within(k, verify), plan, homes))
+
+
+def camera_pan(frames: int, step: int) -> RandomSet:
+    """Each frame some bits from the one before and twice as far from the next but one; in order of rank."""
+    values = [0]
+    for frame in range(1, frames):
+        start = frame * step % 64
+        values.append(values[-1] ^ sum(1 << 192 + (start + bit) % 64 for bit in range(step)))
+    return RandomSet(8, 256, frames, [oracle.Code(i, 0, FULL, value) for i, value in enumerate(values)])
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 2])
+def test_what_no_round_decides_is_decided_in_one_place(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chain in order of rank is the worst case: a round decides one anchor and its duplicates at a time."""
+    monkeypatch.setattr(near, "ROUNDS", rounds)
+    frames = batch(camera_pan(60, 5), "pan")
+    kept = [verdict for verdict in frames.verdicts if verdict.status == Status.KEPT]
+    assert len(kept) > 2 * 3, "more than all the rounds can decide"
+    check([frames], MarkNearDuplicates(Within(8, 256), Plan(8, 1, 1, 3), homes=4))
+
+
+def test_the_nearest_kept_image_may_be_one_of_a_later_round() -> None:
+    """In the second round `late` has no neighbour left, yet `mine` lies nearer to it than to its anchor."""
+    anchor, only_then, late, mine = (sum(1 << 192 + bit for bit in bits) for bits in ((), range(8), range(12), range(4, 12)))
+    codes = [oracle.Code(image, 0, FULL, value) for image, value in enumerate((anchor, only_then, late, mine))]
+    made = batch(RandomSet(8, 256, 4, codes), "late")
+    of_mine = next(verdict for verdict in made.verdicts if verdict.ref.uri.startswith("/in/000030"))
+    assert of_mine.witness is not None
+    assert (of_mine.witness.uri[:10], of_mine.witness.distance) == ("/in/000020", 4)
+    check([made], MarkNearDuplicates(Within(8, 256), Plan(8, 1, 1, 1), homes=2))
+
+
+MIXED = random_batch("mixed", 6, 48, sets=25)
+MIXED_MARK = MarkNearDuplicates(Within(6, 48), Plan(6, 2, 1, 3), homes=5)
+
+
+@pytest.mark.parametrize(("seed", "packed"), [(1, 1), (2, 7), (3, 4096)])
+def test_order_and_blocks_do_not_matter(seed: int, packed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "PACKED_IMAGES", packed)
+    [(verdicts, _)] = judge([MIXED], MIXED_MARK, seed=seed)
+    assert not first_difference(verdicts, MIXED.verdicts)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(REPEATED, id="bundles_repeated"),
+        pytest.param(THREADS, id="multi_threading"),
+        pytest.param(PROCESSES, id="multi_processing", marks=pytest.mark.processes),
+    ],
+)
+def test_the_engine_does_not_matter(flags: tuple[str, ...]) -> None:
+    """The tests around this one run in memory."""
+    [(verdicts, _)] = judge([MIXED], MIXED_MARK, *flags)
+    assert not first_difference(verdicts, MIXED.verdicts)
+
+
+@pytest.mark.parametrize("plan", [None, Plan(6, 4), Plan(6, 2, 2, 5)], ids=["chosen", "one place", "places"])
+def test_every_plan_gives_the_same_answer(plan: Plan | None) -> None:
+    [(verdicts, chosen)] = judge([MIXED], MarkNearDuplicates(Within(6, 48), plan, homes=2))
+    assert not first_difference(verdicts, MIXED.verdicts)
+    assert chosen is not None
+    assert plan in (None, chosen[0])
+
+
+def test_the_plan_is_for_the_codes_that_are_compared() -> None:
+    """Exact copies and, in one home, equal pictures are not compared: what is told is how many are."""
+    cases = [oracle.Code(image, 0, FULL, image // 2 << 192) for image in range(10)]
+    made = batch(RandomSet(0, 48, 12, cases), "plan")  # the last two have no code
+    [(_, plan)] = judge([made], MarkNearDuplicates(Within(0, 48), homes=1))
+    assert plan == (Plan(0, 0), 5)
+
+
+def test_equal_pictures_are_near_whatever_the_thresholds() -> None:
+    """Also at k = 0: those of one home are not compared, but share the witness of those of other homes."""
+    codes = [oracle.Code(image, 0, FULL, 77 << 192 | 5) for image in range(40)]
+    made = batch(RandomSet(0, 0, 40, codes), "equal")
+    check([made], MarkNearDuplicates(Within(0, 0), homes=64))
+    assert sum(verdict.status == Status.KEPT for verdict in made.verdicts) == 1
+
+
+@pytest.mark.parametrize("plan", [None, Plan(8, 1, 1, 2)])
+def test_windows_know_nothing_of_each_other(plan: Plan | None) -> None:
+    """The same images, URIs and all, in two windows; and a window with nothing to compare."""
+    same = random_batch("windows", 8, 48, sets=4)
+    undecodable = batch(RandomSet(8, 48, 5, []), "no codes")
+    assert [verdict.status for verdict in undecodable.verdicts].count(Status.KEPT) == 5
+    check([same, undecodable, same], MarkNearDuplicates(Within(8, 48), plan, homes=3))
+
+
+def test_nothing_in_nothing_out() -> None:
+    assert judge([Batch([], [])], MarkNearDuplicates()) == [([], None)]
+
+
+def test_a_repeated_uri_is_an_error_that_names_it() -> None:
+    fingerprints = random_batch("repeated", 8, 48).fingerprints
+    repeated = fingerprints[0].ref.uri
+    with pytest.raises(Exception, match="must be unique") as raised:
+        judge([Batch([*fingerprints, fingerprints[0]], [])], MarkNearDuplicates())
+    assert re.search(re.escape(repr(repeated)), str(raised.value))
+
+
+def test_types_are_declared() -> None:
+    image = Fingerprint(ImageRef("a", "a"), bytes(32), 1, 0, "PNG", 1, 1, "", (Code(Kind.TINY, bytes(8)),))
+    fingerprints = beam.Pipeline(options=PipelineOptions([])) | beam.Create([image])
+    assert fingerprints.element_type is Fingerprint
+    marked = fingerprints | MarkNearDuplicates()
+    assert marked.verdicts.element_type is Verdict
+    assert marked.plan.element_type == beam.typehints.Tuple[Plan, int]

@@ -1,0 +1,193 @@
+"""Listing: every file once, whatever its name, and no circle."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from beam_dedup.core.model import ImageRef
+from beam_dedup.core.paths import PARTIAL_PREFIX
+from tests.transforms.pictures import write
+from tests.transforms.pipelines import PROCESSES, run
+from transforms import ReadImages
+from transforms.progress import LISTED, Tally
+from transforms.read import list_files
+
+ODD_NAMES = (
+    "-rf.jpg",
+    ".hidden.jpg",
+    "å ä ö 日本.jpg",
+    os.fsdecode(b"latin-\xe5.jpg"),
+    os.fsdecode(b"\xff\x80"),
+    "new\nline\t.jpg",
+    "back\\slash",
+    "50%.jpg",
+    "%2Fetc",
+    "a b'c\"d$e`f*g?[h]",
+    "x" * 240 + ".jpg",
+    "no extension",
+    "https:/",
+)
+
+
+def listed(folder: Path, *exclude: Path | str) -> list[str]:
+    return list(list_files(str(folder), [str(path) for path in exclude]))
+
+
+def make(folder: Path, *names: str) -> None:
+    for name in names:
+        write(folder / name, b"")
+
+
+def test_names_are_in_order_and_relative(tmp_path: Path) -> None:
+    make(tmp_path, "b/z", "b/a", "c", "a/q/r/s", "a/q/b", "a.jpg", "Z")
+    assert listed(tmp_path) == ["Z", "a.jpg", "c", "a/q/b", "a/q/r/s", "b/a", "b/z"]
+
+
+def test_nothing_in_nothing_out(tmp_path: Path) -> None:
+    assert listed(tmp_path) == []
+    (tmp_path / "a/b").mkdir(parents=True)
+    assert listed(tmp_path) == []
+
+
+def test_odd_names_are_names(tmp_path: Path) -> None:
+    names = [name.rstrip("/") for name in ODD_NAMES]
+    make(tmp_path, *names, *(f"-odd \udcff\n/{name}" for name in names))
+    assert listed(tmp_path) == [*sorted(names), *(f"-odd \udcff\n/{name}" for name in sorted(names))]
+
+
+def test_the_folder_may_be_written_in_many_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "in", "a/b")
+    (tmp_path / "link").symlink_to("in")
+    monkeypatch.chdir(tmp_path)
+    for folder in ("in", "in/", "./in//", "../" + tmp_path.name + "/in", "link"):
+        assert list(list_files(folder)) == ["a/b"]
+
+
+def test_hidden_files_are_listed_but_what_we_are_writing_is_not(tmp_path: Path) -> None:
+    make(tmp_path, ".a", ".b/c", f"{PARTIAL_PREFIX}1-x.part", f"d/{PARTIAL_PREFIX}2-y.part", "d/dedup-")
+    assert listed(tmp_path) == [".a", ".b/c", "d/dedup-"]
+
+
+def test_what_is_no_file_is_listed_to_be_rejected(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "broken").symlink_to("nowhere")
+    assert listed(tmp_path) == ["broken", "pipe"]
+
+
+class TestLinks:
+    def test_a_link_to_a_file_is_a_file(self, tmp_path: Path) -> None:
+        make(tmp_path / "in", "a")
+        make(tmp_path, "outside")
+        (tmp_path / "in/to-a").symlink_to("a")
+        (tmp_path / "in/b").symlink_to(tmp_path / "outside")
+        assert listed(tmp_path / "in") == ["a", "b", "to-a"]
+
+    def test_a_folder_is_listed_once_by_its_own_path(self, tmp_path: Path) -> None:
+        make(tmp_path, "z/real/file")
+        for link in ("a", "z/a", "z/real/zz"):
+            (tmp_path / link).symlink_to(tmp_path / "z/real")
+        assert listed(tmp_path) == ["z/real/file"]
+
+    def test_a_folder_outside_is_listed_once(self, tmp_path: Path) -> None:
+        make(tmp_path, "outside/sub/file", "in/own")
+        for link in ("b", "a"):
+            (tmp_path / f"in/{link}").symlink_to(tmp_path / "outside")
+        assert listed(tmp_path / "in") == ["own", "a/sub/file"]
+
+    def test_circles_end(self, tmp_path: Path) -> None:
+        make(tmp_path, "in/a/b/file", "beside")
+        (tmp_path / "in/a/b/up").symlink_to("..")
+        (tmp_path / "in/top").symlink_to(".")
+        (tmp_path / "in/z").symlink_to(tmp_path)  # holds the input itself
+        assert listed(tmp_path / "in") == ["a/b/file", "z/beside"]
+
+    def test_a_link_to_itself_is_listed_to_be_rejected(self, tmp_path: Path) -> None:
+        make(tmp_path, "a", "z")
+        (tmp_path / "itself").symlink_to("itself")
+        (tmp_path / "ping").symlink_to("pong")
+        (tmp_path / "pong").symlink_to("ping")
+        assert listed(tmp_path) == ["a", "itself", "ping", "pong", "z"]
+
+    def test_a_link_through_a_file_is_listed_to_be_rejected(self, tmp_path: Path) -> None:
+        make(tmp_path, "a")
+        (tmp_path / "through").symlink_to("a/b")
+        assert listed(tmp_path) == ["a", "through"]
+
+
+class TestExclude:
+    def test_folders_and_files_are_left_out(self, tmp_path: Path) -> None:
+        make(tmp_path, "out/a", "out/deep/b", "in.jpg", "records.jsonl", "sub/out/c", "sub/records.jsonl")
+        found = listed(tmp_path, tmp_path / "out", tmp_path / "records.jsonl", tmp_path / "not there")
+        assert found == ["in.jpg", "sub/records.jsonl", "sub/out/c"]
+
+    def test_however_their_paths_are_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        make(tmp_path, "out/a", "b")
+        monkeypatch.chdir(tmp_path)
+        for path in ("out", "./out/", "out/../out", str(tmp_path / "out")):
+            assert listed(tmp_path, path) == ["b"]
+            assert list(list_files(".", [path])) == ["b"]
+
+    def test_through_links_too(self, tmp_path: Path) -> None:
+        make(tmp_path, "out/a", "b")
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in/link").symlink_to("../out")
+        (tmp_path / "in/file").symlink_to("../b")
+        assert listed(tmp_path / "in", tmp_path / "out", tmp_path / "b") == []
+        assert listed(tmp_path / "in", tmp_path / "b") == ["link/a"]
+
+    def test_a_name_that_ends_alike_stays(self, tmp_path: Path) -> None:
+        make(tmp_path, "my-out/a", "out/b", "x/out/c")
+        assert listed(tmp_path, tmp_path / "out") == ["my-out/a", "x/out/c"]
+
+
+def test_what_cannot_be_listed_is_passed_on_itself(refused: Path, tmp_path: Path) -> None:
+    make(tmp_path, "a", "z/b")
+    assert listed(tmp_path) == ["a", "refused", "z/b"]
+    assert listed(refused) == [""]
+
+
+def test_a_missing_folder_and_a_file_are_passed_on_themselves(tmp_path: Path) -> None:
+    make(tmp_path, "file")
+    assert listed(tmp_path / "nowhere") == [""]
+    assert listed(tmp_path / "file") == [""]
+
+
+@pytest.mark.parametrize("flags", [(), pytest.param(PROCESSES, marks=pytest.mark.processes)])
+def test_references_are_read_and_counted(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """More than are counted at a time; odd names survive the way through the engine."""
+    names = [name.rstrip("/") for name in ODD_NAMES] + [f"sub/{i}" for i in range(600)]
+    make(tmp_path / "in", *names, "out/a", "list.json")
+    (tmp_path / "tally").mkdir()
+    tally = Tally(str(tmp_path / "tally"))
+    folder = str(tmp_path / "in")
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        read = ReadImages(folder, (f"{folder}/out", f"{folder}/list.json"), tally)
+        return {"references": pipeline | read}
+
+    found = run(build, *flags).values["references"]
+    assert sorted(found, key=lambda reference: reference.name) == [
+        ImageRef(f"{folder}/{name}", name) for name in sorted(names)
+    ]
+    assert tally.total(LISTED) == len(names)
+
+
+def test_an_empty_folder_is_read_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "tally").mkdir()
+    tally = Tally(str(tmp_path / "tally"))
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        return {"references": pipeline | ReadImages(str(tmp_path / "in"), tally=tally)}
+
+    assert run(build).values["references"] == []
+    assert tally.total(LISTED) == 0
+
+
+def test_types_are_declared() -> None:
+    pipeline = beam.Pipeline(options=PipelineOptions([]))
+    assert (pipeline | ReadImages("folder")).element_type is ImageRef

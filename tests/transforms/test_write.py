@@ -1,0 +1,278 @@
+"""Records, groups, and files that appear whole."""
+
+import contextlib
+import json
+import os
+import random
+import stat
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import fastavro
+import pytest
+
+from beam_dedup.core.model import (
+    RECORD_FIELDS,
+    ImageRef,
+    Reason,
+    Rejection,
+    Status,
+    Verdict,
+    json_text,
+    printable,
+)
+from tests.transforms.batches import random_batch
+from tests.transforms.pipelines import PROCESSES, REPEATED, THREADS, run
+from transforms import WriteGroups, WriteRecords, storage, write
+
+BATCH = random_batch("write", 8, 48, sets=12)
+REJECTIONS = [
+    Verdict.of_rejection(Rejection(ImageRef(uri, uri), reason, detail))
+    for uri, reason, detail in [
+        ("/in/empty", Reason.EMPTY, ""),
+        ("/in/\udce5.jpg", Reason.NOT_AN_IMAGE, "first bytes: b'<\\x00'"),
+        ("/in/å\udce5.jpg", Reason.UNREADABLE, "Permission denied"),
+        ('/in/"quoted"\n\\.jpg', Reason.NOT_FOUND, "line\nend"),
+    ]
+]
+VERDICTS = [*BATCH.verdicts, *REJECTIONS]
+
+
+def by_uri(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """In the order of files: that of the bytes of their names."""
+    return sorted(verdicts, key=lambda verdict: os.fsencode(verdict.ref.uri))
+
+
+def written(verdicts: Sequence[Verdict], transform: beam.PTransform[Any, Any], *flags: str, seed: int = 0) -> list[str]:
+    shuffled = random.Random(seed).sample(verdicts, len(verdicts))
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        source = pipeline | beam.Create(shuffled, reshuffle=bool(seed % 2)).with_output_types(Verdict)
+        return {"files": source | "Write" >> transform}
+
+    return run(build, *flags).values["files"]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+class TestRecords:
+    def test_one_a_line_sorted_by_uri(self, tmp_path: Path) -> None:
+        path = tmp_path / "new folder/records.jsonl"
+        assert written(VERDICTS, WriteRecords(str(path))) == [str(path)]
+        records = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+        assert records == [verdict.record() for verdict in by_uri(VERDICTS)]
+        assert all(tuple(record) == RECORD_FIELDS for record in records)
+        assert os.listdir(path.parent) == ["records.jsonl"]
+
+    @pytest.mark.parametrize("name", ["records.jsonl", "records.avro"])
+    def test_byte_by_byte_the_same_whatever_the_order(
+        self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Avro has a random mark between its blocks, so there what is in it has to do.
+        read = avro if name.endswith(".avro") else Path.read_bytes
+        path = tmp_path / name
+        written(VERDICTS, WriteRecords(str(path)))
+        first = read(path)
+        for seed, flags in enumerate([(), REPEATED, THREADS], start=1):
+            monkeypatch.setattr(write, "_BATCH_LINES", seed * 5)
+            written(VERDICTS, WriteRecords(str(path)), *flags, seed=seed)
+            assert read(path) == first
+
+    def test_avro_says_what_json_says(self, tmp_path: Path) -> None:
+        written(VERDICTS, WriteRecords(str(tmp_path / "r.avro")))
+        written(VERDICTS, WriteRecords(str(tmp_path / "r.jsonl")))
+        found = avro(tmp_path / "r.avro")
+        expected = lines(tmp_path / "r.jsonl")
+        for record in expected:
+            record["metadata"] = record["metadata"] and json_text(record["metadata"])
+        assert found == [{name: printable(value) for name, value in record.items()} for record in expected]
+        assert sum("\\xe5" in record["uri"] or "\\udce5" in record["uri"] for record in found) == 2
+
+    @pytest.mark.parametrize("name", ["records.jsonl", "records.avro"])
+    def test_no_image_makes_a_valid_file(self, tmp_path: Path, name: str) -> None:
+        written([], WriteRecords(str(tmp_path / name)))
+        assert (avro if name.endswith(".avro") else lines)(tmp_path / name) == []
+        assert (tmp_path / name).exists()
+
+    def test_a_folder_gets_shards(self, tmp_path: Path) -> None:
+        names = written(VERDICTS, WriteRecords(f"{tmp_path}/deep/records/"), *THREADS)
+        folder = tmp_path / "deep/records"
+        assert sorted(os.listdir(folder)) == sorted(Path(name).name for name in names)
+        assert all(name.startswith("records-0000") and name.endswith(".jsonl") for name in os.listdir(folder))
+        found = [record for path in folder.iterdir() for record in lines_of_shard(path)]
+        assert sorted(found, key=lambda record: os.fsencode(record["uri"])) == [
+            verdict.record() for verdict in by_uri(VERDICTS)
+        ]
+
+    def test_names_survive(self, tmp_path: Path) -> None:
+        """A name that is not UTF-8 comes back through JSON as the very bytes it was."""
+        written(REJECTIONS, WriteRecords(str(tmp_path / "r.jsonl")))
+        assert {record["uri"] for record in lines(tmp_path / "r.jsonl")} == {v.ref.uri for v in REJECTIONS}
+
+    def test_an_older_file_is_replaced(self, tmp_path: Path) -> None:
+        (tmp_path / "r.jsonl").write_text("older and longer\n" * 1000)
+        written(REJECTIONS[:1], WriteRecords(str(tmp_path / "r.jsonl")))
+        assert [record["uri"] for record in lines(tmp_path / "r.jsonl")] == ["/in/empty"]
+
+
+def avro(path: Path) -> list[Any]:
+    with path.open("rb") as file:
+        return list(fastavro.reader(file))
+
+
+def lines_of_shard(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+class TestGroups:
+    def groups(self, path: Path) -> dict[str, list[str]]:
+        pairs = json.loads(path.read_text("utf-8"), object_pairs_hook=list)
+        assert len({key for key, _ in pairs}) == len(pairs), "a key comes once"
+        assert all([name for name, _ in member] == ["filename"] for _, members in pairs for member in members)
+        return {key: [member[0][1] for member in members] for key, members in pairs}
+
+    def test_the_kept_image_first_then_the_others_in_order(self, tmp_path: Path) -> None:
+        path = tmp_path / "groups.json"
+        assert written(VERDICTS, WriteGroups(str(path))) == [str(path)]
+        groups = self.groups(path)
+        kept = [verdict for verdict in by_uri(VERDICTS) if verdict.status == Status.KEPT]
+        assert [members[0] for members in groups.values()] == [verdict.ref.uri for verdict in kept]
+        assert list(groups) == [verdict.digest.hex() for verdict in kept]
+        for verdict in kept:
+            duplicates = [v.ref.uri for v in by_uri(VERDICTS) if v.witness and v.witness.uri == verdict.ref.uri]
+            assert groups[verdict.group][1:] == duplicates
+        assert sum(len(members) for members in groups.values()) == len(BATCH.verdicts)
+
+    def test_a_kept_image_is_first_also_of_those_that_rank_before_it(self, tmp_path: Path) -> None:
+        """The nearest kept image may rank behind its duplicate."""
+        verdicts = random_batch("behind", 16, 256, sets=40).verdicts
+        behind = [v for v in verdicts if v.witness and v.witness.uri > v.ref.uri]
+        assert behind
+        written(verdicts, WriteGroups(str(tmp_path / "g.json")))
+        groups = self.groups(tmp_path / "g.json")
+        for verdict in behind:
+            assert verdict.witness is not None
+            assert groups[verdict.group][0] == verdict.witness.uri
+            assert verdict.ref.uri in groups[verdict.group][1:]
+
+    @pytest.mark.parametrize(
+        "flags", [REPEATED, THREADS, pytest.param(PROCESSES, marks=pytest.mark.processes)]
+    )
+    def test_byte_by_byte_the_same_whatever_the_order(self, tmp_path: Path, flags: tuple[str, ...]) -> None:
+        path = tmp_path / "groups.json"
+        written(VERDICTS, WriteGroups(str(path)))
+        first = path.read_bytes()
+        written(VERDICTS, WriteGroups(str(path)), *flags, seed=3)
+        assert path.read_bytes() == first
+
+    @pytest.mark.parametrize("verdicts", [[], REJECTIONS], ids=["nothing", "rejections only"])
+    def test_no_group_makes_a_valid_file(self, tmp_path: Path, verdicts: list[Verdict]) -> None:
+        written(verdicts, WriteGroups(str(tmp_path / "g.json")))
+        assert self.groups(tmp_path / "g.json") == {}
+
+    def test_names_survive(self, tmp_path: Path) -> None:
+        odd = [v for v in BATCH.verdicts if not v.ref.uri.isascii() or "\n" in v.ref.uri or '"' in v.ref.uri]
+        assert any("\udcff" in verdict.ref.uri for verdict in odd)
+        written(BATCH.verdicts, WriteGroups(str(tmp_path / "g.json")))
+        found = {uri for members in self.groups(tmp_path / "g.json").values() for uri in members}
+        assert {verdict.ref.uri for verdict in odd} <= found
+
+
+class TestWholeFile:
+    def test_it_has_its_name_only_when_it_is_whole(self, tmp_path: Path) -> None:
+        path = tmp_path / "a/b/file"
+        with storage.whole_file(str(path)) as file:
+            file.write(b"half")
+            file.flush()
+            assert not path.exists()
+            [partial] = os.listdir(path.parent)
+            assert partial.startswith(".dedup-")
+        assert path.read_bytes() == b"half"
+        assert os.listdir(path.parent) == ["file"]
+
+    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+    def test_what_fails_leaves_nothing_behind(self, tmp_path: Path, error: type[BaseException]) -> None:
+        older = tmp_path / "older"
+        older.write_bytes(b"older")
+        for path in (older, tmp_path / "newer"):
+            with pytest.raises(error), storage.whole_file(str(path)) as file:
+                file.write(b"half")
+                raise error
+        assert os.listdir(tmp_path) == ["older"]
+        assert older.read_bytes() == b"older"
+
+    def test_what_cannot_get_its_name_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        (tmp_path / "folder").mkdir()
+        with pytest.raises(IsADirectoryError), storage.whole_file(str(tmp_path / "folder")) as file:
+            file.write(b"x")
+        assert os.listdir(tmp_path) == ["folder"]
+
+    def test_a_reader_of_the_older_file_is_not_disturbed(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(b"older")
+        with path.open("rb") as reader:
+            with storage.whole_file(str(path)) as file:
+                file.write(b"newer")
+            assert reader.read() == b"older"
+        assert path.read_bytes() == b"newer"
+
+    def test_a_link_is_replaced_not_followed(self, tmp_path: Path) -> None:
+        (tmp_path / "theirs").write_bytes(b"theirs")
+        (tmp_path / "link").symlink_to("theirs")
+        with storage.whole_file(str(tmp_path / "link")) as file:
+            file.write(b"ours")
+        assert (tmp_path / "theirs").read_bytes() == b"theirs"
+        assert (tmp_path / "link").read_bytes() == b"ours"
+
+    def test_a_name_without_a_folder_is_one_here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        with storage.whole_file("here") as file:
+            file.write(b"x")
+        assert os.listdir(tmp_path) == ["here"]
+
+    @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+    def test_it_may_be_read_by_whom_the_user_wants(self, tmp_path: Path, mask: int) -> None:
+        with umask(mask), storage.whole_file(str(tmp_path / "file")) as file:
+            file.write(b"x")
+        assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask
+
+    def test_many_at_once_do_not_change_whom(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The umask belongs to the process: a thread that changes it, if only for a moment, changes it for all."""
+        set_umask = os.umask
+
+        def slow_umask(mask: int) -> int:
+            before = set_umask(mask)
+            time.sleep(0.002)  # time for another thread
+            return before
+
+        def write_some(number: int) -> None:
+            for i in range(10):
+                with storage.whole_file(str(tmp_path / f"{number}-{i}")):
+                    pass
+
+        with umask(0o077):
+            monkeypatch.setattr(os, "umask", slow_umask)
+            threads = [threading.Thread(target=write_some, args=(number,)) for number in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            monkeypatch.undo()
+            left = os.umask(0o077)
+        assert left == 0o077
+        assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+
+
+@contextlib.contextmanager
+def umask(mask: int) -> Any:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
