@@ -31,8 +31,8 @@ class _TallyUrisFn(beam.CombineFn):
     def create_accumulator(self) -> Tallied:
         return 0, 0
 
-    def add_input(self, accumulator: Tallied, uri: str) -> Tallied:
-        digest = hashlib.blake2b(to_bytes(uri), digest_size=_SUM_BITS // 8).digest()
+    def add_input(self, accumulator: Tallied, uri: bytes) -> Tallied:
+        digest = hashlib.blake2b(uri, digest_size=_SUM_BITS // 8).digest()
         return accumulator[0] + 1, (accumulator[1] + int.from_bytes(digest, "big")) % (1 << _SUM_BITS)
 
     def merge_accumulators(self, accumulators: Iterable[Tallied]) -> Tallied:
@@ -62,12 +62,12 @@ class CheckConservation(beam.PTransform[PCollection[ImageRef], PCollection[int]]
         return read | "Compare" >> beam.Map(compare_tallies, AsSingleton(judged))
 
 
-def uri_of_reference(reference: ImageRef) -> str:
-    return reference.uri
+def uri_of_reference(reference: ImageRef) -> bytes:
+    return to_bytes(reference.uri)
 
 
-def uri_of_verdict(verdict: Verdict) -> str:
-    return verdict.ref.uri
+def uri_of_verdict(verdict: Verdict) -> bytes:
+    return to_bytes(verdict.ref.uri)
 
 
 def compare_tallies(read: tuple[int, str], judged: tuple[int, str]) -> int:

@@ -9,17 +9,17 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection
 
-from beam_dedup.core.model import Status, Verdict
+from beam_dedup.core.model import Placement, Status, Verdict
 from beam_dedup.core.paths import copy_name, duplicate_name
 from transforms import metrics, storage
 from transforms.progress import PLACED, Tally
 
 
 @dataclasses.dataclass
-class PlaceCopies(beam.PTransform[PCollection[Verdict], PCollection[str]]):
+class PlaceCopies(beam.PTransform[PCollection[Verdict], PCollection[Placement]]):
     """Copies each kept image to its path below a folder, and duplicates to `_duplicates/<key>/` below it.
 
-    In: verdicts. Out: the paths of the copies. A copy gets its name only when it is whole; one that is there already
+    In: verdicts. Out: the copies. A copy gets its name only when it is whole; one that is there already
     is left alone, so that a retried bundle or a second run changes nothing. Names are unique if those of the
     references are.
 
@@ -30,32 +30,34 @@ class PlaceCopies(beam.PTransform[PCollection[Verdict], PCollection[str]]):
     duplicates: bool = False
     tally: Tally | None = None
 
-    def expand(self, verdicts: PCollection[Verdict]) -> PCollection[str]:
+    def expand(self, verdicts: PCollection[Verdict]) -> PCollection[Placement]:
         return (
             verdicts
-            | "Targets" >> beam.FlatMap(targets, self.folder, self.duplicates)
+            | "Placements" >> beam.FlatMap(placements, self.folder, self.duplicates)
             | "Spread" >> beam.Reshuffle()
             | "Copy" >> beam.Map(place, self.tally)
         )
 
 
-def targets(verdict: Verdict, folder: str, duplicates: bool) -> Iterator[tuple[str, str, bytes]]:
-    """(URI, path of the copy, digest) of an image that is to be copied."""
+def placements(verdict: Verdict, folder: str, duplicates: bool) -> Iterator[Placement]:
+    """The copy that is to be made of an image, if any."""
     if verdict.status == Status.KEPT:
-        yield verdict.ref.uri, storage.join(folder, copy_name(verdict.ref.name)), verdict.digest
+        name = copy_name(verdict.ref.name)
     elif verdict.status == Status.DUPLICATE and duplicates:
         name = duplicate_name(verdict.group, verdict.ref.name)
-        yield verdict.ref.uri, storage.join(folder, name), verdict.digest
+    else:
+        return
+    yield Placement(verdict.ref.uri, storage.join(folder, name), verdict.digest)
 
 
-def place(target: tuple[str, str, bytes], tally: Tally | None) -> str:
-    uri, path, digest = target
-    if not _is_there(path, digest):
-        storage.copy(uri, path)
+def place(placement: Placement, tally: Tally | None) -> Placement:
+    """Makes a copy, unless it is there."""
+    if not _is_there(placement.path, placement.digest):
+        storage.copy(placement.uri, placement.path)
         Metrics.counter(metrics.NAMESPACE, metrics.COPIES).inc()
     if tally:
         tally.add(PLACED, 1)
-    return path
+    return placement
 
 
 def _is_there(path: str, digest: bytes) -> bool:

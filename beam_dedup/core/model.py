@@ -186,6 +186,15 @@ class Verdict:
         return json_text(self.record())
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Placement:
+    """A copy that is to be made, or has been."""
+
+    uri: str  # of the image
+    path: str  # of the copy
+    digest: bytes  # of both
+
+
 def avro_record(record: dict[str, Any]) -> dict[str, Any]:
     """A record as `AVRO_SCHEMA` wants it: metadata as JSON text, nothing that is not UTF-8."""
     metadata = record["metadata"]

@@ -65,9 +65,10 @@ def run(build: Callable[[beam.Pipeline], Mapping[str, PCollection[Any]]], *flags
     )
 
 
-def with_window(value: Any, window: Any = beam.DoFn.WindowParam) -> tuple[int | None, Any]:
-    return None if isinstance(window, GlobalWindow) else int(window.start), value
+def with_window(value: Any, window: Any = beam.DoFn.WindowParam) -> tuple[int | None, bytes]:
+    # Pickled, since Beam's own coders refuse text that is not UTF-8: what comes home is not ours to lose.
+    return None if isinstance(window, GlobalWindow) else int(window.start), pickle.dumps(value)
 
 
-def dump(pairs: list[Any], path: str) -> None:
-    Path(path).write_bytes(pickle.dumps(pairs))
+def dump(pairs: list[tuple[int | None, bytes]], path: str) -> None:
+    Path(path).write_bytes(pickle.dumps([(start, pickle.loads(value)) for start, value in pairs]))

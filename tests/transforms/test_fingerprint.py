@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beam_dedup.core import fingerprints
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Kind, Reason, Rejection
-from tests.transforms.pictures import SVG, encoded, ref, write
+from tests.transforms.files import SVG, encoded, ref, write
 from tests.transforms.pipelines import PROCESSES, Ran, run
 from transforms import FingerprintImages, metrics
 from transforms.fingerprint import BATCH_IMAGES

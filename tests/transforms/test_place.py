@@ -14,9 +14,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from beam_dedup.core.model import BASE_VIEW, ImageRef, Reason, Rejection, Status, Verdict, Witness
+from beam_dedup.core.model import BASE_VIEW, ImageRef, Placement, Reason, Rejection, Status, Verdict, Witness
 from beam_dedup.core.paths import DUPLICATES_FOLDER, PARTIAL_PREFIX, copy_name, duplicate_name
-from tests.transforms.pictures import write
+from tests.transforms.files import write
 from tests.transforms.pipelines import PROCESSES, REPEATED, THREADS, run
 from transforms import PlaceCopies, metrics
 from transforms.progress import PLACED, Tally
@@ -52,13 +52,16 @@ def duplicate(path: Path, name: str, of: Verdict) -> Verdict:
 
 
 def place(verdicts: list[Verdict], transform: PlaceCopies, *flags: str) -> tuple[list[str], int]:
-    """The paths that were told, and how many copies were counted."""
+    """The paths of the copies that were told, and how many were counted as made."""
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        return {"paths": pipeline | beam.Create(verdicts).with_output_types(Verdict) | transform}
+        return {"copies": pipeline | beam.Create(verdicts).with_output_types(Verdict) | transform}
 
     ran = run(build, *flags)
-    return ran.values["paths"], ran.counters.get(metrics.COPIES, 0)
+    for copy in ran.values["copies"]:
+        assert copy.digest == hashlib.sha256(Path(copy.path).read_bytes()).digest()
+        assert copy.uri in {verdict.ref.uri for verdict in verdicts if verdict.digest == copy.digest}
+    return [copy.path for copy in ran.values["copies"]], ran.counters.get(metrics.COPIES, 0)
 
 
 ODD_NAMES = (
@@ -210,7 +213,7 @@ def test_nothing_in_nothing_out(tmp_path: Path) -> None:
 
 def test_types_are_declared(tmp_path: Path) -> None:
     verdicts = beam.Pipeline(options=PipelineOptions([])) | beam.Create([Verdict(ImageRef("a", "a"), Status.KEPT)])
-    assert (verdicts | PlaceCopies(str(tmp_path))).element_type is str
+    assert (verdicts | PlaceCopies(str(tmp_path))).element_type is Placement
 
 
 # Names as strangers make them: of what means something to a path, an escape or us, and of anything else.

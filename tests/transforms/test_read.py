@@ -10,7 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.paths import PARTIAL_PREFIX
-from tests.transforms.pictures import write
+from tests.transforms.files import write
 from tests.transforms.pipelines import PROCESSES, run
 from transforms import ReadImages
 from transforms.progress import LISTED, Tally
@@ -174,6 +174,16 @@ def test_references_are_read_and_counted(tmp_path: Path, flags: tuple[str, ...])
         ImageRef(f"{folder}/{name}", name) for name in sorted(names)
     ]
     assert tally.total(LISTED) == len(names)
+
+
+def test_the_folder_may_have_an_odd_name(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"in-\xe5 \n")
+    make(folder, "a")
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        return {"references": pipeline | ReadImages(str(folder), (str(tmp_path / "\udcff"),))}
+
+    assert run(build).values["references"] == [ImageRef(f"{folder}/a", "a")]
 
 
 def test_an_empty_folder_is_read_and_counted(tmp_path: Path) -> None:

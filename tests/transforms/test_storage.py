@@ -1,0 +1,140 @@
+"""What is not local, against a store that behaves as object stores do."""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.io.localfilesystem import LocalFileSystem
+
+from beam_dedup.core.errors import ImageError
+from beam_dedup.core.model import ImageRef, Reason, Status
+from tests.transforms.files import encoded, write
+from tests.transforms.pipelines import run
+from transforms import DeduplicateImages, PlaceCopies, storage
+
+SCHEME = "dedupteststore"
+
+
+class Store(LocalFileSystem):
+    """dedupteststore://bucket/name: an object is there when its upload is closed, and not before."""
+
+    objects: dict[str, bytes] = {}  # noqa: RUF012, Beam makes a new instance for each call
+
+    @classmethod
+    def scheme(cls) -> str:
+        return SCHEME
+
+    def join(self, basepath: str, *paths: str) -> str:
+        return "/".join([basepath.rstrip("/"), *paths])
+
+    def open(self, path: str, *_: Any, **__: Any) -> Any:
+        if path not in self.objects:
+            raise FileNotFoundError(f"no object {path}")
+        return io.BytesIO(self.objects[path])
+
+    def create(self, path: str, *_: Any, **__: Any) -> Any:
+        return _Upload(path)
+
+    def copy(self, sources: list[str], targets: list[str]) -> None:
+        for source, target in zip(sources, targets, strict=True):
+            self.objects[target] = self.objects[source]
+
+
+class _Upload(io.BytesIO):
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def close(self) -> None:
+        if not self.closed:
+            Store.objects[self.path] = self.getvalue()
+        super().close()
+
+
+@pytest.fixture
+def store() -> Iterator[dict[str, bytes]]:
+    Store.objects.clear()
+    yield Store.objects
+    Store.objects.clear()
+
+
+def uri(name: str) -> str:
+    return f"{SCHEME}://bucket/{name}"
+
+
+def test_an_object_is_opened_as_it_is(store: dict[str, bytes]) -> None:
+    store[uri("a.gz")] = b"\x1f\x8b not unpacked"
+    with storage.open_image(uri("a.gz")) as (stream, size_bytes, modified_ms):
+        assert (stream.read(), size_bytes, modified_ms) == (store[uri("a.gz")], 15, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(FileNotFoundError("x"), Reason.NOT_FOUND), (beam.io.filesystem.BeamIOError("503"), Reason.UNREADABLE)],
+)
+def test_what_the_store_refuses_is_rejected(
+    store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, error: OSError, reason: Reason
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Store, "open", refuse)
+    with pytest.raises(ImageError) as raised, storage.open_image(uri("a")):
+        pass
+    assert raised.value.reason == reason
+    assert raised.value.detail
+
+
+def test_an_upload_that_fails_leaves_no_object(store: dict[str, bytes]) -> None:
+    store[uri("older")] = b"older"
+    for name in ("older", "newer"):
+        with contextlib.suppress(RuntimeError), storage.whole_file(uri(name)) as file:
+            file.write(b"half")
+            raise RuntimeError
+    assert store == {uri("older"): b"older"}
+
+
+def test_whole_files_are_uploaded(store: dict[str, bytes]) -> None:
+    with storage.whole_file(uri("a/b")) as file:
+        file.write(b"all")
+        assert not store
+    assert store == {uri("a/b"): b"all"}
+
+
+@pytest.mark.parametrize("source_is_remote", [True, False])
+@pytest.mark.parametrize("target_is_remote", [True, False])
+def test_copies_go_from_anywhere_to_anywhere(
+    store: dict[str, bytes], tmp_path: Path, source_is_remote: bool, target_is_remote: bool
+) -> None:
+    store[uri("a")] = b"data"
+    local = write(tmp_path / "a", b"data")
+    target = uri("b/c") if target_is_remote else str(tmp_path / "b/c")
+    storage.copy(uri("a") if source_is_remote else str(local), target)
+    assert (store[target] if target_is_remote else Path(target).read_bytes()) == b"data"
+
+
+def test_images_may_be_in_a_store(store: dict[str, bytes]) -> None:
+    for name, seed in (("a.png", 1), ("b/a.png", 1), ("c.png", 2)):
+        store[uri(name)] = encoded(seed)
+    references = [ImageRef(uri(name), name) for name in ("a.png", "b/a.png", "c.png", "gone")]
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        done = pipeline | beam.Create(references) | DeduplicateImages()
+        return {"verdicts": done.verdicts, "placed": done.verdicts | PlaceCopies(f"{SCHEME}://out/", True)}
+
+    ran = run(build)
+    assert {verdict.ref.name: verdict.status for verdict in ran.values["verdicts"]} == {
+        "a.png": Status.KEPT,
+        "b/a.png": Status.DUPLICATE,
+        "c.png": Status.KEPT,
+        "gone": Status.REJECTED,
+    }
+    placed = {path: data for path, data in store.items() if path.startswith(f"{SCHEME}://out/")}
+    assert sorted(placed) == sorted(copy.path for copy in ran.values["placed"])
+    assert placed[f"{SCHEME}://out/a.png"] == placed[next(path for path in placed if "_duplicates" in path)]
+    assert sorted(os.path.basename(path) for path in placed) == ["a.png", "a.png", "c.png"]
