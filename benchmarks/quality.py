@@ -23,7 +23,9 @@ LEVELS = ("exact", "pixel", "near", "hard", "geo")  # each harder than the one b
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("corpus", type=Path)
     options, flags = parser.parse_known_args()
     with open(options.corpus / "truth.csv", newline="") as file:
@@ -34,7 +36,9 @@ def main() -> None:
         levels = {"", *LEVELS[:last]}
         chosen = [name for name, row in truth.items() if row["level"] in levels]
         if last == 1 or any(truth[name]["level"] == LEVELS[last - 1] for name in chosen):
-            print(row_of(LEVELS[last - 1], chosen, truth, deduplicate(options.corpus / "images", chosen, flags)))
+            print(
+                row_of(LEVELS[last - 1], chosen, truth, deduplicate(options.corpus / "images", chosen, flags))
+            )
     print("\nEdits of which some copy is not within reach of its original, when there are only the two:\n")
     print(misses(truth, options.corpus / "images", flags))
 
@@ -47,7 +51,18 @@ def deduplicate(images: Path, names: Iterable[str], flags: list[str]) -> dict[st
         for name in names:
             (folder / name).symlink_to((images / name).resolve())
         records = Path(scratch, "records.jsonl")
-        command = [sys.executable, "-m", "beam_dedup", "-n", "-i", str(folder), "-o", "", "--records", str(records)]
+        command = [
+            sys.executable,
+            "-m",
+            "beam_dedup",
+            "-n",
+            "-i",
+            str(folder),
+            "-o",
+            "",
+            "--records",
+            str(records),
+        ]
         subprocess.run([*command, "--quiet", *flags], check=True)
         lines = records.read_text().splitlines()
     return {Path(record["uri"]).name: record for record in map(json.loads, lines)}

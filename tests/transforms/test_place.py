@@ -68,7 +68,6 @@ ODD_NAMES = (
     "../x",
     "/etc/x",
     "a/../../x",
-    "..",
     ".",
     "a//b",
     f"{DUPLICATES_FOLDER}/ab/x",

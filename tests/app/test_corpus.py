@@ -1,0 +1,58 @@
+"""Real pictures with known truth. They are not part of the project: where they are not beside it, this is skipped."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.app.runs import ROOT, dedup, records_in
+
+CORPUS = ROOT.parent / "shared" / "corpus"
+pytestmark = pytest.mark.skipif(
+    not CORPUS.is_dir(), reason="needs the corpus of real pictures in ../shared/corpus, beside the checkout"
+)
+
+
+def judged(folder: str, tmp_path: Path, *flags: str) -> dict[str, dict[str, Any]]:
+    assert dedup(*flags, "-i", CORPUS / folder, "--records", tmp_path / "r", "--quiet") == 0
+    return records_in(tmp_path / "r")
+
+
+def kept(records: dict[str, dict[str, Any]]) -> set[str]:
+    return {name for name, record in records.items() if record["status"] == "kept"}
+
+
+def test_seed_exact(tmp_path: Path) -> None:
+    records = judged("seed", tmp_path)
+    assert len(records) == 15
+    assert records.keys() - kept(records) == {"dup_blue2.jpg", "dup_red2.jpg"}
+
+
+def test_seed_near(tmp_path: Path) -> None:
+    records = judged("seed", tmp_path, "-n")
+    gone = {name: Path(records[name]["duplicate_of"]).name for name in records.keys() - kept(records)}
+    assert gone == {
+        "dup_blue2.jpg": "dup_blue1.jpg",
+        "dup_red2.jpg": "dup_red1.jpg",
+        "dup_regular_thumbnail.jpg": "dup_regular.jpg",
+    }
+    assert records["vectorportal_gun_vector.eps"]["flags"] == ["undecodable"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "initial", "final"), [("lookalikes", 250, 250), ("kodak", 24, 24), ("orientation", 18, 2)]
+)
+def test_near_counts(folder: str, initial: int, final: int, tmp_path: Path) -> None:
+    records = judged(folder, tmp_path, "-n")
+    images = {name for name, record in records.items() if record["status"] != "rejected"}
+    assert (len(images), len(kept(records))) == (initial, final)
+
+
+def test_bridge(tmp_path: Path) -> None:
+    """Every light edit is a duplicate of the original."""
+    records = judged("bridge", tmp_path, "-n")
+    with open(CORPUS / "bridge" / "truth.csv", newline="") as file:
+        near = {row["file"] for row in csv.DictReader(file) if row["level"] == "near"}
+    assert len(near) > 5
+    assert {Path(str(records[name]["duplicate_of"])).name for name in near} == {"aaa-orig.jpg"}

@@ -1,0 +1,129 @@
+"""Counts, and the check that no image is lost or judged twice."""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from beam_dedup.core.model import REJECT_REASONS, ImageRef, Reason, Rejection, Status, Verdict
+from beam_dedup.core.plan import Plan
+from tests.transforms.batches import random_batch
+from tests.transforms.pipelines import PROCESSES, REPEATED, THREADS, run
+from transforms import CheckConservation, CountImages
+from transforms.count import write_json
+
+BATCH = random_batch("count", 8, 48, sets=20)
+REJECTED = {Reason.EMPTY: 3, Reason.NOT_AN_IMAGE: 2, Reason.NOT_FOUND: 1}
+VERDICTS = [
+    *BATCH.verdicts,
+    *(
+        Verdict.of_rejection(Rejection(ImageRef(f"/in/\udcff{reason}{i}", ""), reason))
+        for reason, count in REJECTED.items()
+        for i in range(count)
+    ),
+]
+READ = [verdict.ref for verdict in VERDICTS]
+
+
+def conserved(read: Sequence[ImageRef], verdicts: Sequence[Verdict], *flags: str) -> list[int]:
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        references = pipeline | "Images" >> beam.Create(read, reshuffle=False).with_output_types(ImageRef)
+        judged = pipeline | "Verdicts" >> beam.Create(verdicts).with_output_types(Verdict)
+        return {"count": references | "Check" >> CheckConservation(judged)}
+
+    return run(build, *flags).values["count"]
+
+
+class TestConservation:
+    @pytest.mark.parametrize(
+        "flags", [(), REPEATED, THREADS, pytest.param(PROCESSES, marks=pytest.mark.processes)]
+    )
+    def test_one_verdict_each_is_right_in_any_order(self, flags: tuple[str, ...]) -> None:
+        assert conserved(READ, VERDICTS[::-1], *flags) == [len(VERDICTS)]
+
+    def test_no_image_is_right_too(self) -> None:
+        assert conserved([], []) == [0]
+
+    @pytest.mark.parametrize(
+        "verdicts",
+        [
+            pytest.param(VERDICTS[1:], id="lost"),
+            pytest.param([*VERDICTS, VERDICTS[0]], id="doubled"),
+            pytest.param([*VERDICTS[1:], VERDICTS[1]], id="one lost, another doubled"),
+            pytest.param([*VERDICTS[2:], VERDICTS[3], VERDICTS[4]], id="two lost, two others doubled"),
+            pytest.param([*VERDICTS[1:], dataclasses.replace(VERDICTS[0], ref=ImageRef("x", "x"))], id="of no image"),
+            pytest.param([], id="all lost"),
+        ],
+    )
+    def test_anything_else_fails_the_run(self, verdicts: list[Verdict]) -> None:
+        with pytest.raises(Exception, match="an image was lost or judged twice") as raised:
+            conserved(READ, verdicts)
+        assert f"{len(READ)} images were read and {len(verdicts)} verdicts given" in str(raised.value)
+
+    def test_a_verdict_without_an_image_fails_the_run(self) -> None:
+        with pytest.raises(Exception, match="an image was lost or judged twice"):
+            conserved([], VERDICTS[:1])
+
+
+def counted(verdicts: Sequence[Verdict], plans: Sequence[tuple[Plan, int]] | None, *flags: str) -> dict[str, Any]:
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        judged = pipeline | beam.Create(verdicts).with_output_types(Verdict)
+        plan = None if plans is None else pipeline | "Plans" >> beam.Create(plans).with_output_types(tuple[Plan, int])
+        return {"counts": judged | "Count" >> CountImages(plan)}
+
+    [counts] = run(build, *flags).values["counts"]
+    assert isinstance(counts, dict)
+    return counts
+
+
+class TestCounts:
+    @pytest.mark.parametrize(
+        "flags", [(), REPEATED, THREADS, pytest.param(PROCESSES, marks=pytest.mark.processes)]
+    )
+    def test_by_verdict_and_reason(self, flags: tuple[str, ...]) -> None:
+        expected = Counter((verdict.status, verdict.reason) for verdict in VERDICTS)
+        counts = counted(VERDICTS, None, *flags)
+        assert counts == {
+            "Initial_Image_Count": len(VERDICTS),
+            "Final_Image_Count": expected[Status.KEPT, None],
+            "Exact_Duplicate_Count": expected[Status.DUPLICATE, Reason.EXACT],
+            "Near_Duplicate_Count": expected[Status.DUPLICATE, Reason.NEAR],
+            "Rejected_Count": 6,
+            "Rejected": {"empty": 3, "not_an_image": 2, "not_found": 1},
+            "Plan": None,
+        }
+        assert all(expected[key] for key in ((Status.KEPT, None), (Status.DUPLICATE, Reason.EXACT)))
+        assert counts["Near_Duplicate_Count"]
+
+    def test_they_add_up_for_every_reason(self) -> None:
+        for reason in REJECT_REASONS:
+            counts = counted([Verdict.of_rejection(Rejection(ImageRef("a", "a"), reason))], None)
+            assert (counts["Initial_Image_Count"], counts["Rejected_Count"]) == (1, 1)
+            assert counts["Rejected"] == {reason.value: 1}
+
+    @pytest.mark.parametrize("plans", [None, []], ids=["exact mode", "near mode without images"])
+    def test_without_images_all_are_zero(self, plans: list[tuple[Plan, int]] | None) -> None:
+        counts = counted([], plans)
+        assert counts.pop("Rejected") == {}
+        assert counts.pop("Plan") is None
+        assert set(counts.values()) == {0}
+        assert len(counts) == 5
+
+    def test_the_plan_is_told(self) -> None:
+        plan = Plan(8, 3, 1, 7)
+        assert counted(VERDICTS[:3], [(plan, 12345)])["Plan"] == plan.describe(12345)
+
+    def test_as_a_file(self, tmp_path: Path) -> None:
+        counts = counted(VERDICTS, None)
+        write_json(counts, str(tmp_path / "deep/counts.json"))
+        assert json.loads((tmp_path / "deep/counts.json").read_text()) == counts
+
+    def test_types_are_declared(self) -> None:
+        verdicts = beam.Pipeline(options=PipelineOptions([])) | beam.Create(VERDICTS)
+        assert (verdicts | CountImages()).element_type == beam.typehints.Dict[str, Any]

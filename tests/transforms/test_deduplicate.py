@@ -1,0 +1,199 @@
+"""`DeduplicateImages` from references to verdicts, on the sample pictures."""
+
+import collections
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.transforms.window import FixedWindows, TimestampedValue
+
+from beam_dedup.core.model import ImageRef, Reason, Status, Verdict
+from beam_dedup.core.plan import Plan, choose
+from beam_dedup.core.within import Within
+from tests.transforms.batches import in_order
+from tests.transforms.files import encoded, ref, write
+from tests.transforms.pipelines import PROCESSES, REPEATED, THREADS, Ran, run
+from transforms import DeduplicateImages, metrics
+from transforms.read import list_files
+
+
+def references(folder: Path) -> list[ImageRef]:
+    return [ImageRef(str(folder / name), name) for name in list_files(str(folder))]
+
+
+def deduplicate(images: list[ImageRef], transform: DeduplicateImages, *flags: str) -> Ran:
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        done = pipeline | beam.Create(images).with_output_types(ImageRef) | transform
+        return {"verdicts": done.verdicts} | ({"plan": done.plan} if done.plan else {})
+
+    return run(build, *flags)
+
+
+def shown(name: str) -> str:
+    """What a sample shows: the same key for the same picture, however it was saved."""
+    number = re.search(r"photo-\d\d", name)
+    return number[0] if number and not name.startswith("camera/") else re.sub(r"-\d+\.png$", "", name)
+
+
+def truth(folder: Path, near: bool) -> dict[str, tuple[Status, Reason | None, str | None]]:
+    """(status, reason, URI of the kept one) of each sample: the first of a group by URI is kept."""
+    rejected = {"odd/empty.jpg": Reason.EMPTY, "odd/notes.jpg": Reason.NOT_AN_IMAGE}
+    groups: dict[object, list[Path]] = collections.defaultdict(list)
+    judged: dict[str, tuple[Status, Reason | None, str | None]] = {}
+    for name in sorted(list_files(str(folder))):
+        if name in rejected:
+            judged[name] = Status.REJECTED, rejected[name], None
+            continue
+        path = folder / name
+        group = groups[shown(name) if near else path.read_bytes()]
+        group.append(path)
+        if path == group[0]:
+            judged[name] = Status.KEPT, None, None
+        else:
+            same_bytes = path.read_bytes() == group[0].read_bytes()
+            judged[name] = Status.DUPLICATE, Reason.EXACT if same_bytes else Reason.NEAR, str(group[0])
+    return judged
+
+
+def told(verdicts: list[Verdict]) -> dict[str, tuple[Status, Reason | None, str | None]]:
+    assert len({verdict.ref for verdict in verdicts}) == len(verdicts)
+    return {v.ref.name: (v.status, v.reason, v.witness and v.witness.uri) for v in verdicts}
+
+
+@pytest.mark.parametrize("near", [False, True], ids=["exact", "near"])
+def test_samples_are_judged_as_what_they_are(samples: Path, near: bool) -> None:
+    expected = truth(samples, near)
+    assert Counter(reason for _, reason, _ in expected.values()) == {
+        None: 34 if not near else 17,
+        Reason.EXACT: 5,
+        Reason.EMPTY: 1,
+        Reason.NOT_AN_IMAGE: 1,
+    } | ({Reason.NEAR: 17} if near else {})
+    ran = deduplicate(references(samples), DeduplicateImages(near=near))
+    assert told(ran.values["verdicts"]) == expected
+    check_counters(ran)
+
+
+def check_counters(ran: Ran) -> None:
+    """The counters are those of the verdicts, and add up."""
+    counters = dict(ran.counters)
+    verdicts = ran.values["verdicts"]
+    by_reason = Counter(verdict.reason for verdict in verdicts)
+    assert counters.pop(metrics.INITIAL) == len(verdicts)
+    assert counters.pop(metrics.FINAL) == by_reason.pop(None)
+    assert counters.pop(metrics.BYTES_READ) == sum(verdict.size_bytes for verdict in verdicts)
+    assert counters.pop(metrics.EXACT_DUPLICATES) == by_reason.pop(Reason.EXACT)
+    assert counters.pop(metrics.NEAR_DUPLICATES, 0) == by_reason.pop(Reason.NEAR, 0)
+    assert counters.pop(metrics.REJECTED) == by_reason.total()
+    assert counters == {metrics.rejected_for(reason): count for reason, count in by_reason.items() if reason}
+
+
+@pytest.fixture(scope="module")
+def answer(samples: Path) -> list[Verdict]:
+    return in_order(deduplicate(references(samples), NEAR).values["verdicts"])
+
+
+NEAR = DeduplicateImages(near=True)
+
+
+@pytest.mark.parametrize(
+    ("transform", "flags"),
+    [
+        pytest.param(NEAR, REPEATED, id="bundles repeated"),
+        pytest.param(NEAR, THREADS, id="threads"),
+        pytest.param(NEAR, PROCESSES, id="processes", marks=pytest.mark.processes),
+        pytest.param(DeduplicateImages(near=True, plan=Plan(8, 1, 1, 3), homes=5), (), id="rounds"),
+    ],
+)
+def test_one_answer(samples: Path, answer: list[Verdict], transform: DeduplicateImages, flags: tuple[str, ...]) -> None:
+    """Every field of every verdict, in any order of the files."""
+    ran = deduplicate(references(samples)[::-1], transform, *flags)
+    assert in_order(ran.values["verdicts"]) == answer
+
+
+def test_the_thresholds_are_those_asked_for(tmp_path: Path) -> None:
+    """The same picture in two files of unlike bytes, and one that differs a little."""
+    files = {"a.png": encoded(1), "b.png": encoded(1, compress_level=1), "c.jpg": encoded(1, "JPEG", quality=10)}
+    images = [ref(write(tmp_path / name, data)) for name, data in files.items()]
+
+    def reasons(transform: DeduplicateImages) -> list[Reason | None]:
+        return [verdict.reason for verdict in in_order(deduplicate(images, transform).values["verdicts"])]
+
+    assert reasons(DeduplicateImages()) == [None, None, None]
+    assert reasons(DeduplicateImages(near=True)) == [None, Reason.NEAR, Reason.NEAR]
+    assert reasons(DeduplicateImages(near=True, within=Within(k=8, verify=0))) == [None, Reason.NEAR, None]
+
+
+def test_the_plan_comes_with_near_mode_only(samples: Path) -> None:
+    pipeline = beam.Pipeline(options=PipelineOptions([]))
+    images = pipeline | beam.Create(references(samples))
+    assert (images | "Exact" >> DeduplicateImages()).plan is None
+    [(plan, codes)] = deduplicate(references(samples), NEAR).values["plan"]
+    assert (plan, codes) == (choose(8, codes), codes)
+    given = Plan(8, 2)
+    assert deduplicate(references(samples), DeduplicateImages(near=True, plan=given)).values["plan"] == [(given, codes)]
+
+
+@pytest.mark.parametrize("near", [False, True], ids=["exact", "near"])
+def test_windows_are_judged_by_themselves(tmp_path: Path, near: bool) -> None:
+    names = ["a", "b", "c"]
+    for name in names:
+        write(tmp_path / name, encoded(1))
+    timed = [(window, ref(tmp_path / name)) for window in (0, 60) for name in names[window // 60 :]]
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        images = pipeline | beam.Create(timed) | beam.MapTuple(stamp).with_output_types(ImageRef)
+        return {"verdicts": (images | beam.WindowInto(FixedWindows(60)) | DeduplicateImages(near=near)).verdicts}
+
+    ran = run(build)
+    pairs = zip(ran.windows["verdicts"], ran.values["verdicts"], strict=True)
+    assert sorted((window, v.ref.name, v.status.value, v.witness and Path(v.witness.uri).name) for window, v in pairs) == [
+        (0, "a", "kept", None),
+        (0, "b", "duplicate", "a"),
+        (0, "c", "duplicate", "a"),
+        (60, "b", "kept", None),
+        (60, "c", "duplicate", "b"),
+    ]
+
+
+def stamp(seconds: int, image: ImageRef) -> Any:
+    return TimestampedValue(image, seconds)
+
+
+@pytest.mark.parametrize("near", [False, True], ids=["exact", "near"])
+def test_nothing_in_nothing_out(near: bool) -> None:
+    ran = deduplicate([], DeduplicateImages(near=near))
+    assert ran.values == {"verdicts": []} | ({"plan": []} if near else {})
+    assert ran.counters == {}
+
+
+def test_rejected_images_only(tmp_path: Path) -> None:
+    ran = deduplicate([ref(tmp_path / "gone"), ref(write(tmp_path / "empty", b""))], NEAR)
+    assert [verdict.reason for verdict in in_order(ran.values["verdicts"])] == [Reason.EMPTY, Reason.NOT_FOUND]
+    assert ran.counters[metrics.REJECTED] == ran.counters[metrics.INITIAL] == 2
+
+
+@pytest.mark.parametrize("near", [False, True], ids=["exact", "near"])
+def test_types_are_declared(near: bool) -> None:
+    images = beam.Pipeline(options=PipelineOptions([])) | beam.Create([ImageRef("a", "a")])
+    assert images.element_type is ImageRef
+    done = images | DeduplicateImages(near=near)
+    assert done.verdicts.element_type is Verdict
+    if done.plan:
+        assert done.plan.element_type == beam.typehints.Tuple[Plan, int]
+
+
+def test_it_may_be_used_twice_in_a_pipeline(samples: Path) -> None:
+    """As anybody's own pipeline may; the steps keep apart by the label."""
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        images = pipeline | beam.Create(references(samples)[:5])
+        exact, near = images | "Exact" >> DeduplicateImages(), images | "Near" >> NEAR
+        return {"exact": exact.verdicts, "near": near.verdicts}
+
+    ran = run(build)
+    assert len(ran.values["exact"]) == len(ran.values["near"]) == 5
