@@ -11,7 +11,7 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beam_dedup.core.model import Fingerprint, Reason, Status, Verdict
 from tests.transforms.batches import Batch, in_order, random_batch
-from tests.transforms.pipelines import PROCESSES, REPEATED, THREADS, run
+from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import MarkExactDuplicates, exact
 
 BATCH = random_batch("exact", 8, 48, sets=40)
@@ -50,7 +50,6 @@ def told(verdicts: list[Verdict]) -> list[tuple[str, Status, Reason | None, str 
         (64, 4096, ()),
         (1, 1, REPEATED),
         (3, 7, THREADS),
-        pytest.param(64, 4096, PROCESSES, marks=pytest.mark.processes),
     ],
 )
 def test_agrees_with_the_definition(
@@ -67,7 +66,11 @@ def test_the_witness_is_the_kept_image_at_no_distance() -> None:
     images = {image.ref.uri: image for image in BATCH.fingerprints}
     for verdict in judge(BATCH.fingerprints, MarkExactDuplicates()):
         image = images[verdict.ref.uri]
-        assert (verdict.ref, verdict.digest, verdict.size_bytes) == (image.ref, image.digest, image.size_bytes)
+        assert (verdict.ref, verdict.digest, verdict.size_bytes) == (
+            image.ref,
+            image.digest,
+            image.size_bytes,
+        )
         assert verdict.group == image.digest.hex()
         if witness := verdict.witness:
             assert (witness.digest, witness.distance, witness.long_distance) == (image.digest, 0, None)

@@ -37,7 +37,9 @@ def fingerprint(references: list[ImageRef], transform: FingerprintImages, *flags
     ran = run(build, *flags)
     found, rejected = ran.values["fingerprints"], ran.values["rejections"]
     uris = [one.ref.uri for one in [*found, *rejected]]
-    assert sorted(uris) == sorted(reference.uri for reference in references), "each is in exactly one of the two"
+    assert sorted(uris) == sorted(reference.uri for reference in references), (
+        "each is in exactly one of the two"
+    )
     return Done({one.ref.uri: one for one in found}, {one.ref.uri: one for one in rejected}, ran)
 
 
@@ -66,13 +68,13 @@ REJECTED: dict[str, tuple[Callable[[Path], object], Reason, str]] = {
     "empty": (lambda path: path.write_bytes(b""), Reason.EMPTY, ""),
     "text.jpg": (lambda path: path.write_bytes(b"not a picture"), Reason.NOT_AN_IMAGE, "not a picture"),
     "one byte": (lambda path: path.write_bytes(b"\xff"), Reason.NOT_AN_IMAGE, r"\xff"),
-    "gone.png": (lambda path: None, Reason.NOT_FOUND, "No such file"),
+    "gone.png": (lambda _: None, Reason.NOT_FOUND, "No such file"),
     "broken link": (_link_to("nowhere"), Reason.NOT_FOUND, "No such file"),
     "link to itself": (_link_to("link to itself"), Reason.UNREADABLE, "symbolic links"),
     "link to a device": (_link_to("/dev/null"), Reason.NOT_A_FILE, ""),
     "pipe": (_fifo, Reason.NOT_A_FILE, ""),
     "folder": (lambda path: path.mkdir(), Reason.UNREADABLE, "folder"),
-    "x" * 300: (lambda path: None, Reason.UNREADABLE, "too long"),
+    "x" * 300: (lambda _: None, Reason.UNREADABLE, "too long"),
     "large": (_sparse, Reason.TOO_LARGE, "bytes"),
 }
 
@@ -157,7 +159,8 @@ def test_pictures_have_codes_and_what_a_record_tells(tmp_path: Path) -> None:
         "-rf \udcff\n": (encoded(4, "WEBP"), "WEBP", (96, 64), Kind.FULL, ()),
     }
     references = [
-        ImageRef(str(write(tmp_path / name, data)), f"as/{name}", '{"url": "x"}') for name, (data, *_) in files.items()
+        ImageRef(str(write(tmp_path / name, data)), f"as/{name}", '{"url": "x"}')
+        for name, (data, *_) in files.items()
     ]
     os.utime(tmp_path / "full", ns=(1, 1_700_000_000_123_456_789))
     done = fingerprint(references, FingerprintImages())
