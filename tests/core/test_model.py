@@ -114,6 +114,8 @@ def test_records() -> None:
         "detail": "Permission denied: '\udce5'",
         "metadata": {"path": "\udce5", "n": [1, None]},
     }
+    equal = dataclasses.replace(NEAR, witness=Witness("a", DIGEST, 0, 0, "base")).record()
+    assert (equal["distance"], equal["long_distance"]) == (0, 0), "0 is known, None is not"
     exact = EXACT.record()
     assert (exact["distance"], exact["long_distance"], exact["flags"]) == (0, None, ["tiny", "flat"])
 

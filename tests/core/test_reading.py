@@ -202,6 +202,14 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyP
     assert fingerprint_of(JPEG).flags == (Flag.UNDECODABLE,)
 
 
+def test_a_progressive_jpeg_has_the_limit_of_what_is_not_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of its coefficients are held while it is decoded."""
+    monkeypatch.setattr(fingerprints, "MAX_PIXELS", 320 * 240 - 1)
+    progressive = encoded(photo(), "JPEG", progressive=True)
+    assert fingerprint_of(progressive).flags == (Flag.UNDECODABLE,)
+    assert fingerprint_of(JPEG).codes
+
+
 def test_a_decompression_bomb_costs_nothing() -> None:
     """A header that promises 3.6 gigapixels in 60 bytes."""
 

@@ -41,7 +41,7 @@ def conserved(read: Sequence[ImageRef], verdicts: Sequence[Verdict], *flags: str
 
 
 class TestConservation:
-    @pytest.mark.parametrize("flags", [(), REPEATED, THREADS])
+    @pytest.mark.parametrize("flags", [REPEATED, THREADS])
     def test_one_verdict_each_is_right_in_any_order(self, flags: tuple[str, ...]) -> None:
         assert conserved(READ, VERDICTS[::-1], *flags) == [len(VERDICTS)]
 
@@ -89,7 +89,7 @@ def counted(
 
 
 class TestCounts:
-    @pytest.mark.parametrize("flags", [(), REPEATED, THREADS])
+    @pytest.mark.parametrize("flags", [REPEATED, THREADS])
     def test_by_verdict_and_reason(self, flags: tuple[str, ...]) -> None:
         expected = Counter((verdict.status, verdict.reason) for verdict in VERDICTS)
         counts = counted(VERDICTS, None, *flags)

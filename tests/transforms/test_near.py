@@ -107,39 +107,43 @@ def oracle_codes(image: int, fingerprint: Fingerprint) -> list[oracle.Code]:
     ]
 
 
-@pytest.mark.parametrize("k", range(MAX_BIT_DISTANCE + 1))
+ONE_PLACE_K = range(0, MAX_BIT_DISTANCE + 1, 2)
+ROUNDS = [  # k, verify, plan, homes, rounds
+    (0, 256, Plan(0, 2, 2, 3), 5, 2),
+    (1, 0, Plan(1, 1, 1, 7), 64, 0),
+    (3, 48, Plan(3, 2, 2, 3), 3, 1),
+    (5, 8, Plan(5, 3, 1, 30), 1, 2),
+    (7, 255, Plan(7, 1, 1, 1), 4, 1),
+    (8, 48, Plan(8, 2, 2, 2), 2, 2),
+    (9, 256, Plan(9, 2, 1, 4), 3, 2),
+    (11, 100, Plan(11, 1, 1, 4), 3, 2),
+    (13, 48, Plan(13, 4, 1, 3), 2, 0),
+    (15, 256, Plan(15, 1, 1, 9), 3, 2),
+]
+
+
+def test_every_k_is_tested() -> None:
+    assert {*ONE_PLACE_K, *(k for k, *_ in ROUNDS)} == set(range(MAX_BIT_DISTANCE + 1))
+
+
+@pytest.mark.parametrize("k", ONE_PLACE_K)
 def test_agrees_with_the_definition_in_one_place(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each window is a set: 17 x 14 sets."""
+    """Each window is a set: 9 x 25 sets."""
     monkeypatch.setattr(
         near, "ROUNDS", 0
     )  # they are passed by anyway, and to build them takes half of the time
-    within = Within(k, VERIFY[k % len(VERIFY)])
-    batches = [random_batch(f"one place {number}", within.k, within.verify) for number in range(14)]
+    within = Within(k, VERIFY[k // 2 % len(VERIFY)])
+    batches = [random_batch(f"one place {number}", within.k, within.verify) for number in range(25)]
     check(batches, MarkNearDuplicates(within, homes=(64, 1, 3)[k % 3]))
 
 
-@pytest.mark.parametrize(
-    ("k", "verify", "plan", "homes", "rounds"),
-    [
-        (0, 256, Plan(0, 2, 2, 3), 5, 2),
-        (1, 0, Plan(1, 1, 1, 7), 64, 0),
-        (3, 48, Plan(3, 2, 2, 3), 3, 1),
-        (4, 8, Plan(4, 3, 2, 4), 1, 2),
-        (5, 48, Plan(5, 1, 1, 30), 3, 2),
-        (8, 256, Plan(8, 2, 2, 2), 2, 2),
-        (8, 48, Plan(8, 3, 1, 9), 1, 2),
-        (11, 100, Plan(11, 1, 1, 4), 3, 2),
-        (16, 256, Plan(16, 4, 1, 3), 3, 2),
-        (9, 48, Plan(9, 3), 3, 2),
-    ],
-    ids=lambda value: f"m{value.subset}r{value.prefix}s{value.shards}" if isinstance(value, Plan) else None,
-)
+@pytest.mark.parametrize(("k", "verify", "plan", "homes", "rounds"), ROUNDS)
 def test_agrees_with_the_definition_in_rounds(
     k: int, verify: int, plan: Plan, homes: int, rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many places and few rounds, so that some images are decided in each and some remain: 10 x 16 sets."""
+    """Many places and few rounds, so that some images are decided in each and some remain: 10 x 24 sets."""
     monkeypatch.setattr(near, "ROUNDS", rounds)
-    batches = [random_batch(f"rounds {number}", k, verify, sets=8) for number in range(2)]
+    batches = [random_batch(f"rounds {number}", k, verify, sets=12) for number in range(2)]
     check(batches, MarkNearDuplicates(Within(k, verify), plan, homes))
 
 
@@ -152,7 +156,7 @@ def camera_pan(frames: int, step: int) -> RandomSet:
     return RandomSet(8, 256, frames, [oracle.Code(i, 0, FULL, value) for i, value in enumerate(values)])
 
 
-@pytest.mark.parametrize("rounds", [0, 1, 2])
+@pytest.mark.parametrize("rounds", [0, 2])
 def test_what_no_round_decides_is_decided_in_one_place(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A chain in order of rank is the worst case: a round decides one anchor and its duplicates at a time."""
     monkeypatch.setattr(near, "ROUNDS", rounds)
@@ -181,7 +185,7 @@ MIXED = random_batch("mixed", 6, 48, sets=25)
 MIXED_MARK = MarkNearDuplicates(Within(6, 48), Plan(6, 2, 1, 3), homes=5)
 
 
-@pytest.mark.parametrize(("seed", "packed"), [(1, 1), (2, 7), (3, 4096)])
+@pytest.mark.parametrize(("seed", "packed"), [(1, 1), (2, 7)])
 def test_order_and_blocks_do_not_matter(seed: int, packed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "PACKED_IMAGES", packed)
     [(verdicts, _)] = judge([MIXED], MIXED_MARK, seed=seed)
@@ -202,7 +206,7 @@ def test_the_engine_does_not_matter(flags: tuple[str, ...]) -> None:
     assert not first_difference(verdicts, MIXED.verdicts)
 
 
-@pytest.mark.parametrize("plan", [None, Plan(6, 4), Plan(6, 2, 2, 5)], ids=["chosen", "one place", "places"])
+@pytest.mark.parametrize("plan", [None, Plan(6, 3, 2, 5)], ids=["chosen", "places"])
 def test_every_plan_gives_the_same_answer(plan: Plan | None) -> None:
     [(verdicts, chosen)] = judge([MIXED], MarkNearDuplicates(Within(6, 48), plan, homes=2))
     assert not first_difference(verdicts, MIXED.verdicts)

@@ -1,0 +1,198 @@
+"""The direction of imports and other rules of shape, by reading the source (CONTRIBUTING.md, "Where things live")."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAX_LINES = 300
+
+CORE_MAY_IMPORT = {"PIL", "numpy", "pyarrow", "beam_dedup.core"}
+TRANSFORMS_MAY_IMPORT = CORE_MAY_IMPORT | {"apache_beam", "fastavro", "transforms"}
+APPLICATION_MAY_NOT_IMPORT = {"tests", "templates", "benchmarks"}
+
+
+def modules(*folders: str) -> dict[str, Path]:
+    """Source files by module name."""
+    found = {}
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+CORE = modules("beam_dedup/core")
+TRANSFORMS = modules("transforms")
+APPLICATION = {name: path for name, path in modules("beam_dedup").items() if name not in CORE}
+OURS = CORE | TRANSFORMS | APPLICATION
+
+
+def each(group: dict[str, Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("name", list(group))
+
+
+def tree(name: str) -> ast.Module:
+    return ast.parse(OURS[name].read_text("utf-8"))
+
+
+def imports(nodes: ast.AST) -> Iterator[str]:
+    """Everything a module names in an import, as absolute dotted names."""
+    for node in ast.walk(nodes):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_below(name: str, packages: set[str]) -> bool:
+    return any(f"{name}.".startswith(f"{package}.") for package in packages)
+
+
+def foreign(name: str, allowed: set[str]) -> list[str]:
+    """What a module imports beyond the standard library and what it may."""
+    return [
+        imported
+        for imported in imports(tree(name))
+        if imported.split(".")[0] not in sys.stdlib_module_names and not is_below(imported, allowed)
+    ]
+
+
+def test_there_is_something_to_check() -> None:
+    assert {"beam_dedup.core.model", "beam_dedup.core"} <= set(CORE)
+    assert {"transforms.near", "transforms"} <= set(TRANSFORMS)
+    assert {"beam_dedup.cli", "beam_dedup"} <= set(APPLICATION)
+    assert any("apache_beam" in imported for name in TRANSFORMS for imported in imports(tree(name)))
+
+
+@each(CORE)
+def test_core_has_never_heard_of_beam(name: str) -> None:
+    assert not foreign(name, CORE_MAY_IMPORT)
+
+
+@each(TRANSFORMS)
+def test_composites_know_the_core_and_no_application(name: str) -> None:
+    assert not foreign(name, TRANSFORMS_MAY_IMPORT)
+
+
+@each(APPLICATION)
+def test_the_application_imports_downwards(name: str) -> None:
+    assert not [
+        imported for imported in imports(tree(name)) if is_below(imported, APPLICATION_MAY_NOT_IMPORT)
+    ]
+
+
+@pytest.mark.parametrize("name", ["beam_dedup", "beam_dedup.core"])
+def test_packages_import_nothing(name: str) -> None:
+    """So that a module of the core comes without Beam, and the help without waiting."""
+    assert not list(imports(tree(name)))
+
+
+def test_the_package_of_composites_only_re_exports() -> None:
+    """Were it to register anything, losing the file would change results."""
+    for node in tree("transforms").body:
+        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        is_all = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        assert is_docstring or is_all or isinstance(node, ast.ImportFrom), ast.unparse(node)
+
+
+def test_no_circles() -> None:
+    """Modules can be put in an order in which each imports earlier ones only."""
+    waiting = {name: {module_of(imported) for imported in imports(tree(name))} for name in OURS}
+    while free := [name for name, needed in waiting.items() if not needed & waiting.keys()]:
+        for name in free:
+            del waiting[name]
+    assert not waiting
+
+
+def module_of(imported: str) -> str:
+    """`from a import b` imports module `a.b` if there is one, else a name of `a`."""
+    return imported if imported in OURS else imported.rpartition(".")[0]
+
+
+def test_the_command_line_can_speak_without_beam() -> None:
+    """What is imported before a function runs: `dedup --help` must not wait for Beam."""
+    todo, seen = ["beam_dedup.cli"], set[str]()
+    while todo:
+        name = todo.pop()
+        if name in seen or name not in OURS:
+            continue
+        seen.add(name)
+        at_once = [node for node in tree(name).body if not _only_for_types(node)]
+        for node in at_once:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                continue
+            for imported in imports(node):
+                assert not is_below(imported, {"apache_beam", "transforms"}), f"{name} imports {imported}"
+                todo.append(module_of(imported))
+    assert len(seen) > 1
+
+
+def _only_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+@each(OURS)
+def test_modules_fit_a_few_screens(name: str) -> None:
+    assert len(OURS[name].read_text("utf-8").splitlines()) <= MAX_LINES
+
+
+@each(OURS)
+def test_no_bare_except(name: str) -> None:
+    """A handler catches something it names; one that catches everything there is, passes it on."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"line {node.lineno}"
+            if "BaseException" in ast.unparse(node.type):
+                assert any(isinstance(inner, ast.Raise) for inner in node.body), f"line {node.lineno}"
+
+
+class TestComposites:
+    """What Beam does not forgive."""
+
+    @each(TRANSFORMS)
+    def test_annotations_are_objects(self, name: str) -> None:
+        """Of annotations that are text, Beam infers Any and checks nothing."""
+        assert "__future__.annotations" not in set(imports(tree(name)))
+        for node in ast.walk(tree(name)):
+            if isinstance(node, ast.FunctionDef):
+                arguments = [*node.args.args, *node.args.kwonlyargs]
+                for annotation in [node.returns, *(argument.annotation for argument in arguments)]:
+                    assert not (isinstance(annotation, ast.Constant) and isinstance(annotation.value, str)), (
+                        f"line {node.lineno}: {annotation.value!r}"
+                    )
+
+    @each(TRANSFORMS)
+    def test_no_lambda_is_a_step(self, name: str) -> None:
+        """Its label would hold its line number, and it would take all it sees to the workers."""
+        for node in ast.walk(tree(name)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("beam."):
+                for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
+                    assert not isinstance(argument, ast.Lambda), f"line {node.lineno}"
+
+    @each(TRANSFORMS)
+    def test_every_step_has_a_label(self, name: str) -> None:
+        """`x | beam.GroupByKey()` has one that Beam made; `x | "Meet" >> beam.GroupByKey()` has ours."""
+        for node in ast.walk(tree(name)):
+            if (
+                isinstance(node, ast.BinOp)
+                and isinstance(node.op, ast.BitOr)
+                and isinstance(node.right, ast.Call)
+            ):
+                called = ast.unparse(node.right.func)
+                assert not called.startswith("beam."), f"line {node.lineno}: {called} has no label"
+                assert not called.rpartition(".")[2].lstrip("_")[:1].isupper(), (
+                    f"line {node.lineno}: {called}"
+                )
+
+    @each(TRANSFORMS)
+    def test_steps_are_defined_where_workers_find_them(self, name: str) -> None:
+        """No class and no function inside another: it would travel by value, with all that is around it."""
+        for node in ast.walk(tree(name)):
+            if isinstance(node, ast.FunctionDef):
+                inner = [one for one in ast.walk(node) if isinstance(one, ast.FunctionDef | ast.ClassDef)]
+                assert inner == [node], f"line {node.lineno}: {node.name} defines another"

@@ -1,0 +1,178 @@
+"""A step that dies, a bundle that is run again, a run that follows a failed one: the outputs are the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pytest
+
+from beam_dedup.core import grouping
+from beam_dedup.core.model import ImageRef, Status, Verdict
+from tests.transforms.files import encoded, write
+from tests.transforms.pipelines import IN_MEMORY, PROCESSES, REPEATED, THREADS, Ran, run
+from transforms import (
+    CheckConservation,
+    CountImages,
+    DeduplicateImages,
+    PlaceCopies,
+    WriteGroups,
+    WriteRecords,
+    fingerprint,
+    storage,
+)
+from transforms import write as writing
+from transforms.count import write_json
+from transforms.read import list_files
+
+FILES = {
+    f"{number % 5}/{number}.png": encoded(1 + number % 12, compress_level=number // 12 % 4)
+    for number in range(60)
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 files of 12 pictures, some of them equal to the byte, and something that is no picture."""
+    folder = tmp_path_factory.mktemp("in")
+    for name, data in FILES.items():
+        write(folder / name, data)
+    write(folder / "notes", b"no picture")
+    return folder
+
+
+def whole_run(folder: Path, outputs: Path, near: bool, *flags: str) -> Ran:
+    """Everything we have, one after the other: what a user runs."""
+    images = [ImageRef(str(folder / name), name) for name in list_files(str(folder))]
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        references = pipeline | beam.Create(images)
+        done = references | DeduplicateImages(near=near, homes=3)
+        return {
+            "read": references | CheckConservation(done.verdicts),
+            "records": done.verdicts | "Records" >> WriteRecords(str(outputs / "records.jsonl")),
+            "groups": done.verdicts | "Groups" >> WriteGroups(str(outputs / "groups.json")),
+            "counts": done.verdicts
+            | "Counts" >> CountImages(done.plan)
+            | "WriteCounts" >> beam.Map(write_json, str(outputs / "counts.json")),
+            "placed": done.verdicts | "Place" >> PlaceCopies(str(outputs / "out"), duplicates=True),
+        }
+
+    return run(build, *flags)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def near(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The outputs of a run in near mode in which nothing happens."""
+    outputs = tmp_path_factory.mktemp("near")
+    assert whole_run(folder, outputs, True).values["read"] == [61]
+    files = tree(outputs)
+    counts = json.loads(files["counts.json"])
+    assert counts["Final_Image_Count"] == 12
+    assert counts["Exact_Duplicate_Count"]
+    assert counts["Near_Duplicate_Count"]
+    assert sum(name.startswith("out/") for name in files) == 60
+    return files
+
+
+@pytest.fixture(scope="module")
+def exact(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The same in exact mode, which is quicker."""
+    outputs = tmp_path_factory.mktemp("exact")
+    whole_run(folder, outputs, False)
+    return tree(outputs)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [REPEATED, pytest.param(PROCESSES, marks=pytest.mark.processes)],
+    ids=["bundles repeated", "processes"],
+)
+def test_the_engine_changes_nothing(
+    folder: Path, tmp_path: Path, near: dict[str, bytes], flags: tuple[str, ...]
+) -> None:
+    """All outputs, byte by byte. What travels between processes is what has to survive on any engine."""
+    whole_run(folder, tmp_path, True, *flags)
+    assert tree(tmp_path) == near
+
+
+class Dies:
+    """Stands in for a function: the first `good` calls pass, then one fails, then all pass."""
+
+    def __init__(self, function: Any, good: int) -> None:
+        self.function = function
+        self.good = good
+        self.calls = 0
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self.calls += 1
+        if self.calls == self.good + 1:
+            raise MemoryError("the worker died")
+        return self.function(*arguments, **named)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "good", "flags"),
+    [
+        pytest.param(fingerprint.fingerprints, "fingerprint", 33, IN_MEMORY, id="while it reads"),
+        pytest.param(grouping, "verdicts", 2, IN_MEMORY, id="while it judges"),
+        pytest.param(storage.shutil, "copyfileobj", 29, THREADS, id="while it copies"),
+    ],
+)
+def test_a_run_after_one_that_failed_ends_right(
+    folder: Path,
+    tmp_path: Path,
+    exact: dict[str, bytes],
+    module: Any,
+    name: str,
+    good: int,
+    flags: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the failed run leaves is true as far as it goes: whole files under final names, and nothing else."""
+    function = Dies(getattr(module, name), good)
+    monkeypatch.setattr(module, name, function)
+    with pytest.raises(Exception, match="the worker died"):
+        whole_run(folder, tmp_path, False, *flags)
+    assert function.calls > good
+    left = tree(tmp_path)
+    assert left.items() <= exact.items()
+    assert len(left) < len(exact)
+    if name == "copyfileobj":
+        assert sum(path.startswith("out/") for path in left) >= good
+    whole_run(folder, tmp_path, False, *flags)
+    assert tree(tmp_path) == exact
+
+
+class Full:
+    """A file on a disk with room for a few lines."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.writes = 0
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+        if self.writes > 5:
+            raise OSError("No space left on device")
+        self.file.write(data)
+
+
+def test_a_full_disk_leaves_the_older_file_and_no_half_of_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdicts = [Verdict(ImageRef(str(number), ""), Status.KEPT) for number in range(20)]
+    write(tmp_path / "records.jsonl", b"older")
+    write_lines = writing.write_lines
+    monkeypatch.setattr(writing, "write_lines", lambda file, lines: write_lines(Full(file), lines))
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        return {"file": pipeline | beam.Create(verdicts) | WriteRecords(str(tmp_path / "records.jsonl"))}
+
+    with pytest.raises(Exception, match="No space left"):
+        run(build)
+    assert tree(tmp_path) == {"records.jsonl": b"older"}
