@@ -103,7 +103,7 @@ def _mode(config: DedupConfig) -> str:
         return IN_MEMORY
     if config.jobs <= THREADS_SUFFICE:
         return THREADS
-    first = itertools.islice(list_files(config.folder, config.outputs), PROCESSES_PAY)
+    first = itertools.islice(list_files(config.folder, config.not_input), PROCESSES_PAY)
     return PROCESSES if sum(1 for _ in first) == PROCESSES_PAY else THREADS
 
 

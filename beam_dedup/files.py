@@ -17,8 +17,13 @@ def check_outputs(config: DedupConfig) -> None:
     for flag, path in config.output_files.items():
         if not is_remote(path):
             _check_output_file(flag, path, config)
-    if config.output_dir and not is_remote(config.output_dir):
-        _check_output_folder(config.output_dir, config.folder)
+    if config.output_dir and is_remote(config.output_dir):
+        if config.place != "copy":
+            raise UsageError(
+                f"--place {config.place} links files of this machine, but -d is {config.output_dir}"
+            )
+    elif config.output_dir:
+        _check_output_folder(config)
 
 
 def is_remote(path: str) -> bool:
@@ -28,17 +33,26 @@ def is_remote(path: str) -> bool:
 
 def check_input(config: DedupConfig) -> None:
     """Raises UsageError if there is no folder to read."""
-    folder = config.folder
+    _check_folder("-i", config.folder)
+    if config.reference:
+        _check_folder("--reference", config.reference)
+        if _is_inside(config.folder, config.reference):
+            raise UsageError(
+                f"-i: {config.folder} lies in the folder of --reference, {config.reference}: all is known"
+            )
+
+
+def _check_folder(flag: str, folder: str) -> None:
     if is_remote(folder):
-        raise UsageError(f"-i reads folders of this machine only, got {folder}")
+        raise UsageError(f"{flag} reads folders of this machine only, got {folder}")
     if not os.path.exists(folder):
-        raise UsageError(f"-i: there is no folder {folder}")
+        raise UsageError(f"{flag}: there is no folder {folder}")
     if not os.path.isdir(folder):
-        raise UsageError(f"-i needs a folder, but {folder} is a file")
+        raise UsageError(f"{flag} needs a folder, but {folder} is a file")
     try:
         os.scandir(folder).close()
     except OSError as error:
-        raise UsageError(f"-i: the folder {folder} can't be listed: {error.strerror}") from error
+        raise UsageError(f"{flag}: the folder {folder} can't be listed: {error.strerror}") from error
 
 
 def _check_output_file(flag: str, path: str, config: DedupConfig) -> None:
@@ -61,14 +75,21 @@ def _check_output_file(flag: str, path: str, config: DedupConfig) -> None:
     _try_to_write(flag, os.path.dirname(path) or ".")
 
 
-def _check_output_folder(output: str, folder: str) -> None:
+def _check_output_folder(config: DedupConfig) -> None:
+    output, folder = config.output_dir, config.folder
     if os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"-d needs a folder, but {output} is a file")
     if _is_inside(folder, output):
         raise UsageError(
             f"-d: the input {folder} lies in {output}; copies could replace images of the input: name another folder"
         )
+    if config.preview:
+        return
     _try_to_write("-d", output)
+    if config.place == "hardlink" and os.stat(folder).st_dev != os.stat(output).st_dev:
+        raise UsageError(
+            f"--place hardlink needs {folder} and {output} on one device; use --place copy or symlink"
+        )
 
 
 def _is_inside(path: str, folder: str) -> bool:

@@ -14,28 +14,44 @@ from transforms import (
     PlaceCopies,
     ReadImages,
     WriteGroups,
+    WritePlacements,
     WriteRecords,
 )
 from transforms.count import write_json
+from transforms.place import placements
 from transforms.progress import Tally
+from transforms.storage import How
 
 
-def build(pipeline: beam.Pipeline, config: DedupConfig, counts: str, tally: Tally | None = None) -> None:
+def build(
+    pipeline: beam.Pipeline, config: DedupConfig, counts: str, preview: str = "", tally: Tally | None = None
+) -> None:
     """Adds all steps of a run to a pipeline.
 
-    counts: where the counts go, or "". tally: how workers on this machine report progress.
+    counts, preview: files for the counts and for what would be placed, or "". tally: how workers on this machine
+    report progress.
     """
     # PCollection[ImageRef], one per file
-    images = pipeline | "Read" >> ReadImages(config.folder, config.outputs, tally)
+    images = pipeline | "Read" >> ReadImages(config.folder, config.not_input, tally=tally)
+    known = None
+    if config.reference:
+        known = pipeline | "ReadKnown" >> ReadImages(
+            config.reference, config.outputs, known=True, tally=tally
+        )
     # PCollection[Verdict], one per image; PCollection[(Plan, int)], the one plan of near mode
-    verdicts, plan = images | "Deduplicate" >> DeduplicateImages(config.near, config.within, tally=tally)
+    verdicts, plan = images | "Deduplicate" >> DeduplicateImages(
+        config.near, config.within, config.keep, known, tally=tally
+    )
     images | "Check" >> CheckConservation(verdicts)
     if config.records:
         verdicts | "Records" >> WriteRecords(config.records)
     if config.output_json:
         verdicts | "Groups" >> WriteGroups(config.output_json)
-    if config.output_dir:
-        verdicts | "Place" >> PlaceCopies(config.output_dir, config.show_duplicates, tally)
+    if preview:
+        placing = beam.FlatMap(placements, config.output_dir, config.show_duplicates)
+        verdicts | "Placements" >> placing | "Preview" >> WritePlacements(preview)
+    elif config.output_dir:
+        verdicts | "Place" >> PlaceCopies(config.output_dir, config.show_duplicates, How(config.place), tally)
     if counts:
         # PCollection[dict], one
         verdicts | "Counts" >> CountImages(plan) | "WriteCounts" >> beam.Map(write_json, counts)

@@ -18,7 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from beam_dedup import engine, files, pipeline, progress, summary
-from beam_dedup.core.errors import DedupError
+from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.core.paths import partial_prefix
 from beam_dedup.options import DEBUG_VARIABLE, DedupConfig
 from transforms import storage
@@ -44,7 +44,8 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
         counts = config.counts or os.path.join(scratch, "counts.json")
         tally = Tally(scratch)
         made = beam.Pipeline(runner=engine.runner_for(beam_options, config), options=beam_options)
-        pipeline.build(made, config, counts, tally)
+        preview = os.path.join(scratch, "preview") if config.preview else ""
+        pipeline.build(made, config, counts, preview, tally)
         with contextlib.ExitStack() as around:
             around.enter_context(_stopping_on_signals(config, scratch))
             if not config.quiet:
@@ -53,6 +54,9 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
                 # The engine's threads print the traceback of whatever fails, and decoders warn of each odd file.
                 around.enter_context(contextlib.redirect_stderr(io.StringIO()))
             made.run().wait_until_finish()
+        if preview:
+            with open(preview, encoding="utf-8", errors="surrogateescape") as lines:
+                shutil.copyfileobj(lines, sys.stdout)
         if not config.quiet:
             with open(counts, encoding="utf-8") as file:
                 summary.show(config, json.load(file), time.monotonic() - started, Console())
@@ -69,6 +73,10 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
 def _run_elsewhere(config: DedupConfig, beam_options: PipelineOptions) -> int:
     """Submits to a runner that was named; it tells its progress itself, and its counters are on its dashboard."""
     made = beam.Pipeline(options=beam_options)
+    if config.preview:
+        raise UsageError(
+            "--preview prints here what this machine would place: it can't be used with --runner"
+        )
     pipeline.build(made, config, config.counts)
     made.run().wait_until_finish()
     return 0

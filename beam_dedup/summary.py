@@ -46,9 +46,10 @@ def _count(table: Table, name: str, count: int, note: str) -> None:
 
 
 def _outputs(config: DedupConfig) -> list[tuple[str, str]]:
+    placed = "" if config.preview else config.output_dir
     outputs = [
-        ("Kept images", config.output_dir),
-        ("Duplicates", f"{config.output_dir}/{DUPLICATES_FOLDER}" if config.show_duplicates else ""),
+        ("Kept images", placed),
+        ("Duplicates", f"{placed}/{DUPLICATES_FOLDER}" if placed and config.show_duplicates else ""),
         ("Records", config.records),
         ("Counts", config.counts),
         ("Groups", config.output_json),

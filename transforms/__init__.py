@@ -7,7 +7,7 @@ from transforms.fingerprint import Fingerprinted, FingerprintImages
 from transforms.near import MarkNearDuplicates, NearMarked
 from transforms.place import PlaceCopies
 from transforms.read import ReadImages
-from transforms.write import WriteGroups, WriteRecords
+from transforms.write import WriteGroups, WritePlacements, WriteRecords
 
 __all__ = [
     "CheckConservation",
@@ -22,5 +22,6 @@ __all__ = [
     "PlaceCopies",
     "ReadImages",
     "WriteGroups",
+    "WritePlacements",
     "WriteRecords",
 ]

@@ -1,8 +1,6 @@
 """Copies of the kept images, and of the duplicates where they are asked for."""
 
 import dataclasses
-import hashlib
-import os
 from collections.abc import Iterator
 
 import apache_beam as beam
@@ -13,6 +11,7 @@ from beam_dedup.core.model import Placement, Status, Verdict
 from beam_dedup.core.paths import copy_name, duplicate_name
 from transforms import metrics, storage
 from transforms.progress import PLACED, Tally
+from transforms.storage import How
 
 
 @dataclasses.dataclass
@@ -23,11 +22,13 @@ class PlaceCopies(beam.PTransform[PCollection[Verdict], PCollection[Placement]])
     is left alone, so that a retried bundle or a second run changes nothing. Names are unique if those of the
     references are.
 
-    folder: local, or of any file system of Beam. duplicates: False leaves the duplicates out.
+    folder: local, or of any file system of Beam. duplicates: False leaves the duplicates out. how: links are for local
+    files only.
     """
 
     folder: str
     duplicates: bool = False
+    how: How = How.COPY
     tally: Tally | None = None
 
     def expand(self, verdicts: PCollection[Verdict]) -> PCollection[Placement]:
@@ -35,7 +36,7 @@ class PlaceCopies(beam.PTransform[PCollection[Verdict], PCollection[Placement]])
             verdicts
             | "Placements" >> beam.FlatMap(placements, self.folder, self.duplicates)
             | "Spread" >> beam.Reshuffle()
-            | "Copy" >> beam.Map(place, self.tally)
+            | "Copy" >> beam.Map(place, self.how, self.tally)
         )
 
 
@@ -50,18 +51,14 @@ def placements(verdict: Verdict, folder: str, duplicates: bool) -> Iterator[Plac
     yield Placement(verdict.ref.uri, storage.join(folder, name), verdict.digest)
 
 
-def place(placement: Placement, tally: Tally | None) -> Placement:
-    """Makes a copy, unless it is there."""
-    if not _is_there(placement.path, placement.digest):
-        storage.copy(placement.uri, placement.path)
+def place(placement: Placement, how: How, tally: Tally | None) -> Placement:
+    """Makes a copy or link, unless it is there."""
+    if not storage.is_placed(placement.uri, placement.path, placement.digest, how):
+        if how == How.COPY:
+            storage.copy(placement.uri, placement.path)
+        else:
+            storage.link(placement.uri, placement.path, how)
         Metrics.counter(metrics.NAMESPACE, metrics.COPIES).inc()
     if tally:
         tally.add(PLACED, 1)
     return placement
-
-
-def _is_there(path: str, digest: bytes) -> bool:
-    if storage.is_remote(path) or not os.path.isfile(path):
-        return False
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest() == digest

@@ -22,26 +22,30 @@ class ReadImages(beam.PTransform[PBegin, PCollection[ImageRef]]):
     are followed, but no folder is listed twice. What can't be listed is passed on as well, to be rejected with a
     reason where it is opened.
 
-    folder: a local folder. exclude: files and folders that are not input, though they lie in it.
+    folder: a local folder. exclude: files and folders that are not input, though they lie in it. known: they are kept
+    beforehand, as images to compare with.
     """
 
     folder: str
     exclude: tuple[str, ...] = ()
+    known: bool = False
     tally: Tally | None = None
 
     def expand(self, pbegin: PBegin) -> PCollection[ImageRef]:
         return (
             pbegin
             | "Folder" >> beam.Create([self.folder], reshuffle=False)
-            | "List" >> beam.FlatMap(list_references, self.exclude, self.tally)
+            | "List" >> beam.FlatMap(list_references, self.exclude, self.known, self.tally)
         )
 
 
-def list_references(folder: str, exclude: tuple[str, ...], tally: Tally | None) -> Iterator[ImageRef]:
+def list_references(
+    folder: str, exclude: tuple[str, ...], known: bool, tally: Tally | None
+) -> Iterator[ImageRef]:
     """Yields a reference for each file that `list_files` finds, and counts them as it goes."""
     uncounted = 0
     for name in list_files(folder, exclude):
-        yield ImageRef(os.path.join(folder, name), name.replace(os.sep, "/"))
+        yield ImageRef(os.path.join(folder, name), name.replace(os.sep, "/"), known=known)
         uncounted += 1
         if tally and uncounted == _TALLY_FILES:
             tally.add(LISTED, uncounted)

@@ -1,6 +1,9 @@
 """The one gate to storage: local paths by the system's own calls, everything else by Beam's FileSystems."""
 
 import contextlib
+import enum
+import errno
+import hashlib
 import io
 import os
 import shutil
@@ -13,10 +16,19 @@ from typing import BinaryIO
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from beam_dedup.core.errors import ImageError
+from beam_dedup.core.errors import DedupError, ImageError
 from beam_dedup.core.fingerprints import MAX_BYTES
 from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import PARTIAL_SUFFIX, partial_prefix
+
+
+class How(enum.StrEnum):
+    """How an image is placed in the output folder."""
+
+    COPY = "copy"
+    HARDLINK = "hardlink"
+    SYMLINK = "symlink"
+
 
 _gate = threading.RLock()  # held while a file gets its first or its final name
 
@@ -116,6 +128,47 @@ def copy(source: str, target: str) -> None:
                 written.flush()
                 status = os.stat(source)
                 os.utime(written.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def link(source: str, target: str, how: How) -> None:
+    """Links a local file to another name; the link appears at once, in place of whatever had the name.
+
+    Raises:
+      DedupError: hard links don't reach from one device to another.
+    """
+    folder = os.path.dirname(target) or "."
+    os.makedirs(folder, exist_ok=True)
+    partial = os.path.join(folder, f"{partial_prefix(os.getpid())}{threading.get_ident()}{PARTIAL_SUFFIX}")
+    with _gate:
+        try:
+            if how == How.HARDLINK:
+                os.link(os.path.realpath(source), partial)
+            else:
+                os.symlink(os.path.abspath(source), partial)
+            os.replace(partial, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            raise DedupError(
+                f"--place hardlink can't link {source} to {target}: they are on different devices; "
+                "use --place copy or symlink"
+            ) from error
+
+
+def is_placed(source: str, target: str, digest: bytes, how: How) -> bool:
+    """Whether the copy or link is there already; of remote targets that is not asked."""
+    if is_remote(target):
+        return False
+    if how == How.SYMLINK:
+        return os.path.islink(target) and os.readlink(target) == os.path.abspath(source)
+    if os.path.islink(target) or not os.path.isfile(target):
+        return False
+    same_file = not is_remote(source) and os.path.samefile(source, target)
+    if how == How.HARDLINK or same_file:
+        # A hard link is no copy: to write to it would be to write to the input.
+        return same_file and how == How.HARDLINK
+    with open(target, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest() == digest
 
 
 def join(folder: str, name: str) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from apache_beam.pvalue import AsIter, PCollection
 
 from beam_dedup.core import blocks
-from beam_dedup.core.model import AVRO_SCHEMA, Status, Verdict, avro_record, json_text
+from beam_dedup.core.model import AVRO_SCHEMA, Placement, Status, Verdict, avro_record, json_text
 from transforms.storage import whole_file
 
 _LINES = pa.schema(
@@ -67,6 +67,23 @@ class WriteGroups(beam.PTransform[PCollection[Verdict], PCollection[Any]]):
 
 
 @dataclasses.dataclass
+class WritePlacements(beam.PTransform[PCollection[Placement], PCollection[Any]]):
+    """Writes what would be placed, a line for each image, sorted by path: for people to read.
+
+    In: placements, bounded, in the global window. Out: the name of the file.
+    """
+
+    path: str
+
+    def expand(self, placements: PCollection[Placement]) -> PCollection[Any]:
+        return (
+            placements
+            | "Lines" >> beam.Map(placement_line)
+            | "Sorted" >> _WriteSorted(self.path, write_lines)
+        )
+
+
+@dataclasses.dataclass
 class _WriteSorted(beam.PTransform[PCollection[tuple[bytes, bytes, bytes]], PCollection[str]]):
     """Sorts (first key, second key, line) and hands the lines to `write`; also when there are none."""
 
@@ -93,6 +110,16 @@ def group_line(verdict: Verdict) -> Iterator[tuple[bytes, bytes, bytes]]:
         member = json_text({"filename": verdict.ref.uri}).encode()
         kept = blocks.to_bytes(verdict.witness.uri) if verdict.witness else uri
         yield kept, uri if verdict.witness else b"", verdict.group.encode() + b" " + member
+
+
+def placement_line(placement: Placement) -> tuple[bytes, bytes, bytes]:
+    line = f"{shown(placement.uri)} -> {shown(placement.path)}"
+    return blocks.to_bytes(placement.path), b"", line.encode()
+
+
+def shown(name: str) -> str:
+    """A file name on one line: as it is, or as JSON where it could not be printed or would be misread."""
+    return name if name.isprintable() and " -> " not in name else json_text(name)
 
 
 def pack_lines(lines: list[tuple[bytes, bytes, bytes]]) -> bytes:

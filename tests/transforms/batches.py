@@ -62,7 +62,9 @@ def batch(case: RandomSet, seed: str) -> Batch:
     first = [_fingerprint(rng, seed, image, code_of.get(image)) for image in range(case.images)]
     batch = Batch([], [])
     for image, fingerprint in enumerate(first):
-        copies = [_copy(rng, fingerprint, 10 * image, 10 * case.images) for _ in range(rng.choice([0, 0, 0, 1, 2]))]
+        copies = [
+            _copy(rng, fingerprint, 10 * image, 10 * case.images) for _ in range(rng.choice([0, 0, 0, 1, 2]))
+        ]
         if image in kept:
             batch.verdicts.append(_verdict(fingerprint, None, None))
             of_copies = Witness(fingerprint.ref.uri, fingerprint.digest, 0, None, BASE_VIEW)

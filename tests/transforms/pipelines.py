@@ -24,12 +24,16 @@ ROOT = Path(__file__).parents[2]
 IN_MEMORY = ()
 THREADS = ("--direct_running_mode=multi_threading", "--direct_num_workers=2")
 PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
-REPEATED = ("--direct_runner_bundle_repeat=1",)  # every bundle is run once for nothing, as if it had to be retried
+REPEATED = (
+    "--direct_runner_bundle_repeat=1",
+)  # every bundle is run once for nothing, as if it had to be retried
 
 
 class Ran(NamedTuple):
     values: dict[str, list[Any]]  # elements of each collection, in no order
-    windows: dict[str, list[int | None]]  # where the window of each of them starts; None: there is one window only
+    windows: dict[
+        str, list[int | None]
+    ]  # where the window of each of them starts; None: there is one window only
     counters: dict[str, int]  # of our namespace, committed
 
 

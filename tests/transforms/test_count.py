@@ -57,7 +57,9 @@ class TestConservation:
             pytest.param([*VERDICTS, VERDICTS[0]], id="doubled"),
             pytest.param([*VERDICTS[1:], VERDICTS[1]], id="one lost, another doubled"),
             pytest.param([*VERDICTS[2:], VERDICTS[3], VERDICTS[4]], id="two lost, two others doubled"),
-            pytest.param([*VERDICTS[1:], dataclasses.replace(VERDICTS[0], ref=ImageRef("x", "x"))], id="of no image"),
+            pytest.param(
+                [*VERDICTS[1:], dataclasses.replace(VERDICTS[0], ref=ImageRef("x", "x"))], id="of no image"
+            ),
             pytest.param([], id="all lost"),
         ],
     )
@@ -71,10 +73,16 @@ class TestConservation:
             conserved([], VERDICTS[:1])
 
 
-def counted(verdicts: Sequence[Verdict], plans: Sequence[tuple[Plan, int]] | None, *flags: str) -> dict[str, Any]:
+def counted(
+    verdicts: Sequence[Verdict], plans: Sequence[tuple[Plan, int]] | None, *flags: str
+) -> dict[str, Any]:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         judged = pipeline | beam.Create(verdicts).with_output_types(Verdict)
-        plan = None if plans is None else pipeline | "Plans" >> beam.Create(plans).with_output_types(tuple[Plan, int])
+        plan = (
+            None
+            if plans is None
+            else pipeline | "Plans" >> beam.Create(plans).with_output_types(tuple[Plan, int])
+        )
         return {"counts": judged | "Count" >> CountImages(plan)}
 
     [counts] = run(build, *flags).values["counts"]

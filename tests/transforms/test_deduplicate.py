@@ -109,7 +109,9 @@ NEAR = DeduplicateImages(near=True)
         pytest.param(DeduplicateImages(near=True, plan=Plan(8, 1, 1, 3), homes=5), (), id="rounds"),
     ],
 )
-def test_one_answer(samples: Path, answer: list[Verdict], transform: DeduplicateImages, flags: tuple[str, ...]) -> None:
+def test_one_answer(
+    samples: Path, answer: list[Verdict], transform: DeduplicateImages, flags: tuple[str, ...]
+) -> None:
     """Every field of every verdict, in any order of the files."""
     ran = deduplicate(references(samples)[::-1], transform, *flags)
     assert in_order(ran.values["verdicts"]) == answer
@@ -117,7 +119,11 @@ def test_one_answer(samples: Path, answer: list[Verdict], transform: Deduplicate
 
 def test_the_thresholds_are_those_asked_for(tmp_path: Path) -> None:
     """The same picture in two files of unlike bytes, and one that differs a little."""
-    files = {"a.png": encoded(1), "b.png": encoded(1, compress_level=1), "c.jpg": encoded(1, "JPEG", quality=10)}
+    files = {
+        "a.png": encoded(1),
+        "b.png": encoded(1, compress_level=1),
+        "c.jpg": encoded(1, "JPEG", quality=10),
+    }
     images = [ref(write(tmp_path / name, data)) for name, data in files.items()]
 
     def reasons(transform: DeduplicateImages) -> list[Reason | None]:
@@ -135,7 +141,9 @@ def test_the_plan_comes_with_near_mode_only(samples: Path) -> None:
     [(plan, codes)] = deduplicate(references(samples), NEAR).values["plan"]
     assert (plan, codes) == (choose(8, codes), codes)
     given = Plan(8, 2)
-    assert deduplicate(references(samples), DeduplicateImages(near=True, plan=given)).values["plan"] == [(given, codes)]
+    assert deduplicate(references(samples), DeduplicateImages(near=True, plan=given)).values["plan"] == [
+        (given, codes)
+    ]
 
 
 @pytest.mark.parametrize("near", [False, True], ids=["exact", "near"])
@@ -147,11 +155,15 @@ def test_windows_are_judged_by_themselves(tmp_path: Path, near: bool) -> None:
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         images = pipeline | beam.Create(timed) | beam.MapTuple(stamp).with_output_types(ImageRef)
-        return {"verdicts": (images | beam.WindowInto(FixedWindows(60)) | DeduplicateImages(near=near)).verdicts}
+        return {
+            "verdicts": (images | beam.WindowInto(FixedWindows(60)) | DeduplicateImages(near=near)).verdicts
+        }
 
     ran = run(build)
     pairs = zip(ran.windows["verdicts"], ran.values["verdicts"], strict=True)
-    assert sorted((window, v.ref.name, v.status.value, v.witness and Path(v.witness.uri).name) for window, v in pairs) == [
+    assert sorted(
+        (window, v.ref.name, v.status.value, v.witness and Path(v.witness.uri).name) for window, v in pairs
+    ) == [
         (0, "a", "kept", None),
         (0, "b", "duplicate", "a"),
         (0, "c", "duplicate", "a"),
@@ -173,7 +185,10 @@ def test_nothing_in_nothing_out(near: bool) -> None:
 
 def test_rejected_images_only(tmp_path: Path) -> None:
     ran = deduplicate([ref(tmp_path / "gone"), ref(write(tmp_path / "empty", b""))], NEAR)
-    assert [verdict.reason for verdict in in_order(ran.values["verdicts"])] == [Reason.EMPTY, Reason.NOT_FOUND]
+    assert [verdict.reason for verdict in in_order(ran.values["verdicts"])] == [
+        Reason.EMPTY,
+        Reason.NOT_FOUND,
+    ]
     assert ran.counters[metrics.REJECTED] == ran.counters[metrics.INITIAL] == 2
 
 

@@ -67,7 +67,11 @@ def test_the_witness_is_the_kept_image_at_no_distance() -> None:
     images = {image.ref.uri: image for image in BATCH.fingerprints}
     for verdict in judge(BATCH.fingerprints, MarkExactDuplicates()):
         image = images[verdict.ref.uri]
-        assert (verdict.ref, verdict.digest, verdict.size_bytes) == (image.ref, image.digest, image.size_bytes)
+        assert (verdict.ref, verdict.digest, verdict.size_bytes) == (
+            image.ref,
+            image.digest,
+            image.size_bytes,
+        )
         assert verdict.group == image.digest.hex()
         if witness := verdict.witness:
             assert (witness.digest, witness.distance, witness.long_distance) == (image.digest, 0, None)

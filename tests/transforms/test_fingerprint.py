@@ -37,7 +37,9 @@ def fingerprint(references: list[ImageRef], transform: FingerprintImages, *flags
     ran = run(build, *flags)
     found, rejected = ran.values["fingerprints"], ran.values["rejections"]
     uris = [one.ref.uri for one in [*found, *rejected]]
-    assert sorted(uris) == sorted(reference.uri for reference in references), "each is in exactly one of the two"
+    assert sorted(uris) == sorted(reference.uri for reference in references), (
+        "each is in exactly one of the two"
+    )
     return Done({one.ref.uri: one for one in found}, {one.ref.uri: one for one in rejected}, ran)
 
 
@@ -157,7 +159,8 @@ def test_pictures_have_codes_and_what_a_record_tells(tmp_path: Path) -> None:
         "-rf \udcff\n": (encoded(4, "WEBP"), "WEBP", (96, 64), Kind.FULL, ()),
     }
     references = [
-        ImageRef(str(write(tmp_path / name, data)), f"as/{name}", '{"url": "x"}') for name, (data, *_) in files.items()
+        ImageRef(str(write(tmp_path / name, data)), f"as/{name}", '{"url": "x"}')
+        for name, (data, *_) in files.items()
     ]
     os.utime(tmp_path / "full", ns=(1, 1_700_000_000_123_456_789))
     done = fingerprint(references, FingerprintImages())

@@ -37,7 +37,9 @@ def judge(
     random.Random(seed).shuffle(timed)
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        fingerprints = pipeline | beam.Create(timed) | beam.Map(stamp) | beam.WindowInto(FixedWindows(SECONDS))
+        fingerprints = (
+            pipeline | beam.Create(timed) | beam.Map(stamp) | beam.WindowInto(FixedWindows(SECONDS))
+        )
         marked = fingerprints | "Mark" >> mark
         return {"verdicts": marked.verdicts, "plan": marked.plan}
 
@@ -108,7 +110,9 @@ def oracle_codes(image: int, fingerprint: Fingerprint) -> list[oracle.Code]:
 @pytest.mark.parametrize("k", range(MAX_BIT_DISTANCE + 1))
 def test_agrees_with_the_definition_in_one_place(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each window is a set: 17 x 14 sets."""
-    monkeypatch.setattr(near, "ROUNDS", 0)  # they are passed by anyway, and to build them takes half of the time
+    monkeypatch.setattr(
+        near, "ROUNDS", 0
+    )  # they are passed by anyway, and to build them takes half of the time
     within = Within(k, VERIFY[k % len(VERIFY)])
     batches = [random_batch(f"one place {number}", within.k, within.verify) for number in range(14)]
     check(batches, MarkNearDuplicates(within, homes=(64, 1, 3)[k % 3]))
@@ -162,8 +166,12 @@ def test_what_no_round_decides_is_decided_in_one_place(rounds: int, monkeypatch:
 
 def test_the_nearest_kept_image_may_be_one_of_a_later_round() -> None:
     """In the second round `late` has no neighbour left, yet `mine` lies nearer to it than to its anchor."""
-    anchor, only_then, late, mine = (sum(1 << 192 + bit for bit in bits) for bits in ((), range(8), range(12), range(4, 12)))
-    codes = [oracle.Code(image, 0, FULL, value) for image, value in enumerate((anchor, only_then, late, mine))]
+    anchor, only_then, late, mine = (
+        sum(1 << 192 + bit for bit in bits) for bits in ((), range(8), range(12), range(4, 12))
+    )
+    codes = [
+        oracle.Code(image, 0, FULL, value) for image, value in enumerate((anchor, only_then, late, mine))
+    ]
     made = batch(RandomSet(8, 256, 4, codes), "late")
     of_mine = next(verdict for verdict in made.verdicts if verdict.ref.uri.startswith("/in/000030"))
     assert of_mine.witness is not None

@@ -91,7 +91,9 @@ def test_each_kept_image_once_under_its_own_path(tmp_path: Path) -> None:
     one, two, three = source(tmp_path, b"one", b"two", b"three")
     verdicts = [kept(one, "a/x.jpg"), kept(two, "b/x.jpg"), kept(three, "x.jpg")]
     verdicts.append(duplicate(three, "c/x.jpg", verdicts[0]))
-    verdicts.append(Verdict.of_rejection(Rejection(ImageRef(str(tmp_path / "gone"), "gone"), Reason.NOT_FOUND)))
+    verdicts.append(
+        Verdict.of_rejection(Rejection(ImageRef(str(tmp_path / "gone"), "gone"), Reason.NOT_FOUND))
+    )
     out = tmp_path / "deep/out"
     paths, copies = place(verdicts, PlaceCopies(str(out)))
     assert contents(out) == {"a/x.jpg": b"one", "b/x.jpg": b"two", "x.jpg": b"three"}
@@ -133,7 +135,9 @@ def test_odd_names_stay_inside_and_apart(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "deep/down") == ["out"]
 
 
-@pytest.mark.parametrize("name", ["%20" * 84, "a%41" * 63, "\\" * 255, "ø%2f" * 50], ids=["spaces", "A", "back", "ø"])
+@pytest.mark.parametrize(
+    "name", ["%20" * 84, "a%41" * 63, "\\" * 255, "ø%2f" * 50], ids=["spaces", "A", "back", "ø"]
+)
 def test_a_name_grown_too_long_by_escapes_is_still_placed(tmp_path: Path, name: str) -> None:
     """A file system holds names of 255 bytes; crawlers make names of URLs, which are full of escapes."""
     [file] = source(tmp_path, b"data")
@@ -211,12 +215,32 @@ def test_nothing_in_nothing_out(tmp_path: Path) -> None:
 
 
 def test_types_are_declared(tmp_path: Path) -> None:
-    verdicts = beam.Pipeline(options=PipelineOptions([])) | beam.Create([Verdict(ImageRef("a", "a"), Status.KEPT)])
+    verdicts = beam.Pipeline(options=PipelineOptions([])) | beam.Create(
+        [Verdict(ImageRef("a", "a"), Status.KEPT)]
+    )
     assert (verdicts | PlaceCopies(str(tmp_path))).element_type is Placement
 
 
 # Names as strangers make them: of what means something to a path, an escape or us, and of anything else.
-_PIECES = ["/", ".", "..", "%", "%2", "%25", "%2F", "%2E", "\\", "\0", "_duplicates", ".dedup-", "a", "F", "2", "\udcff", ""]
+_PIECES = [
+    "/",
+    ".",
+    "..",
+    "%",
+    "%2",
+    "%25",
+    "%2F",
+    "%2E",
+    "\\",
+    "\0",
+    "_duplicates",
+    ".dedup-",
+    "a",
+    "F",
+    "2",
+    "\udcff",
+    "",
+]
 _NAMES = st.lists(st.sampled_from(_PIECES) | st.text(max_size=3), max_size=8).map("".join)
 
 
@@ -269,7 +293,9 @@ class TestNames:
 
     @given(st.lists(st.text(string.ascii_letters + string.digits + " .-_äß日\udcff", min_size=1), min_size=1))
     def test_ordinary_names_stay_as_they_are(self, parts: list[str]) -> None:
-        ordinary = [part for part in parts if set(part) != {"."} and not part.startswith((".dedup-", "_duplicates"))]
+        ordinary = [
+            part for part in parts if set(part) != {"."} and not part.startswith((".dedup-", "_duplicates"))
+        ]
         if ordinary:
             assert copy_name("/".join(ordinary)) == "/".join(ordinary)
 

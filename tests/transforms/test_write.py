@@ -47,7 +47,9 @@ def by_uri(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return sorted(verdicts, key=lambda verdict: os.fsencode(verdict.ref.uri))
 
 
-def written(verdicts: Sequence[Verdict], transform: beam.PTransform[Any, Any], *flags: str, seed: int = 0) -> list[str]:
+def written(
+    verdicts: Sequence[Verdict], transform: beam.PTransform[Any, Any], *flags: str, seed: int = 0
+) -> list[str]:
     shuffled = random.Random(seed).sample(verdicts, len(verdicts))
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
@@ -150,7 +152,9 @@ class TestGroups:
         assert [members[0] for members in groups.values()] == [verdict.ref.uri for verdict in kept]
         assert list(groups) == [verdict.digest.hex() for verdict in kept]
         for verdict in kept:
-            duplicates = [v.ref.uri for v in by_uri(VERDICTS) if v.witness and v.witness.uri == verdict.ref.uri]
+            duplicates = [
+                v.ref.uri for v in by_uri(VERDICTS) if v.witness and v.witness.uri == verdict.ref.uri
+            ]
             assert groups[verdict.group][1:] == duplicates
         assert sum(len(members) for members in groups.values()) == len(BATCH.verdicts)
 
@@ -235,7 +239,9 @@ class TestWholeFile:
         assert (tmp_path / "theirs").read_bytes() == b"theirs"
         assert (tmp_path / "link").read_bytes() == b"ours"
 
-    def test_a_name_without_a_folder_is_one_here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_name_without_a_folder_is_one_here(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.chdir(tmp_path)
         with storage.whole_file("here") as file:
             file.write(b"x")
