@@ -32,6 +32,10 @@ class ImageError(Exception):
         self.reason = reason
         self.detail = detail
 
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[Reason, str]]:
+        """Made anew from its own arguments where it is unpickled, not from the message."""
+        return type(self), (self.reason, self.detail)
+
 
 class DecodeError(Exception):
     """The bytes were recognised as an image, but its picture could not be decoded."""

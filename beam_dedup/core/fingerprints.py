@@ -52,9 +52,10 @@ PROFILE_CELLS = 16  # of each of the two profiles of a flat picture
 _CHUNK_BYTES = 1 << 20
 MAX_BYTES = 1 << 30  # an image file of more is rejected
 BUFFERED_BYTES = 1 << 26  # a file up to here is read once, as a whole; a larger one is digested in a stream
-# A picture with more pixels is not decoded. JPEG is decoded at 1/8, so it may be larger for the same memory.
+# A picture with more pixels is not decoded. JPEG is decoded at 1/8 on the way, so it may be larger for the same memory;
+# not if it is progressive, since all of its coefficients are held.
 MAX_PIXELS = 120_000_000
-MAX_PIXELS_SCALED = 1_000_000_000
+MAX_PIXELS_SCALED = 300_000_000
 
 _SCALE = 1 << 15
 _COSINES: npt.NDArray[np.float64] = np.rint(
@@ -123,12 +124,6 @@ def profiles(pixels: npt.NDArray[np.uint8]) -> bytes:
 
 def square(image: Image.Image, mode: str) -> npt.NDArray[np.uint8]:
     """The picture in `mode` ("L" or "RGB"), resized to 64 x 64 over white: (64, 64) or (64, 64, 3)."""
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        # Premultiplied, so that what is scaled away does not bleed; white shows through what alpha leaves.
-        small = _resized(image.convert("RGBA").convert("RGBa"))
-        rgba = np.asarray(small).astype(np.uint16)
-        over_white = np.minimum(rgba[..., :3] + (255 - rgba[..., 3:]), 255).astype(np.uint8)
-        return np.asarray(Image.fromarray(over_white).convert(mode))
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode == "I":
@@ -137,6 +132,12 @@ def square(image: Image.Image, mode: str) -> npt.NDArray[np.uint8]:
     elif image.mode == "F":
         wide = np.nan_to_num(np.asarray(image))
         image = Image.fromarray(np.clip(wide * 255 if wide.max() <= 1 else wide, 0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        # Premultiplied, so that what is scaled away does not bleed; white shows through what alpha leaves.
+        small = _resized(image.convert("RGBA").convert("RGBa"))
+        rgba = np.asarray(small).astype(np.uint16)
+        over_white = np.minimum(rgba[..., :3] + (255 - rgba[..., 3:]), 255).astype(np.uint8)
+        return np.asarray(Image.fromarray(over_white).convert(mode))
     return np.asarray(_resized(image.convert(mode)))
 
 
@@ -159,9 +160,15 @@ def oriented(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.
 
 
 def _orientation(image: Image.Image) -> int:
-    if image.format == "JPEG" and "exif" not in image.info:
+    # Without EXIF there is nothing to parse, and Pillow turns a TIFF itself when it decodes it.
+    if image.format == "TIFF" or (image.format == "JPEG" and "exif" not in image.info):
         return 1
-    value = image.getexif().get(_ORIENTATION_TAG, 1)
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except (
+        Exception
+    ):  # damaged metadata, of which parsers raise almost anything; the picture is shown as it is stored
+        return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
@@ -184,7 +191,8 @@ def decode(stream: BinaryIO) -> tuple[str, int, int, tuple[Code, ...], tuple[Fla
         stream.seek(0)
         with Image.open(stream, formats=formats.DECODED_FORMATS) as image:
             stored = image.size
-            limit = MAX_PIXELS_SCALED if image.format == "JPEG" else MAX_PIXELS
+            scaled = image.format == "JPEG" and "progressive" not in image.info
+            limit = MAX_PIXELS_SCALED if scaled else MAX_PIXELS
             if stored[0] * stored[1] > limit:
                 raise DecodeError(f"{stored[0]} x {stored[1]} pixels; at most {limit} are decoded")
             own_mode = image.mode

@@ -54,9 +54,10 @@ _BRANDS: dict[bytes, str] = {
 
 _NETPBM = re.compile(rb"P[1-6]\s+(#|\d)")
 # A declaration, comments and a document type may come before the root element, and an HTML page may hold an
-# <svg> somewhere: so everything up to the tag must be one of those.
+# <svg> somewhere: so everything up to the tag must be one of those. Atomic groups: what has matched is not tried
+# otherwise, or a page of comments would take years.
 _SVG = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE\s+svg[^>\[]*(?:\[.*?\])?[^>]*>\s*)*<(?:\w+:)?svg[\s>]",
+    rb"(?:\xef\xbb\xbf)?\s*(?>(?:<\?xml[^>]*>\s*|(?><!--.*?-->)\s*|<!DOCTYPE\s+svg[^>\[]*(?:\[.*?\])?[^>]*>\s*)*)<(?:\w+:)?svg[\s>]",
     re.DOTALL | re.IGNORECASE,
 )
 

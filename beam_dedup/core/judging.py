@@ -165,8 +165,8 @@ def _stacked(first: Witnesses, second: Witnesses) -> Witnesses:
 
 
 def _first_each(witnesses: Witnesses) -> Witnesses:
-    """The best row of each image."""
+    """The best row of each image: two images may match through a view of either, so the long distance decides last."""
     w = witnesses
-    order = np.lexsort((w.view, w.kept, w.distance, w.image))
+    order = np.lexsort((w.long_distance, w.view, w.kept, w.distance, w.image))
     order = order[np.flatnonzero(np.diff(w.image[order], prepend=-1))]
     return Witnesses(w.image[order], w.kept[order], w.distance[order], w.long_distance[order], w.view[order])

@@ -147,7 +147,8 @@ def choose(k: int, codes: int) -> Plan:
 def shard_of(short: WordArray, plan: Plan, prefix: tuple[int, ...]) -> WordArray:
     """The shard, below `plan.shards`, in which codes meet that agree on the bands of `prefix`."""
     mask = np.uint64(sum(plan.bands[band] for band in prefix))
-    # A multiplicative hash (Knuth, TAOCP 3, 6.4; the constant is 2**64 / golden ratio) and its upper half, so that
-    # neighbouring values do not share a shard.
-    mixed = (short & mask) * np.uint64(0x9E3779B97F4A7C15)
-    return (mixed >> np.uint64(32)) % np.uint64(plan.shards)
+    # The finaliser of MurmurHash3: every bit of the band, wherever it lies, changes every bit of the result.
+    mixed = short & mask
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        mixed = (mixed ^ (mixed >> np.uint64(33))) * np.uint64(factor)
+    return (mixed ^ (mixed >> np.uint64(33))) % np.uint64(plan.shards)

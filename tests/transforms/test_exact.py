@@ -11,7 +11,7 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beam_dedup.core.model import Fingerprint, Reason, Status, Verdict
 from tests.transforms.batches import Batch, in_order, random_batch
-from tests.transforms.pipelines import PROCESSES, REPEATED, THREADS, run
+from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import MarkExactDuplicates, exact
 
 BATCH = random_batch("exact", 8, 48, sets=40)
@@ -50,7 +50,6 @@ def told(verdicts: list[Verdict]) -> list[tuple[str, Status, Reason | None, str 
         (64, 4096, ()),
         (1, 1, REPEATED),
         (3, 7, THREADS),
-        pytest.param(64, 4096, PROCESSES, marks=pytest.mark.processes),
     ],
 )
 def test_agrees_with_the_definition(

@@ -68,13 +68,13 @@ REJECTED: dict[str, tuple[Callable[[Path], object], Reason, str]] = {
     "empty": (lambda path: path.write_bytes(b""), Reason.EMPTY, ""),
     "text.jpg": (lambda path: path.write_bytes(b"not a picture"), Reason.NOT_AN_IMAGE, "not a picture"),
     "one byte": (lambda path: path.write_bytes(b"\xff"), Reason.NOT_AN_IMAGE, r"\xff"),
-    "gone.png": (lambda path: None, Reason.NOT_FOUND, "No such file"),
+    "gone.png": (lambda _: None, Reason.NOT_FOUND, "No such file"),
     "broken link": (_link_to("nowhere"), Reason.NOT_FOUND, "No such file"),
     "link to itself": (_link_to("link to itself"), Reason.UNREADABLE, "symbolic links"),
     "link to a device": (_link_to("/dev/null"), Reason.NOT_A_FILE, ""),
     "pipe": (_fifo, Reason.NOT_A_FILE, ""),
     "folder": (lambda path: path.mkdir(), Reason.UNREADABLE, "folder"),
-    "x" * 300: (lambda path: None, Reason.UNREADABLE, "too long"),
+    "x" * 300: (lambda _: None, Reason.UNREADABLE, "too long"),
     "large": (_sparse, Reason.TOO_LARGE, "bytes"),
 }
 

@@ -31,8 +31,8 @@ def judge(
     """The verdicts and the plan of each batch, each judged in a window of its own, all mixed up on the way in."""
     timed = [
         (number * SECONDS + SECONDS // 2, fingerprint)
-        for number, batch in enumerate(batches)
-        for fingerprint in batch.fingerprints
+        for number, made in enumerate(batches)
+        for fingerprint in made.fingerprints
     ]
     random.Random(seed).shuffle(timed)
 
@@ -70,15 +70,15 @@ def first_difference(found: Sequence[Verdict], expected: Sequence[Verdict]) -> s
 
 def check(batches: Sequence[Batch], mark: MarkNearDuplicates, *flags: str) -> None:
     judged = judge(batches, mark, *flags)
-    for number, (batch, (verdicts, plan)) in enumerate(zip(batches, judged, strict=True)):
-        assert not (wrong := first_difference(verdicts, batch.verdicts)), f"batch {number}, {plan}: {wrong}"
-        check_invariants(batch, verdicts, mark.within)
+    for number, (made, (verdicts, plan)) in enumerate(zip(batches, judged, strict=True)):
+        assert not (wrong := first_difference(verdicts, made.verdicts)), f"batch {number}, {plan}: {wrong}"
+        check_invariants(made, verdicts, mark.within)
 
 
-def check_invariants(batch: Batch, verdicts: list[Verdict], within: Within) -> None:
+def check_invariants(made: Batch, verdicts: list[Verdict], within: Within) -> None:
     """The promises of DESIGN section 2 by themselves, whatever the definition says beyond them."""
-    assert sorted(verdict.ref.uri for verdict in verdicts) == sorted(f.ref.uri for f in batch.fingerprints)
-    images = {fingerprint.ref.uri: fingerprint for fingerprint in batch.fingerprints}
+    assert sorted(verdict.ref.uri for verdict in verdicts) == sorted(f.ref.uri for f in made.fingerprints)
+    images = {fingerprint.ref.uri: fingerprint for fingerprint in made.fingerprints}
     kept = {verdict.ref.uri for verdict in verdicts if verdict.status == Status.KEPT}
     for one, other in itertools.combinations(sorted(kept), 2):
         assert images[one].digest != images[other].digest
@@ -123,11 +123,9 @@ def test_agrees_with_the_definition_in_one_place(k: int, monkeypatch: pytest.Mon
     [
         (0, 256, Plan(0, 2, 2, 3), 5, 2),
         (1, 0, Plan(1, 1, 1, 7), 64, 0),
-        (2, 255, Plan(2, 2, 1, 2), 2, 1),
         (3, 48, Plan(3, 2, 2, 3), 3, 1),
         (4, 8, Plan(4, 3, 2, 4), 1, 2),
         (5, 48, Plan(5, 1, 1, 30), 3, 2),
-        (8, 48, Plan(8, 1, 1, 1), 4, 1),
         (8, 256, Plan(8, 2, 2, 2), 2, 2),
         (8, 48, Plan(8, 3, 1, 9), 1, 2),
         (11, 100, Plan(11, 1, 1, 4), 3, 2),
@@ -139,7 +137,7 @@ def test_agrees_with_the_definition_in_one_place(k: int, monkeypatch: pytest.Mon
 def test_agrees_with_the_definition_in_rounds(
     k: int, verify: int, plan: Plan, homes: int, rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many places and few rounds, so that some images are decided in each and some remain: 12 x 16 sets."""
+    """Many places and few rounds, so that some images are decided in each and some remain: 10 x 16 sets."""
     monkeypatch.setattr(near, "ROUNDS", rounds)
     batches = [random_batch(f"rounds {number}", k, verify, sets=8) for number in range(2)]
     check(batches, MarkNearDuplicates(Within(k, verify), plan, homes))

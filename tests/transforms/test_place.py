@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from beam_dedup.core.model import BASE_VIEW, ImageRef, Placement, Reason, Rejection, Status, Verdict, Witness
 from beam_dedup.core.paths import DUPLICATES_FOLDER, PARTIAL_PREFIX, copy_name, duplicate_name
 from tests.transforms.files import write
-from tests.transforms.pipelines import PROCESSES, REPEATED, THREADS, run
+from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import PlaceCopies, metrics
 from transforms.progress import PLACED, Tally
 
@@ -147,9 +147,7 @@ def test_a_name_grown_too_long_by_escapes_is_still_placed(tmp_path: Path, name: 
     assert len(set(paths)) == 2
 
 
-@pytest.mark.parametrize(
-    "flags", [(), REPEATED, THREADS, pytest.param(PROCESSES, marks=pytest.mark.processes)]
-)
+@pytest.mark.parametrize("flags", [REPEATED, THREADS])
 def test_a_second_run_changes_nothing(tmp_path: Path, flags: tuple[str, ...]) -> None:
     files = source(tmp_path, *(bytes([number]) * 10 for number in range(30)))
     verdicts = [kept(path, f"{number % 7}/{number}") for number, path in enumerate(files)]

@@ -11,7 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.paths import PARTIAL_PREFIX
 from tests.transforms.files import write
-from tests.transforms.pipelines import PROCESSES, run
+from tests.transforms.pipelines import run
 from transforms import ReadImages
 from transforms.progress import LISTED, Tally
 from transforms.read import list_files
@@ -156,8 +156,7 @@ def test_a_missing_folder_and_a_file_are_passed_on_themselves(tmp_path: Path) ->
     assert listed(tmp_path / "file") == [""]
 
 
-@pytest.mark.parametrize("flags", [(), pytest.param(PROCESSES, marks=pytest.mark.processes)])
-def test_references_are_read_and_counted(tmp_path: Path, flags: tuple[str, ...]) -> None:
+def test_references_are_read_and_counted(tmp_path: Path) -> None:
     """More than are counted at a time; odd names survive the way through the engine."""
     names = [name.rstrip("/") for name in ODD_NAMES] + [f"sub/{i}" for i in range(600)]
     make(tmp_path / "in", *names, "out/a", "list.json")
@@ -169,7 +168,7 @@ def test_references_are_read_and_counted(tmp_path: Path, flags: tuple[str, ...])
         read = ReadImages(folder, (f"{folder}/out", f"{folder}/list.json"), tally)
         return {"references": pipeline | read}
 
-    found = run(build, *flags).values["references"]
+    found = run(build).values["references"]
     assert sorted(found, key=lambda reference: reference.name) == [
         ImageRef(f"{folder}/{name}", name) for name in sorted(names)
     ]
