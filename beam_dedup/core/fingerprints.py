@@ -165,9 +165,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except (
-        Exception
-    ):  # damaged metadata, of which parsers raise almost anything; the picture is shown as it is stored
+    except Exception:  # noqa: BLE001  parsers raise almost anything on damaged metadata; shown as stored then
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
