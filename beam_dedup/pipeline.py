@@ -32,7 +32,7 @@ def build(
     report progress.
     """
     # PCollection[ImageRef], one per file
-    images = pipeline | "Read" >> ReadImages(config.folder, config.not_input, tally=tally)
+    images = pipeline | "Read" >> ReadImages(config.folder, config.not_input, tally)
     known = None
     if config.reference:
         known = pipeline | "ReadKnown" >> ReadImages(
@@ -40,7 +40,7 @@ def build(
         )
     # PCollection[Verdict], one per image; PCollection[(Plan, int)], the one plan of near mode
     verdicts, plan = images | "Deduplicate" >> DeduplicateImages(
-        config.near, config.within, config.keep, known, tally=tally
+        config.near, config.within, keep=config.keep, known=known, tally=tally
     )
     images | "Check" >> CheckConservation(verdicts)
     if config.records:
@@ -51,7 +51,7 @@ def build(
         placing = beam.FlatMap(placements, config.output_dir, config.show_duplicates)
         verdicts | "Placements" >> placing | "Preview" >> WritePlacements(preview)
     elif config.output_dir:
-        verdicts | "Place" >> PlaceCopies(config.output_dir, config.show_duplicates, How(config.place), tally)
+        verdicts | "Place" >> PlaceCopies(config.output_dir, config.show_duplicates, tally, How(config.place))
     if counts:
         # PCollection[dict], one
         verdicts | "Counts" >> CountImages(plan) | "WriteCounts" >> beam.Map(write_json, counts)

@@ -34,18 +34,17 @@ class DeduplicateImages(beam.PTransform[PCollection[ImageRef], Deduplicated]):
     In: references with unique URIs. Out: `Deduplicated`: each image kept, a duplicate of a kept one, or rejected with
     a reason. In windows, each window is judged by itself.
 
-    near: also pictures within k, not equal bytes alone. within: how near. keep: which copy is preferred. known:
-    references to images that are kept beforehand, marked as `known`; they get no verdict. plan: how pairs are found;
-    chosen from the number of images if not given. homes: parts the images are judged in, each in the memory of one
-    worker.
+    near: also pictures within k, not equal bytes alone. within: how near. plan: how pairs are found; chosen from the
+    number of images if not given. homes: parts the images are judged in, each in the memory of one worker. keep: which
+    copy is preferred. known: references to images that are kept beforehand, marked as `known`; they get no verdict.
     """
 
     near: bool = False
     within: Within = Within()
-    keep: Keep = Keep.FIRST
-    known: PCollection[ImageRef] | None = None
     plan: Plan | None = None
     homes: int = HOMES
+    keep: Keep = Keep.FIRST
+    known: PCollection[ImageRef] | None = None
     tally: Tally | None = None
 
     @no_annotations  # Beam has no types for several outputs
@@ -54,10 +53,10 @@ class DeduplicateImages(beam.PTransform[PCollection[ImageRef], Deduplicated]):
         read = all_images | "Fingerprint" >> FingerprintImages(pictures=self.near, tally=self.tally)
         plan = None
         if self.near:
-            mark = MarkNearDuplicates(self.within, self.keep, self.plan, self.known is not None, self.homes)
+            mark = MarkNearDuplicates(self.within, self.plan, self.homes, self.keep, self.known is not None)
             judged, plan = read.fingerprints | "MarkNear" >> mark
         else:
-            judged = read.fingerprints | "MarkExact" >> MarkExactDuplicates(self.keep, self.homes)
+            judged = read.fingerprints | "MarkExact" >> MarkExactDuplicates(self.homes, self.keep)
         rejected = read.rejections | "Rejected" >> beam.FlatMap(verdict_of_rejection)
         verdicts = (judged, rejected) | "All" >> beam.Flatten() | "Count" >> beam.Map(metrics.count)
         return Deduplicated(verdicts, plan)

@@ -20,17 +20,17 @@ class PackByDigest(beam.PTransform[PCollection[Fingerprint], PCollection[tuple[b
 
     In: fingerprints. Out: (home, block of `blocks.IMAGES`), many for each home, in the window of the input.
 
-    keep: the policy that ranks. homes: how many; images of one home meet in the memory of one worker.
+    homes: how many; images of one home meet in the memory of one worker. keep: the policy that ranks.
     """
 
-    keep: Keep = Keep.FIRST
     homes: int = HOMES
+    keep: Keep = Keep.FIRST
 
     def expand(self, fingerprints: PCollection[Fingerprint]) -> PCollection[tuple[bytes, bytes]]:
         return (
             fingerprints
             | "Batch" >> beam.BatchElements(min_batch_size=PACKED_IMAGES, max_batch_size=PACKED_IMAGES)
-            | "Split" >> beam.FlatMap(pack_by_home, self.keep, self.homes)
+            | "Split" >> beam.FlatMap(pack_by_home, self.homes, self.keep)
         )
 
 
@@ -42,19 +42,21 @@ class MarkExactDuplicates(beam.PTransform[PCollection[Fingerprint], PCollection[
     judged by themselves.
     """
 
-    keep: Keep = Keep.FIRST
     homes: int = HOMES
+    keep: Keep = Keep.FIRST
 
     def expand(self, fingerprints: PCollection[Fingerprint]) -> PCollection[Verdict]:
         return (
             fingerprints
-            | "Pack" >> PackByDigest(self.keep, self.homes)
+            | "Pack" >> PackByDigest(self.homes, self.keep)
             | "ByDigest" >> beam.GroupByKey()
             | "Judge" >> beam.FlatMap(judge_bytes)
         )
 
 
-def pack_by_home(fingerprints: list[Fingerprint], keep: Keep, homes: int) -> Iterator[tuple[bytes, bytes]]:
+def pack_by_home(
+    fingerprints: list[Fingerprint], homes: int, keep: Keep = Keep.FIRST
+) -> Iterator[tuple[bytes, bytes]]:
     """Blocks of fingerprints, one for each home that has some."""
     table = blocks.images_table(fingerprints, keep)
     for home, images in blocks.split(table, blocks.homes(table, homes)):

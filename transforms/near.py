@@ -52,19 +52,19 @@ class MarkNearDuplicates(beam.PTransform[PCollection[Fingerprint], NearMarked]):
     In: fingerprints with unique URIs. Out: one verdict on each that is not known, in the same window; windows are
     judged by themselves. The verdicts do not depend on order, bundles or workers.
 
-    within: the thresholds. keep: the policy that ranks. plan: how pairs are found; chosen from the number of codes if
-    not given. known: whether there may be known images among the fingerprints.
+    within: the thresholds. plan: how pairs are found; chosen from the number of codes if not given. homes: parts the
+    images are packed in. keep: the policy that ranks. known: whether there may be known images among the fingerprints.
     """
 
     within: Within = Within()
-    keep: Keep = Keep.FIRST
     plan: Plan | None = None
-    known: bool = False
     homes: int = HOMES
+    keep: Keep = Keep.FIRST
+    known: bool = False
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, fingerprints: PCollection[Fingerprint]) -> NearMarked:
-        images = fingerprints | "Pack" >> PackByDigest(self.keep, self.homes)  # (home, block of IMAGES)
+        images = fingerprints | "Pack" >> PackByDigest(self.homes, self.keep)  # (home, block of IMAGES)
         codes = (
             images | "ByDigest" >> beam.GroupByKey() | "Codes" >> beam.FlatMap(codes_of_home)
         )  # (home, CODES)

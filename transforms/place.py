@@ -28,8 +28,8 @@ class PlaceCopies(beam.PTransform[PCollection[Verdict], PCollection[Placement]])
 
     folder: str
     duplicates: bool = False
-    how: How = How.COPY
     tally: Tally | None = None
+    how: How = How.COPY
 
     def expand(self, verdicts: PCollection[Verdict]) -> PCollection[Placement]:
         return (

@@ -28,8 +28,8 @@ class ReadImages(beam.PTransform[PBegin, PCollection[ImageRef]]):
 
     folder: str
     exclude: tuple[str, ...] = ()
-    known: bool = False
     tally: Tally | None = None
+    known: bool = False
 
     def expand(self, pbegin: PBegin) -> PCollection[ImageRef]:
         return (

@@ -39,16 +39,18 @@ class Witnesses:
     view: ByteArray  # index into VIEWS
 
 
-def keep(codes: Codes, known: BoolArray, within: Within, max_pairs: int = _MAX_PAIRS) -> BoolArray:
-    """Judges all images in one place.
+def keep(
+    codes: Codes, images: int, within: Within, max_pairs: int = _MAX_PAIRS, known: BoolArray | None = None
+) -> BoolArray:
+    """Judges images 0 .. images-1 in one place.
 
-    known: (images,) images that are kept beforehand, whatever they are near to.
+    known: (images,) True for those that are kept beforehand, whatever they are near to.
     Returns: (images,) True for the kept ones, the known ones among them. Images without codes are kept.
     """
-    kept = known.copy()
-    judged = ~known
-    if known.any():
-        judged &= ~near_marked(codes, known, within)
+    kept = np.zeros(images, dtype=bool) if known is None else known.copy()
+    judged = ~kept
+    if kept.any():
+        judged &= ~near_marked(codes, kept, within)
     _keep(codes.of(judged), np.flatnonzero(judged), within, max_pairs, kept)
     return kept
 

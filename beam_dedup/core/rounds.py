@@ -169,7 +169,7 @@ def without(codes: pa.Table, flags: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 def keep_here(here: Gathered, within: Within) -> Gathered:
     """Judges all images here, of which none may have an undecided neighbour elsewhere; what is kept stays so."""
-    return dataclasses.replace(here, kept=judging.keep(here.codes, here.kept, within))
+    return dataclasses.replace(here, kept=judging.keep(here.codes, len(here.images), within, known=here.kept))
 
 
 def decided(here: Gathered) -> tuple[pa.Table, pa.Table]:
