@@ -1,11 +1,19 @@
 """Checks, before any work is done, that a run can read its input and write its outputs, and can harm neither."""
 
 import os
+import re
 import tempfile
 
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.paths import PARTIAL_PREFIX
-from beam_dedup.options import DedupConfig
+from beam_dedup.options import DEFAULT_OUTPUT_JSON, DedupConfig
+
+# How the files begin that we write: what begins otherwise is not replaced.
+_BEGINNINGS: dict[str, tuple[bytes, ...]] = {
+    "-o": (rb'\{\s*"[0-9a-f]{64}": \[', rb"\{\}\s*$"),
+    "--records": (rb'\{"uri": "', rb"Obj\x01[\s\S]*beam_dedup"),
+    "--counts": (rb'\{\s*"Initial_Image_Count": ',),
+}
 
 
 def check_outputs(config: DedupConfig) -> None:
@@ -16,7 +24,7 @@ def check_outputs(config: DedupConfig) -> None:
     """
     for flag, path in config.output_files.items():
         if not is_remote(path):
-            _check_output_file(flag, path, config)
+            _check_output_file(flag, path)
     if config.output_dir and is_remote(config.output_dir):
         if config.place != "copy":
             raise UsageError(
@@ -55,22 +63,17 @@ def _check_folder(flag: str, folder: str) -> None:
         raise UsageError(f"{flag}: the folder {folder} can't be listed: {error.strerror}") from error
 
 
-def _check_output_file(flag: str, path: str, config: DedupConfig) -> None:
+def _check_output_file(flag: str, path: str) -> None:
     if path.endswith("/"):
         _try_to_write(flag, path)
+        if any(name.startswith("records-") for name in os.listdir(path)):
+            raise UsageError(f"{flag}: {path} holds records already; remove them, or name another folder")
         return
     if os.path.isdir(path):
         raise UsageError(f"{flag} needs a file name, but {path} is a folder")
-    if _is_inside(path, config.folder) and os.path.exists(path) and not _is_ours(path):
-        raise UsageError(f"{flag}: {path} is a file of the input, which is never changed; name another")
-    if (
-        config.output_dir
-        and _is_inside(path, config.output_dir)
-        and os.path.exists(path)
-        and not _is_ours(path)
-    ):
+    if os.path.lexists(path) and not _is_ours(flag, path):
         raise UsageError(
-            f"{flag}: {path} is a file in the output folder, and not one of this kind; name another"
+            f"{flag}: {path} is there already and is no file of this kind; name another, or remove it"
         )
     _try_to_write(flag, os.path.dirname(path) or ".")
 
@@ -98,11 +101,13 @@ def _is_inside(path: str, folder: str) -> bool:
     return os.path.commonpath([real, real_folder]) == real_folder
 
 
-def _is_ours(path: str) -> bool:
-    """Whether a file could be an earlier run's: a JSON object, Avro, or nothing."""
+def _is_ours(flag: str, path: str) -> bool:
+    """Whether a file is an earlier run's, by how it begins, or is empty."""
+    if not os.path.isfile(path):
+        return False  # a pipe or a device: a file would take its name
     with open(path, "rb") as file:
-        head = file.read(4)
-    return head[:1] in (b"", b"{") or head == b"Obj\x01"
+        head = file.read(4096)
+    return not head or any(re.match(beginning, head) for beginning in _BEGINNINGS[flag])
 
 
 def _try_to_write(flag: str, folder: str) -> None:
@@ -110,4 +115,6 @@ def _try_to_write(flag: str, folder: str) -> None:
         os.makedirs(folder, exist_ok=True)
         tempfile.TemporaryFile(dir=folder, prefix=PARTIAL_PREFIX).close()
     except OSError as error:
-        raise UsageError(f"{flag}: nothing can be written to {folder}: {error.strerror}") from error
+        where = "the current folder" if folder == "." else folder
+        hint = f" (where {DEFAULT_OUTPUT_JSON} goes by default; -o '' writes none)" if flag == "-o" else ""
+        raise UsageError(f"{flag}: nothing can be written to {where}: {error.strerror}{hint}") from error

@@ -4,6 +4,8 @@ folder -> references -> fingerprints -> verdicts -> records, groups, counts, cop
                     \\-> rejections ---/
 """
 
+from typing import NamedTuple
+
 import apache_beam as beam
 
 from beam_dedup.options import DedupConfig
@@ -16,20 +18,26 @@ from transforms import (
     WriteGroups,
     WritePlacements,
     WriteRecords,
+    WriteUnplaced,
 )
 from transforms.count import write_json
 from transforms.place import placements
+from transforms.placing import How
 from transforms.progress import Tally
-from transforms.storage import How
 
 
-def build(
-    pipeline: beam.Pipeline, config: DedupConfig, counts: str, preview: str = "", tally: Tally | None = None
-) -> None:
+class Reports(NamedTuple):
+    """Files that the command line reads at the end of a run; "" for one that is not wanted."""
+
+    counts: str
+    preview: str = ""
+    unplaced: str = ""
+
+
+def build(pipeline: beam.Pipeline, config: DedupConfig, reports: Reports, tally: Tally | None = None) -> None:
     """Adds all steps of a run to a pipeline.
 
-    counts, preview: files for the counts and for what would be placed, or "". tally: how workers on this machine
-    report progress.
+    tally: how workers on this machine report progress.
     """
     # PCollection[ImageRef], one per file
     images = pipeline | "Read" >> ReadImages(config.folder, config.not_input, tally)
@@ -47,11 +55,16 @@ def build(
         verdicts | "Records" >> WriteRecords(config.records)
     if config.output_json:
         verdicts | "Groups" >> WriteGroups(config.output_json)
-    if preview:
+    if config.preview:
         placing = beam.FlatMap(placements, config.output_dir, config.show_duplicates)
-        verdicts | "Placements" >> placing | "Preview" >> WritePlacements(preview)
+        verdicts | "Placements" >> placing | "Preview" >> WritePlacements(reports.preview)
     elif config.output_dir:
-        verdicts | "Place" >> PlaceCopies(config.output_dir, config.show_duplicates, tally, How(config.place))
-    if counts:
+        # PCollection[Placement], PCollection[Unplaced]
+        _, unplaced = verdicts | "Place" >> PlaceCopies(
+            config.output_dir, config.show_duplicates, tally, How(config.place)
+        )
+        if reports.unplaced:
+            unplaced | "Unplaced" >> WriteUnplaced(reports.unplaced)
+    if reports.counts:
         # PCollection[dict], one
-        verdicts | "Counts" >> CountImages(plan) | "WriteCounts" >> beam.Map(write_json, counts)
+        verdicts | "Counts" >> CountImages(plan) | "WriteCounts" >> beam.Map(write_json, reports.counts)

@@ -2,25 +2,36 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import PCollection
+from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core.model import Placement, Status, Verdict
+from beam_dedup.core.model import Placement, Status, Unplaced, Verdict
 from beam_dedup.core.paths import copy_name, duplicate_name
 from transforms import metrics, storage
+from transforms.placing import How, PlacingError, place_file
 from transforms.progress import PLACED, Tally
-from transforms.storage import How
+
+_UNPLACED: Final = "unplaced"
+
+
+class Placed(NamedTuple):
+    """What came of the copies: each is in exactly one of the two."""
+
+    copies: PCollection[Placement]
+    unplaced: PCollection[Unplaced]
 
 
 @dataclasses.dataclass
-class PlaceCopies(beam.PTransform[PCollection[Verdict], PCollection[Placement]]):
+class PlaceCopies(beam.PTransform[PCollection[Verdict], Placed]):
     """Copies each kept image to its path below a folder, and duplicates to `_duplicates/<key>/` below it.
 
-    In: verdicts. Out: the copies. A copy gets its name only when it is whole; one that is there already
-    is left alone, so that a retried bundle or a second run changes nothing. Names are unique if those of the
-    references are.
+    In: verdicts. Out: `Placed`. A copy gets its name only when it is whole; one that is there already is left alone,
+    so that a retried bundle or a second run changes nothing; something else of that name is never replaced. Names are
+    unique if those of the references are.
 
     folder: local, or of any file system of Beam. duplicates: False leaves the duplicates out. how: links are for local
     files only.
@@ -31,13 +42,15 @@ class PlaceCopies(beam.PTransform[PCollection[Verdict], PCollection[Placement]])
     tally: Tally | None = None
     how: How = How.COPY
 
-    def expand(self, verdicts: PCollection[Verdict]) -> PCollection[Placement]:
-        return (
+    @no_annotations  # Beam has no types for several outputs
+    def expand(self, verdicts: PCollection[Verdict]) -> Placed:
+        done = (
             verdicts
             | "Placements" >> beam.FlatMap(placements, self.folder, self.duplicates)
             | "Spread" >> beam.Reshuffle()
-            | "Copy" >> beam.Map(place, self.how, self.tally)
+            | "Copy" >> beam.FlatMap(place, self.how, self.tally).with_outputs(_UNPLACED, main="copies")
         )
+        return Placed(done["copies"], done[_UNPLACED])
 
 
 def placements(verdict: Verdict, folder: str, duplicates: bool) -> Iterator[Placement]:
@@ -51,14 +64,16 @@ def placements(verdict: Verdict, folder: str, duplicates: bool) -> Iterator[Plac
     yield Placement(verdict.ref.uri, storage.join(folder, name), verdict.digest)
 
 
-def place(placement: Placement, how: How, tally: Tally | None) -> Placement:
+def place(
+    placement: Placement, how: How, tally: Tally | None
+) -> Iterator[Placement | TaggedOutput[Literal["unplaced"], Unplaced]]:
     """Makes a copy or link, unless it is there."""
-    if not storage.is_placed(placement.uri, placement.path, placement.digest, how):
-        if how == How.COPY:
-            storage.copy(placement.uri, placement.path)
-        else:
-            storage.link(placement.uri, placement.path, how)
-        Metrics.counter(metrics.NAMESPACE, metrics.COPIES).inc()
+    try:
+        if place_file(placement.uri, placement.path, placement.digest, how):
+            Metrics.counter(metrics.NAMESPACE, metrics.COPIES).inc()
+        yield placement
+    except PlacingError as error:
+        Metrics.counter(metrics.NAMESPACE, metrics.UNPLACED).inc()
+        yield TaggedOutput(_UNPLACED, Unplaced(placement, str(error)))
     if tally:
         tally.add(PLACED, 1)
-    return placement

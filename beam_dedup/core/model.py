@@ -197,6 +197,14 @@ class Placement:
     digest: bytes  # of both
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unplaced:
+    """A copy that could not be made, and why."""
+
+    placement: Placement
+    why: str
+
+
 def avro_record(record: dict[str, Any]) -> dict[str, Any]:
     """A record as `AVRO_SCHEMA` wants it: metadata as JSON text, nothing that is not UTF-8."""
     metadata = record["metadata"]
