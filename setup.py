@@ -37,7 +37,7 @@ setup(
             "types-psutil>=7,<8",
         ],
     },
-    entry_points={"console_scripts": ["dedup = beam_dedup.cli:main"]},
+    entry_points={"console_scripts": ["dedup = beam_dedup.cli:entry"]},
     classifiers=[
         "Environment :: Console",
         "Operating System :: POSIX",

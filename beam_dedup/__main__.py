@@ -1,7 +1,6 @@
 """`python -m beam_dedup`, for a checkout; the documented command is `dedup`."""
 
-import sys
+from beam_dedup.cli import entry
 
-from beam_dedup.cli import main
-
-sys.exit(main())
+if __name__ == "__main__":
+    entry()

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import NoReturn
 
 from beam_dedup import files, options
 from beam_dedup.core.errors import DedupError, UsageError
@@ -29,6 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def entry() -> NoReturn:
+    """The console script. Ends the process without waiting for the threads that an engine leaves behind."""
+    code = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        code = code or FAILED
+    os._exit(code)
+
+
 def _main(arguments: Sequence[str]) -> int:
     started = time.monotonic()
     given, rest = options.parse(arguments)
@@ -47,6 +59,8 @@ def _main(arguments: Sequence[str]) -> int:
 
         print(engine.beam_help(), end="")
         return DONE
+    if given.dump_dir is None and len(rest) == 1 and os.path.isdir(rest[0]):
+        raise UsageError(f"-i is missing: did you mean -i {rest[0]}?")
     config = options.configure(given)
     files.check_input(config)
     from beam_dedup import run

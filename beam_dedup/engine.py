@@ -71,8 +71,8 @@ def beam_options(arguments: Sequence[str]) -> PipelineOptions:
         if not flag.startswith("-"):
             raise UsageError(f"{flag!r} was not expected here; images are named by -i")
         known = [name for part in (beam_parser, options.parser()) for name in part._option_string_actions]
-        nearest = difflib.get_close_matches(flag, known, n=1, cutoff=0.0)[0]
-        raise UsageError(f"there is no option {flag}; the nearest is {nearest}")
+        nearest = difflib.get_close_matches(flag, known, n=1)
+        raise UsageError(f"there is no option {flag}" + (f"; the nearest is {nearest[0]}" if nearest else ""))
     return PipelineOptions(list(arguments))
 
 
@@ -81,15 +81,27 @@ def is_local(beam: PipelineOptions) -> bool:
     return (beam.view_as(StandardOptions).runner or LOCAL_RUNNER) == LOCAL_RUNNER
 
 
-def runner_for(beam: PipelineOptions, config: DedupConfig) -> PipelineRunner:
-    """The runner that was asked for, or the one for this machine with `config.jobs` workers."""
+def workers(beam: PipelineOptions) -> int:
+    """How many workers there are on this machine, once there is a runner."""
+    return int(beam.view_as(DirectOptions).direct_num_workers)
+
+
+def runner_for(beam: PipelineOptions, config: DedupConfig, arguments: Sequence[str]) -> PipelineRunner:
+    """The runner that was asked for, or the one for this machine with `config.jobs` workers.
+
+    Raises:
+      UsageError: there is no such runner.
+    """
     if not is_local(beam):
-        return create_runner(beam.view_as(StandardOptions).runner)
+        try:
+            return create_runner(beam.view_as(StandardOptions).runner)
+        except (ValueError, ImportError, AttributeError) as error:
+            raise UsageError(f"--runner: {error}") from error
     direct = beam.view_as(DirectOptions)
     if direct.direct_num_workers == 1:  # Beam's default
         direct.direct_num_workers = config.jobs
     mode = direct.direct_running_mode
-    if mode == IN_MEMORY:  # Beam's default
+    if not any(argument.startswith("--direct_running_mode") for argument in arguments):
         mode = _mode(config)
     direct.direct_running_mode = IN_MEMORY if mode == PROCESSES else mode
     if direct.direct_running_mode == IN_MEMORY:
@@ -103,7 +115,7 @@ def _mode(config: DedupConfig) -> str:
         return IN_MEMORY
     if config.jobs <= THREADS_SUFFICE:
         return THREADS
-    first = itertools.islice(list_files(config.folder, config.outputs), PROCESSES_PAY)
+    first = itertools.islice(list_files(config.folder, config.not_input), PROCESSES_PAY)
     return PROCESSES if sum(1 for _ in first) == PROCESSES_PAY else THREADS
 
 

@@ -1,11 +1,19 @@
 """Checks, before any work is done, that a run can read its input and write its outputs, and can harm neither."""
 
 import os
+import re
 import tempfile
 
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.paths import PARTIAL_PREFIX
-from beam_dedup.options import DedupConfig
+from beam_dedup.options import DEFAULT_OUTPUT_JSON, DedupConfig
+
+# How the files begin that we write: what begins otherwise is not replaced.
+_BEGINNINGS: dict[str, tuple[bytes, ...]] = {
+    "-o": (rb'\{\s*"[0-9a-f]{64}": \[', rb"\{\}\s*$"),
+    "--records": (rb'\{"uri": "', rb"Obj\x01[\s\S]*beam_dedup"),
+    "--counts": (rb'\{\s*"Initial_Image_Count": ',),
+}
 
 
 def check_outputs(config: DedupConfig) -> None:
@@ -16,9 +24,14 @@ def check_outputs(config: DedupConfig) -> None:
     """
     for flag, path in config.output_files.items():
         if not is_remote(path):
-            _check_output_file(flag, path, config)
-    if config.output_dir and not is_remote(config.output_dir):
-        _check_output_folder(config.output_dir, config.folder)
+            _check_output_file(flag, path)
+    if config.output_dir and is_remote(config.output_dir):
+        if config.place != "copy":
+            raise UsageError(
+                f"--place {config.place} links files of this machine, but -d is {config.output_dir}"
+            )
+    elif config.output_dir:
+        _check_output_folder(config)
 
 
 def is_remote(path: str) -> bool:
@@ -28,47 +41,58 @@ def is_remote(path: str) -> bool:
 
 def check_input(config: DedupConfig) -> None:
     """Raises UsageError if there is no folder to read."""
-    folder = config.folder
+    _check_folder("-i", config.folder)
+    if config.reference:
+        _check_folder("--reference", config.reference)
+        if _is_inside(config.folder, config.reference):
+            raise UsageError(
+                f"-i: {config.folder} lies in the folder of --reference, {config.reference}: all is known"
+            )
+
+
+def _check_folder(flag: str, folder: str) -> None:
     if is_remote(folder):
-        raise UsageError(f"-i reads folders of this machine only, got {folder}")
+        raise UsageError(f"{flag} reads folders of this machine only, got {folder}")
     if not os.path.exists(folder):
-        raise UsageError(f"-i: there is no folder {folder}")
+        raise UsageError(f"{flag}: there is no folder {folder}")
     if not os.path.isdir(folder):
-        raise UsageError(f"-i needs a folder, but {folder} is a file")
+        raise UsageError(f"{flag} needs a folder, but {folder} is a file")
     try:
         os.scandir(folder).close()
     except OSError as error:
-        raise UsageError(f"-i: the folder {folder} can't be listed: {error.strerror}") from error
+        raise UsageError(f"{flag}: the folder {folder} can't be listed: {error.strerror}") from error
 
 
-def _check_output_file(flag: str, path: str, config: DedupConfig) -> None:
+def _check_output_file(flag: str, path: str) -> None:
     if path.endswith("/"):
         _try_to_write(flag, path)
+        if any(name.startswith("records-") for name in os.listdir(path)):
+            raise UsageError(f"{flag}: {path} holds records already; remove them, or name another folder")
         return
     if os.path.isdir(path):
         raise UsageError(f"{flag} needs a file name, but {path} is a folder")
-    if _is_inside(path, config.folder) and os.path.exists(path) and not _is_ours(path):
-        raise UsageError(f"{flag}: {path} is a file of the input, which is never changed; name another")
-    if (
-        config.output_dir
-        and _is_inside(path, config.output_dir)
-        and os.path.exists(path)
-        and not _is_ours(path)
-    ):
+    if os.path.lexists(path) and not _is_ours(flag, path):
         raise UsageError(
-            f"{flag}: {path} is a file in the output folder, and not one of this kind; name another"
+            f"{flag}: {path} is there already and is no file of this kind; name another, or remove it"
         )
     _try_to_write(flag, os.path.dirname(path) or ".")
 
 
-def _check_output_folder(output: str, folder: str) -> None:
+def _check_output_folder(config: DedupConfig) -> None:
+    output, folder = config.output_dir, config.folder
     if os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"-d needs a folder, but {output} is a file")
     if _is_inside(folder, output):
         raise UsageError(
             f"-d: the input {folder} lies in {output}; copies could replace images of the input: name another folder"
         )
+    if config.preview:
+        return
     _try_to_write("-d", output)
+    if config.place == "hardlink" and os.stat(folder).st_dev != os.stat(output).st_dev:
+        raise UsageError(
+            f"--place hardlink needs {folder} and {output} on one device; use --place copy or symlink"
+        )
 
 
 def _is_inside(path: str, folder: str) -> bool:
@@ -77,11 +101,13 @@ def _is_inside(path: str, folder: str) -> bool:
     return os.path.commonpath([real, real_folder]) == real_folder
 
 
-def _is_ours(path: str) -> bool:
-    """Whether a file could be an earlier run's: a JSON object, Avro, or nothing."""
+def _is_ours(flag: str, path: str) -> bool:
+    """Whether a file is an earlier run's, by how it begins, or is empty."""
+    if not os.path.isfile(path):
+        return False  # a pipe or a device: a file would take its name
     with open(path, "rb") as file:
-        head = file.read(4)
-    return head[:1] in (b"", b"{") or head == b"Obj\x01"
+        head = file.read(4096)
+    return not head or any(re.match(beginning, head) for beginning in _BEGINNINGS[flag])
 
 
 def _try_to_write(flag: str, folder: str) -> None:
@@ -89,4 +115,6 @@ def _try_to_write(flag: str, folder: str) -> None:
         os.makedirs(folder, exist_ok=True)
         tempfile.TemporaryFile(dir=folder, prefix=PARTIAL_PREFIX).close()
     except OSError as error:
-        raise UsageError(f"{flag}: nothing can be written to {folder}: {error.strerror}") from error
+        where = "the current folder" if folder == "." else folder
+        hint = f" (where {DEFAULT_OUTPUT_JSON} goes by default; -o '' writes none)" if flag == "-o" else ""
+        raise UsageError(f"{flag}: nothing can be written to {where}: {error.strerror}{hint}") from error

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from beam_dedup.core.errors import UsageError
+from beam_dedup.core.rank import Keep
 from beam_dedup.core.within import (
     DEFAULT_BIT_DISTANCE,
     DEFAULT_VERIFY,
@@ -30,6 +31,8 @@ examples:
       equal files only; what became of each image, and how many of each kind there are
   dedup -n -k 4 -i crawl -o groups.json --quiet
       stricter: pictures that differ in at most 4 bits
+  dedup -n -i new --reference collection -d add --keep largest --preview
+      what of new/ is not in collection/ yet, the largest copy of each; only says what would be copied
 
 Every option of Apache Beam can be given as well (--runner, --temp_location, ...): dedup --beam_help lists them.
 Without --runner the work is done on this machine by -j workers.
@@ -45,9 +48,13 @@ class DedupConfig:
     folder: str
     near: bool = False
     within: Within = dataclasses.field(default_factory=Within)
+    keep: Keep = Keep.FIRST
+    reference: str = ""
     output_json: str = DEFAULT_OUTPUT_JSON
     output_dir: str = ""
     show_duplicates: bool = False
+    place: str = "copy"
+    preview: bool = False
     records: str = ""
     counts: str = ""
     jobs: int = 1
@@ -60,8 +67,13 @@ class DedupConfig:
         return {flag: path for flag, path in files.items() if path}
 
     @property
+    def not_input(self) -> tuple[str, ...]:
+        """What is not listed, though it may lie in the input folder."""
+        return (*self.outputs, self.reference) if self.reference else self.outputs
+
+    @property
     def outputs(self) -> tuple[str, ...]:
-        """All that is written, which therefore is not input."""
+        """All that is written, and therefore is not input."""
         return tuple(path for path in (*self.output_files.values(), self.output_dir) if path)
 
 
@@ -117,6 +129,21 @@ def parser() -> argparse.ArgumentParser:
         help=f"with -n: how many of the {LONG_BITS} bits of their long codes may differ as well; {LONG_BITS} asks "
         f"for no such proof (default {DEFAULT_VERIFY})",
     )
+    match.add_argument(
+        "--keep",
+        metavar="POLICY",
+        choices=list(Keep),
+        default=Keep.FIRST.value,
+        help="which copy is kept: first (by path; default), largest (most pixels, then bytes), oldest or newest "
+        "(by time of modification); ties end at the path",
+    )
+    match.add_argument(
+        "--reference",
+        metavar="DIR",
+        default="",
+        help="folder with images that you have already: what duplicates one of them is a duplicate; they are "
+        "never judged, copied or counted themselves",
+    )
     write = made.add_argument_group("what to write")
     write.add_argument(
         "-d",
@@ -132,10 +159,21 @@ def parser() -> argparse.ArgumentParser:
         help="with -d: copy duplicates too, to DIR/_duplicates/<key>/",
     )
     write.add_argument(
+        "--place",
+        metavar="HOW",
+        choices=("copy", "hardlink", "symlink"),
+        help="with -d: copy (default), or link instead; a hard link needs the same device, and writing to it writes "
+        "to the input",
+    )
+    write.add_argument(
+        "--preview",
+        action="store_true",
+        help="with -d: say what would be placed there, and write nothing but the files named by other options",
+    )
+    write.add_argument(
         "-o",
         "--output_json",
         metavar="FILE",
-        default=DEFAULT_OUTPUT_JSON,
         help='groups as JSON: {key: [{"filename": ...}, ...]}, the kept image first; the key is the SHA-256 of that '
         f"image (default {DEFAULT_OUTPUT_JSON})",
     )
@@ -190,20 +228,30 @@ def configure(options: argparse.Namespace) -> DedupConfig:
                 )
     if options.show_duplicates and not options.output_dir:
         raise UsageError("-s copies duplicates below the output folder: it needs -d DIR")
+    for flag, given in (("--place", options.place), ("--preview", options.preview)):
+        if given and not options.output_dir:
+            raise UsageError(f"{flag} is about the output folder: it needs -d DIR")
     k = DEFAULT_BIT_DISTANCE if options.bit_distance is None else options.bit_distance
     verify = DEFAULT_VERIFY if options.verify is None else options.verify
     _check_range("-k", k, 0, MAX_BIT_DISTANCE)
     _check_range("--verify", verify, 0, LONG_BITS)
     jobs = os.cpu_count() or 1 if options.num_jobs is None else options.num_jobs
     _check_range("-j", jobs, 1, 1024)
+    output_json = options.output_json
+    if output_json is None:
+        output_json = "" if options.preview else DEFAULT_OUTPUT_JSON
     config = DedupConfig(
         # As the user named it, but ./a/ is a; what is no path of this machine is not touched.
         folder=options.dump_dir if "://" in options.dump_dir else os.path.normpath(options.dump_dir),
         near=options.near_duplicates,
         within=Within(k, verify),
-        output_json=options.output_json,
+        keep=Keep(options.keep),
+        reference=options.reference and os.path.normpath(options.reference),
+        output_json=output_json,
         output_dir=options.output_dir,
         show_duplicates=options.show_duplicates,
+        place=options.place or "copy",
+        preview=options.preview,
         records=options.records,
         counts=options.counts,
         jobs=jobs,

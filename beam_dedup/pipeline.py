@@ -4,6 +4,8 @@ folder -> references -> fingerprints -> verdicts -> records, groups, counts, cop
                     \\-> rejections ---/
 """
 
+from typing import NamedTuple
+
 import apache_beam as beam
 
 from beam_dedup.options import DedupConfig
@@ -14,28 +16,55 @@ from transforms import (
     PlaceCopies,
     ReadImages,
     WriteGroups,
+    WritePlacements,
     WriteRecords,
+    WriteUnplaced,
 )
 from transforms.count import write_json
+from transforms.place import placements
+from transforms.placing import How
 from transforms.progress import Tally
 
 
-def build(pipeline: beam.Pipeline, config: DedupConfig, counts: str, tally: Tally | None = None) -> None:
+class Reports(NamedTuple):
+    """Files that the command line reads at the end of a run; "" for one that is not wanted."""
+
+    counts: str
+    preview: str = ""
+    unplaced: str = ""
+
+
+def build(pipeline: beam.Pipeline, config: DedupConfig, reports: Reports, tally: Tally | None = None) -> None:
     """Adds all steps of a run to a pipeline.
 
-    counts: where the counts go, or "". tally: how workers on this machine report progress.
+    tally: how workers on this machine report progress.
     """
     # PCollection[ImageRef], one per file
-    images = pipeline | "Read" >> ReadImages(config.folder, config.outputs, tally)
+    images = pipeline | "Read" >> ReadImages(config.folder, config.not_input, tally)
+    known = None
+    if config.reference:
+        known = pipeline | "ReadKnown" >> ReadImages(
+            config.reference, config.outputs, known=True, tally=tally
+        )
     # PCollection[Verdict], one per image; PCollection[(Plan, int)], the one plan of near mode
-    verdicts, plan = images | "Deduplicate" >> DeduplicateImages(config.near, config.within, tally=tally)
+    verdicts, plan = images | "Deduplicate" >> DeduplicateImages(
+        config.near, config.within, keep=config.keep, known=known, tally=tally
+    )
     images | "Check" >> CheckConservation(verdicts)
     if config.records:
         verdicts | "Records" >> WriteRecords(config.records)
     if config.output_json:
         verdicts | "Groups" >> WriteGroups(config.output_json)
-    if config.output_dir:
-        verdicts | "Place" >> PlaceCopies(config.output_dir, config.show_duplicates, tally)
-    if counts:
+    if config.preview:
+        placing = beam.FlatMap(placements, config.output_dir, config.show_duplicates)
+        verdicts | "Placements" >> placing | "Preview" >> WritePlacements(reports.preview)
+    elif config.output_dir:
+        # PCollection[Placement], PCollection[Unplaced]
+        _, unplaced = verdicts | "Place" >> PlaceCopies(
+            config.output_dir, config.show_duplicates, tally, How(config.place)
+        )
+        if reports.unplaced:
+            unplaced | "Unplaced" >> WriteUnplaced(reports.unplaced)
+    if reports.counts:
         # PCollection[dict], one
-        verdicts | "Counts" >> CountImages(plan) | "WriteCounts" >> beam.Map(write_json, counts)
+        verdicts | "Counts" >> CountImages(plan) | "WriteCounts" >> beam.Map(write_json, reports.counts)

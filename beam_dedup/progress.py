@@ -11,9 +11,8 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
-    TaskID,
     TextColumn,
-    TimeRemainingColumn,
+    TimeElapsedColumn,
 )
 
 from transforms.progress import LISTED, PLACED, READ, Tally
@@ -36,6 +35,42 @@ def shown(tally: Tally, console: Console) -> Iterator[None]:
         thread.join()
 
 
+class _State:
+    """How far a run is, read from a tally again and again."""
+
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
+        self.started = time.monotonic()
+        self.update()
+
+    def update(self) -> None:
+        self.listed, self.read, self.placed = (self.tally.total(name) for name in (LISTED, READ, PLACED))
+        if self.reading or not self.read:
+            self.seconds = time.monotonic() - self.started  # what follows the reading does not slow it down
+
+    @property
+    def reading(self) -> bool:
+        return 0 < self.read < self.listed
+
+    @property
+    def rate(self) -> float:
+        return self.read / self.seconds if self.read else 0.0
+
+    @property
+    def phase(self) -> str:
+        if not self.listed:
+            return "starting"
+        if not self.read:
+            return "listing files"
+        if self.reading:
+            return "reading images"
+        return f"copying, {self.placed:,} done" if self.placed else "judging"
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+
 def _show_live(tally: Tally, console: Console, stop: threading.Event) -> None:
     columns = (
         SpinnerColumn(),
@@ -43,45 +78,44 @@ def _show_live(tally: Tally, console: Console, stop: threading.Event) -> None:
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[left]}"),
+        TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting", total=None, rate="")
-        started = time.monotonic()
+    # Redirecting would undo, from this thread, what the run does to the same streams.
+    with Progress(
+        *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as bar:
+        task = bar.add_task("starting", total=None, rate="", left="")
+        state = _State(tally)
         while not stop.wait(_LIVE_SECONDS):
-            _update(bar, task, tally, started)
+            state.update()
+            rate = f"{state.rate:,.0f} images/s" if state.read else ""
+            bar.update(
+                task,
+                description=state.phase,
+                completed=min(state.read, state.listed),
+                total=state.listed or None,
+                rate=rate,
+                left=_left(state),
+            )
 
 
-def _update(bar: Progress, task: TaskID, tally: Tally, started: float) -> None:
-    listed, read, placed = (tally.total(name) for name in (LISTED, READ, PLACED))
-    rate = f"{read / (time.monotonic() - started):,.0f} images/s" if read else ""
-    bar.update(
-        task,
-        description=_phase(listed, read, placed),
-        completed=min(read, listed),
-        total=listed or None,
-        rate=rate,
-    )
-
-
-def _phase(listed: int, read: int, placed: int) -> str:
-    if not listed:
-        return "starting"
-    if not read:
-        return "listing files"
-    if read < listed:
-        return "reading images"
-    return f"copying, {placed:,} done" if placed else "judging"
+def _left(state: _State) -> str:
+    """The time that reading will take still; judging and copying can't be foretold."""
+    if not state.reading:
+        return ""
+    seconds = round((state.listed - state.read) / state.rate)
+    return f"{seconds // 60}:{seconds % 60:02} left"
 
 
 def _show_log(tally: Tally, console: Console, stop: threading.Event) -> None:
-    started = time.monotonic()
+    state = _State(tally)
     while not stop.wait(_LOG_SECONDS):
-        listed, read, placed = (tally.total(name) for name in (LISTED, READ, PLACED))
-        seconds = time.monotonic() - started
-        line = f"{_phase(listed, read, placed)}: {read:,} of {listed:,} files"
-        if read:
-            line += f", {read / seconds:,.0f} a second"
-            if read < listed:
-                line += f", about {seconds * (listed - read) / read:,.0f} s left"
-        console.print(line, highlight=False)
+        state.update()
+        parts = [f"{state.phase}: {state.read:,} of {state.listed:,} files read"]
+        if state.read:
+            parts.append(f"{state.rate:,.0f} images/s")
+        if left := _left(state):
+            parts.append(left)
+        parts.append(f"{state.elapsed:,.0f} s so far")
+        console.print(", ".join(parts), highlight=False, soft_wrap=True)

@@ -14,15 +14,19 @@ from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
 import psutil
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
 from rich.console import Console
 
 from beam_dedup import engine, files, pipeline, progress, summary
-from beam_dedup.core.errors import DedupError
+from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.core.paths import partial_prefix
 from beam_dedup.options import DEBUG_VARIABLE, DedupConfig
+from beam_dedup.pipeline import Reports
 from transforms import storage
 from transforms.progress import Tally
+
+_UNPLACED_SHOWN = 5
+_SHOW_CURSOR = b"\x1b[?25h"  # the live line hides it
 
 
 def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> int:
@@ -36,42 +40,75 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
     """
     debug = bool(os.environ.get(DEBUG_VARIABLE))
     beam_options = engine.beam_options(beam_arguments)
+    _check_remote_outputs(config)
     files.check_outputs(config)
-    if not engine.is_local(beam_options):
-        return _run_elsewhere(config, beam_options)
+    local = engine.is_local(beam_options)
+    if config.preview and not local:
+        raise UsageError("--preview prints what this machine would place: it can't be used with --runner")
     scratch = tempfile.mkdtemp(prefix="dedup-")
     try:
-        counts = config.counts or os.path.join(scratch, "counts.json")
-        tally = Tally(scratch)
-        made = beam.Pipeline(runner=engine.runner_for(beam_options, config), options=beam_options)
-        pipeline.build(made, config, counts, tally)
+        # Only what this process and its children write can be read here at the end.
+        counts, preview, unplaced = (
+            os.path.join(scratch, name) for name in ("counts", "preview", "unplaced")
+        )
+        reports = Reports(config.counts or counts, preview, unplaced) if local else Reports(config.counts)
+        tally = Tally(scratch) if local else None
+        made = beam.Pipeline(
+            runner=engine.runner_for(beam_options, config, beam_arguments), options=beam_options
+        )
+        pipeline.build(made, config, reports, tally)
         with contextlib.ExitStack() as around:
             around.enter_context(_stopping_on_signals(config, scratch))
-            if not config.quiet:
+            if tally and not config.quiet:
                 around.enter_context(progress.shown(tally, Console(file=sys.stderr)))
-            if not debug:
+            if local and not debug:
                 # The engine's threads print the traceback of whatever fails, and decoders warn of each odd file.
                 around.enter_context(contextlib.redirect_stderr(io.StringIO()))
-            made.run().wait_until_finish()
-        if not config.quiet:
-            with open(counts, encoding="utf-8") as file:
-                summary.show(config, json.load(file), time.monotonic() - started, Console())
+            result = made.run()
+            state = result.wait_until_finish()
+        if state not in (None, PipelineState.DONE):
+            raise DedupError(f"the job ended in the state {state}")
+        if local:
+            _tell(config, reports, time.monotonic() - started, engine.workers(beam_options))
+        elif not config.quiet:
+            print("dedup: the job is done; its counters are on the dashboard of the runner")
         return 0
     except Exception as error:
         _remove_partial_files(config)
         if debug:
             traceback.print_exc()
-        raise DedupError(f"failed: {_root_cause(error)}") from error
+        raise (
+            error if isinstance(error, DedupError) else DedupError(f"failed: {_root_cause(error)}")
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _run_elsewhere(config: DedupConfig, beam_options: PipelineOptions) -> int:
-    """Submits to a runner that was named; it tells its progress itself, and its counters are on its dashboard."""
-    made = beam.Pipeline(options=beam_options)
-    pipeline.build(made, config, config.counts)
-    made.run().wait_until_finish()
-    return 0
+def _tell(config: DedupConfig, reports: Reports, seconds: float, workers: int) -> None:
+    """Prints the preview and the summary, and fails if copies could not be made."""
+    if config.preview:
+        with open(reports.preview, encoding="utf-8", errors="surrogateescape") as lines:
+            shutil.copyfileobj(lines, sys.stdout)
+    if not config.quiet:
+        with open(reports.counts, encoding="utf-8") as file:
+            print(summary.text(config, json.load(file), seconds, workers))
+    if config.output_dir and not config.preview:
+        with open(reports.unplaced, encoding="utf-8") as file:
+            unplaced = file.read().splitlines()
+        if unplaced:
+            shown = "".join(f"\n  {line}" for line in unplaced[:_UNPLACED_SHOWN])
+            more = (
+                f"\n  ... and {len(unplaced) - _UNPLACED_SHOWN} more"
+                if len(unplaced) > _UNPLACED_SHOWN
+                else ""
+            )
+            raise DedupError(f"{len(unplaced)} of the images could not be placed:{shown}{more}")
+
+
+def _check_remote_outputs(config: DedupConfig) -> None:
+    for flag, path in {**config.output_files, "-d": config.output_dir}.items():
+        if files.is_remote(path) and (why := storage.unwritable(path)):
+            raise UsageError(f"{flag}: {path} can't be written: {why}")
 
 
 def _root_cause(error: BaseException) -> str:
@@ -82,6 +119,7 @@ def _root_cause(error: BaseException) -> str:
     last = lines[-1] if lines else ""
     text = last.split(" [while running")[0]
     name = type(error).__name__
+    text = text.removeprefix("RuntimeError: ")
     known = isinstance(error, OSError | DedupError | RuntimeError)
     return (
         text
@@ -106,10 +144,14 @@ def _stopping_on_signals(config: DedupConfig, scratch: str) -> Iterator[None]:
         storage.halt()
         _remove_partial_files(config, [child.pid for child in children])
         shutil.rmtree(scratch, ignore_errors=True)
+        if os.isatty(2):
+            os.write(2, _SHOW_CURSOR)
         os.write(2, b"\ndedup: interrupted; the input is as it was, and every file in the outputs is whole\n")
         os._exit(128 + number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:
@@ -124,8 +166,9 @@ def _remove_partial_files(config: DedupConfig, workers: Sequence[int] = ()) -> N
         if files.is_remote(output):
             continue
         folder = output if os.path.isdir(output) else os.path.dirname(output) or "."
-        deep = os.walk(folder) if folder == config.output_dir else [(folder, [], os.listdir(folder))]
-        for path, _, names in deep:
+        for path, folders, names in os.walk(folder):
+            if folder != config.output_dir:
+                folders.clear()
             for name in names:
                 if name.startswith(ours):
                     with contextlib.suppress(FileNotFoundError):

@@ -1,11 +1,8 @@
 """What a run says at its end."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from beam_dedup.core.model import REJECT_REASONS
 from beam_dedup.core.paths import DUPLICATES_FOLDER
@@ -13,42 +10,40 @@ from beam_dedup.options import DedupConfig
 from transforms import metrics
 
 
-def show(config: DedupConfig, counts: Mapping[str, Any], seconds: float, console: Console) -> None:
-    """Prints the counts, how long it took, and where the outputs are."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column(overflow="fold")
-    initial, rejected = counts[metrics.INITIAL], counts[metrics.REJECTED]
-    _count(table, metrics.INITIAL, initial, "" if initial else f"there are no files in {config.folder}")
-    _count(table, metrics.FINAL, counts[metrics.FINAL], "kept")
-    _count(
-        table, metrics.EXACT_DUPLICATES, counts[metrics.EXACT_DUPLICATES], "the same bytes as a kept image"
-    )
+def text(config: DedupConfig, counts: Mapping[str, Any], seconds: float, workers: int) -> str:
+    """The counts, the plan, how long it took, and where the outputs are."""
+    rows = list(_rows(config, counts))
+    name_width, count_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    lines = [f"{name:{name_width}}  {count:>{count_width}}  {note}".rstrip() for name, count, note in rows]
+    if counts["Plan"]:
+        lines.append(f"Plan: {counts['Plan']}")
+    initial = counts[metrics.INITIAL]
+    rate = f", {initial / seconds:,.0f} images a second" if initial else ""
+    lines.append(f"Took {seconds:.1f} s{rate}, {workers} at a time")
+    lines += [f"{what}: {path}" for what, path in _outputs(config)]
+    return "\n".join(lines)
+
+
+def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    def row(name: str, note: str) -> tuple[str, str, str]:
+        return name, f"{counts[name]:,}", note
+
+    yield row(metrics.INITIAL, "" if counts[metrics.INITIAL] else f"there are no files in {config.folder}")
+    yield row(metrics.FINAL, "kept")
+    yield row(metrics.EXACT_DUPLICATES, "the same bytes as a kept image")
     if config.near:
-        note = f"a picture within {config.within.k} bits of a kept one"
-        _count(table, metrics.NEAR_DUPLICATES, counts[metrics.NEAR_DUPLICATES], note)
-    _count(table, metrics.REJECTED, rejected, "")
+        yield row(metrics.NEAR_DUPLICATES, f"a picture within {config.within.k} bits of a kept one")
+    yield row(metrics.REJECTED, "")
     for reason in REJECT_REASONS:
         if count := counts["Rejected"].get(reason.value, 0):
-            _count(table, f"  {reason}", count, reason.meaning.removeprefix("rejected: "))
-    console.print(table)
-    if counts["Plan"]:
-        console.print(Text(f"Plan: {counts['Plan']}"), soft_wrap=True)
-    rate = f", {initial / seconds:,.0f} images a second" if initial else ""
-    console.print(Text(f"Took {seconds:.1f} s{rate}, {config.jobs} at a time"), soft_wrap=True)
-    for what, path in _outputs(config):
-        console.print(Text(f"{what}: {path}"), soft_wrap=True)
-
-
-def _count(table: Table, name: str, count: int, note: str) -> None:
-    table.add_row(Text(name), Text(f"{count:,}"), Text(note, style="dim"))
+            yield f"  {reason}", f"{count:,}", reason.meaning.removeprefix("rejected: ")
 
 
 def _outputs(config: DedupConfig) -> list[tuple[str, str]]:
+    placed = "" if config.preview else config.output_dir
     outputs = [
-        ("Kept images", config.output_dir),
-        ("Duplicates", f"{config.output_dir}/{DUPLICATES_FOLDER}" if config.show_duplicates else ""),
+        ("Kept images", placed),
+        ("Duplicates", os.path.join(placed, DUPLICATES_FOLDER) if placed and config.show_duplicates else ""),
         ("Records", config.records),
         ("Counts", config.counts),
         ("Groups", config.output_json),

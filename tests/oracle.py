@@ -50,13 +50,19 @@ def matches(one: Sequence[Code], other: Sequence[Code], k: int, verify: int) -> 
     return [Match(found[0], b.image, max(a.view, b.view), found[1]) for a, b, found in pairs if found]
 
 
-def judge(codes: Sequence[Code], images: int, k: int, verify: int) -> tuple[list[int], dict[int, Match]]:
-    """The kept images, and the witness of each other one."""
+def judge(
+    codes: Sequence[Code], images: int, k: int, verify: int, known: Sequence[int] = ()
+) -> tuple[list[int], dict[int, Match]]:
+    """The kept images, the known ones among them, and the witness of each other one."""
     codes_of = [[code for code in codes if code.image == image] for image in range(images)]
-    kept: list[int] = []
+    kept = list(known)
     for image in range(images):
-        if not any(matches(codes_of[image], codes_of[other], k, verify) for other in kept):
+        if (
+            not any(matches(codes_of[image], codes_of[other], k, verify) for other in kept)
+            and image not in known
+        ):
             kept.append(image)
+    kept.sort()
     duplicates = [image for image in range(images) if image not in kept]
     return kept, {
         image: min(match for other in kept for match in matches(codes_of[image], codes_of[other], k, verify))

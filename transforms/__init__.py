@@ -5,9 +5,9 @@ from transforms.deduplicate import Deduplicated, DeduplicateImages
 from transforms.exact import MarkExactDuplicates
 from transforms.fingerprint import Fingerprinted, FingerprintImages
 from transforms.near import MarkNearDuplicates, NearMarked
-from transforms.place import PlaceCopies
+from transforms.place import PlaceCopies, Placed
 from transforms.read import ReadImages
-from transforms.write import WriteGroups, WriteRecords
+from transforms.write import WriteGroups, WritePlacements, WriteRecords, WriteUnplaced
 
 __all__ = [
     "CheckConservation",
@@ -20,7 +20,10 @@ __all__ = [
     "MarkNearDuplicates",
     "NearMarked",
     "PlaceCopies",
+    "Placed",
     "ReadImages",
     "WriteGroups",
+    "WritePlacements",
     "WriteRecords",
+    "WriteUnplaced",
 ]

@@ -12,7 +12,9 @@ EXACT_DUPLICATES = "Exact_Duplicate_Count"
 NEAR_DUPLICATES = "Near_Duplicate_Count"
 REJECTED = "Rejected_Count"
 BYTES_READ = "Read_Byte_Count"
+KNOWN_REJECTED = "Known_Rejected_Count"
 COPIES = "Placed_Copy_Count"
+UNPLACED = "Unplaced_Copy_Count"
 
 _DUPLICATE_COUNTERS = {Reason.EXACT: EXACT_DUPLICATES, Reason.NEAR: NEAR_DUPLICATES}
 

@@ -19,6 +19,7 @@ from apache_beam.typehints.decorators import no_annotations
 from beam_dedup.core import blocks, grouping, plan, rounds
 from beam_dedup.core.model import Fingerprint, Verdict
 from beam_dedup.core.plan import Plan
+from beam_dedup.core.rank import Keep
 from beam_dedup.core.within import Within
 from transforms.exact import HOMES, PackByDigest
 
@@ -48,19 +49,22 @@ class NearMarked(NamedTuple):
 class MarkNearDuplicates(beam.PTransform[PCollection[Fingerprint], NearMarked]):
     """First equal bytes, then pictures within k: keeps images of which no two are within k.
 
-    In: fingerprints with unique URIs. Out: one verdict each, in the same window; windows are judged by themselves.
-    The verdicts do not depend on order, bundles or workers.
+    In: fingerprints with unique URIs. Out: one verdict on each that is not known, in the same window; windows are
+    judged by themselves. The verdicts do not depend on order, bundles or workers.
 
-    within: the thresholds. plan: how pairs are found; chosen from the number of codes if not given.
+    within: the thresholds. plan: how pairs are found; chosen from the number of codes if not given. homes: parts the
+    images are packed in. keep: the policy that ranks. known: whether there may be known images among the fingerprints.
     """
 
     within: Within = Within()
     plan: Plan | None = None
     homes: int = HOMES
+    keep: Keep = Keep.FIRST
+    known: bool = False
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, fingerprints: PCollection[Fingerprint]) -> NearMarked:
-        images = fingerprints | "Pack" >> PackByDigest(self.homes)  # (home, block of IMAGES)
+        images = fingerprints | "Pack" >> PackByDigest(self.homes, self.keep)  # (home, block of IMAGES)
         codes = (
             images | "ByDigest" >> beam.GroupByKey() | "Codes" >> beam.FlatMap(codes_of_home)
         )  # (home, CODES)
@@ -70,7 +74,7 @@ class MarkNearDuplicates(beam.PTransform[PCollection[Fingerprint], NearMarked]):
             | "Sum" >> beam.CombineGlobally(sum).without_defaults()
             | "Plan" >> beam.Map(choose_plan, self.within, self.plan)
         )
-        marks = codes | "Near" >> JudgeCodes(self.within, chosen)  # (home, MARKS)
+        marks = codes | "Near" >> JudgeCodes(self.within, chosen, self.known)  # (home, MARKS)
         verdicts = (
             {"images": images, "marks": marks}
             | "Home" >> beam.CoGroupByKey()
@@ -89,11 +93,18 @@ class JudgeCodes(beam.PTransform[PCollection[Block], PCollection[Block]]):
 
     within: Within
     plan: PCollection[tuple[Plan, int]]
+    known: bool
 
     def expand(self, codes: PCollection[Block]) -> PCollection[Block]:
         plan = AsSingleton(self.plan)
         start = codes | "Start" >> beam.FlatMap(choose_way, plan).with_outputs(_SPREAD, _REST)
         rest, kept, duplicates = start[_SPREAD], [], []
+        if self.known:
+            parts = rest | "Known" >> beam.FlatMap(part_known).with_outputs(_KEPT, _REST)
+            removed = (parts[_KEPT], parts[_REST]) | "NearKnown" >> RemoveNear(self.within, self.plan)
+            rest = removed.rest
+            kept.append(parts[_KEPT])
+            duplicates.append(removed.duplicates)
         for number in range(1, ROUNDS + 1):
             done = rest | f"Round{number}" >> JudgeRound(self.within, self.plan)
             rest = done.rest
@@ -145,19 +156,40 @@ class JudgeRound(beam.PTransform[PCollection[Block], Round]):
             | "Home" >> beam.CoGroupByKey()
             | "Divide" >> beam.FlatMap(divide_home).with_outputs(_KEPT, _REST)
         )
+        removed = (divided[_KEPT], divided[_REST]) | "NearAnchors" >> RemoveNear(self.within, self.plan)
+        return Round(divided[_KEPT], removed.duplicates, removed.rest)
+
+
+class Removed(NamedTuple):
+    """Undecided codes, parted. (home, block of CODES) each."""
+
+    duplicates: PCollection[Block]
+    rest: PCollection[Block]
+
+
+@dataclasses.dataclass
+class RemoveNear(beam.PTransform[tuple[PCollection[Block], PCollection[Block]], Removed]):
+    """Finds, among undecided images, those within k of a kept one. In: (kept, undecided)."""
+
+    within: Within
+    plan: PCollection[tuple[Plan, int]]
+
+    @no_annotations
+    def expand(self, kept_and_rest: tuple[PCollection[Block], PCollection[Block]]) -> Removed:
+        plan = AsSingleton(self.plan)
         near = (
-            (divided[_KEPT], divided[_REST])
-            | "AnchorsAndRest" >> beam.Flatten()
-            | "AnchorPlaces" >> beam.FlatMap(to_places, self.within, plan)
-            | "MeetAnchors" >> beam.GroupByKey()
-            | "NearAnchors" >> beam.FlatMap(at_place, rounds.near_anchors_here, self.within, plan)
+            kept_and_rest
+            | "KeptAndRest" >> beam.Flatten()
+            | "Places" >> beam.FlatMap(to_places, self.within, plan)
+            | "Meet" >> beam.GroupByKey()
+            | "Near" >> beam.FlatMap(at_place, rounds.near_anchors_here, self.within, plan)
         )
         removed = (
-            {"codes": divided[_REST], "flags": near}
-            | "HomeAgain" >> beam.CoGroupByKey()
+            {"codes": kept_and_rest[1], "flags": near}
+            | "Home" >> beam.CoGroupByKey()
             | "Remove" >> beam.FlatMap(remove_home).with_outputs(_DUPLICATES, _REST)
         )
-        return Round(divided[_KEPT], removed[_DUPLICATES], removed[_REST])
+        return Removed(removed[_DUPLICATES], removed[_REST])
 
 
 def codes_of_home(home: tuple[bytes, Iterable[bytes]]) -> Iterator[Block]:
@@ -180,6 +212,15 @@ def choose_way(block: Block, chosen: tuple[Plan, int]) -> Iterator[_SpreadBlock 
         yield _SpreadBlock(_SPREAD, block)
     else:
         yield _RestBlock(_REST, block)
+
+
+def part_known(block: Block) -> Iterator[_KeptBlock | _RestBlock]:
+    """A home's codes of known images, and those of the others."""
+    known, new = rounds.known_and_new(blocks.load([block[1]], blocks.CODES))
+    if len(known):
+        yield _KeptBlock(_KEPT, (block[0], blocks.dump(known)))
+    if len(new):
+        yield _RestBlock(_REST, (block[0], blocks.dump(new)))
 
 
 def to_one_place(block: Block) -> tuple[str, bytes]:

@@ -1,42 +1,56 @@
 """Copies of the kept images, and of the duplicates where they are asked for."""
 
 import dataclasses
-import hashlib
-import os
 from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import PCollection
+from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core.model import Placement, Status, Verdict
+from beam_dedup.core.model import Placement, Status, Unplaced, Verdict
 from beam_dedup.core.paths import copy_name, duplicate_name
 from transforms import metrics, storage
+from transforms.placing import How, PlacingError, place_file
 from transforms.progress import PLACED, Tally
+
+_UNPLACED: Final = "unplaced"
+
+
+class Placed(NamedTuple):
+    """What came of the copies: each is in exactly one of the two."""
+
+    copies: PCollection[Placement]
+    unplaced: PCollection[Unplaced]
 
 
 @dataclasses.dataclass
-class PlaceCopies(beam.PTransform[PCollection[Verdict], PCollection[Placement]]):
+class PlaceCopies(beam.PTransform[PCollection[Verdict], Placed]):
     """Copies each kept image to its path below a folder, and duplicates to `_duplicates/<key>/` below it.
 
-    In: verdicts. Out: the copies. A copy gets its name only when it is whole; one that is there already
-    is left alone, so that a retried bundle or a second run changes nothing. Names are unique if those of the
-    references are.
+    In: verdicts. Out: `Placed`. A copy gets its name only when it is whole; one that is there already is left alone,
+    so that a retried bundle or a second run changes nothing; something else of that name is never replaced. Names are
+    unique if those of the references are.
 
-    folder: local, or of any file system of Beam. duplicates: False leaves the duplicates out.
+    folder: local, or of any file system of Beam. duplicates: False leaves the duplicates out. how: links are for local
+    files only.
     """
 
     folder: str
     duplicates: bool = False
     tally: Tally | None = None
+    how: How = How.COPY
 
-    def expand(self, verdicts: PCollection[Verdict]) -> PCollection[Placement]:
-        return (
+    @no_annotations  # Beam has no types for several outputs
+    def expand(self, verdicts: PCollection[Verdict]) -> Placed:
+        done = (
             verdicts
             | "Placements" >> beam.FlatMap(placements, self.folder, self.duplicates)
             | "Spread" >> beam.Reshuffle()
-            | "Copy" >> beam.Map(place, self.tally)
+            | "Copy" >> beam.FlatMap(place, self.how, self.tally).with_outputs(_UNPLACED, main="copies")
         )
+        return Placed(done["copies"], done[_UNPLACED])
 
 
 def placements(verdict: Verdict, folder: str, duplicates: bool) -> Iterator[Placement]:
@@ -50,18 +64,16 @@ def placements(verdict: Verdict, folder: str, duplicates: bool) -> Iterator[Plac
     yield Placement(verdict.ref.uri, storage.join(folder, name), verdict.digest)
 
 
-def place(placement: Placement, tally: Tally | None) -> Placement:
-    """Makes a copy, unless it is there."""
-    if not _is_there(placement.path, placement.digest):
-        storage.copy(placement.uri, placement.path)
-        Metrics.counter(metrics.NAMESPACE, metrics.COPIES).inc()
+def place(
+    placement: Placement, how: How, tally: Tally | None
+) -> Iterator[Placement | TaggedOutput[Literal["unplaced"], Unplaced]]:
+    """Makes a copy or link, unless it is there."""
+    try:
+        if place_file(placement.uri, placement.path, placement.digest, how):
+            Metrics.counter(metrics.NAMESPACE, metrics.COPIES).inc()
+        yield placement
+    except PlacingError as error:
+        Metrics.counter(metrics.NAMESPACE, metrics.UNPLACED).inc()
+        yield TaggedOutput(_UNPLACED, Unplaced(placement, str(error)))
     if tally:
         tally.add(PLACED, 1)
-    return placement
-
-
-def _is_there(path: str, digest: bytes) -> bool:
-    if storage.is_remote(path) or not os.path.isfile(path):
-        return False
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest() == digest

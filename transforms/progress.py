@@ -5,6 +5,7 @@ They are for showing only: a retried bundle counts twice here.
 """
 
 import dataclasses
+import itertools
 import os
 import threading
 
@@ -12,6 +13,7 @@ LISTED = "listed"
 READ = "read"
 PLACED = "placed"
 
+_threads = itertools.count()
 _counts = threading.local()  # of this thread, by file; never part of a result
 
 
@@ -23,7 +25,9 @@ class Tally:
 
     def add(self, name: str, count: int) -> None:
         """Adds to a count; safe between threads and processes."""
-        path = os.path.join(self.folder, f"{name}.{os.getpid()}.{threading.get_ident()}")
+        # Numbers of threads are used again after a thread has ended; these are not.
+        thread = _counts.__dict__.setdefault("thread", next(_threads))
+        path = os.path.join(self.folder, f"{name}.{os.getpid()}.{thread}")
         counts: dict[str, int] = _counts.__dict__.setdefault("by_path", {})
         counts[path] = counts.get(path, 0) + count
         with open(path, "w", encoding="ascii") as file:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 import apache_beam as beam
 from apache_beam.pvalue import PBegin, PCollection
 
+from beam_dedup.core.blocks import to_bytes, to_text
 from beam_dedup.core.model import ImageRef
-from beam_dedup.core.paths import PARTIAL_PREFIX
+from beam_dedup.core.paths import is_partial
 from transforms.progress import LISTED, Tally
 
 _TALLY_FILES = 256  # between two reports of progress
@@ -22,26 +23,31 @@ class ReadImages(beam.PTransform[PBegin, PCollection[ImageRef]]):
     are followed, but no folder is listed twice. What can't be listed is passed on as well, to be rejected with a
     reason where it is opened.
 
-    folder: a local folder. exclude: files and folders that are not input, though they lie in it.
+    folder: a local folder. exclude: files and folders that are not input, though they lie in it. known: they are kept
+    beforehand, as images to compare with.
     """
 
     folder: str
     exclude: tuple[str, ...] = ()
     tally: Tally | None = None
+    known: bool = False
 
     def expand(self, pbegin: PBegin) -> PCollection[ImageRef]:
         return (
             pbegin
-            | "Folder" >> beam.Create([self.folder], reshuffle=False)
-            | "List" >> beam.FlatMap(list_references, self.exclude, self.tally)
+            | "Folder" >> beam.Create([to_bytes(self.folder)], reshuffle=False)
+            | "List" >> beam.FlatMap(list_references, self.exclude, self.known, self.tally)
         )
 
 
-def list_references(folder: str, exclude: tuple[str, ...], tally: Tally | None) -> Iterator[ImageRef]:
+def list_references(
+    path: bytes, exclude: tuple[str, ...], known: bool, tally: Tally | None
+) -> Iterator[ImageRef]:
     """Yields a reference for each file that `list_files` finds, and counts them as it goes."""
+    folder = to_text(path)
     uncounted = 0
     for name in list_files(folder, exclude):
-        yield ImageRef(os.path.join(folder, name), name.replace(os.sep, "/"))
+        yield ImageRef(os.path.join(folder, name), name.replace(os.sep, "/"), known=known)
         uncounted += 1
         if tally and uncounted == _TALLY_FILES:
             tally.add(LISTED, uncounted)
@@ -76,17 +82,22 @@ def list_files(folder: str, exclude: Iterable[str] = ()) -> Iterator[str]:
         folders = []
         for entry in entries:
             name = os.path.join(here, entry.name)
-            if entry.name.startswith(PARTIAL_PREFIX) or (
-                left_out and os.path.realpath(entry.path) in left_out
-            ):
+            if is_partial(entry.name) or _is_one_of(entry, left_out):
                 continue
-            if not entry.is_dir():
+            if not _is_folder(entry):
                 yield name
             elif entry.is_symlink():
                 linked.append(name)
             else:
                 folders.append(name)
         todo.extend(reversed(folders))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or through a folder that is closed to us: told when it is opened
+        return False
 
 
 def _is_one_of(entry: os.DirEntry[str], real_paths: set[str]) -> bool:

@@ -1,9 +1,10 @@
 """The one gate to storage: local paths by the system's own calls, everything else by Beam's FileSystems."""
 
 import contextlib
+import errno
+import functools
 import io
 import os
-import shutil
 import stat
 import tempfile
 import threading
@@ -44,14 +45,15 @@ def open_image(uri: str) -> Iterator[tuple[BinaryIO, int, int]]:
                 data = remote.read(MAX_BYTES + 1)
             yield io.BytesIO(data), len(data), 0
             return
-        # Without blocking: opening a pipe for reading would wait for a writer for ever.
+        # Looked at before it is opened, and opened without blocking: a device may do things when it is opened, and a
+        # pipe waits for a writer for ever.
+        kind = os.stat(uri).st_mode
+        if not stat.S_ISREG(kind):
+            folder = "this folder could not be listed"
+            raise ImageError(*((Reason.UNREADABLE, folder) if stat.S_ISDIR(kind) else (Reason.NOT_A_FILE,)))
         descriptor = os.open(uri, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with open(descriptor, "rb", buffering=0) as stream:
             status = os.fstat(descriptor)
-            if stat.S_ISDIR(status.st_mode):
-                raise ImageError(Reason.UNREADABLE, "this folder could not be listed")
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError(Reason.NOT_A_FILE)
             yield stream, status.st_size, status.st_mtime_ns // 1_000_000
     except FileNotFoundError as error:
         raise ImageError(Reason.NOT_FOUND, _said(error)) from error
@@ -64,10 +66,13 @@ def _said(error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def whole_file(path: str) -> Iterator[BinaryIO]:
+def whole_file(path: str, replace: bool = True) -> Iterator[BinaryIO]:
     """A file that gets its name only when all of it is written; until then another attempt does no harm.
 
-    Folders on the way are made. An existing file is replaced.
+    Folders on the way are made.
+
+    Raises:
+      FileExistsError: there is a file of that name, and it is not to be replaced; for local files.
     """
     if is_remote(path):
         # Object stores show an object when its upload is complete.
@@ -84,38 +89,51 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
         with open(descriptor, "wb") as stream:
             os.fchmod(descriptor, 0o666 & ~_umask())
             yield stream
-        with _gate:
-            os.replace(partial, path)
-    except BaseException:
+        give_name(partial, path, replace)
+    finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(partial)
-        raise
 
 
+def give_name(partial: str, path: str, replace: bool) -> None:
+    """Gives a finished local file its name, at once."""
+    with _gate:
+        if replace:
+            os.replace(partial, path)
+            return
+        try:
+            os.link(partial, path)  # unlike a renaming it fails where there is a file already
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                raise
+            # A file system without hard links: all that can be done is to look first.
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from error
+            os.rename(partial, path)
+
+
+@functools.cache
 def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
 
 
-def copy(source: str, target: str) -> None:
-    """Copies a file's bytes and, between local files, its times; the copy appears whole or not at all."""
-    if is_remote(source) and is_remote(target) and source.split("://")[0] == target.split("://")[0]:
-        FileSystems.copy([source], [target])
-        return
-    with contextlib.ExitStack() as stack:
-        if is_remote(source):
-            stream: BinaryIO = stack.enter_context(
-                FileSystems.open(source, compression_type=CompressionTypes.UNCOMPRESSED)
-            )
-        else:
-            stream = stack.enter_context(open(source, "rb"))
-        with whole_file(target) as written:
-            shutil.copyfileobj(stream, written, 1 << 20)
-            if not is_remote(source) and not is_remote(target):
-                written.flush()
-                status = os.stat(source)
-                os.utime(written.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+def open_bytes(uri: str) -> BinaryIO:
+    """Any file for reading, as it is: nothing is unpacked because of its name."""
+    if is_remote(uri):
+        remote: BinaryIO = FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED)
+        return remote
+    return open(uri, "rb")
+
+
+def unwritable(path: str) -> str:
+    """Why no file system of Beam's can take a path like gs://..., or "" if one can."""
+    try:
+        FileSystems.get_filesystem(path)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def join(folder: str, name: str) -> str:

@@ -11,7 +11,16 @@ import pyarrow as pa
 from apache_beam.pvalue import AsIter, PCollection
 
 from beam_dedup.core import blocks
-from beam_dedup.core.model import AVRO_SCHEMA, Status, Verdict, avro_record, json_text
+from beam_dedup.core.model import (
+    AVRO_SCHEMA,
+    Placement,
+    Status,
+    Unplaced,
+    Verdict,
+    avro_record,
+    json_text,
+    printable,
+)
 from transforms.storage import whole_file
 
 _LINES = pa.schema(
@@ -67,19 +76,48 @@ class WriteGroups(beam.PTransform[PCollection[Verdict], PCollection[Any]]):
 
 
 @dataclasses.dataclass
-class _WriteSorted(beam.PTransform[PCollection[tuple[bytes, bytes, bytes]], PCollection[str]]):
+class WriteUnplaced(beam.PTransform[PCollection[Unplaced], PCollection[Any]]):
+    """Writes why copies could not be made, a line for each, sorted by path. Out: the name of the file."""
+
+    path: str
+
+    def expand(self, unplaced: PCollection[Unplaced]) -> PCollection[Any]:
+        return (
+            unplaced | "Lines" >> beam.Map(unplaced_line) | "Sorted" >> _WriteSorted(self.path, write_lines)
+        )
+
+
+@dataclasses.dataclass
+class WritePlacements(beam.PTransform[PCollection[Placement], PCollection[Any]]):
+    """Writes what would be placed, a line for each image, sorted by path: for people to read.
+
+    In: placements, bounded, in the global window. Out: the name of the file.
+    """
+
+    path: str
+
+    def expand(self, placements: PCollection[Placement]) -> PCollection[Any]:
+        return (
+            placements
+            | "Lines" >> beam.Map(placement_line)
+            | "Sorted" >> _WriteSorted(self.path, write_lines)
+        )
+
+
+@dataclasses.dataclass
+class _WriteSorted(beam.PTransform[PCollection[tuple[bytes, bytes, bytes]], PCollection[bytes]]):
     """Sorts (first key, second key, line) and hands the lines to `write`; also when there are none."""
 
     path: str
     write: Any
 
-    def expand(self, lines: PCollection[tuple[bytes, bytes, bytes]]) -> PCollection[str]:
+    def expand(self, lines: PCollection[tuple[bytes, bytes, bytes]]) -> PCollection[bytes]:
         packed = (
             lines
             | "Batch" >> beam.BatchElements(min_batch_size=_BATCH_LINES, max_batch_size=_BATCH_LINES)
             | "Pack" >> beam.Map(pack_lines)
         )
-        path = lines.pipeline | "Path" >> beam.Create([self.path], reshuffle=False)
+        path = lines.pipeline | "Path" >> beam.Create([blocks.to_bytes(self.path)], reshuffle=False)
         return path | "Write" >> beam.Map(write_sorted, AsIter(packed), self.write)
 
 
@@ -95,6 +133,20 @@ def group_line(verdict: Verdict) -> Iterator[tuple[bytes, bytes, bytes]]:
         yield kept, uri if verdict.witness else b"", verdict.group.encode() + b" " + member
 
 
+def placement_line(placement: Placement) -> tuple[bytes, bytes, bytes]:
+    line = f"{shown(placement.uri)} -> {shown(placement.path)}"
+    return blocks.to_bytes(placement.path), b"", line.encode()
+
+
+def unplaced_line(unplaced: Unplaced) -> tuple[bytes, bytes, bytes]:
+    return blocks.to_bytes(unplaced.placement.path), b"", printable(unplaced.why).encode()
+
+
+def shown(name: str) -> str:
+    """A file name on one line: as it is, or as JSON where it could not be printed or would be misread."""
+    return name if name.isprintable() and " -> " not in name else json_text(name)
+
+
 def pack_lines(lines: list[tuple[bytes, bytes, bytes]]) -> bytes:
     return blocks.dump(
         pa.Table.from_arrays(
@@ -103,11 +155,11 @@ def pack_lines(lines: list[tuple[bytes, bytes, bytes]]) -> bytes:
     )
 
 
-def write_sorted(path: str, packed: Iterable[bytes], write: Any) -> str:
+def write_sorted(name: bytes, packed: Iterable[bytes], write: Any) -> bytes:
     table = blocks.load(packed, _LINES).sort_by([("first", "ascending"), ("second", "ascending")])
-    with whole_file(path) as file:
+    with whole_file(blocks.to_text(name)) as file:
         write(file, (line for batch in table["line"].chunks for line in _values(batch)))
-    return path
+    return name
 
 
 def _values(lines: pa.Array) -> Iterator[bytes]:

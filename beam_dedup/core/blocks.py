@@ -4,8 +4,8 @@ An engine pays per element and per state access, microseconds to a millisecond; 
 between the steps no single image travels but blocks, as bytes of the schemas below. Bytes, because every runner has
 the same coder for them.
 
-Text is stored as bytes (`surrogateescape`), so that names which are not UTF-8 survive; comparing such bytes is
-comparing code points, which makes the order of `uri` columns the order of rank.
+Text is stored as bytes (`surrogateescape`), so that names which are not UTF-8 survive. Images are told apart by their
+rank (`beam_dedup.core.rank`), whose bytes sort in the order of preference and end with the URI.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,13 +17,14 @@ import pyarrow as pa
 
 from beam_dedup.core.codes import VIEWS, IntArray
 from beam_dedup.core.model import Code, Fingerprint, Flag, ImageRef, Kind
+from beam_dedup.core.rank import Keep, is_known, rank_of, uri_of
 
 _CODE = pa.struct([("view", pa.uint8()), ("kind", pa.uint8()), ("data", pa.binary())])
 
 # All of a Fingerprint; one row per image.
 IMAGES = pa.schema(
     [
-        ("uri", pa.binary()),
+        ("rank", pa.binary()),
         ("name", pa.binary()),
         ("metadata", pa.binary()),
         ("digest", pa.binary(32)),
@@ -43,23 +44,23 @@ IMAGES = pa.schema(
 CODES = pa.schema(
     [
         ("home", pa.binary()),
-        ("uri", pa.binary()),
+        ("rank", pa.binary()),
         ("digest", pa.binary(32)),
         ("view", pa.uint8()),
         ("kind", pa.uint8()),
         ("data", pa.binary()),
-        ("kept", pa.bool_()),  # False also for "not decided yet"
+        ("kept", pa.bool_()),  # known, or found to be; False also for "not decided yet"
     ]
 )
 
 # What places say of images: they have a better neighbour, or perhaps a worse one; they lie near an anchor.
-FLAGS = pa.schema([("uri", pa.binary()), ("better", pa.bool_()), ("worse", pa.bool_())])
+FLAGS = pa.schema([("rank", pa.binary()), ("better", pa.bool_()), ("worse", pa.bool_())])
 
 # Duplicates and their witnesses.
 MARKS = pa.schema(
     [
-        ("uri", pa.binary()),
-        ("kept_uri", pa.binary()),
+        ("rank", pa.binary()),
+        ("kept_rank", pa.binary()),
         ("kept_digest", pa.binary(32)),
         ("distance", pa.int32()),
         ("long_distance", pa.int32()),
@@ -89,8 +90,8 @@ def to_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def images_table(fingerprints: Sequence[Fingerprint]) -> pa.Table:
-    """Fingerprints as a table of `IMAGES`, in the given order."""
+def images_table(fingerprints: Sequence[Fingerprint], keep: Keep) -> pa.Table:
+    """Fingerprints as a table of `IMAGES`, in the given order, ranked by the policy `keep`."""
     fps = fingerprints
     codes = [code for fp in fps for code in fp.codes]
     offsets = np.cumsum([0] + [len(fp.codes) for fp in fps], dtype=np.int32)
@@ -103,7 +104,7 @@ def images_table(fingerprints: Sequence[Fingerprint]) -> pa.Table:
         fields=list(_CODE),
     )
     columns = [
-        pa.array([to_bytes(fp.ref.uri) for fp in fps], pa.binary()),
+        pa.array([rank_of(fp, keep) for fp in fps], pa.binary()),
         pa.array([to_bytes(fp.ref.name) for fp in fps], pa.binary()),
         pa.array([to_bytes(fp.ref.metadata) for fp in fps], pa.binary()),
         pa.array([fp.digest for fp in fps], pa.binary(32)),
@@ -124,7 +125,7 @@ def fingerprints_of(table: pa.Table) -> Iterator[Fingerprint]:
     """The rows of a table of `IMAGES`."""
     columns = [column.to_pylist() for column in table.columns]
     for (
-        uri,
+        rank,
         name,
         metadata,
         digest,
@@ -139,7 +140,7 @@ def fingerprints_of(table: pa.Table) -> Iterator[Fingerprint]:
         codes,
     ) in zip(*columns, strict=True):
         yield Fingerprint(
-            ref=ImageRef(to_text(uri), to_text(name), to_text(metadata)),
+            ref=ImageRef(uri_of(rank), to_text(name), to_text(metadata), is_known(rank)),
             digest=digest,
             size_bytes=size,
             modified_ms=modified,

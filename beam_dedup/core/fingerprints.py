@@ -27,6 +27,7 @@ floating point adds nothing of its own and a code does not depend on machine, li
 import hashlib
 import io
 import os
+import warnings
 from typing import BinaryIO
 
 import numpy as np
@@ -55,7 +56,10 @@ BUFFERED_BYTES = 1 << 26  # a file up to here is read once, as a whole; a larger
 # A picture with more pixels is not decoded. JPEG is decoded at 1/8 on the way, so it may be larger for the same memory;
 # not if it is progressive, since all of its coefficients are held.
 MAX_PIXELS = 120_000_000
-MAX_PIXELS_SCALED = 300_000_000
+MAX_PIXELS_SCALED = 250_000_000
+
+_ICON_BYTES = 1 << 24
+_PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 
 _SCALE = 1 << 15
 _COSINES: npt.NDArray[np.float64] = np.rint(
@@ -79,9 +83,11 @@ _BIT_ORDER = _bit_order()
 def prepare_decoders() -> None:
     """Sets Pillow up for untrusted files; call once per process, before the first fingerprint.
 
-    Pillow's own pixel limit counts pixels of the file, ours those that are really decoded: `decode` enforces it.
+    Pillow's own pixel limit knows nothing of scaled decoding; `decode` has a finer one. It refuses twice what it is set
+    to, and stays as a second line.
     """
-    Image.MAX_IMAGE_PIXELS = None
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS_SCALED // 2
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     Image.preinit()
     Image.init()
 
@@ -170,6 +176,30 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def _most_pixels(image: Image.Image) -> int:
+    """How many pixels a picture may have to be decoded in a few hundred megabytes."""
+    if image.format in ("JPEG", "MPO"):
+        return MAX_PIXELS if "progressive" in image.info else MAX_PIXELS_SCALED
+    if image.mode in ("F", "I"):
+        return MAX_PIXELS // 4
+    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        return MAX_PIXELS // 2
+    return MAX_PIXELS
+
+
+def _check_icon(stream: BinaryIO) -> None:
+    """An icon may hold a PNG far larger than its directory says, which Pillow decodes as soon as it opens the icon."""
+    stream.seek(0)
+    data = stream.read(_ICON_BYTES)
+    at = -1
+    while (at := data.find(_PNG_HEADER, at + 1)) >= 0:
+        width, height = (int.from_bytes(data[at + start : at + start + 4], "big") for start in (16, 20))
+        if width * height > MAX_PIXELS // 8:
+            raise DecodeError(f"an icon with a picture of {width} x {height} pixels")
+    if stream.read(1):
+        raise DecodeError(f"an icon of more than {_ICON_BYTES} bytes")
+
+
 def _open(stream: BinaryIO, mode: str) -> Image.Image:
     stream.seek(0)
     image = Image.open(stream, formats=formats.DECODED_FORMATS)
@@ -187,10 +217,12 @@ def decode(stream: BinaryIO) -> tuple[str, int, int, tuple[Code, ...], tuple[Fla
     """
     try:
         stream.seek(0)
+        if stream.read(4) == formats.ICON_SIGNATURE:
+            _check_icon(stream)
+        stream.seek(0)
         with Image.open(stream, formats=formats.DECODED_FORMATS) as image:
             stored = image.size
-            scaled = image.format == "JPEG" and "progressive" not in image.info
-            limit = MAX_PIXELS_SCALED if scaled else MAX_PIXELS
+            limit = _most_pixels(image)
             if stored[0] * stored[1] > limit:
                 raise DecodeError(f"{stored[0]} x {stored[1]} pixels; at most {limit} are decoded")
             own_mode = image.mode
@@ -222,7 +254,7 @@ def decode(stream: BinaryIO) -> tuple[str, int, int, tuple[Code, ...], tuple[Fla
 def _read(stream: BinaryIO, size_bytes: int) -> tuple[BinaryIO, bytes, bytes]:
     """One read of the file: (a stream to decode from, its first bytes, its SHA-256)."""
     if size_bytes <= BUFFERED_BYTES:
-        data = stream.read()
+        data = stream.read(MAX_BYTES) or b""
         return io.BytesIO(data), data[: formats.HEAD_BYTES], hashlib.sha256(data).digest()
     sha256 = hashlib.sha256()
     while chunk := stream.read(_CHUNK_BYTES):

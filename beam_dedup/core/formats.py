@@ -11,6 +11,8 @@ DECODED_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "ICO", "
 
 HEAD_BYTES = 4096  # enough for every signature below, and for the comments before an <svg> tag
 
+ICON_SIGNATURE = b"\x00\x00\x01\x00"
+
 # (offset, signature, format); the first match counts.
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\xd8\xff", "JPEG"),
@@ -27,7 +29,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"II+\x00", "TIFF"),
     (0, b"MM\x00+", "TIFF"),
     (0, b"FUJIFILMCCD-RAW", "RAF"),
-    (0, b"\x00\x00\x01\x00", "ICO"),
+    (0, ICON_SIGNATURE, "ICO"),
     (0, b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG2000"),
     (0, b"\xff\x0a", "JXL"),

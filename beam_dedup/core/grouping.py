@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from beam_dedup.core import blocks
 from beam_dedup.core.codes import VIEWS, IntArray
 from beam_dedup.core.model import BASE_VIEW, Fingerprint, Kind, Reason, Status, Verdict, Witness
+from beam_dedup.core.rank import is_known, uri_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,12 +34,12 @@ def settle(images: pa.Table, pictures: bool = True) -> Home:
     Raises:
       ValueError: two images have the same URI; a URI is what tells images apart.
     """
-    images = images.sort_by("uri")
-    uris = images["uri"].combine_chunks()
-    twice = pc.equal(uris[1:], uris[:-1]) if len(uris) > 1 else pa.array([], pa.bool_())
+    images = images.sort_by("rank")
+    ranks = images["rank"].combine_chunks()
+    twice = pc.equal(ranks[1:], ranks[:-1]) if len(ranks) > 1 else pa.array([], pa.bool_())
     if pc.any(twice).as_py():
-        uri = uris[pc.index(twice, True).as_py()].as_py()
-        raise ValueError(f"two images have the URI {blocks.to_text(uri)!r}: URIs must be unique")
+        uri = uri_of(ranks[pc.index(twice, True).as_py()].as_py())
+        raise ValueError(f"two images have the URI {uri!r}: URIs must be unique")
     same_bytes = _firsts(_numbers(images["digest"].combine_chunks()))
     if not pictures:
         return Home(images, same_bytes, same_bytes)
@@ -59,26 +60,26 @@ def compared_codes(home: Home, name: bytes) -> pa.Table:
     code = codes.flatten()
     columns = [
         pa.array([name] * len(code), pa.binary()),
-        rows["uri"].take(image),
+        rows["rank"].take(image),
         rows["digest"].take(image),
         code.field("view"),
         code.field("kind"),
         code.field("data"),
-        pa.array(np.zeros(len(code), dtype=bool)),
+        pa.array([is_known(rank) for rank in rows["rank"].to_pylist()], pa.bool_()).take(image),
     ]
     return pa.Table.from_arrays(columns, schema=blocks.CODES)
 
 
 def verdicts(home: Home, marks: pa.Table) -> Iterator[Verdict]:
-    """The verdict of every image of a home, given the witnesses (`MARKS`) of those that speak for it.
+    """The verdict of every image of a home but the known ones, given the witnesses (`MARKS`) of those that speak for it.
 
     Several places may have found a witness for one image: the nearest counts, ties by rank.
     """
-    ordered = marks.sort_by([(name, "ascending") for name in ("uri", "distance", "kept_uri", "view")])
+    ordered = marks.sort_by([(name, "ascending") for name in ("rank", "distance", "kept_rank", "view")])
     # The last entry of a key stays in a dict, so the best must come last.
     witness_of = {
-        row["uri"]: Witness(
-            uri=blocks.to_text(row["kept_uri"]),
+        row["rank"]: Witness(
+            uri=uri_of(row["kept_rank"]),
             digest=row["kept_digest"],
             distance=row["distance"],
             long_distance=row["long_distance"],
@@ -87,9 +88,12 @@ def verdicts(home: Home, marks: pa.Table) -> Iterator[Verdict]:
         for row in reversed(ordered.to_pylist())
     }
     images = list(blocks.fingerprints_of(home.images))
+    ranks = home.images["rank"].to_pylist()
     for row, (image, speaker) in enumerate(zip(images, home.same_picture.tolist(), strict=True)):
+        if image.ref.known:
+            continue
         kept = images[speaker]
-        witness = witness_of.get(blocks.to_bytes(kept.ref.uri))
+        witness = witness_of.get(ranks[speaker])
         if witness is None and speaker != row:
             witness = _witness_with_the_same_picture(kept, image.digest == kept.digest)
         reason = None

@@ -1,7 +1,7 @@
 """The definition: which images are kept, and of what the others are duplicates.
 
-Images are numbered 0 .. n-1 by rank, the preferred first. Go through them in that order; an image is a duplicate if a
-kept one lies within k of it, else it is kept. Its witness is the nearest kept image, ties by rank.
+Images are numbered 0 .. n-1 by rank, the preferred first. Known ones are kept. Go through the others in that order; an
+image is a duplicate if a kept one lies within k of it, else it is kept. Its witness is the nearest kept image, ties by rank.
 
 Two ways lead to the same verdicts:
 
@@ -39,13 +39,19 @@ class Witnesses:
     view: ByteArray  # index into VIEWS
 
 
-def keep(codes: Codes, images: int, within: Within, max_pairs: int = _MAX_PAIRS) -> BoolArray:
+def keep(
+    codes: Codes, images: int, within: Within, max_pairs: int = _MAX_PAIRS, known: BoolArray | None = None
+) -> BoolArray:
     """Judges images 0 .. images-1 in one place.
 
-    Returns: (images,) True for the kept ones. Images without codes are kept.
+    known: (images,) True for those that are kept beforehand, whatever they are near to.
+    Returns: (images,) True for the kept ones, the known ones among them. Images without codes are kept.
     """
-    kept = np.zeros(images, dtype=bool)
-    _keep(codes, np.arange(images), within, max_pairs, kept)
+    kept = np.zeros(images, dtype=bool) if known is None else known.copy()
+    judged = ~kept
+    if kept.any():
+        judged &= ~near_marked(codes, kept, within)
+    _keep(codes.of(judged), np.flatnonzero(judged), within, max_pairs, kept)
     return kept
 
 

@@ -68,12 +68,14 @@ class ImageRef:
     """Where an image is, and what its copy is to be called.
 
     `name` is the path of the copy below the output folder, with `/` between folders.
-    `metadata` is what the source says about the image beyond its bytes, as a JSON object.
+    `metadata` is what the source says about the image beyond its bytes, as a JSON object. A `known` image is kept
+    beforehand: it can be what others duplicate, but is not judged, copied or counted itself.
     """
 
     uri: str
     name: str
     metadata: str = ""
+    known: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -193,6 +195,14 @@ class Placement:
     uri: str  # of the image
     path: str  # of the copy
     digest: bytes  # of both
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unplaced:
+    """A copy that could not be made, and why."""
+
+    placement: Placement
+    why: str
 
 
 def avro_record(record: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from beam_dedup.core.within import Within
 
 _TILE = 2048  # codes a side of a block of all with all: 32 MiB of differences
 _RUN = 1 << 18  # codes compared at a time: the arrays in work stay in the cache
+_CANDIDATE_TO_TILE = 3.0  # cost of one comparison by key, in comparisons of all with all
 _FLAT_RUN = 1 << 12  # the same for flat pictures
 
 
@@ -96,10 +97,11 @@ def _pairs_of_one(short: WordArray, k: int, masks: Sequence[int]) -> _Found:
         key = short & np.uint64(mask)
         order = np.argsort(key)
         key = key[order]
-        at = np.arange(len(key))
-        yield from _runs(
-            short[order], short[order], at + 1, np.searchsorted(key, key, side="right"), order, order, k
-        )
+        first, last = np.arange(1, len(key) + 1), np.searchsorted(key, key, side="right")
+        if _is_hot(first, last, len(masks), len(short) / 2):
+            yield from _pairs_of_one(short, k, (0,))
+            return
+        yield from _runs(short[order], short[order], first, last, order, order, k)
 
 
 def _pairs_of_two(short_a: WordArray, short_b: WordArray, k: int, masks: Sequence[int]) -> _Found:
@@ -113,7 +115,19 @@ def _pairs_of_two(short_a: WordArray, short_b: WordArray, k: int, masks: Sequenc
         key_a, key_b = key_a[order_a], key_b[order_b]
         first = np.searchsorted(key_b, key_a, side="left")
         last = np.searchsorted(key_b, key_a, side="right")
+        if _is_hot(first, last, len(masks), len(short_b)):
+            yield from _tiles(short_a, short_b, k)
+            return
         yield from _runs(short_a[order_a], short_b[order_b], first, last, order_a, order_b, k)
+
+
+def _is_hot(first: IntArray, last: IntArray, keys: int, others: float) -> bool:
+    """Whether so many codes share this key that all with all is less work than to go through all keys.
+
+    Codes are chosen keys for as if they were spread evenly; those of a thousand small pictures are not.
+    """
+    candidates = float(np.maximum(last - first, 0).sum())
+    return candidates * keys * _CANDIDATE_TO_TILE > len(first) * others
 
 
 def _tiles(short_a: WordArray, short_b: WordArray, k: int) -> _Found:
@@ -170,7 +184,12 @@ def _flat_pairs_of_two(pixels_a: ByteArray, pixels_b: ByteArray, levels: int) ->
     total_a, total_b = (pixels.sum(axis=1, dtype=np.int64) for pixels in (pixels_a, pixels_b))
     order = np.argsort(total_b, kind="stable")
     total_b, pixels_b = total_b[order], pixels_b[order]
-    plain_a, plain_b = _plain(pixels_a), _plain(pixels_b)
+    # Sums over eighths: what is not alike in these need not be compared cell by cell.
+    rough_a, rough_b = (
+        pixels.reshape(-1, 8, PROFILE_BYTES // 8).sum(axis=2, dtype=np.int32)
+        for pixels in (pixels_a, pixels_b)
+    )
+    cells = PROFILE_BYTES // 8
     reach = levels * pixels_a.shape[1]
     for start in range(0, len(pixels_a), _FLAT_RUN):
         i = np.arange(start, min(start + _FLAT_RUN, len(pixels_a)))
@@ -178,12 +197,19 @@ def _flat_pairs_of_two(pixels_a: ByteArray, pixels_b: ByteArray, levels: int) ->
         end = np.searchsorted(total_b, total_a[i] + reach, side="right")
         while len(going := np.flatnonzero(j < end)):
             i, j, end = i[going], j[going], end[going]
-            a, b = pixels_a[i], pixels_b[j]
-            distance = (np.maximum(a, b) - np.minimum(a, b)).max(axis=1)
-            near = (distance <= levels) & ~(plain_a[i] & plain_b[j] & (distance > 0))
-            if near.any():
-                yield i[near], order[j[near]], distance[near]
+            alike = np.flatnonzero((np.abs(rough_a[i] - rough_b[j]) <= levels * cells).all(axis=1))
+            yield from _alike(pixels_a, pixels_b, i[alike], j[alike], order, levels)
             j = j + 1
+
+
+def _alike(
+    pixels_a: ByteArray, pixels_b: ByteArray, i: IntArray, j: IntArray, order: IntArray, levels: int
+) -> _Found:
+    a, b = pixels_a[i], pixels_b[j]
+    distance = (np.maximum(a, b) - np.minimum(a, b)).max(axis=1)
+    near = (distance <= levels) & ~(_plain(a) & _plain(b) & (distance > 0))
+    if near.any():
+        yield i[near], order[j[near]], distance[near]
 
 
 def _plain(pixels: ByteArray) -> BoolArray:

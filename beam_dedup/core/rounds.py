@@ -3,6 +3,7 @@
 A *place* sees the codes that agree on some bands (see `beam_dedup.core.plan`), so every pair within k meets at one
 place at least. Tables in and out are those of `beam_dedup.core.blocks`; answers are sorted by the home they go to.
 
+    known, codes --places--> near_anchors_here --home--> without        what is near a known image is a duplicate
     codes --places--> flags_here --home--> divide  -> anchors, rest     an anchor has no better neighbour: it is kept
     anchors, rest --places--> near_anchors_here --home--> without       what is near an anchor is a duplicate
     what remains goes round again, then to gather_here, which judges it in one place
@@ -75,11 +76,11 @@ def _columns(codes: pa.Table, image: IntArray | None = None) -> Codes:
 
 def gather(codes: pa.Table) -> Gathered:
     """Numbers the images of some rows of `CODES` by rank."""
-    codes = codes.sort_by("uri").combine_chunks()
-    uris = codes["uri"].combine_chunks()
-    first = np.ones(len(uris), dtype=bool)
-    if len(uris) > 1:
-        first[1:] = np.asarray(pc.not_equal(uris[1:], uris[:-1]))
+    codes = codes.sort_by("rank").combine_chunks()
+    ranks = codes["rank"].combine_chunks()
+    first = np.ones(len(ranks), dtype=bool)
+    if len(ranks) > 1:
+        first[1:] = np.asarray(pc.not_equal(ranks[1:], ranks[:-1]))
     images = codes.filter(pa.array(first))
     return Gathered(
         rows=codes,
@@ -111,7 +112,7 @@ def _to_homes(
     rows = pa.array(np.flatnonzero(chosen))
     images = here.images.take(rows)
     table = pa.Table.from_arrays(
-        [images["uri"], *(pa.array(column).take(rows) for column in columns.values())], schema=blocks.FLAGS
+        [images["rank"], *(pa.array(column).take(rows) for column in columns.values())], schema=blocks.FLAGS
     )
     yield from _by_home(images, table)
 
@@ -125,8 +126,8 @@ def witnesses_here(
     kept = here.images.take(pa.array(found.kept))
     table = pa.Table.from_arrays(
         [
-            images["uri"],
-            kept["uri"],
+            images["rank"],
+            kept["rank"],
             kept["digest"],
             pa.array(found.distance, pa.int32()),
             pa.array(found.long_distance, pa.int32(), mask=found.long_distance == NO_DISTANCE),
@@ -149,21 +150,26 @@ def divide(codes: pa.Table, flags: pa.Table) -> tuple[pa.Table, pa.Table]:
 
     What has no neighbour at all is kept and needs no further step, so it is in neither.
     """
-    better = pc.is_in(codes["uri"], flags.filter(flags["better"])["uri"])
-    worse = pc.is_in(codes["uri"], flags.filter(flags["worse"])["uri"])
+    better = pc.is_in(codes["rank"], flags.filter(flags["better"])["rank"])
+    worse = pc.is_in(codes["rank"], flags.filter(flags["worse"])["rank"])
     anchors = codes.filter(pc.and_(pc.invert(better), worse))
     return _with_kept(anchors, True), codes.filter(better)
 
 
+def known_and_new(codes: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Codes of images that are kept beforehand, and those of images to be judged."""
+    return codes.filter(codes["kept"]), codes.filter(pc.invert(codes["kept"]))
+
+
 def without(codes: pa.Table, flags: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Of undecided codes and what lies near an anchor: (the duplicates, the rest)."""
-    near = pc.is_in(codes["uri"], flags["uri"])
+    near = pc.is_in(codes["rank"], flags["rank"])
     return codes.filter(near), codes.filter(pc.invert(near))
 
 
 def keep_here(here: Gathered, within: Within) -> Gathered:
-    """Judges all images here, of which none may have an undecided neighbour elsewhere."""
-    return dataclasses.replace(here, kept=judging.keep(here.codes, len(here.images), within))
+    """Judges all images here, of which none may have an undecided neighbour elsewhere; what is kept stays so."""
+    return dataclasses.replace(here, kept=judging.keep(here.codes, len(here.images), within, known=here.kept))
 
 
 def decided(here: Gathered) -> tuple[pa.Table, pa.Table]:

@@ -1,5 +1,6 @@
 """Wrong usage: one sentence, the exit code, no traceback, nothing written."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ WRONG = {
     ),
     "output is the input": (["-i", "{in}", "-d", "{in}"], "lies in"),
     "output around the input": (["-i", "{in}", "-d", "{in}/.."], "lies in"),
+    "policy unknown": (["-i", "{in}", "--keep", "best"], "invalid choice: 'best'"),
+    "reference missing": (["-i", "{in}", "--reference", "nosuch"], "--reference: there is no folder nosuch"),
+    "reference is the input": (["-i", "{in}", "--reference", "{in}"], "all is known"),
+    "reference around the input": (["-i", "{in}", "--reference", "{in}/.."], "all is known"),
+    "place without d": (["-i", "{in}", "--place", "symlink"], "--place is about the output folder"),
+    "preview without d": (["-i", "{in}", "--preview"], "--preview is about the output folder"),
+    "link to a bucket": (
+        ["-i", "{in}", "-d", "gs://b/x", "--place", "symlink"],
+        "--place symlink links files of this",
+    ),
     "records over an image": (["-i", "{in}", "--records", "{in}/a.gif"], "is a file of the input"),
 }
 
@@ -76,6 +87,15 @@ def test_wrong_usage(case: str, folder: Path, capfd: pytest.CaptureFixture[str])
     assert error.count("\n") == 1
     assert (folder / "a.gif").read_bytes() == b"GIF89a"
     assert not list(folder.parent.glob("here/*"))
+
+
+def test_hard_links_need_one_device(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shared_memory = Path("/dev/shm")
+    if not shared_memory.is_dir() or shared_memory.stat().st_dev == folder.stat().st_dev:
+        pytest.skip("needs a second device: /dev/shm is none here")
+    with tempfile.TemporaryDirectory(dir=shared_memory) as out:
+        assert main(["-i", str(folder), "-d", out, "--place", "hardlink"]) == 2
+    assert "on one device; use --place copy or symlink" in capfd.readouterr().err
 
 
 def test_wrong_usage_as_a_user_sees_it() -> None:

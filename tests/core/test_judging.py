@@ -57,6 +57,27 @@ def test_agrees_with_the_definition(k: int, chunk: int, monkeypatch: pytest.Monk
         assert found == truth, f"{seed=} verify={case.verify}"
 
 
+@pytest.mark.parametrize("k", range(MAX_BIT_DISTANCE + 1))
+def test_known_images_are_kept_beforehand(k: int) -> None:
+    """However they are ranked, and whatever they are near to, each other included."""
+    near_each_other = decided_by_them = 0
+    for seed in range(40):
+        rng = random.Random(seed)
+        case = random_set(f"known {seed}", k, views=rng.choice([0, 0, 2]))
+        known = sorted(rng.sample(range(case.images), rng.randint(0, case.images)))
+        mask = np.isin(np.arange(case.images), known)
+        codes, within = arrays(case.codes), Within(case.k, case.verify)
+        kept = judging.keep(codes, case.images, within, rng.choice(MAX_PAIRS), known=mask)
+        truth_kept, truth = oracle.judge(case.codes, case.images, case.k, case.verify, known)
+        assert np.flatnonzero(kept).tolist() == truth_kept, f"{seed=}"
+        assert witnesses(judging.nearest_kept(codes, kept, within)) == truth, f"{seed=}"
+        without = oracle.judge(case.codes, case.images, case.k, case.verify)[0]
+        near_each_other += not set(known) <= set(without)
+        decided_by_them += bool(set(without) - set(truth_kept))
+    assert near_each_other > 5
+    assert decided_by_them > 5
+
+
 @pytest.mark.parametrize("shape", sorted(SHAPES))
 def test_agrees_on_sets_of_one_shape(shape: str) -> None:
     for k in range(MAX_BIT_DISTANCE + 1):

@@ -1,0 +1,133 @@
+"""Which copy is kept, images that are known beforehand, and how the kept ones are placed."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from beam_dedup.samples import picture
+from tests.app.runs import dedup, records_in, tree
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three copies of one picture: the first by name, the largest, the oldest and newest are all different ones."""
+    folder = tmp_path_factory.mktemp("copies")
+    small = picture(1, (200, 150))
+    small.save(folder / "a.png")
+    picture(1).save(folder / "b.jpg", quality=90)
+    small.save(folder / "c.jpg", quality=80)
+    small.save(folder / "d.jpg", quality=70)
+    picture(2).save(folder / "other.jpg")
+    for name, modified in (("a.png", 3), ("b.jpg", 2), ("c.jpg", 1), ("d.jpg", 4), ("other.jpg", 5)):
+        os.utime(folder / name, (modified * 1e6, modified * 1e6))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"), [("first", "a.png"), ("largest", "b.jpg"), ("oldest", "c.jpg"), ("newest", "d.jpg")]
+)
+def test_keep(policy: str, kept: str, folder: Path, tmp_path: Path) -> None:
+    assert dedup("-n", "-i", folder, "--keep", policy, "--records", tmp_path / "r") == 0
+    records = records_in(tmp_path / "r")
+    assert {name for name, record in records.items() if record["status"] == "kept"} == {kept, "other.jpg"}
+    assert {record["duplicate_of"] for record in records.values()} == {None, str(folder / kept)}
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("first", "a.png"), ("oldest", "c.png"), ("newest", "b.png")])
+def test_keep_among_equal_files(policy: str, kept: str, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, modified in (("a.png", 2), ("b.png", 3), ("c.png", 1)):
+        picture(1, (60, 40)).save(folder / name)
+        os.utime(folder / name, (modified, modified))
+    assert dedup("-i", folder, "--keep", policy, "--records", tmp_path / "r") == 0
+    assert [name for name, r in records_in(tmp_path / "r").items() if r["status"] == "kept"] == [kept]
+
+
+@pytest.mark.parametrize("mode", ["-e", "-n"])
+def test_reference(mode: str, folder: Path, tmp_path: Path) -> None:
+    """What is known is neither judged nor copied; what duplicates it goes, whatever the policy prefers."""
+    known = tmp_path / "known"
+    known.mkdir()
+    shutil.copy(folder / "d.jpg", known / "mine.jpg")
+    shutil.copy(folder / "d.jpg", known / "mine again.jpg")
+    (known / "notes.txt").write_text("no image")
+    before = tree(known)
+    out, records = tmp_path / "out", tmp_path / "r"
+    arguments = (
+        mode,
+        "-i",
+        folder,
+        "--reference",
+        known,
+        "--keep",
+        "largest",
+        "-d",
+        out,
+        "--records",
+        records,
+    )
+    assert dedup(*arguments) == 0
+    assert tree(known) == before
+    found = records_in(records)
+    assert set(found) == {"a.png", "b.jpg", "c.jpg", "d.jpg", "other.jpg"}
+    gone = {name for name, record in found.items() if record["status"] == "duplicate"}
+    assert gone == ({"d.jpg"} if mode == "-e" else {"a.png", "b.jpg", "c.jpg", "d.jpg"})
+    assert {found[name]["duplicate_of"] for name in gone} == {str(known / "mine again.jpg")}
+    assert set(tree(out)) == set(found) - gone
+
+
+def test_reference_inside_the_input_is_no_input(folder: Path, tmp_path: Path) -> None:
+    both = tmp_path / "both"
+    shutil.copytree(folder, both / "new")
+    shutil.copytree(folder, both / "known")
+    assert dedup("-n", "-i", both, "--reference", both / "known", "--records", tmp_path / "r") == 0
+    assert [record["status"] for record in records_in(tmp_path / "r").values()] == ["duplicate"] * 5
+
+
+def test_place(folder: Path, tmp_path: Path) -> None:
+    """One after the other in one folder: each run makes of what is there what it was asked for, and then rests."""
+    out, before = tmp_path / "out", tree(folder)
+    for how in ("copy", "hardlink", "symlink", "copy", "symlink", "hardlink", "copy"):
+        for _ in range(2):
+            assert dedup("-n", "-i", folder, "-d", out, "-s", "--place", how) == 0
+            assert tree(out).keys() == {
+                "a.png",
+                "other.jpg",
+                *(str(p.relative_to(out)) for p in out.glob("_d*/*/*")),
+            }
+            for path in (path for path in out.rglob("*") if not path.is_dir()):
+                source = folder / path.name
+                assert path.read_bytes() == source.read_bytes()
+                assert path.is_symlink() == (how == "symlink")
+                assert path.is_symlink() or path.samefile(source) == (how == "hardlink")
+    assert tree(folder) == before
+
+
+def test_preview(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from beam_dedup.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    arguments = ["-n", "-i", str(folder), "-d", "out", "-s"]
+    assert main([*arguments, "--preview", "--counts", "c.json"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"c.json"}
+    shown = capsys.readouterr().out
+    said = dict(line.split(" -> ")[::-1] for line in shown.splitlines() if " -> " in line)
+    assert "Kept images" not in shown
+    assert main(arguments) == 0
+    assert said == {f"out/{name}": str(folder / Path(name).name) for name in tree(tmp_path / "out")}
+
+
+def test_a_preview_of_odd_names_is_one_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("new\nline.gif", "a -> b.gif", "plain.gif"):
+        (folder / name).write_bytes(b"GIF89a" + name.encode())
+    assert dedup("-i", folder, "-d", tmp_path / "out", "--preview") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if " -> " in line]
+    assert len(lines) == 3
+    assert sum(line.startswith('"') for line in lines) == 2

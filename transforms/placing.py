@@ -1,0 +1,131 @@
+"""Placing one image in the output folder: whole or not at all, and never in place of something else."""
+
+import enum
+import errno
+import hashlib
+import os
+import shutil
+import threading
+
+from apache_beam.io.filesystems import FileSystems
+
+from beam_dedup.core.paths import PARTIAL_SUFFIX, partial_prefix
+from transforms.storage import give_name, is_remote, open_bytes, whole_file
+
+_CHUNK_BYTES = 1 << 20
+
+
+class How(enum.StrEnum):
+    """How an image is placed."""
+
+    COPY = "copy"
+    HARDLINK = "hardlink"
+    SYMLINK = "symlink"
+
+
+class PlacingError(Exception):
+    """One image can't be placed, for a reason that lies in its file or in what is there already."""
+
+
+def place_file(source: str, target: str, digest: bytes, how: How) -> bool:
+    """Copies or links an image, unless that was done before. Between local files a copy keeps the times.
+
+    digest: of the bytes that were judged; a copy of other bytes is not made.
+    Returns: whether there was something to do.
+
+    Raises:
+      PlacingError: the image changed or vanished since it was read, or something else has its name in the folder.
+      OSError: the system can't write.
+    """
+    if is_remote(target):
+        _copy_to_remote(source, target)
+        return True
+    if _is_placed(source, target, digest, how):
+        return False
+    # Another form of the same image may be there, from a run with another --place: that may go, and nothing else.
+    replace = os.path.lexists(target)
+    if replace and not _has_bytes(target, digest):
+        raise PlacingError(f"{target} is there already and is something else; nothing is ever replaced")
+    try:
+        if how == How.COPY:
+            _copy(source, target, digest, replace)
+        else:
+            _link(source, target, how, replace)
+    except FileExistsError as error:
+        if _has_bytes(target, digest):
+            return False  # another worker, or another run, was faster
+        raise PlacingError(
+            f"{error.filename2 or error.filename} is there already; nothing is ever replaced"
+        ) from error
+    except NotADirectoryError as error:
+        raise PlacingError(
+            f"{error.filename} can't be made: a file stands where a folder is needed"
+        ) from error
+    return True
+
+
+def _copy_to_remote(source: str, target: str) -> None:
+    if is_remote(source) and source.split("://")[0] == target.split("://")[0]:
+        FileSystems.copy([source], [target])
+        return
+    with open_bytes(source) as stream, whole_file(target) as written:
+        shutil.copyfileobj(stream, written, _CHUNK_BYTES)
+
+
+def _copy(source: str, target: str, digest: bytes, replace: bool) -> None:
+    try:
+        stream = open_bytes(source)
+    except FileNotFoundError as error:
+        raise PlacingError(f"{source} vanished after it was read") from error
+    with stream, whole_file(target, replace) as written:
+        sha256 = hashlib.sha256()
+        while chunk := stream.read(_CHUNK_BYTES):
+            sha256.update(chunk)
+            written.write(chunk)
+        if sha256.digest() != digest:
+            raise PlacingError(f"{source} changed after it was read")
+        if not is_remote(source):
+            written.flush()
+            status = os.fstat(stream.fileno())
+            os.utime(written.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _link(source: str, target: str, how: How, replace: bool) -> None:
+    folder = os.path.dirname(target) or "."
+    os.makedirs(folder, exist_ok=True)
+    partial = os.path.join(folder, f"{partial_prefix(os.getpid())}{threading.get_ident()}{PARTIAL_SUFFIX}")
+    name = partial if replace else target
+    try:
+        if how == How.HARDLINK:
+            os.link(os.path.realpath(source), name)
+        else:
+            os.symlink(os.path.abspath(source), name)
+    except FileNotFoundError as error:
+        raise PlacingError(f"{source} vanished after it was read") from error
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        raise PlacingError(
+            f"{source} is on another device than {target}: use --place copy or symlink"
+        ) from error
+    if replace:
+        give_name(partial, target, replace=True)
+
+
+def _is_placed(source: str, target: str, digest: bytes, how: How) -> bool:
+    if how == How.SYMLINK:
+        return os.path.islink(target) and os.readlink(target) == os.path.abspath(source)
+    if os.path.islink(target) or not os.path.isfile(target):
+        return False
+    same_file = not is_remote(source) and os.path.exists(source) and os.path.samefile(source, target)
+    if how == How.HARDLINK or same_file:
+        # A hard link is no copy: to write to it would be to write to the input.
+        return same_file and how == How.HARDLINK
+    return _has_bytes(target, digest)
+
+
+def _has_bytes(path: str, digest: bytes) -> bool:
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest() == digest
