@@ -65,6 +65,10 @@ def _check_folder(flag: str, folder: str) -> None:
 
 def _check_output_file(flag: str, path: str) -> None:
     if path.endswith("/"):
+        if not path.isprintable():
+            raise UsageError(
+                f"{flag}: the name of the folder {path!r} has characters that can't be printed; name another"
+            )
         _try_to_write(flag, path)
         if any(name.startswith("records-") for name in os.listdir(path)):
             raise UsageError(f"{flag}: {path} holds records already; remove them, or name another folder")

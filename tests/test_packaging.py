@@ -180,7 +180,7 @@ class TestBuild:
     def test_its_metadata_is_what_we_say(self, built: tuple[Path, Path]) -> None:
         _, metadata = built
         assert set((metadata / "top_level.txt").read_text().split()) == PACKAGES
-        assert "dedup = beam_dedup.cli:main" in (metadata / "entry_points.txt").read_text()
+        assert "dedup = beam_dedup.cli:entry" in (metadata / "entry_points.txt").read_text()
         assert "Private :: Do Not Upload" in (metadata / "PKG-INFO").read_text()
 
     def test_it_works_without_the_checkout(self, built: tuple[Path, Path], tmp_path: Path) -> None:

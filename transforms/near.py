@@ -106,7 +106,9 @@ class JudgeCodes(beam.PTransform[PCollection[Block], PCollection[Block]]):
             kept.append(parts[_KEPT])
             duplicates.append(removed.duplicates)
         for number in range(1, ROUNDS + 1):
-            done = rest | f"Round{number}" >> JudgeRound(self.within, self.plan)
+            done = rest | f"Round{number}" >> JudgeRound(
+                self.within, self.plan, number == 1 and not self.known
+            )
             rest = done.rest
             kept.append(done.kept)
             duplicates.append(done.duplicates)
@@ -137,10 +139,14 @@ class Round(NamedTuple):
 
 @dataclasses.dataclass
 class JudgeRound(beam.PTransform[PCollection[Block], Round]):
-    """Keeps the images without a better-ranked undecided neighbour, and finds their duplicates."""
+    """Keeps the images without a better-ranked undecided neighbour, and finds their duplicates.
+
+    all_here: whether all images are still undecided. Then one without any neighbour is nobody's witness.
+    """
 
     within: Within
     plan: PCollection[tuple[Plan, int]]
+    all_here: bool
 
     @no_annotations
     def expand(self, codes: PCollection[Block]) -> Round:
@@ -154,7 +160,7 @@ class JudgeRound(beam.PTransform[PCollection[Block], Round]):
         divided = (
             {"codes": codes, "flags": flags}
             | "Home" >> beam.CoGroupByKey()
-            | "Divide" >> beam.FlatMap(divide_home).with_outputs(_KEPT, _REST)
+            | "Divide" >> beam.FlatMap(divide_home, self.all_here).with_outputs(_KEPT, _REST)
         )
         removed = (divided[_KEPT], divided[_REST]) | "NearAnchors" >> RemoveNear(self.within, self.plan)
         return Round(divided[_KEPT], removed.duplicates, removed.rest)
@@ -241,9 +247,11 @@ def at_place(
         yield home, blocks.dump(answer)
 
 
-def divide_home(home: tuple[bytes, dict[str, Iterable[bytes]]]) -> Iterator[_KeptBlock | _RestBlock]:
+def divide_home(
+    home: tuple[bytes, dict[str, Iterable[bytes]]], all_here: bool
+) -> Iterator[_KeptBlock | _RestBlock]:
     """The anchors and the undecided ones among a home's codes, by the flags that came back."""
-    anchors, rest = rounds.divide(*_codes_and_flags(home[1]))
+    anchors, rest = rounds.divide(*_codes_and_flags(home[1]), all_here)
     if len(anchors):
         yield _KeptBlock(_KEPT, (home[0], blocks.dump(anchors)))
     if len(rest):

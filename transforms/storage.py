@@ -2,22 +2,26 @@
 
 import contextlib
 import errno
-import functools
 import io
 import os
+import secrets
+import shutil
 import stat
 import tempfile
 import threading
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.fingerprints import MAX_BYTES
+from beam_dedup.core.limits import MAX_BYTES
 from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import PARTIAL_SUFFIX, partial_prefix
+
+_SPOOLED_BYTES = 1 << 24
+_CHUNK_BYTES = 1 << 20
 
 _gate = threading.RLock()  # held while a file gets its first or its final name
 
@@ -75,19 +79,21 @@ def whole_file(path: str, replace: bool = True) -> Iterator[BinaryIO]:
       FileExistsError: there is a file of that name, and it is not to be replaced; for local files.
     """
     if is_remote(path):
-        # Object stores show an object when its upload is complete.
-        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
-            yield remote
+        # Object stores show an object when its upload is closed, also one that was broken off: so nothing is
+        # uploaded before all of it is there.
+        with tempfile.SpooledTemporaryFile(max_size=_SPOOLED_BYTES) as spool:
+            yield cast(BinaryIO, spool)
+            spool.seek(0)
+            with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
+                shutil.copyfileobj(spool, remote, _CHUNK_BYTES)
         return
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, exist_ok=True)
-    with _gate:
-        descriptor, partial = tempfile.mkstemp(
-            dir=folder, prefix=partial_prefix(os.getpid()), suffix=PARTIAL_SUFFIX
-        )
+    partial = os.path.join(folder, f"{partial_prefix(os.getpid())}{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
     try:
-        with open(descriptor, "wb") as stream:
-            os.fchmod(descriptor, 0o666 & ~_umask())
+        with _gate:
+            stream = open(partial, "xb")  # noqa: SIM115  with the rights of any new file, as the user's umask has it
+        with stream:
             yield stream
         give_name(partial, path, replace)
     finally:
@@ -110,13 +116,6 @@ def give_name(partial: str, path: str, replace: bool) -> None:
             if os.path.lexists(path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from error
             os.rename(partial, path)
-
-
-@functools.cache
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def open_bytes(uri: str) -> BinaryIO:

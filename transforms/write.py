@@ -44,7 +44,7 @@ class WriteRecords(beam.PTransform[PCollection[Verdict], PCollection[Any]]):
 
     A path that ends in `/` gets as many files as there are writers (`records-00000-of-00004.jsonl`), in any order.
     Any other path is one file, sorted by URI: byte by byte the same for the same verdicts, and written by one worker.
-    In: verdicts, bounded, in the global window. Out: the names of the files.
+    In: verdicts, bounded, in the global window. Out: the names of the files, as they can be printed.
     """
 
     path: str
@@ -105,13 +105,13 @@ class WritePlacements(beam.PTransform[PCollection[Placement], PCollection[Any]])
 
 
 @dataclasses.dataclass
-class _WriteSorted(beam.PTransform[PCollection[tuple[bytes, bytes, bytes]], PCollection[bytes]]):
+class _WriteSorted(beam.PTransform[PCollection[tuple[bytes, bytes, bytes]], PCollection[str]]):
     """Sorts (first key, second key, line) and hands the lines to `write`; also when there are none."""
 
     path: str
     write: Any
 
-    def expand(self, lines: PCollection[tuple[bytes, bytes, bytes]]) -> PCollection[bytes]:
+    def expand(self, lines: PCollection[tuple[bytes, bytes, bytes]]) -> PCollection[str]:
         packed = (
             lines
             | "Batch" >> beam.BatchElements(min_batch_size=_BATCH_LINES, max_batch_size=_BATCH_LINES)
@@ -155,11 +155,11 @@ def pack_lines(lines: list[tuple[bytes, bytes, bytes]]) -> bytes:
     )
 
 
-def write_sorted(name: bytes, packed: Iterable[bytes], write: Any) -> bytes:
+def write_sorted(name: bytes, packed: Iterable[bytes], write: Any) -> str:
     table = blocks.load(packed, _LINES).sort_by([("first", "ascending"), ("second", "ascending")])
     with whole_file(blocks.to_text(name)) as file:
         write(file, (line for batch in table["line"].chunks for line in _values(batch)))
-    return name
+    return printable(blocks.to_text(name))
 
 
 def _values(lines: pa.Array) -> Iterator[bytes]:

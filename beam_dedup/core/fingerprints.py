@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from beam_dedup.core import formats
+from beam_dedup.core import formats, limits
 from beam_dedup.core.errors import DecodeError, ImageError
 from beam_dedup.core.model import Code, Fingerprint, Flag, ImageRef, Kind, Reason
 
@@ -51,15 +51,7 @@ FLAT_ACTIVE = 8  # a picture with fewer coefficients outside the dead zone is fl
 PROFILE_CELLS = 16  # of each of the two profiles of a flat picture
 
 _CHUNK_BYTES = 1 << 20
-MAX_BYTES = 1 << 30  # an image file of more is rejected
 BUFFERED_BYTES = 1 << 26  # a file up to here is read once, as a whole; a larger one is digested in a stream
-# A picture with more pixels is not decoded. JPEG is decoded at 1/8 on the way, so it may be larger for the same memory;
-# not if it is progressive, since all of its coefficients are held.
-MAX_PIXELS = 120_000_000
-MAX_PIXELS_SCALED = 250_000_000
-
-_ICON_BYTES = 1 << 24
-_PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 
 _SCALE = 1 << 15
 _COSINES: npt.NDArray[np.float64] = np.rint(
@@ -86,7 +78,7 @@ def prepare_decoders() -> None:
     Pillow's own pixel limit knows nothing of scaled decoding; `decode` has a finer one. It refuses twice what it is set
     to, and stays as a second line.
     """
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS_SCALED // 2
+    Image.MAX_IMAGE_PIXELS = limits.MAX_PIXELS_SCALED // 2
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     Image.preinit()
     Image.init()
@@ -176,30 +168,6 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _most_pixels(image: Image.Image) -> int:
-    """How many pixels a picture may have to be decoded in a few hundred megabytes."""
-    if image.format in ("JPEG", "MPO"):
-        return MAX_PIXELS if "progressive" in image.info else MAX_PIXELS_SCALED
-    if image.mode in ("F", "I"):
-        return MAX_PIXELS // 4
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
-        return MAX_PIXELS // 2
-    return MAX_PIXELS
-
-
-def _check_icon(stream: BinaryIO) -> None:
-    """An icon may hold a PNG far larger than its directory says, which Pillow decodes as soon as it opens the icon."""
-    stream.seek(0)
-    data = stream.read(_ICON_BYTES)
-    at = -1
-    while (at := data.find(_PNG_HEADER, at + 1)) >= 0:
-        width, height = (int.from_bytes(data[at + start : at + start + 4], "big") for start in (16, 20))
-        if width * height > MAX_PIXELS // 8:
-            raise DecodeError(f"an icon with a picture of {width} x {height} pixels")
-    if stream.read(1):
-        raise DecodeError(f"an icon of more than {_ICON_BYTES} bytes")
-
-
 def _open(stream: BinaryIO, mode: str) -> Image.Image:
     stream.seek(0)
     image = Image.open(stream, formats=formats.DECODED_FORMATS)
@@ -218,11 +186,11 @@ def decode(stream: BinaryIO) -> tuple[str, int, int, tuple[Code, ...], tuple[Fla
     try:
         stream.seek(0)
         if stream.read(4) == formats.ICON_SIGNATURE:
-            _check_icon(stream)
+            limits.check_icon(stream)
         stream.seek(0)
         with Image.open(stream, formats=formats.DECODED_FORMATS) as image:
             stored = image.size
-            limit = _most_pixels(image)
+            limit = limits.most_pixels(image)
             if stored[0] * stored[1] > limit:
                 raise DecodeError(f"{stored[0]} x {stored[1]} pixels; at most {limit} are decoded")
             own_mode = image.mode
@@ -254,7 +222,7 @@ def decode(stream: BinaryIO) -> tuple[str, int, int, tuple[Code, ...], tuple[Fla
 def _read(stream: BinaryIO, size_bytes: int) -> tuple[BinaryIO, bytes, bytes]:
     """One read of the file: (a stream to decode from, its first bytes, its SHA-256)."""
     if size_bytes <= BUFFERED_BYTES:
-        data = stream.read(MAX_BYTES) or b""
+        data = stream.read(limits.MAX_BYTES) or b""
         return io.BytesIO(data), data[: formats.HEAD_BYTES], hashlib.sha256(data).digest()
     sha256 = hashlib.sha256()
     while chunk := stream.read(_CHUNK_BYTES):
@@ -276,8 +244,8 @@ def fingerprint(
       ImageError: there are no bytes, too many, or they are not an image's.
       OSError: from reading the stream.
     """
-    if size_bytes > MAX_BYTES:
-        raise ImageError(Reason.TOO_LARGE, f"{size_bytes} bytes; an image may have {MAX_BYTES}")
+    if size_bytes > limits.MAX_BYTES:
+        raise ImageError(Reason.TOO_LARGE, f"{size_bytes} bytes; an image may have {limits.MAX_BYTES}")
     picture, head, digest = _read(stream, size_bytes)
     if not head:
         raise ImageError(Reason.EMPTY)

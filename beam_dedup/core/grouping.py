@@ -75,7 +75,9 @@ def verdicts(home: Home, marks: pa.Table) -> Iterator[Verdict]:
 
     Several places may have found a witness for one image: the nearest counts, ties by rank.
     """
-    ordered = marks.sort_by([(name, "ascending") for name in ("rank", "distance", "kept_rank", "view")])
+    ordered = marks.sort_by(
+        [(name, "ascending") for name in ("rank", "distance", "kept_rank", "view", "long_distance")]
+    )
     # The last entry of a key stays in a dict, so the best must come last.
     witness_of = {
         row["rank"]: Witness(

@@ -14,7 +14,7 @@ PARTIAL_PREFIX = ".dedup-"  # of a file that is being written; it has its final 
 PARTIAL_SUFFIX = ".part"
 
 _MOST_BYTES = 255  # of one name, on the file systems in use
-_LOOKS_ESCAPED = re.compile(r"%(?=[0-9A-Fa-f]{2})")
+_LOOKS_ESCAPED = re.compile(r"%(?=[0-9A-Fa-f]{2}|~[0-9a-f]{32})")
 
 
 def partial_prefix(process: int) -> str:

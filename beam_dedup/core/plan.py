@@ -53,6 +53,8 @@ class Plan:
     shards: int = 1
 
     def __post_init__(self) -> None:
+        if self.k < 0 or self.shards < 1:
+            raise ValueError(f"k must be at least 0 and shards at least 1, got {self.k} and {self.shards}")
         if not 0 <= self.prefix <= self.subset <= SHORT_BITS - self.k:
             raise ValueError(
                 f"a key of {self.subset} bands can't have a prefix of {self.prefix} at k = {self.k}"

@@ -145,14 +145,15 @@ def _by_home(images: pa.Table, table: pa.Table) -> Iterator[tuple[bytes, pa.Tabl
         yield names[number], rows
 
 
-def divide(codes: pa.Table, flags: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Of undecided codes and the flags of all places: (anchors that have worse neighbours, the rest).
+def divide(codes: pa.Table, flags: pa.Table, all_here: bool) -> tuple[pa.Table, pa.Table]:
+    """Of undecided codes and the flags of all places: (anchors, the rest).
 
-    What has no neighbour at all is kept and needs no further step, so it is in neither.
+    all_here: whether all images are undecided still. Then what has no neighbour at all is kept and needs no further
+    step, so it is in neither. Later it may yet be the witness nearest to a duplicate of another.
     """
     better = pc.is_in(codes["rank"], flags.filter(flags["better"])["rank"])
     worse = pc.is_in(codes["rank"], flags.filter(flags["worse"])["rank"])
-    anchors = codes.filter(pc.and_(pc.invert(better), worse))
+    anchors = codes.filter(pc.and_(pc.invert(better), worse) if all_here else pc.invert(better))
     return _with_kept(anchors, True), codes.filter(better)
 
 

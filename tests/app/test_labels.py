@@ -1,6 +1,6 @@
 """The labels of our steps are an interface with running jobs: a change of them is a decision, to be seen in a diff.
 
-    python -m tests.app.test_labels > tests/app/labels.txt
+python -m tests.app.test_labels > tests/app/labels.txt
 """
 
 from pathlib import Path

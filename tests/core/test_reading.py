@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import pytest
 from PIL import Image
 
-from beam_dedup.core import fingerprints
+from beam_dedup.core import fingerprints, limits
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.fingerprints import fingerprint
 from beam_dedup.core.formats import sniff
@@ -160,7 +160,7 @@ def test_a_large_file_is_read_in_a_stream_to_the_same_end(
     class Stream(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             assert size is not None
-            assert size >= 0, "the whole file was asked for at once"
+            assert 0 <= size < limits.MAX_BYTES, "the whole file was asked for at once"
             return super().read(size)
 
     monkeypatch.setattr(fingerprints, "BUFFERED_BYTES", len(data) - 1)
@@ -178,7 +178,7 @@ def test_large_files_are_rejected_alike(data: bytes, monkeypatch: pytest.MonkeyP
 
 
 def test_too_many_bytes_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fingerprints, "MAX_BYTES", len(PNG))
+    monkeypatch.setattr(limits, "MAX_BYTES", len(PNG))
     assert fingerprint_of(PNG).codes, "as many as allowed"
 
     class Unread(io.BytesIO):
@@ -190,21 +190,21 @@ def test_too_many_bytes_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_picture_of_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fingerprints, "MAX_PIXELS", 320 * 240 - 1)
-    monkeypatch.setattr(fingerprints, "MAX_PIXELS_SCALED", 320 * 240)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 320 * 240 - 1)
+    monkeypatch.setattr(limits, "MAX_PIXELS_SCALED", 320 * 240)
     found = fingerprint_of(PNG)
     assert found.flags == (Flag.UNDECODABLE,)
     assert found.detail == "320 x 240 pixels; at most 76799 are decoded"
     assert fingerprint_of(JPEG).codes[0].kind == Kind.FULL, "JPEG has a limit of its own"
-    monkeypatch.setattr(fingerprints, "MAX_PIXELS", 320 * 240)
-    monkeypatch.setattr(fingerprints, "MAX_PIXELS_SCALED", 320 * 240 - 1)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 320 * 240)
+    monkeypatch.setattr(limits, "MAX_PIXELS_SCALED", 320 * 240 - 1)
     assert fingerprint_of(PNG).codes[0].kind == Kind.FULL
     assert fingerprint_of(JPEG).flags == (Flag.UNDECODABLE,)
 
 
 def test_a_progressive_jpeg_has_the_limit_of_what_is_not_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of its coefficients are held while it is decoded."""
-    monkeypatch.setattr(fingerprints, "MAX_PIXELS", 320 * 240 - 1)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 320 * 240 - 1)
     progressive = encoded(photo(), "JPEG", progressive=True)
     assert fingerprint_of(progressive).flags == (Flag.UNDECODABLE,)
     assert fingerprint_of(JPEG).codes
@@ -218,7 +218,7 @@ def test_a_decompression_bomb_costs_nothing() -> None:
 
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-    assert fingerprint_of(bomb).detail == "60000 x 60000 pixels; at most 120000000 are decoded"
+    assert "3600000000 pixels" in fingerprint_of(bomb).detail
 
 
 def test_an_error_of_the_system_is_not_taken_for_a_bad_image() -> None:

@@ -77,6 +77,9 @@ def test_samples_are_judged_as_what_they_are_by_bytes(samples: Path) -> None:
     ran = deduplicate(references(samples), DeduplicateImages())
     assert told(ran.values["verdicts"]) == truth(samples, near=False)
     assert {verdict.reason for verdict in ran.values["verdicts"]} >= {None, Reason.EXACT}
+    assert {(v.fingerprint, v.width, v.flags) for v in ran.values["verdicts"]} == {(b"", 0, ())}, (
+        "nothing is decoded"
+    )
     check_counters(ran)
 
 

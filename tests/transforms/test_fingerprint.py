@@ -12,7 +12,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_dedup.core import fingerprints
+from beam_dedup.core import fingerprints, limits
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Kind, Reason, Rejection
 from tests.transforms.files import SVG, encoded, ref, write
@@ -57,7 +57,7 @@ def _socket(path: Path) -> None:
 def _sparse(path: Path) -> None:
     with path.open("wb") as file:
         file.write(b"\xff\xd8\xff")
-        file.truncate(fingerprints.MAX_BYTES + 1)
+        file.truncate(limits.MAX_BYTES + 1)
 
 
 def _link_to(target: str) -> Callable[[Path], None]:

@@ -156,14 +156,36 @@ def camera_pan(frames: int, step: int) -> RandomSet:
     return RandomSet(8, 256, frames, [oracle.Code(i, 0, FULL, value) for i, value in enumerate(values)])
 
 
+@pytest.fixture
+def finished(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images were left to be judged in one place, each time some were."""
+    left: list[int] = []
+    keep_here = near.rounds.keep_here
+
+    def counted(here: near.rounds.Gathered, within: Within) -> near.rounds.Gathered:
+        left.append(len(here.images))
+        return keep_here(here, within)
+
+    monkeypatch.setattr(near.rounds, "keep_here", counted)
+    return left
+
+
 @pytest.mark.parametrize("rounds", [0, 2])
-def test_what_no_round_decides_is_decided_in_one_place(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chain in order of rank is the worst case: a round decides one anchor and its duplicates at a time."""
+def test_what_no_round_decides_is_decided_in_one_place(
+    rounds: int, finished: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chain in order of rank is what rounds are slowest at: an anchor and its neighbours at a time."""
     monkeypatch.setattr(near, "ROUNDS", rounds)
     frames = batch(camera_pan(60, 5), "pan")
-    kept = [verdict for verdict in frames.verdicts if verdict.status == Status.KEPT]
-    assert len(kept) > 2 * 3, "more than all the rounds can decide"
     check([frames], MarkNearDuplicates(Within(8, 256), Plan(8, 1, 1, 3), homes=4))
+    [left] = finished
+    assert left == 60 if not rounds else 0 < left < 60
+
+
+def test_rounds_decide_nearly_everything(finished: list[int]) -> None:
+    """One place must hold what they leave, so it has to be little."""
+    check([MIXED], MIXED_MARK)
+    assert sum(finished) < len(MIXED.fingerprints) / 20
 
 
 def test_the_nearest_kept_image_may_be_one_of_a_later_round() -> None:

@@ -14,11 +14,22 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from beam_dedup.core.model import BASE_VIEW, ImageRef, Placement, Reason, Rejection, Status, Verdict, Witness
-from beam_dedup.core.paths import DUPLICATES_FOLDER, PARTIAL_PREFIX, copy_name, duplicate_name
+from beam_dedup.core.model import (
+    BASE_VIEW,
+    ImageRef,
+    Placement,
+    Reason,
+    Rejection,
+    Status,
+    Unplaced,
+    Verdict,
+    Witness,
+)
+from beam_dedup.core.paths import DUPLICATES_FOLDER, PARTIAL_PREFIX, copy_name, duplicate_name, is_partial
 from tests.transforms.files import write
 from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import PlaceCopies, metrics
+from transforms.placing import How, place_file
 from transforms.progress import PLACED, Tally
 
 
@@ -51,17 +62,32 @@ def duplicate(path: Path, name: str, of: Verdict) -> Verdict:
     return dataclasses.replace(kept(path, name), status=Status.DUPLICATE, reason=Reason.NEAR, witness=witness)
 
 
-def place(verdicts: list[Verdict], transform: PlaceCopies, *flags: str) -> tuple[list[str], int]:
-    """The paths of the copies that were told, and how many were counted as made."""
+class Done(NamedTuple):
+    paths: list[str]  # of the copies, made now or before
+    made: int  # how many were counted as made
+    unplaced: dict[str, str]  # why, by the path that could not be
 
+
+reasons: dict[str, str] = {}  # of the last test: why the copy of that path was not made
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    reasons.clear()
+
+
+def place(verdicts: list[Verdict], transform: PlaceCopies, *flags: str) -> Done:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        return {"copies": pipeline | beam.Create(verdicts).with_output_types(Verdict) | transform}
+        placed = pipeline | beam.Create(verdicts).with_output_types(Verdict) | transform
+        return {"copies": placed.copies, "unplaced": placed.unplaced}
 
     ran = run(build, *flags)
+    unplaced = {one.placement.path: one.why for one in ran.values["unplaced"]}
+    assert ran.counters.get(metrics.UNPLACED, 0) == len(unplaced) == len(ran.values["unplaced"])
     for copy in ran.values["copies"]:
         assert copy.digest == hashlib.sha256(Path(copy.path).read_bytes()).digest()
         assert copy.uri in {verdict.ref.uri for verdict in verdicts if verdict.digest == copy.digest}
-    return [copy.path for copy in ran.values["copies"]], ran.counters.get(metrics.COPIES, 0)
+    return Done([copy.path for copy in ran.values["copies"]], ran.counters.get(metrics.COPIES, 0), unplaced)
 
 
 ODD_NAMES = (
@@ -72,6 +98,7 @@ ODD_NAMES = (
     "a//b",
     f"{DUPLICATES_FOLDER}/ab/x",
     f"{PARTIAL_PREFIX}x",
+    f"{PARTIAL_PREFIX}1-x.part",
     "50%.jpg",
     "%2E%2E/x",
     "back\\slash",
@@ -95,10 +122,10 @@ def test_each_kept_image_once_under_its_own_path(tmp_path: Path) -> None:
         Verdict.of_rejection(Rejection(ImageRef(str(tmp_path / "gone"), "gone"), Reason.NOT_FOUND))
     )
     out = tmp_path / "deep/out"
-    paths, copies = place(verdicts, PlaceCopies(str(out)))
+    done = place(verdicts, PlaceCopies(str(out)))
     assert contents(out) == {"a/x.jpg": b"one", "b/x.jpg": b"two", "x.jpg": b"three"}
-    assert sorted(paths) == sorted(str(out / name) for name in contents(out))
-    assert copies == 3
+    assert sorted(done.paths) == sorted(str(out / name) for name in contents(out))
+    assert (done.made, done.unplaced) == (3, {})
 
 
 def test_duplicates_lie_beside_those_of_the_same_image(tmp_path: Path) -> None:
@@ -126,8 +153,8 @@ def test_odd_names_stay_inside_and_apart(tmp_path: Path) -> None:
     verdicts = [kept(path, name) for path, name in zip(files, ODD_NAMES, strict=True)]
     verdicts += [duplicate(path, name, verdicts[0]) for path, name in zip(files, ODD_NAMES, strict=True)]
     out = tmp_path / "deep/down/out"
-    paths, _ = place(verdicts, PlaceCopies(str(out), duplicates=True))
-    assert len(set(paths)) == 2 * len(ODD_NAMES)
+    done = place(verdicts, PlaceCopies(str(out), duplicates=True))
+    assert len(set(done.paths)) == 2 * len(ODD_NAMES)
     found = contents(out)
     assert sorted(found.values()) == sorted([path.read_bytes() for path in files] * 2)
     assert sum(name.startswith("_duplicates/") for name in found) == len(ODD_NAMES)
@@ -142,9 +169,9 @@ def test_a_name_grown_too_long_by_escapes_is_still_placed(tmp_path: Path, name: 
     """A file system holds names of 255 bytes; crawlers make names of URLs, which are full of escapes."""
     [file] = source(tmp_path, b"data")
     write(tmp_path / name, b"the system has no objection to the name itself")
-    paths, _ = place([kept(file, name), kept(file, f"{name[:-3]}x")], PlaceCopies(str(tmp_path / "out")))
-    assert [Path(path).read_bytes() for path in paths] == [b"data"] * 2
-    assert len(set(paths)) == 2
+    done = place([kept(file, name), kept(file, f"{name[:-3]}x")], PlaceCopies(str(tmp_path / "out")))
+    assert [Path(path).read_bytes() for path in done.paths] == [b"data"] * 2
+    assert len(set(done.paths)) == 2
 
 
 @pytest.mark.parametrize("flags", [REPEATED, THREADS])
@@ -154,32 +181,72 @@ def test_a_second_run_changes_nothing(tmp_path: Path, flags: tuple[str, ...]) ->
     verdicts += [duplicate(path, f"again/{path.name}", verdicts[0]) for path in files]
     transform = PlaceCopies(str(tmp_path / "out"), duplicates=True)
     before = tree(tmp_path / "in")
-    paths, copies = place(verdicts, transform, *flags)
+    done = place(verdicts, transform, *flags)
     first = tree(tmp_path / "out")
     assert len(first) == 60
     if flags != REPEATED:
-        assert copies == 60
-    again, copied_again = place(verdicts, transform, *flags)
+        assert done.made == 60
+    again = place(verdicts, transform, *flags)
     assert tree(tmp_path / "out") == first
-    assert (sorted(again), copied_again) == (sorted(paths), 0)
+    assert (sorted(again.paths), again.made, again.unplaced) == (sorted(done.paths), 0, {})
     assert tree(tmp_path / "in") == before
 
 
-def test_what_is_there_but_wrong_is_replaced(tmp_path: Path) -> None:
-    files = source(tmp_path, b"right", b"right too", b"fine", b"linked")
-    verdicts = [kept(path, name) for path, name in zip(files, "abcd", strict=True)]
+def test_what_is_there_and_something_else_is_never_replaced(tmp_path: Path) -> None:
+    """Nor is a link followed, or a folder entered that is a file; the others go on, and all is told."""
+    files = source(tmp_path, b"one", b"two", b"three", b"four", b"five", b"six")
+    names = ("other", "empty", "same", "linked", "folder", "file/below")
+    verdicts = [kept(path, name) for path, name in zip(files, names, strict=True)]
     out = tmp_path / "out"
-    write(out / "a", b"wrong")
-    write(out / "b", b"")
-    write(out / "c", b"fine")
-    (out / "d").symlink_to(tmp_path / "theirs")
-    write(tmp_path / "theirs", b"not ours to change")
-    fine = tree(out)["c"]
-    _, copies = place(verdicts, PlaceCopies(str(out)))
-    assert contents(out) == {"a": b"right", "b": b"right too", "c": b"fine", "d": b"linked"}
-    assert tree(out)["c"] == fine
-    assert copies == 3
-    assert (tmp_path / "theirs").read_bytes() == b"not ours to change"
+    write(out / "other", b"another")
+    write(out / "empty", b"")
+    write(out / "same", b"three")
+    write(tmp_path / "theirs", b"theirs")
+    (out / "linked").symlink_to(tmp_path / "theirs")
+    write(out / "folder/file", b"x")
+    write(out / "file", b"y")
+    before = tree(tmp_path)
+    done = place(verdicts, PlaceCopies(str(out)))
+    assert tree(tmp_path) == before
+    assert (done.paths, done.made) == ([str(out / "same")], 0)
+    assert set(done.unplaced) == {str(out / name) for name in names if name != "same"}
+    assert all(str(out) in why for why in done.unplaced.values())
+
+
+def test_an_image_that_changed_or_vanished_is_not_placed(tmp_path: Path) -> None:
+    """A copy is of the bytes that were judged, or there is none; nor is there half of one."""
+    files = source(tmp_path, b"changed", b"gone", b"fine")
+    verdicts = [kept(path, path.name) for path in files]
+    files[0].write_bytes(b"otherwise")
+    files[1].unlink()
+    done = place(verdicts, PlaceCopies(str(tmp_path / "out")))
+    assert contents(tmp_path / "out") == {"2": b"fine"}
+    assert "changed" in done.unplaced[str(tmp_path / "out/0")]
+    assert "vanished" in done.unplaced[str(tmp_path / "out/1")]
+
+
+@pytest.mark.parametrize(("how", "other"), itertools.permutations(How, 2))
+def test_a_run_with_another_way_of_placing_replaces_what_the_first_placed(
+    tmp_path: Path, how: How, other: How
+) -> None:
+    """It is the same image, so it may go; the image itself stays as it is."""
+    [file] = source(tmp_path, b"data")
+    digest = hashlib.sha256(b"data").digest()
+    target = tmp_path / "out/a/b"
+
+    def form() -> How:
+        if target.is_symlink():
+            return How.SYMLINK
+        return How.HARDLINK if target.samefile(file) else How.COPY
+
+    for wanted in (how, other):
+        assert place_file(str(file), str(target), digest, wanted)
+        assert form() == wanted
+        assert not place_file(str(file), str(target), digest, wanted), (
+            "the second time there is nothing to do"
+        )
+        assert (target.read_bytes(), file.read_bytes()) == (b"data", b"data")
+        assert os.listdir(target.parent) == ["b"]
 
 
 def test_what_lies_there_besides_is_left_alone(tmp_path: Path) -> None:
@@ -208,7 +275,7 @@ def test_copies_are_told_as_they_are_made(tmp_path: Path) -> None:
 
 
 def test_nothing_in_nothing_out(tmp_path: Path) -> None:
-    assert place([], PlaceCopies(str(tmp_path / "out"))) == ([], 0)
+    assert place([], PlaceCopies(str(tmp_path / "out"))) == ([], 0, {})
     assert os.listdir(tmp_path) == []
 
 
@@ -216,7 +283,9 @@ def test_types_are_declared(tmp_path: Path) -> None:
     verdicts = beam.Pipeline(options=PipelineOptions([])) | beam.Create(
         [Verdict(ImageRef("a", "a"), Status.KEPT)]
     )
-    assert (verdicts | PlaceCopies(str(tmp_path))).element_type is Placement
+    done = verdicts | PlaceCopies(str(tmp_path))
+    assert done.copies.element_type is Placement
+    assert done.unplaced.element_type is Unplaced
 
 
 # Names as strangers make them: of what means something to a path, an escape or us, and of anything else.
@@ -232,7 +301,8 @@ _PIECES = [
     "\\",
     "\0",
     "_duplicates",
-    ".dedup-",
+    ".dedup-1-x.part",
+    "long" * 60,
     "a",
     "F",
     "2",
@@ -251,6 +321,7 @@ def inside(path: str) -> bool:
         and not {"", ".", ".."} & set(path.split("/"))
         and "\0" not in path
         and "\\" not in path
+        and all(len(part.encode("utf-8", "surrogateescape")) <= 255 for part in path.split("/"))
     )
 
 
@@ -273,6 +344,14 @@ class TestNames:
         names = ["".join(letters) for letters in _all("/.%2F", length)]
         assert len({copy_name(name) for name in names}) == len(names)
 
+    @pytest.mark.parametrize("name", ["x" * 300, "x" * 250 + "%20.jpg", "日" * 100 + ".jpg", "\udcff" * 256])
+    def test_a_shortened_name_is_nobody_elses(self, name: str) -> None:
+        short = copy_name(name)
+        assert len(os.fsencode(short)) <= 255
+        assert os.path.splitext(short)[1] == os.path.splitext(name)[1]
+        assert copy_name(short) != short, "somebody may have a file of just that name"
+        assert copy_name(f"{name[0]}{name}") != short
+
     @given(_NAMES)
     @settings(max_examples=1500, deadline=None)
     @example("../x")
@@ -285,11 +364,16 @@ class TestNames:
         path = copy_name(name)
         assert inside(path)
         assert path.split("/")[0] != DUPLICATES_FOLDER
-        assert not path.startswith(PARTIAL_PREFIX)
+        assert not is_partial(path.split("/")[-1])
         assert inside(duplicate_name("ab" * 32, name))
         assert duplicate_name("ab" * 32, name).startswith(f"{DUPLICATES_FOLDER}/{'ab' * 32}/")
 
-    @given(st.lists(st.text(string.ascii_letters + string.digits + " .-_äß日\udcff", min_size=1), min_size=1))
+    @given(
+        st.lists(
+            st.text(string.ascii_letters + string.digits + " .-_äß日\udcff", min_size=1, max_size=40),
+            min_size=1,
+        )
+    )
     def test_ordinary_names_stay_as_they_are(self, parts: list[str]) -> None:
         ordinary = [
             part for part in parts if set(part) != {"."} and not part.startswith((".dedup-", "_duplicates"))

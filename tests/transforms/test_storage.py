@@ -1,6 +1,7 @@
 """What is not local, against a store that behaves as object stores do."""
 
 import contextlib
+import hashlib
 import io
 import os
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from beam_dedup.core.model import ImageRef, Reason, Status
 from tests.transforms.files import encoded, write
 from tests.transforms.pipelines import run
 from transforms import DeduplicateImages, PlaceCopies, storage
+from transforms.placing import How, place_file
 
 SCHEME = "dedupteststore"
 
@@ -114,7 +116,8 @@ def test_copies_go_from_anywhere_to_anywhere(
     store[uri("a")] = b"data"
     local = write(tmp_path / "a", b"data")
     target = uri("b/c") if target_is_remote else str(tmp_path / "b/c")
-    storage.copy(uri("a") if source_is_remote else str(local), target)
+    source = uri("a") if source_is_remote else str(local)
+    assert place_file(source, target, hashlib.sha256(b"data").digest(), How.COPY)
     assert (store[target] if target_is_remote else Path(target).read_bytes()) == b"data"
 
 
@@ -125,7 +128,8 @@ def test_images_may_be_in_a_store(store: dict[str, bytes]) -> None:
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         done = pipeline | beam.Create(references) | DeduplicateImages()
-        return {"verdicts": done.verdicts, "placed": done.verdicts | PlaceCopies(f"{SCHEME}://out/", True)}
+        placed = done.verdicts | PlaceCopies(f"{SCHEME}://out/", True)
+        return {"verdicts": done.verdicts, "placed": placed.copies}
 
     ran = run(build)
     assert {verdict.ref.name: verdict.status for verdict in ran.values["verdicts"]} == {

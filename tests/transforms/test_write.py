@@ -117,10 +117,10 @@ class TestRecords:
         written(REJECTIONS, WriteRecords(str(tmp_path / "r.jsonl")))
         assert {record["uri"] for record in lines(tmp_path / "r.jsonl")} == {v.ref.uri for v in REJECTIONS}
 
-    @pytest.mark.parametrize("name", ["r-\udce5.jsonl", "r-\udce5.avro", "\udce5/"])
+    @pytest.mark.parametrize("name", ["r-\udce5.jsonl", "r-\udce5.avro"])
     def test_the_file_may_have_an_odd_name(self, tmp_path: Path, name: str) -> None:
         written(REJECTIONS, WriteRecords(f"{tmp_path}/{name}"))
-        assert [path.name for path in tmp_path.iterdir()] == [name.rstrip("/")]
+        assert [path.name for path in tmp_path.iterdir()] == [name]
 
     def test_an_older_file_is_replaced(self, tmp_path: Path) -> None:
         (tmp_path / "r.jsonl").write_text("older and longer\n" * 1000)

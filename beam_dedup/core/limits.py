@@ -1,0 +1,45 @@
+"""What a file may ask of a worker. Crawled files are written by strangers: limits come before decoding."""
+
+from typing import BinaryIO
+
+from PIL import Image
+
+from beam_dedup.core.errors import DecodeError
+
+MAX_BYTES = 1 << 30  # an image file of more is rejected
+
+# A picture with more pixels is not decoded. JPEG is decoded at 1/8 on the way, so it may be larger for the same memory;
+# not if it is progressive, since all of its coefficients are held.
+MAX_PIXELS = 120_000_000
+MAX_PIXELS_SCALED = 250_000_000
+
+_ICON_BYTES = 1 << 24
+_PNG_HEADER = b"\x89PNG\r\n\x1a\n"
+
+
+def most_pixels(image: Image.Image) -> int:
+    """How many pixels a picture may have to be decoded in a few hundred megabytes."""
+    if image.format in ("JPEG", "MPO"):
+        return MAX_PIXELS if "progressive" in image.info else MAX_PIXELS_SCALED
+    if image.mode in ("F", "I"):
+        return MAX_PIXELS // 4
+    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        return MAX_PIXELS // 2
+    return MAX_PIXELS
+
+
+def check_icon(stream: BinaryIO) -> None:
+    """Refuses an icon that holds a PNG far larger than its directory says: Pillow decodes it on opening the icon.
+
+    Raises:
+      DecodeError: it does, or there is more of it than is searched.
+    """
+    stream.seek(0)
+    data = stream.read(_ICON_BYTES)
+    at = -1
+    while (at := data.find(_PNG_HEADER, at + 1)) >= 0:
+        width, height = (int.from_bytes(data[at + start : at + start + 4], "big") for start in (16, 20))
+        if width * height > MAX_PIXELS // 8:
+            raise DecodeError(f"an icon with a picture of {width} x {height} pixels")
+    if stream.read(1):
+        raise DecodeError(f"an icon of more than {_ICON_BYTES} bytes")
