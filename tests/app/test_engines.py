@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -134,19 +135,60 @@ def _group_is_alive(group: int) -> bool:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_failure_is_one_sentence(mode: str, samples: Path, tmp_path: Path) -> None:
-    """A folder stands where a copy should go, which shows only when it is copied."""
-    name = next(path.relative_to(samples) for path in sorted(samples.rglob("*.png")))
-    (tmp_path / "out" / name / "x").mkdir(parents=True)
+def test_what_can_not_be_placed_is_told_at_the_end(mode: str, samples: Path, tmp_path: Path) -> None:
+    """A folder stands where one copy should go, another file where another should: all others are placed."""
+    first, second, *_ = sorted(path.relative_to(samples) for path in samples.rglob("*.png"))
+    (tmp_path / "out" / first / "x").mkdir(parents=True)
+    (tmp_path / "out" / second).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "out" / second).write_text("mine")
+    records = tmp_path / "r.jsonl"
     ended = dedup_apart(
-        "-i", samples, "-d", tmp_path / "out", "-o", "", f"--direct_running_mode={mode}", "-j", "2"
+        *("-i", samples, "-d", tmp_path / "out", "--records", records, "-o", ""),
+        *(f"--direct_running_mode={mode}", "-j", "2"),
     )
     assert ended.returncode == 1
-    lines = [line for line in ended.stderr.splitlines() if line.startswith("dedup: ")]
-    assert len(lines) == 1
-    assert str(name) in lines[0]
+    said = ended.stderr[ended.stderr.index("dedup: ") :].splitlines()
+    assert said[0] == "dedup: 2 of the images could not be placed:"
+    assert [str(name) in line for name, line in zip((first, second), said[1:], strict=True)] == [True, True]
     assert "Traceback" not in ended.stderr
+    assert (tmp_path / "out" / second).read_text() == "mine"
+    kept = [
+        record for record in map(json.loads, records.read_text().splitlines()) if record["status"] == "kept"
+    ]
+    assert len(tree(tmp_path / "out")) == len(kept) - 1
     assert not list((tmp_path / "out").rglob(".dedup-*"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_failure_is_one_sentence(mode: str, samples: Path, tmp_path: Path) -> None:
+    """Writing fails when all has been judged: the device is full."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full, as Linux has it")
+    # What is written under a temporary name beside the target would not be full: so the folder goes.
+    ended = dedup_apart(
+        *("-i", samples, "-o", "", "--records", tmp_path / "gone" / "r.jsonl", "--quiet"),
+        *(f"--direct_running_mode={mode}", "-j", "2"),
+        env={**os.environ, "PYTHONPATH": _with_site(tmp_path)},
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("dedup: failed: ")
+    assert "No space left on device" in ended.stderr
+
+
+def _with_site(folder: Path) -> str:
+    """A path to import from with which, in every process, files can be begun but not filled."""
+    (folder / "sitecustomize.py").write_text(
+        "import builtins, io\n"
+        "real = builtins.open\n"
+        "def opened(file, mode='r', *rest, **more):\n"
+        "    if str(file).endswith('.part') and 'gone' in str(file):\n"
+        "        real(file, mode, *rest, **more).close()\n"
+        "        return real('/dev/full', 'wb', 0)\n"
+        "    return real(file, mode, *rest, **more)\n"
+        "builtins.open = opened\n"
+    )
+    return os.pathsep.join((str(folder), str(ROOT)))
 
 
 def test_a_breach_of_conservation_ends_with_1(

@@ -38,7 +38,7 @@ def labels() -> list[str]:
         DedupConfig("in", records="r/", output_json="", output_dir="out", preview=True),
     ):
         made = beam.Pipeline(options=PipelineOptions([]))
-        pipeline.build(made, config, config.counts, "preview" if config.preview else "")
+        pipeline.build(made, config, pipeline.Reports("counts", "preview", "unplaced"))
         visitor = _Labels()
         made.visit(visitor)
         found |= visitor.found

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from beam_dedup import progress
-from transforms.progress import LISTED, READ, Tally
+from transforms.progress import LISTED, PLACED, READ, Tally
 
 
 def test_tally_adds_up_threads(tmp_path: Path) -> None:
@@ -40,13 +40,32 @@ def test_shown_counts_rate_and_time(terminal: bool, tmp_path: Path, monkeypatch:
         threading.Event().wait(0.5)
     text = shown.getvalue()
     assert "reading images" in text
-    assert ("50/200" if terminal else "50 of 200 files") in text
-    assert ("images/s" if terminal else "s left") in text
+    assert ("50/200" if terminal else "50 of 200 files read") in text
+    assert "images/s" in text
+    assert "left" in text
 
 
-def test_phases() -> None:
-    assert progress._phase(0, 0, 0) == "starting"
-    assert progress._phase(5, 0, 0) == "listing files"
-    assert progress._phase(5, 3, 0) == "reading images"
-    assert progress._phase(5, 5, 0) == "judging"
-    assert progress._phase(5, 5, 2) == "copying, 2 done"
+def test_phases(tmp_path: Path) -> None:
+    tally = Tally(str(tmp_path))
+    state = progress._State(tally)
+    seen = [state.phase]
+    for name, count in ((LISTED, 5), (READ, 3), (READ, 2), (PLACED, 2)):
+        tally.add(name, count)
+        state.update()
+        seen.append(state.phase)
+    assert seen == ["starting", "listing files", "reading images", "judging", "copying, 2 done"]
+
+
+def test_the_rate_is_that_of_reading(tmp_path: Path) -> None:
+    """It does not fall while the images are judged."""
+    tally = Tally(str(tmp_path))
+    tally.add(LISTED, 10)
+    tally.add(READ, 5)
+    state = progress._State(tally)
+    tally.add(READ, 5)
+    state.update()
+    first = state.rate
+    threading.Event().wait(0.05)
+    state.update()
+    assert state.rate == first
+    assert progress._left(state) == ""

@@ -19,6 +19,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "a.gif").write_bytes(b"GIF89a")
     (tmp_path / "here").mkdir()
+    (tmp_path / "text").write_text("{ a text")
+    (tmp_path / "counts").write_text('{\n  "Initial_Image_Count": 1}')
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "records-00000-of-00001.jsonl").touch()
     monkeypatch.chdir(tmp_path / "here")
     return folder
 
@@ -70,9 +74,27 @@ WRONG = {
     "preview without d": (["-i", "{in}", "--preview"], "--preview is about the output folder"),
     "link to a bucket": (
         ["-i", "{in}", "-d", "gs://b/x", "--place", "symlink"],
-        "--place symlink links files of this",
+        "can't be written",
     ),
-    "records over an image": (["-i", "{in}", "--records", "{in}/a.gif"], "is a file of the input"),
+    "groups over a text": (
+        ["-i", "{in}", "-o", "{in}/../text"],
+        "is there already and is no file of this kind",
+    ),
+    "groups over the counts": (["-i", "{in}", "-o", "{in}/../counts"], "is there already"),
+    "groups to a device": (["-i", "{in}", "-o", "/dev/null"], "is there already and is no file of this kind"),
+    "records in a folder of records": (
+        ["-i", "{in}", "--records", "{in}/../shards/"],
+        "holds records already",
+    ),
+    "no such runner": (
+        ["-i", "{in}", "--runner", "NoRunner"],
+        "--runner: Unexpected pipeline runner: NoRunner",
+    ),
+    "a folder without -i": (["{in}"], "did you mean -i {in}?"),
+    "records over an image": (
+        ["-i", "{in}", "--records", "{in}/a.gif"],
+        "is there already and is no file of this kind",
+    ),
 }
 
 
@@ -83,9 +105,10 @@ def test_wrong_usage(case: str, folder: Path, capfd: pytest.CaptureFixture[str])
     out, error = capfd.readouterr()
     assert out == ""
     assert error.startswith("dedup: ")
-    assert sentence in error
+    assert sentence.replace("{in}", str(folder)) in error
     assert error.count("\n") == 1
     assert (folder / "a.gif").read_bytes() == b"GIF89a"
+    assert (folder.parent / "text").read_text() == "{ a text"
     assert not list(folder.parent.glob("here/*"))
 
 

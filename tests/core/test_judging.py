@@ -37,6 +37,8 @@ def force_keys(monkeypatch: pytest.MonkeyPatch, rng: random.Random, k: int) -> N
     subset = rng.randint(0, 4 if k <= 3 else 2)
     monkeypatch.setattr(neighbours, "cheapest_subset", lambda *_: subset)
     monkeypatch.setattr(neighbours, "_TILE", 2 if subset else 5)
+    if rng.random() < 0.7:  # so few codes are always too crowded at the keys
+        monkeypatch.setattr(neighbours, "_is_hot", lambda *_: False)
     monkeypatch.setattr(neighbours, "_RUN", rng.choice([5, 1 << 18]))
     monkeypatch.setattr(neighbours, "_FLAT_RUN", rng.choice([2, 1 << 12]))
 

@@ -73,6 +73,7 @@ def test_between_two_roles(k: int, subset: int, monkeypatch: pytest.MonkeyPatch)
             monkeypatch.setattr(
                 neighbours, "_tiles", all_with_all_is_not_meant if subset else neighbours._tiles
             )
+            monkeypatch.setattr(neighbours, "_is_hot", lambda *_: False)
         else:
             monkeypatch.setattr(neighbours, "_TILE", 3)
         found = found_pairs(arrays(codes), Within(k, case.verify), masks, roles)
@@ -119,6 +120,7 @@ def test_the_worst_pair_of_each_key_meets_there(k: int, subset: int, monkeypatch
     wanted = {(2 * i, 2 * i + 1) for i in range(len(pairs))}
     monkeypatch.setattr(neighbours, "_TILE", 1)
     monkeypatch.setattr(neighbours, "_tiles", all_with_all_is_not_meant)
+    monkeypatch.setattr(neighbours, "_is_hot", lambda *_: False)
     for roles in (None, odd):
         found = found_pairs(codes, Within(k, 256), masks, roles)
         assert wanted <= found.keys()
@@ -162,3 +164,24 @@ def test_keys_are_chosen_such_that_every_pair_is_found(k: int) -> None:
     }
     for (i, j), distance in found.items():
         assert (shorts[i] ^ shorts[j]).bit_count() == distance <= k
+
+
+@pytest.mark.parametrize("roles", [False, True])
+def test_codes_crowded_at_the_keys_are_compared_all_with_all(
+    roles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small pictures and screens leave most bits alone: going through the keys would be work many times over."""
+    rng = random.Random(3)
+    shorts = [sum(1 << bit for bit in rng.sample(range(20), 6)) for _ in range(120)]
+    codes = full_codes(shorts)
+    sides = [bool(image % 2) for image in range(len(shorts))] if roles else None
+    monkeypatch.setattr(neighbours, "_TILE", 7)
+    monkeypatch.setattr(neighbours, "_runs", lambda *_: pytest.fail("went through the keys"))
+    masks = key_masks(8, 2)
+    found = found_pairs(codes, Within(8, 256), masks, sides)
+    wanted = {
+        (i, j): (shorts[i] ^ shorts[j]).bit_count()
+        for i, j in itertools.combinations(range(len(shorts)), 2)
+        if (shorts[i] ^ shorts[j]).bit_count() <= 8 and (sides is None or sides[i] != sides[j])
+    }
+    assert found == wanted

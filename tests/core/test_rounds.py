@@ -81,6 +81,7 @@ def test_rounds_agree_with_the_definition(k: int, prefix: int, monkeypatch: pyte
         plan, rounds, max_pairs = random_plan(rng, k, prefix), rng.randint(1, 3), rng.choice(MAX_PAIRS)
         # All with all sees more than the place's own keys: half of the sets go by keys alone.
         monkeypatch.setattr(neighbours, "_TILE", 2 if seed % 2 else 2048)
+        monkeypatch.setattr(neighbours, "_is_hot", lambda *_: False)
         truth_kept, truth = oracle.judge(case.codes, case.images, case.k, case.verify)
         kept = kept_by_rounds(case, plan, rounds, max_pairs)
         assert np.flatnonzero(kept).tolist() == truth_kept, f"{seed=} {plan} {rounds=} {max_pairs=}"
@@ -96,6 +97,7 @@ def test_flags_tell_of_better_and_worse_neighbours(
         rng = random.Random(seed)
         case = random_set(f"flags {seed}", k, views=seed % 3)
         monkeypatch.setattr(neighbours, "_TILE", 2 if seed % 2 else 2048)
+        monkeypatch.setattr(neighbours, "_is_hot", lambda *_: False)
         codes_of = [[code for code in case.codes if code.image == image] for image in range(case.images)]
         near = [
             [bool(oracle.matches(one, other, case.k, case.verify)) for other in codes_of] for one in codes_of

@@ -225,7 +225,7 @@ def test_an_image_that_changed_or_vanished_is_not_placed(tmp_path: Path) -> None
     assert "vanished" in done.unplaced[str(tmp_path / "out/1")]
 
 
-@pytest.mark.parametrize(("how", "other"), itertools.permutations(How, 2))
+@pytest.mark.parametrize(("how", "other"), list(itertools.permutations(How, 2)))
 def test_a_run_with_another_way_of_placing_replaces_what_the_first_placed(
     tmp_path: Path, how: How, other: How
 ) -> None:
