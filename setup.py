@@ -19,7 +19,7 @@ setup(
     install_requires=[
         "apache-beam>=2.77,<2.78",
         "Pillow>=12.3,<12.4",  # a fingerprint is only comparable with those of the same decoder
-        "ImageHash>=4.3.2,<4.4",
+        "ImageHash>=4.3.2,<4.4",  # fixed by the project: its hashes are the next fingerprints
         "fastavro>=1.13,<2",
         "numpy>=2.1,<2.5",
         "psutil>=7,<8",

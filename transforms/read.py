@@ -101,7 +101,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_one_of(entry: os.DirEntry[str], real_paths: set[str]) -> bool:
-    """Whether an entry is, or links to, one of some paths; links are resolved only where the name makes it possible."""
+    """Whether an entry is one of some paths, or links to one or into it; links are resolved only where the name makes it possible."""
     if not entry.is_symlink() and not any(path.endswith(entry.name) for path in real_paths):
         return False
-    return os.path.realpath(entry.path) in real_paths
+    real = os.path.realpath(entry.path)
+    return any(real == path or real.startswith(path + os.sep) for path in real_paths)

@@ -51,7 +51,10 @@ def open_image(uri: str) -> Iterator[tuple[BinaryIO, int, int]]:
             return
         # Looked at before it is opened, and opened without blocking: a device may do things when it is opened, and a
         # pipe waits for a writer for ever.
-        kind = os.stat(uri).st_mode
+        try:
+            kind = os.stat(uri).st_mode
+        except ValueError as error:  # no file can have such a name: with a NUL in it, say
+            raise ImageError(Reason.NOT_FOUND, str(error)) from error
         if not stat.S_ISREG(kind):
             folder = "this folder could not be listed"
             raise ImageError(*((Reason.UNREADABLE, folder) if stat.S_ISDIR(kind) else (Reason.NOT_A_FILE,)))

@@ -23,9 +23,8 @@ from beam_dedup.core.model import (
 )
 from transforms.storage import whole_file
 
-_LINES = pa.schema(
-    [("first", pa.binary()), ("second", pa.binary()), ("line", pa.binary())]
-)  # sorted by the first two
+# Sorted by the first two. Large: all lines together may be more than 2 GiB.
+_LINES = pa.schema([(name, pa.large_binary()) for name in ("first", "second", "line")])
 _BATCH_LINES = 10_000
 
 
@@ -150,7 +149,7 @@ def shown(name: str) -> str:
 def pack_lines(lines: list[tuple[bytes, bytes, bytes]]) -> bytes:
     return blocks.dump(
         pa.Table.from_arrays(
-            [pa.array(column, pa.binary()) for column in zip(*lines, strict=True)], schema=_LINES
+            [pa.array(column, pa.large_binary()) for column in zip(*lines, strict=True)], schema=_LINES
         )
     )
 

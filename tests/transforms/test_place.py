@@ -327,7 +327,7 @@ def inside(path: str) -> bool:
 
 class TestNames:
     @given(_NAMES, _NAMES)
-    @settings(max_examples=1500, deadline=None)
+    @settings(max_examples=600, deadline=None)
     @example("a", "a/")
     @example("a//", "a//%2F")
     @example("", "/")
@@ -353,7 +353,7 @@ class TestNames:
         assert copy_name(f"{name[0]}{name}") != short
 
     @given(_NAMES)
-    @settings(max_examples=1500, deadline=None)
+    @settings(max_examples=600, deadline=None)
     @example("../x")
     @example("/etc/x")
     @example("_duplicates")

@@ -200,3 +200,13 @@ def test_an_empty_folder_is_read_and_counted(tmp_path: Path) -> None:
 def test_types_are_declared() -> None:
     pipeline = beam.Pipeline(options=PipelineOptions([]))
     assert (pipeline | ReadImages("folder")).element_type is ImageRef
+
+
+def test_links_into_what_is_left_out_are_left_out(tmp_path: Path) -> None:
+    """Or a second run would read its own copies."""
+    folder, out = tmp_path / "in", tmp_path / "in/out"
+    write(out / "sub/a", b"copy")
+    write(folder / "b", b"image")
+    (folder / "link").symlink_to(out / "sub")
+    (folder / "file link").symlink_to(out / "sub/a")
+    assert list(list_files(str(folder), [str(out)])) == ["b"]
