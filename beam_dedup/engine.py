@@ -2,8 +2,8 @@
 
 The engine of this machine is Beam's FnApiRunner, by choice: it starts within a second and needs nothing but what is
 installed. (Beam's `DirectRunner` is a switch that first looks for another runner's program, and downloads it where it
-can.) With several jobs it runs threads, since decoding and hashing leave Python's lock alone; many jobs on many images
-get processes, whose start takes seconds. The verdicts are the same in each case.
+can.) With several jobs it runs threads, which start at once, and decode and hash side by side; many images get processes,
+which take a second or two to start but then do everything side by side. The verdicts are the same in each case.
 """
 
 import argparse
@@ -32,8 +32,7 @@ from beam_dedup.options import DedupConfig
 from transforms.read import list_files
 
 LOCAL_RUNNER = "FnApiRunner"
-THREADS_SUFFICE = 4  # jobs; beyond, threads wait for each other where Python itself works
-PROCESSES_PAY = 10_000  # images; with fewer, starting processes takes longer than they save
+PROCESSES_PAY = 5_000  # images; with fewer, starting processes takes longer than they save
 
 IN_MEMORY, THREADS, PROCESSES = "in_memory", "multi_threading", "multi_processing"
 
@@ -113,8 +112,6 @@ def runner_for(beam: PipelineOptions, config: DedupConfig, arguments: Sequence[s
 def _mode(config: DedupConfig) -> str:
     if config.jobs == 1:
         return IN_MEMORY
-    if config.jobs <= THREADS_SUFFICE:
-        return THREADS
     first = itertools.islice(list_files(config.folder, config.not_input), PROCESSES_PAY)
     return PROCESSES if sum(1 for _ in first) == PROCESSES_PAY else THREADS
 

@@ -146,6 +146,8 @@ def nearest_kept(codes: Codes, kept: BoolArray, within: Within, masks: _Masks = 
     """
     none = np.zeros(0, np.int64)
     best = Witnesses(none, none, none, none, np.zeros(0, np.uint8))
+    found: list[Witnesses] = []
+    waiting = 0
     for pairs in near_pairs(codes, within, masks, roles=kept):
         swap = kept[codes.image[pairs.a]]
         row, kept_row = np.where(swap, pairs.b, pairs.a), np.where(swap, pairs.a, pairs.b)
@@ -157,13 +159,16 @@ def nearest_kept(codes: Codes, kept: BoolArray, within: Within, masks: _Masks = 
             long_distance(codes, row, kept_row),
             view,
         )
-        best = _first_each(_stacked(best, new))
-    return best
+        found.append(new)
+        waiting += len(pairs)
+        if waiting > _MAX_PAIRS:
+            best, found, waiting = _first_each(_stacked([best, *found])), [], 0
+    return _first_each(_stacked([best, *found]))
 
 
-def _stacked(first: Witnesses, second: Witnesses) -> Witnesses:
+def _stacked(parts: list[Witnesses]) -> Witnesses:
     names = [field.name for field in dataclasses.fields(Witnesses)]
-    return Witnesses(*(np.concatenate([getattr(first, name), getattr(second, name)]) for name in names))
+    return Witnesses(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _first_each(witnesses: Witnesses) -> Witnesses:

@@ -65,8 +65,8 @@ def test_choice_of_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (tmp_path / str(name)).touch()
     monkeypatch.setattr(engine, "PROCESSES_PAY", 5)
     config = DedupConfig(folder=str(tmp_path))
-    modes = [engine._mode(DedupConfig(folder=config.folder, jobs=jobs)) for jobs in (1, 2, 4, 5)]
-    assert modes == [engine.IN_MEMORY, engine.THREADS, engine.THREADS, engine.PROCESSES]
+    modes = [engine._mode(DedupConfig(folder=config.folder, jobs=jobs)) for jobs in (1, 2, 5)]
+    assert modes == [engine.IN_MEMORY, engine.PROCESSES, engine.PROCESSES]
     monkeypatch.setattr(engine, "PROCESSES_PAY", 6)
     assert engine._mode(DedupConfig(folder=config.folder, jobs=64)) == engine.THREADS
 

@@ -62,7 +62,6 @@ def test_every_reason_and_number_of_the_text() -> None:
 
     for number in (plan.GATHERED_CODES, engine.PROCESSES_PAY):
         assert f"{number:,}" in README
-    assert f"more than {engine.THREADS_SUFFICE} jobs" in README
     assert fingerprints.ALGORITHM in README
     assert f"under {fingerprints.TINY_SIDE} pixels" in README
     for path in re.findall(r"\]\(([\w./]+)\)", README):

@@ -41,6 +41,7 @@ def force_keys(monkeypatch: pytest.MonkeyPatch, rng: random.Random, k: int) -> N
         monkeypatch.setattr(neighbours, "_is_hot", lambda *_: False)
     monkeypatch.setattr(neighbours, "_RUN", rng.choice([5, 1 << 18]))
     monkeypatch.setattr(neighbours, "_FLAT_RUN", rng.choice([2, 1 << 12]))
+    monkeypatch.setattr(judging, "_MAX_PAIRS", rng.choice([0, 3, 1 << 23]))  # witnesses held at a time
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
