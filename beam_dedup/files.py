@@ -5,7 +5,7 @@ import re
 import tempfile
 
 from beam_dedup.core.errors import UsageError
-from beam_dedup.core.paths import PARTIAL_PREFIX
+from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote
 from beam_dedup.options import DEFAULT_OUTPUT_JSON, DedupConfig
 
 # How the files begin that we write: what begins otherwise is not replaced.
@@ -32,11 +32,6 @@ def check_outputs(config: DedupConfig) -> None:
             )
     elif config.output_dir:
         _check_output_folder(config)
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path names a file system of Beam's, as in gs://bucket/name."""
-    return "://" in path
 
 
 def check_input(config: DedupConfig) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from beam_dedup.core.errors import UsageError
+from beam_dedup.core.paths import is_remote
 from beam_dedup.core.rank import Keep
 from beam_dedup.core.within import (
     DEFAULT_BIT_DISTANCE,
@@ -242,7 +243,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         output_json = "" if options.preview else DEFAULT_OUTPUT_JSON
     config = DedupConfig(
         # As the user named it, but ./a/ is a; what is no path of this machine is not touched.
-        folder=options.dump_dir if "://" in options.dump_dir else os.path.normpath(options.dump_dir),
+        folder=options.dump_dir if is_remote(options.dump_dir) else os.path.normpath(options.dump_dir),
         near=options.near_duplicates,
         within=Within(k, verify),
         keep=Keep(options.keep),

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from beam_dedup import engine, files, pipeline, progress, summary
 from beam_dedup.core.errors import DedupError, UsageError
-from beam_dedup.core.paths import partial_prefix
+from beam_dedup.core.paths import is_remote, partial_prefix
 from beam_dedup.options import DEBUG_VARIABLE, DedupConfig
 from beam_dedup.pipeline import Reports
 from transforms import storage
@@ -107,7 +107,7 @@ def _tell(config: DedupConfig, reports: Reports, seconds: float, workers: int) -
 
 def _check_remote_outputs(config: DedupConfig) -> None:
     for flag, path in {**config.output_files, "-d": config.output_dir}.items():
-        if files.is_remote(path) and (why := storage.unwritable(path)):
+        if is_remote(path) and (why := storage.unwritable(path)):
             raise UsageError(f"{flag}: {path} can't be written: {why}")
 
 
@@ -163,7 +163,7 @@ def _remove_partial_files(config: DedupConfig, workers: Sequence[int] = ()) -> N
     """Removes what this process and its worker processes had begun to write."""
     ours = tuple(partial_prefix(process) for process in (os.getpid(), *workers))
     for output in config.outputs:
-        if files.is_remote(output):
+        if is_remote(output):
             continue
         folder = output if os.path.isdir(output) else os.path.dirname(output) or "."
         for path, folders, names in os.walk(folder):

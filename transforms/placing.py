@@ -9,8 +9,8 @@ import threading
 
 from apache_beam.io.filesystems import FileSystems
 
-from beam_dedup.core.paths import PARTIAL_SUFFIX, partial_prefix
-from transforms.storage import give_name, is_remote, open_bytes, whole_file
+from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix
+from transforms.storage import give_name, open_bytes, whole_file
 
 _CHUNK_BYTES = 1 << 20
 

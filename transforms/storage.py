@@ -18,7 +18,7 @@ from apache_beam.io.filesystems import FileSystems
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.limits import MAX_BYTES
 from beam_dedup.core.model import Reason
-from beam_dedup.core.paths import PARTIAL_SUFFIX, partial_prefix
+from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix
 
 _SPOOLED_BYTES = 1 << 24
 _CHUNK_BYTES = 1 << 20
@@ -31,11 +31,6 @@ def halt() -> None:
     _gate.acquire()
 
 
-def is_remote(uri: str) -> bool:
-    """Whether a URI names a scheme, as in gs://bucket/object."""
-    return "://" in uri
-
-
 @contextlib.contextmanager
 def open_image(uri: str) -> Iterator[tuple[BinaryIO, int, int]]:
     """Opens an image: (seekable stream, bytes, modified in milliseconds since the epoch or 0).
@@ -45,7 +40,7 @@ def open_image(uri: str) -> Iterator[tuple[BinaryIO, int, int]]:
     """
     try:
         if is_remote(uri):
-            with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
+            with open_bytes(uri) as remote:
                 data = remote.read(MAX_BYTES + 1)
             yield io.BytesIO(data), len(data), 0
             return

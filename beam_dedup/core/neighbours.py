@@ -24,8 +24,8 @@ from beam_dedup.core.within import Within
 
 _TILE = 2048  # codes a side of a block of all with all: 32 MiB of differences
 _RUN = 1 << 18  # codes compared at a time: the arrays in work stay in the cache
-_CANDIDATE_TO_TILE = 3.0  # cost of one comparison by key, in comparisons of all with all
 _FLAT_RUN = 1 << 12  # the same for flat pictures
+_CANDIDATE_TO_TILE = 3.0  # cost of one comparison by key, in comparisons of all with all
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,6 +17,11 @@ _MOST_BYTES = 255  # of one name, on the file systems in use
 _LOOKS_ESCAPED = re.compile(r"%(?=[0-9A-Fa-f]{2}|~[0-9a-f]{32})")
 
 
+def is_remote(path: str) -> bool:
+    """Whether a path names a file system of Beam's, as in gs://bucket/name."""
+    return "://" in path
+
+
 def partial_prefix(process: int) -> str:
     """How the names of files begin that a process, given by its number, has not finished."""
     return f"{PARTIAL_PREFIX}{process}-"

@@ -226,7 +226,13 @@ def test_partial_files_of_others_are_no_input_and_stay(tmp_path: Path) -> None:
 def test_the_modules_of_the_edge_agree_on_what_is_remote() -> None:
     from transforms import storage
 
-    for path in ("gs://b/x", "a/b", "/a", "s3://b", "c:\\x"):
-        assert files.is_remote(path) == storage.is_remote(path)
+    for path, remote in (
+        ("gs://b/x", True),
+        ("a/b", False),
+        ("/a", False),
+        ("s3://b", True),
+        ("c:\\x", False),
+    ):
+        assert files.is_remote(path) == storage.is_remote(path) == remote
     assert cli.WRONG_USAGE == 2
     assert options.DEFAULT_OUTPUT_JSON == "image_locations.json"
