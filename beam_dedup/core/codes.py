@@ -21,6 +21,7 @@ VIEWS = (BASE_VIEW,)  # names of the views; a view's number is its place here
 BASE = 0
 
 PROFILE_BYTES = 96
+_SIZES = np.array([32, 8, PROFILE_BYTES, 8, 32])  # bytes of a code, by kind
 NO_DISTANCE = -1  # in arrays, where a pair has no long distance
 
 
@@ -32,7 +33,7 @@ class Codes:
     view: ByteArray  # (n,) index into VIEWS
     kind: ByteArray  # (n,) Kind
     short: WordArray  # (n,); 0 for flat
-    long: WordArray  # (n, 4); 0 for tiny and flat
+    long: WordArray  # (n, 4); 0 for those of 8 bytes, and for flat
     pixels: ByteArray  # (number of flat rows, 96), in the order of those rows
 
     def __len__(self) -> int:
@@ -80,15 +81,17 @@ def pack(codes_of_images: Sequence[Sequence[Code]]) -> Codes:
 def from_columns(image: IntArray, view: ByteArray, kind: ByteArray, data: bytes) -> Codes:
     """Arrays from columns, `data` being the bytes of all codes one after the other."""
     n = len(image)
-    sizes = np.choose(kind, [32, 8, PROFILE_BYTES]) if n else np.zeros(0, np.int64)
+    sizes = _SIZES[kind] if n else np.zeros(0, np.int64)
     starts = np.cumsum(sizes) - sizes
     raw = np.frombuffer(data, np.uint8)
     long = np.zeros((n, 4), np.uint64)
     short = np.zeros(n, np.uint64)
-    full, tiny, flat = (np.flatnonzero(kind == k) for k in (Kind.FULL, Kind.TINY, Kind.FLAT))
-    long[full] = _words(raw, starts[full], 32)
-    short[full] = long[full, 0]
-    short[tiny] = _words(raw, starts[tiny], 8)[:, 0]
+    flat = np.flatnonzero(kind == Kind.FLAT)
+    wide = np.flatnonzero((kind == Kind.FULL) | (kind == Kind.WIDE))
+    narrow = np.flatnonzero((kind == Kind.TINY) | (kind == Kind.HASH))
+    long[wide] = _words(raw, starts[wide], 32)
+    short[wide] = long[wide, 0]
+    short[narrow] = _words(raw, starts[narrow], 8)[:, 0]
     return Codes(image, view, kind, short, long, _gather(raw, starts[flat], PROFILE_BYTES))
 
 

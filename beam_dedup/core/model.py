@@ -53,6 +53,8 @@ class Kind(enum.IntEnum):
     FULL = 0  # 32 bytes: 256 bits, the first 64 of them the short code
     TINY = 1  # 8 bytes: the short code alone, of a picture too small for the long one
     FLAT = 2  # 96 bytes: colour profiles of a picture without structure
+    HASH = 3  # 8 bytes: a code of up to 64 bits, the first bits first, that nothing verifies
+    WIDE = 4  # 32 bytes: a code of 256 bits that is compared as a whole
 
 
 class Flag(enum.StrEnum):
