@@ -39,14 +39,14 @@ def build(pipeline: beam.Pipeline, config: DedupConfig, reports: Reports, tally:
 
     tally: how workers on this machine report progress.
     """
-    # PCollection[ImageRef], one per file
+    # PCollection[list[ImageRef]], one reference per file
     images = pipeline | "Read" >> ReadImages(config.folder, config.not_input, tally)
     known = None
     if config.reference:
         known = pipeline | "ReadKnown" >> ReadImages(
             config.reference, config.outputs, known=True, tally=tally
         )
-    # PCollection[Verdict], one per image; PCollection[(Plan, int)], the one plan of near mode
+    # PCollection[bytes], blocks with one verdict per image; PCollection[Estimate], the one plan of near mode
     verdicts, plan = images | "Deduplicate" >> DeduplicateImages(
         config.near, config.within, keep=config.keep, known=known, tally=tally
     )

@@ -5,6 +5,7 @@ from transforms.deduplicate import Deduplicated, DeduplicateImages
 from transforms.exact import MarkExactDuplicates
 from transforms.fingerprint import Fingerprinted, FingerprintImages
 from transforms.near import MarkNearDuplicates, NearMarked
+from transforms.packing import PackFingerprints, PackReferences, UnpackVerdicts
 from transforms.place import PlaceCopies, Placed
 from transforms.read import ReadImages
 from transforms.write import WriteGroups, WritePlacements, WriteRecords, WriteUnplaced
@@ -19,9 +20,12 @@ __all__ = [
     "MarkExactDuplicates",
     "MarkNearDuplicates",
     "NearMarked",
+    "PackFingerprints",
+    "PackReferences",
     "PlaceCopies",
     "Placed",
     "ReadImages",
+    "UnpackVerdicts",
     "WriteGroups",
     "WritePlacements",
     "WriteRecords",

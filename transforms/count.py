@@ -9,10 +9,10 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, PCollection
 
-from beam_dedup.core.blocks import to_bytes
+from beam_dedup.core import blocks
 from beam_dedup.core.errors import ConservationError
-from beam_dedup.core.model import REJECT_REASONS, ImageRef, Verdict
-from beam_dedup.core.plan import Plan
+from beam_dedup.core.model import REJECT_REASONS, ImageRef
+from beam_dedup.core.plan import Estimate
 from transforms import metrics
 from transforms.storage import whole_file
 
@@ -31,9 +31,12 @@ class _TallyUrisFn(beam.CombineFn):
     def create_accumulator(self) -> Tallied:
         return 0, 0
 
-    def add_input(self, accumulator: Tallied, uri: bytes) -> Tallied:
-        digest = hashlib.blake2b(uri, digest_size=_SUM_BITS // 8).digest()
-        return accumulator[0] + 1, (accumulator[1] + int.from_bytes(digest, "big")) % (1 << _SUM_BITS)
+    def add_input(self, accumulator: Tallied, uris: list[bytes]) -> Tallied:
+        total = accumulator[1]
+        for uri in uris:
+            digest = hashlib.blake2b(uri, digest_size=_SUM_BITS // 8).digest()
+            total += int.from_bytes(digest, "big")
+        return accumulator[0] + len(uris), total % (1 << _SUM_BITS)
 
     def merge_accumulators(self, accumulators: Iterable[Tallied]) -> Tallied:
         counts, sums = zip(*accumulators, strict=True)
@@ -44,30 +47,35 @@ class _TallyUrisFn(beam.CombineFn):
 
 
 @dataclasses.dataclass
-class CheckConservation(beam.PTransform[PCollection[ImageRef], PCollection[int]]):
+class CheckConservation(beam.PTransform[PCollection[list[ImageRef]], PCollection[int]]):
     """Fails the run unless the verdicts are on exactly the images that were read, one each.
 
     In: the references that were read, bounded, in the global window. Out: how many there are.
+
+    verdicts: blocks of `blocks.VERDICTS`.
     """
 
-    verdicts: PCollection[Verdict]
+    verdicts: PCollection[bytes]
 
-    def expand(self, images: PCollection[ImageRef]) -> PCollection[int]:
-        read = images | "Uri" >> beam.Map(uri_of_reference) | "Read" >> beam.CombineGlobally(_TallyUrisFn())
+    def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[int]:
+        read = (
+            images | "Uris" >> beam.Map(uris_of_references) | "Read" >> beam.CombineGlobally(_TallyUrisFn())
+        )
         judged = (
             self.verdicts
-            | "VerdictUri" >> beam.Map(uri_of_verdict)
+            | "VerdictUris" >> beam.Map(uris_of_verdicts)
             | "Judged" >> beam.CombineGlobally(_TallyUrisFn())
         )
         return read | "Compare" >> beam.Map(compare_tallies, AsSingleton(judged))
 
 
-def uri_of_reference(reference: ImageRef) -> bytes:
-    return to_bytes(reference.uri)
+def uris_of_references(references: list[ImageRef]) -> list[bytes]:
+    return [blocks.to_bytes(reference.uri) for reference in references]
 
 
-def uri_of_verdict(verdict: Verdict) -> bytes:
-    return to_bytes(verdict.ref.uri)
+def uris_of_verdicts(block: bytes) -> list[bytes]:
+    uris: list[bytes] = blocks.load([block], blocks.VERDICTS)["uri"].to_pylist()
+    return uris
 
 
 def compare_tallies(read: tuple[int, str], judged: tuple[int, str]) -> int:
@@ -80,15 +88,13 @@ def compare_tallies(read: tuple[int, str], judged: tuple[int, str]) -> int:
 
 
 class _CountFn(beam.CombineFn):
-    """Verdicts -> how often each counter of `metrics.names_for` went up."""
+    """Blocks of verdicts -> how often each counter of `metrics.counts_of` went up."""
 
     def create_accumulator(self) -> dict[str, int]:
         return {}
 
-    def add_input(self, counts: dict[str, int], verdict: Verdict) -> dict[str, int]:
-        for name in metrics.names_for(verdict):
-            counts[name] = counts.get(name, 0) + 1
-        return counts
+    def add_input(self, counts: dict[str, int], block: bytes) -> dict[str, int]:
+        return self.merge_accumulators([counts, metrics.counts_of(block)])
 
     def merge_accumulators(self, accumulators: Iterable[dict[str, int]]) -> dict[str, int]:
         merged: dict[str, int] = {}
@@ -102,24 +108,25 @@ class _CountFn(beam.CombineFn):
 
 
 @dataclasses.dataclass
-class CountImages(beam.PTransform[PCollection[Verdict], PCollection[dict[str, Any]]]):
+class CountImages(beam.PTransform[PCollection[bytes], PCollection[dict[str, Any]]]):
     """Counts images by verdict and reason.
 
-    In: verdicts, bounded, in the global window. Out: one dictionary, as `--counts` writes it; all zero without images.
+    In: blocks of `blocks.VERDICTS`, bounded, in the global window. Out: one dictionary, as `--counts` writes it; all zero
+    without images.
 
     plan: of near mode, to be told beside the counts.
     """
 
-    plan: PCollection[tuple[Plan, int]] | None = None
+    plan: PCollection[Estimate] | None = None
 
-    def expand(self, verdicts: PCollection[Verdict]) -> PCollection[dict[str, Any]]:
+    def expand(self, verdicts: PCollection[bytes]) -> PCollection[dict[str, Any]]:
         counted = verdicts | "Count" >> beam.CombineGlobally(_CountFn())
         if self.plan is None:
             return counted | "Counts" >> beam.Map(as_counts, None)
         return counted | "Counts" >> beam.Map(as_counts, AsSingleton(self.plan, default_value=None))
 
 
-def as_counts(counts: dict[str, int], plan: tuple[Plan, int] | None) -> dict[str, Any]:
+def as_counts(counts: dict[str, int], plan: Estimate | None) -> dict[str, Any]:
     """The counts file's content: every counter, zero or not, then the plan."""
     names = (
         metrics.INITIAL,
@@ -131,7 +138,7 @@ def as_counts(counts: dict[str, int], plan: tuple[Plan, int] | None) -> dict[str
     result: dict[str, Any] = {name: counts.get(name, 0) for name in names}
     by_reason = {reason.value: counts.get(metrics.rejected_for(reason), 0) for reason in REJECT_REASONS}
     result["Rejected"] = {reason: count for reason, count in by_reason.items() if count}
-    result["Plan"] = plan[0].describe(plan[1]) if plan else None
+    result["Plan"] = plan.describe() if plan else None
     return result
 
 

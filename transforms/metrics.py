@@ -2,7 +2,8 @@
 
 from apache_beam.metrics import Metrics
 
-from beam_dedup.core.model import Reason, Status, Verdict
+from beam_dedup.core import blocks
+from beam_dedup.core.model import REASONS, Reason, Status
 
 NAMESPACE = "beam_dedup"
 
@@ -24,18 +25,29 @@ def rejected_for(reason: Reason) -> str:
     return f"Rejected_{reason}_Count"
 
 
-def names_for(verdict: Verdict) -> tuple[str, ...]:
+def names_for(status: Status, reason: Reason | None) -> tuple[str, ...]:
     """The counters that go up by one with a verdict."""
-    if verdict.status == Status.KEPT:
+    if status == Status.KEPT:
         return INITIAL, FINAL
-    assert verdict.reason is not None
-    if verdict.status == Status.DUPLICATE:
-        return INITIAL, _DUPLICATE_COUNTERS[verdict.reason]
-    return INITIAL, REJECTED, rejected_for(verdict.reason)
+    assert reason is not None
+    if status == Status.DUPLICATE:
+        return INITIAL, _DUPLICATE_COUNTERS[reason]
+    return INITIAL, REJECTED, rejected_for(reason)
 
 
-def count(verdict: Verdict) -> Verdict:
-    """Counts a verdict on the engine's dashboard and passes it on."""
-    for name in names_for(verdict):
-        Metrics.counter(NAMESPACE, name).inc()
-    return verdict
+def counts_of(block: bytes) -> dict[str, int]:
+    """How often each counter goes up with a block of verdicts."""
+    verdicts = blocks.load([block], blocks.VERDICTS).select(["status", "reason"])
+    counts: dict[str, int] = {}
+    for row in verdicts.group_by(["status", "reason"]).aggregate([([], "count_all")]).to_pylist():
+        reason = row["reason"] and REASONS[blocks.to_text(row["reason"])]
+        for name in names_for(Status(blocks.to_text(row["status"])), reason):
+            counts[name] = counts.get(name, 0) + row["count_all"]
+    return counts
+
+
+def count(block: bytes) -> bytes:
+    """Counts verdicts on the engine's dashboard and passes them on."""
+    for name, number in counts_of(block).items():
+        Metrics.counter(NAMESPACE, name).inc(number)
+    return block

@@ -16,10 +16,11 @@ import pyarrow as pa
 from apache_beam.pvalue import AsSingleton, PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core import blocks, grouping, plan, rounds
-from beam_dedup.core.model import Fingerprint, Verdict
-from beam_dedup.core.plan import Plan
+from beam_dedup.core import blocks, census, grouping, rounds
+from beam_dedup.core.census import Planning
+from beam_dedup.core.plan import Estimate
 from beam_dedup.core.rank import Keep
+from beam_dedup.core.threads import cores
 from beam_dedup.core.within import Within
 from transforms.exact import HOMES, PackByDigest
 
@@ -39,48 +40,69 @@ _SpreadBlock = TaggedOutput[Literal["spread"], Block]
 
 
 class NearMarked(NamedTuple):
-    """The verdicts, and the plan by which near duplicates were looked for, with the number of codes it is for."""
+    """Blocks of `blocks.VERDICTS`, and the plan by which near duplicates were looked for, with what it was to cost."""
 
-    verdicts: PCollection[Verdict]
-    plan: PCollection[tuple[Plan, int]]
+    verdicts: PCollection[bytes]
+    plan: PCollection[Estimate]
 
 
 @dataclasses.dataclass
-class MarkNearDuplicates(beam.PTransform[PCollection[Fingerprint], NearMarked]):
+class MarkNearDuplicates(beam.PTransform[PCollection[bytes], NearMarked]):
     """First equal bytes, then pictures within k: keeps images of which no two are within k.
 
-    In: fingerprints with unique URIs. Out: one verdict on each that is not known, in the same window; windows are
-    judged by themselves. The verdicts do not depend on order, bundles or workers.
+    In: blocks of `blocks.FINGERPRINTS`, with unique URIs. Out: blocks of `blocks.VERDICTS`: one verdict on each image that is not
+    known, in the same window; windows are judged by themselves. The verdicts do not depend on order, bundles or workers.
 
-    within: the thresholds. plan: how pairs are found; chosen from the number of codes if not given. homes: parts the
-    images are packed in. keep: the policy that ranks. known: whether there may be known images among the fingerprints.
+    within: the thresholds. planning: how pairs are found. homes: parts the images are packed in. keep: the policy that
+    ranks. known: whether there may be known images among the fingerprints.
     """
 
     within: Within = Within()
-    plan: Plan | None = None
+    planning: Planning = Planning()
     homes: int = HOMES
     keep: Keep = Keep.FIRST
     known: bool = False
 
     @no_annotations  # Beam has no types for several outputs
-    def expand(self, fingerprints: PCollection[Fingerprint]) -> NearMarked:
+    def expand(self, fingerprints: PCollection[bytes]) -> NearMarked:
         images = fingerprints | "Pack" >> PackByDigest(self.homes, self.keep)  # (home, block of IMAGES)
         codes = (
             images | "ByDigest" >> beam.GroupByKey() | "Codes" >> beam.FlatMap(codes_of_home)
         )  # (home, CODES)
-        chosen = (  # (Plan, codes), one a window
+        chosen = (  # Estimate, one a window
             codes
-            | "Size" >> beam.Map(count_codes)
-            | "Sum" >> beam.CombineGlobally(sum).without_defaults()
-            | "Plan" >> beam.Map(choose_plan, self.within, self.plan)
+            | "Census" >> beam.Map(census_of)
+            | "Sum" >> beam.CombineGlobally(add_up).without_defaults()
+            | "Plan" >> beam.Map(choose_plan, self.within, self.planning)
         )
-        marks = codes | "Near" >> JudgeCodes(self.within, chosen, self.known)  # (home, MARKS)
+        judge = JudgeCodes if self.planning.spread else JudgeInOnePlace
+        marks = codes | "Near" >> judge(self.within, chosen, self.known)  # (home, MARKS)
         verdicts = (
             {"images": images, "marks": marks}
             | "Home" >> beam.CoGroupByKey()
-            | "Verdicts" >> beam.FlatMap(judge_home)
+            | "Verdicts" >> beam.Map(judge_home)
         )
         return NearMarked(verdicts, chosen)
+
+
+@dataclasses.dataclass
+class JudgeInOnePlace(beam.PTransform[PCollection[Block], PCollection[Block]]):
+    """Judges distinct pictures where one worker has room for all of their codes.
+
+    In: (home, block of CODES). Out: (home, block of MARKS), for duplicates only.
+    """
+
+    within: Within
+    plan: PCollection[Estimate]
+    known: bool
+
+    def expand(self, codes: PCollection[Block]) -> PCollection[Block]:
+        return (
+            codes
+            | "OnePlace" >> beam.Map(to_one_place)
+            | "Gather" >> beam.GroupByKey()
+            | "Judge" >> beam.FlatMap(judge_all, self.within, AsSingleton(self.plan))
+        )
 
 
 @dataclasses.dataclass
@@ -92,7 +114,7 @@ class JudgeCodes(beam.PTransform[PCollection[Block], PCollection[Block]]):
     """
 
     within: Within
-    plan: PCollection[tuple[Plan, int]]
+    plan: PCollection[Estimate]
     known: bool
 
     def expand(self, codes: PCollection[Block]) -> PCollection[Block]:
@@ -145,7 +167,7 @@ class JudgeRound(beam.PTransform[PCollection[Block], Round]):
     """
 
     within: Within
-    plan: PCollection[tuple[Plan, int]]
+    plan: PCollection[Estimate]
     all_here: bool
 
     @no_annotations
@@ -178,7 +200,7 @@ class RemoveNear(beam.PTransform[tuple[PCollection[Block], PCollection[Block]], 
     """Finds, among undecided images, those within k of a kept one. In: (kept, undecided)."""
 
     within: Within
-    plan: PCollection[tuple[Plan, int]]
+    plan: PCollection[Estimate]
 
     @no_annotations
     def expand(self, kept_and_rest: tuple[PCollection[Block], PCollection[Block]]) -> Removed:
@@ -201,20 +223,39 @@ class RemoveNear(beam.PTransform[tuple[PCollection[Block], PCollection[Block]], 
 def codes_of_home(home: tuple[bytes, Iterable[bytes]]) -> Iterator[Block]:
     """The codes of the images that speak for a home."""
     settled = grouping.settle(blocks.load(home[1], blocks.IMAGES))
-    yield home[0], blocks.dump(grouping.compared_codes(settled, home[0]))
+    yield home[0], blocks.dump(grouping.compared_codes(settled, int(home[0])))
 
 
-def count_codes(block: Block) -> int:
-    return len(blocks.load([block[1]], blocks.CODES))
+def census_of(block: Block) -> bytes:
+    return census.dump(census.take(blocks.load([block[1]], blocks.CODES)))
 
 
-def choose_plan(codes: int, within: Within, given: Plan | None) -> tuple[Plan, int]:
-    return given or plan.choose(within.k, codes), codes
+def add_up(parts: Iterable[bytes]) -> bytes:
+    return census.dump(census.total(map(census.load, parts)))
 
 
-def choose_way(block: Block, chosen: tuple[Plan, int]) -> Iterator[_SpreadBlock | _RestBlock]:
+def choose_plan(counted: bytes, within: Within, planning: Planning) -> Estimate:
+    """The plan for all codes.
+
+    Raises:
+      PlanError: it would go quadratic, and that was not asked for.
+    """
+    chosen = planning.choose(within, census.load(counted))
+    if not planning.force:
+        chosen.check()
+    return chosen
+
+
+def judge_all(place: tuple[str, Iterable[bytes]], within: Within, chosen: Estimate) -> Iterator[Block]:
+    """Judges all codes in one place; nothing else has work meanwhile, so with all cores there are."""
+    here = rounds.gather(blocks.load(place[1], blocks.CODES))
+    for home, marks in rounds.judge_here(here, within, chosen.plan, cores()):
+        yield home, blocks.dump(marks)
+
+
+def choose_way(block: Block, chosen: Estimate) -> Iterator[_SpreadBlock | _RestBlock]:
     """Few codes are judged in one place at once; many go through the rounds first."""
-    if chosen[0].prefix:
+    if chosen.plan.prefix:
         yield _SpreadBlock(_SPREAD, block)
     else:
         yield _RestBlock(_REST, block)
@@ -233,17 +274,17 @@ def to_one_place(block: Block) -> tuple[str, bytes]:
     return rounds.EVERYTHING, block[1]
 
 
-def to_places(block: Block, within: Within, chosen: tuple[Plan, int]) -> Iterator[tuple[str, bytes]]:
-    for place, rows in rounds.places(blocks.load([block[1]], blocks.CODES), chosen[0], within):
+def to_places(block: Block, within: Within, chosen: Estimate) -> Iterator[tuple[str, bytes]]:
+    for place, rows in rounds.places(blocks.load([block[1]], blocks.CODES), chosen.plan, within):
         yield place, blocks.dump(rows)
 
 
 def at_place(
-    place: tuple[str, Iterable[bytes]], step: Any, within: Within, chosen: tuple[Plan, int]
+    place: tuple[str, Iterable[bytes]], step: Any, within: Within, chosen: Estimate
 ) -> Iterator[Block]:
     """Runs a step of `rounds` on the codes that met in a place, and sends its answers home."""
     here = rounds.gather(blocks.load(place[1], blocks.CODES))
-    for home, answer in step(here, within, rounds.masks_of(place[0], chosen[0])):
+    for home, answer in step(here, within, rounds.masks_of(place[0], chosen.plan)):
         yield home, blocks.dump(answer)
 
 
@@ -272,20 +313,20 @@ def _codes_and_flags(grouped: dict[str, Iterable[bytes]]) -> tuple[pa.Table, pa.
 
 
 def finish(
-    place: tuple[str, Iterable[bytes]], within: Within, chosen: tuple[Plan, int]
+    place: tuple[str, Iterable[bytes]], within: Within, chosen: Estimate
 ) -> Iterator[_MarksBlock | _KeptBlock | _DuplicateBlock]:
     """Judges what is left, in one place. If that is everything, the witnesses are here too."""
-    here = rounds.keep_here(rounds.gather(blocks.load(place[1], blocks.CODES)), within)
-    if not chosen[0].prefix:
-        for home, marks in rounds.witnesses_here(here, within, None):
-            yield _MarksBlock(_MARKS, (home, blocks.dump(marks)))
+    if not chosen.plan.prefix:
+        for home, marks in judge_all(place, within, chosen):
+            yield _MarksBlock(_MARKS, (home, marks))
         return
+    here = rounds.keep_here(rounds.gather(blocks.load(place[1], blocks.CODES)), within)
     kept, duplicates = rounds.decided(here)
     yield _KeptBlock(_KEPT, (rounds.EVERYTHING.encode(), blocks.dump(kept)))
     yield _DuplicateBlock(_DUPLICATES, (rounds.EVERYTHING.encode(), blocks.dump(duplicates)))
 
 
-def judge_home(home: tuple[bytes, dict[str, Iterable[bytes]]]) -> Iterator[Verdict]:
+def judge_home(home: tuple[bytes, dict[str, Iterable[bytes]]]) -> bytes:
     """The verdicts of one home, with the witnesses that were found elsewhere."""
     settled = grouping.settle(blocks.load(home[1]["images"], blocks.IMAGES))
-    yield from grouping.verdicts(settled, blocks.load(home[1]["marks"], blocks.MARKS))
+    return blocks.dump(grouping.verdicts(settled, blocks.load(home[1]["marks"], blocks.MARKS)))

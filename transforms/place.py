@@ -9,9 +9,10 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core.model import Placement, Status, Unplaced, Verdict
+from beam_dedup.core.model import Placement, Status, Unplaced
 from beam_dedup.core.paths import copy_name, duplicate_name
 from transforms import metrics, storage
+from transforms.packing import unpack_verdicts
 from transforms.placing import How, PlacingError, place_file
 from transforms.progress import PLACED, Tally
 
@@ -26,10 +27,10 @@ class Placed(NamedTuple):
 
 
 @dataclasses.dataclass
-class PlaceCopies(beam.PTransform[PCollection[Verdict], Placed]):
+class PlaceCopies(beam.PTransform[PCollection[bytes], Placed]):
     """Copies each kept image to its path below a folder, and duplicates to `_duplicates/<key>/` below it.
 
-    In: verdicts. Out: `Placed`. A copy gets its name only when it is whole; one that is there already is left alone,
+    In: blocks of `blocks.VERDICTS`. Out: `Placed`. A copy gets its name only when it is whole; one that is there already is left alone,
     so that a retried bundle or a second run changes nothing; something else of that name is never replaced. Names are
     unique if those of the references are.
 
@@ -43,7 +44,7 @@ class PlaceCopies(beam.PTransform[PCollection[Verdict], Placed]):
     how: How = How.COPY
 
     @no_annotations  # Beam has no types for several outputs
-    def expand(self, verdicts: PCollection[Verdict]) -> Placed:
+    def expand(self, verdicts: PCollection[bytes]) -> Placed:
         done = (
             verdicts
             | "Placements" >> beam.FlatMap(placements, self.folder, self.duplicates)
@@ -53,15 +54,16 @@ class PlaceCopies(beam.PTransform[PCollection[Verdict], Placed]):
         return Placed(done["copies"], done[_UNPLACED])
 
 
-def placements(verdict: Verdict, folder: str, duplicates: bool) -> Iterator[Placement]:
-    """The copy that is to be made of an image, if any."""
-    if verdict.status == Status.KEPT:
-        name = copy_name(verdict.ref.name)
-    elif verdict.status == Status.DUPLICATE and duplicates:
-        name = duplicate_name(verdict.group, verdict.ref.name)
-    else:
-        return
-    yield Placement(verdict.ref.uri, storage.join(folder, name), verdict.digest)
+def placements(block: bytes, folder: str, duplicates: bool) -> Iterator[Placement]:
+    """The copies that are to be made of images, given the verdicts on them."""
+    for verdict in unpack_verdicts(block):
+        if verdict.status == Status.KEPT:
+            name = copy_name(verdict.ref.name)
+        elif verdict.status == Status.DUPLICATE and duplicates:
+            name = duplicate_name(verdict.group, verdict.ref.name)
+        else:
+            continue
+        yield Placement(verdict.ref.uri, storage.join(folder, name), verdict.digest)
 
 
 def place(

@@ -1,6 +1,7 @@
 """Where images come from: references to them, not their bytes."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 
@@ -12,16 +13,16 @@ from beam_dedup.core.model import ImageRef
 from beam_dedup.core.paths import is_partial
 from transforms.progress import LISTED, Tally
 
-_TALLY_FILES = 256  # between two reports of progress
+BATCH_IMAGES = 32  # references in one element: an engine's cost per element becomes one per batch
 
 
 @dataclasses.dataclass
-class ReadImages(beam.PTransform[PBegin, PCollection[ImageRef]]):
+class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
     """Lists the files of a folder and of all folders below it, whatever their names.
 
-    Out: one `ImageRef` per file, bounded, in the global window. Links to files are listed as files, links to folders
-    are followed, but no folder is listed twice. What can't be listed is passed on as well, to be rejected with a
-    reason where it is opened.
+    Out: one `ImageRef` per file, some in a list, bounded, in the global window. Links to files are listed as files, links
+    to folders are followed, but no folder is listed twice. What can't be listed is passed on as well, to be rejected with
+    a reason where it is opened.
 
     folder: a local folder. exclude: files and folders that are not input, though they lie in it. known: they are kept
     beforehand, as images to compare with.
@@ -32,7 +33,7 @@ class ReadImages(beam.PTransform[PBegin, PCollection[ImageRef]]):
     tally: Tally | None = None
     known: bool = False
 
-    def expand(self, pbegin: PBegin) -> PCollection[ImageRef]:
+    def expand(self, pbegin: PBegin) -> PCollection[list[ImageRef]]:
         return (
             pbegin
             | "Folder" >> beam.Create([to_bytes(self.folder)], reshuffle=False)
@@ -42,18 +43,14 @@ class ReadImages(beam.PTransform[PBegin, PCollection[ImageRef]]):
 
 def list_references(
     path: bytes, exclude: tuple[str, ...], known: bool, tally: Tally | None
-) -> Iterator[ImageRef]:
+) -> Iterator[list[ImageRef]]:
     """Yields a reference for each file that `list_files` finds, and counts them as it goes."""
     folder = to_text(path)
-    uncounted = 0
-    for name in list_files(folder, exclude):
-        yield ImageRef(os.path.join(folder, name), name.replace(os.sep, "/"), known=known)
-        uncounted += 1
-        if tally and uncounted == _TALLY_FILES:
-            tally.add(LISTED, uncounted)
-            uncounted = 0
-    if tally:
-        tally.add(LISTED, uncounted)
+    names = list_files(folder, exclude)
+    while batch := list(itertools.islice(names, BATCH_IMAGES)):
+        yield [ImageRef(os.path.join(folder, name), name.replace(os.sep, "/"), known=known) for name in batch]
+        if tally:
+            tally.add(LISTED, len(batch))
 
 
 def list_files(folder: str, exclude: Iterable[str] = ()) -> Iterator[str]:

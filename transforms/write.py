@@ -1,6 +1,7 @@
 """Records and groups as files that appear whole."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
@@ -21,11 +22,14 @@ from beam_dedup.core.model import (
     json_text,
     printable,
 )
+from transforms.packing import unpack_verdicts
 from transforms.storage import whole_file
 
 # Sorted by the first two. Large: all lines together may be more than 2 GiB.
 _LINES = pa.schema([(name, pa.large_binary()) for name in ("first", "second", "line")])
 _BATCH_LINES = 10_000
+
+_Line = tuple[bytes, bytes, bytes]
 
 
 def is_avro(path: str) -> bool:
@@ -38,39 +42,37 @@ def is_prefix(path: str) -> bool:
 
 
 @dataclasses.dataclass
-class WriteRecords(beam.PTransform[PCollection[Verdict], PCollection[Any]]):
+class WriteRecords(beam.PTransform[PCollection[bytes], PCollection[Any]]):
     """Writes one record per verdict: JSON Lines, or Avro where the path ends in `.avro`.
 
     A path that ends in `/` gets as many files as there are writers (`records-00000-of-00004.jsonl`), in any order.
     Any other path is one file, sorted by URI: byte by byte the same for the same verdicts, and written by one worker.
-    In: verdicts, bounded, in the global window. Out: the names of the files, as they can be printed.
+    In: blocks of `blocks.VERDICTS`, bounded, in the global window. Out: the names of the files, as they can be printed.
     """
 
     path: str
 
-    def expand(self, verdicts: PCollection[Verdict]) -> PCollection[Any]:
+    def expand(self, verdicts: PCollection[bytes]) -> PCollection[Any]:
         if is_prefix(self.path):
-            lines = verdicts | "Line" >> beam.Map(Verdict.json_line)
+            lines = verdicts | "Line" >> beam.FlatMap(json_lines)
             return lines | "Shards" >> beam.io.WriteToText(self.path + "records", file_name_suffix=".jsonl")
         write = write_avro if is_avro(self.path) else write_lines
-        return verdicts | "Lines" >> beam.Map(record_line) | "Sorted" >> _WriteSorted(self.path, write)
+        return verdicts | "Lines" >> beam.Map(record_lines) | "Sorted" >> _WriteSorted(self.path, write)
 
 
 @dataclasses.dataclass
-class WriteGroups(beam.PTransform[PCollection[Verdict], PCollection[Any]]):
+class WriteGroups(beam.PTransform[PCollection[bytes], PCollection[Any]]):
     """Writes one JSON object: {digest of the kept image: [{"filename": ...}, ...]}, the kept image first.
 
     Images without duplicates are groups of one; rejected ones are in none. One file, by one worker, sorted by the
-    kept image's URI. In: verdicts, bounded, in the global window. Out: the name of the file.
+    kept image's URI. In: blocks of `blocks.VERDICTS`, bounded, in the global window. Out: the name of the file.
     """
 
     path: str
 
-    def expand(self, verdicts: PCollection[Verdict]) -> PCollection[Any]:
+    def expand(self, verdicts: PCollection[bytes]) -> PCollection[Any]:
         return (
-            verdicts
-            | "Members" >> beam.FlatMap(group_line)
-            | "Sorted" >> _WriteSorted(self.path, write_groups)
+            verdicts | "Members" >> beam.Map(group_lines) | "Sorted" >> _WriteSorted(self.path, write_groups)
         )
 
 
@@ -82,7 +84,10 @@ class WriteUnplaced(beam.PTransform[PCollection[Unplaced], PCollection[Any]]):
 
     def expand(self, unplaced: PCollection[Unplaced]) -> PCollection[Any]:
         return (
-            unplaced | "Lines" >> beam.Map(unplaced_line) | "Sorted" >> _WriteSorted(self.path, write_lines)
+            unplaced
+            | "Lines" >> beam.Map(unplaced_line)
+            | "Pack" >> _PackLines()
+            | "Sorted" >> _WriteSorted(self.path, write_lines)
         )
 
 
@@ -99,32 +104,52 @@ class WritePlacements(beam.PTransform[PCollection[Placement], PCollection[Any]])
         return (
             placements
             | "Lines" >> beam.Map(placement_line)
+            | "Pack" >> _PackLines()
             | "Sorted" >> _WriteSorted(self.path, write_lines)
         )
 
 
 @dataclasses.dataclass
-class _WriteSorted(beam.PTransform[PCollection[tuple[bytes, bytes, bytes]], PCollection[str]]):
-    """Sorts (first key, second key, line) and hands the lines to `write`; also when there are none."""
+class _WriteSorted(beam.PTransform[PCollection[bytes], PCollection[str]]):
+    """Sorts blocks of `_LINES` and hands the lines to `write`; also when there are none."""
 
     path: str
     write: Any
 
-    def expand(self, lines: PCollection[tuple[bytes, bytes, bytes]]) -> PCollection[str]:
-        packed = (
-            lines
-            | "Batch" >> beam.BatchElements(min_batch_size=_BATCH_LINES, max_batch_size=_BATCH_LINES)
-            | "Pack" >> beam.Map(pack_lines)
-        )
+    def expand(self, lines: PCollection[bytes]) -> PCollection[str]:
         path = lines.pipeline | "Path" >> beam.Create([blocks.to_bytes(self.path)], reshuffle=False)
-        return path | "Write" >> beam.Map(write_sorted, AsIter(packed), self.write)
+        return path | "Write" >> beam.Map(write_sorted, AsIter(lines), self.write)
 
 
-def record_line(verdict: Verdict) -> tuple[bytes, bytes, bytes]:
-    return blocks.to_bytes(verdict.ref.uri), b"", verdict.json_line().encode()
+@dataclasses.dataclass
+class _PackLines(beam.PTransform[PCollection[_Line], PCollection[bytes]]):
+    """Lines one by one into blocks of `_LINES`."""
+
+    def expand(self, lines: PCollection[_Line]) -> PCollection[bytes]:
+        return (
+            lines | "Batch" >> beam.BatchElements(_BATCH_LINES, _BATCH_LINES) | "Pack" >> beam.Map(pack_lines)
+        )
 
 
-def group_line(verdict: Verdict) -> Iterator[tuple[bytes, bytes, bytes]]:
+def json_lines(block: bytes) -> Iterator[str]:
+    for verdict in unpack_verdicts(block):
+        yield verdict.json_line()
+
+
+def record_lines(block: bytes) -> bytes:
+    return pack_lines(
+        [
+            (blocks.to_bytes(verdict.ref.uri), b"", verdict.json_line().encode())
+            for verdict in unpack_verdicts(block)
+        ]
+    )
+
+
+def group_lines(block: bytes) -> bytes:
+    return pack_lines(list(itertools.chain.from_iterable(map(group_line, unpack_verdicts(block)))))
+
+
+def group_line(verdict: Verdict) -> Iterator[_Line]:
     if verdict.status != Status.REJECTED:
         uri = blocks.to_bytes(verdict.ref.uri)
         member = json_text({"filename": verdict.ref.uri}).encode()
@@ -132,12 +157,12 @@ def group_line(verdict: Verdict) -> Iterator[tuple[bytes, bytes, bytes]]:
         yield kept, uri if verdict.witness else b"", verdict.group.encode() + b" " + member
 
 
-def placement_line(placement: Placement) -> tuple[bytes, bytes, bytes]:
+def placement_line(placement: Placement) -> _Line:
     line = f"{shown(placement.uri)} -> {shown(placement.path)}"
     return blocks.to_bytes(placement.path), b"", line.encode()
 
 
-def unplaced_line(unplaced: Unplaced) -> tuple[bytes, bytes, bytes]:
+def unplaced_line(unplaced: Unplaced) -> _Line:
     return blocks.to_bytes(unplaced.placement.path), b"", printable(unplaced.why).encode()
 
 
@@ -146,10 +171,14 @@ def shown(name: str) -> str:
     return name if name.isprintable() and " -> " not in name else json_text(name)
 
 
-def pack_lines(lines: list[tuple[bytes, bytes, bytes]]) -> bytes:
+def pack_lines(lines: list[_Line]) -> bytes:
     return blocks.dump(
         pa.Table.from_arrays(
-            [pa.array(column, pa.large_binary()) for column in zip(*lines, strict=True)], schema=_LINES
+            [
+                pa.array(column, pa.large_binary())
+                for column in (zip(*lines, strict=True) if lines else [[]] * 3)
+            ],
+            schema=_LINES,
         )
     )
 

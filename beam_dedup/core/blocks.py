@@ -8,43 +8,69 @@ Text is stored as bytes (`surrogateescape`), so that names which are not UTF-8 s
 rank (`beam_dedup.core.rank`), whose bytes sort in the order of preference and end with the URI.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from beam_dedup.core.codes import VIEWS, IntArray
-from beam_dedup.core.model import Code, Fingerprint, Flag, ImageRef, Kind
-from beam_dedup.core.rank import Keep, is_known, rank_of, uri_of
+from beam_dedup.core.codes import IntArray
 
 _CODE = pa.struct([("view", pa.uint8()), ("kind", pa.uint8()), ("data", pa.binary())])
 
-# All of a Fingerprint; one row per image.
-IMAGES = pa.schema(
+_LEARNT = [  # all that a Fingerprint says beyond which image it is of
+    ("name", pa.binary()),
+    ("metadata", pa.binary()),
+    ("digest", pa.binary(32)),
+    ("size_bytes", pa.int64()),
+    ("modified_ms", pa.int64()),
+    ("format", pa.binary()),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    ("algorithm", pa.binary()),
+    ("flags", pa.binary()),
+    ("detail", pa.binary()),
+    ("codes", pa.list_(_CODE)),
+]
+
+# Images as they were read.
+FINGERPRINTS = pa.schema([("uri", pa.binary()), ("known", pa.bool_()), *_LEARNT])
+
+# The same as they are judged: the rank tells the URI and whether the image is known. Large: all ranks of millions of
+# images in one table may be more than 2 GiB.
+IMAGES = pa.schema([("rank", pa.large_binary()), *_LEARNT])
+
+# All of a Verdict.
+VERDICTS = pa.schema(
     [
-        ("rank", pa.binary()),
+        ("uri", pa.binary()),
         ("name", pa.binary()),
         ("metadata", pa.binary()),
-        ("digest", pa.binary(32)),
-        ("size_bytes", pa.int64()),
-        ("modified_ms", pa.int64()),
-        ("format", pa.binary()),
+        ("status", pa.binary()),
+        ("reason", pa.binary()),  # null if kept
+        ("digest", pa.binary()),
+        ("fingerprint", pa.binary()),
+        ("algorithm", pa.binary()),
         ("width", pa.int32()),
         ("height", pa.int32()),
-        ("algorithm", pa.binary()),
+        ("format", pa.binary()),
+        ("size_bytes", pa.int64()),
         ("flags", pa.binary()),
         ("detail", pa.binary()),
-        ("codes", pa.list_(_CODE)),
+        ("kept_uri", pa.binary()),  # of the witness; null without one, as all that follows
+        ("kept_digest", pa.binary()),
+        ("distance", pa.int32()),
+        ("long_distance", pa.int32()),
+        ("view", pa.uint8()),
     ]
 )
 
-# What near matching needs; one row per code. `home` is where the image's own block is, and gets the answer.
+# What near matching needs; one row per code. `home` is the number of the image's home, which gets the answer.
 CODES = pa.schema(
     [
-        ("home", pa.binary()),
-        ("rank", pa.binary()),
+        ("home", pa.int32()),
+        ("rank", pa.large_binary()),
         ("digest", pa.binary(32)),
         ("view", pa.uint8()),
         ("kind", pa.uint8()),
@@ -54,13 +80,13 @@ CODES = pa.schema(
 )
 
 # What places say of images: they have a better neighbour, or perhaps a worse one; they lie near an anchor.
-FLAGS = pa.schema([("rank", pa.binary()), ("better", pa.bool_()), ("worse", pa.bool_())])
+FLAGS = pa.schema([("rank", pa.large_binary()), ("better", pa.bool_()), ("worse", pa.bool_())])
 
 # Duplicates and their witnesses.
 MARKS = pa.schema(
     [
-        ("rank", pa.binary()),
-        ("kept_rank", pa.binary()),
+        ("rank", pa.large_binary()),
+        ("kept_rank", pa.large_binary()),
         ("kept_digest", pa.binary(32)),
         ("distance", pa.int32()),
         ("long_distance", pa.int32()),
@@ -88,70 +114,6 @@ def to_bytes(text: str) -> bytes:
 
 def to_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
-
-
-def images_table(fingerprints: Sequence[Fingerprint], keep: Keep) -> pa.Table:
-    """Fingerprints as a table of `IMAGES`, in the given order, ranked by the policy `keep`."""
-    fps = fingerprints
-    codes = [code for fp in fps for code in fp.codes]
-    offsets = np.cumsum([0] + [len(fp.codes) for fp in fps], dtype=np.int32)
-    code_column = pa.StructArray.from_arrays(
-        [
-            pa.array([VIEWS.index(code.view) for code in codes], pa.uint8()),
-            pa.array([int(code.kind) for code in codes], pa.uint8()),
-            pa.array([code.data for code in codes], pa.binary()),
-        ],
-        fields=list(_CODE),
-    )
-    columns = [
-        pa.array([rank_of(fp, keep) for fp in fps], pa.binary()),
-        pa.array([to_bytes(fp.ref.name) for fp in fps], pa.binary()),
-        pa.array([to_bytes(fp.ref.metadata) for fp in fps], pa.binary()),
-        pa.array([fp.digest for fp in fps], pa.binary(32)),
-        pa.array([fp.size_bytes for fp in fps], pa.int64()),
-        pa.array([fp.modified_ms for fp in fps], pa.int64()),
-        pa.array([to_bytes(fp.format) for fp in fps], pa.binary()),
-        pa.array([fp.width for fp in fps], pa.int32()),
-        pa.array([fp.height for fp in fps], pa.int32()),
-        pa.array([to_bytes(fp.algorithm) for fp in fps], pa.binary()),
-        pa.array([to_bytes(" ".join(fp.flags)) for fp in fps], pa.binary()),
-        pa.array([to_bytes(fp.detail) for fp in fps], pa.binary()),
-        pa.ListArray.from_arrays(pa.array(offsets), code_column),
-    ]
-    return pa.Table.from_arrays(columns, schema=IMAGES)
-
-
-def fingerprints_of(table: pa.Table) -> Iterator[Fingerprint]:
-    """The rows of a table of `IMAGES`."""
-    columns = [column.to_pylist() for column in table.columns]
-    for (
-        rank,
-        name,
-        metadata,
-        digest,
-        size,
-        modified,
-        fmt,
-        width,
-        height,
-        algorithm,
-        flags,
-        detail,
-        codes,
-    ) in zip(*columns, strict=True):
-        yield Fingerprint(
-            ref=ImageRef(uri_of(rank), to_text(name), to_text(metadata), is_known(rank)),
-            digest=digest,
-            size_bytes=size,
-            modified_ms=modified,
-            format=to_text(fmt),
-            width=width,
-            height=height,
-            algorithm=to_text(algorithm),
-            codes=tuple(Code(Kind(c["kind"]), c["data"], VIEWS[c["view"]]) for c in codes),
-            flags=tuple(Flag(flag) for flag in to_text(flags).split()),
-            detail=to_text(detail),
-        )
 
 
 def split(table: pa.Table, part: npt.NDArray[Any]) -> Iterator[tuple[int, pa.Table]]:

@@ -113,8 +113,13 @@ def concatenate(parts: Sequence[Codes]) -> Codes:
     )
 
 
+def whole_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
+    """Distance of all 256 bits of each pair of rows (a, b); for codes that have so many."""
+    bits: IntArray = np.bitwise_count(codes.long[a] ^ codes.long[b]).sum(axis=1, dtype=np.int64)
+    return bits
+
+
 def long_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
     """Long distance of each pair of rows (a, b), or NO_DISTANCE where one of them has no long code."""
-    bits = np.bitwise_count(codes.long[a] ^ codes.long[b]).sum(axis=1, dtype=np.int64)
     both = (codes.kind[a] == Kind.FULL) & (codes.kind[b] == Kind.FULL)
-    return np.where(both, bits, NO_DISTANCE)
+    return np.where(both, whole_distance(codes, a, b), NO_DISTANCE)

@@ -2,6 +2,7 @@
 
     DedupError                 a message for the person who runs the tool; ends the run with exit code 1
       +-- UsageError           the command line or the configuration is wrong; exit code 2
+      +-- PlanError            near matching would take for ever; exit code 2 where it is known beforehand
       +-- ConservationError    initial != kept + duplicates + rejected: a bug, never to be passed over
     ImageError                 one input item can't take part; becomes a `Rejection`, never ends a run
     DecodeError                the bytes are an image, but the picture can't be had; it still takes part by digest
@@ -18,6 +19,10 @@ class DedupError(Exception):
 
 class UsageError(DedupError):
     """The command line or the configuration is wrong: flag, rule and value in one sentence."""
+
+
+class PlanError(DedupError):
+    """The work would grow with the square of the number of images: the numbers, and what to change."""
 
 
 class ConservationError(DedupError):

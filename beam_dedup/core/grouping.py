@@ -5,16 +5,15 @@ best-ranked of each home is compared with the rest of the world; the others shar
 """
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_dedup.core import blocks
-from beam_dedup.core.codes import VIEWS, IntArray
-from beam_dedup.core.model import BASE_VIEW, Fingerprint, Kind, Reason, Status, Verdict, Witness
-from beam_dedup.core.rank import is_known, uri_of
+from beam_dedup.core.codes import IntArray
+from beam_dedup.core.model import Kind, Reason, Status
+from beam_dedup.core.rank import are_known, uri_of, uris_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,80 +50,97 @@ def settle(images: pa.Table, pictures: bool = True) -> Home:
     return Home(images, same_bytes, same_picture[same_bytes])
 
 
-def compared_codes(home: Home, name: bytes) -> pa.Table:
-    """`CODES` of the images that speak for this home, which is called `name`."""
+def compared_codes(home: Home, number: int) -> pa.Table:
+    """`CODES` of the images that speak for this home, which has a number."""
     speaks = (home.same_picture == np.arange(len(home.same_picture))) & (_code_counts(home.images) > 0)
     rows = home.images.take(pa.array(np.flatnonzero(speaks)))
     codes = rows["codes"].combine_chunks()
     image = pc.list_parent_indices(codes)
     code = codes.flatten()
+    ranks = rows["rank"].combine_chunks()
     columns = [
-        pa.array([name] * len(code), pa.binary()),
-        rows["rank"].take(image),
+        pa.array(np.full(len(code), number, np.int32)),
+        ranks.take(image),
         rows["digest"].take(image),
         code.field("view"),
         code.field("kind"),
         code.field("data"),
-        pa.array([is_known(rank) for rank in rows["rank"].to_pylist()], pa.bool_()).take(image),
+        are_known(ranks).take(image),
     ]
     return pa.Table.from_arrays(columns, schema=blocks.CODES)
 
 
-def verdicts(home: Home, marks: pa.Table) -> Iterator[Verdict]:
-    """The verdict of every image of a home but the known ones, given the witnesses (`MARKS`) of those that speak for it.
+def verdicts(home: Home, marks: pa.Table) -> pa.Table:
+    """The verdict (`VERDICTS`) on every image of a home but the known ones, given the witnesses (`MARKS`) of those that
+    speak for it.
 
     Several places may have found a witness for one image: the nearest counts, ties by rank.
     """
-    ordered = marks.sort_by(
-        [(name, "ascending") for name in ("rank", "distance", "kept_rank", "view", "long_distance")]
+    images, rows, speaker = home.images, np.arange(len(home.images)), home.same_picture
+    digests = images["digest"].combine_chunks().cast(pa.binary())
+    uris = uris_of(images["rank"].combine_chunks()).cast(pa.binary())
+    best = _best_marks(marks)
+    mark = pc.index_in(images["rank"].combine_chunks(), best["rank"].combine_chunks()).take(pa.array(speaker))
+    marked = np.asarray(mark.is_valid())
+    follows = ~marked & (speaker != rows)  # a duplicate of the one that speaks for it, which is kept
+    leader = pa.array(speaker, mask=~follows)
+    kept_uri = pc.coalesce(
+        uris_of(best["kept_rank"].combine_chunks()).cast(pa.binary()).take(mark), uris.take(leader)
     )
-    # The last entry of a key stays in a dict, so the best must come last.
-    witness_of = {
-        row["rank"]: Witness(
-            uri=uri_of(row["kept_rank"]),
-            digest=row["kept_digest"],
-            distance=row["distance"],
-            long_distance=row["long_distance"],
-            view=VIEWS[row["view"]],
-        )
-        for row in reversed(ordered.to_pylist())
-    }
-    images = list(blocks.fingerprints_of(home.images))
-    ranks = home.images["rank"].to_pylist()
-    for row, (image, speaker) in enumerate(zip(images, home.same_picture.tolist(), strict=True)):
-        if image.ref.known:
-            continue
-        kept = images[speaker]
-        witness = witness_of.get(ranks[speaker])
-        if witness is None and speaker != row:
-            witness = _witness_with_the_same_picture(kept, image.digest == kept.digest)
-        reason = None
-        if witness is not None:
-            reason = Reason.EXACT if witness.digest == image.digest else Reason.NEAR
-        yield _verdict(image, reason, witness)
-
-
-def _witness_with_the_same_picture(kept: Fingerprint, same_bytes: bool) -> Witness:
-    has_long = not same_bytes and kept.codes[0].kind == Kind.FULL
-    return Witness(kept.ref.uri, kept.digest, 0, 0 if has_long else None, BASE_VIEW)
-
-
-def _verdict(image: Fingerprint, reason: Reason | None, witness: Witness | None) -> Verdict:
-    return Verdict(
-        ref=image.ref,
-        status=Status.KEPT if witness is None else Status.DUPLICATE,
-        reason=reason,
-        digest=image.digest,
-        fingerprint=image.codes[0].data if image.codes else b"",
-        algorithm=image.algorithm,
-        witness=witness,
-        width=image.width,
-        height=image.height,
-        format=image.format,
-        size_bytes=image.size_bytes,
-        flags=image.flags,
-        detail=image.detail,
+    kept_digest = pc.coalesce(
+        best["kept_digest"].combine_chunks().cast(pa.binary()).take(mark), digests.take(leader)
     )
+    is_full = np.asarray(pc.fill_null(pc.equal(_of_base(images, "kind"), int(Kind.FULL)), False))
+    no_distance = pa.array(np.zeros(len(rows), np.int32), mask=~follows)
+    # Of pictures with equal codes, but not with equal bytes, the long distance is known too.
+    differs = follows & is_full & (home.same_bytes[rows] != home.same_bytes[speaker])
+    no_long_distance = pa.array(np.zeros(len(rows), np.int32), mask=~differs)
+    duplicate = marked | follows
+    same_bytes = np.asarray(pc.fill_null(pc.equal(kept_digest, digests), False))
+    reason = np.where(same_bytes, Reason.EXACT.encode(), Reason.NEAR.encode())
+    table = pa.Table.from_arrays(
+        [
+            uris,
+            images["name"],
+            images["metadata"],
+            pa.array(np.where(duplicate, Status.DUPLICATE.encode(), Status.KEPT.encode()), pa.binary()),
+            pa.array(reason, pa.binary(), mask=~duplicate),
+            digests,
+            pc.fill_null(_of_base(images, "data"), b""),
+            *(
+                images[name]
+                for name in ("algorithm", "width", "height", "format", "size_bytes", "flags", "detail")
+            ),
+            kept_uri,
+            kept_digest,
+            pc.coalesce(best["distance"].combine_chunks().take(mark), no_distance),
+            pc.coalesce(best["long_distance"].combine_chunks().take(mark), no_long_distance),
+            pc.coalesce(
+                best["view"].combine_chunks().take(mark),
+                pa.array(np.zeros(len(rows), np.uint8), mask=~follows),
+            ),
+        ],
+        schema=blocks.VERDICTS,
+    )
+    return table.filter(pc.invert(are_known(images["rank"].combine_chunks())))
+
+
+def _best_marks(marks: pa.Table) -> pa.Table:
+    """The best row of each image."""
+    order = ("rank", "distance", "kept_rank", "view", "long_distance")
+    marks = marks.sort_by([(name, "ascending") for name in order])
+    ranks = marks["rank"].combine_chunks()
+    first = np.ones(len(ranks), dtype=bool)
+    if len(ranks) > 1:
+        first[1:] = np.asarray(pc.not_equal(ranks[1:], ranks[:-1]))
+    return marks.filter(pa.array(first))
+
+
+def _of_base(images: pa.Table, field: str) -> pa.Array:
+    """A field of the code of the base view of each image, which is its first; null without one."""
+    counts = _code_counts(images)
+    first = pa.array(np.cumsum(counts) - counts, mask=counts == 0)
+    return images["codes"].combine_chunks().flatten().field(field).take(first)
 
 
 def _numbers(column: pa.Array) -> IntArray:

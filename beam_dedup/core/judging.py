@@ -14,6 +14,7 @@ Two ways lead to the same verdicts:
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -39,69 +40,108 @@ class Witnesses:
     view: ByteArray  # index into VIEWS
 
 
-def keep(
-    codes: Codes, images: int, within: Within, max_pairs: int = _MAX_PAIRS, known: BoolArray | None = None
-) -> BoolArray:
-    """Judges images 0 .. images-1 in one place.
+def judge(
+    codes: Codes,
+    images: int,
+    within: Within,
+    known: BoolArray | None = None,
+    masks: _Masks = None,
+    threads: int = 1,
+    max_pairs: int = _MAX_PAIRS,
+) -> tuple[BoolArray, Witnesses]:
+    """Judges images 0 .. images-1 in one place, and finds the witnesses of the duplicates.
 
-    known: (images,) True for those that are kept beforehand, whatever they are near to.
+    known: (images,) True for those that are kept beforehand, whatever they are near to. masks: the keys of a plan that
+    finds every pair; chosen anew if not given.
     Returns: (images,) True for the kept ones, the known ones among them. Images without codes are kept.
     """
+    if known is None or not known.any():
+        # One search for both, where all pairs can be held.
+        pairs = _all_pairs(codes, within, masks, max_pairs, threads)
+        if pairs is not None:
+            kept = np.ones(images, dtype=bool)
+            kept[_dominated(codes, pairs)] = False
+            return kept, _witnesses(codes, kept, [pairs])
+    kept = keep(codes, images, within, max_pairs, known, threads)
+    return kept, nearest_kept(codes, kept, within, threads=threads)
+
+
+def keep(
+    codes: Codes,
+    images: int,
+    within: Within,
+    max_pairs: int = _MAX_PAIRS,
+    known: BoolArray | None = None,
+    threads: int = 1,
+) -> BoolArray:
+    """Which of the images 0 .. images-1 are kept; see `judge`."""
     kept = np.zeros(images, dtype=bool) if known is None else known.copy()
     judged = ~kept
     if kept.any():
-        judged &= ~near_marked(codes, kept, within)
-    _keep(codes.of(judged), np.flatnonzero(judged), within, max_pairs, kept)
+        judged &= ~near_marked(codes, kept, within, threads=threads)
+    _keep(codes.of(judged), np.flatnonzero(judged), within, max_pairs, kept, threads=threads)
     return kept
 
 
 def _keep(
-    codes: Codes, judged: IntArray, within: Within, max_pairs: int, kept: BoolArray, masks: _Masks = None
+    codes: Codes,
+    judged: IntArray,
+    within: Within,
+    max_pairs: int,
+    kept: BoolArray,
+    masks: _Masks = None,
+    threads: int = 1,
 ) -> None:
     """Judges the images `judged`, to which all `codes` belong, and marks the kept ones in `kept`."""
-    edges = _edges(codes, within, masks, max_pairs if len(judged) > 2 else None)
-    if edges is not None:
-        better, worse = edges
-        dominated = np.zeros(len(kept), dtype=bool)
-        order = np.argsort(better, kind="stable")
-        better, worse = better[order], worse[order]
-        starts = np.flatnonzero(np.diff(better, prepend=-1))
-        ends = np.append(starts, len(better))[1:]
-        # In order of rank by definition, so a loop; of the images that have worse neighbours only.
-        for image, start, end in zip(better[starts].tolist(), starts.tolist(), ends.tolist(), strict=True):
-            if not dominated[image]:
-                dominated[worse[start:end]] = True
-        kept[judged] = ~dominated[judged]
+    pairs = _all_pairs(codes, within, masks, max_pairs if len(judged) > 2 else None, threads)
+    if pairs is not None:
+        kept[judged] = True
+        kept[_dominated(codes, pairs)] = False
         return
     half = len(judged) // 2
     first, second = judged[:half], judged[half:]
     side = np.zeros(len(kept), dtype=bool)
     side[first] = True
-    _keep(codes.of(side), first, within, max_pairs, kept, masks)
+    _keep(codes.of(side), first, within, max_pairs, kept, masks, threads)
     kept_first = side & kept
     side[:] = False
     side[second] = True
-    dominated = near_marked(codes.of(side | kept_first), kept_first, within, masks)
+    dominated = near_marked(codes.of(side | kept_first), kept_first, within, masks, threads)
     second = second[~dominated[second]]
     side[:] = False
     side[second] = True
-    _keep(codes.of(side), second, within, max_pairs, kept, masks)
+    _keep(codes.of(side), second, within, max_pairs, kept, masks, threads)
 
 
-def _edges(
-    codes: Codes, within: Within, masks: _Masks, max_pairs: int | None
-) -> tuple[IntArray, IntArray] | None:
-    """All pairs as (better image, worse image), or None if there are more than `max_pairs`."""
-    found: list[tuple[IntArray, IntArray]] = []
+def _dominated(codes: Codes, pairs: Pairs) -> IntArray:
+    """The images that are duplicates, given all pairs there are."""
+    better, worse = _by_rank(codes, pairs)
+    order = np.argsort(better, kind="stable")
+    better, worse = better[order], worse[order]
+    starts = np.flatnonzero(np.diff(better, prepend=-1))
+    ends = np.append(starts, len(better))[1:]
+    dominated = np.zeros(int(codes.image.max(initial=-1)) + 1, dtype=bool)
+    # In order of rank by definition, so a loop; of the images that have worse neighbours only.
+    for image, start, end in zip(better[starts].tolist(), starts.tolist(), ends.tolist(), strict=True):
+        if not dominated[image]:
+            dominated[worse[start:end]] = True
+    return np.flatnonzero(dominated)
+
+
+def _all_pairs(
+    codes: Codes, within: Within, masks: _Masks, max_pairs: int | None, threads: int = 1
+) -> Pairs | None:
+    """All pairs, or None if there are more than `max_pairs`."""
+    found = [Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8))]
     total = 0
-    for pairs in near_pairs(codes, within, masks):
+    for pairs in near_pairs(codes, within, masks, threads=threads):
         total += len(pairs)
         if max_pairs is not None and total > max_pairs:
             return None
-        found.append(_by_rank(codes, pairs))
-    if not found:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    return np.concatenate([better for better, _ in found]), np.concatenate([worse for _, worse in found])
+        found.append(pairs)
+    return Pairs(
+        *(np.concatenate([getattr(part, name) for part in found]) for name in ("a", "b", "distance"))
+    )
 
 
 def _by_rank(codes: Codes, pairs: Pairs) -> tuple[IntArray, IntArray]:
@@ -129,38 +169,49 @@ def neighbour_flags(
     return has_better, has_worse
 
 
-def near_marked(codes: Codes, marked: BoolArray, within: Within, masks: _Masks = None) -> BoolArray:
+def near_marked(
+    codes: Codes, marked: BoolArray, within: Within, masks: _Masks = None, threads: int = 1
+) -> BoolArray:
     """Which unmarked images lie within k of a marked one, among these codes: (images,) mask."""
     near = np.zeros(len(marked), dtype=bool)
-    for pairs in near_pairs(codes, within, masks, roles=marked):
+    for pairs in near_pairs(codes, within, masks, roles=marked, threads=threads):
         near[codes.image[pairs.a]] = True
         near[codes.image[pairs.b]] = True
     return near & ~marked
 
 
-def nearest_kept(codes: Codes, kept: BoolArray, within: Within, masks: _Masks = None) -> Witnesses:
+def nearest_kept(
+    codes: Codes, kept: BoolArray, within: Within, masks: _Masks = None, threads: int = 1
+) -> Witnesses:
     """For every image that is not kept, the nearest kept one among these codes: least distance, then best rank.
 
     An image without a kept one within k, among these codes, is left out. Of several views through which two images
     match at the same distance, the first counts.
     """
+    return _witnesses(codes, kept, near_pairs(codes, within, masks, roles=kept, threads=threads))
+
+
+def _witnesses(codes: Codes, kept: BoolArray, all_pairs: Iterable[Pairs]) -> Witnesses:
+    """The nearest kept one of each image in some pairs; pairs of two kept images, or of two duplicates, say nothing."""
     none = np.zeros(0, np.int64)
     best = Witnesses(none, none, none, none, np.zeros(0, np.uint8))
     found: list[Witnesses] = []
     waiting = 0
-    for pairs in near_pairs(codes, within, masks, roles=kept):
-        swap = kept[codes.image[pairs.a]]
-        row, kept_row = np.where(swap, pairs.b, pairs.a), np.where(swap, pairs.a, pairs.b)
+    for pairs in all_pairs:
+        telling = np.flatnonzero(kept[codes.image[pairs.a]] != kept[codes.image[pairs.b]])
+        a, b = pairs.a[telling], pairs.b[telling]
+        swap = kept[codes.image[a]]
+        row, kept_row = np.where(swap, b, a), np.where(swap, a, b)
         view = np.where(codes.view[row] == BASE, codes.view[kept_row], codes.view[row])
         new = Witnesses(
             codes.image[row],
             codes.image[kept_row],
-            pairs.distance.astype(np.int64),
+            pairs.distance[telling].astype(np.int64),
             long_distance(codes, row, kept_row),
             view,
         )
         found.append(new)
-        waiting += len(pairs)
+        waiting += len(row)
         if waiting > _MAX_PAIRS:
             best, found, waiting = _first_each(_stacked([best, *found])), [], 0
     return _first_each(_stacked([best, *found]))

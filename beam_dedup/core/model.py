@@ -43,6 +43,7 @@ class Reason(enum.StrEnum):
         return member
 
 
+REASONS: dict[str, Reason] = {reason.value: reason for reason in Reason}
 DUPLICATE_REASONS = (Reason.EXACT, Reason.NEAR)
 REJECT_REASONS = tuple(reason for reason in Reason if reason not in DUPLICATE_REASONS)
 

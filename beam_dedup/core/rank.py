@@ -7,12 +7,14 @@ images share, so a rank is also the identity of an image.
 """
 
 import enum
-import struct
 
-from beam_dedup.core.model import Fingerprint
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 _KNOWN, _NEW = 0, 1
-_MOST = (1 << 64) - 1
+_MOST = np.uint64((1 << 64) - 1)
 
 
 class Keep(enum.StrEnum):
@@ -24,19 +26,40 @@ class Keep(enum.StrEnum):
     NEWEST = "newest"
 
 
-def rank_of(image: Fingerprint, keep: Keep) -> bytes:
-    """The rank of an image; of two images the one with the smaller rank is preferred."""
+def ranks_of(fingerprints: pa.Table, keep: Keep) -> pa.Array:
+    """The ranks of images, given as rows of `blocks.FINGERPRINTS`; of two the one with the smaller rank is preferred."""
+    seen = _seen(fingerprints, keep)
+    known = np.asarray(fingerprints["known"].combine_chunks())
+    heads = np.empty((len(known), 2 + seen.shape[1]), np.uint8)
+    heads[:, 0] = np.where(known, _KNOWN, _NEW)
+    heads[:, 1] = seen.shape[1]
+    heads[:, 2:] = seen
+    uris = fingerprints["uri"].to_pylist()
+    return pa.array([head.tobytes() + uri for head, uri in zip(heads, uris, strict=True)], pa.large_binary())
+
+
+def _seen(fingerprints: pa.Table, keep: Keep) -> npt.NDArray[np.uint8]:
+    """What the policy looks at, in as many bytes for each image."""
+
+    def column(name: str) -> npt.NDArray[np.uint64]:
+        return np.asarray(fingerprints[name].combine_chunks()).astype(np.uint64)
+
     match keep:
         case Keep.FIRST:
-            seen = b""
+            return np.zeros((len(fingerprints), 0), np.uint8)
         case Keep.LARGEST:
-            seen = struct.pack(">QQ", _MOST - image.width * image.height, _MOST - image.size_bytes)
+            values = [_MOST - column("width") * column("height"), _MOST - column("size_bytes")]
         case Keep.OLDEST:
-            seen = struct.pack(">Q", image.modified_ms or _MOST)
+            modified = column("modified_ms")
+            values = [np.where(modified, modified, _MOST)]
         case Keep.NEWEST:
-            seen = struct.pack(">Q", _MOST - image.modified_ms)
-    head = bytes([_KNOWN if image.ref.known else _NEW, len(seen)])
-    return head + seen + image.ref.uri.encode("utf-8", "surrogateescape")
+            values = [_MOST - column("modified_ms")]
+    return np.stack(values, axis=1).astype(">u8").view(np.uint8)
+
+
+def uris_of(ranks: pa.Array) -> pa.Array:
+    """The URIs at the ends of ranks made by one policy."""
+    return pc.binary_slice(ranks, 2 + ranks[0].as_py()[1]) if len(ranks) else ranks
 
 
 def uri_of(rank: bytes) -> str:
@@ -44,5 +67,6 @@ def uri_of(rank: bytes) -> str:
     return rank[2 + rank[1] :].decode("utf-8", "surrogateescape")
 
 
-def is_known(rank: bytes) -> bool:
-    return rank[0] == _KNOWN
+def are_known(ranks: pa.Array) -> pa.Array:
+    """Which ranks are those of known images."""
+    return pc.equal(pc.binary_slice(ranks, 0, 1), bytes([_KNOWN]))

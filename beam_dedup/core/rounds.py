@@ -11,6 +11,7 @@ place at least. Tables in and out are those of `beam_dedup.core.blocks`; answers
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,8 +20,9 @@ import pyarrow.compute as pc
 
 from beam_dedup.core import blocks, judging
 from beam_dedup.core.codes import NO_DISTANCE, PROFILE_BYTES, BoolArray, Codes, IntArray, from_columns
+from beam_dedup.core.judging import Witnesses
 from beam_dedup.core.model import Kind
-from beam_dedup.core.plan import Plan, key_masks, shard_of
+from beam_dedup.core.plan import Plan, shard_of
 from beam_dedup.core.within import Within
 
 EVERYTHING = "all"  # the place of a plan without prefix
@@ -45,10 +47,11 @@ def places(codes: pa.Table, plan: Plan, within: Within) -> Iterator[tuple[str, p
     flat = np.asarray(pc.equal(codes["kind"], int(Kind.FLAT)).combine_chunks())
     yield from _flat_places(codes.filter(pa.array(flat)), within)
     hashed = codes.filter(pa.array(~flat))
-    short = _columns(hashed).short
-    for number, prefix in enumerate(plan.prefixes):
-        for shard, rows in blocks.split(hashed, shard_of(short, plan, prefix)):
-            yield f"{number}/{shard}", rows
+    columns = _columns(hashed)
+    for word, (number, prefix) in itertools.product(range(plan.words), enumerate(plan.prefixes)):
+        words = columns.short if plan.words == 1 else columns.long[:, word]
+        for shard, rows in blocks.split(hashed, shard_of(words, plan, prefix)):
+            yield f"{word}/{number}/{shard}", rows
 
 
 def _flat_places(flat: pa.Table, within: Within) -> Iterator[tuple[str, pa.Table]]:
@@ -62,10 +65,10 @@ def _flat_places(flat: pa.Table, within: Within) -> Iterator[tuple[str, pa.Table
 
 def masks_of(place: str, plan: Plan) -> tuple[int, ...] | None:
     """The keys that are looked at in a place; None for all of them."""
-    number = place.split("/")[0]
-    if not number.isdigit():
+    word, *rest = place.split("/")
+    if not word.isdigit():
         return None
-    return key_masks(plan.k, plan.subset, plan.prefixes[int(number)])
+    return plan.masks(int(word), plan.prefixes[int(rest[0])])
 
 
 def _columns(codes: pa.Table, image: IntArray | None = None) -> Codes:
@@ -121,7 +124,16 @@ def witnesses_here(
     here: Gathered, within: Within, masks: tuple[int, ...] | None
 ) -> Iterator[tuple[bytes, pa.Table]]:
     """Tells the homes the nearest kept image (`MARKS`), of those here, of each of their duplicates."""
-    found = judging.nearest_kept(here.codes, here.kept, within, masks)
+    yield from _marks(here, judging.nearest_kept(here.codes, here.kept, within, masks))
+
+
+def judge_here(here: Gathered, within: Within, plan: Plan, threads: int) -> Iterator[tuple[bytes, pa.Table]]:
+    """Judges all images there are, and tells the homes the witness (`MARKS`) of each of their duplicates."""
+    _, found = judging.judge(here.codes, len(here.images), within, here.kept, plan.all_masks, threads)
+    yield from _marks(here, found)
+
+
+def _marks(here: Gathered, found: Witnesses) -> Iterator[tuple[bytes, pa.Table]]:
     images = here.images.take(pa.array(found.image))
     kept = here.images.take(pa.array(found.kept))
     table = pa.Table.from_arrays(
@@ -139,10 +151,8 @@ def witnesses_here(
 
 
 def _by_home(images: pa.Table, table: pa.Table) -> Iterator[tuple[bytes, pa.Table]]:
-    encoded = images["home"].combine_chunks().dictionary_encode()
-    names = encoded.dictionary.to_pylist()
-    for number, rows in blocks.split(table, np.asarray(encoded.indices)):
-        yield names[number], rows
+    for number, rows in blocks.split(table, np.asarray(images["home"].combine_chunks())):
+        yield b"%d" % number, rows
 
 
 def divide(codes: pa.Table, flags: pa.Table, all_here: bool) -> tuple[pa.Table, pa.Table]:

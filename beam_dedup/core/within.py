@@ -3,6 +3,8 @@
 The relation, on two codes of different images of which at least one is a base view:
 
     full, full     short distance <= k and long distance <= verify
+    hash, hash     distance <= k: codes of other algorithms, which nothing verifies
+    wide, wide     distance of all 256 bits <= k
     tiny, any      short distance <= min(k, 4): one of them has no long code to verify with
     flat, flat     every cell of the profiles within min(k, 8) grey levels; two plain colours only if they are equal
     flat, other    never
@@ -27,17 +29,37 @@ DEFAULT_VERIFY = 48
 class Within:
     """The thresholds of the relation.
 
-    k: bits of the short code, 0..16. verify: bits of the long code, 0..256; 256 verifies nothing.
+    k: bits of the short code, 0..16 (of codes that are compared as a whole: of 256). verify: bits of the long code,
+    0..256; 256 verifies nothing. bits: of the code that k is about, as a fingerprint's algorithm has it.
     """
 
     k: int = DEFAULT_BIT_DISTANCE
     verify: int = DEFAULT_VERIFY
+    bits: int = SHORT_BITS
 
     def __post_init__(self) -> None:
-        if not 0 <= self.k <= MAX_BIT_DISTANCE:
-            raise ValueError(f"bit distance must be between 0 and {MAX_BIT_DISTANCE}, got {self.k}")
+        if self.bits != LONG_BITS and not 0 < self.bits <= SHORT_BITS:
+            raise ValueError(f"a code has 1 to {SHORT_BITS} bits, or {LONG_BITS}, got {self.bits}")
+        if not 0 <= self.k <= MAX_BIT_DISTANCE * self.words:
+            raise ValueError(
+                f"bit distance must be between 0 and {MAX_BIT_DISTANCE * self.words}, got {self.k}"
+            )
         if not 0 <= self.verify <= LONG_BITS:
             raise ValueError(f"verify must be between 0 and {LONG_BITS} bits, got {self.verify}")
+
+    @property
+    def words(self) -> int:
+        """Words of 64 bits that are searched."""
+        return max(1, self.bits // SHORT_BITS)
+
+    @property
+    def word_bits(self) -> int:
+        return min(self.bits, SHORT_BITS)
+
+    @property
+    def word_k(self) -> int:
+        """Two codes within k are, in one of their words at least, so many bits apart at most."""
+        return self.k // self.words
 
     @property
     def tiny_bits(self) -> int:

@@ -1,0 +1,81 @@
+"""How many codes there are to compare, and what they are like: what a plan is chosen from."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+
+from beam_dedup.core import plan
+from beam_dedup.core.blocks import joined
+from beam_dedup.core.codes import BASE, WordArray, from_columns
+from beam_dedup.core.plan import GATHERED_CODES, Estimate, Plan, mixed
+from beam_dedup.core.within import Within
+
+SAMPLE = 8192  # codes: enough to see chance collisions from
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Census:
+    """Number of codes, how many of them are no views, and some of these.
+
+    sample: the (at most) `SAMPLE` distinct short codes of the smallest hashes. So it does not depend on how the codes are
+    parted, and a code that many images have is in it once, as it is compared once.
+    """
+
+    codes: int
+    bases: int
+    sample: WordArray
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Planning:
+    """How a plan is come by.
+
+    given: the plan, if it is not to be chosen. gathered: so many codes are judged in one place. spread: False promises
+    that there are not more, so that the steps of judging in many places can be left out. force: whether a plan that
+    would go quadratic is followed.
+    """
+
+    given: Plan | None = None
+    gathered: int = GATHERED_CODES
+    spread: bool = True
+    force: bool = False
+
+    def choose(self, within: Within, census: Census) -> Estimate:
+        """The plan for codes of which a census was taken."""
+        gathered = self.gathered if self.spread else census.codes
+        chosen = plan.choose(within, census.codes, census.bases, census.sample, gathered)
+        if self.given is None:
+            return chosen
+        candidates = self.given.candidates(census.codes, census.bases)
+        return Estimate(self.given, census.codes, candidates, self.given.seconds(census.codes, candidates))
+
+
+def take(codes: pa.Table) -> Census:
+    """Of a table of `blocks.CODES`."""
+    view, kind = (np.asarray(codes[name].combine_chunks()) for name in ("view", "kind"))
+    columns = from_columns(np.arange(len(codes)), view, kind, joined(codes["data"]))
+    bases = columns.hashed[columns.view[columns.hashed] == BASE]
+    return Census(len(codes), int((view == BASE).sum()), _smallest(columns.short[bases]))
+
+
+def total(parts: Iterable[Census]) -> Census:
+    """Of several sets of codes together."""
+    taken = list(parts)
+    sample = np.concatenate([np.zeros(0, np.uint64), *(part.sample for part in taken)])
+    return Census(sum(part.codes for part in taken), sum(part.bases for part in taken), _smallest(sample))
+
+
+def _smallest(words: WordArray) -> WordArray:
+    words = np.unique(words)
+    return words[np.argsort(mixed(words), kind="stable")[:SAMPLE]]
+
+
+def dump(census: Census) -> bytes:
+    return np.concatenate([np.array([census.codes, census.bases], np.uint64), census.sample]).tobytes()
+
+
+def load(data: bytes) -> Census:
+    numbers = np.frombuffer(data, np.uint64)
+    return Census(int(numbers[0]), int(numbers[1]), numbers[2:])

@@ -1,0 +1,147 @@
+"""Fingerprints and verdicts as the rows of tables, and back. The schemas are those of `beam_dedup.core.blocks`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from beam_dedup.core.blocks import FINGERPRINTS, IMAGES, VERDICTS, to_bytes, to_text
+from beam_dedup.core.codes import VIEWS
+from beam_dedup.core.model import REASONS, Code, Fingerprint, Flag, ImageRef, Kind, Status, Verdict, Witness
+from beam_dedup.core.rank import Keep, ranks_of
+
+
+def fingerprints_table(fingerprints: Sequence[Fingerprint]) -> pa.Table:
+    """Fingerprints as a table of `FINGERPRINTS`, in the given order."""
+    codes = [code for fp in fingerprints for code in fp.codes]
+    offsets = np.cumsum([0] + [len(fp.codes) for fp in fingerprints], dtype=np.int32)
+    code_column = pa.StructArray.from_arrays(
+        [
+            pa.array([VIEWS.index(code.view) for code in codes], pa.uint8()),
+            pa.array([int(code.kind) for code in codes], pa.uint8()),
+            pa.array([code.data for code in codes], pa.binary()),
+        ],
+        fields=list(FINGERPRINTS.field("codes").type.value_type),
+    )
+    rows = [
+        (
+            to_bytes(fp.ref.uri),
+            fp.ref.known,
+            to_bytes(fp.ref.name),
+            to_bytes(fp.ref.metadata),
+            fp.digest,
+            fp.size_bytes,
+            fp.modified_ms,
+            to_bytes(fp.format),
+            fp.width,
+            fp.height,
+            to_bytes(fp.algorithm),
+            _words(fp.flags),
+            to_bytes(fp.detail),
+        )
+        for fp in fingerprints
+    ]
+    columns = _columns(rows, FINGERPRINTS)
+    return pa.Table.from_arrays(
+        [*columns, pa.ListArray.from_arrays(pa.array(offsets), code_column)], schema=FINGERPRINTS
+    )
+
+
+def fingerprints_of(table: pa.Table) -> Iterator[Fingerprint]:
+    """The rows of a table of `FINGERPRINTS`."""
+    for row in table.to_pylist():
+        yield Fingerprint(
+            ref=ImageRef(to_text(row["uri"]), to_text(row["name"]), to_text(row["metadata"]), row["known"]),
+            digest=row["digest"],
+            size_bytes=row["size_bytes"],
+            modified_ms=row["modified_ms"],
+            format=to_text(row["format"]),
+            width=row["width"],
+            height=row["height"],
+            algorithm=to_text(row["algorithm"]),
+            codes=tuple(Code(Kind(code["kind"]), code["data"], VIEWS[code["view"]]) for code in row["codes"]),
+            flags=_flags(row["flags"]),
+            detail=to_text(row["detail"]),
+        )
+
+
+def ranked(fingerprints: pa.Table, keep: Keep) -> pa.Table:
+    """A table of `FINGERPRINTS` as one of `IMAGES`, ranked by a policy."""
+    learnt = fingerprints.drop_columns(["uri", "known"])
+    return pa.Table.from_arrays([ranks_of(fingerprints, keep), *learnt.columns], schema=IMAGES)
+
+
+def verdicts_table(verdicts: Sequence[Verdict]) -> pa.Table:
+    """Verdicts as a table of `VERDICTS`, in the given order."""
+    rows = [
+        (
+            to_bytes(verdict.ref.uri),
+            to_bytes(verdict.ref.name),
+            to_bytes(verdict.ref.metadata),
+            verdict.status.encode(),
+            verdict.reason and verdict.reason.encode(),
+            verdict.digest,
+            verdict.fingerprint,
+            to_bytes(verdict.algorithm),
+            verdict.width,
+            verdict.height,
+            to_bytes(verdict.format),
+            verdict.size_bytes,
+            _words(verdict.flags),
+            to_bytes(verdict.detail),
+            *_witness_columns(verdict.witness),
+        )
+        for verdict in verdicts
+    ]
+    return pa.Table.from_arrays(_columns(rows, VERDICTS), schema=VERDICTS)
+
+
+def _witness_columns(witness: Witness | None) -> tuple[Any, ...]:
+    if witness is None:
+        return (None,) * 5
+    view = VIEWS.index(witness.view)
+    return to_bytes(witness.uri), witness.digest, witness.distance, witness.long_distance, view
+
+
+def verdicts_of(table: pa.Table) -> Iterator[Verdict]:
+    """The rows of a table of `VERDICTS`."""
+    for row in table.to_pylist():
+        witness = None
+        if row["kept_uri"] is not None:
+            witness = Witness(
+                uri=to_text(row["kept_uri"]),
+                digest=row["kept_digest"],
+                distance=row["distance"],
+                long_distance=row["long_distance"],
+                view=VIEWS[row["view"]],
+            )
+        yield Verdict(
+            ref=ImageRef(to_text(row["uri"]), to_text(row["name"]), to_text(row["metadata"])),
+            status=Status(to_text(row["status"])),
+            reason=None if row["reason"] is None else REASONS[to_text(row["reason"])],
+            digest=row["digest"],
+            fingerprint=row["fingerprint"],
+            algorithm=to_text(row["algorithm"]),
+            witness=witness,
+            width=row["width"],
+            height=row["height"],
+            format=to_text(row["format"]),
+            size_bytes=row["size_bytes"],
+            flags=_flags(row["flags"]),
+            detail=to_text(row["detail"]),
+        )
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> list[pa.Array]:
+    """The first columns of a schema from as many values a row."""
+    columns = zip(*rows, strict=True) if rows else ([] for _ in schema if not pa.types.is_list(_.type))
+    return [pa.array(column, field.type) for column, field in zip(columns, schema, strict=False)]
+
+
+def _words(flags: Sequence[Flag]) -> bytes:
+    return " ".join(flags).encode()
+
+
+def _flags(words: bytes) -> tuple[Flag, ...]:
+    return tuple(Flag(flag) for flag in to_text(words).split())
