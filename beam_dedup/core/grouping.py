@@ -78,15 +78,13 @@ def verdicts(home: Home, marks: pa.Table) -> pa.Table:
     """
     images, rows, speaker = home.images, np.arange(len(home.images)), home.same_picture
     digests = images["digest"].combine_chunks().cast(pa.binary())
-    uris = uris_of(images["rank"].combine_chunks()).cast(pa.binary())
+    uris = uris_of(images["rank"])
     best = _best_marks(marks)
     mark = pc.index_in(images["rank"].combine_chunks(), best["rank"].combine_chunks()).take(pa.array(speaker))
     marked = np.asarray(mark.is_valid())
     follows = ~marked & (speaker != rows)  # a duplicate of the one that speaks for it, which is kept
     leader = pa.array(speaker, mask=~follows)
-    kept_uri = pc.coalesce(
-        uris_of(best["kept_rank"].combine_chunks()).cast(pa.binary()).take(mark), uris.take(leader)
-    )
+    kept_uri = pc.coalesce(uris_of(best["kept_rank"]).take(mark), uris.take(leader))
     kept_digest = pc.coalesce(
         best["kept_digest"].combine_chunks().cast(pa.binary()).take(mark), digests.take(leader)
     )
@@ -122,7 +120,7 @@ def verdicts(home: Home, marks: pa.Table) -> pa.Table:
         ],
         schema=blocks.VERDICTS,
     )
-    return table.filter(pc.invert(are_known(images["rank"].combine_chunks())))
+    return table.filter(pc.invert(are_known(images["rank"])))
 
 
 def _best_marks(marks: pa.Table) -> pa.Table:

@@ -11,7 +11,6 @@ import enum
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 _KNOWN, _NEW = 0, 1
 _MOST = np.uint64((1 << 64) - 1)
@@ -58,8 +57,8 @@ def _seen(fingerprints: pa.Table, keep: Keep) -> npt.NDArray[np.uint8]:
 
 
 def uris_of(ranks: pa.Array) -> pa.Array:
-    """The URIs at the ends of ranks made by one policy."""
-    return pc.binary_slice(ranks, 2 + ranks[0].as_py()[1]) if len(ranks) else ranks
+    """The URIs at the ends of ranks."""
+    return pa.array([rank[2 + rank[1] :] for rank in ranks.to_pylist()], pa.binary())
 
 
 def uri_of(rank: bytes) -> str:
@@ -69,4 +68,4 @@ def uri_of(rank: bytes) -> str:
 
 def are_known(ranks: pa.Array) -> pa.Array:
     """Which ranks are those of known images."""
-    return pc.equal(pc.binary_slice(ranks, 0, 1), bytes([_KNOWN]))
+    return pa.array([rank[0] == _KNOWN for rank in ranks.to_pylist()], pa.bool_())
