@@ -10,6 +10,7 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core import fingerprints
+from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.model import Fingerprint, ImageRef, Rejection
 from transforms import metrics
@@ -71,7 +72,7 @@ class _FingerprintFn(beam.DoFn):
             try:
                 with open_image(reference.uri) as (stream, size_bytes, modified_ms):
                     result = fingerprints.fingerprint(
-                        reference, stream, size_bytes, modified_ms, self.pictures
+                        reference, stream, size_bytes, modified_ms, Recipe() if self.pictures else None
                     )
             except ImageError as error:
                 yield TaggedOutput(_REJECTIONS, Rejection(reference, error.reason, error.detail))
