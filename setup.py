@@ -19,7 +19,7 @@ setup(
     install_requires=[
         "apache-beam>=2.77,<2.78",
         "Pillow>=12.3,<12.4",  # a fingerprint is only comparable with those of the same decoder
-        "ImageHash>=4.3.2,<4.4",  # fixed by the project: its hashes are the next fingerprints
+        "ImageHash>=4.3.2,<4.4",  # its version stands in the recipes of its codes
         "fastavro>=1.13,<2",
         "numpy>=2.1,<2.5",
         "psutil>=7,<8",
@@ -27,10 +27,12 @@ setup(
         "rich>=15,<16",
     ],
     extras_require={
+        "pdq": ["pdqhash>=0.2.8,<0.3"],
         "dev": [
             "build>=1.6,<2",
             "hypothesis>=6.170,<7",
             "mypy>=2.4,<2.5",
+            "pdqhash>=0.2.8,<0.3",
             "pytest>=9.2,<10",
             "pytest-xdist>=3.8,<4",
             "ruff>=0.17.6,<0.18",

@@ -2,13 +2,12 @@
 
 The engine of this machine is Beam's FnApiRunner, by choice: it starts within a second and needs nothing but what is
 installed. (Beam's `DirectRunner` is a switch that first looks for another runner's program, and downloads it where it
-can.) With several jobs it runs threads, which start at once, and decode and hash side by side; many images get processes,
-which take a second or two to start but then do everything side by side. The verdicts are the same in each case.
+can.) With several jobs it runs threads; each has a process that decodes for it (`beam_dedup.core.isolation`), and matching
+leaves Python's lock alone, so all cores have work. The verdicts are the same for any number.
 """
 
 import argparse
 import difflib
-import itertools
 import logging
 import shlex
 import sys
@@ -29,10 +28,8 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from beam_dedup import options
 from beam_dedup.core.errors import UsageError
 from beam_dedup.options import DedupConfig
-from transforms.read import list_files
 
 LOCAL_RUNNER = "FnApiRunner"
-PROCESSES_PAY = 5_000  # images; with fewer, starting processes takes longer than they save
 
 IN_MEMORY, THREADS, PROCESSES = "in_memory", "multi_threading", "multi_processing"
 
@@ -101,19 +98,12 @@ def runner_for(beam: PipelineOptions, config: DedupConfig, arguments: Sequence[s
         direct.direct_num_workers = config.jobs
     mode = direct.direct_running_mode
     if not any(argument.startswith("--direct_running_mode") for argument in arguments):
-        mode = _mode(config)
+        mode = IN_MEMORY if config.jobs == 1 else THREADS
     direct.direct_running_mode = IN_MEMORY if mode == PROCESSES else mode
     if direct.direct_running_mode == IN_MEMORY:
         # It warns of several workers in one thread; ours are processes then.
         logging.getLogger("apache_beam.runners.portability.fn_api_runner.fn_runner").setLevel(logging.ERROR)
     return FnApiRunner(default_environment=_worker_processes() if mode == PROCESSES else None)
-
-
-def _mode(config: DedupConfig) -> str:
-    if config.jobs == 1:
-        return IN_MEMORY
-    first = itertools.islice(list_files(config.folder, config.not_input), PROCESSES_PAY)
-    return PROCESSES if sum(1 for _ in first) == PROCESSES_PAY else THREADS
 
 
 def _worker_processes() -> Any:

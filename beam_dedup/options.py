@@ -6,16 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
+from beam_dedup import matching_options
+from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.rank import Keep
-from beam_dedup.core.within import (
-    DEFAULT_BIT_DISTANCE,
-    DEFAULT_VERIFY,
-    LONG_BITS,
-    MAX_BIT_DISTANCE,
-    Within,
-)
+from beam_dedup.core.within import Within
 
 DEFAULT_OUTPUT_JSON = "image_locations.json"
 DEBUG_VARIABLE = "DEDUP_DEBUG"  # in the environment, set to anything: the engine's own log, and tracebacks
@@ -32,6 +28,8 @@ examples:
       equal files only; what became of each image, and how many of each kind there are
   dedup -n -k 4 -i crawl -o groups.json --quiet
       stricter: pictures that differ in at most 4 bits
+  dedup -n --views crops --turns -i crawl -d unique
+      pictures that were cut, framed, mirrored or turned are duplicates, too
   dedup -n -i new --reference collection -d add --keep largest --preview
       what of new/ is not in collection/ yet, the largest copy of each; only says what would be copied
 
@@ -49,6 +47,7 @@ class DedupConfig:
     folder: str
     near: bool = False
     within: Within = dataclasses.field(default_factory=Within)
+    recipe: Recipe = dataclasses.field(default_factory=Recipe)
     keep: Keep = Keep.FIRST
     reference: str = ""
     output_json: str = DEFAULT_OUTPUT_JSON
@@ -59,6 +58,7 @@ class DedupConfig:
     records: str = ""
     counts: str = ""
     jobs: int = 1
+    force_plan: bool = False
     quiet: bool = False
 
     @property
@@ -115,21 +115,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="equal files, and pictures that look the same: resized, re-encoded, lightly edited",
     )
-    match.add_argument(
-        "-k",
-        "--bit_distance",
-        metavar="BITS",
-        type=_whole_number,
-        help=f"with -n: how many of the 64 bits of two pictures' short codes may differ, 0 to {MAX_BIT_DISTANCE} "
-        f"(default {DEFAULT_BIT_DISTANCE})",
-    )
-    match.add_argument(
-        "--verify",
-        metavar="BITS",
-        type=_whole_number,
-        help=f"with -n: how many of the {LONG_BITS} bits of their long codes may differ as well; {LONG_BITS} asks "
-        f"for no such proof (default {DEFAULT_VERIFY})",
-    )
+    matching_options.add(match, _whole_number)
     match.add_argument(
         "--keep",
         metavar="POLICY",
@@ -190,6 +176,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "-j", "--num_jobs", metavar="N", type=_whole_number, help="workers at a time (default: one per core)"
     )
+    run.add_argument(
+        "--force_plan",
+        action="store_true",
+        help="with -n: do the work even if it grows with the square of the number of images",
+    )
     run.add_argument("--quiet", action="store_true", help="no progress and no summary; errors only")
     run.add_argument("-h", "--help", action="store_true", help="show this help")
     run.add_argument("--beam_help", action="store_true", help="list the options of Apache Beam")
@@ -221,21 +212,12 @@ def configure(options: argparse.Namespace) -> DedupConfig:
     """
     if not options.dump_dir:
         raise UsageError("-i is missing: name the folder with the images, as in: dedup -n -i ~/Pictures")
-    if not options.near_duplicates:
-        for flag, value in (("-k", options.bit_distance), ("--verify", options.verify)):
-            if value is not None:
-                raise UsageError(
-                    f"{flag} says how near pictures must be: it needs -n (got {flag} {value} without it)"
-                )
+    matching_options.check_mode(options)
     if options.show_duplicates and not options.output_dir:
         raise UsageError("-s copies duplicates below the output folder: it needs -d DIR")
     for flag, given in (("--place", options.place), ("--preview", options.preview)):
         if given and not options.output_dir:
             raise UsageError(f"{flag} is about the output folder: it needs -d DIR")
-    k = DEFAULT_BIT_DISTANCE if options.bit_distance is None else options.bit_distance
-    verify = DEFAULT_VERIFY if options.verify is None else options.verify
-    _check_range("-k", k, 0, MAX_BIT_DISTANCE)
-    _check_range("--verify", verify, 0, LONG_BITS)
     jobs = os.cpu_count() or 1 if options.num_jobs is None else options.num_jobs
     _check_range("-j", jobs, 1, 1024)
     output_json = options.output_json
@@ -245,7 +227,8 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         # As the user named it, but ./a/ is a; what is no path of this machine is not touched.
         folder=options.dump_dir if is_remote(options.dump_dir) else os.path.normpath(options.dump_dir),
         near=options.near_duplicates,
-        within=Within(k, verify),
+        within=matching_options.within(options),
+        recipe=matching_options.recipe(options),
         keep=Keep(options.keep),
         reference=options.reference and os.path.normpath(options.reference),
         output_json=output_json,
@@ -256,6 +239,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         records=options.records,
         counts=options.counts,
         jobs=jobs,
+        force_plan=options.force_plan,
         quiet=options.quiet,
     )
     _check_distinct(config)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import apache_beam as beam
 
+from beam_dedup.core.census import Planning
 from beam_dedup.options import DedupConfig
 from transforms import (
     CheckConservation,
@@ -24,6 +25,7 @@ from transforms.count import write_json
 from transforms.place import placements
 from transforms.placing import How
 from transforms.progress import Tally
+from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE
 
 
 class Reports(NamedTuple):
@@ -34,21 +36,33 @@ class Reports(NamedTuple):
     unplaced: str = ""
 
 
-def build(pipeline: beam.Pipeline, config: DedupConfig, reports: Reports, tally: Tally | None = None) -> None:
+def build(
+    pipeline: beam.Pipeline,
+    config: DedupConfig,
+    reports: Reports,
+    planning: Planning,
+    tally: Tally | None = None,
+) -> None:
     """Adds all steps of a run to a pipeline.
 
-    tally: how workers on this machine report progress.
+    planning: how pairs are found. tally: how workers on this machine report progress.
     """
+    batch = DECODED_AT_ONCE if config.near else DIGESTED_AT_ONCE
     # PCollection[list[ImageRef]], one reference per file
-    images = pipeline | "Read" >> ReadImages(config.folder, config.not_input, tally)
+    images = pipeline | "Read" >> ReadImages(config.folder, config.not_input, tally, batch=batch)
     known = None
     if config.reference:
         known = pipeline | "ReadKnown" >> ReadImages(
-            config.reference, config.outputs, known=True, tally=tally
+            config.reference, config.outputs, known=True, tally=tally, batch=batch
         )
     # PCollection[bytes], blocks with one verdict per image; PCollection[Estimate], the one plan of near mode
     verdicts, plan = images | "Deduplicate" >> DeduplicateImages(
-        config.near, config.within, keep=config.keep, known=known, tally=tally
+        config.recipe if config.near else None,
+        config.within,
+        planning,
+        keep=config.keep,
+        known=known,
+        tally=tally,
     )
     images | "Check" >> CheckConservation(verdicts)
     if config.records:

@@ -18,12 +18,15 @@ from apache_beam.runners.runner import PipelineState
 from rich.console import Console
 
 from beam_dedup import engine, files, pipeline, progress, summary
-from beam_dedup.core.errors import DedupError, UsageError
+from beam_dedup.core.census import Planning, most_codes
+from beam_dedup.core.errors import DedupError, PlanError, UsageError
 from beam_dedup.core.paths import is_remote, partial_prefix
+from beam_dedup.core.plan import choose
 from beam_dedup.options import DEBUG_VARIABLE, DedupConfig
 from beam_dedup.pipeline import Reports
 from transforms import storage
 from transforms.progress import Tally
+from transforms.read import list_files
 
 _UNPLACED_SHOWN = 5
 _SHOW_CURSOR = b"\x1b[?25h"  # the live line hides it
@@ -43,6 +46,8 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
     _check_remote_outputs(config)
     files.check_outputs(config)
     local = engine.is_local(beam_options)
+    if local and config.near and not config.force_plan:
+        _check_plan(config)
     if config.preview and not local:
         raise UsageError("--preview prints what this machine would place: it can't be used with --runner")
     scratch = tempfile.mkdtemp(prefix="dedup-")
@@ -56,7 +61,7 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
         made = beam.Pipeline(
             runner=engine.runner_for(beam_options, config, beam_arguments), options=beam_options
         )
-        pipeline.build(made, config, reports, tally)
+        pipeline.build(made, config, reports, Planning(spread=not local, force=config.force_plan), tally)
         with contextlib.ExitStack() as around:
             around.enter_context(_stopping_on_signals(config, scratch))
             if tally and not config.quiet:
@@ -103,6 +108,19 @@ def _tell(config: DedupConfig, reports: Reports, seconds: float, workers: int) -
                 else ""
             )
             raise DedupError(f"{len(unplaced)} of the images could not be placed:{shown}{more}")
+
+
+def _check_plan(config: DedupConfig) -> None:
+    """Refuses, before any image is read, what would take for ever.
+
+    Raises:
+      UsageError: the numbers, and what to change.
+    """
+    images = sum(1 for _ in list_files(config.folder, config.not_input))
+    try:
+        choose(config.within, images * most_codes(config.recipe), images).check()
+    except PlanError as error:
+        raise UsageError(str(error)) from error
 
 
 def _check_remote_outputs(config: DedupConfig) -> None:

@@ -39,8 +39,7 @@ def fingerprint_of(data: bytes, **options: Any) -> Fingerprint:
 
 def code_of(image: Image.Image, image_format: str = "PNG", **options: Any) -> Code:
     """The base code of the picture in a file."""
-    (code,) = fingerprint_of(encoded(image, image_format, **options)).codes
-    return code
+    return fingerprint_of(encoded(image, image_format, **options)).codes[0]
 
 
 def bits_apart(one: Code, other: Code) -> int:

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import beam_dedup
-from beam_dedup.core import fingerprints
+from beam_dedup.core.algorithms import ALGORITHMS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"beam_dedup", "transforms"}
@@ -75,7 +75,9 @@ class TestVersions:
 
     def test_what_is_imported_is_asked_for(self) -> None:
         """A package that comes along with another's requirements goes when those do."""
-        asked = {IMPORTED_AS.get(name, name) for name in (canonicalize_name(one.name) for one in RANGES)}
+        extras = [Requirement(text) for text in SETUP["extras_require"]["pdq"]]
+        names = (canonicalize_name(one.name) for one in [*RANGES, *extras])
+        asked = {IMPORTED_AS.get(name, name) for name in names}
         imported = third_party_imports()
         assert {"apache_beam", "PIL"} <= imported <= asked
 
@@ -114,7 +116,15 @@ class TestVersions:
         [pillow] = [one for one in RANGES if canonicalize_name(one.name) == "pillow"]
         pin = PINS["pillow"]
         assert pillow.specifier == SpecifierSet(f">={pin.major}.{pin.minor},<{pin.major}.{pin.minor + 1}")
-        assert fingerprints.ALGORITHM
+        [imagehash] = [one for one in RANGES if canonicalize_name(one.name) == "imagehash"]
+        [pdqhash] = [Requirement(text) for text in SETUP["extras_require"]["pdq"]]
+        for library, of in ((imagehash, "phash dhash ahash whash colorhash"), (pdqhash, "pdq")):
+            for name in of.split():
+                version = re.search(r"hash-(\d+)\.(\d+)", ALGORITHMS[name].recipe)
+                assert version, name
+                major, minor = map(int, version.groups())
+                assert f"{major}.{minor}" in library.specifier or f"{major}.{minor}.9" in library.specifier
+                assert f"{major}.{minor + 1}" not in library.specifier
 
 
 def third_party_imports() -> set[str]:

@@ -7,6 +7,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.typehints.decorators import no_annotations
 
+from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.census import Planning
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.plan import Estimate
@@ -34,12 +35,12 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
     each image kept, a duplicate of a kept one, or rejected with a reason (`UnpackVerdicts` makes single ones of the
     blocks). In windows, each window is judged by itself.
 
-    near: also pictures within k, not equal bytes alone. within: how near. planning: how pairs are found. homes: parts
+    recipe: what codes of pictures are made; without one only equal bytes count. within: how near. planning: how pairs are found. homes: parts
     the images are judged in, each in the memory of one worker. keep: which copy is preferred. known: references to
     images that are kept beforehand, marked as `known`; they get no verdict.
     """
 
-    near: bool = False
+    recipe: Recipe | None = None
     within: Within = Within()
     planning: Planning = Planning()
     homes: int = HOMES
@@ -50,9 +51,9 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
     @no_annotations  # Beam has no types for several outputs
     def expand(self, images: PCollection[list[ImageRef]]) -> Deduplicated:
         all_images = images if self.known is None else (images, self.known) | "WithKnown" >> beam.Flatten()
-        read = all_images | "Fingerprint" >> FingerprintImages(pictures=self.near, tally=self.tally)
+        read = all_images | "Fingerprint" >> FingerprintImages(self.recipe, self.tally)
         plan = None
-        if self.near:
+        if self.recipe:
             mark = MarkNearDuplicates(
                 self.within, self.planning, self.homes, self.keep, self.known is not None
             )

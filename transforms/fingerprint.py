@@ -9,12 +9,15 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core import blocks, fingerprints, tables
+from beam_dedup.core import blocks, tables
+from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.model import Fingerprint, ImageRef, Rejection, Verdict
+from beam_dedup.core.isolation import Answer, IsolatedDecoder
+from beam_dedup.core.model import ImageRef, Rejection, Verdict
+from beam_dedup.core.paths import is_remote
 from transforms import metrics
 from transforms.progress import READ, Tally
-from transforms.storage import open_image
+from transforms.storage import read_remote
 
 _REJECTIONS: Final = "rejections"
 _RejectionBlock = TaggedOutput[Literal["rejections"], bytes]
@@ -34,10 +37,10 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
     In: references, some at a time. Out: `Fingerprinted`. Image bytes stay on the worker that reads them. An image that
     can't be read or is none becomes a rejection; one whose picture can't be decoded has a fingerprint without codes.
 
-    pictures: False leaves out decoding, for exact mode.
+    recipe: what codes are made; None leaves out decoding, for exact mode.
     """
 
-    pictures: bool = True
+    recipe: Recipe | None = Recipe()
     tally: Tally | None = None
 
     @no_annotations  # Beam has no types for several outputs
@@ -47,7 +50,7 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
             # Listing is one worker's work, reading is everybody's: without this they would be fused.
             | "Spread" >> beam.Reshuffle()
             | "Read"
-            >> beam.ParDo(_FingerprintFn(self.pictures, self.tally)).with_outputs(_REJECTIONS, main="main")
+            >> beam.ParDo(_FingerprintFn(self.recipe, self.tally)).with_outputs(_REJECTIONS, main="main")
         )
         return Fingerprinted(done["main"], done[_REJECTIONS])
 
@@ -55,32 +58,36 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
 class _FingerprintFn(beam.DoFn):
     """list[ImageRef] -> block of FINGERPRINTS, and of VERDICTS on the tagged output for what was rejected."""
 
-    def __init__(self, pictures: bool, tally: Tally | None) -> None:
-        self.pictures = pictures
+    def __init__(self, recipe: Recipe | None, tally: Tally | None) -> None:
+        self.recipe = recipe
         self.tally = tally
         self.bytes_read = Metrics.counter(metrics.NAMESPACE, metrics.BYTES_READ)
         self.known_rejected = Metrics.counter(metrics.NAMESPACE, metrics.KNOWN_REJECTED)
 
     def setup(self) -> None:
-        fingerprints.prepare_decoders()
+        self.decoder = IsolatedDecoder(self.recipe)
+
+    def teardown(self) -> None:
+        self.decoder.close()
 
     def process(self, references: list[ImageRef]) -> Iterator[bytes | _RejectionBlock]:
-        read: list[Fingerprint] = []
-        rejected: list[Verdict] = []
-        for reference in references:
-            try:
-                with open_image(reference.uri) as (stream, size_bytes, modified_ms):
-                    read.append(
-                        fingerprints.fingerprint(reference, stream, size_bytes, modified_ms, self.pictures)
-                    )
-            except ImageError as error:
-                rejected.append(Verdict.of_rejection(Rejection(reference, error.reason, error.detail)))
-        if read:
-            self.bytes_read.inc(sum(image.size_bytes for image in read))
-            yield blocks.dump(tables.fingerprints_table(read))
-        if new := [verdict for verdict in rejected if not verdict.ref.known]:
-            yield TaggedOutput(_REJECTIONS, blocks.dump(tables.verdicts_table(new)))
-        if len(new) < len(rejected):
-            self.known_rejected.inc(len(rejected) - len(new))
+        remote = [reference for reference in references if is_remote(reference.uri)]
+        local = [reference for reference in references if not is_remote(reference.uri)]
+        for answer in (self.decoder.read(local), *map(self._read_remote, remote)):
+            if answer.fingerprints:
+                yield answer.fingerprints
+            for block in answer.rejections:
+                yield TaggedOutput(_REJECTIONS, block)
+            self.bytes_read.inc(answer.bytes_read)
+            self.known_rejected.inc(answer.known_rejected)
         if self.tally:
             self.tally.add(READ, len(references))
+
+    def _read_remote(self, reference: ImageRef) -> Answer:
+        try:
+            return self.decoder.read([reference], read_remote(reference.uri))
+        except ImageError as error:
+            if reference.known:
+                return Answer(b"", [], 0, 1)
+            verdict = Verdict.of_rejection(Rejection(reference, error.reason, error.detail))
+            return Answer(b"", [blocks.dump(tables.verdicts_table([verdict]))], 0, 0)

@@ -13,7 +13,9 @@ from beam_dedup.core.model import ImageRef
 from beam_dedup.core.paths import is_partial
 from transforms.progress import LISTED, Tally
 
-BATCH_IMAGES = 32  # references in one element: an engine's cost per element becomes one per batch
+# References in one element: an engine's cost per element becomes one per batch, and one worker's work at a time.
+DECODED_AT_ONCE = 32
+DIGESTED_AT_ONCE = 256
 
 
 @dataclasses.dataclass
@@ -25,29 +27,30 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
     a reason where it is opened.
 
     folder: a local folder. exclude: files and folders that are not input, though they lie in it. known: they are kept
-    beforehand, as images to compare with.
+    beforehand, as images to compare with. batch: how many in a list.
     """
 
     folder: str
     exclude: tuple[str, ...] = ()
     tally: Tally | None = None
     known: bool = False
+    batch: int = DECODED_AT_ONCE
 
     def expand(self, pbegin: PBegin) -> PCollection[list[ImageRef]]:
         return (
             pbegin
             | "Folder" >> beam.Create([to_bytes(self.folder)], reshuffle=False)
-            | "List" >> beam.FlatMap(list_references, self.exclude, self.known, self.tally)
+            | "List" >> beam.FlatMap(list_references, self.exclude, self.known, self.tally, self.batch)
         )
 
 
 def list_references(
-    path: bytes, exclude: tuple[str, ...], known: bool, tally: Tally | None
+    path: bytes, exclude: tuple[str, ...], known: bool, tally: Tally | None, size: int
 ) -> Iterator[list[ImageRef]]:
     """Yields a reference for each file that `list_files` finds, and counts them as it goes."""
     folder = to_text(path)
     names = list_files(folder, exclude)
-    while batch := list(itertools.islice(names, BATCH_IMAGES)):
+    while batch := list(itertools.islice(names, size)):
         yield [ImageRef(os.path.join(folder, name), name.replace(os.sep, "/"), known=known) for name in batch]
         if tally:
             tally.add(LISTED, len(batch))

@@ -2,11 +2,9 @@
 
 import contextlib
 import errno
-import io
 import os
 import secrets
 import shutil
-import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -15,9 +13,8 @@ from typing import BinaryIO, cast
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from beam_dedup.core.errors import ImageError
 from beam_dedup.core.limits import MAX_BYTES
-from beam_dedup.core.model import Reason
+from beam_dedup.core.local import refused
 from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix
 
 _SPOOLED_BYTES = 1 << 24
@@ -31,40 +28,17 @@ def halt() -> None:
     _gate.acquire()
 
 
-@contextlib.contextmanager
-def open_image(uri: str) -> Iterator[tuple[BinaryIO, int, int]]:
-    """Opens an image: (seekable stream, bytes, modified in milliseconds since the epoch or 0).
+def read_remote(uri: str) -> bytes:
+    """The bytes of an image in a file system of Beam's; one more than an image may have if there are too many.
 
     Raises:
-      ImageError: it is gone, refused by the system, or not a file.
+      ImageError: it is gone, or can't be read.
     """
     try:
-        if is_remote(uri):
-            with open_bytes(uri) as remote:
-                data = remote.read(MAX_BYTES + 1)
-            yield io.BytesIO(data), len(data), 0
-            return
-        # Looked at before it is opened, and opened without blocking: a device may do things when it is opened, and a
-        # pipe waits for a writer for ever.
-        try:
-            kind = os.stat(uri).st_mode
-        except ValueError as error:  # no file can have such a name: with a NUL in it, say
-            raise ImageError(Reason.NOT_FOUND, str(error)) from error
-        if not stat.S_ISREG(kind):
-            folder = "this folder could not be listed"
-            raise ImageError(*((Reason.UNREADABLE, folder) if stat.S_ISDIR(kind) else (Reason.NOT_A_FILE,)))
-        descriptor = os.open(uri, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb", buffering=0) as stream:
-            status = os.fstat(descriptor)
-            yield stream, status.st_size, status.st_mtime_ns // 1_000_000
-    except FileNotFoundError as error:
-        raise ImageError(Reason.NOT_FOUND, _said(error)) from error
+        with open_bytes(uri) as remote:
+            return remote.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ImageError(Reason.UNREADABLE, _said(error)) from error
-
-
-def _said(error: OSError) -> str:
-    return error.strerror or str(error)
+        raise refused(error) from error
 
 
 @contextlib.contextmanager

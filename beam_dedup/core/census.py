@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 
 from beam_dedup.core import plan
+from beam_dedup.core.algorithms import Recipe, Views
 from beam_dedup.core.blocks import joined
-from beam_dedup.core.codes import BASE, WordArray, from_columns
+from beam_dedup.core.codes import BASE, TURNS, VIEWS, WordArray, from_columns
 from beam_dedup.core.plan import GATHERED_CODES, Estimate, Plan, mixed
+from beam_dedup.core.views import CENTRES
 from beam_dedup.core.within import Within
 
 SAMPLE = 8192  # codes: enough to see chance collisions from
@@ -50,6 +52,13 @@ class Planning:
             return chosen
         candidates = self.given.candidates(census.codes, census.bases)
         return Estimate(self.given, census.codes, candidates, self.given.seconds(census.codes, candidates))
+
+
+def most_codes(recipe: Recipe) -> int:
+    """How many codes an image has at most."""
+    crops = len(VIEWS) - len(TURNS)
+    of_views = {Views.NONE: 1, Views.TRIM: 2, Views.CENTRE: 2 + len(CENTRES), Views.CROPS: crops}
+    return of_views[Views(recipe.views)] + (len(TURNS) if recipe.turns else 0)
 
 
 def take(codes: pa.Table) -> Census:

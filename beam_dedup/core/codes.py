@@ -17,7 +17,22 @@ BoolArray = npt.NDArray[np.bool_]
 WordArray = npt.NDArray[np.uint64]
 ByteArray = npt.NDArray[np.uint8]
 
-VIEWS = (BASE_VIEW,)  # names of the views; a view's number is its place here
+# Names of the views; a view's number, which is stored, is its place here: add at the end. Of two views that match
+# equally well the first counts. What each is of a picture: `beam_dedup.core.views` and, for turns, `.dct`.
+TURNS = ("mirror", "flip", "rot180", "rot90", "rot270", "transpose", "transverse")
+VIEWS = (
+    BASE_VIEW,
+    "trim",
+    *(f"centre{percent}" for percent in (95, 90, 85, 80, 70)),
+    *(f"{side}{percent}" for percent in ("05", "10") for side in ("left", "right", "top", "bottom")),
+    *(
+        f"{corner}{percent}"
+        for percent in ("05", "10")
+        for corner in ("topleft", "topright", "bottomleft", "bottomright")
+    ),
+    *("1:1", "4:3", "16:9", "9:16"),
+    *TURNS,
+)
 BASE = 0
 
 PROFILE_BYTES = 96

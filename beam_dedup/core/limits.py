@@ -12,14 +12,20 @@ MAX_BYTES = 1 << 30  # an image file of more is rejected
 # not if it is progressive, since all of its coefficients are held.
 MAX_PIXELS = 120_000_000
 MAX_PIXELS_SCALED = 250_000_000
+MAX_PIXELS_HEAVY = 30_000_000  # for an algorithm that makes arrays of numbers as large as the picture
 
 _ICON_BYTES = 1 << 24
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 
 
-def most_pixels(image: Image.Image) -> int:
-    """How many pixels a picture may have to be decoded in a few hundred megabytes."""
-    if image.format in ("JPEG", "MPO"):
+def most_pixels(image: Image.Image, scaled: bool, heavy: bool) -> int:
+    """How many pixels a picture may have to be worked on in a few hundred megabytes.
+
+    scaled: a JPEG is decoded at 1/8. heavy: what is done with the pixels takes much more than they do.
+    """
+    if heavy:
+        return MAX_PIXELS_HEAVY
+    if scaled and image.format in ("JPEG", "MPO"):
         return MAX_PIXELS if "progressive" in image.info else MAX_PIXELS_SCALED
     if image.mode in ("F", "I"):
         return MAX_PIXELS // 4

@@ -33,6 +33,8 @@ class Reason(enum.StrEnum):
     NOT_FOUND = "not_found", "rejected: listed, but gone when it was read; also a broken link"
     UNREADABLE = "unreadable", "rejected: the system refused to list or read it"
     TOO_LARGE = "too_large", "rejected: more bytes than an image may have"
+    DECODER_CRASHED = "decoder_crashed", "rejected: it ended the process that decodes"
+    TIMEOUT = "timeout", "rejected: it took longer to read or decode than an image may"
 
     meaning: str
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from beam_dedup import cli, options
+from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.model import RECORD_FIELDS, Flag, Reason, Status, Verdict
 from beam_dedup.samples import picture
 from tests.app.runs import ROOT, records_in
@@ -62,7 +63,7 @@ def test_every_reason_and_number_of_the_text() -> None:
 
     for number in (plan.GATHERED_CODES, engine.PROCESSES_PAY):
         assert f"{number:,}" in README
-    assert fingerprints.ALGORITHM in README
+    assert Recipe().name in README
     assert f"under {fingerprints.TINY_SIDE} pixels" in README
     for path in re.findall(r"\]\(([\w./]+)\)", README):
         assert (ROOT / path).exists(), path

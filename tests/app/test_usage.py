@@ -8,7 +8,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_dedup import engine, options
 from beam_dedup.cli import main
-from beam_dedup.core.within import DEFAULT_BIT_DISTANCE, MAX_BIT_DISTANCE
+from beam_dedup.core.algorithms import ALGORITHMS
 from tests.app.runs import dedup_apart
 
 
@@ -34,14 +34,41 @@ WRONG = {
     "no input": (["-n"], "-i is missing"),
     "an empty name": (["-i", ""], "-i is missing"),
     "both modes": (["-e", "-n", "-i", "{in}"], "not allowed with"),
-    "k too large": (["-n", "-k", "17", "-i", "{in}"], "-k must be between 0 and 16, got 17"),
-    "k below zero": (["-n", "-k", "-1", "-i", "{in}"], "-k must be between 0 and 16, got -1"),
+    "k too large": (["-n", "-k", "17", "-i", "{in}"], "-k must be between 0 and 16 with dct, got 17"),
+    "k below zero": (["-n", "-k", "-1", "-i", "{in}"], "-k must be between 0 and 16 with dct, got -1"),
     "k no number": (["-n", "-k", "few", "-i", "{in}"], "'few'"),
     "k in exact mode": (["-k", "3", "-i", "{in}"], "needs -n"),
     "verify in exact mode": (["--verify", "3", "-i", "{in}"], "needs -n"),
     "verify too large": (
         ["-n", "--verify", "257", "-i", "{in}"],
         "--verify must be between 0 and 256, got 257",
+    ),
+    "algorithm unknown": (["-n", "--algorithm", "sift", "-i", "{in}"], "invalid choice: 'sift'"),
+    "algorithm in exact mode": (
+        ["--algorithm", "phash", "-i", "{in}"],
+        "--algorithm says how pictures are compared: it needs -n",
+    ),
+    "views in exact mode": (
+        ["--views", "trim", "-i", "{in}"],
+        "--views says how pictures are compared: it needs -n",
+    ),
+    "turns in exact mode": (["--turns", "-i", "{in}"], "--turns says how pictures are compared: it needs -n"),
+    "views unknown": (["-n", "--views", "some", "-i", "{in}"], "invalid choice: 'some'"),
+    "k too large for it": (
+        ["-n", "--algorithm", "colorhash", "-k", "9", "-i", "{in}"],
+        "-k must be between 0 and 4 with colorhash, got 9",
+    ),
+    "verify of a short code": (
+        ["-n", "--algorithm", "phash", "--verify", "40", "-i", "{in}"],
+        "--verify can't be used with --algorithm phash",
+    ),
+    "turns of another": (
+        ["-n", "--algorithm", "dhash", "--turns", "-i", "{in}"],
+        "--turns can't be used with",
+    ),
+    "views of another": (
+        ["-n", "--algorithm", "dhash", "--views", "crops", "-i", "{in}"],
+        "--views can't be used with --algorithm dhash: only dct has",
     ),
     "no jobs": (["-j", "0", "-i", "{in}"], "-j must be between 1 and"),
     "s without d": (["-s", "-i", "{in}"], "needs -d"),
@@ -142,4 +169,6 @@ def _names(part: type[PipelineOptions]) -> set[str]:
 
 def test_limits_in_the_help_are_those_that_hold() -> None:
     text = " ".join(options.parser().format_help().split())
-    assert f"0 to {MAX_BIT_DISTANCE} (default {DEFAULT_BIT_DISTANCE})" in text
+    dct, *others = ALGORITHMS.values()
+    assert f"0 to {dct.max_k} of the {dct.bits} of their short codes (default {dct.default_k})" in text
+    assert ", ".join(f"{other.name} ({other.default_k}, {other.max_k})" for other in others) in text

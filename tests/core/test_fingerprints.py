@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from beam_dedup.core import fingerprints
-from beam_dedup.core.fingerprints import active, code_bits, coefficients
+from beam_dedup.core import dct
+from beam_dedup.core.dct import active, code_bits, coefficients
 from beam_dedup.core.model import Code, Kind
 from tests.pictures import code_of, encoded, fingerprint_of, photo
 
@@ -79,7 +79,7 @@ def test_coefficients_are_whole_numbers_and_do_not_depend_on_the_batch() -> None
     for shape in ((6,), (2, 3), (1, 3, 2)):
         batch = coefficients(pictures.reshape(*shape, 64, 64))
         assert np.array_equal(batch.reshape(6, 16, 16), alone)
-    cosines = fingerprints._COSINES.astype(object)
+    cosines = dct._COSINES.astype(object)
     exact = cosines @ pictures[0].astype(object) @ cosines.T
     assert np.array_equal(exact.astype(np.float64), alone[0]), "integers of any size give the same"
 
@@ -89,7 +89,7 @@ def test_order_of_the_bits(place: int) -> None:
     row, column = BIT_ORDER[place]
     coefs = coefficients(grey(wave(row, column)))
     assert np.argmax(coefs) == (row - 1) * 16 + column - 1, "rows are vertical frequencies"
-    assert int.from_bytes(code_bits(coefs)) == 1 << (255 - place)
+    assert int.from_bytes(code_bits(coefs).tobytes()) == 1 << (255 - place)
     assert not any(code_bits(coefficients(grey(-wave(row, column)))))
 
 
@@ -97,14 +97,14 @@ def test_the_short_code_comes_first() -> None:
     low, high = np.zeros((16, 16)), np.full((16, 16), 100.0 * UNIT)
     low[:8, :8] = 100 * UNIT
     high[:8, :8] = 0
-    assert code_bits(low) == b"\xff" * 8 + bytes(24)
-    assert code_bits(high) == bytes(8) + b"\xff" * 24
+    assert code_bits(low).tobytes() == b"\xff" * 8 + bytes(24)
+    assert code_bits(high).tobytes() == bytes(8) + b"\xff" * 24
 
 
 def test_the_dead_zone_ends_above_two_levels() -> None:
     coefs = np.zeros((16, 16))
     coefs[0, :4] = DEAD, DEAD + 1, -DEAD, -DEAD - 1
-    assert code_bits(coefs) == b"\x40" + bytes(31)
+    assert code_bits(coefs).tobytes() == b"\x40" + bytes(31)
     assert active(coefs) == 2
 
 
@@ -152,4 +152,4 @@ def test_goldens(name: str) -> None:
     """A change of any of these makes a new recipe: it needs another name, or stored fingerprints are wrong."""
     fingerprint = fingerprint_of(GOLDENS[name]())
     assert fingerprint.algorithm == "dct/1"
-    assert [code.data.hex() for code in fingerprint.codes] == [GOLDEN_CODES[name]]
+    assert fingerprint.codes[0].data.hex() == GOLDEN_CODES[name]

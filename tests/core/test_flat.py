@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from beam_dedup.core.codes import pack
-from beam_dedup.core.fingerprints import active, coefficients, profiles
+from beam_dedup.core.dct import active, coefficients, profiles
 from beam_dedup.core.judging import keep
 from beam_dedup.core.model import Code, Flag, Kind
 from beam_dedup.core.within import FLAT_LEVELS, Within

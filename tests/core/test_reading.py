@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from beam_dedup.core import fingerprints, limits
+from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.fingerprints import fingerprint
 from beam_dedup.core.formats import sniff
@@ -46,9 +47,9 @@ def test_all_that_is_learnt() -> None:
 
 
 def test_exact_mode_decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fingerprints, "decode", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr(fingerprints, "decode", lambda *_: pytest.fail("decoded"))
     for data, name in ((JPEG, "JPEG"), (JPEG[:1000], "JPEG"), (PNG, "PNG"), (SVG, "SVG")):
-        found = fingerprint_of(data, pictures=False)
+        found = fingerprint_of(data, recipe=None)
         assert found.digest == hashlib.sha256(data).digest()
         assert (found.format, found.codes, found.flags, found.algorithm) == (name, (), (), "")
         assert (found.width, found.height, found.size_bytes, found.detail) == (0, 0, len(data), "")
@@ -76,7 +77,7 @@ def test_a_file_is_found_by_its_content_whatever_its_name(name: str) -> None:
 def test_what_is_no_image_is_rejected(data: bytes, wanted: Reason) -> None:
     assert reason(data) == wanted
     with pytest.raises(ImageError):  # in exact mode as well
-        fingerprint_of(data, pictures=False)
+        fingerprint_of(data, recipe=None)
 
 
 def test_the_rejection_says_what_was_found() -> None:
@@ -150,12 +151,12 @@ ANY_FILES = {
 
 
 @pytest.mark.parametrize("name", ANY_FILES)
-@pytest.mark.parametrize("pictures", [True, False])
+@pytest.mark.parametrize("recipe", [Recipe(), None])
 def test_a_large_file_is_read_in_a_stream_to_the_same_end(
-    name: str, pictures: bool, monkeypatch: pytest.MonkeyPatch
+    name: str, recipe: Recipe | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = ANY_FILES[name]
-    buffered = fingerprint_of(data, pictures=pictures)
+    buffered = fingerprint_of(data, recipe=recipe)
 
     class Stream(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
@@ -164,10 +165,10 @@ def test_a_large_file_is_read_in_a_stream_to_the_same_end(
             return super().read(size)
 
     monkeypatch.setattr(fingerprints, "BUFFERED_BYTES", len(data) - 1)
-    assert fingerprint(REF, Stream(data), len(data), pictures=pictures) == buffered
+    assert fingerprint(REF, Stream(data), len(data), recipe=recipe) == buffered
     monkeypatch.setattr(fingerprints, "BUFFERED_BYTES", len(data))
     with pytest.raises(AssertionError, match="at once"):
-        fingerprint(REF, Stream(data), len(data), pictures=pictures)
+        fingerprint(REF, Stream(data), len(data), recipe=recipe)
 
 
 @pytest.mark.parametrize("data", [b"", HTML, b"x" * 9000])

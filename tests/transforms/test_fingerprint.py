@@ -12,7 +12,8 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_dedup.core import fingerprints, limits
+from beam_dedup.core import limits
+from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Kind, Reason, Rejection
 from tests.transforms.files import SVG, encoded, ref, write
@@ -169,7 +170,7 @@ def test_pictures_have_codes_and_what_a_record_tells(tmp_path: Path) -> None:
         assert found.ref == reference
         assert found.digest == hashlib.sha256(data).digest()
         assert (found.format, found.width, found.height) == (form, width, height)
-        assert (found.algorithm, found.flags, found.size_bytes) == (fingerprints.ALGORITHM, flags, len(data))
+        assert (found.algorithm, found.flags, found.size_bytes) == (Recipe().name, flags, len(data))
         assert [code.kind for code in found.codes] == [kind]
         assert found.detail == ""
     assert done.fingerprints[str(tmp_path / "full")].modified_ms == 1_700_000_000_123

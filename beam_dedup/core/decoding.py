@@ -1,0 +1,191 @@
+"""A file that holds a picture -> pixels: opening it within limits, and squares of 64 x 64 of it and of parts of it."""
+
+import contextlib
+import dataclasses
+import warnings
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from beam_dedup.core import formats, limits
+from beam_dedup.core.dct import SIDE, Pixels
+from beam_dedup.core.errors import DecodeError
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of width and height
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
+DRAFT_SIDE = 128  # pixels a JPEG is decoded to at least
+REDUCING_GAP = 2  # a picture is reduced by whole numbers to no less than this many times `SIDE`, then resized
+
+_ORIENTATION_TAG = 0x0112
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Opened:
+    """A picture whose header has been read."""
+
+    image: Image.Image
+    stored_mode: str  # of the file; `image.mode` differs if a JPEG is to be decoded to grey
+    format: str
+    orientation: int  # EXIF, 1..8
+    width: int  # pixels, as a viewer shows it
+    height: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A picture as stored (not yet turned), reduced to between 128 and 256 pixels a side where it was larger."""
+
+    image: Image.Image  # L or RGB; RGBa where there is transparency
+    width: float  # of what is picture of it: the last column or row may be an incomplete one
+    height: float
+
+
+def prepare_decoders() -> None:
+    """Sets Pillow up for untrusted files; call once per process, before the first fingerprint.
+
+    Pillow's own pixel limit knows nothing of scaled decoding; `opened` has a finer one. It refuses twice what it is set
+    to, and stays as a second line.
+    """
+    Image.MAX_IMAGE_PIXELS = limits.MAX_PIXELS_SCALED // 2
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    Image.preinit()
+    Image.init()
+
+
+@contextlib.contextmanager
+def decoding() -> Iterator[None]:
+    """Gives whatever goes wrong in a decoder one name; keep our own arithmetic out of it, or its bugs would be hidden.
+
+    Raises:
+      DecodeError: Pillow can't open or decode the picture.
+    """
+    try:
+        yield
+    except DecodeError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DecodeError("damaged: no decoder can read its header") from error
+    except Exception as error:  # decoders raise almost anything on damaged bytes; none of it may stop a run
+        raise DecodeError(f"{type(error).__name__}: {error}"[:300]) from error
+
+
+def opened(stream: BinaryIO, scaled: bool, heavy: bool) -> Opened:
+    """Reads the header of a picture.
+
+    scaled: decode a JPEG to grey, at the smallest scale that leaves `DRAFT_SIDE` pixels.
+    heavy: refuse what has more pixels than can be worked on at several times the memory.
+
+    Raises:
+      DecodeError: it has too many pixels to try; anything else if Pillow can't open it, so call it in `decoding`.
+    """
+    stream.seek(0)
+    if stream.read(4) == formats.ICON_SIGNATURE:
+        limits.check_icon(stream)
+    stream.seek(0)
+    image = Image.open(stream, formats=formats.DECODED_FORMATS)
+    width, height = image.size
+    limit = limits.most_pixels(image, scaled, heavy)
+    if width * height > limit:
+        raise DecodeError(f"{width} x {height} pixels; at most {limit} are decoded")
+    mode = image.mode
+    if scaled:
+        image.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
+    orientation = _orientation(image)
+    name = "JPEG" if image.format == "MPO" else str(image.format)
+    if orientation >= 5:
+        width, height = height, width
+    return Opened(image, mode, name, orientation, width, height)
+
+
+def colours(stream: BinaryIO, picture: Opened) -> Image.Image:
+    """The picture of the same file in colour, opened once more if it was decoded to grey."""
+    if picture.image.mode == picture.stored_mode:
+        return picture.image
+    stream.seek(0)
+    image = Image.open(stream, formats=formats.DECODED_FORMATS)
+    image.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
+    return image
+
+
+def thumbnail(image: Image.Image, mode: str) -> Thumbnail:
+    """The picture in `mode` ("L" or "RGB"), decoded and reduced."""
+    image.load()
+    if image.mode != mode or "transparency" in image.info:
+        image = _plain(image, mode)
+    width, height = image.size
+    factors = max(width // (SIDE * REDUCING_GAP), 1), max(height // (SIDE * REDUCING_GAP), 1)
+    if factors == (1, 1):
+        return Thumbnail(image, width, height)
+    return Thumbnail(image.reduce(factors), width / factors[0], height / factors[1])
+
+
+def _plain(image: Image.Image, mode: str) -> Image.Image:
+    """The picture in `mode`, or in RGBa if it is transparent somewhere."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode == "I":
+        wide = np.asarray(image)
+        image = Image.fromarray(np.clip(wide >> 8 if wide.max() > 255 else wide, 0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        wide = np.nan_to_num(np.asarray(image))
+        image = Image.fromarray(np.clip(wide * 255 if wide.max() <= 1 else wide, 0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        # Premultiplied, so that what is scaled away does not bleed.
+        return image.convert("RGBA").convert("RGBa")
+    return image.convert(mode)
+
+
+def square(source: Thumbnail, mode: str, part: Box = WHOLE) -> Pixels:
+    """Part of a picture, resized to 64 x 64 over white: (64, 64), or (64, 64, 3) if `mode` is "RGB"."""
+    left, top, right, bottom = part
+    box = (left * source.width, top * source.height, right * source.width, bottom * source.height)
+    return over_white(source.image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box), mode)
+
+
+def over_white(image: Image.Image, mode: str) -> Pixels:
+    """Pixels of a picture in L, RGB, or RGBa, where white shows through what alpha leaves."""
+    if image.mode == mode:
+        return np.asarray(image)
+    rgba = np.asarray(image).astype(np.uint16)
+    over = np.minimum(rgba[..., :3] + (255 - rgba[..., 3:]), 255).astype(np.uint8)
+    return np.asarray(Image.fromarray(over).convert(mode))
+
+
+def oriented(pixels: Pixels, orientation: int) -> Pixels:
+    """A square picture turned and mirrored as EXIF `orientation` (1..8) asks; other values change nothing.
+
+    The first two axes are rows and columns.
+    """
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def as_stored(part: Box, orientation: int) -> Box:
+    """Where the part of a picture is that `oriented` has yet to turn."""
+    left, top, right, bottom = part
+    if orientation in (2, 3, 6, 7):
+        left, right = 1 - right, 1 - left
+    if orientation in (3, 4, 7, 8):
+        top, bottom = 1 - bottom, 1 - top
+    if orientation in (5, 6, 7, 8):
+        left, top, right, bottom = top, left, bottom, right
+    return left, top, right, bottom
+
+
+def _orientation(image: Image.Image) -> int:
+    # Without EXIF there is nothing to parse, and Pillow turns a TIFF itself when it decodes it.
+    if image.format == "TIFF" or (image.format == "JPEG" and "exif" not in image.info):
+        return 1
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # noqa: BLE001  parsers raise almost anything on damaged metadata; shown as stored then
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1

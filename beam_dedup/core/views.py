@@ -1,0 +1,130 @@
+"""Which parts of a picture have codes of their own, so that crops and borders do not hide it.
+
+All are cut from the one decode. `trim` is the picture without its uniform border, where it has one; the others are cut
+by fractions, whatever is in them:
+
+    centre90            left05              topleft05           1:1
+    +-----------+       +-+---------+       +-----------+       +---+-----+---+
+    | +-------+ |       | |         |       |-+         |       |   |     |   |
+    | |  90 % | |       | |  95 %   |       | |  95 %   |       |   |     |   |
+    | +-------+ |       | |         |       | | each    |       |   |     |   |
+    +-----------+       +-+---------+       +-+---------+       +---+-----+---+
+    of each side        cut from the left   cut from two sides  the largest of this shape, from the centre
+
+Where a thumbnail shows what its original's border had around it, the border is of one colour up to the noise that
+compression leaves, and it is told apart from a clear sky by nothing: a view more does no harm.
+"""
+
+from collections.abc import Iterator
+from typing import cast
+
+import numpy as np
+from PIL import Image
+
+from beam_dedup.core.algorithms import Views
+from beam_dedup.core.dct import Pixels
+from beam_dedup.core.decoding import Box, Opened, Thumbnail, as_stored, over_white
+
+BORDER_LEVELS = 12  # grey levels that a border may differ from its own colour
+LEAST_SHARE = (
+    0.3  # of a side that a trimmed picture has left at least: less is an object on a ground, not a picture
+)
+LEAST_SIDE = 24  # pixels of a part's shorter side; as for a whole picture, fewer have no long code
+LEAST_CUT = 0.02  # of a side that an aspect crop cuts at least
+
+CENTRES = (95, 90, 85, 80, 70)
+CUTS = (0.05, 0.1)
+ASPECTS = ((1, 1), (4, 3), (16, 9), (9, 16))
+
+
+def parts(views: str, picture: Opened, source: Thumbnail) -> list[tuple[str, Box]]:
+    """The views of a picture besides the whole, and where they are in it as stored, in the order of `codes.VIEWS`."""
+    found = []
+    if views != Views.NONE and (inner := border_free(source)):
+        found.append(("trim", inner))
+    if views in (Views.CENTRE, Views.CROPS):
+        found += [(name, as_stored(part, picture.orientation)) for name, part in centres()]
+    if views == Views.CROPS:
+        shown = [*cuts(), *aspects(picture.width, picture.height)]
+        found += [(name, as_stored(part, picture.orientation)) for name, part in shown]
+    sides = (picture.width, picture.height) if picture.orientation < 5 else (picture.height, picture.width)
+    return [(name, part) for name, part in found if _shorter_side(part, sides) >= LEAST_SIDE]
+
+
+def _shorter_side(part: Box, sides: tuple[int, int]) -> float:
+    left, top, right, bottom = part
+    return min((right - left) * sides[0], (bottom - top) * sides[1])
+
+
+def centres() -> Iterator[tuple[str, Box]]:
+    for percent in CENTRES:
+        yield f"centre{percent}", _inner(percent / 100, percent / 100)
+
+
+def cuts() -> Iterator[tuple[str, Box]]:
+    """One side cut, then two that meet in a corner."""
+    for cut in CUTS:
+        percent = f"{round(cut * 100):02}"
+        yield f"left{percent}", (cut, 0, 1, 1)
+        yield f"right{percent}", (0, 0, 1 - cut, 1)
+        yield f"top{percent}", (0, cut, 1, 1)
+        yield f"bottom{percent}", (0, 0, 1, 1 - cut)
+    for cut in CUTS:
+        percent = f"{round(cut * 100):02}"
+        yield f"topleft{percent}", (cut, cut, 1, 1)
+        yield f"topright{percent}", (0, cut, 1 - cut, 1)
+        yield f"bottomleft{percent}", (cut, 0, 1, 1 - cut)
+        yield f"bottomright{percent}", (0, 0, 1 - cut, 1 - cut)
+
+
+def aspects(width: int, height: int) -> Iterator[tuple[str, Box]]:
+    """The largest part of each of some shapes, from the centre; not where it is nearly the whole."""
+    for across, down in ASPECTS:
+        ratio = across * height / (down * width)
+        share = (min(ratio, 1.0), min(1 / ratio, 1.0))
+        if min(share) <= 1 - LEAST_CUT:
+            yield f"{across}:{down}", _inner(*share)
+
+
+def _inner(across: float, down: float) -> Box:
+    return (1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2
+
+
+def border_free(source: Thumbnail) -> Box | None:
+    """What is left without lines of one colour at the edges; None if that is the whole, or too little."""
+    width, height = source.image.size
+    edges = (
+        (0, 0, width, 1),
+        (0, height - 1, width, height),
+        (0, 0, 1, height),
+        (width - 1, 0, width, height),
+    )
+    if source.image.mode == "L" and not any(_is_plain(source.image.crop(edge)) for edge in edges):
+        return None  # most pictures have no border, and this is quicker than an array
+    pixels = over_white(source.image, "L")
+    top, bottom = _plain_rows(pixels), _plain_rows(pixels[::-1])
+    if top + bottom >= height:
+        return None
+    columns = pixels[top : height - bottom].T
+    left, right = _plain_rows(columns), _plain_rows(columns[::-1])
+    inner = (
+        left / source.width,
+        top / source.height,
+        min((width - right) / source.width, 1.0),
+        min((height - bottom) / source.height, 1.0),
+    )
+    shares = inner[2] - inner[0], inner[3] - inner[1]
+    return inner if top + bottom + left + right and min(shares) >= LEAST_SHARE else None
+
+
+def _is_plain(line: Image.Image) -> bool:
+    low, high = cast(tuple[int, int], line.getextrema())
+    return high - low <= 2 * BORDER_LEVELS
+
+
+def _plain_rows(pixels: Pixels) -> int:
+    """How many of the first rows are of the colour of the very first."""
+    colour = int(np.median(pixels[0]))
+    low, high = max(colour - BORDER_LEVELS, 0), min(colour + BORDER_LEVELS, 255)
+    plain = np.all((pixels >= low) & (pixels <= high), axis=1)
+    return len(pixels) if plain.all() else int(np.argmin(plain))
