@@ -2,8 +2,9 @@
 
 The engine of this machine is Beam's FnApiRunner, by choice: it starts within a second and needs nothing but what is
 installed. (Beam's `DirectRunner` is a switch that first looks for another runner's program, and downloads it where it
-can.) With several jobs it runs threads; each has a process that decodes for it (`beam_dedup.core.isolation`), and matching
-leaves Python's lock alone, so all cores have work. The verdicts are the same for any number.
+can.) It is given one worker, in this process, and that worker as many processes that decode as there are jobs
+(`beam_dedup.core.isolation`); matching uses all cores by itself. Several workers of the engine would only copy what goes
+between them. The verdicts are the same whatever the number.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from beam_dedup.options import DedupConfig
 
 LOCAL_RUNNER = "FnApiRunner"
 
-IN_MEMORY, THREADS, PROCESSES = "in_memory", "multi_threading", "multi_processing"
+IN_MEMORY, PROCESSES = "in_memory", "multi_processing"
 
 
 class _BeamParser(_BeamArgumentParser):
@@ -77,13 +78,14 @@ def is_local(beam: PipelineOptions) -> bool:
     return (beam.view_as(StandardOptions).runner or LOCAL_RUNNER) == LOCAL_RUNNER
 
 
-def workers(beam: PipelineOptions) -> int:
-    """How many workers there are on this machine, once there is a runner."""
-    return int(beam.view_as(DirectOptions).direct_num_workers)
+def processes(beam: PipelineOptions, config: DedupConfig) -> int:
+    """How many processes a worker has to decode, once there is a runner."""
+    alone = is_local(beam) and beam.view_as(DirectOptions).direct_num_workers == 1
+    return config.jobs if alone else 1
 
 
-def runner_for(beam: PipelineOptions, config: DedupConfig, arguments: Sequence[str]) -> PipelineRunner:
-    """The runner that was asked for, or the one for this machine with `config.jobs` workers.
+def runner_for(beam: PipelineOptions, config: DedupConfig) -> PipelineRunner:
+    """The runner that was asked for, or the one for this machine.
 
     Raises:
       UsageError: there is no such runner.
@@ -94,13 +96,11 @@ def runner_for(beam: PipelineOptions, config: DedupConfig, arguments: Sequence[s
         except (ValueError, ImportError, AttributeError) as error:
             raise UsageError(f"--runner: {error}") from error
     direct = beam.view_as(DirectOptions)
-    if direct.direct_num_workers == 1:  # Beam's default
-        direct.direct_num_workers = config.jobs
     mode = direct.direct_running_mode
-    if not any(argument.startswith("--direct_running_mode") for argument in arguments):
-        mode = IN_MEMORY if config.jobs == 1 else THREADS
-    direct.direct_running_mode = IN_MEMORY if mode == PROCESSES else mode
-    if direct.direct_running_mode == IN_MEMORY:
+    if mode != IN_MEMORY and direct.direct_num_workers == 1:  # Beam's default
+        direct.direct_num_workers = config.jobs
+    if mode == PROCESSES:
+        direct.direct_running_mode = IN_MEMORY
         # It warns of several workers in one thread; ours are processes then.
         logging.getLogger("apache_beam.runners.portability.fn_api_runner.fn_runner").setLevel(logging.ERROR)
     return FnApiRunner(default_environment=_worker_processes() if mode == PROCESSES else None)

@@ -41,11 +41,12 @@ def build(
     config: DedupConfig,
     reports: Reports,
     planning: Planning,
+    processes: int = 1,
     tally: Tally | None = None,
 ) -> None:
     """Adds all steps of a run to a pipeline.
 
-    planning: how pairs are found. tally: how workers on this machine report progress.
+    planning: how pairs are found. processes: that decode for one worker. tally: how workers on this machine report progress.
     """
     batch = DECODED_AT_ONCE if config.near else DIGESTED_AT_ONCE
     # PCollection[list[ImageRef]], one reference per file
@@ -62,6 +63,7 @@ def build(
         planning,
         keep=config.keep,
         known=known,
+        processes=processes,
         tally=tally,
     )
     images | "Check" >> CheckConservation(verdicts)

@@ -58,10 +58,9 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
         )
         reports = Reports(config.counts or counts, preview, unplaced) if local else Reports(config.counts)
         tally = Tally(scratch) if local else None
-        made = beam.Pipeline(
-            runner=engine.runner_for(beam_options, config, beam_arguments), options=beam_options
-        )
-        pipeline.build(made, config, reports, Planning(spread=not local, force=config.force_plan), tally)
+        made = beam.Pipeline(runner=engine.runner_for(beam_options, config), options=beam_options)
+        planning = Planning(spread=not local, force=config.force_plan)
+        pipeline.build(made, config, reports, planning, engine.processes(beam_options, config), tally)
         with contextlib.ExitStack() as around:
             around.enter_context(_stopping_on_signals(config, scratch))
             if tally and not config.quiet:
@@ -74,7 +73,7 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
         if state not in (None, PipelineState.DONE):
             raise DedupError(f"the job ended in the state {state}")
         if local:
-            _tell(config, reports, time.monotonic() - started, engine.workers(beam_options))
+            _tell(config, reports, time.monotonic() - started)
         elif not config.quiet:
             print("dedup: the job is done; its counters are on the dashboard of the runner")
         return 0
@@ -89,14 +88,14 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _tell(config: DedupConfig, reports: Reports, seconds: float, workers: int) -> None:
+def _tell(config: DedupConfig, reports: Reports, seconds: float) -> None:
     """Prints the preview and the summary, and fails if copies could not be made."""
     if config.preview:
         with open(reports.preview, encoding="utf-8", errors="surrogateescape") as lines:
             shutil.copyfileobj(lines, sys.stdout)
     if not config.quiet:
         with open(reports.counts, encoding="utf-8") as file:
-            print(summary.text(config, json.load(file), seconds, workers))
+            print(summary.text(config, json.load(file), seconds))
     if config.output_dir and not config.preview:
         with open(reports.unplaced, encoding="utf-8") as file:
             unplaced = file.read().splitlines()

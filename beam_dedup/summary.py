@@ -10,7 +10,7 @@ from beam_dedup.options import DedupConfig
 from transforms import metrics
 
 
-def text(config: DedupConfig, counts: Mapping[str, Any], seconds: float, workers: int) -> str:
+def text(config: DedupConfig, counts: Mapping[str, Any], seconds: float) -> str:
     """The counts, the plan, how long it took, and where the outputs are."""
     rows = list(_rows(config, counts))
     name_width, count_width = (max(len(row[column]) for row in rows) for column in (0, 1))
@@ -19,7 +19,7 @@ def text(config: DedupConfig, counts: Mapping[str, Any], seconds: float, workers
         lines.append(f"Plan: {counts['Plan']}")
     initial = counts[metrics.INITIAL]
     rate = f", {initial / seconds:,.0f} images a second" if initial else ""
-    lines.append(f"Took {seconds:.1f} s{rate}, {workers} at a time")
+    lines.append(f"Took {seconds:.1f} s{rate}, {config.jobs} at a time")
     lines += [f"{what}: {path}" for what, path in _outputs(config)]
     return "\n".join(lines)
 

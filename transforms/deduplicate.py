@@ -37,7 +37,7 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
 
     recipe: what codes of pictures are made; without one only equal bytes count. within: how near. planning: how pairs are found. homes: parts
     the images are judged in, each in the memory of one worker. keep: which copy is preferred. known: references to
-    images that are kept beforehand, marked as `known`; they get no verdict.
+    images that are kept beforehand, marked as `known`; they get no verdict. processes: decoding processes of one worker.
     """
 
     recipe: Recipe | None = None
@@ -46,12 +46,13 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
     homes: int = HOMES
     keep: Keep = Keep.FIRST
     known: PCollection[list[ImageRef]] | None = None
+    processes: int = 1
     tally: Tally | None = None
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, images: PCollection[list[ImageRef]]) -> Deduplicated:
         all_images = images if self.known is None else (images, self.known) | "WithKnown" >> beam.Flatten()
-        read = all_images | "Fingerprint" >> FingerprintImages(self.recipe, self.tally)
+        read = all_images | "Fingerprint" >> FingerprintImages(self.recipe, self.processes, self.tally)
         plan = None
         if self.recipe:
             mark = MarkNearDuplicates(

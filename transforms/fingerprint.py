@@ -1,13 +1,18 @@
 """From references to fingerprints: the step that reads and decodes."""
 
 import dataclasses
+from collections import deque
 from collections.abc import Iterator
-from typing import Final, Literal, NamedTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any, Final, Literal, NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
+from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_dedup.core import blocks, tables
 from beam_dedup.core.algorithms import Recipe
@@ -18,6 +23,8 @@ from beam_dedup.core.paths import is_remote
 from transforms import metrics
 from transforms.progress import READ, Tally
 from transforms.storage import read_remote
+
+_AHEAD = 2  # elements for each process: one in work and one to follow it
 
 _REJECTIONS: Final = "rejections"
 _RejectionBlock = TaggedOutput[Literal["rejections"], bytes]
@@ -37,57 +44,97 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
     In: references, some at a time. Out: `Fingerprinted`. Image bytes stay on the worker that reads them. An image that
     can't be read or is none becomes a rejection; one whose picture can't be decoded has a fingerprint without codes.
 
-    recipe: what codes are made; None leaves out decoding, for exact mode.
+    recipe: what codes are made; None leaves out decoding, for exact mode. processes: decoding processes of one worker;
+    more than one where the engine itself has one worker on a machine of several cores.
     """
 
     recipe: Recipe | None = Recipe()
+    processes: int = 1
     tally: Tally | None = None
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, images: PCollection[list[ImageRef]]) -> Fingerprinted:
+        read = _FingerprintFn(self.recipe, self.processes, self.tally)
         done = (
             images
             # Listing is one worker's work, reading is everybody's: without this they would be fused.
             | "Spread" >> beam.Reshuffle()
-            | "Read"
-            >> beam.ParDo(_FingerprintFn(self.recipe, self.tally)).with_outputs(_REJECTIONS, main="main")
+            | "Read" >> beam.ParDo(read).with_outputs(_REJECTIONS, main="main")
         )
         return Fingerprinted(done["main"], done[_REJECTIONS])
 
 
 class _FingerprintFn(beam.DoFn):
-    """list[ImageRef] -> block of FINGERPRINTS, and of VERDICTS on the tagged output for what was rejected."""
+    """list[ImageRef] -> block of FINGERPRINTS, and of VERDICTS on the tagged output for what was rejected.
 
-    def __init__(self, recipe: Recipe | None, tally: Tally | None) -> None:
+    An element is handed to a process that decodes, and what comes of it is put out when it is there: with a later
+    element, or when the bundle ends.
+    """
+
+    def __init__(self, recipe: Recipe | None, processes: int, tally: Tally | None) -> None:
         self.recipe = recipe
+        self.processes = processes
         self.tally = tally
         self.bytes_read = Metrics.counter(metrics.NAMESPACE, metrics.BYTES_READ)
         self.known_rejected = Metrics.counter(metrics.NAMESPACE, metrics.KNOWN_REJECTED)
 
     def setup(self) -> None:
-        self.decoder = IsolatedDecoder(self.recipe)
+        # One thread for each process: it waits for it, and reads for it what is not on this machine.
+        self.pool = ThreadPoolExecutor(self.processes)
+        self.idle: SimpleQueue[IsolatedDecoder] = SimpleQueue()
+        for _ in range(self.processes):
+            self.idle.put(IsolatedDecoder(self.recipe))
+
+    def start_bundle(self) -> None:
+        self.waiting: deque[tuple[Future[list[Answer]], int, Timestamp, Any]] = deque()
+
+    def process(
+        self,
+        references: list[ImageRef],
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+    ) -> Iterator[bytes | _RejectionBlock]:
+        self.waiting.append((self.pool.submit(self._read, references), len(references), timestamp, window))
+        if len(self.waiting) > _AHEAD * self.processes:
+            yield from self._next_answers()
+
+    def finish_bundle(self) -> Iterator[bytes | _RejectionBlock]:
+        while self.waiting:
+            yield from self._next_answers()
 
     def teardown(self) -> None:
-        self.decoder.close()
+        self.pool.shutdown(cancel_futures=True)
+        while not self.idle.empty():
+            self.idle.get().close()
 
-    def process(self, references: list[ImageRef]) -> Iterator[bytes | _RejectionBlock]:
-        remote = [reference for reference in references if is_remote(reference.uri)]
-        local = [reference for reference in references if not is_remote(reference.uri)]
-        for answer in (self.decoder.read(local), *map(self._read_remote, remote)):
+    def _read(self, references: list[ImageRef]) -> list[Answer]:
+        decoder = self.idle.get()
+        try:
+            local = [reference for reference in references if not is_remote(reference.uri)]
+            answers = [decoder.read(local)] if local else []
+            remote = [reference for reference in references if is_remote(reference.uri)]
+            return [*answers, *(_read_remote(decoder, reference) for reference in remote)]
+        finally:
+            self.idle.put(decoder)
+
+    def _next_answers(self) -> Iterator[Any]:
+        future, images, timestamp, window = self.waiting.popleft()
+        for answer in future.result():
             if answer.fingerprints:
-                yield answer.fingerprints
+                yield WindowedValue(answer.fingerprints, timestamp, (window,))
             for block in answer.rejections:
-                yield TaggedOutput(_REJECTIONS, block)
+                yield TaggedOutput(_REJECTIONS, WindowedValue(block, timestamp, (window,)))
             self.bytes_read.inc(answer.bytes_read)
             self.known_rejected.inc(answer.known_rejected)
         if self.tally:
-            self.tally.add(READ, len(references))
+            self.tally.add(READ, images)
 
-    def _read_remote(self, reference: ImageRef) -> Answer:
-        try:
-            return self.decoder.read([reference], read_remote(reference.uri))
-        except ImageError as error:
-            if reference.known:
-                return Answer(b"", [], 0, 1)
-            verdict = Verdict.of_rejection(Rejection(reference, error.reason, error.detail))
-            return Answer(b"", [blocks.dump(tables.verdicts_table([verdict]))], 0, 0)
+
+def _read_remote(decoder: IsolatedDecoder, reference: ImageRef) -> Answer:
+    try:
+        return decoder.read([reference], read_remote(reference.uri))
+    except ImageError as error:
+        if reference.known:
+            return Answer(b"", [], 0, 1)
+        verdict = Verdict.of_rejection(Rejection(reference, error.reason, error.detail))
+        return Answer(b"", [blocks.dump(tables.verdicts_table([verdict]))], 0, 0)

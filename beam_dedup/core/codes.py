@@ -111,7 +111,9 @@ def from_columns(image: IntArray, view: ByteArray, kind: ByteArray, data: bytes)
 
 
 def _gather(raw: ByteArray, starts: IntArray, size: int) -> ByteArray:
-    return raw[starts[:, None] + np.arange(size)] if len(starts) else np.zeros((0, size), np.uint8)
+    if len(raw) == len(starts) * size:  # nothing else is there, as most often
+        return raw.reshape(-1, size)
+    return raw[starts[:, None] + np.arange(size)]
 
 
 def _words(raw: ByteArray, starts: IntArray, size: int) -> WordArray:
