@@ -113,7 +113,8 @@ def from_columns(image: IntArray, view: ByteArray, kind: ByteArray, data: bytes)
 def _gather(raw: ByteArray, starts: IntArray, size: int) -> ByteArray:
     if len(raw) == len(starts) * size:  # nothing else is there, as most often
         return raw.reshape(-1, size)
-    return raw[starts[:, None] + np.arange(size)]
+    gathered: ByteArray = raw[starts[:, None] + np.arange(size)]
+    return gathered
 
 
 def _words(raw: ByteArray, starts: IntArray, size: int) -> WordArray:
