@@ -24,7 +24,7 @@ from beam_dedup.core.decoding import (
 from beam_dedup.core.errors import DecodeError, ImageError
 from beam_dedup.core.hashes import hash_of
 from beam_dedup.core.model import BASE_VIEW, Code, Fingerprint, Flag, ImageRef, Kind, Reason
-from beam_dedup.core.views import parts
+from beam_dedup.core.views import squares
 
 __all__ = ["fingerprint", "prepare_decoders"]  # all that a worker needs
 
@@ -84,13 +84,12 @@ def _full_codes(
 ) -> tuple[Code, ...]:
     """The base code, then those of the views which no earlier view has, flat ones left out."""
     names, coefs = [BASE_VIEW], [base[None]]
-    cut = parts(recipe.views, picture, source)
-    if cut:
-        squares = [oriented(square(source, "L", part), picture.orientation) for _, part in cut]
-        of_parts = dct.coefficients(np.stack(squares))
-        structured = dct.active(of_parts) >= dct.FLAT_ACTIVE
-        names += [name for (name, _), use in zip(cut, structured.tolist(), strict=True) if use]
-        coefs.append(of_parts[structured])
+    views = squares(recipe.views, picture, source)
+    if views:
+        of_views = dct.coefficients(np.stack([pixels for _, pixels in views]))
+        structured = dct.active(of_views) >= dct.FLAT_ACTIVE
+        names += [name for (name, _), use in zip(views, structured.tolist(), strict=True) if use]
+        coefs.append(of_views[structured])
     if recipe.turns:
         names += TURNS
         coefs.append(dct.turned(base))

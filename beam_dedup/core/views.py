@@ -11,8 +11,8 @@ by fractions, whatever is in them:
     +-----------+       +-+---------+       +-+---------+       +---+-----+---+
     of each side        cut from the left   cut from two sides  the largest of this shape, from the centre
 
-Where a thumbnail shows what its original's border had around it, the border is of one colour up to the noise that
-compression leaves, and it is told apart from a clear sky by nothing: a view more does no harm.
+`trim` can't tell a border from a clear sky, and need not: a view more does no harm. A tilted view is the picture turned
+by a few degrees and cut to the largest frame of its shape that it fills.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,17 @@ from PIL import Image
 
 from beam_dedup.core.algorithms import Views
 from beam_dedup.core.dct import Pixels
-from beam_dedup.core.decoding import Box, Opened, Thumbnail, as_stored, over_white
+from beam_dedup.core.decoding import (
+    Box,
+    Opened,
+    Thumbnail,
+    as_stored,
+    oriented,
+    over_white,
+    square,
+    tilted,
+    tilted_share,
+)
 
 BORDER_LEVELS = 12  # grey levels that a border may differ from its own colour
 LEAST_SHARE = (
@@ -34,11 +44,26 @@ LEAST_CUT = 0.02  # of a side that an aspect crop cuts at least
 
 CENTRES = (95, 90, 85, 80, 70)
 CUTS = (0.05, 0.1)
+TILT = 2.5  # degrees; what was turned by 1.5 to 3 is near enough
+_MIRRORED = (2, 4, 5, 7)  # EXIF orientations that swap left and right
 ASPECTS = ((1, 1), (4, 3), (16, 9), (9, 16))
 
 
+def squares(views: str, picture: Opened, source: Thumbnail) -> list[tuple[str, Pixels]]:
+    """The views of a picture besides the whole, as grey squares that are turned as a viewer shows them.
+
+    They are in the order of `codes.VIEWS`. A view of too few pixels is left out.
+    """
+    found = [(name, square(source, "L", part)) for name, part in parts(views, picture, source)]
+    shorter = min(picture.width, picture.height)
+    if views == Views.CROPS and shorter * tilted_share(picture.width, picture.height, TILT) >= LEAST_SIDE:
+        left = -TILT if picture.orientation in _MIRRORED else TILT
+        found += [("tiltleft", tilted(source, left)), ("tiltright", tilted(source, -left))]
+    return [(name, oriented(pixels, picture.orientation)) for name, pixels in found]
+
+
 def parts(views: str, picture: Opened, source: Thumbnail) -> list[tuple[str, Box]]:
-    """The views of a picture besides the whole, and where they are in it as stored, in the order of `codes.VIEWS`."""
+    """Where in a picture as stored its views are that are cut from it."""
     found = []
     if views != Views.NONE and (inner := border_free(source)):
         found.append(("trim", inner))
