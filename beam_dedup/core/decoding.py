@@ -17,8 +17,9 @@ from beam_dedup.core.errors import DecodeError
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of width and height
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
-DRAFT_SIDE = 128  # pixels a JPEG is decoded to at least
-REDUCING_GAP = 2  # a picture is reduced by whole numbers to no less than this many times `SIDE`, then resized
+DRAFT_SIDE = (
+    128  # pixels that a JPEG's scaled decode, and reducing by whole numbers, leave of each side at least
+)
 
 _ORIENTATION_TAG = 0x0112
 
@@ -117,7 +118,7 @@ def thumbnail(image: Image.Image, mode: str) -> Thumbnail:
     if image.mode != mode or "transparency" in image.info:
         image = _plain(image, mode)
     width, height = image.size
-    factors = max(width // (SIDE * REDUCING_GAP), 1), max(height // (SIDE * REDUCING_GAP), 1)
+    factors = max(width // DRAFT_SIDE, 1), max(height // DRAFT_SIDE, 1)
     if factors == (1, 1):
         return Thumbnail(image, width, height)
     return Thumbnail(image.reduce(factors), width / factors[0], height / factors[1])
