@@ -31,6 +31,7 @@ VIEWS = (
         for corner in ("topleft", "topright", "bottomleft", "bottomright")
     ),
     *("1:1", "4:3", "16:9", "9:16"),
+    *("tiltleft", "tiltright"),
     *TURNS,
 )
 BASE = 0

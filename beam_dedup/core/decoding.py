@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import warnings
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -16,8 +17,9 @@ from beam_dedup.core.errors import DecodeError
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of width and height
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
-DRAFT_SIDE = 128  # pixels a JPEG is decoded to at least
-REDUCING_GAP = 2  # a picture is reduced by whole numbers to no less than this many times `SIDE`, then resized
+DRAFT_SIDE = (
+    128  # pixels that a JPEG's scaled decode, and reducing by whole numbers, leave of each side at least
+)
 
 _ORIENTATION_TAG = 0x0112
 
@@ -116,7 +118,7 @@ def thumbnail(image: Image.Image, mode: str) -> Thumbnail:
     if image.mode != mode or "transparency" in image.info:
         image = _plain(image, mode)
     width, height = image.size
-    factors = max(width // (SIDE * REDUCING_GAP), 1), max(height // (SIDE * REDUCING_GAP), 1)
+    factors = max(width // DRAFT_SIDE, 1), max(height // DRAFT_SIDE, 1)
     if factors == (1, 1):
         return Thumbnail(image, width, height)
     return Thumbnail(image.reduce(factors), width / factors[0], height / factors[1])
@@ -143,6 +145,34 @@ def square(source: Thumbnail, mode: str, part: Box = WHOLE) -> Pixels:
     left, top, right, bottom = part
     box = (left * source.width, top * source.height, right * source.width, bottom * source.height)
     return over_white(source.image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box), mode)
+
+
+def tilted(source: Thumbnail, degrees: float) -> Pixels:
+    """The picture turned against the clock by a few degrees, cut to the frame that it still fills, in grey: (64, 64)."""
+    angle = math.radians(degrees)
+    width, height = source.width, source.height
+    share = tilted_share(width, height, degrees)
+    # Twice the size first: a turn takes single pixels, so what is to be scaled down would be lost in parts.
+    side = 2 * SIDE
+    across, down = share * width / side, share * height / side
+    x_by_x, x_by_y = math.cos(angle) * across, -math.sin(angle) * down
+    y_by_x, y_by_y = math.sin(angle) * across, math.cos(angle) * down
+    x_start = width / 2 - (x_by_x + x_by_y) * side / 2
+    y_start = height / 2 - (y_by_x + y_by_y) * side / 2
+    image = source.image if source.image.mode == "L" else Image.fromarray(over_white(source.image, "L"))
+    turned = image.transform(
+        (side, side),
+        Image.Transform.AFFINE,
+        (x_by_x, x_by_y, x_start, y_by_x, y_by_y, y_start),
+        Image.Resampling.BILINEAR,
+    )
+    return np.asarray(turned.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def tilted_share(width: float, height: float, degrees: float) -> float:
+    """What is left of each side of a picture that was turned by a few degrees and cut to its frame's shape."""
+    angle = math.radians(abs(degrees))
+    return 1 / (math.cos(angle) + max(width / height, height / width) * math.sin(angle))
 
 
 def over_white(image: Image.Image, mode: str) -> Pixels:

@@ -12,7 +12,6 @@ from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe
 from beam_dedup.core.codes import TURNS
 from beam_dedup.core.decoding import (
     Opened,
-    Thumbnail,
     colours,
     decoding,
     opened,
@@ -24,7 +23,7 @@ from beam_dedup.core.decoding import (
 from beam_dedup.core.errors import DecodeError, ImageError
 from beam_dedup.core.hashes import hash_of
 from beam_dedup.core.model import BASE_VIEW, Code, Fingerprint, Flag, ImageRef, Kind, Reason
-from beam_dedup.core.views import parts
+from beam_dedup.core.views import squares
 
 __all__ = ["fingerprint", "prepare_decoders"]  # all that a worker needs
 
@@ -55,7 +54,8 @@ def decode(stream: BinaryIO, recipe: Recipe) -> Picture:
     with decoding():
         picture = opened(stream, scaled=is_dct, heavy=algorithm.is_heavy)
         source = thumbnail(picture.image, "L")
-    base = dct.coefficients(oriented(square(source, "L"), picture.orientation if is_dct else 1))
+    whole = oriented(square(source, "L"), picture.orientation if is_dct else 1)
+    base = dct.coefficients(whole)
     flags: tuple[Flag, ...] = ()
     if dct.active(base) < dct.FLAT_ACTIVE:
         codes: tuple[Code, ...] = (_flat_code(stream, picture, is_dct),)
@@ -67,7 +67,7 @@ def decode(stream: BinaryIO, recipe: Recipe) -> Picture:
         codes = (Code(Kind.TINY, dct.code_bits(base)[: dct.SHORT_BITS // 8].tobytes()),)
         flags = (Flag.TINY,)
     else:
-        codes = _full_codes(base, picture, source, recipe)
+        codes = _full_codes(base, squares(recipe.views, picture, source, whole), recipe.turns)
     return Picture(picture.format, picture.width, picture.height, codes, flags)
 
 
@@ -79,19 +79,15 @@ def _flat_code(stream: BinaryIO, picture: Opened, is_turned: bool) -> Code:
     return Code(Kind.FLAT, dct.profiles(oriented(pixels, picture.orientation if is_turned else 1)))
 
 
-def _full_codes(
-    base: dct.Coefficients, picture: Opened, source: Thumbnail, recipe: Recipe
-) -> tuple[Code, ...]:
+def _full_codes(base: dct.Coefficients, views: list[tuple[str, dct.Pixels]], turns: bool) -> tuple[Code, ...]:
     """The base code, then those of the views which no earlier view has, flat ones left out."""
     names, coefs = [BASE_VIEW], [base[None]]
-    cut = parts(recipe.views, picture, source)
-    if cut:
-        squares = [oriented(square(source, "L", part), picture.orientation) for _, part in cut]
-        of_parts = dct.coefficients(np.stack(squares))
-        structured = dct.active(of_parts) >= dct.FLAT_ACTIVE
-        names += [name for (name, _), use in zip(cut, structured.tolist(), strict=True) if use]
-        coefs.append(of_parts[structured])
-    if recipe.turns:
+    if views:
+        of_views = dct.coefficients(np.stack([pixels for _, pixels in views]))
+        structured = dct.active(of_views) >= dct.FLAT_ACTIVE
+        names += [name for (name, _), use in zip(views, structured.tolist(), strict=True) if use]
+        coefs.append(of_views[structured])
+    if turns:
         names += TURNS
         coefs.append(dct.turned(base))
     if len(names) == 1:
@@ -106,9 +102,10 @@ def _full_codes(
 def _read(stream: BinaryIO, size_bytes: int) -> tuple[BinaryIO, bytes, bytes, int]:
     """One read of the file: (a stream to decode from, its first bytes, its SHA-256, its size)."""
     if size_bytes <= BUFFERED_BYTES:
+        # As much as there should be: what is asked for is allocated. Then what a file that grew has besides.
         data = stream.read(size_bytes + 1) or b""
-        if len(data) > size_bytes:  # it grew meanwhile
-            data += stream.read(limits.MAX_BYTES) or b""
+        if len(data) > size_bytes:
+            data += stream.read(limits.MAX_BYTES - len(data))
         return io.BytesIO(data), data[: formats.HEAD_BYTES], hashlib.sha256(data).digest(), len(data)
     sha256 = hashlib.sha256()
     while chunk := stream.read(_CHUNK_BYTES):

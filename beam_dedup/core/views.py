@@ -11,36 +11,63 @@ by fractions, whatever is in them:
     +-----------+       +-+---------+       +-+---------+       +---+-----+---+
     of each side        cut from the left   cut from two sides  the largest of this shape, from the centre
 
-Where a thumbnail shows what its original's border had around it, the border is of one colour up to the noise that
-compression leaves, and it is told apart from a clear sky by nothing: a view more does no harm.
+`trim` can't tell a border from a clear sky, and need not: a view more does no harm. A tilted view is the picture turned
+by a few degrees and cut to the largest frame of its shape that it fills.
 """
 
 from collections.abc import Iterator
-from typing import cast
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
 
 from beam_dedup.core.algorithms import Views
 from beam_dedup.core.dct import Pixels
-from beam_dedup.core.decoding import Box, Opened, Thumbnail, as_stored, over_white
+from beam_dedup.core.decoding import (
+    Box,
+    Opened,
+    Thumbnail,
+    as_stored,
+    oriented,
+    over_white,
+    square,
+    tilted,
+    tilted_share,
+)
 
-BORDER_LEVELS = 12  # grey levels that a border may differ from its own colour
+BORDER_LEVELS = 8  # grey levels that a border may differ from its own colour
+EDGE_LEVELS = 48  # and that the edge of a picture in 64 x 64 may span, where what is within shows through
 LEAST_SHARE = (
     0.3  # of a side that a trimmed picture has left at least: less is an object on a ground, not a picture
 )
 LEAST_SIDE = 24  # pixels of a part's shorter side; as for a whole picture, fewer have no long code
-LEAST_CUT = 0.02  # of a side that an aspect crop cuts at least
+LEAST_CUT = (
+    0.02  # of a side that a trim or an aspect crop takes at least: the code of the whole survives less
+)
 
 CENTRES = (95, 90, 85, 80, 70)
 CUTS = (0.05, 0.1)
+TILT = 2.5  # degrees; what was turned by 1.5 to 3 is near enough
+_MIRRORED = (2, 4, 5, 7)  # EXIF orientations that swap left and right
 ASPECTS = ((1, 1), (4, 3), (16, 9), (9, 16))
 
 
-def parts(views: str, picture: Opened, source: Thumbnail) -> list[tuple[str, Box]]:
-    """The views of a picture besides the whole, and where they are in it as stored, in the order of `codes.VIEWS`."""
+def squares(views: str, picture: Opened, source: Thumbnail, whole: Pixels) -> list[tuple[str, Pixels]]:
+    """The views of a picture besides the whole, as grey squares that are turned as a viewer shows them.
+
+    They are in the order of `codes.VIEWS`. A view of too few pixels is left out. `whole`: the square of the whole.
+    """
+    found = [(name, square(source, "L", part)) for name, part in parts(views, picture, source, whole)]
+    shorter = min(picture.width, picture.height)
+    if views == Views.CROPS and shorter * tilted_share(picture.width, picture.height, TILT) >= LEAST_SIDE:
+        left = -TILT if picture.orientation in _MIRRORED else TILT
+        found += [("tiltleft", tilted(source, left)), ("tiltright", tilted(source, -left))]
+    return [(name, oriented(pixels, picture.orientation)) for name, pixels in found]
+
+
+def parts(views: str, picture: Opened, source: Thumbnail, whole: Pixels) -> list[tuple[str, Box]]:
+    """Where in a picture as stored its views are that are cut from it."""
     found = []
-    if views != Views.NONE and (inner := border_free(source)):
+    if views != Views.NONE and has_edge(whole) and (inner := border_free(source)):
         found.append(("trim", inner))
     if views in (Views.CENTRE, Views.CROPS):
         found += [(name, as_stored(part, picture.orientation)) for name, part in centres()]
@@ -91,22 +118,13 @@ def _inner(across: float, down: float) -> Box:
 
 
 def border_free(source: Thumbnail) -> Box | None:
-    """What is left without lines of one colour at the edges; None if that is the whole, or too little."""
+    """What is left without lines of one colour at the edges; None if that is nearly the whole, or too little."""
     width, height = source.image.size
-    edges = (
-        (0, 0, width, 1),
-        (0, height - 1, width, height),
-        (0, 0, 1, height),
-        (width - 1, 0, width, height),
-    )
-    if source.image.mode == "L" and not any(_is_plain(source.image.crop(edge)) for edge in edges):
-        return None  # most pictures have no border, and this is quicker than an array
     pixels = over_white(source.image, "L")
-    top, bottom = _plain_rows(pixels), _plain_rows(pixels[::-1])
+    top, bottom = _plain_ends(pixels)
     if top + bottom >= height:
         return None
-    columns = pixels[top : height - bottom].T
-    left, right = _plain_rows(columns), _plain_rows(columns[::-1])
+    left, right = _plain_ends(pixels[top : height - bottom].T)
     inner = (
         left / source.width,
         top / source.height,
@@ -114,17 +132,26 @@ def border_free(source: Thumbnail) -> Box | None:
         min((height - bottom) / source.height, 1.0),
     )
     shares = inner[2] - inner[0], inner[3] - inner[1]
-    return inner if top + bottom + left + right and min(shares) >= LEAST_SHARE else None
+    return inner if LEAST_SHARE <= min(shares) <= 1 - LEAST_CUT else None
 
 
-def _is_plain(line: Image.Image) -> bool:
-    low, high = cast(tuple[int, int], line.getextrema())
-    return high - low <= 2 * BORDER_LEVELS
+def has_edge(whole: Pixels) -> bool:
+    """Whether a picture may have a border: in 64 x 64, one of its four edges is nearly of one colour.
+
+    Most pictures have none, and this costs a tenth of looking for it.
+    """
+    edges = np.stack([whole[0], whole[-1], whole[:, 0], whole[:, -1]])
+    spans = edges.max(axis=1) - edges.min(axis=1)
+    return bool(spans.min() <= EDGE_LEVELS)
 
 
-def _plain_rows(pixels: Pixels) -> int:
-    """How many of the first rows are of the colour of the very first."""
-    colour = int(np.median(pixels[0]))
-    low, high = max(colour - BORDER_LEVELS, 0), min(colour + BORDER_LEVELS, 255)
-    plain = np.all((pixels >= low) & (pixels <= high), axis=1)
-    return len(pixels) if plain.all() else int(np.argmin(plain))
+def _plain_ends(lines: Pixels) -> tuple[int, int]:
+    """How many of the first lines are of the colour of the very first, and of the last that of the very last."""
+    lows, highs = lines.min(axis=1).astype(int), lines.max(axis=1).astype(int)
+    return _plain_start(lows, highs), _plain_start(lows[::-1], highs[::-1])
+
+
+def _plain_start(lows: npt.NDArray[np.int_], highs: npt.NDArray[np.int_]) -> int:
+    twice = lows[0] + highs[0]
+    plain = (2 * lows >= twice - 2 * BORDER_LEVELS) & (2 * highs <= twice + 2 * BORDER_LEVELS)
+    return len(plain) if plain.all() else int(np.argmin(plain))
