@@ -83,13 +83,23 @@ def timed(command: Command) -> float:
 
 @contextmanager
 def subset(folder: Path, count: int) -> Iterator[Path]:
-    """A folder beside `folder` with its first `count` files by name, as hard links; removed in the end.
+    """A folder with the first `count` files of another, for as long as it is needed.
+
+    Raises:
+      SystemExit: there are not so many.
+    """
+    with linked(folder, first_files(folder, count)) as part:
+        yield part
+
+
+@contextmanager
+def linked(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """A folder beside `folder` with some of its files, as hard links; removed in the end.
 
     The files are read once, so that the first command that is timed finds them in memory as the later ones do.
     """
     folder = folder.resolve()
-    names = first_files(folder, count)
-    with tempfile.TemporaryDirectory(prefix=f"{folder.name}-{count}-", dir=folder.parent) as made:
+    with tempfile.TemporaryDirectory(prefix=f"{folder.name}-{len(names)}-", dir=folder.parent) as made:
         for name in names:
             target = Path(made, name)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -99,11 +109,6 @@ def subset(folder: Path, count: int) -> Iterator[Path]:
 
 
 def first_files(folder: Path, count: int) -> Sequence[str]:
-    """Relative names of the first files, by name.
-
-    Raises:
-      SystemExit: there are not so many.
-    """
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     if len(names) < count:
         sys.exit(f"{folder} has {len(names)} files, {count} are needed: see benchmarks/pictures.py")
