@@ -6,8 +6,8 @@
 
 `web`: JPEGs of about 500 x 400 pixels and 55 KB. `12mp`: baseline JPEGs of 4000 x 3000 pixels and 3 to 5 MB, as from a
 camera. `small`: JPEGs and PNGs of 2 to 8 KB. All files of a set are different, and so are the pictures of `web` and
-`12mp`: each shows two random cut-outs of two photos, one through the other, since cut-outs of the same few photos alone
-would now and then be near duplicates. The photos are those below --originals; without it, pictures made by code stand in
+`12mp`: each shows random cut-outs of two photos, one through the other and in a random light, since cut-outs of the same few
+photos alone would now and then be near duplicates. The photos are those below --originals; without it, pictures made by code stand in
 for them, which compress otherwise and so only try the commands out.
 
 Files are in folders of 1,000; those that are there already are left as they are.
@@ -31,9 +31,10 @@ from beam_dedup.samples import picture
 
 _FOLDER_FILES = 1000
 _PAINTED = 24  # pictures made by code, where no photos are given
-_WEB_QUALITY, _CAMERA_QUALITY = 89, 90
+_WEB_QUALITY, _CAMERA_QUALITY = 91, 90
 _CAMERA_SIZE = (4000, 3000)
 _GRAIN = 6.0  # grey levels: what makes an enlarged photo as large a file as a camera's
+_LIGHT, _LIGHT_CELLS = 0.25, (7, 8)  # its share of a picture, and its rows and columns
 _ICONS = 64
 _SMALL_BYTES = (2_000, 8_000)
 _JPEG_COMMENT, _JPEG_START_BYTES, _PNG_START_BYTES = b"\xff\xfe", 2, 33
@@ -103,10 +104,12 @@ KINDS: dict[str, Callable[[np.random.Generator, Path | None], tuple[str, bytes]]
 def double_exposure(
     random: np.random.Generator, originals: Path | None, size: tuple[int, int]
 ) -> Image.Image:
-    """Random cut-outs of two different photos, one seen through the other."""
+    """Random cut-outs of two different photos, one seen through the other, in a light of its own."""
     one, other = random.choice(len(photos(originals)), 2, replace=False)
     parts = [cut_out(random, photos(originals)[at], size) for at in (one, other)]
-    return Image.blend(parts[0], parts[1], float(random.uniform(0.3, 0.45)))
+    both = Image.blend(parts[0], parts[1], float(random.uniform(0.4, 0.5)))
+    knots = Image.fromarray(random.integers(0, 256, (*_LIGHT_CELLS, 3), dtype=np.uint8))
+    return Image.blend(both, knots.resize(size, Image.Resampling.BICUBIC), _LIGHT)
 
 
 def cut_out(random: np.random.Generator, photo: Image.Image, size: tuple[int, int]) -> Image.Image:
