@@ -30,7 +30,7 @@ from PIL import Image, ImageOps
 from beam_dedup.samples import picture
 
 _FOLDER_FILES = 1000
-_PAINTED = 24  # pictures made by code, where no photos are given
+_PAINTED = 8  # pictures made by code, where no photos are given
 _WEB_QUALITY, _CAMERA_QUALITY = 91, 90
 _CAMERA_SIZE = (4000, 3000)
 _GRAIN = 6.0  # grey levels: what makes an enlarged photo as large a file as a camera's

@@ -16,7 +16,6 @@ Prints a table; --write also puts it into benchmarks/README.md.
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -52,17 +51,18 @@ def section(
     head = report.header()
     flags = ["-e" if exact else "-n", "-j", str(jobs), *flags]
 
-    def commands(part: Path) -> dict[str, timing.Command]:
-        raw = [sys.executable, "-m", "benchmarks.raw", str(part), "-j", str(jobs)]
-        return {
-            _RAW: [*raw, "--digests"] if exact else raw,
-            _OURS: timing.dedup(part, *flags),
-        }
+    with tempfile.TemporaryDirectory() as scratch:
+        counts = Path(scratch, "counts.json")
 
-    with timing.subset(folder, sizes[1]) as part:
-        images = described(part, sizes[1])
-        found = counts(part, flags)
-    measured = timing.at_two_sizes(folder, sizes, commands, rounds)
+        def commands(part: Path) -> dict[str, timing.Command]:
+            raw = [sys.executable, "-m", "benchmarks.raw", str(part), "-j", str(jobs)]
+            return {
+                _RAW: [*raw, "--digests"] if exact else raw,
+                _OURS: timing.dedup(part, *flags, "--counts", str(counts)),
+            }
+
+        measured = timing.at_two_sizes(folder, sizes, commands, rounds)
+        found = told(json.loads(counts.read_text()))
     names = {_RAW: f"raw, {jobs} processes", _OURS: f"dedup {' '.join(flags)}"}
     rows = [row(names[name], measured[name], measured[_RAW]) for name in (_RAW, _OURS)]
     columns = [
@@ -75,7 +75,7 @@ def section(
     ]
     return "\n".join(
         [
-            f"{head} {images}, medians of {rounds} rounds.",
+            f"{head} Files of {mean_size(folder, sizes[1])} on average, medians of {rounds} rounds.",
             "",
             report.table(columns, rows),
             "",
@@ -100,20 +100,15 @@ def ratios(measured: dict[str, timing.Timed]) -> str:
     return ", ".join(f"{ours / raw:.2f}" for ours, raw in pairs)
 
 
-def described(folder: Path, count: int) -> str:
-    """How large the files of a folder are."""
-    mean = statistics.fmean(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return f"{count:,} files of {mean / 1000:,.0f} kB on average"
+def mean_size(folder: Path, count: int) -> str:
+    mean = statistics.fmean((folder / name).stat().st_size for name in timing.first_files(folder, count))
+    return f"{mean / 1000:,.0f} kB"
 
 
-def counts(folder: Path, flags: list[str]) -> str:
-    """What a run finds: its counts, since a run that fails fast must not look fast."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, "counts.json")
-        subprocess.run(timing.dedup(folder, *flags, "--counts", str(path)), cwd=timing.ROOT, check=True)
-        found = json.loads(path.read_text())
-    duplicates = found["Exact_Duplicate_Count"] + found.get("Near_Duplicate_Count", 0)
-    return f"{found['Final_Image_Count']:,} kept, {duplicates:,} duplicates, {found['Rejected_Count']:,} rejected"
+def told(counts: dict[str, int]) -> str:
+    """What the last run of the larger size found: one that fails fast must not look fast."""
+    duplicates = counts["Exact_Duplicate_Count"] + counts["Near_Duplicate_Count"]
+    return f"{counts['Final_Image_Count']:,} kept, {duplicates:,} duplicates, {counts['Rejected_Count']:,} rejected"
 
 
 if __name__ == "__main__":
