@@ -1,125 +1,114 @@
-"""The whole of `dedup -n` beside its physical limit: reading, SHA-256 and fingerprint in as many bare processes.
+"""The whole of `dedup` beside its physical limit, `benchmarks/raw.py`, in as many processes.
 
-    .venv/bin/python benchmarks/throughput.py FOLDER [--small 2000] [--large 12000] [-j 2] [--rounds 3]
+    .venv/bin/python -m benchmarks.throughput web   FOLDER [--sizes 2000 12000] [-j 2] [--rounds 3] [--write]
+    .venv/bin/python -m benchmarks.throughput 12mp  FOLDER [--sizes 50 300] ...
+    .venv/bin/python -m benchmarks.throughput small FOLDER [--sizes 20000 100000] ...
 
-FOLDER has at least as many images as --large; the first files by name are used. Both are timed at both sizes, in turn,
-as whole processes, so that a machine that slows down slows both; the slope between the sizes is the rate without the
-fixed cost of starting. `--make N` fills FOLDER with N pictures of 500 x 400 made by code, if it does not exist.
-Prints a table to be copied into benchmarks/README.md.
+Needs a FOLDER of at least as many images as the larger size: the set of that name which `benchmarks/pictures.py` makes.
+`web` and `12mp` measure `dedup -n` against reading, SHA-256 and the default fingerprint; `small` measures `dedup -e`
+against reading and SHA-256. Both are timed as whole processes, in turn, on the first files by name, so many and so many:
+the slope between the two sizes is the rate without the fixed cost of a run, which is what is left. Options it does not
+know are handed to dedup.
+
+Prints a table; --write also puts it into benchmarks/README.md.
 """
 
 import argparse
-import itertools
-import os
+import json
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from beam_dedup.core import fingerprints
-from beam_dedup.core.model import ImageRef
-from beam_dedup.samples import picture
+from benchmarks import report, timing
 
-_BATCH = 64
+_RAW, _OURS = "raw", "dedup"
+_SIZES = {"web": (2_000, 12_000), "12mp": (50, 300), "small": (20_000, 100_000)}
+_EXACT = ("small",)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+    parser.add_argument("files", choices=_SIZES)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--small", type=int, default=2000)
-    parser.add_argument("--large", type=int, default=12000)
+    parser.add_argument("--sizes", type=int, nargs=2, help="a smaller and a larger number of images")
     parser.add_argument("-j", "--jobs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--make", type=int, default=0)
-    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.bare:
-        bare(options.folder, options.jobs)
-        return
-    if options.make and not options.folder.exists():
-        make(options.folder, options.make, options.jobs)
-    seconds: dict[tuple[str, int], list[float]] = {}
+    parser.add_argument("--write", action="store_true")
+    options, flags = parser.parse_known_args(argv)
+    sizes = tuple(options.sizes or _SIZES[options.files])
+    exact = options.files in _EXACT
+    text = section(options.folder, exact, sizes, options.jobs, options.rounds, flags)
+    report.publish(f"throughput-{options.files}", text, options.write)
+
+
+def section(
+    folder: Path, exact: bool, sizes: tuple[int, int], jobs: int, rounds: int, flags: list[str]
+) -> str:
+    """Measures, and says what came out."""
+    head = report.header()
+    flags = ["-e" if exact else "-n", "-j", str(jobs), *flags]
+
     with tempfile.TemporaryDirectory() as scratch:
-        sizes = (options.small, options.large)
-        folders = {size: linked(options.folder, Path(scratch, str(size)), size) for size in sizes}
-        for _, size in itertools.product(range(options.rounds), sizes):
-            for name, command in commands(folders[size], options.jobs).items():
-                start = time.perf_counter()
-                subprocess.run(command, check=True)
-                seconds.setdefault((name, size), []).append(time.perf_counter() - start)
-    report(seconds, sizes)
+        counts = Path(scratch, "counts.json")
 
+        def commands(part: Path) -> dict[str, timing.Command]:
+            raw = [sys.executable, "-m", "benchmarks.raw", str(part), "-j", str(jobs)]
+            return {
+                _RAW: [*raw, "--digests"] if exact else raw,
+                _OURS: timing.dedup(part, *flags, "--counts", str(counts)),
+            }
 
-def commands(folder: Path, jobs: int) -> dict[str, list[str]]:
-    python = sys.executable
-    return {
-        "bare processes": [python, __file__, str(folder), "--bare", "-j", str(jobs)],
-        "dedup -n": [
-            python,
-            "-m",
-            "beam_dedup",
-            "-n",
-            "-i",
-            str(folder),
-            "-j",
-            str(jobs),
-            "-o",
+        measured = timing.at_two_sizes(folder, sizes, commands, rounds)
+        found = told(json.loads(counts.read_text()))
+    names = {_RAW: f"raw, {jobs} processes", _OURS: f"dedup {' '.join(flags)}"}
+    rows = [row(names[name], measured[name], measured[_RAW]) for name in (_RAW, _OURS)]
+    columns = [
+        "",
+        *(f"{size:,} images, s" for size in sizes),
+        "slope, images/s",
+        "fixed, s",
+        "slope to raw",
+        f"whole run of {sizes[1]:,} to raw",
+    ]
+    return "\n".join(
+        [
+            f"{head} Files of {mean_size(folder, sizes[1])} on average, medians of {rounds} rounds.",
             "",
-            "--quiet",
-        ],
-    }
-
-
-def linked(source: Path, folder: Path, count: int) -> Path:
-    folder.mkdir()
-    names = sorted(os.listdir(source))[:count]
-    if len(names) < count:
-        sys.exit(f"{source} has {len(names)} files, {count} are needed")
-    for name in names:
-        (folder / name).symlink_to((source / name).resolve())
-    return folder
-
-
-def bare(folder: Path, jobs: int) -> None:
-    names = [str(folder / name) for name in sorted(os.listdir(folder))]
-    batches = [names[i : i + _BATCH] for i in range(0, len(names), _BATCH)]
-    with ProcessPoolExecutor(jobs, initializer=fingerprints.prepare_decoders) as pool:
-        for _ in pool.map(fingerprint_all, batches):
-            pass
-
-
-def fingerprint_all(names: list[str]) -> None:
-    for name in names:
-        with open(name, "rb", buffering=0) as file:
-            fingerprints.fingerprint(ImageRef(name, name), file, os.fstat(file.fileno()).st_size)  # type: ignore[arg-type]
-
-
-def make(folder: Path, count: int, jobs: int) -> None:
-    folder.mkdir(parents=True)
-    with ProcessPoolExecutor(jobs) as pool:
-        list(pool.map(save, range(count), itertools.repeat(folder), chunksize=_BATCH))
-
-
-def save(seed: int, folder: Path) -> None:
-    picture(seed, (500, 400)).save(folder / f"{seed:06d}.jpg", quality=85)
-
-
-def report(seconds: dict[tuple[str, int], list[float]], sizes: tuple[int, int]) -> None:
-    small, large = sizes
-    print(
-        f"| | {small:,} images, s | {large:,} images, s | slope, images/s | fixed, s |\n|---|---|---|---|---|"
+            report.table(columns, rows),
+            "",
+            f"Slope to raw, round by round: {ratios(measured)}. Found among {sizes[1]:,}: {found}.",
+        ]
     )
-    slopes = {}
-    for name in dict.fromkeys(name for name, _ in seconds):
-        low, high = (statistics.median(seconds[name, size]) for size in sizes)
-        slopes[name] = (large - small) / (high - low)
-        print(f"| {name} | {low:.2f} | {high:.2f} | {slopes[name]:,.0f} | {low - small / slopes[name]:.2f} |")
-    print(f"\nslope of dedup -n against bare processes: {slopes['dedup -n'] / slopes['bare processes']:.2f}")
+
+
+def row(name: str, ours: timing.Timed, raw: timing.Timed) -> list[str]:
+    return [
+        name,
+        *(f"{seconds:.2f}" for seconds in ours.medians),
+        f"{ours.slope:,.0f}",
+        f"{ours.fixed:.2f}",
+        f"{ours.slope / raw.slope:.2f}",
+        f"{raw.medians[1] / ours.medians[1]:.2f}",
+    ]
+
+
+def ratios(measured: dict[str, timing.Timed]) -> str:
+    pairs = zip(measured[_OURS].slopes(), measured[_RAW].slopes(), strict=True)
+    return ", ".join(f"{ours / raw:.2f}" for ours, raw in pairs)
+
+
+def mean_size(folder: Path, count: int) -> str:
+    mean = statistics.fmean((folder / name).stat().st_size for name in timing.first_files(folder, count))
+    return f"{mean / 1000:,.0f} kB"
+
+
+def told(counts: dict[str, int]) -> str:
+    """What the last run of the larger size found: one that fails fast must not look fast."""
+    duplicates = counts["Exact_Duplicate_Count"] + counts["Near_Duplicate_Count"]
+    return f"{counts['Final_Image_Count']:,} kept, {duplicates:,} duplicates, {counts['Rejected_Count']:,} rejected"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,185 @@
+"""Every benchmark in a small form: what it finds and tells is asserted, never how long it took."""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from beam_dedup.core import fingerprints, formats
+from benchmarks import peers, pictures, raw, report, throughput, tools
+from tests.pictures import encoded, fingerprint_of, photo
+
+README = report.README.read_text("utf-8")
+
+# Says what czkawka_cli says where it finds one group.
+CZKAWKA = """#!{python}
+import json, pathlib, sys
+if sys.argv[1] == "--version":
+    print("czkawka_cli 99.0")
+else:
+    folder, out = sys.argv[sys.argv.index("-d") + 1], sys.argv[sys.argv.index("-C") + 1]
+    paths = sorted(str(path) for path in pathlib.Path(folder).rglob("*.jpg"))
+    json.dump([[dict(path=path, size=1, difference=0) for path in paths[:2]]], open(out, "w"))
+"""
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("web")
+    pictures.make("web", folder, 12, None, 1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pictures, each also saved again (near) and turned upside down (geo)."""
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "images").mkdir()
+    lines = ["file,group,level"]
+    for seed in range(3):
+        image = photo(seed)
+        turned = image.transpose(Image.Transpose.ROTATE_180)
+        for level, picture, quality in (("", image, 95), ("near", image, 60), ("geo", turned, 95)):
+            name = f"{seed}{level}.jpg"
+            (folder / "images" / name).write_bytes(encoded(picture, "JPEG", quality=quality))
+            lines.append(f"{name},{seed},{level}")
+    (folder / "truth.csv").write_text("\n".join(lines))
+    return folder
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The cells of a table by the first of each row."""
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return {cells[0].strip(): cells[1:] for cells in lines}
+
+
+class TestPictures:
+    def test_web(self, web: Path) -> None:
+        files = sorted(web.rglob("*.jpg"))
+        codes = {fingerprint_of(path.read_bytes()).codes for path in files}
+        assert (len(files), len(codes)) == (12, 12)
+        sizes = [Image.open(path).size for path in files]
+        assert all(450 <= width < 550 and 360 <= height < 440 for width, height in sizes)
+
+    def test_same_again(self, web: Path, tmp_path: Path) -> None:
+        pictures.make("web", tmp_path, 3, None, 1)
+        for path in tmp_path.rglob("*.jpg"):
+            assert path.read_bytes() == (web / path.relative_to(tmp_path)).read_bytes()
+
+    def test_camera(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pictures, "_CAMERA_SIZE", (400, 300))
+        pictures.grain.cache_clear()
+        extension, data = pictures.camera(np.random.default_rng(1), None)
+        pictures.grain.cache_clear()
+        image = Image.open(io.BytesIO(data))
+        assert (extension, image.size, "progressive" in image.info) == (".jpg", (400, 300), False)
+
+    def test_small(self, tmp_path: Path) -> None:
+        pictures.make("small", tmp_path, 40, None, 1)
+        contents = [path.read_bytes() for path in tmp_path.rglob("*.*")]
+        assert len(set(contents)) == 40
+        assert {formats.sniff(data) for data in contents} == {"JPEG", "PNG"}
+        for data in contents:
+            assert 2_000 <= len(data) <= 8_100
+            Image.open(io.BytesIO(data)).load()
+
+
+class TestRaw:
+    def test_does_the_work_it_is_the_limit_of(self) -> None:
+        data = encoded(photo(), "JPEG")
+        digest, code = raw.judge(data)
+        ours = fingerprint_of(data)
+        [long_code] = ours.codes
+        in_our_order = np.unpackbits(np.frombuffer(code, np.uint8))[fingerprints._BIT_ORDER]
+        assert digest == ours.digest
+        assert np.packbits(in_our_order).tobytes() == long_code.data
+
+    @pytest.mark.parametrize(("digests", "codes"), [(False, 12), (True, 0)])
+    def test_counts(self, digests: bool, codes: int, web: Path) -> None:
+        assert raw.told(raw.results(web, 1, digests)) == f"12 files, 12 digests, {codes} codes"
+
+
+class TestThroughput:
+    def test_web(self, web: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        throughput.main(["web", str(web), "--sizes", "3", "12", "--rounds", "1", "-j", "1", "-k", "6"])
+        told = capsys.readouterr().out
+        assert {"raw, 1 processes", "dedup -n -j 1 -k 6"} <= rows(told).keys()
+        assert "12 kept, 0 duplicates, 0 rejected" in told
+        assert "Pillow" in told
+
+    def test_small(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        folder = tmp_path / "small"
+        pictures.make("small", folder, 30, None, 1)
+        throughput.main(["small", str(folder), "--sizes", "10", "30", "--rounds", "1", "-j", "1"])
+        told = capsys.readouterr().out
+        assert {"raw, 1 processes", "dedup -e -j 1"} <= rows(told).keys()
+        assert "30 kept, 0 duplicates, 0 rejected" in told
+        assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+    def test_too_few_files(self, web: Path) -> None:
+        with pytest.raises(SystemExit, match="has 12 files, 13 are needed"):
+            throughput.main(["web", str(web), "--sizes", "2", "13"])
+
+
+class TestPeers:
+    @pytest.fixture
+    def czkawka(self, tmp_path: Path) -> str:
+        program = tmp_path / "czkawka"
+        program.write_text(CZKAWKA.format(python=sys.executable))
+        program.chmod(0o755)
+        return str(program)
+
+    def test_loop(self, web: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        peers.main(["loop", "--set", str(web), "2", "4", "--rounds", "1"])
+        told = capsys.readouterr().out
+        assert f"imagehash {tools.loop().version}" in told
+        assert told.count(f"| {web.name} |") == 2
+
+    def test_whole(self, web: Path, czkawka: str, capsys: pytest.CaptureFixture[str]) -> None:
+        peers.main(["whole", str(web), "--count", "5", "--rounds", "1", "-j", "1", "--czkawka", czkawka])
+        told = capsys.readouterr().out
+        found = rows(told)
+        assert (found["dedup -n"][-1], found["czkawka_cli"][-1]) == ("0", "1")
+        assert "czkawka_cli 99.0" in told
+        assert "not installed" in found["imagededup"][0]
+
+    def test_found(self, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        peers.main(["found", str(corpus), "-j", "1", "--czkawka", "none", "--python", "none"])
+        found = rows(capsys.readouterr().out)
+        assert found["dedup -n"][1:] == ["3", "1.0000", "0", "1.0000", "3", "0.5000", "0", "1.0000"]
+        for name in ("czkawka_cli", "imagededup", "perception"):
+            assert found[name][0].startswith("not installed: `")
+
+    def test_wrong_pairs_count(self) -> None:
+        truth = {name: {"group": name[0]} for name in ("a1", "a2", "b1")}
+        goes = peers.gone([["a1", "a2"], ["a2", "b1"], ["a1", "b1"]])
+        assert peers.judged(goes, list(truth), truth) == ["1", "1.0000", "1", "0.5000"]
+
+    def test_czkawka_that_found_nothing_writes_nothing(self, tmp_path: Path) -> None:
+        assert tools._czkawka_groups(tmp_path, tmp_path / "none.json") == []
+
+
+class TestReport:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *(f"throughput-{files}" for files in throughput._SIZES),
+            *(f"peers-{what}" for what in peers._SECTIONS),
+        ],
+    )
+    def test_the_page_has_a_place(self, name: str) -> None:
+        assert report.replaced(README, name, "TEXT").count("TEXT") == 1
+
+    def test_publish(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        page = tmp_path / "page.md"
+        page.write_text("a\n<!-- begin x -->\nold\n<!-- end x -->\nb\n")
+        report.publish("x", "shown", write=False, readme=page)
+        assert "old" in page.read_text()
+        report.publish("x", "new", write=True, readme=page)
+        assert page.read_text() == "a\n<!-- begin x -->\n\nnew\n\n<!-- end x -->\nb\n"
+        assert capsys.readouterr().out == "shown\nnew\n"
+        with pytest.raises(ValueError, match="begin y"):
+            report.publish("y", "new", write=True, readme=page)
