@@ -30,8 +30,12 @@ class Tally:
         path = os.path.join(self.folder, f"{name}.{os.getpid()}.{thread}")
         counts: dict[str, int] = _counts.__dict__.setdefault("by_path", {})
         counts[path] = counts.get(path, 0) + count
-        with open(path, "w", encoding="ascii") as file:
-            file.write(str(counts[path]))
+        # Not truncated, since a count never gets shorter: file systems flush a file that is truncated and written again.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, str(counts[path]).encode("ascii"))
+        finally:
+            os.close(descriptor)
 
     def total(self, name: str) -> int:
         """The sum over all threads and processes so far."""
