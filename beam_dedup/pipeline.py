@@ -50,11 +50,11 @@ def build(
     """
     batch = DECODED_AT_ONCE if config.near else DIGESTED_AT_ONCE
     # PCollection[list[ImageRef]], one reference per file
-    images = pipeline | "Read" >> ReadImages(config.folder, config.not_input, tally, batch=batch)
+    images = pipeline | "Read" >> ReadImages(config.folder, config.not_input, batch=batch)
     known = None
     if config.reference:
         known = pipeline | "ReadKnown" >> ReadImages(
-            config.reference, config.outputs, known=True, tally=tally, batch=batch
+            config.reference, config.outputs, known=True, batch=batch
         )
     # PCollection[bytes], blocks with one verdict per image; PCollection[Estimate], the one plan of near mode
     verdicts, plan = images | "Deduplicate" >> DeduplicateImages(

@@ -58,10 +58,8 @@ class _State:
 
     @property
     def phase(self) -> str:
-        if not self.listed:
-            return "starting"
         if not self.read:
-            return "listing files"
+            return "starting"
         if self.reading:
             return "reading images"
         return f"copying, {self.placed:,} done" if self.placed else "judging"

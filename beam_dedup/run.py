@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ from beam_dedup.core.plan import choose
 from beam_dedup.options import DEBUG_VARIABLE, DedupConfig
 from beam_dedup.pipeline import Reports
 from transforms import storage
-from transforms.progress import Tally
+from transforms.progress import LISTED, Tally
 from transforms.read import list_files
 
 _UNPLACED_SHOWN = 5
@@ -46,8 +47,7 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
     _check_remote_outputs(config)
     files.check_outputs(config)
     local = engine.is_local(beam_options)
-    if local and config.near and not config.force_plan:
-        _check_plan(config)
+    files_to_read = _count_files(config) if local else 0
     if config.preview and not local:
         raise UsageError("--preview prints what this machine would place: it can't be used with --runner")
     scratch = tempfile.mkdtemp(prefix="dedup-")
@@ -58,6 +58,8 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
         )
         reports = Reports(config.counts or counts, preview, unplaced) if local else Reports(config.counts)
         tally = Tally(scratch) if local else None
+        if tally:
+            tally.add(LISTED, files_to_read)
         made = beam.Pipeline(runner=engine.runner_for(beam_options, config), options=beam_options)
         planning = Planning(spread=not local, force=config.force_plan)
         pipeline.build(made, config, reports, planning, engine.processes(beam_options, config), tally)
@@ -109,17 +111,20 @@ def _tell(config: DedupConfig, reports: Reports, seconds: float) -> None:
             raise DedupError(f"{len(unplaced)} of the images could not be placed:{shown}{more}")
 
 
-def _check_plan(config: DedupConfig) -> None:
-    """Refuses, before any image is read, what would take for ever.
+def _count_files(config: DedupConfig) -> int:
+    """How many files will be read, which progress is told in parts of; and refuses what would take for ever.
 
     Raises:
-      UsageError: the numbers, and what to change.
+      UsageError: near matching would grow with the square of the number of images: the numbers, and what to change.
     """
-    images = sum(1 for _ in list_files(config.folder, config.not_input))
-    try:
-        choose(config.within, images * most_codes(config.recipe), images).check()
-    except PlanError as error:
-        raise UsageError(str(error)) from error
+    known = list_files(config.reference, config.outputs) if config.reference else ()
+    files = sum(1 for _ in itertools.chain(list_files(config.folder, config.not_input), known))
+    if config.near and not config.force_plan:
+        try:
+            choose(config.within, files * most_codes(config.recipe), files).check()
+        except PlanError as error:
+            raise UsageError(str(error)) from error
+    return files
 
 
 def _check_remote_outputs(config: DedupConfig) -> None:

@@ -55,12 +55,11 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
     @no_annotations  # Beam has no types for several outputs
     def expand(self, images: PCollection[list[ImageRef]]) -> Fingerprinted:
         read = _FingerprintFn(self.recipe, self.processes, self.tally)
-        done = (
-            images
-            # Listing is one worker's work, reading is everybody's: without this they would be fused.
-            | "Spread" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(read).with_outputs(_REJECTIONS, main="main")
-        )
+        if self.processes == 1:
+            # Listing is one worker's work, reading is everybody's: without this they would be fused. Where there is one
+            # worker only, being fused lets the first images be read while the last are listed.
+            images |= "Spread" >> beam.Reshuffle()
+        done = images | "Read" >> beam.ParDo(read).with_outputs(_REJECTIONS, main="main")
         return Fingerprinted(done["main"], done[_REJECTIONS])
 
 

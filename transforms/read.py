@@ -11,7 +11,6 @@ from apache_beam.pvalue import PBegin, PCollection
 from beam_dedup.core.blocks import to_bytes, to_text
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.paths import is_partial
-from transforms.progress import LISTED, Tally
 
 # References in one element: an engine's cost per element becomes one per batch, and one worker's work at a time.
 DECODED_AT_ONCE = 32
@@ -32,7 +31,6 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
 
     folder: str
     exclude: tuple[str, ...] = ()
-    tally: Tally | None = None
     known: bool = False
     batch: int = DECODED_AT_ONCE
 
@@ -40,20 +38,18 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
         return (
             pbegin
             | "Folder" >> beam.Create([to_bytes(self.folder)], reshuffle=False)
-            | "List" >> beam.FlatMap(list_references, self.exclude, self.known, self.tally, self.batch)
+            | "List" >> beam.FlatMap(list_references, self.exclude, self.known, self.batch)
         )
 
 
 def list_references(
-    path: bytes, exclude: tuple[str, ...], known: bool, tally: Tally | None, size: int
+    path: bytes, exclude: tuple[str, ...], known: bool, size: int
 ) -> Iterator[list[ImageRef]]:
-    """Yields a reference for each file that `list_files` finds, and counts them as it goes."""
+    """Yields a reference for each file that `list_files` finds, `size` of them at a time."""
     folder = to_text(path)
     names = list_files(folder, exclude)
     while batch := list(itertools.islice(names, size)):
         yield [ImageRef(os.path.join(folder, name), name.replace(os.sep, "/"), known=known) for name in batch]
-        if tally:
-            tally.add(LISTED, len(batch))
 
 
 def list_files(folder: str, exclude: Iterable[str] = ()) -> Iterator[str]:
