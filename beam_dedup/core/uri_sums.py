@@ -44,7 +44,7 @@ def tally(uris: pa.Array) -> Tallied:
 
 def _sum_of_hashes(
     letters: WordArray, places: WordArray, starts: IntArray, lengths: IntArray, seed: int
-) -> int:
+) -> np.uint64:
     factors = mixed(places * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed)) | np.uint64(1)
     sums = np.concatenate([[np.uint64(0)], np.cumsum((letters + np.uint64(1)) * factors)])
     hashes = mixed(sums[starts + lengths] - sums[starts] + lengths.astype(np.uint64) * np.uint64(seed))
