@@ -56,10 +56,11 @@ def judge(
     finds every pair; chosen anew if not given.
     Returns: (images,) True for the kept ones, the known ones among them. Images without codes are kept.
     """
-    leader = twins.leaders(codes, images)
+    known = np.zeros(images, dtype=bool) if known is None else known
+    leader = twins.leaders(codes, known)
     leads = leader == np.arange(images)
-    kept, found = _judge(codes.of(leads), images, within, known, masks, threads, max_pairs)
-    kept &= leads if known is None else leads | known
+    kept, found = _judge(codes.of(leads), images, within, known & leads, masks, threads, max_pairs)
+    kept = kept & leads | known
     return kept, _stacked([found, _of_twins(codes, kept, leader, found)])
 
 
@@ -67,12 +68,12 @@ def _judge(
     codes: Codes,
     images: int,
     within: Within,
-    known: BoolArray | None,
+    known: BoolArray,
     masks: _Masks,
     threads: int,
     max_pairs: int,
 ) -> tuple[BoolArray, Witnesses]:
-    if known is None or not known.any():
+    if not known.any():
         # One search for both, where all pairs can be held.
         pairs = _all_pairs(codes, within, masks, max_pairs, threads)
         if pairs is not None:
