@@ -99,7 +99,8 @@ class _FingerprintFn(ThreadedDoFn):
             for block in answer.rejections:
                 yield TaggedOutput(_REJECTIONS, block)
             self.bytes_read.inc(answer.bytes_read)
-            self.known_rejected.inc(answer.known_rejected)
+            if answer.known_rejected:
+                self.known_rejected.inc(answer.known_rejected)
         if self.tally:
             self.tally.add(READ, len(element))
 

@@ -93,7 +93,8 @@ class _PlaceFn(ThreadedDoFn):
             self.unplaced.inc()
             yield TaggedOutput(_UNPLACED, Unplaced(element, str(result)))
         else:
-            self.copies.inc(int(result))
+            if result:
+                self.copies.inc()
             yield element
         if self.tally:
             self.tally.add(PLACED, 1)

@@ -12,7 +12,8 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_dedup.core.model import REJECT_REASONS, ImageRef, Reason, Rejection, Status, Verdict
-from beam_dedup.core.plan import Plan
+from beam_dedup.core.plan import Estimate, Plan
+from tests.transforms import packed
 from tests.transforms.batches import random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import CheckConservation, CountImages, metrics
@@ -33,8 +34,8 @@ READ = [verdict.ref for verdict in VERDICTS]
 
 def conserved(read: Sequence[ImageRef], verdicts: Sequence[Verdict], *flags: str) -> list[int]:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        references = pipeline | "Images" >> beam.Create(read, reshuffle=False).with_output_types(ImageRef)
-        judged = pipeline | "Verdicts" >> beam.Create(verdicts).with_output_types(Verdict)
+        references = packed.references(pipeline, read)
+        judged = packed.verdicts(pipeline, verdicts)
         return {"count": references | "Check" >> CheckConservation(judged)}
 
     return run(build, *flags).values["count"]
@@ -71,16 +72,10 @@ class TestConservation:
             conserved([], VERDICTS[:1])
 
 
-def counted(
-    verdicts: Sequence[Verdict], plans: Sequence[tuple[Plan, int]] | None, *flags: str
-) -> dict[str, Any]:
+def counted(verdicts: Sequence[Verdict], plans: Sequence[Estimate] | None, *flags: str) -> dict[str, Any]:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        judged = pipeline | beam.Create(verdicts).with_output_types(Verdict)
-        plan = (
-            None
-            if plans is None
-            else pipeline | "Plans" >> beam.Create(plans).with_output_types(tuple[Plan, int])
-        )
+        judged = packed.verdicts(pipeline, verdicts)
+        plan = None if plans is None else pipeline | "Plans" >> beam.Create(plans).with_output_types(Estimate)
         return {"counts": judged | "Count" >> CountImages(plan)}
 
     [counts] = run(build, *flags).values["counts"]
@@ -108,14 +103,14 @@ class TestCounts:
     @pytest.mark.parametrize("reason", REJECT_REASONS)
     def test_every_reason_has_its_counter(self, reason: Reason) -> None:
         verdict = Verdict.of_rejection(Rejection(ImageRef("a", "a"), reason))
-        assert metrics.names_for(verdict) == (
+        assert metrics.names_for(verdict.status, verdict.reason) == (
             "Initial_Image_Count",
             "Rejected_Count",
             f"Rejected_{reason}_Count",
         )
 
     @pytest.mark.parametrize("plans", [None, []], ids=["exact mode", "near mode without images"])
-    def test_without_images_all_are_zero(self, plans: list[tuple[Plan, int]] | None) -> None:
+    def test_without_images_all_are_zero(self, plans: list[Estimate] | None) -> None:
         counts = counted([], plans)
         assert counts.pop("Rejected") == {}
         assert counts.pop("Plan") is None
@@ -123,8 +118,8 @@ class TestCounts:
         assert len(counts) == 5
 
     def test_the_plan_is_told(self) -> None:
-        plan = Plan(8, 3, 1, 7)
-        assert counted(VERDICTS[:3], [(plan, 12345)])["Plan"] == plan.describe(12345)
+        plan = Estimate(Plan(8, 3, 1, 7), 12345, 678.9, 1.5)
+        assert counted(VERDICTS[:3], [plan])["Plan"] == plan.describe()
 
     def test_as_a_file(self, tmp_path: Path) -> None:
         counts = counted(VERDICTS, None)
@@ -132,5 +127,5 @@ class TestCounts:
         assert json.loads((tmp_path / "deep/counts.json").read_text()) == counts
 
     def test_types_are_declared(self) -> None:
-        verdicts = beam.Pipeline(options=PipelineOptions([])) | beam.Create(VERDICTS)
+        verdicts = packed.verdicts(beam.Pipeline(options=PipelineOptions([])), VERDICTS)
         assert (verdicts | CountImages()).element_type == beam.typehints.Dict[str, Any]

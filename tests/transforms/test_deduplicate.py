@@ -11,13 +11,16 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
+from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.census import Planning
 from beam_dedup.core.model import ImageRef, Reason, Status, Verdict
-from beam_dedup.core.plan import Plan, choose
+from beam_dedup.core.plan import Estimate, Plan, choose
 from beam_dedup.core.within import Within
+from tests.transforms import packed
 from tests.transforms.batches import in_order
 from tests.transforms.files import encoded, ref, write
 from tests.transforms.pipelines import REPEATED, THREADS, Ran, run
-from transforms import DeduplicateImages, metrics
+from transforms import DeduplicateImages, PackReferences, UnpackVerdicts, metrics
 from transforms.read import list_files
 
 
@@ -27,8 +30,8 @@ def references(folder: Path) -> list[ImageRef]:
 
 def deduplicate(images: list[ImageRef], transform: DeduplicateImages, *flags: str) -> Ran:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        done = pipeline | beam.Create(images).with_output_types(ImageRef) | transform
-        return {"verdicts": done.verdicts} | ({"plan": done.plan} if done.plan else {})
+        done = packed.references(pipeline, images) | transform
+        return {"verdicts": done.verdicts | UnpackVerdicts()} | ({"plan": done.plan} if done.plan else {})
 
     return run(build, *flags)
 
@@ -64,7 +67,7 @@ def told(verdicts: list[Verdict]) -> dict[str, tuple[Status, Reason | None, str 
     return {v.ref.name: (v.status, v.reason, v.witness and v.witness.uri) for v in verdicts}
 
 
-NEAR = DeduplicateImages(near=True)
+NEAR = DeduplicateImages(Recipe())
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +111,16 @@ def check_counters(ran: Ran) -> None:
     [
         pytest.param(NEAR, REPEATED, id="bundles repeated"),
         pytest.param(NEAR, THREADS, id="threads"),
-        pytest.param(DeduplicateImages(near=True, plan=Plan(8, 1, 1, 3), homes=5), (), id="rounds"),
+        pytest.param(
+            DeduplicateImages(Recipe(), planning=Planning(Plan(8, 1, 1, 3)), homes=5), (), id="rounds"
+        ),
     ],
 )
 def test_one_answer(samples: Path, answer: Ran, transform: DeduplicateImages, flags: tuple[str, ...]) -> None:
     """Every field of every verdict, in any order of the files."""
     ran = deduplicate(references(samples)[::-1], transform, *flags)
     assert in_order(ran.values["verdicts"]) == in_order(answer.values["verdicts"])
-    assert transform.plan in (None, ran.values["plan"][0][0])
+    assert transform.planning.given in (None, ran.values["plan"][0].plan)
 
 
 def test_the_thresholds_are_those_asked_for(tmp_path: Path) -> None:
@@ -127,16 +132,16 @@ def test_the_thresholds_are_those_asked_for(tmp_path: Path) -> None:
     }
     images = [ref(write(tmp_path / name, data)) for name, data in files.items()]
 
-    ran = deduplicate(images, DeduplicateImages(near=True, within=Within(k=8, verify=0)))
+    ran = deduplicate(images, DeduplicateImages(Recipe(), within=Within(k=8, verify=0)))
     assert [verdict.reason for verdict in in_order(ran.values["verdicts"])] == [None, Reason.NEAR, None]
 
 
 def test_the_plan_comes_with_near_mode_only(samples: Path, answer: Ran) -> None:
-    images = beam.Pipeline(options=PipelineOptions([])) | beam.Create(references(samples))
+    images = packed.references(beam.Pipeline(options=PipelineOptions([])), references(samples))
     assert (images | DeduplicateImages()).plan is None
-    [(plan, codes)] = answer.values["plan"]
-    assert plan == choose(8, codes)
-    assert 17 <= codes <= len(answer.values["verdicts"])
+    [estimate] = answer.values["plan"]
+    assert estimate.plan == choose(Within(), estimate.codes).plan
+    assert estimate.codes >= 17
 
 
 @pytest.mark.parametrize("near", [False, True], ids=["exact", "near"])
@@ -148,8 +153,9 @@ def test_windows_are_judged_by_themselves(tmp_path: Path, near: bool) -> None:
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         images = pipeline | beam.Create(timed) | beam.MapTuple(stamp).with_output_types(ImageRef)
+        lists = images | beam.WindowInto(FixedWindows(60)) | PackReferences(2)
         return {
-            "verdicts": (images | beam.WindowInto(FixedWindows(60)) | DeduplicateImages(near=near)).verdicts
+            "verdicts": (lists | DeduplicateImages(Recipe() if near else None)).verdicts | UnpackVerdicts()
         }
 
     ran = run(build)
@@ -186,17 +192,17 @@ def test_rejected_images_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("near", [False, True], ids=["exact", "near"])
 def test_types_are_declared(near: bool) -> None:
-    images = beam.Pipeline(options=PipelineOptions([])) | beam.Create([ImageRef("a", "a")])
-    assert images.element_type is ImageRef
-    done = images | DeduplicateImages(near=near)
-    assert done.verdicts.element_type is Verdict
+    images = packed.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
+    done = images | DeduplicateImages(Recipe() if near else None)
+    assert done.verdicts.element_type is bytes
+    assert (done.verdicts | UnpackVerdicts()).element_type is Verdict
     if done.plan:
-        assert done.plan.element_type == beam.typehints.Tuple[Plan, int]
+        assert done.plan.element_type is Estimate
 
 
 def test_it_may_be_used_twice_in_a_pipeline() -> None:
     """As anybody's own pipeline may; the steps keep apart by the label."""
-    images = beam.Pipeline(options=PipelineOptions([])) | beam.Create([ImageRef("a", "a")])
+    images = packed.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
     _ = images | "Exact" >> DeduplicateImages()
     _ = images | "Near" >> NEAR
     with pytest.raises(RuntimeError, match="already exists"):

@@ -8,7 +8,10 @@ import apache_beam as beam
 import pytest
 
 from beam_dedup.core import grouping
+from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.isolation import IsolatedDecoder
 from beam_dedup.core.model import ImageRef, Status, Verdict
+from tests.transforms import packed
 from tests.transforms.files import encoded, write
 from tests.transforms.pipelines import IN_MEMORY, PROCESSES, REPEATED, THREADS, Ran, run
 from transforms import (
@@ -18,7 +21,6 @@ from transforms import (
     PlaceCopies,
     WriteGroups,
     WriteRecords,
-    fingerprint,
     placing,
 )
 from transforms import write as writing
@@ -46,8 +48,8 @@ def whole_run(folder: Path, outputs: Path, near: bool, *flags: str) -> Ran:
     images = [ImageRef(str(folder / name), name) for name in list_files(str(folder))]
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        references = pipeline | beam.Create(images)
-        done = references | DeduplicateImages(near=near, homes=3)
+        references = packed.references(pipeline, images)
+        done = references | DeduplicateImages(Recipe() if near else None, homes=3)
         return {
             "read": references | CheckConservation(done.verdicts),
             "records": done.verdicts | "Records" >> WriteRecords(str(outputs / "records.jsonl")),
@@ -118,7 +120,7 @@ class Dies:
 @pytest.mark.parametrize(
     ("module", "name", "good", "flags"),
     [
-        pytest.param(fingerprint.fingerprints, "fingerprint", 33, IN_MEMORY, id="while it reads"),
+        pytest.param(IsolatedDecoder, "read", 5, IN_MEMORY, id="while it reads"),
         pytest.param(grouping, "verdicts", 2, IN_MEMORY, id="while it judges"),
         pytest.param(placing, "whole_file", 29, THREADS, id="while it copies"),
     ],
@@ -135,7 +137,7 @@ def test_a_run_after_one_that_failed_ends_right(
 ) -> None:
     """What the failed run leaves is true as far as it goes: whole files under final names, and nothing else."""
     function = Dies(getattr(module, name), good)
-    monkeypatch.setattr(module, name, function)
+    monkeypatch.setattr(module, name, lambda *arguments, **named: function(*arguments, **named))
     with pytest.raises(Exception, match="the worker died"):
         whole_run(folder, tmp_path, False, *flags)
     assert function.calls > good
@@ -171,7 +173,8 @@ def test_a_full_disk_leaves_the_older_file_and_no_half_of_the_new_one(
     monkeypatch.setattr(writing, "write_lines", lambda file, lines: write_lines(Full(file), lines))
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        return {"file": pipeline | beam.Create(verdicts) | WriteRecords(str(tmp_path / "records.jsonl"))}
+        judged = packed.verdicts(pipeline, verdicts)
+        return {"file": judged | WriteRecords(str(tmp_path / "records.jsonl"))}
 
     with pytest.raises(Exception, match="No space left"):
         run(build)

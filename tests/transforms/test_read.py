@@ -13,7 +13,6 @@ from beam_dedup.core.paths import PARTIAL_PREFIX
 from tests.transforms.files import write
 from tests.transforms.pipelines import run
 from transforms import ReadImages
-from transforms.progress import LISTED, Tally
 from transforms.read import list_files
 
 ODD_NAMES = (
@@ -160,19 +159,18 @@ def test_references_are_read_and_counted(tmp_path: Path) -> None:
     """More than are counted at a time; odd names survive the way through the engine."""
     names = [name.rstrip("/") for name in ODD_NAMES] + [f"sub/{i}" for i in range(600)]
     make(tmp_path / "in", *names, "out/a", "list.json")
-    (tmp_path / "tally").mkdir()
-    tally = Tally(str(tmp_path / "tally"))
     folder = str(tmp_path / "in")
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        read = ReadImages(folder, (f"{folder}/out", f"{folder}/list.json"), tally)
+        read = ReadImages(folder, (f"{folder}/out", f"{folder}/list.json"), batch=100)
         return {"references": pipeline | read}
 
-    found = run(build).values["references"]
+    lists = run(build).values["references"]
+    assert {len(some) for some in lists} == {100, len(names) % 100}
+    found = [reference for some in lists for reference in some]
     assert sorted(found, key=lambda reference: reference.name) == [
         ImageRef(f"{folder}/{name}", name) for name in sorted(names)
     ]
-    assert tally.total(LISTED) == len(names)
 
 
 def test_the_folder_may_have_an_odd_name(tmp_path: Path) -> None:
@@ -182,24 +180,21 @@ def test_the_folder_may_have_an_odd_name(tmp_path: Path) -> None:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         return {"references": pipeline | ReadImages(str(folder), (str(tmp_path / "\udcff"),))}
 
-    assert run(build).values["references"] == [ImageRef(f"{folder}/a", "a")]
+    assert run(build).values["references"] == [[ImageRef(f"{folder}/a", "a")]]
 
 
-def test_an_empty_folder_is_read_and_counted(tmp_path: Path) -> None:
+def test_an_empty_folder_is_read(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    (tmp_path / "tally").mkdir()
-    tally = Tally(str(tmp_path / "tally"))
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        return {"references": pipeline | ReadImages(str(tmp_path / "in"), tally=tally)}
+        return {"references": pipeline | ReadImages(str(tmp_path / "in"))}
 
     assert run(build).values["references"] == []
-    assert tally.total(LISTED) == 0
 
 
 def test_types_are_declared() -> None:
     pipeline = beam.Pipeline(options=PipelineOptions([]))
-    assert (pipeline | ReadImages("folder")).element_type is ImageRef
+    assert (pipeline | ReadImages("folder")).element_type == beam.typehints.List[ImageRef]
 
 
 def test_links_into_what_is_left_out_are_left_out(tmp_path: Path) -> None:
