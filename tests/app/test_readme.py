@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from beam_dedup import cli, options
-from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.algorithms import ALGORITHMS, Recipe, Views
 from beam_dedup.core.model import RECORD_FIELDS, Flag, Reason, Status, Verdict
 from beam_dedup.samples import picture
 from tests.app.runs import ROOT, records_in
@@ -33,6 +33,18 @@ def test_options() -> None:
         default = actions[names].default
         if isinstance(default, str) and default:
             assert f"default `{default}`" in text
+
+
+def test_algorithms() -> None:
+    """Bits, default and largest k of each."""
+    documented = {
+        name.removesuffix(" *"): tuple(int(cell) for cell in row.split(" | ")[:3])
+        for name, row in table("algorithm").items()
+    }
+    assert documented == {
+        name: (algorithm.bits, algorithm.default_k, algorithm.max_k) for name, algorithm in ALGORITHMS.items()
+    }
+    assert list(table("`--views`")) == list(Views)
 
 
 def test_record_fields() -> None:
