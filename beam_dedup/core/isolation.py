@@ -59,7 +59,8 @@ class IsolatedDecoder:
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", decoder.__name__],
+            # -P: no module is looked for in the current folder, which may be the one with strangers' files.
+            [sys.executable, "-P", "-m", decoder.__name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if os.environ.get("DEDUP_DEBUG") else subprocess.DEVNULL,
