@@ -14,7 +14,9 @@ import pyarrow as pa
 
 _KNOWN, _NEW = 0, 1
 _MOST = np.uint64((1 << 64) - 1)
-_SIGN = np.uint64(1 << 63)  # flipped, numbers below 0 come before those above: a file may be older than the epoch
+_SIGN = np.uint64(
+    1 << 63
+)  # flipped, numbers below 0 come before those above: a file may be older than the epoch
 
 
 class Keep(enum.StrEnum):
