@@ -54,7 +54,8 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
             # Listing is one worker's work, reading is everybody's: without this they would be fused. Where there is one
             # worker only, being fused lets the first images be read while the last are listed.
             images |= "Spread" >> beam.Reshuffle()
-        done = images | "Read" >> beam.ParDo(read).with_outputs(_REJECTIONS, main="main")
+        reading = beam.ParDo(read).with_output_types(bytes, rejections=bytes)
+        done = images | "Read" >> reading.with_outputs(_REJECTIONS, main="main")
         return Fingerprinted(done["main"], done[_REJECTIONS])
 
 

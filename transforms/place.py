@@ -49,11 +49,12 @@ class PlaceCopies(beam.PTransform[PCollection[bytes], Placed]):
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, verdicts: PCollection[bytes]) -> Placed:
+        copying = beam.ParDo(_PlaceFn(self.how, self.tally)).with_output_types(Placement, unplaced=Unplaced)
         done = (
             verdicts
             | "Placements" >> beam.FlatMap(placements, self.folder, self.duplicates)
             | "Spread" >> beam.Reshuffle()
-            | "Copy" >> beam.ParDo(_PlaceFn(self.how, self.tally)).with_outputs(_UNPLACED, main="copies")
+            | "Copy" >> copying.with_outputs(_UNPLACED, main="copies")
         )
         return Placed(done["copies"], done[_UNPLACED])
 

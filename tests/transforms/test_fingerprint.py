@@ -11,32 +11,34 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beam_dedup.core import limits
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Kind, Reason, Rejection
+from beam_dedup.core.local import open_local
+from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Kind, Reason, Verdict
+from tests.transforms import packed
 from tests.transforms.files import SVG, encoded, ref, write
 from tests.transforms.pipelines import PROCESSES, Ran, run
 from transforms import FingerprintImages, metrics
-from transforms.fingerprint import BATCH_IMAGES
 from transforms.progress import READ, Tally
-from transforms.storage import open_image
 
 
 class Done(NamedTuple):
     fingerprints: dict[str, Fingerprint]  # by URI
-    rejections: dict[str, Rejection]
+    rejections: dict[str, Verdict]
     ran: Ran
 
 
 def fingerprint(references: list[ImageRef], transform: FingerprintImages, *flags: str) -> Done:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        done = pipeline | beam.Create(references) | transform
+        done = packed.references(pipeline, references) | transform
         return {"fingerprints": done.fingerprints, "rejections": done.rejections}
 
     ran = run(build, *flags)
-    found, rejected = ran.values["fingerprints"], ran.values["rejections"]
+    found = packed.fingerprints_in(ran.values["fingerprints"])
+    rejected = packed.verdicts_in(ran.values["rejections"])
     uris = [one.ref.uri for one in [*found, *rejected]]
     assert sorted(uris) == sorted(reference.uri for reference in references), (
         "each is in exactly one of the two"
@@ -114,7 +116,7 @@ def test_what_is_rejected_is_closed(rejected: tuple[Path, Done]) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for name in REJECTED:
         for _ in range(3):
-            with contextlib.suppress(ImageError), open_image(str(folder / name)):
+            with contextlib.suppress(ImageError), open_local(str(folder / name)):
                 pass
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -179,7 +181,7 @@ def test_pictures_have_codes_and_what_a_record_tells(tmp_path: Path) -> None:
 def test_exact_mode_decodes_nothing(tmp_path: Path) -> None:
     files = {"picture": encoded(1), "damaged": b"GIF89a...", "text": b"text", "empty": b""}
     done = fingerprint(
-        [ref(write(tmp_path / name, data)) for name, data in files.items()], FingerprintImages(pictures=False)
+        [ref(write(tmp_path / name, data)) for name, data in files.items()], FingerprintImages(None)
     )
     assert set(done.fingerprints) == {str(tmp_path / "picture"), str(tmp_path / "damaged")}
     for found in done.fingerprints.values():
@@ -187,15 +189,19 @@ def test_exact_mode_decodes_nothing(tmp_path: Path) -> None:
     assert done.fingerprints[str(tmp_path / "damaged")].format == "GIF"
 
 
-@pytest.mark.parametrize("flags", [(), pytest.param(PROCESSES, marks=pytest.mark.processes)])
-def test_more_than_one_batch_and_what_is_told_of_it(tmp_path: Path, flags: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("processes", "flags"), [(1, ()), (3, ()), pytest.param(1, PROCESSES, marks=pytest.mark.processes)]
+)
+def test_more_than_one_batch_and_what_is_told_of_it(
+    tmp_path: Path, processes: int, flags: tuple[str, ...]
+) -> None:
     """Every file once, whatever the batches; bytes and files are counted."""
     data = encoded(1)
-    count = 2 * BATCH_IMAGES + 3
+    count = 9 * packed.SOME + 3
     references = [ref(write(tmp_path / f"in/{i}", data)) for i in range(count)] + [ref(tmp_path / "gone")]
     (tmp_path / "tally").mkdir()
     tally = Tally(str(tmp_path / "tally"))
-    done = fingerprint(references, FingerprintImages(tally=tally), *flags)
+    done = fingerprint(references, FingerprintImages(processes=processes, tally=tally), *flags)
     assert len(done.fingerprints) == count
     assert done.ran.counters == {metrics.BYTES_READ: count * len(data)}
     assert tally.total(READ) == count + 1
@@ -210,7 +216,45 @@ def test_nothing_is_written_and_no_time_changed(tmp_path: Path) -> None:
 
 
 def test_types_are_declared() -> None:
-    references = beam.Pipeline(options=PipelineOptions([])) | beam.Create([ImageRef("a", "a")])
+    references = packed.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
     done = references | FingerprintImages()
-    assert done.fingerprints.element_type is Fingerprint
-    assert done.rejections.element_type is Rejection
+    assert done.fingerprints.element_type is bytes
+    assert done.rejections.element_type is bytes
+
+
+def test_each_list_stays_in_its_window(tmp_path: Path) -> None:
+    """Though what comes of it is put out later than it comes, with an element of another window or none."""
+    for name in "abcdef":
+        write(tmp_path / name, encoded(ord(name)))
+    timed = [
+        (60 * number, [ref(tmp_path / name), ref(tmp_path / "gone")]) for number, name in enumerate("abcdef")
+    ]
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        lists = pipeline | beam.Create(timed) | beam.MapTuple(stamp).with_output_types(list[ImageRef])
+        done = lists | beam.WindowInto(FixedWindows(60)) | FingerprintImages(processes=2)
+        return {"fingerprints": done.fingerprints, "rejections": done.rejections}
+
+    ran = run(build)
+    found = zip(ran.windows["fingerprints"], ran.values["fingerprints"], strict=True)
+    names = {
+        window: [Path(one.ref.uri).name for one in packed.fingerprints_in([block])] for window, block in found
+    }
+    assert names == {60 * number: [name] for number, name in enumerate("abcdef")}
+    assert sorted(ran.windows["rejections"]) == [60 * number for number in range(6)]
+
+
+def stamp(seconds: int, images: list[ImageRef]) -> Any:
+    return TimestampedValue(images, seconds)
+
+
+def test_known_images_that_are_rejected_are_counted_only(tmp_path: Path) -> None:
+    known = ImageRef(str(tmp_path / "gone"), "gone", known=True)
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        done = packed.references(pipeline, [known, ref(tmp_path / "gone too")]) | FingerprintImages()
+        return {"fingerprints": done.fingerprints, "rejections": done.rejections}
+
+    ran = run(build)
+    assert [verdict.ref.name for verdict in packed.verdicts_in(ran.values["rejections"])] == ["gone too"]
+    assert ran.counters == {metrics.BYTES_READ: 0, metrics.KNOWN_REJECTED: 1}

@@ -14,9 +14,10 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.model import ImageRef, Reason, Status
+from tests.transforms import packed
 from tests.transforms.files import encoded, write
 from tests.transforms.pipelines import run
-from transforms import DeduplicateImages, PlaceCopies, storage
+from transforms import DeduplicateImages, PlaceCopies, UnpackVerdicts, storage
 from transforms.placing import How, place_file
 
 SCHEME = "dedupteststore"
@@ -71,8 +72,7 @@ def uri(name: str) -> str:
 
 def test_an_object_is_opened_as_it_is(store: dict[str, bytes]) -> None:
     store[uri("a.gz")] = b"\x1f\x8b not unpacked"
-    with storage.open_image(uri("a.gz")) as (stream, size_bytes, modified_ms):
-        assert (stream.read(), size_bytes, modified_ms) == (store[uri("a.gz")], 15, 0)
+    assert storage.read_remote(uri("a.gz")) == store[uri("a.gz")]
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_what_the_store_refuses_is_rejected(
         raise error
 
     monkeypatch.setattr(Store, "open", refuse)
-    with pytest.raises(ImageError) as raised, storage.open_image(uri("a")):
-        pass
+    with pytest.raises(ImageError) as raised:
+        storage.read_remote(uri("a"))
     assert raised.value.reason == reason
     assert raised.value.detail
 
@@ -127,9 +127,9 @@ def test_images_may_be_in_a_store(store: dict[str, bytes]) -> None:
     references = [ImageRef(uri(name), name) for name in ("a.png", "b/a.png", "c.png", "gone")]
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        done = pipeline | beam.Create(references) | DeduplicateImages()
+        done = packed.references(pipeline, references) | DeduplicateImages()
         placed = done.verdicts | PlaceCopies(f"{SCHEME}://out/", True)
-        return {"verdicts": done.verdicts, "placed": placed.copies}
+        return {"verdicts": done.verdicts | UnpackVerdicts(), "placed": placed.copies}
 
     ran = run(build)
     assert {verdict.ref.name: verdict.status for verdict in ran.values["verdicts"]} == {

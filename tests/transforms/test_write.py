@@ -25,6 +25,7 @@ from beam_dedup.core.model import (
     json_text,
     printable,
 )
+from tests.transforms import packed
 from tests.transforms.batches import random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import WriteGroups, WriteRecords, storage, write
@@ -53,7 +54,7 @@ def written(
     shuffled = random.Random(seed).sample(verdicts, len(verdicts))
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        source = pipeline | beam.Create(shuffled, reshuffle=bool(seed % 2)).with_output_types(Verdict)
+        source = packed.verdicts(pipeline, shuffled)
         return {"files": source | "Write" >> transform}
 
     return run(build, *flags).values["files"]
