@@ -47,7 +47,7 @@ def list_references(
 ) -> Iterator[list[ImageRef]]:
     """Yields a reference for each file that `list_files` finds, `size` of them at a time."""
     folder = to_text(path)
-    names = list_files(folder, exclude)
+    names = iter(list_files(folder, exclude))
     prefix = os.path.join(folder, "")
     while batch := list(itertools.islice(names, size)):
         yield [ImageRef(prefix + name, name.replace(os.sep, "/"), "", known) for name in batch]

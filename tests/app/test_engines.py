@@ -11,12 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
+from apache_beam.options.pipeline_options import DirectOptions
 
 from beam_dedup import cli, engine, files, options
-from beam_dedup.core.model import ImageRef, Verdict
+from beam_dedup.core import blocks, tables
+from beam_dedup.core.model import ImageRef
 from beam_dedup.options import DedupConfig
 from beam_dedup.samples import picture
 from tests.app.runs import COMMAND, ROOT, dedup, dedup_apart, tree
+from transforms.packing import unpack_verdicts
 
 MODES = ("in_memory", "multi_threading", pytest.param("multi_processing", marks=pytest.mark.processes))
 
@@ -60,15 +63,23 @@ def test_the_order_of_files_does_not_matter(
     assert (tmp_path / "r").read_bytes() == expected
 
 
-def test_choice_of_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in range(5):
-        (tmp_path / str(name)).touch()
-    monkeypatch.setattr(engine, "PROCESSES_PAY", 5)
-    config = DedupConfig(folder=str(tmp_path))
-    modes = [engine._mode(DedupConfig(folder=config.folder, jobs=jobs)) for jobs in (1, 2, 5)]
-    assert modes == [engine.IN_MEMORY, engine.PROCESSES, engine.PROCESSES]
-    monkeypatch.setattr(engine, "PROCESSES_PAY", 6)
-    assert engine._mode(DedupConfig(folder=config.folder, jobs=64)) == engine.THREADS
+@pytest.mark.parametrize(
+    ("flags", "workers", "processes"),
+    [
+        ([], 1, 5),
+        (["--direct_running_mode=multi_threading"], 5, 1),
+        (["--direct_running_mode=multi_processing"], 5, 1),
+        (["--direct_num_workers=3", "--direct_running_mode=multi_threading"], 3, 1),
+        (["--runner=DirectRunner"], 1, 1),
+    ],
+)
+def test_jobs_are_processes_that_decode_or_workers_of_the_engine(
+    flags: list[str], workers: int, processes: int
+) -> None:
+    beam, config = engine.beam_options(flags), DedupConfig(folder="in", jobs=5)
+    engine.runner_for(beam, config)
+    assert beam.view_as(DirectOptions).direct_num_workers == workers
+    assert engine.processes(beam, config) == processes
 
 
 def test_help_does_not_import_the_engine() -> None:
@@ -201,9 +212,13 @@ def test_a_breach_of_conservation_ends_with_1(
     assert "lost or judged twice" in capfd.readouterr().err
 
 
-def _twice(verdict: Verdict) -> Verdict:
+def _twice(block: bytes) -> bytes:
     """As if one image had been judged over and over, and all others lost."""
-    return dataclasses.replace(verdict, ref=ImageRef("one/and/the/same", "x"))
+    same = [
+        dataclasses.replace(verdict, ref=ImageRef("one/and/the/same", "x"))
+        for verdict in unpack_verdicts(block)
+    ]
+    return blocks.dump(tables.verdicts_table(same))
 
 
 def test_a_shadowed_transforms_is_named(tmp_path: Path) -> None:

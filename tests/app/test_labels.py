@@ -10,6 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 
 from beam_dedup import pipeline
+from beam_dedup.core.census import Planning
 from beam_dedup.options import DedupConfig
 
 LABELS = Path(__file__).with_name("labels.txt")
@@ -38,7 +39,7 @@ def labels() -> list[str]:
         DedupConfig("in", records="r/", output_json="", output_dir="out", preview=True),
     ):
         made = beam.Pipeline(options=PipelineOptions([]))
-        pipeline.build(made, config, pipeline.Reports("counts", "preview", "unplaced"))
+        pipeline.build(made, config, pipeline.Reports("counts", "preview", "unplaced"), Planning())
         visitor = _Labels()
         made.visit(visitor)
         found |= visitor.found

@@ -53,7 +53,7 @@ def test_phases(tmp_path: Path) -> None:
         tally.add(name, count)
         state.update()
         seen.append(state.phase)
-    assert seen == ["starting", "listing files", "reading images", "judging", "copying, 2 done"]
+    assert seen == ["starting", "starting", "reading images", "judging", "copying, 2 done"]
 
 
 def test_the_rate_is_that_of_reading(tmp_path: Path) -> None:
