@@ -293,8 +293,8 @@ def test_descriptors_do_not_leak(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("harmful")
 def test_want_of_memory_is_undecodable_not_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEMORY", str(150 << 20))
-    Image.new("RGB", (9000, 9000)).save(tmp_path / "large.png")
+    monkeypatch.setenv("MEMORY", str(450 << 20))
+    Image.new("RGBA", (7700, 7700)).save(tmp_path / "large.png")
     large = ImageRef(str(tmp_path / "large.png"), "large")
     (small,) = pictures(tmp_path, "a")
     with isolated() as one:
