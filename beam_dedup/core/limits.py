@@ -1,5 +1,6 @@
 """What a file may ask of a worker. Crawled files are written by strangers: limits come before decoding."""
 
+import dataclasses
 from typing import BinaryIO
 
 from PIL import Image
@@ -15,6 +16,21 @@ MAX_PIXELS_SCALED = 250_000_000
 
 _ICON_BYTES = 1 << 24
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What an archive may ask for. A member is held in memory, twice for a moment, so it may have fewer bytes than a file.
+
+    `max_ratio` is unpacked to packed bytes. It counts only beyond `free_bytes` unpacked: a small blank picture packs
+    a thousandfold and hurts nobody.
+    """
+
+    max_member_bytes: int = 1 << 27
+    max_members: int = 2_000_000
+    max_unpacked_bytes: int = 1 << 40
+    max_ratio: int = 200
+    free_bytes: int = 1 << 26
 
 
 def most_pixels(image: Image.Image) -> int:

@@ -32,7 +32,13 @@ class Reason(enum.StrEnum):
     NOT_A_FILE = "not_a_file", "rejected: a pipe, socket or device"
     NOT_FOUND = "not_found", "rejected: listed, but gone when it was read; also a broken link"
     UNREADABLE = "unreadable", "rejected: the system refused to list or read it"
-    TOO_LARGE = "too_large", "rejected: more bytes than an image may have"
+    TOO_LARGE = "too_large", "rejected: more bytes than an image, or an archive and its members, may have"
+    ENCRYPTED = "encrypted", "rejected: a member of an archive that wants a password"
+    NESTED_ARCHIVE = "nested_archive", "rejected: an archive within an archive, which is not opened"
+    UNSUPPORTED = "unsupported", "rejected: packed in a way that is not read; the detail says which"
+    DAMAGED = "damaged", "rejected: an archive, or a member of one, that is damaged or cut short"
+    MALFORMED = "malformed", "rejected: a line of metadata that names no image; the detail says why"
+    LOSSY_DUMP = "lossy_dump", "rejected: a dump in a form that has destroyed the bytes of its images"
 
     meaning: str
 
