@@ -19,8 +19,11 @@ from beam_dedup.core.members import WHOLE, BadMember, Entry, Member, Skipped
 from beam_dedup.core.model import Reason
 from beam_dedup.core.packing import Unpacked, beginning, packing_of
 from beam_dedup.core.webdataset import with_sidecars
+from beam_dedup.core.zip_records import EMPTY, LOCAL
 
 TAR, ZIP, WARC = "tar", "zip", "warc"
+
+_MOST_DETAILS = 3  # of what is wrong with one archive
 
 
 class Container(NamedTuple):
@@ -42,7 +45,7 @@ def container_of(head: bytes) -> Container | None:
     >>> container_of(b"PK\\x03\\x04..."), container_of(b"WARC/1.0\\r\\n..."), container_of(b"GIF89a...")
     (Container(kind='zip', packing=''), Container(kind='warc', packing=''), None)
     """
-    if head.startswith((zips.LOCAL, zips.EMPTY)):
+    if head.startswith((LOCAL, EMPTY)):
         return Container(ZIP)
     packing = packing_of(head)
     first = beginning(head, packing, tars.BLOCK) if packing else head
@@ -61,7 +64,8 @@ def members(
     Args:
       stream: at its beginning; for zip, seekable.
     Raises:
-      OSError: from reading the stream. Nothing else: what is wrong with the archive is a BadMember with the name `WHOLE`.
+      OSError: from reading the stream. Nothing else: what is wrong with the archive is one BadMember, the last item, with
+        the name `WHOLE`.
     """
     limits = limits or Limits()
     found = _read(_entries(stream, container, limits))
@@ -114,24 +118,34 @@ def _entries(stream: BinaryIO, container: Container, limits: Limits) -> Iterator
 
 
 def _read(entries: Iterator[Entry | BadMember | Skipped]) -> Iterator[Member | BadMember | Skipped]:
-    at = WHOLE
+    """Reads the members. What is wrong with the archive itself is said once, at the end."""
+    wrong: list[BadMember] = []
+    last = WHOLE
     try:
         for entry in entries:
-            if not isinstance(entry, Entry):
+            if isinstance(entry, BadMember) and entry.name == WHOLE:
+                wrong.append(entry)
+            elif not isinstance(entry, Entry):
                 yield entry
-                continue
-            at = entry.name
-            try:
-                data = entry.read()
-            except ArchiveError:
-                raise
-            except ImageError as error:
-                yield BadMember(entry.name, error.reason, error.detail, entry.size_bytes)
-                continue
-            if nested := container_of(data[:HEAD_BYTES]):
-                yield BadMember(entry.name, Reason.NESTED_ARCHIVE, f"a {nested}", len(data))
             else:
-                yield Member(entry.name, data, entry.modified_ms, entry.metadata)
+                last = entry.name
+                yield _member(entry)
     except ArchiveError as error:
-        where = f"{error.detail}; after or in member {at!r}" if at else error.detail
-        yield BadMember(WHOLE, error.reason, where)
+        where = f"{error.detail}; at or after member {last!r}" if last else error.detail
+        wrong.append(BadMember(WHOLE, error.reason, where))
+    if wrong:
+        told = "; ".join(dict.fromkeys(one.detail for one in wrong[:_MOST_DETAILS]))
+        more = f"; and {len(wrong) - _MOST_DETAILS} more" if len(wrong) > _MOST_DETAILS else ""
+        yield BadMember(WHOLE, wrong[-1].reason, told + more)
+
+
+def _member(entry: Entry) -> Member | BadMember:
+    try:
+        data = entry.read()
+    except ArchiveError:
+        raise
+    except ImageError as error:
+        return BadMember(entry.name, error.reason, error.detail, entry.size_bytes)
+    if nested := container_of(data[:HEAD_BYTES]):
+        return BadMember(entry.name, Reason.NESTED_ARCHIVE, f"a {nested}", len(data))
+    return Member(entry.name, data, entry.modified_ms, entry.metadata)

@@ -79,7 +79,7 @@ class Names:
     """The names given so far in one archive, by their hashes: millions of them in some hundred megabytes."""
 
     def __init__(self) -> None:
-        self._given: set[int] = set()
+        self._given = {hash_of(WHOLE)}  # a member without a name is not the archive
         self._next: dict[int, int] = {}
 
     def unique(self, name: str) -> str:

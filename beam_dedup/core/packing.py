@@ -60,7 +60,6 @@ class Counted:
         self._stream = stream
         self.seekable = isinstance(stream, io.IOBase) and stream.seekable()
         self.count = 0
-        self.last = b""  # what was read last
 
     def jump(self, size: int) -> None:
         """Passes over bytes unread, also beyond the end; of a seekable stream only."""
@@ -70,8 +69,15 @@ class Counted:
     def read(self, size: int, /) -> bytes:
         data = self._stream.read(size)
         self.count += len(data)
-        self.last = data or self.last
         return data
+
+
+class _BrokenError(ArchiveError):
+    """Damage, with what was read of the packed bytes from about there on."""
+
+    def __init__(self, reason: Reason, detail: str = "", rest: bytes = b"") -> None:
+        super().__init__(reason, detail)
+        self.rest = rest
 
 
 class After:
@@ -107,19 +113,17 @@ class Unpacked:
 
     def read(self, size: int, /) -> bytes:
         """Up to `size` bytes; none at the end only."""
-        if self._failure:
-            raise self._failure
-        try:
-            while not self._rest:
+        while not self._rest:
+            if self._failure:
+                raise self._failure
+            try:
                 chunk = next(self._chunks, None)
-                if chunk is None:
-                    return b""
-                self.count += len(chunk)
-                self._check()
-                self._rest = memoryview(chunk)
-        except ArchiveError as error:
-            self._failure = error
-            raise
+            except ArchiveError as error:
+                self._failure = error
+                raise
+            if chunk is None:
+                return b""
+            self._rest = memoryview(self._allowed(chunk))
         data = bytes(self._rest[:size])
         self._rest = self._rest[size:]
         return data
@@ -141,7 +145,7 @@ class Unpacked:
 
         False if there is none, or the search took too long.
         """
-        window = self._source.last[1:]
+        window = self._failure.rest[1:] if isinstance(self._failure, _BrokenError) else b""
         for _ in range(_MOST_ATTEMPTS):
             at = window.find(SIGNATURES["gz"])
             if at >= 0:
@@ -159,17 +163,23 @@ class Unpacked:
                 return False
         return False
 
-    def _check(self) -> None:
+    def _allowed(self, chunk: bytes) -> bytes:
+        """As much of a chunk as the limits allow; if that is not all, the next reading fails."""
+        self.count += len(chunk)
         if not self.packed:
-            return
-        if self.count > self._limits.max_unpacked_bytes:
-            raise ArchiveError(
-                Reason.TOO_LARGE, f"unpacks to more than {self._limits.max_unpacked_bytes} bytes"
-            )
-        if self.count > max(self._limits.free_bytes, self._limits.max_ratio * self._source.count):
-            raise ArchiveError(
-                Reason.TOO_LARGE, f"unpacks to more than {self._limits.max_ratio} times its size"
-            )
+            return chunk
+        limits = self._limits
+        by_ratio = max(limits.free_bytes, limits.max_ratio * self._source.count)
+        excess = self.count - min(by_ratio, limits.max_unpacked_bytes)
+        if excess <= 0:
+            return chunk
+        too_much = (
+            f"{limits.max_unpacked_bytes} bytes"
+            if by_ratio > limits.max_unpacked_bytes
+            else f"{limits.max_ratio} times its size"
+        )
+        self._failure = ArchiveError(Reason.TOO_LARGE, f"unpacks to more than {too_much}")
+        return chunk[: max(len(chunk) - excess, 0)]
 
 
 def exactly(stream: Readable, size: int) -> bytes:
@@ -226,7 +236,7 @@ def inflated(stream: Readable, pending: bytes, wbits: int) -> _Steps:
         try:
             data = decoder.decompress(pending, _STEP_BYTES)
         except zlib.error as error:
-            raise _damaged(error) from error
+            raise _BrokenError(Reason.DAMAGED, f"the packed bytes are damaged: {error}", pending) from error
         pending = decoder.unconsumed_tail
         yield data
     return decoder.unused_data

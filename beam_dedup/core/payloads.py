@@ -16,7 +16,7 @@ from beam_dedup.core.packing import SIGNATURES, Readable, Unpacked, exactly
 _LINE = re.compile(rb"\r?\n")
 _END = re.compile(rb"\r?\n\r?\n")
 _STATUS = re.compile(rb"HTTP/\d[.\d]* +(\d{3})")
-_CHUNK = re.compile(rb"\s*([0-9A-Fa-f]{1,8})\s*(?:;[^\n]*)?\r?\n")
+_CHUNK = re.compile(rb"(?:\r?\n)?([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\n]*)?\r?\n")
 _CHUNK_LINE_BYTES = 1 << 8
 _MOST_CODINGS = 4
 

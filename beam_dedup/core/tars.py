@@ -17,9 +17,11 @@ from beam_dedup.core.packing import Unpacked, exactly
 
 BLOCK = 512
 
+MAGIC = b"ustar"
 _MAGIC = slice(257, 262)
 _CHECKSUM = slice(148, 156)
 _ZEROS = bytes(BLOCK)
+_MOST_BYTES = 1 << 60  # of a member; as far as a file can be sought
 _HEADER_BYTES = 1 << 20  # of a long name or of pax records; more is no header of anybody's
 
 _FILES = (b"0", b"\0")
@@ -51,7 +53,7 @@ def is_header(block: bytes) -> bool:
 
 
 def looks_like_tar(head: bytes) -> bool:
-    return head[_MAGIC] == b"ustar" or is_header(head[:BLOCK])
+    return head[_MAGIC] == MAGIC or is_header(head[:BLOCK])
 
 
 def entries(stream: Unpacked, limits: Limits) -> Iterator[Entry | BadMember]:
@@ -66,7 +68,7 @@ def entries(stream: Unpacked, limits: Limits) -> Iterator[Entry | BadMember]:
     names = Names()
     special: dict[bytes, bytes] = {}  # what headers for the next header say
     common: dict[bytes, bytes] = {}  # what pax headers for all that follow say
-    count, sound, ended = 0, True, False
+    count, sound, ended, first = 0, True, False, True
     while True:
         block = exactly(stream, BLOCK)
         if len(block) < BLOCK:
@@ -80,11 +82,13 @@ def entries(stream: Unpacked, limits: Limits) -> Iterator[Entry | BadMember]:
         if header is None:
             if ended:
                 return  # not the archive's: what is left of a longer file in the same place
+            if first and block[_MAGIC] != MAGIC:
+                raise ArchiveError(Reason.NOT_AN_IMAGE, "packed, but neither an image nor a tar")
             if sound:
-                yield BadMember(names.unique(WHOLE), Reason.DAMAGED, "a header is damaged")
-            sound = False
+                yield BadMember(WHOLE, Reason.DAMAGED, "a header is damaged")
+            sound = first = False
             continue
-        sound, ended = True, False
+        sound, ended, first = True, False, False
         if header.kind in _FOR_OTHERS:
             said = _extended(stream, header)
             if header.kind == b"g":
@@ -143,7 +147,7 @@ def _header(block: bytes) -> _Header | None:
     if not is_header(block):
         return None
     size, modified = _number(block[124:136]), _number(block[136:148])
-    if size is None or size < 0:
+    if size is None or not 0 <= size < _MOST_BYTES:
         return None
     name, kind = _text(block[:100]), block[156:157]
     if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):

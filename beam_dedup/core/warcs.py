@@ -15,8 +15,9 @@ without a last part gets `index`.
 import dataclasses
 import datetime
 import hashlib
+import io
 from collections.abc import Iterator
-from typing import Any, BinaryIO, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastwarc.warc import ArchiveIterator, WarcHeader, WarcRecord, WarcRecordType
@@ -67,7 +68,7 @@ def entries(stream: Unpacked, limits: Limits) -> Iterator[Entry | BadMember | Sk
                 break
             if source.damage.reason == Reason.DAMAGED and stream.resume(MAGIC):
                 detail = f"{source.damage.detail}; read on behind that"
-                yield BadMember(names.unique(WHOLE), Reason.DAMAGED, detail)
+                yield BadMember(WHOLE, Reason.DAMAGED, detail)
             else:
                 failure = source.damage
     if skipped:
@@ -85,7 +86,7 @@ class _Source:
         self.damage: ArchiveError | None = None
         self.error: OSError | None = None
 
-    def read(self, size: int, /) -> bytes:
+    def read(self, size: int = _HEAD_BYTES) -> bytes:
         try:
             data = self._stream.read(size)
         except ArchiveError as error:
@@ -97,6 +98,15 @@ class _Source:
         self.count += len(data)
         return data
 
+    def tell(self) -> int:
+        return self.count
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:  # noqa: ARG002
+        raise io.UnsupportedOperation("read once and forwards")
+
+    def close(self) -> None:
+        """What was lent is not closed."""
+
 
 def _records(source: _Source, names: Names, limits: Limits) -> Iterator[Entry | BadMember | None]:
     """The images among the records; None for a record that is none.
@@ -105,7 +115,7 @@ def _records(source: _Source, names: Names, limits: Limits) -> Iterator[Entry | 
     each should end.
     """
     records = ArchiveIterator(
-        cast(BinaryIO, source),  # of which it uses `read` only
+        source,
         parse_http=False,
         quirks_mode=True,
         stream_detect=False,
@@ -117,9 +127,11 @@ def _records(source: _Source, names: Names, limits: Limits) -> Iterator[Entry | 
         begin, size = record.stream_pos, record.content_length
         if begin > end + _SLACK_BYTES:
             detail = f"{begin - end} bytes before byte {begin} are no record"
-            yield BadMember(names.unique(WHOLE), Reason.DAMAGED, detail)
+            yield BadMember(WHOLE, Reason.DAMAGED, detail)
         end = begin + _header_bytes(record) + size
-        if record.record_type & _TOLD:
+        if record.headers.get_bytes(WarcHeader.CONTENT_LENGTH) is None:
+            yield BadMember(WHOLE, Reason.DAMAGED, f"the record at byte {begin} has no length")
+        elif record.record_type & _TOLD:
             yield _told(record, names, limits)
     if source.damage:
         return
@@ -138,6 +150,12 @@ def _next(records: ArchiveIterator, source: _Source) -> WarcRecord | None:
         if source.error:
             raise
         raise ArchiveError(Reason.DAMAGED, f"not to be read further: {error}") from error
+    except BaseException as error:
+        if (
+            type(error).__name__ == "PanicException"
+        ):  # FastWARC's own assertion: this file's fault, not the run's
+            raise ArchiveError(Reason.DAMAGED, f"not to be read further: {error}") from error
+        raise
 
 
 def _header_bytes(record: WarcRecord) -> int:
@@ -228,7 +246,7 @@ def name_of(url: str) -> str:
     ...     name_of("http://example.com/"),
     ...     name_of("http://e.org/b.jpg?w=1"),
     ... )
-    ('example.com/a/b.jpg', 'example.com/index', 'e.org/b~6c3d5c1ba5bb.jpg')
+    ('example.com/a/b.jpg', 'example.com/index', 'e.org/b~c8d9840b26e5.jpg')
     """
     try:
         parts = urlsplit(url)

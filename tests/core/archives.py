@@ -50,7 +50,9 @@ def special_tar(*infos: tarfile.TarInfo) -> bytes:
 
 
 def zipped(
-    files: Mapping[str, bytes] | Iterable[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED, **options: Any
+    files: Mapping[str, bytes] | Iterable[tuple[str, bytes]],
+    method: int = zipfile.ZIP_DEFLATED,
+    **options: Any,
 ) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", method, **options) as archive:
@@ -90,7 +92,11 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def record(
-    url: str, block: bytes, kind: str = "response", content_type: str = "application/http; msgtype=response", **fields: Any
+    url: str,
+    block: bytes,
+    kind: str = "response",
+    content_type: str = "application/http; msgtype=response",
+    **fields: Any,
 ) -> bytes:
     """A WARC record; `length` among the fields is a lie about the block's."""
     length = fields.pop("length", len(block))
@@ -109,10 +115,16 @@ def record(
 
 def response(body: bytes, content_type: str = "image/png", status: str = "200 OK", **fields: str) -> bytes:
     """An HTTP response."""
-    lines = {"Content-Type": content_type, **{name.replace("_", "-"): value for name, value in fields.items()}}
-    return f"HTTP/1.1 {status}\r\n".encode() + b"".join(
-        f"{name}: {value}\r\n".encode() for name, value in lines.items()
-    ) + b"\r\n" + body
+    lines = {
+        "Content-Type": content_type,
+        **{name.replace("_", "-"): value for name, value in fields.items()},
+    }
+    return (
+        f"HTTP/1.1 {status}\r\n".encode()
+        + b"".join(f"{name}: {value}\r\n".encode() for name, value in lines.items())
+        + b"\r\n"
+        + body
+    )
 
 
 def chunked(data: bytes, size: int = 100) -> bytes:
