@@ -70,8 +70,8 @@ def mangled(data: bytes, chance: random.Random) -> bytes:
             out[at : at + 4] = chance.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"9999"))
         else:
             out += chance.randbytes(size)
-        if not out:
-            return bytes(data[:1])
+        if len(out) < 2:
+            break
     return bytes(out)
 
 
