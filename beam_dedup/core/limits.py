@@ -22,15 +22,15 @@ _PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 class Limits:
     """What an archive may ask for. A member is held in memory, twice for a moment, so it may have fewer bytes than a file.
 
-    `max_ratio` is unpacked to packed bytes. It counts only beyond `free_bytes` unpacked: a small blank picture packs
-    a thousandfold and hurts nobody.
+    `max_ratio` is unpacked to packed bytes. It counts only beyond `free_bytes` unpacked, which is a second or two of work:
+    a blank picture packs a thousandfold, and so do many copies of one.
     """
 
     max_member_bytes: int = 1 << 27
     max_members: int = 2_000_000
     max_unpacked_bytes: int = 1 << 40
-    max_ratio: int = 200
-    free_bytes: int = 1 << 26
+    max_ratio: int = 1000
+    free_bytes: int = 1 << 30
 
 
 def most_pixels(image: Image.Image) -> int:
