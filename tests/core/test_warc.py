@@ -211,9 +211,9 @@ def test_limits() -> None:
     assert told(warc(*records), Limits(max_members=2))[-1] == ("", "too_large")
     assert {one[1] for one in told(warc(*records), Limits(max_member_bytes=len(PNG) - 1))} == {"too_large"}
     bomb = record(URL, response(gzip.compress(JPEG + bytes(1 << 26)), Content_Encoding="gzip"))
-    assert told(warc(bomb, *records), Limits(free_bytes=1 << 20)) == [
+    assert told(warc(bomb, *records), Limits(free_bytes=1 << 20, max_ratio=100)) == [
         ("example.com/a/b.png", "too_large"),
         *((f"e.org/{number}.png", PNG) for number in range(3)),
     ]
     large = record(URL, response(JPEG + bytes(1 << 26)))
-    assert told(warc(large, packed=True), Limits(free_bytes=1 << 20))[-1] == ("", "too_large")
+    assert told(warc(large, packed=True), Limits(free_bytes=1 << 20, max_ratio=100))[-1] == ("", "too_large")
