@@ -177,6 +177,17 @@ class TestDamage:
             assert sound[-2:] == ["e.org/3.png", "e.org/4.png"]
             assert ("", "damaged") in found
 
+    def test_what_only_looks_like_the_next_record_is_passed_over(self) -> None:
+        packed = [gzip.compress(one, 1) for one in self.RECORDS]
+        fakes = b"\x1f\x8b\x08\x00no gzip" + gzip.compress(b"no record") * 2
+        found = told(packed[0] + packed[1][:300] + b"\xff" * 300 + fakes + b"".join(packed[2:]))
+        assert [name for name, content in found if content == PNG] == [
+            "e.org/0.png",
+            "e.org/2.png",
+            "e.org/3.png",
+            "e.org/4.png",
+        ]
+
     @both
     def test_rubbish_between_records(self, packed: bool) -> None:
         rubbish = b"no record at all\r\n" * 30 + b"\r\n"
