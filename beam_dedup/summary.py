@@ -37,6 +37,8 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
     for reason in REJECT_REASONS:
         if count := counts["Rejected"].get(reason.value, 0):
             yield f"  {reason}", f"{count:,}", reason.meaning.removeprefix("rejected: ")
+    if counts.get(metrics.SKIPPED):
+        yield row(metrics.SKIPPED, "pages of crawls, which are no images and claim to be none")
 
 
 def _outputs(config: DedupConfig) -> list[tuple[str, str]]:

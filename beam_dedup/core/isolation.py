@@ -5,45 +5,105 @@ import dataclasses
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import IO, BinaryIO, NamedTuple, cast
+from typing import IO, Any, BinaryIO, cast
 
-from beam_dedup.core import blocks, decoder, tables
+import pyarrow as pa
+
+from beam_dedup.core import blocks, decoder
 from beam_dedup.core.algorithms import Recipe
-from beam_dedup.core.decoder import receive, send
-from beam_dedup.core.model import ImageRef, Reason, Rejection, Verdict
+from beam_dedup.core.decoder import Place, read_place, receive, send, write_place
+from beam_dedup.core.inputs import Step
+from beam_dedup.core.model import ImageRef, Reason
 
 DECODE_SECONDS = 120.0  # for one image: a hundred times what the largest that is let pass takes
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-class Answer(NamedTuple):
+@dataclasses.dataclass(slots=True)
+class Answer:
     """What came of some references."""
 
-    fingerprints: bytes  # block of FINGERPRINTS, or empty
-    rejections: list[bytes]  # blocks of VERDICTS
-    bytes_read: int
-    known_rejected: int
+    fingerprints: list[bytes] = dataclasses.field(default_factory=list)  # blocks of FINGERPRINTS
+    rejections: list[bytes] = dataclasses.field(default_factory=list)  # blocks of VERDICTS
+    bytes_read: int = 0
+    known_rejected: int = 0
+    skipped: int = 0  # records of crawls that are no images
 
 
 class _EndedError(Exception):
     """The process ended in the midst of a request."""
 
-    def __init__(self, done: int, code: int) -> None:
-        super().__init__(done, code)
-        self.done = done  # images it had finished
+    def __init__(self, place: Place, code: int) -> None:
+        super().__init__(place, code)
+        self.place = place  # where it was
         self.code = code
+
+
+class _Request:
+    """What is asked, how much of it is answered, and which steps ended the process."""
+
+    def __init__(self, references: Sequence[ImageRef], path: str) -> None:
+        self._references = [[ref.uri, ref.name, ref.metadata, ref.known] for ref in references]
+        self._path = path
+        self._harmful: dict[Place, tuple[Reason, str]] = {}
+        self._suspect: Place | None = None
+        self.next = Place(0, Step(0))
+        self.answer = Answer()
+
+    def frame(self) -> bytes:
+        harmful = [(place.reference, *place.step, *harm) for place, harm in self._harmful.items()]
+        going_on = (self.next.reference, self.next.step.image)
+        request = {"references": self._references, "path": self._path, "next": going_on, "harmful": harmful}
+        return json.dumps(request).encode()
+
+    def add(self, said: dict[str, Any], fingerprints: bytes, rejections: bytes) -> None:
+        """Takes an answer.
+
+        Raises:
+          RuntimeError: some of it is missing.
+        """
+        reference, image = said["next"]
+        self.next = Place(reference, Step(image))
+        images = _rows(fingerprints, blocks.FINGERPRINTS) + _rows(rejections, blocks.VERDICTS)
+        if images + said["known_rejected"] != said["images"] or (
+            said["last"] and reference != len(self._references)
+        ):
+            raise RuntimeError(f"of {len(self._references)} references not all images were answered: {said}")
+        answer = self.answer
+        answer.fingerprints += [fingerprints] if fingerprints else []
+        answer.rejections += [rejections] if rejections else []
+        answer.bytes_read += said["bytes"]
+        answer.known_rejected += said["known_rejected"]
+        answer.skipped += said["skipped"]
+
+    def blame(self, died: _EndedError, timeout: float) -> None:
+        """Notes at which step the process ended, and if that is its fault.
+
+        Raises:
+          RuntimeError: it ended though the step was not taken.
+        """
+        if died.place in self._harmful:
+            raise RuntimeError(f"the process that decodes images ended with {died.code} at no image")
+        # It may have been killed from outside, for want of memory say: so a crash must happen twice.
+        if died.code == -signal.SIGALRM or died.place == self._suspect:
+            self._harmful[died.place] = _harm(died.code, timeout)
+        self._suspect = died.place
+
+
+def _rows(block: bytes, schema: pa.Schema) -> int:
+    return len(blocks.load([block], schema)) if block else 0
 
 
 class IsolatedDecoder:
     """Fingerprints images in a process of its own, which is started when it is first needed, and again when it died.
 
     An image that ends the process or takes longer than `timeout` seconds is rejected for that; all others are answered.
+    An archive that does so while it is read, not decoded, is rejected from there on.
     Not for use by several threads at once.
     """
 
@@ -82,51 +142,38 @@ class IsolatedDecoder:
             self._progress.close()
             self._progress = None
 
-    def read(self, references: Sequence[ImageRef], data: bytes | None = None) -> Answer:
-        """Digests and codes of images.
+    def read(self, references: Sequence[ImageRef], path: str = "") -> Answer:
+        """Digests and codes of the images that references lead to.
 
-        data: the bytes of the only one, if it is none of this machine's files.
+        path: of a local file with the bytes of the only reference, if it is none of this machine's files.
 
         Raises:
-          RuntimeError: the process can't be started.
+          RuntimeError: the process can't be started, or does not answer all.
         """
-        todo = list(references)
-        harmful: list[Verdict] = []
-        suspect: ImageRef | None = None
-        while todo:
+        request = _Request(references, path)
+        while True:
             try:
-                answered = self._ask(todo, data)
-                break
+                self._ask(request)
+                return request.answer
             except _EndedError as died:
-                image = todo[min(died.done, len(todo) - 1)]
-                # It may have been killed from outside, for want of memory say: so a crash must happen twice.
-                if died.code == -signal.SIGALRM or image is suspect:
-                    todo.remove(image)
-                    harmful.append(Verdict.of_rejection(_rejection(image, died.code, self._timeout)))
-                suspect = image
-        else:
-            answered = Answer(b"", [], 0, 0)
-        new = [verdict for verdict in harmful if not verdict.ref.known]
-        if new:
-            answered.rejections.append(blocks.dump(tables.verdicts_table(new)))
-        return answered._replace(known_rejected=answered.known_rejected + len(harmful) - len(new))
+                request.blame(died, self._timeout)
 
-    def _ask(self, references: Sequence[ImageRef], data: bytes | None) -> Answer:
+    def _ask(self, request: _Request) -> None:
         if self._process is None:
             self.start()
         if not self._is_ready:
             self._wait_until_ready()
-        fields = [[ref.uri, ref.name, ref.metadata, ref.known] for ref in references]
-        frames = [json.dumps({"references": fields, "data": data is not None}).encode()]
+        assert self._progress is not None
+        write_place(self._progress.fileno(), request.next)
         try:
-            send(self._stdin, *frames, *([] if data is None else [data]))
-            counts = json.loads(receive(self._stdout))
-            fingerprints, rejections = receive(self._stdout), receive(self._stdout)
+            send(self._stdin, request.frame())
+            is_last = False
+            while not is_last:
+                said = json.loads(receive(self._stdout))
+                request.add(said, receive(self._stdout), receive(self._stdout))
+                is_last = said["last"]
         except (EOFError, BrokenPipeError):
             raise self._died() from None
-        return Answer(
-            fingerprints, [rejections] if rejections else [], counts["bytes"], counts["known_rejected"]
-        )
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None
@@ -144,9 +191,9 @@ class IsolatedDecoder:
         assert self._process is not None
         assert self._progress is not None
         code = self._process.wait()
-        done = os.pread(self._progress.fileno(), 8, 0)
+        place = read_place(self._progress.fileno())
         self.close()
-        return _EndedError(struct.unpack("<Q", done)[0] if done else 0, code)
+        return _EndedError(place, code)
 
     @property
     def _stdin(self) -> BinaryIO:
@@ -159,8 +206,8 @@ class IsolatedDecoder:
         return cast(BinaryIO, self._process.stdout)
 
 
-def _rejection(image: ImageRef, code: int, timeout: float) -> Rejection:
+def _harm(code: int, timeout: float) -> tuple[Reason, str]:
     if code == -signal.SIGALRM:
-        return Rejection(image, Reason.TIMEOUT, f"decoding took longer than {timeout:g} s")
+        return Reason.TIMEOUT, f"reading or decoding took longer than {timeout:g} s"
     ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return Rejection(image, Reason.DECODER_CRASHED, f"the decoder ended with {ended}")
+    return Reason.DECODER_CRASHED, f"the decoder ended with {ended}"
