@@ -127,7 +127,7 @@ class _Walk:
             self.go_to(Step(image, decoding=True))
             return fingerprint(member, io.BytesIO(item.data), len(item.data), item.modified_ms, recipe)
         except ImageError as error:
-            return Rejection(member, error.reason, error.detail, len(item.data))
+            return Rejection(member, error.reason, error.detail)
 
 
 class _Watched(io.IOBase):
