@@ -58,7 +58,8 @@ def read_images(
 
 def of_file(reference: ImageRef) -> ImageRef:
     """A reference as the image that it is if it is no archive."""
-    return dataclasses.replace(reference, uri=file_uri(reference.uri))
+    uri = file_uri(reference.uri)
+    return reference if uri == reference.uri else dataclasses.replace(reference, uri=uri)
 
 
 def of_member(reference: ImageRef, name: str, metadata: Mapping[str, object] | None = None) -> ImageRef:
@@ -70,25 +71,28 @@ def of_member(reference: ImageRef, name: str, metadata: Mapping[str, object] | N
     return ImageRef(member_uri(reference.uri, name), f"{reference.name}/{name}", said, reference.known)
 
 
+_FIRST = Step(0)
+
+
 class _Walk:
     """Goes through a file step by step."""
 
     def __init__(self, begin: Callable[[Step], None], harmful: Harmful) -> None:
         self._begin = begin
         self._harmful = harmful
-        self.step = Step(0)
+        self.step = _FIRST
 
     def go_to(self, step: Step) -> None:
         self.step = step
         self._begin(step)
-        if harm := self._harmful.get(step):
+        if self._harmful and (harm := self._harmful.get(step)):
             raise ImageError(*harm)
 
     def go_on(self) -> None:
         self._begin(self.step)
 
     def images(self, reference: ImageRef, path: str, recipe: Recipe | None, start: int) -> Iterator[Found]:
-        self.go_to(Step(0))
+        self.go_to(_FIRST)
         with open_local(path) as (stream, size_bytes, modified_ms):
             head = stream.read(HEAD_BYTES)
             stream.seek(0)

@@ -109,6 +109,8 @@ def file_uri(path: str) -> str:
     >>> file_uri("/a/b.jpg"), file_uri("/wow!/50%.jpg"), file_uri("/%21")
     ('/a/b.jpg', '/wow%21/50%.jpg', '/%2521')
     """
+    if SEPARATOR not in path and "%2" not in path:
+        return path
     return _LOOKS_ESCAPED.sub("%25", path).replace(SEPARATOR, "%21")
 
 

@@ -21,6 +21,8 @@ SIGNATURES: dict[str, bytes] = {
     "zst": b"\x28\xb5\x2f\xfd",
 }
 
+_BEGINNINGS = tuple(SIGNATURES.values())
+
 _BARE = {"deflate": -zlib.MAX_WBITS, "zlib": zlib.MAX_WBITS}
 
 _STEP_BYTES = 1 << 16  # unpacked at a time
@@ -297,4 +299,6 @@ def beginning(head: bytes, packing: str, size: int) -> bytes:
 
 def packing_of(head: bytes) -> str:
     """How a stream is packed, by its first bytes; "" if in no way we know."""
-    return next((name for name, signature in SIGNATURES.items() if head.startswith(signature)), "")
+    if not head.startswith(_BEGINNINGS):
+        return ""
+    return next(name for name, signature in SIGNATURES.items() if head.startswith(signature))

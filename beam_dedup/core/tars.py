@@ -20,6 +20,7 @@ BLOCK = 512
 MAGIC = b"ustar"
 _MAGIC = slice(257, 262)
 _CHECKSUM = slice(148, 156)
+_OCTAL = b" \x0001234567"  # how a checksum begins
 _ZEROS = bytes(BLOCK)
 _MOST_BYTES = 1 << 60  # of a member; as far as a file can be sought
 _HEADER_BYTES = 1 << 20  # of a long name or of pax records; more is no header of anybody's
@@ -46,8 +47,8 @@ def is_header(block: bytes) -> bool:
     if len(block) < BLOCK or block == _ZEROS:
         return False
     said = _number(block[_CHECKSUM])
-    if said is None:
-        return False  # most files that are asked about are pictures: no sums for them
+    if not said:  # the sum counts its own field as spaces, so it is never 0
+        return False
     plain = sum(block[:148]) + 8 * 32 + sum(block[156:BLOCK])
     # Some old writers took bytes for signed.
     signed = plain - 256 * sum(byte > 127 for byte in block[:148] + block[156:BLOCK])
@@ -55,7 +56,8 @@ def is_header(block: bytes) -> bool:
 
 
 def looks_like_tar(head: bytes) -> bool:
-    return head[_MAGIC] == MAGIC or is_header(head[:BLOCK])
+    # Pictures are asked about far more often than archives are: one look is enough to see most that are no headers.
+    return head[_MAGIC] == MAGIC or (head[148:149] in _OCTAL and is_header(head[:BLOCK]))
 
 
 def entries(stream: Unpacked, limits: Limits) -> Iterator[Entry | BadMember]:
