@@ -29,6 +29,8 @@ setup(
         "zstandard>=0.25,<0.26",
     ],
     extras_require={
+        "aws": ["apache-beam[aws]>=2.77,<2.78"],
+        "gcp": ["apache-beam[gcp]>=2.77,<2.78"],
         "pdq": ["pdqhash>=0.2.8,<0.3"],
         "dev": [
             "build>=1.6,<2",

@@ -50,7 +50,7 @@ def build(
     """
     batch = DECODED_AT_ONCE if config.near else DIGESTED_AT_ONCE
     # PCollection[list[ImageRef]], one reference per file
-    images = pipeline | "Read" >> ReadImages(config.folder, config.not_input, batch=batch)
+    images = pipeline | "Read" >> ReadImages(config.inputs, config.not_input, batch=batch)
     known = None
     if config.reference:
         known = pipeline | "ReadKnown" >> ReadImages(

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import os
 import secrets
 import shutil
@@ -22,6 +23,7 @@ from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix
 
 MAX_FETCHED_BYTES = 1 << 36  # of an archive that is not on this machine
+_EXTRAS = {"gs": ("gcp", "google.cloud.storage"), "s3": ("aws", "boto3")}  # of setup.py, and what each brings
 _SPOOLED_BYTES = 1 << 24
 _CHUNK_BYTES = 1 << 20
 
@@ -115,13 +117,25 @@ def open_bytes(uri: str) -> BinaryIO:
     return open(uri, "rb")
 
 
-def unwritable(path: str) -> str:
-    """Why no file system of Beam's can take a path like gs://..., or "" if one can."""
+def unusable(path: str) -> str:
+    """Why no file system of Beam's can take a path like gs://..., or "" if one can; and what to install."""
+    scheme = path.partition("://")[0]
+    extra, package = _EXTRAS.get(scheme, ("", ""))
+    hint = f"{scheme}:// needs more than is installed: pip install 'beam-dedup[{extra}]'" if extra else ""
+    if package and not _is_installed(package):
+        return hint  # Beam has file systems that fail only when they are used
     try:
         FileSystems.get_filesystem(path)
     except ValueError as error:
-        return str(error)
+        return hint or str(error)
     return ""
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
 
 
 def join(folder: str, name: str) -> str:
