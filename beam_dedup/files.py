@@ -45,6 +45,8 @@ def check_input(config: DedupConfig) -> None:
     if overlap := sources.overlapping(config.inputs):
         raise UsageError(f"-i: {overlap[0]} and {overlap[1]} hold the same files: leave out one of them")
     if config.reference:
+        if sources.is_pattern(config.reference):
+            raise UsageError(f"--reference takes a folder or a file, not a pattern, got {config.reference}")
         _check_readable("--reference", config.reference)
         for path in config.inputs:
             if sources.holds(config.reference, path):

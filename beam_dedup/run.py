@@ -26,8 +26,8 @@ from beam_dedup.core.plan import choose
 from beam_dedup.options import DEBUG_VARIABLE, DedupConfig
 from beam_dedup.pipeline import Reports
 from transforms import storage
-from transforms.progress import LISTED, Tally
 from transforms.listing import list_inputs
+from transforms.progress import LISTED, Tally
 
 _UNPLACED_SHOWN = 5
 _SHOW_CURSOR = b"\x1b[?25h"  # the live line hides it

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from apache_beam.io.filesystem import FileSystem
+from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
 from beam_dedup.core import nutch, sources
@@ -48,7 +48,7 @@ def list_inputs(inputs: Sequence[str], exclude: Iterable[str] = ()) -> Iterator[
 
 def _list_one(path: str, exclude: tuple[str, ...], seen: _Seen) -> Iterator[Listed]:
     if is_remote(path):
-        return _list_remote(path)
+        return _list_remote(path, exclude)
     if sources.is_pattern(path):
         return _list_matching(path, exclude, seen)
     if os.path.isdir(path):
@@ -77,20 +77,19 @@ def _list_matching(pattern: str, exclude: tuple[str, ...], seen: _Seen) -> Itera
                 yield file._replace(name=f"{name}/{file.name}")
 
 
-def _list_remote(path: str) -> Iterator[Listed]:
+def _list_remote(path: str, exclude: tuple[str, ...]) -> Iterator[Listed]:
     """Files of a file system of Beam's: those that match, those below a prefix as if it were a folder, or the one."""
     system = FileSystems.get_filesystem(path)
     start = sources.root(path)
     # What Beam's own `match` filters, as a stream: `match` itself makes a list of all.
-    files: FileSystem = system
+    files: Iterator[FileMetadata] = system._list(start + "/")
     if sources.is_pattern(path):
         matches = re.compile(system.translate_pattern(path)).match
-        found = (file.path for file in files._list(start + "/") if matches(file.path))
-    else:
-        found = (file.path for file in files._list(start + "/"))
+        files = (file for file in files if matches(file.path))
     none = True
-    for uri in found:
-        if not uri.endswith("/"):  # what some tools leave for a folder
+    for uri in (file.path for file in files):
+        is_output = any(uri == other or uri.startswith(other.rstrip("/") + "/") for other in exclude)
+        if not uri.endswith("/") and not is_output:  # some tools leave an object for a folder
             none = False
             yield Listed(uri, uri.removeprefix(start + "/"))
     if none and not sources.is_pattern(path) and system.exists(path):
