@@ -21,18 +21,16 @@ SIGNATURES: dict[str, bytes] = {
     "zst": b"\x28\xb5\x2f\xfd",
 }
 
-_BEGINNINGS = tuple(SIGNATURES.values())
+_NAMES = {signature[:2]: name for name, signature in SIGNATURES.items()}
 
 _BARE = {"deflate": -zlib.MAX_WBITS, "zlib": zlib.MAX_WBITS}
 
 _STEP_BYTES = 1 << 16  # unpacked at a time
-_READ_BYTES = (
-    1 << 14
-)  # of packed bytes at a time: little, since what follows the end of a gzip member is copied
+# Of packed bytes at a time: little, since what follows the end of a gzip member is copied.
+_READ_BYTES = 1 << 14
 _ZSTD_READ_BYTES = 1 << 9  # zstandard gives all at once; of this many bytes, at most 16 MiB
 _MOST_ATTEMPTS = 100_000  # to find the next sound part after a damaged one
 _WINDOW_BYTES = 1 << 27  # memory that a file may ask a decoder for; what the tools themselves allow
-
 
 _Steps = Generator[bytes, None, bytes]
 
@@ -299,6 +297,4 @@ def beginning(head: bytes, packing: str, size: int) -> bytes:
 
 def packing_of(head: bytes) -> str:
     """How a stream is packed, by its first bytes; "" if in no way we know."""
-    if not head.startswith(_BEGINNINGS):
-        return ""
-    return next(name for name, signature in SIGNATURES.items() if head.startswith(signature))
+    return _NAMES[head[:2]] if head.startswith(tuple(SIGNATURES.values())) else ""
