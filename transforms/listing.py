@@ -31,19 +31,23 @@ class Listed(NamedTuple):
 def list_inputs(inputs: Sequence[str], exclude: Iterable[str] = ()) -> Iterator[Listed]:
     """Yields every file of some inputs: folders, files, patterns, paths of Beam's file systems.
 
-    No folder is listed twice, and no file that two patterns match. Names are unique (`sources.prefixes`).
+    No folder is listed twice, and no file that two patterns match. Names are unique (`sources.labels`).
     """
     left_out = tuple(exclude)
     seen: _Seen = set()
     matched: set[str] = set()
-    for path, prefix in zip(inputs, sources.prefixes(inputs), strict=True):
+    for path, label in zip(inputs, sources.labels(inputs), strict=True):
         may_come_twice = len(inputs) > 1 and not os.path.isdir(path)
         for file in _list_one(path, left_out, seen):
             if may_come_twice:
                 if file.path in matched:
                     continue
                 matched.add(file.path)
-            yield file._replace(name=prefix + file.name)
+            yield file._replace(name=_name(file, path, label)) if label else file
+
+
+def _name(file: Listed, path: str, label: str) -> str:
+    return label if file.path == path else f"{label}/{file.name}"
 
 
 def _list_one(path: str, exclude: tuple[str, ...], seen: _Seen) -> Iterator[Listed]:

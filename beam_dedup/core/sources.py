@@ -4,6 +4,7 @@ import glob
 import os
 from collections.abc import Sequence
 
+from beam_dedup.core.members import numbered
 from beam_dedup.core.paths import is_remote
 
 _MAGIC = "*?["
@@ -29,24 +30,24 @@ def root(path: str) -> str:
     return path if os.path.isdir(path) else os.path.dirname(path)
 
 
-def prefixes(inputs: Sequence[str]) -> tuple[str, ...]:
+def labels(inputs: Sequence[str]) -> tuple[str, ...]:
     """What the names of each input begin with: nothing if it is the only one, else the last part of where it is.
 
-    So names depend on the inputs alone, not on what is in them.
+    So names depend on the inputs alone, not on what is in them. The name of an input that is a file is the label itself.
 
-    >>> prefixes(["/a/b"]), prefixes(["/a/b", "/c/b", "x/*.jpg", "y.zip"])
-    (('',), ('b/', 'b#2/', 'x/', 'y.zip/'))
+    >>> labels(["/a/b"]), labels(["/a/b", "/c/b", "x/*.jpg", "y.zip", "z/y.zip"])
+    (('',), ('b', 'b#2', 'x', 'y.zip', 'y#2.zip'))
     """
     if len(inputs) == 1:
         return ("",)
     given: list[str] = []
     for path in inputs:
         base = os.path.basename(_shown(path))
-        name, number = base, 2
-        while name in given:
-            name, number = f"{base}#{number}", number + 1
-        given.append(name)
-    return tuple(f"{name}/" for name in given)
+        label, number = base, 2
+        while label in given:
+            label, number = numbered(base, number), number + 1
+        given.append(label)
+    return tuple(given)
 
 
 def _shown(path: str) -> str:
