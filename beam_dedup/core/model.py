@@ -78,7 +78,8 @@ class Flag(enum.StrEnum):
 class ImageRef:
     """Where an image is, and what its copy is to be called.
 
-    `name` is the path of the copy below the output folder, with `/` between folders.
+    `uri` is the path that is opened; of what comes of it, the URI as `beam_dedup.core.members` writes it: a file, or one of
+    the members if it is an archive. `name` is the path of the copy below the output folder, with `/` between folders.
     `metadata` is what the source says about the image beyond its bytes, as a JSON object. A `known` image is kept
     beforehand: it can be what others duplicate, but is not judged, copied or counted itself.
     """
