@@ -131,7 +131,8 @@ def verdicts(home: Home, marks: pa.Table) -> pa.Table:
 def _best_marks(marks: pa.Table) -> pa.Table:
     """The best row of each image."""
     order = ("rank", "distance", "kept_rank", "view", "long_distance")
-    marks = marks.sort_by([(name, "ascending") for name in order])
+    # No long distance comes before any, as in one place (NO_DISTANCE).
+    marks = marks.sort_by([(name, "ascending", "at_start") for name in order])
     ranks = marks["rank"].combine_chunks()
     first = np.ones(len(ranks), dtype=bool)
     if len(ranks) > 1:
