@@ -216,3 +216,16 @@ def test_two_images_of_one_uri_are_refused() -> None:
     image = Fingerprint(ImageRef("a", "a"), bytes(32), 1, 0, "PNG", 1, 1, "", ())
     with pytest.raises(ValueError, match="two images have the URI 'a'"):
         homes_of([image, dataclasses.replace(image, size_bytes=2)], Keep.FIRST, 1)
+
+
+def test_equal_codes_in_other_views_are_not_the_same_picture() -> None:
+    """A duplicate's record says through which view it matched."""
+    base, other = (Code(Kind.FULL, bytes([byte] * 32)) for byte in (0, 255))
+    images = [
+        Fingerprint(
+            ImageRef(uri, uri), uri.encode() * 32, 1, 0, "PNG", 1, 1, "dct/1", (base, dataclasses.replace(other, view=view))
+        )
+        for uri, view in (("a", "trim"), ("b", "mirror"), ("c", "trim"))
+    ]  # fmt: skip
+    (home,) = homes_of(images, Keep.FIRST, 1)
+    assert home.same_picture.tolist() == [0, 1, 0]
