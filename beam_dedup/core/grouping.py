@@ -22,7 +22,9 @@ class Home:
 
     images: pa.Table  # of blocks.IMAGES, sorted by rank
     same_bytes: IntArray  # (images,) row of the best-ranked image with these bytes
-    same_picture: IntArray  # (images,) row of the one that speaks for it: the best-ranked one with the picture of that
+    same_picture: (
+        IntArray  # (images,) row of the one that speaks for it: the best-ranked one with the picture of that
+    )
     # one, where both are known or both are not; for a copy of a known one's bytes, that one
 
 
