@@ -106,7 +106,6 @@ def main() -> None:
     progress, seconds = setup["progress"], setup["timeout"]
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     memory = MEMORY_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_BYTES, most)
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, most))
     prepare_decoders()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends this process, also in the midst of a decoder
     send(answers, READY)
@@ -127,7 +126,10 @@ def main() -> None:
         os.pwrite(progress, _LENGTH.pack(0), 0)
         signal.setitimer(signal.ITIMER_REAL, seconds)
         references = [ImageRef(*fields) for fields in request["references"]]
+        # While it decodes only: want of memory for the answer would end the process, and an image be blamed for it.
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, most))
         found = decode_all(references, data, recipe, done)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
         signal.setitimer(signal.ITIMER_REAL, 0)
         send(answers, *answer(*found))
 

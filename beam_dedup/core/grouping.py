@@ -22,7 +22,10 @@ class Home:
 
     images: pa.Table  # of blocks.IMAGES, sorted by rank
     same_bytes: IntArray  # (images,) row of the best-ranked image with these bytes
-    same_picture: IntArray  # (images,) row of the best-ranked one with the picture of that one
+    same_picture: (
+        IntArray  # (images,) row of the one that speaks for it: the best-ranked one with the picture of that
+    )
+    # one, where both are known or both are not; for a copy of a known one's bytes, that one
 
 
 def settle(images: pa.Table, pictures: bool = True) -> Home:
@@ -46,8 +49,12 @@ def settle(images: pa.Table, pictures: bool = True) -> Home:
     has_codes = _code_counts(images)[chosen] > 0
     compared = chosen[has_codes]
     same_picture = np.arange(len(same_bytes))
-    same_picture[compared] = compared[_firsts(_picture_numbers(images.take(pa.array(compared))))]
-    return Home(images, same_bytes, same_picture[same_bytes])
+    # Known ones are a group of their own: what has the picture of one may have that of a better-ranked one elsewhere too.
+    known = np.asarray(are_known(images["rank"].combine_chunks()))
+    pictures_of = 2 * _picture_numbers(images.take(pa.array(compared))) + known[compared]
+    same_picture[compared] = compared[_firsts(pictures_of)]
+    copies_known = known[same_bytes] & ~known
+    return Home(images, same_bytes, np.where(copies_known, same_bytes, same_picture[same_bytes]))
 
 
 def compared_codes(home: Home, number: int) -> pa.Table:
@@ -126,7 +133,8 @@ def verdicts(home: Home, marks: pa.Table) -> pa.Table:
 def _best_marks(marks: pa.Table) -> pa.Table:
     """The best row of each image."""
     order = ("rank", "distance", "kept_rank", "view", "long_distance")
-    marks = marks.sort_by([(name, "ascending") for name in order])
+    # No long distance comes before any, as in one place (NO_DISTANCE).
+    marks = marks.sort_by([(name, "ascending", "at_start") for name in order])
     ranks = marks["rank"].combine_chunks()
     first = np.ones(len(ranks), dtype=bool)
     if len(ranks) > 1:

@@ -57,6 +57,9 @@ class IsolatedDecoder:
         """Starts the process without waiting for it."""
         self._progress = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        environment["ARROW_DEFAULT_MEMORY_POOL"] = (
+            "system"  # the default one takes 128 MiB or more for a few bytes
+        )
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
             # -P: no module is looked for in the current folder, which may be the one with strangers' files.

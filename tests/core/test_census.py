@@ -63,6 +63,16 @@ def test_however_the_codes_are_parted(algorithm: str, most: int, monkeypatch: py
         assert same(census.load(census.dump(whole)), whole)
 
 
+def test_a_sample_is_of_all_sorts() -> None:
+    """Not the smallest codes, which would all agree on their first bits."""
+    codes = [Code(image, 0, FULL, image << 243) for image in range(8192)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(census, "SAMPLE", 400)
+        sample = census.take(table(codes)).sample
+    assert len(sample) == 400
+    assert 140 < int((sample >> np.uint64(63)).sum()) < 260
+
+
 def test_of_nothing() -> None:
     nothing = census.take(table([]))
     assert same(nothing, Census(0, 0, np.zeros(0, np.uint64)))

@@ -44,6 +44,8 @@ def harmful(reference, *rest):
         os._exit(3)
     if name.startswith("hang"):
         time.sleep(1000)
+    if name.startswith("slow"):
+        time.sleep(0.4)
     if name.startswith("chatty"):
         print("printed by a decoder", flush=True)
         os.write(1, b"x" * 100)
@@ -177,12 +179,12 @@ def test_what_takes_too_long_is_rejected_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("harmful")
 def test_the_time_is_that_of_one_image_not_of_the_batch_nor_of_waiting(tmp_path: Path) -> None:
-    references = pictures(tmp_path, *map(str, range(40)))
-    with isolated(timeout=1) as one:
-        one.read(references)
+    references = pictures(tmp_path, *(f"slow {number}" for number in range(6)))
+    with isolated(timeout=1.5) as one:
+        assert len(read_of(one.read(references))) == 6
         process = one._process
-        time.sleep(1.5)
-        assert len(read_of(one.read(references))) == 40
+        time.sleep(1.7)
+        assert len(read_of(one.read(references[:1]))) == 1
         assert one._process is process, "it ended while it waited"
 
 

@@ -200,3 +200,24 @@ def test_crowding_is_judged_by_the_work_of_all_keys() -> None:
     assert pairing._crowded(words, words, masks)  # 3 keys x 1 / 2
     words = of_buckets(6)
     assert not pairing._crowded(words, words, masks)  # 3 keys x 1 / 6
+
+
+def test_a_hot_bucket_is_split_by_bits_that_part_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by those of its key, nor by others that all its words share: then it would be one square after all."""
+    monkeypatch.setattr(pairing, "_HOT_BUCKET", 2000)
+    square = pairing._square
+
+    def small(words: WordArray, k: int) -> pairing.Found:
+        assert len(words) <= pairing._HOT_BUCKET
+        yield from square(words, k)
+
+    monkeypatch.setattr(pairing, "_square", small)
+    mask = band_masks(4)[0]
+    shared = mask | 0xFFFF_FFFF  # half of the bits outside the key are the same as well
+    words = random_part(6000, ALL_BITS & ~shared)
+    words[1] = words[0]
+    assert (0, 1) in pairs_in([pairing.pairs_of_one(words, 2, mask)])
+
+
+def random_part(n: int, bits: int) -> WordArray:
+    return np.random.default_rng(n).integers(0, 1 << 64, n, dtype=np.uint64) & np.uint64(bits)
