@@ -11,11 +11,12 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from beam_dedup.core import blocks
 from beam_dedup.core.model import REJECT_REASONS, ImageRef, Reason, Rejection, Status, Verdict
-from beam_dedup.core.plan import Plan
-from tests.transforms.batches import random_batch
-from tests.transforms.pipelines import REPEATED, THREADS, run
-from transforms import CheckConservation, CountImages, metrics
+from beam_dedup.core.plan import Estimate, Plan
+from tests.transforms.batches import in_order, random_batch
+from tests.transforms.pipelines import REPEATED, THREADS, references, run, verdict_blocks
+from transforms import CheckConservation, CountImages, UnpackVerdicts, metrics
 from transforms.count import write_json
 
 BATCH = random_batch("count", 8, 48, sets=20)
@@ -33,9 +34,8 @@ READ = [verdict.ref for verdict in VERDICTS]
 
 def conserved(read: Sequence[ImageRef], verdicts: Sequence[Verdict], *flags: str) -> list[int]:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        references = pipeline | "Images" >> beam.Create(read, reshuffle=False).with_output_types(ImageRef)
-        judged = pipeline | "Verdicts" >> beam.Create(verdicts).with_output_types(Verdict)
-        return {"count": references | "Check" >> CheckConservation(judged)}
+        judged = verdict_blocks(pipeline, verdicts)
+        return {"count": references(pipeline, read) | "Check" >> CheckConservation(judged)}
 
     return run(build, *flags).values["count"]
 
@@ -71,16 +71,10 @@ class TestConservation:
             conserved([], VERDICTS[:1])
 
 
-def counted(
-    verdicts: Sequence[Verdict], plans: Sequence[tuple[Plan, int]] | None, *flags: str
-) -> dict[str, Any]:
+def counted(verdicts: Sequence[Verdict], plans: Sequence[Estimate] | None, *flags: str) -> dict[str, Any]:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        judged = pipeline | beam.Create(verdicts).with_output_types(Verdict)
-        plan = (
-            None
-            if plans is None
-            else pipeline | "Plans" >> beam.Create(plans).with_output_types(tuple[Plan, int])
-        )
+        judged = verdict_blocks(pipeline, verdicts)
+        plan = None if plans is None else pipeline | "Plans" >> beam.Create(plans).with_output_types(Estimate)
         return {"counts": judged | "Count" >> CountImages(plan)}
 
     [counts] = run(build, *flags).values["counts"]
@@ -107,15 +101,14 @@ class TestCounts:
 
     @pytest.mark.parametrize("reason", REJECT_REASONS)
     def test_every_reason_has_its_counter(self, reason: Reason) -> None:
-        verdict = Verdict.of_rejection(Rejection(ImageRef("a", "a"), reason))
-        assert metrics.names_for(verdict) == (
+        assert metrics.names_for(Status.REJECTED, reason) == (
             "Initial_Image_Count",
             "Rejected_Count",
             f"Rejected_{reason}_Count",
         )
 
     @pytest.mark.parametrize("plans", [None, []], ids=["exact mode", "near mode without images"])
-    def test_without_images_all_are_zero(self, plans: list[tuple[Plan, int]] | None) -> None:
+    def test_without_images_all_are_zero(self, plans: list[Estimate] | None) -> None:
         counts = counted([], plans)
         assert counts.pop("Rejected") == {}
         assert counts.pop("Plan") is None
@@ -123,8 +116,25 @@ class TestCounts:
         assert len(counts) == 5
 
     def test_the_plan_is_told(self) -> None:
-        plan = Plan(8, 3, 1, 7)
-        assert counted(VERDICTS[:3], [(plan, 12345)])["Plan"] == plan.describe(12345)
+        plan = Estimate(Plan(8, 3, 1, 7), 12345, 6.7, 8.9)
+        assert counted(VERDICTS[:3], [plan])["Plan"] == plan.describe()
+
+    @pytest.mark.parametrize("flags", [(), THREADS])
+    def test_the_engine_counts_the_same(self, flags: tuple[str, ...]) -> None:
+        def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+            counted = verdict_blocks(pipeline, VERDICTS) | beam.Map(metrics.count)
+            return {"verdicts": counted | UnpackVerdicts()}
+
+        ran = run(build, *flags)
+        assert in_order(ran.values["verdicts"]) == in_order(VERDICTS), "they are passed on"
+        counts = counted(VERDICTS, None)
+        by_reason = counts.pop("Rejected")
+        assert counts.pop("Plan") is None
+        expected = counts | {metrics.rejected_for(Reason(name)): count for name, count in by_reason.items()}
+        assert ran.counters == expected
+
+    def test_a_block_without_verdicts_counts_nothing(self) -> None:
+        assert metrics.counts_of(blocks.dump(blocks.VERDICTS.empty_table())) == {}
 
     def test_as_a_file(self, tmp_path: Path) -> None:
         counts = counted(VERDICTS, None)
@@ -132,5 +142,5 @@ class TestCounts:
         assert json.loads((tmp_path / "deep/counts.json").read_text()) == counts
 
     def test_types_are_declared(self) -> None:
-        verdicts = beam.Pipeline(options=PipelineOptions([])) | beam.Create(VERDICTS)
+        verdicts = verdict_blocks(beam.Pipeline(options=PipelineOptions([])), VERDICTS)
         assert (verdicts | CountImages()).element_type == beam.typehints.Dict[str, Any]

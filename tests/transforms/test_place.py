@@ -27,7 +27,7 @@ from beam_dedup.core.model import (
 )
 from beam_dedup.core.paths import DUPLICATES_FOLDER, PARTIAL_PREFIX, copy_name, duplicate_name, is_partial
 from tests.transforms.files import write
-from tests.transforms.pipelines import REPEATED, THREADS, run
+from tests.transforms.pipelines import REPEATED, THREADS, run, verdict_blocks
 from transforms import PlaceCopies, metrics
 from transforms.placing import How, place_file
 from transforms.progress import PLACED, Tally
@@ -78,7 +78,7 @@ def forget() -> None:
 
 def place(verdicts: list[Verdict], transform: PlaceCopies, *flags: str) -> Done:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        placed = pipeline | beam.Create(verdicts).with_output_types(Verdict) | transform
+        placed = verdict_blocks(pipeline, verdicts) | transform
         return {"copies": placed.copies, "unplaced": placed.unplaced}
 
     ran = run(build, *flags)
@@ -280,8 +280,8 @@ def test_nothing_in_nothing_out(tmp_path: Path) -> None:
 
 
 def test_types_are_declared(tmp_path: Path) -> None:
-    verdicts = beam.Pipeline(options=PipelineOptions([])) | beam.Create(
-        [Verdict(ImageRef("a", "a"), Status.KEPT)]
+    verdicts = verdict_blocks(
+        beam.Pipeline(options=PipelineOptions([])), [Verdict(ImageRef("a", "a"), Status.KEPT)]
     )
     done = verdicts | PlaceCopies(str(tmp_path))
     assert done.copies.element_type is Placement
