@@ -12,7 +12,7 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from beam_dedup.core.model import Fingerprint, Reason, Status, Verdict
 from tests.transforms.batches import Batch, in_order, random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run
-from transforms import MarkExactDuplicates, exact
+from transforms import MarkExactDuplicates, PackFingerprints, UnpackVerdicts, exact, packing
 
 BATCH = random_batch("exact", 8, 48, sets=40)
 
@@ -32,7 +32,8 @@ def definition(fingerprints: list[Fingerprint]) -> list[tuple[str, Status, Reaso
 
 def judge(fingerprints: list[Fingerprint], mark: MarkExactDuplicates, *flags: str) -> list[Verdict]:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        return {"verdicts": pipeline | beam.Create(fingerprints) | "Mark" >> mark}
+        images = pipeline | beam.Create(fingerprints).with_output_types(Fingerprint) | PackFingerprints()
+        return {"verdicts": images | "Mark" >> mark | UnpackVerdicts()}
 
     return in_order(run(build, *flags).values["verdicts"])
 
@@ -47,7 +48,7 @@ def told(verdicts: list[Verdict]) -> list[tuple[str, Status, Reason | None, str 
 @pytest.mark.parametrize(
     ("homes", "packed", "flags"),
     [
-        (64, 4096, ()),
+        (64, 1024, ()),
         (1, 1, REPEATED),
         (3, 7, THREADS),
     ],
@@ -55,7 +56,8 @@ def told(verdicts: list[Verdict]) -> list[tuple[str, Status, Reason | None, str 
 def test_agrees_with_the_definition(
     homes: int, packed: int, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exact, "PACKED_IMAGES", packed)
+    monkeypatch.setattr(packing, "_PACKED", packed)
+    monkeypatch.setattr(exact, "PACKED_BYTES", 1 if packed == 1 else exact.PACKED_BYTES)
     expected = definition(BATCH.fingerprints)
     assert sum(status == Status.DUPLICATE for _, status, _, _ in expected) > 50
     shuffled = random.Random(homes).sample(BATCH.fingerprints, len(BATCH.fingerprints))
@@ -83,7 +85,8 @@ def test_windows_know_nothing_of_each_other() -> None:
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         images = pipeline | beam.Create(timed) | beam.MapTuple(stamp).with_output_types(Fingerprint)
-        return {"verdicts": images | beam.WindowInto(FixedWindows(60)) | MarkExactDuplicates()}
+        packed = images | beam.WindowInto(FixedWindows(60)) | PackFingerprints()
+        return {"verdicts": packed | MarkExactDuplicates() | UnpackVerdicts()}
 
     ran = run(build)
     for i, batch in enumerate(batches):
@@ -108,4 +111,8 @@ def test_nothing_in_nothing_out() -> None:
 
 def test_types_are_declared() -> None:
     fingerprints = beam.Pipeline(options=PipelineOptions([])) | beam.Create(BATCH.fingerprints)
-    assert (fingerprints | MarkExactDuplicates()).element_type is Verdict
+    packed = fingerprints | PackFingerprints()
+    assert packed.element_type is bytes
+    judged = packed | MarkExactDuplicates()
+    assert judged.element_type is bytes
+    assert (judged | UnpackVerdicts()).element_type is Verdict

@@ -1,6 +1,7 @@
 """`MarkNearDuplicates` against the definition, as pipelines: in one place, in rounds, in windows, in any order."""
 
 import collections
+import dataclasses
 import itertools
 import random
 import re
@@ -12,22 +13,24 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
+from beam_dedup.core import plan as planning
+from beam_dedup.core.census import Planning
 from beam_dedup.core.model import Code, Fingerprint, ImageRef, Kind, Reason, Status, Verdict
-from beam_dedup.core.plan import Plan
+from beam_dedup.core.plan import Estimate, Plan
 from beam_dedup.core.within import MAX_BIT_DISTANCE, Within
 from tests import oracle
 from tests.oracle import FULL
 from tests.random_sets import VERIFY, RandomSet
 from tests.transforms.batches import Batch, batch, in_order, random_batch
 from tests.transforms.pipelines import PROCESSES, REPEATED, THREADS, run
-from transforms import MarkNearDuplicates, exact, near
+from transforms import MarkNearDuplicates, PackFingerprints, UnpackVerdicts, exact, near, packing
 
 SECONDS = 60  # a window
 
 
 def judge(
     batches: Sequence[Batch], mark: MarkNearDuplicates, *flags: str, seed: int = 0
-) -> list[tuple[list[Verdict], tuple[Plan, int] | None]]:
+) -> list[tuple[list[Verdict], Estimate | None]]:
     """The verdicts and the plan of each batch, each judged in a window of its own, all mixed up on the way in."""
     timed = [
         (number * SECONDS + SECONDS // 2, fingerprint)
@@ -40,8 +43,8 @@ def judge(
         fingerprints = (
             pipeline | beam.Create(timed) | beam.Map(stamp) | beam.WindowInto(FixedWindows(SECONDS))
         )
-        marked = fingerprints | "Mark" >> mark
-        return {"verdicts": marked.verdicts, "plan": marked.plan}
+        marked = fingerprints | PackFingerprints() | "Mark" >> mark
+        return {"verdicts": marked.verdicts | UnpackVerdicts(), "plan": marked.plan}
 
     ran = run(build, *flags)
     verdicts: dict[int | None, list[Verdict]] = collections.defaultdict(list)
@@ -144,7 +147,7 @@ def test_agrees_with_the_definition_in_rounds(
     """Many places and few rounds, so that some images are decided in each and some remain: 10 x 16 sets."""
     monkeypatch.setattr(near, "ROUNDS", rounds)
     batches = [random_batch(f"rounds {number}", k, verify, sets=8) for number in range(2)]
-    check(batches, MarkNearDuplicates(Within(k, verify), plan, homes))
+    check(batches, MarkNearDuplicates(Within(k, verify), Planning(plan), homes))
 
 
 def camera_pan(frames: int, step: int) -> RandomSet:
@@ -177,7 +180,7 @@ def test_what_no_round_decides_is_decided_in_one_place(
     """A chain in order of rank is what rounds are slowest at: an anchor and its neighbours at a time."""
     monkeypatch.setattr(near, "ROUNDS", rounds)
     frames = batch(camera_pan(60, 5), "pan")
-    check([frames], MarkNearDuplicates(Within(8, 256), Plan(8, 1, 1, 3), homes=4))
+    check([frames], MarkNearDuplicates(Within(8, 256), Planning(Plan(8, 1, 1, 3)), homes=4))
     [left] = finished
     assert left == 60 if not rounds else 0 < left < 60
 
@@ -200,16 +203,17 @@ def test_the_nearest_kept_image_may_be_one_of_a_later_round() -> None:
     of_mine = next(verdict for verdict in made.verdicts if verdict.ref.uri.startswith("/in/000030"))
     assert of_mine.witness is not None
     assert (of_mine.witness.uri[:10], of_mine.witness.distance) == ("/in/000020", 4)
-    check([made], MarkNearDuplicates(Within(8, 256), Plan(8, 1, 1, 1), homes=2))
+    check([made], MarkNearDuplicates(Within(8, 256), Planning(Plan(8, 1, 1, 1)), homes=2))
 
 
 MIXED = random_batch("mixed", 6, 48, sets=25)
-MIXED_MARK = MarkNearDuplicates(Within(6, 48), Plan(6, 2, 1, 3), homes=5)
+MIXED_MARK = MarkNearDuplicates(Within(6, 48), Planning(Plan(6, 2, 1, 3)), homes=5)
 
 
 @pytest.mark.parametrize(("seed", "packed"), [(1, 1), (2, 7)])
 def test_order_and_blocks_do_not_matter(seed: int, packed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact, "PACKED_IMAGES", packed)
+    monkeypatch.setattr(packing, "_PACKED", packed)
+    monkeypatch.setattr(exact, "PACKED_BYTES", 1 if packed == 1 else exact.PACKED_BYTES)
     [(verdicts, _)] = judge([MIXED], MIXED_MARK, seed=seed)
     assert not first_difference(verdicts, MIXED.verdicts)
 
@@ -230,10 +234,44 @@ def test_the_engine_does_not_matter(flags: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("plan", [None, Plan(6, 3, 2, 5)], ids=["chosen", "places"])
 def test_every_plan_gives_the_same_answer(plan: Plan | None) -> None:
-    [(verdicts, chosen)] = judge([MIXED], MarkNearDuplicates(Within(6, 48), plan, homes=2))
+    [(verdicts, chosen)] = judge([MIXED], MarkNearDuplicates(Within(6, 48), Planning(plan), homes=2))
     assert not first_difference(verdicts, MIXED.verdicts)
     assert chosen is not None
-    assert plan in (None, chosen[0])
+    assert plan in (None, chosen.plan)
+
+
+def test_without_places_the_answer_is_the_same() -> None:
+    """For where one worker is promised to have room; windows, too, and one with nothing to compare."""
+    batches = [MIXED, batch(RandomSet(6, 48, 5, []), "no codes"), random_batch("second", 6, 48, sets=3)]
+    check(batches, MarkNearDuplicates(Within(6, 48), Planning(spread=False, gathered=1), homes=5))
+
+
+def test_more_codes_than_one_place_has_room_for_are_judged_in_rounds(finished: list[int]) -> None:
+    mark = MarkNearDuplicates(Within(6, 48), Planning(gathered=50), homes=5)
+    [(verdicts, chosen)] = judge([MIXED], mark)
+    assert not first_difference(verdicts, MIXED.verdicts)
+    assert chosen is not None
+    assert chosen.codes > 50
+    assert chosen.plan.prefix
+    assert sum(finished) < len(MIXED.fingerprints) / 20
+    [(_, gathered)] = judge([MIXED], dataclasses.replace(mark, planning=Planning(gathered=chosen.codes)))
+    assert gathered is not None
+    assert not gathered.plan.prefix
+
+
+@pytest.mark.parametrize("spread", [True, False])
+def test_what_would_take_for_ever_is_refused_unless_forced(
+    spread: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "MAX_CANDIDATES", 2)
+    with pytest.raises(Exception, match=r"comparisons a code, .*: use a smaller -k.*--force_plan"):
+        judge([MIXED], MarkNearDuplicates(Within(6, 48), Planning(spread=spread)))
+    [(verdicts, chosen)] = judge(
+        [MIXED], MarkNearDuplicates(Within(6, 48), Planning(spread=spread, force=True))
+    )
+    assert not first_difference(verdicts, MIXED.verdicts)
+    assert chosen is not None
+    assert chosen.candidates > 2
 
 
 def test_the_plan_is_for_the_codes_that_are_compared() -> None:
@@ -241,7 +279,8 @@ def test_the_plan_is_for_the_codes_that_are_compared() -> None:
     cases = [oracle.Code(image, 0, FULL, image // 2 << 192) for image in range(10)]
     made = batch(RandomSet(0, 48, 12, cases), "plan")  # the last two have no code
     [(_, plan)] = judge([made], MarkNearDuplicates(Within(0, 48), homes=1))
-    assert plan == (Plan(0, 0), 5)
+    assert plan is not None
+    assert (plan.plan, plan.codes, plan.candidates) == (Plan(0, 0), 5, 2.5)
 
 
 def test_equal_pictures_are_near_whatever_the_thresholds() -> None:
@@ -258,7 +297,7 @@ def test_windows_know_nothing_of_each_other(plan: Plan | None) -> None:
     same = random_batch("windows", 8, 48, sets=4)
     undecodable = batch(RandomSet(8, 48, 5, []), "no codes")
     assert [verdict.status for verdict in undecodable.verdicts].count(Status.KEPT) == 5
-    check([same, undecodable, same], MarkNearDuplicates(Within(8, 48), plan, homes=3))
+    check([same, undecodable, same], MarkNearDuplicates(Within(8, 48), Planning(plan), homes=3))
 
 
 def test_nothing_in_nothing_out() -> None:
@@ -277,6 +316,8 @@ def test_types_are_declared() -> None:
     image = Fingerprint(ImageRef("a", "a"), bytes(32), 1, 0, "PNG", 1, 1, "", (Code(Kind.TINY, bytes(8)),))
     fingerprints = beam.Pipeline(options=PipelineOptions([])) | beam.Create([image])
     assert fingerprints.element_type is Fingerprint
-    marked = fingerprints | MarkNearDuplicates()
-    assert marked.verdicts.element_type is Verdict
-    assert marked.plan.element_type == beam.typehints.Tuple[Plan, int]
+    packed = fingerprints | PackFingerprints()
+    for spread in (True, False):
+        marked = packed | f"Mark {spread}" >> MarkNearDuplicates(planning=Planning(spread=spread))
+        assert marked.verdicts.element_type is bytes
+        assert marked.plan.element_type is Estimate
