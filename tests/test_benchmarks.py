@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from beam_dedup.core import fingerprints, formats
+from beam_dedup.core import dct, formats
 from benchmarks import peers, pictures, raw, report, throughput, tools
 from tests.pictures import encoded, fingerprint_of, photo
 
@@ -93,7 +93,7 @@ class TestRaw:
         digest, code = raw.judge(data)
         ours = fingerprint_of(data)
         [long_code] = ours.codes
-        in_our_order = np.unpackbits(np.frombuffer(code, np.uint8))[fingerprints._BIT_ORDER]
+        in_our_order = np.unpackbits(np.frombuffer(code, np.uint8))[dct._BIT_ORDER]
         assert digest == ours.digest
         assert np.packbits(in_our_order).tobytes() == long_code.data
 

@@ -11,24 +11,27 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
+from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.census import Planning
 from beam_dedup.core.model import ImageRef, Reason, Status, Verdict
-from beam_dedup.core.plan import Plan, choose
+from beam_dedup.core.plan import Estimate, Plan
 from beam_dedup.core.within import Within
 from tests.transforms.batches import in_order
 from tests.transforms.files import encoded, ref, write
-from tests.transforms.pipelines import REPEATED, THREADS, Ran, run
-from transforms import DeduplicateImages, metrics
+from tests.transforms.pipelines import REPEATED, THREADS, Ran, references, run
+from transforms import DeduplicateImages, PackReferences, UnpackVerdicts, metrics
 from transforms.read import list_files
 
 
-def references(folder: Path) -> list[ImageRef]:
+def listed(folder: Path) -> list[ImageRef]:
     return [ImageRef(str(folder / name), name) for name in list_files(str(folder))]
 
 
 def deduplicate(images: list[ImageRef], transform: DeduplicateImages, *flags: str) -> Ran:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        done = pipeline | beam.Create(images).with_output_types(ImageRef) | transform
-        return {"verdicts": done.verdicts} | ({"plan": done.plan} if done.plan else {})
+        done = references(pipeline, images) | transform
+        verdicts = {"verdicts": done.verdicts | UnpackVerdicts()}
+        return verdicts | ({"plan": done.plan} if done.plan else {})
 
     return run(build, *flags)
 
@@ -64,17 +67,18 @@ def told(verdicts: list[Verdict]) -> dict[str, tuple[Status, Reason | None, str 
     return {v.ref.name: (v.status, v.reason, v.witness and v.witness.uri) for v in verdicts}
 
 
-NEAR = DeduplicateImages(near=True)
+ROUNDS = Planning(Plan(8, 1, 1, 3))
+NEAR = DeduplicateImages(Recipe())
 
 
 @pytest.fixture(scope="module")
 def answer(samples: Path) -> Ran:
     """Near mode on the samples."""
-    return deduplicate(references(samples), NEAR)
+    return deduplicate(listed(samples), NEAR)
 
 
 def test_samples_are_judged_as_what_they_are_by_bytes(samples: Path) -> None:
-    ran = deduplicate(references(samples), DeduplicateImages())
+    ran = deduplicate(listed(samples), DeduplicateImages())
     assert told(ran.values["verdicts"]) == truth(samples, near=False)
     assert {verdict.reason for verdict in ran.values["verdicts"]} >= {None, Reason.EXACT}
     assert {(v.fingerprint, v.width, v.flags) for v in ran.values["verdicts"]} == {(b"", 0, ())}, (
@@ -100,6 +104,7 @@ def check_counters(ran: Ran) -> None:
     assert counters.pop(metrics.EXACT_DUPLICATES) == by_reason.pop(Reason.EXACT)
     assert counters.pop(metrics.NEAR_DUPLICATES, 0) == by_reason.pop(Reason.NEAR, 0)
     assert counters.pop(metrics.REJECTED) == by_reason.total()
+    assert counters.pop(metrics.KNOWN_REJECTED, 0) == 0
     assert counters == {metrics.rejected_for(reason): count for reason, count in by_reason.items() if reason}
 
 
@@ -108,14 +113,17 @@ def check_counters(ran: Ran) -> None:
     [
         pytest.param(NEAR, REPEATED, id="bundles repeated"),
         pytest.param(NEAR, THREADS, id="threads"),
-        pytest.param(DeduplicateImages(near=True, plan=Plan(8, 1, 1, 3), homes=5), (), id="rounds"),
+        pytest.param(DeduplicateImages(Recipe(), planning=ROUNDS, homes=5), (), id="rounds"),
+        pytest.param(DeduplicateImages(Recipe(), planning=Planning(spread=False)), (), id="one place"),
+        pytest.param(DeduplicateImages(Recipe(), processes=3), (), id="decoding processes"),
     ],
 )
 def test_one_answer(samples: Path, answer: Ran, transform: DeduplicateImages, flags: tuple[str, ...]) -> None:
     """Every field of every verdict, in any order of the files."""
-    ran = deduplicate(references(samples)[::-1], transform, *flags)
+    ran = deduplicate(listed(samples)[::-1], transform, *flags)
     assert in_order(ran.values["verdicts"]) == in_order(answer.values["verdicts"])
-    assert transform.plan in (None, ran.values["plan"][0][0])
+    [plan] = ran.values["plan"]
+    assert plan.plan == transform.planning.given or plan == answer.values["plan"][0]
 
 
 def test_the_thresholds_are_those_asked_for(tmp_path: Path) -> None:
@@ -127,20 +135,20 @@ def test_the_thresholds_are_those_asked_for(tmp_path: Path) -> None:
     }
     images = [ref(write(tmp_path / name, data)) for name, data in files.items()]
 
-    ran = deduplicate(images, DeduplicateImages(near=True, within=Within(k=8, verify=0)))
+    ran = deduplicate(images, DeduplicateImages(Recipe(), within=Within(k=8, verify=0)))
     assert [verdict.reason for verdict in in_order(ran.values["verdicts"])] == [None, Reason.NEAR, None]
 
 
 def test_the_plan_comes_with_near_mode_only(samples: Path, answer: Ran) -> None:
-    images = beam.Pipeline(options=PipelineOptions([])) | beam.Create(references(samples))
+    images = references(beam.Pipeline(options=PipelineOptions([])), listed(samples))
     assert (images | DeduplicateImages()).plan is None
-    [(plan, codes)] = answer.values["plan"]
-    assert plan == choose(8, codes)
-    assert 17 <= codes <= len(answer.values["verdicts"])
+    [plan] = answer.values["plan"]
+    assert 17 <= plan.codes <= 2 * len(answer.values["verdicts"]), "the whole, and what is within a border"
+    assert plan.plan.prefix == 0
 
 
-@pytest.mark.parametrize("near", [False, True], ids=["exact", "near"])
-def test_windows_are_judged_by_themselves(tmp_path: Path, near: bool) -> None:
+@pytest.mark.parametrize("recipe", [None, Recipe()], ids=["exact", "near"])
+def test_windows_are_judged_by_themselves(tmp_path: Path, recipe: Recipe | None) -> None:
     names = ["a", "b", "c"]
     for name in names:
         write(tmp_path / name, encoded(1))
@@ -148,9 +156,8 @@ def test_windows_are_judged_by_themselves(tmp_path: Path, near: bool) -> None:
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         images = pipeline | beam.Create(timed) | beam.MapTuple(stamp).with_output_types(ImageRef)
-        return {
-            "verdicts": (images | beam.WindowInto(FixedWindows(60)) | DeduplicateImages(near=near)).verdicts
-        }
+        packed = images | beam.WindowInto(FixedWindows(60)) | PackReferences()
+        return {"verdicts": (packed | DeduplicateImages(recipe)).verdicts | UnpackVerdicts()}
 
     ran = run(build)
     pairs = zip(ran.windows["verdicts"], ran.values["verdicts"], strict=True)
@@ -169,6 +176,37 @@ def stamp(seconds: int, image: ImageRef) -> Any:
     return TimestampedValue(image, seconds)
 
 
+@pytest.mark.parametrize("recipe", [None, Recipe()], ids=["exact", "near"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_known_images_are_no_part_of_the_verdicts(
+    tmp_path: Path, recipe: Recipe | None, processes: int
+) -> None:
+    """Nor of the counters, but for those of them that are no images."""
+    new = {name: encoded(seed) for name, seed in (("a", 1), ("b", 2), ("c", 1))}
+    images = [ref(write(tmp_path / name, data)) for name, data in new.items()]
+    known = [
+        ImageRef(str(write(tmp_path / f"known/{name}", data)), name, known=True)
+        for name, data in (("z", encoded(1)), ("a", encoded(3)), ("text", b"text"), ("empty", b""))
+    ]
+    known.append(ImageRef(str(tmp_path / "known/gone"), "gone", known=True))
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        mine = pipeline | "Known" >> beam.Create([known])
+        done = references(pipeline, images) | DeduplicateImages(recipe, known=mine, processes=processes)
+        return {"verdicts": done.verdicts | UnpackVerdicts()}
+
+    ran = run(build)
+    of_z = (Status.DUPLICATE, Reason.EXACT, str(tmp_path / "known/z"))
+    assert told(ran.values["verdicts"]) == {"a": of_z, "b": (Status.KEPT, None, None), "c": of_z}
+    assert ran.counters.pop(metrics.BYTES_READ)
+    assert ran.counters == {
+        metrics.INITIAL: 3,
+        metrics.FINAL: 1,
+        metrics.EXACT_DUPLICATES: 2,
+        metrics.KNOWN_REJECTED: 3,
+    }
+
+
 def test_nothing_in_nothing_out() -> None:
     ran = deduplicate([], NEAR)
     assert ran.values == {"verdicts": [], "plan": []}
@@ -184,19 +222,18 @@ def test_rejected_images_only(tmp_path: Path) -> None:
     assert ran.counters[metrics.REJECTED] == ran.counters[metrics.INITIAL] == 2
 
 
-@pytest.mark.parametrize("near", [False, True], ids=["exact", "near"])
-def test_types_are_declared(near: bool) -> None:
-    images = beam.Pipeline(options=PipelineOptions([])) | beam.Create([ImageRef("a", "a")])
-    assert images.element_type is ImageRef
-    done = images | DeduplicateImages(near=near)
-    assert done.verdicts.element_type is Verdict
+@pytest.mark.parametrize("recipe", [None, Recipe()], ids=["exact", "near"])
+def test_types_are_declared(recipe: Recipe | None) -> None:
+    images = references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
+    done = images | DeduplicateImages(recipe)
+    assert done.verdicts.element_type is bytes
     if done.plan:
-        assert done.plan.element_type == beam.typehints.Tuple[Plan, int]
+        assert done.plan.element_type is Estimate
 
 
 def test_it_may_be_used_twice_in_a_pipeline() -> None:
     """As anybody's own pipeline may; the steps keep apart by the label."""
-    images = beam.Pipeline(options=PipelineOptions([])) | beam.Create([ImageRef("a", "a")])
+    images = references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
     _ = images | "Exact" >> DeduplicateImages()
     _ = images | "Near" >> NEAR
     with pytest.raises(RuntimeError, match="already exists"):
