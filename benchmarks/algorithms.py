@@ -88,7 +88,7 @@ def main() -> None:
         apart_alike = distances(codes_of(alike, setting.recipe)[0])
         count = np.mean([len(of_image) for of_image in codes])
         for k in setting.ks:
-            figures = [f"{recall:.3f}" for recall in recalls(apart <= k, truth).values()]
+            figures = [f"{recall:.4f}" for recall in recalls(apart <= k, truth).values()]
             wrong = np.count_nonzero(np.triu(apart_alike <= k, 1))
             share = precision(apart <= k, truth)
             line = f"{' | '.join(figures)} | {share:.4f} | {wrong} | {count:.1f} | {cost:.0f}"

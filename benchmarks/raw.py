@@ -2,7 +2,7 @@
 
     python -m benchmarks.raw FOLDER [-j 2] [--digests]
 
-Reads each file, takes its SHA-256 and, without --digests, a picture's 256 bits after DESIGN section 2a: one decode
+Reads each file, takes its SHA-256 and, without --digests, a picture's 256 bits by the default recipe: one decode
 by `draft` to 128 pixels, grey, one bilinear resize to 64 x 64, one DCT by matrices, bits above 2 grey levels. Shares
 no code with the fingerprints that it is a limit of; there is no check, no listing of errors, no comparison of what was
 found. Prints how many files, different digests and different codes there were.

@@ -103,9 +103,9 @@ def row(
     different = {id(data): data for data in originals}
     codes = codes_of(different.values(), variant)
     place = {key: number for number, key in enumerate(different)}
-    started = time.perf_counter()
+    started = time.process_time()
     found = codes_of(copies, variant)
-    cost = (time.perf_counter() - started) / len(copies) * 1e6
+    cost = (time.process_time() - started) / len(copies) * 1e6
     firsts = np.array([place[id(data)] for data in originals])
     near = [np.mean(within(codes, firsts, found, np.arange(len(copies)), *at)) for at in ((8, 48), (10, 56))]
     lookalikes = codes_of(alike, variant)

@@ -58,7 +58,7 @@ def peers(czkawka: str, python: str) -> list[Tool]:
     return [
         Tool(
             "czkawka_cli",
-            "defaults, files from 16 kB; groups",
+            "defaults: 5 of 256 bits, files from 16 kB; groups",
             _czkawka_version(czkawka),
             "`cargo install czkawka_cli`, `--czkawka PATH`",
             lambda folder, out, jobs: _czkawka_command(czkawka, folder, out, jobs),
@@ -96,7 +96,7 @@ def _czkawka_version(czkawka: str) -> str:
     if not shutil.which(czkawka):
         return ""
     told = subprocess.run([czkawka, "--version"], capture_output=True, text=True, check=True)
-    return told.stdout.split()[-1]
+    return told.stdout.split()[1]  # after its name; lines about the build follow
 
 
 def _czkawka_command(czkawka: str, folder: Path, out: Path, jobs: int) -> timing.Command:

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-FULL, TINY, FLAT = range(3)
+FULL, TINY, FLAT, HASH, WIDE = range(5)
 NONE = -1  # where a pair has no long distance
 
 
@@ -15,7 +15,7 @@ class Code(NamedTuple):
     image: int
     view: int  # 0: the base
     kind: int
-    value: int = 0  # full: 256 bits, the upper 64 of them the short code; tiny: 64 bits
+    value: int = 0  # full: 256 bits, the upper 64 of them the short code; wide: 256 bits; tiny, hash: 64 bits
     cells: bytes = b""  # flat: 32 colours
 
 
@@ -36,6 +36,9 @@ def within(a: Code, b: Code, k: int, verify: int) -> tuple[int, int] | None:
         levels = max(abs(x - y) for x, y in zip(a.cells, b.cells, strict=True)) if a.kind == b.kind else 256
         two_plain_colours = all(code.cells == code.cells[:3] * 32 for code in (a, b))
         return (levels, NONE) if levels <= min(k, 8) and not (two_plain_colours and levels) else None
+    if HASH in (a.kind, b.kind) or WIDE in (a.kind, b.kind):
+        bits = (a.value ^ b.value).bit_count() if a.kind == b.kind else 1 << 10
+        return (bits, NONE) if bits <= k else None
     short_a, short_b = (code.value >> 192 if code.kind == FULL else code.value for code in (a, b))
     short = (short_a ^ short_b).bit_count()
     if TINY in (a.kind, b.kind):
@@ -46,7 +49,9 @@ def within(a: Code, b: Code, k: int, verify: int) -> tuple[int, int] | None:
 
 def matches(one: Sequence[Code], other: Sequence[Code], k: int, verify: int) -> list[Match]:
     """All ways in which an image, given its codes, lies within k of another."""
-    pairs = ((a, b, within(a, b, k, verify)) for a, b in itertools.product(one, other))
+    pairs = (
+        (a, b, within(a, b, k, verify)) for a, b in itertools.product(one, other) if not (a.view and b.view)
+    )
     return [Match(found[0], b.image, max(a.view, b.view), found[1]) for a, b, found in pairs if found]
 
 

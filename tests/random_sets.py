@@ -1,4 +1,5 @@
-"""Random sets of codes that sit on the edges of the relation: chains, cliques, equal codes, ties, tiny and flat ones.
+"""Random sets of codes that sit on the edges of the relation: chains, cliques, equal codes, ties, tiny and flat ones;
+of codes that are verified, and of those that nothing verifies: hashes of 64 or fewer bits, wide ones of 256.
 
 A set is a number of images and their codes, in the oracle's form; `arrays` gives the core's. The same seed gives the
 same set for ever (`random.Random` promises that for what is used here).
@@ -12,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_dedup.core.codes import Codes, from_columns
-from tests.oracle import FLAT, FULL, TINY, Code
+from tests.oracle import FLAT, FULL, HASH, TINY, WIDE, Code
 
 VERIFY = (0, 8, 48, 100, 255, 256)  # 256 is off
 _SHORT = range(192, 256)  # positions of the short code's bits in a full code
 _REST = range(192)
+ALGORITHM_BITS = {"dct": 64, "phash": 64, "colorhash": 42, "pdq": 256}
 
 
 class RandomSet(NamedTuple):
@@ -24,51 +26,69 @@ class RandomSet(NamedTuple):
     verify: int
     images: int
     codes: list[Code]
+    bits: int = 64  # that k is out of
 
 
-def random_set(seed: str, k: int, views: int = 0, shapes: Iterable[str] = ()) -> RandomSet:
+def random_set(
+    seed: str, k: int, views: int = 0, shapes: Iterable[str] = (), algorithm: str = "dct"
+) -> RandomSet:
     """Images in random order of rank, each with up to `views` views beside its base; rows in random order.
 
     Args:
       seed: any text.
       shapes: what the set is mixed from; names in `SHAPES`, all if there are none.
+      algorithm: a name in `ALGORITHM_BITS`: which kinds of codes there are.
     """
-    rng = random.Random(f"{seed} {k} {views}")
-    make = _Maker(rng, k, rng.choice(VERIFY))
+    rng = random.Random(f"{seed} {k} {views} {algorithm}")
+    make = _Maker(rng, k, rng.choice(VERIFY), algorithm)
     chosen = [rng.choice(sorted(shapes) or sorted(SHAPES)) for _ in range(rng.randint(1, 3))]
     bases = list(itertools.chain.from_iterable(SHAPES[name](make) for name in chosen))
     rng.shuffle(bases)
     codes = [base._replace(image=image) for image, base in enumerate(bases)]
     for view in range(1, views + 1):
         codes += [
-            make.like(rng.choice(codes))._replace(image=i, view=view)
+            make.view(codes, bases)._replace(image=i, view=view)
             for i in range(len(bases))
             if rng.random() < 0.4
         ]
     undecodable = {image for image in range(len(bases)) if rng.random() < 0.03}
     codes = [code for code in codes if code.image not in undecodable]
     rng.shuffle(codes)
-    return RandomSet(k, make.verify, len(bases), codes)
+    return RandomSet(k, make.verify, len(bases), codes, ALGORITHM_BITS[algorithm])
 
 
 class _Maker:
     """Makes codes near the thresholds k and verify."""
 
-    def __init__(self, rng: random.Random, k: int, verify: int) -> None:
+    def __init__(self, rng: random.Random, k: int, verify: int, algorithm: str) -> None:
         self.rng, self.k, self.verify = rng, k, verify
         self.levels = min(k, 8)
+        bits = ALGORITHM_BITS[algorithm]
+        self.kind = FULL if algorithm == "dct" else WIDE if bits == 256 else HASH
+        # Positions of the bits that k is about.
+        self.places = (
+            _SHORT if self.kind == FULL else range(256) if self.kind == WIDE else range(64 - bits, 64)
+        )
 
-    def full(self) -> Code:
-        return Code(0, 0, FULL, self.rng.getrandbits(256))
+    def code(self) -> Code:
+        """A code of an ordinary picture."""
+        if self.kind == FULL:
+            return Code(0, 0, FULL, self.rng.getrandbits(256))
+        return Code(0, 0, self.kind, self.rng.getrandbits(len(self.places)) << self.places.start)
 
     def tiny(self) -> Code:
-        return Code(0, 0, TINY, self.rng.getrandbits(64))
+        """Of a small picture; other algorithms know of none."""
+        return Code(0, 0, TINY, self.rng.getrandbits(64)) if self.kind == FULL else self.code()
 
     def flat(self) -> Code:
         colour = bytes(self.rng.randrange(256) for _ in range(3))
         if self.rng.random() < 0.5:
             return Code(0, 0, FLAT, cells=colour * 32)
         return Code(0, 0, FLAT, cells=bytes(self.rng.randrange(256) for _ in range(96)))
+
+    def view(self, codes: list[Code], bases: list[Code]) -> Code:
+        """A view: like a code of any image, or the very base of one, as a cropped copy's is."""
+        return self.rng.choice(bases) if self.rng.random() < 0.2 else self.like(self.rng.choice(codes))
 
     def about(self, threshold: int) -> int:
         """A number at the threshold, or next to it, or anywhere below."""
@@ -85,6 +105,10 @@ class _Maker:
             return code._replace(cells=self._other_cells(code.cells))
         if code.kind == TINY:
             return code._replace(value=self.flip(code.value, range(64), self.about(min(self.k, 4))))
+        if code.kind == WIDE:
+            return code._replace(value=self._other_words(code.value))
+        if code.kind == HASH:
+            return code._replace(value=self.flip(code.value, self.places, self.about(self.k)))
         if self.rng.random() < 0.1:
             return Code(0, 0, TINY, self.flip(code.value >> 192, range(64), self.about(min(self.k, 4))))
         short = self.about(self.k)
@@ -94,6 +118,15 @@ class _Maker:
     def flip(self, value: int, positions: range, bits: int) -> int:
         for bit in self.rng.sample(positions, bits):
             value ^= 1 << bit
+        return value
+
+    def _other_words(self, value: int) -> int:
+        """The bits that differ spread evenly over the four words, so that none is nearer than it must be; or anyhow."""
+        bits = self.about(self.k)
+        if self.rng.random() < 0.3:
+            return self.flip(value, self.places, bits)
+        for number, word in enumerate(self.rng.sample(range(4), 4)):
+            value = self.flip(value, range(64 * word, 64 * word + 64), (bits + number) // 4)
         return value
 
     def _other_cells(self, cells: bytes) -> bytes:
@@ -108,7 +141,7 @@ class _Maker:
 
 
 def _chain(make: _Maker) -> list[Code]:
-    chain = [make.full()]
+    chain = [make.code()]
     for _ in range(make.rng.randint(2, 7)):
         chain.append(make.like(chain[-1]))
     return chain
@@ -116,34 +149,39 @@ def _chain(make: _Maker) -> list[Code]:
 
 def _clique(make: _Maker) -> list[Code]:
     """All within k of each other: half of k from one centre."""
-    centre = make.full().value
-    radius = min(make.k, make.verify) // 2
-    return [Code(0, 0, FULL, make.flip(centre, _SHORT, radius)) for _ in range(make.rng.randint(2, 6))]
+    centre = make.code()
+    radius = (min(make.k, make.verify) if centre.kind == FULL else make.k) // 2
+    return [
+        centre._replace(value=make.flip(centre.value, make.places, radius))
+        for _ in range(make.rng.randint(2, 6))
+    ]
 
 
 def _star(make: _Maker) -> list[Code]:
     """Some codes about k from one centre: which are kept depends on whether the centre is preferred."""
-    centre = make.full()
+    centre = make.code()
     return [centre, *(make.like(centre) for _ in range(make.rng.randint(2, 6)))]
 
 
 def _equal(make: _Maker) -> list[Code]:
     """Copies, and codes with the same short code only."""
-    code = make.full()
+    code = make.code()
+    if code.kind != FULL:
+        return [code] * make.rng.randint(2, 5)
     rest = min(make.verify + 1, len(_REST))
     return [code] * make.rng.randint(2, 4) + [code._replace(value=make.flip(code.value, _REST, rest))]
 
 
 def _tie(make: _Maker) -> list[Code]:
     """A code between two that are equally far from it, and beyond k of each other."""
-    middle = make.full().value
-    bits = make.rng.sample(_SHORT, 2 * make.k)
+    middle = make.code()
+    bits = make.rng.sample(make.places, 2 * make.k)
     ends = (sum(1 << bit for bit in half) for half in (bits[: make.k], bits[make.k :]))
-    return [Code(0, 0, FULL, value) for value in (middle, middle, *(middle ^ end for end in ends))]
+    return [middle, middle, *(middle._replace(value=middle.value ^ end) for end in ends)]
 
 
 def _tinies(make: _Maker) -> list[Code]:
-    codes = [make.rng.choice([make.tiny, make.full])()]
+    codes = [make.rng.choice([make.tiny, make.code])()]
     for _ in range(make.rng.randint(1, 5)):
         codes.append(make.like(make.rng.choice(codes)))
         if make.rng.random() < 0.5 and codes[-1].kind == TINY:
@@ -159,7 +197,7 @@ def _flats(make: _Maker) -> list[Code]:
 
 
 def _strangers(make: _Maker) -> list[Code]:
-    return [make.rng.choice([make.full, make.tiny, make.flat])() for _ in range(make.rng.randint(1, 4))]
+    return [make.rng.choice([make.code, make.tiny, make.flat])() for _ in range(make.rng.randint(1, 4))]
 
 
 SHAPES: dict[str, Callable[[_Maker], list[Code]]] = {
@@ -186,4 +224,8 @@ def arrays(codes: list[Code]) -> Codes:
 
 def data(code: Code) -> bytes:
     """The bytes of a code as `beam_dedup.core.model.Code` holds them."""
-    return code.cells if code.kind == FLAT else code.value.to_bytes(32 if code.kind == FULL else 8, "big")
+    return (
+        code.cells
+        if code.kind == FLAT
+        else code.value.to_bytes(32 if code.kind in (FULL, WIDE) else 8, "big")
+    )

@@ -18,7 +18,7 @@ README = report.README.read_text("utf-8")
 CZKAWKA = """#!{python}
 import json, pathlib, sys
 if sys.argv[1] == "--version":
-    print("czkawka_cli 99.0")
+    print("czkawka 99.0\\ncommit: unknown")
 else:
     folder, out = sys.argv[sys.argv.index("-d") + 1], sys.argv[sys.argv.index("-C") + 1]
     paths = sorted(str(path) for path in pathlib.Path(folder).rglob("*.jpg"))

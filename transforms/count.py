@@ -1,49 +1,37 @@
 """Counts of a run, and the proof that no image was lost or judged twice."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.pvalue import AsSingleton, PCollection
 
-from beam_dedup.core import blocks
+from beam_dedup.core import blocks, uri_sums
 from beam_dedup.core.errors import ConservationError
 from beam_dedup.core.model import REJECT_REASONS, ImageRef
 from beam_dedup.core.plan import Estimate
+from beam_dedup.core.uri_sums import Tallied
 from transforms import metrics
 from transforms.storage import whole_file
 
-_SUM_BITS = 128
 
-Tallied = tuple[int, int]  # how many URIs, and the sum of their hashes
-
-
-class _TallyUrisFn(beam.CombineFn):
-    """How many URIs there are, and the sum of their 128-bit hashes.
-
-    Two collections with equal tallies hold the same URIs equally often, but for a chance of 2**-128: a lost image
-    can't be hidden by another that comes twice.
-    """
+class _TotalFn(beam.CombineFn):
+    """Adds up tallies of URIs."""
 
     def create_accumulator(self) -> Tallied:
-        return 0, 0
+        return uri_sums.NONE
 
-    def add_input(self, accumulator: Tallied, uris: list[bytes]) -> Tallied:
-        total = accumulator[1]
-        for uri in uris:
-            digest = hashlib.blake2b(uri, digest_size=_SUM_BITS // 8).digest()
-            total += int.from_bytes(digest, "big")
-        return accumulator[0] + len(uris), total % (1 << _SUM_BITS)
+    def add_input(self, accumulator: Tallied, part: Tallied) -> Tallied:
+        return uri_sums.total([accumulator, part])
 
     def merge_accumulators(self, accumulators: Iterable[Tallied]) -> Tallied:
-        counts, sums = zip(*accumulators, strict=True)
-        return sum(counts), sum(sums) % (1 << _SUM_BITS)
+        return uri_sums.total(accumulators)
 
-    def extract_output(self, accumulator: Tallied) -> tuple[int, str]:
-        return accumulator[0], f"{accumulator[1]:x}"
+    def extract_output(self, accumulator: Tallied) -> Tallied:
+        return accumulator
 
 
 @dataclasses.dataclass
@@ -58,27 +46,25 @@ class CheckConservation(beam.PTransform[PCollection[list[ImageRef]], PCollection
     verdicts: PCollection[bytes]
 
     def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[int]:
-        read = (
-            images | "Uris" >> beam.Map(uris_of_references) | "Read" >> beam.CombineGlobally(_TallyUrisFn())
-        )
+        read = images | "Uris" >> beam.Map(tally_references) | "Read" >> beam.CombineGlobally(_TotalFn())
         judged = (
             self.verdicts
-            | "VerdictUris" >> beam.Map(uris_of_verdicts)
-            | "Judged" >> beam.CombineGlobally(_TallyUrisFn())
+            | "VerdictUris" >> beam.Map(tally_verdicts)
+            | "Judged" >> beam.CombineGlobally(_TotalFn())
         )
         return read | "Compare" >> beam.Map(compare_tallies, AsSingleton(judged))
 
 
-def uris_of_references(references: list[ImageRef]) -> list[bytes]:
-    return [blocks.to_bytes(reference.uri) for reference in references]
+def tally_references(references: list[ImageRef]) -> Tallied:
+    uris = [blocks.to_bytes(reference.uri) for reference in references]
+    return uri_sums.tally(pa.array(uris, pa.binary()))
 
 
-def uris_of_verdicts(block: bytes) -> list[bytes]:
-    uris: list[bytes] = blocks.load([block], blocks.VERDICTS)["uri"].to_pylist()
-    return uris
+def tally_verdicts(block: bytes) -> Tallied:
+    return uri_sums.tally(blocks.load([block], blocks.VERDICTS)["uri"].combine_chunks())
 
 
-def compare_tallies(read: tuple[int, str], judged: tuple[int, str]) -> int:
+def compare_tallies(read: Tallied, judged: Tallied) -> int:
     if read != judged:
         raise ConservationError(
             f"{read[0]} images were read and {judged[0]} verdicts given, or not on the same images: "

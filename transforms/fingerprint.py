@@ -1,18 +1,14 @@
 """From references to fingerprints: the step that reads and decodes."""
 
 import dataclasses
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
-from apache_beam.utils.timestamp import Timestamp
-from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_dedup.core import blocks, tables
 from beam_dedup.core.algorithms import Recipe
@@ -23,8 +19,7 @@ from beam_dedup.core.paths import is_remote
 from transforms import metrics
 from transforms.progress import READ, Tally
 from transforms.storage import read_remote
-
-_AHEAD = 2  # elements for each process: one in work and one to follow it
+from transforms.threaded import ThreadedDoFn
 
 _REJECTIONS: Final = "rejections"
 _RejectionBlock = TaggedOutput[Literal["rejections"], bytes]
@@ -59,74 +54,56 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
             # Listing is one worker's work, reading is everybody's: without this they would be fused. Where there is one
             # worker only, being fused lets the first images be read while the last are listed.
             images |= "Spread" >> beam.Reshuffle()
-        done = images | "Read" >> beam.ParDo(read).with_outputs(_REJECTIONS, main="main")
+        reading = beam.ParDo(read).with_output_types(bytes, rejections=bytes)
+        done = images | "Read" >> reading.with_outputs(_REJECTIONS, main="main")
         return Fingerprinted(done["main"], done[_REJECTIONS])
 
 
-class _FingerprintFn(beam.DoFn):
+class _FingerprintFn(ThreadedDoFn):
     """list[ImageRef] -> block of FINGERPRINTS, and of VERDICTS on the tagged output for what was rejected.
 
-    An element is handed to a process that decodes, and what comes of it is put out when it is there: with a later
-    element, or when the bundle ends.
+    One thread for each process that decodes: it waits for it, and reads for it what is not on this machine.
     """
 
     def __init__(self, recipe: Recipe | None, processes: int, tally: Tally | None) -> None:
+        super().__init__(threads=processes)
         self.recipe = recipe
-        self.processes = processes
         self.tally = tally
         self.bytes_read = Metrics.counter(metrics.NAMESPACE, metrics.BYTES_READ)
         self.known_rejected = Metrics.counter(metrics.NAMESPACE, metrics.KNOWN_REJECTED)
 
     def setup(self) -> None:
-        # One thread for each process: it waits for it, and reads for it what is not on this machine.
-        self.pool = ThreadPoolExecutor(self.processes)
+        super().setup()
         self.idle: SimpleQueue[IsolatedDecoder] = SimpleQueue()
-        for _ in range(self.processes):
+        for _ in range(self.threads):
             self.idle.put(IsolatedDecoder(self.recipe))
 
-    def start_bundle(self) -> None:
-        self.waiting: deque[tuple[Future[list[Answer]], int, Timestamp, Any]] = deque()
-
-    def process(
-        self,
-        references: list[ImageRef],
-        timestamp: Any = beam.DoFn.TimestampParam,
-        window: Any = beam.DoFn.WindowParam,
-    ) -> Iterator[bytes | _RejectionBlock]:
-        self.waiting.append((self.pool.submit(self._read, references), len(references), timestamp, window))
-        if len(self.waiting) > _AHEAD * self.processes:
-            yield from self._next_answers()
-
-    def finish_bundle(self) -> Iterator[bytes | _RejectionBlock]:
-        while self.waiting:
-            yield from self._next_answers()
-
     def teardown(self) -> None:
-        self.pool.shutdown(cancel_futures=True)
+        super().teardown()
         while not self.idle.empty():
             self.idle.get().close()
 
-    def _read(self, references: list[ImageRef]) -> list[Answer]:
+    def work(self, element: list[ImageRef]) -> list[Answer]:
         decoder = self.idle.get()
         try:
-            local = [reference for reference in references if not is_remote(reference.uri)]
+            local = [reference for reference in element if not is_remote(reference.uri)]
             answers = [decoder.read(local)] if local else []
-            remote = [reference for reference in references if is_remote(reference.uri)]
+            remote = [reference for reference in element if is_remote(reference.uri)]
             return [*answers, *(_read_remote(decoder, reference) for reference in remote)]
         finally:
             self.idle.put(decoder)
 
-    def _next_answers(self) -> Iterator[Any]:
-        future, images, timestamp, window = self.waiting.popleft()
-        for answer in future.result():
+    def outputs(self, element: list[ImageRef], result: list[Answer]) -> Iterator[bytes | _RejectionBlock]:
+        for answer in result:
             if answer.fingerprints:
-                yield WindowedValue(answer.fingerprints, timestamp, (window,))
+                yield answer.fingerprints
             for block in answer.rejections:
-                yield TaggedOutput(_REJECTIONS, WindowedValue(block, timestamp, (window,)))
+                yield TaggedOutput(_REJECTIONS, block)
             self.bytes_read.inc(answer.bytes_read)
-            self.known_rejected.inc(answer.known_rejected)
+            if answer.known_rejected:
+                self.known_rejected.inc(answer.known_rejected)
         if self.tally:
-            self.tally.add(READ, images)
+            self.tally.add(READ, len(element))
 
 
 def _read_remote(decoder: IsolatedDecoder, reference: ImageRef) -> Answer:

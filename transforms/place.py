@@ -15,8 +15,12 @@ from transforms import metrics, storage
 from transforms.packing import unpack_verdicts
 from transforms.placing import How, PlacingError, place_file
 from transforms.progress import PLACED, Tally
+from transforms.threaded import ThreadedDoFn
 
 _UNPLACED: Final = "unplaced"
+_TaggedUnplaced = TaggedOutput[Literal["unplaced"], Unplaced]
+
+_AT_ONCE = 8  # copies: disks and stores like to be asked for several
 
 
 class Placed(NamedTuple):
@@ -45,11 +49,12 @@ class PlaceCopies(beam.PTransform[PCollection[bytes], Placed]):
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, verdicts: PCollection[bytes]) -> Placed:
+        copying = beam.ParDo(_PlaceFn(self.how, self.tally)).with_output_types(Placement, unplaced=Unplaced)
         done = (
             verdicts
             | "Placements" >> beam.FlatMap(placements, self.folder, self.duplicates)
             | "Spread" >> beam.Reshuffle()
-            | "Copy" >> beam.FlatMap(place, self.how, self.tally).with_outputs(_UNPLACED, main="copies")
+            | "Copy" >> copying.with_outputs(_UNPLACED, main="copies")
         )
         return Placed(done["copies"], done[_UNPLACED])
 
@@ -66,16 +71,31 @@ def placements(block: bytes, folder: str, duplicates: bool) -> Iterator[Placemen
         yield Placement(verdict.ref.uri, storage.join(folder, name), verdict.digest)
 
 
-def place(
-    placement: Placement, how: How, tally: Tally | None
-) -> Iterator[Placement | TaggedOutput[Literal["unplaced"], Unplaced]]:
-    """Makes a copy or link, unless it is there."""
-    try:
-        if place_file(placement.uri, placement.path, placement.digest, how):
-            Metrics.counter(metrics.NAMESPACE, metrics.COPIES).inc()
-        yield placement
-    except PlacingError as error:
-        Metrics.counter(metrics.NAMESPACE, metrics.UNPLACED).inc()
-        yield TaggedOutput(_UNPLACED, Unplaced(placement, str(error)))
-    if tally:
-        tally.add(PLACED, 1)
+class _PlaceFn(ThreadedDoFn):
+    """Placement -> the same, or Unplaced on the tagged output."""
+
+    def __init__(self, how: How, tally: Tally | None) -> None:
+        super().__init__(_AT_ONCE)
+        self.how = how
+        self.tally = tally
+        self.copies = Metrics.counter(metrics.NAMESPACE, metrics.COPIES)
+        self.unplaced = Metrics.counter(metrics.NAMESPACE, metrics.UNPLACED)
+
+    def work(self, element: Placement) -> bool | PlacingError:
+        try:
+            return place_file(element.uri, element.path, element.digest, self.how)
+        except PlacingError as error:
+            return error
+
+    def outputs(
+        self, element: Placement, result: bool | PlacingError
+    ) -> Iterator[Placement | _TaggedUnplaced]:
+        if isinstance(result, PlacingError):
+            self.unplaced.inc()
+            yield TaggedOutput(_UNPLACED, Unplaced(element, str(result)))
+        else:
+            if result:
+                self.copies.inc()
+            yield element
+        if self.tally:
+            self.tally.add(PLACED, 1)

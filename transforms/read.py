@@ -10,7 +10,7 @@ from apache_beam.pvalue import PBegin, PCollection
 
 from beam_dedup.core.blocks import to_bytes, to_text
 from beam_dedup.core.model import ImageRef
-from beam_dedup.core.paths import is_partial
+from beam_dedup.core.paths import PARTIAL_PREFIX, is_partial
 
 # References in one element: an engine's cost per element becomes one per batch, and one worker's work at a time.
 DECODED_AT_ONCE = 32
@@ -47,9 +47,10 @@ def list_references(
 ) -> Iterator[list[ImageRef]]:
     """Yields a reference for each file that `list_files` finds, `size` of them at a time."""
     folder = to_text(path)
-    names = list_files(folder, exclude)
+    names = iter(list_files(folder, exclude))
+    prefix = os.path.join(folder, "")
     while batch := list(itertools.islice(names, size)):
-        yield [ImageRef(os.path.join(folder, name), name.replace(os.sep, "/"), known=known) for name in batch]
+        yield [ImageRef(prefix + name, name.replace(os.sep, "/"), "", known) for name in batch]
 
 
 def list_files(folder: str, exclude: Iterable[str] = ()) -> Iterator[str]:
@@ -59,6 +60,7 @@ def list_files(folder: str, exclude: Iterable[str] = ()) -> Iterator[str]:
     by the path without links if it has one.
     """
     left_out = {os.path.realpath(path) for path in exclude}
+    names_left_out = {os.path.basename(path) for path in left_out}
     visited: set[tuple[int, int]] = set()
     todo = [""]
     linked: list[str] = []
@@ -76,16 +78,21 @@ def list_files(folder: str, exclude: Iterable[str] = ()) -> Iterator[str]:
             yield here
             continue
         folders = []
-        for entry in entries:
-            name = os.path.join(here, entry.name)
-            if is_partial(entry.name) or _is_one_of(entry, left_out):
+        prefix = os.path.join(here, "")
+        for entry in entries:  # of which there may be millions: cheap questions first
+            name = entry.name
+            is_link = entry.is_symlink()
+            if name.startswith(PARTIAL_PREFIX) and is_partial(name):
+                continue
+            # Links are resolved, and others only where the name makes it possible.
+            if left_out and (is_link or name in names_left_out) and _is_one_of(entry, left_out):
                 continue
             if not _is_folder(entry):
-                yield name
-            elif entry.is_symlink():
-                linked.append(name)
+                yield prefix + name
+            elif is_link:
+                linked.append(prefix + name)
             else:
-                folders.append(name)
+                folders.append(prefix + name)
         todo.extend(reversed(folders))
 
 
@@ -97,8 +104,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_one_of(entry: os.DirEntry[str], real_paths: set[str]) -> bool:
-    """Whether an entry is one of some paths, or links to one or into it; links are resolved only where the name makes it possible."""
-    if not entry.is_symlink() and not any(path.endswith(entry.name) for path in real_paths):
-        return False
+    """Whether an entry is one of some paths, or links to one or into it."""
     real = os.path.realpath(entry.path)
     return any(real == path or real.startswith(path + os.sep) for path in real_paths)

@@ -1,13 +1,10 @@
 """The algorithms that make codes of pictures, and the recipe a run is made by.
 
-| name | bits | default k | what it is |
-|---|---|---|---|
-| dct | 64, verified by 256 | 8 | our own (`beam_dedup.core.dct`); the only one with views and turns |
-| phash, dhash, ahash, whash | 64 | 4, 2, 0, 0 | the imagehash library's, bit for bit |
-| colorhash | 42 | 0 | the same library's; 14 colours, 3 bits each: pictures of like colours are alike |
-| pdq | 256 | 31 | the pdqhash library's |
+`dct` is our own (`beam_dedup.core.dct`), the only one with views and turns; the others are those of the libraries
+imagehash and pdqhash, bit for bit.
 
-Codes of different recipes are never compared. The default k of each is what its table in benchmarks/README.md allows.
+Codes of different recipes are never compared. The default k of each is the largest at which its table
+in benchmarks/README.md has no wrong pair; of colorhash every k has some, and pdq's is the one its authors recommend.
 """
 
 import dataclasses
@@ -47,11 +44,11 @@ ALGORITHMS = {
     algorithm.name: algorithm
     for algorithm in (
         Algorithm(DCT, "dct/1", 64, 8, 16, Kind.FULL),
-        Algorithm("phash", "phash/imagehash-4.3", 64, 4, 12, Kind.HASH),
-        Algorithm("dhash", "dhash/imagehash-4.3", 64, 2, 12, Kind.HASH),
-        Algorithm("ahash", "ahash/imagehash-4.3", 64, 0, 8, Kind.HASH),
-        Algorithm("whash", "whash/imagehash-4.3-haar", 64, 0, 8, Kind.HASH, is_heavy=True),
-        Algorithm("colorhash", "colorhash/imagehash-4.3-3bits", 42, 0, 4, Kind.HASH, is_heavy=True),
+        Algorithm("phash", "phash/imagehash-4.3", 64, 6, 12, Kind.HASH),
+        Algorithm("dhash", "dhash/imagehash-4.3", 64, 4, 10, Kind.HASH),
+        Algorithm("ahash", "ahash/imagehash-4.3", 64, 1, 4, Kind.HASH),
+        Algorithm("whash", "whash/imagehash-4.3-haar", 64, 1, 4, Kind.HASH, is_heavy=True),
+        Algorithm("colorhash", "colorhash/imagehash-4.3-3bits", 42, 0, 2, Kind.HASH, is_heavy=True),
         Algorithm("pdq", "pdq/pdqhash-0.2", 256, 31, 64, Kind.WIDE, is_heavy=True),
     )
 }

@@ -104,7 +104,9 @@ def main() -> None:
     setup = json.loads(receive(requests))
     recipe = setup["recipe"] and Recipe(**setup["recipe"])
     progress, seconds = setup["progress"], setup["timeout"]
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    memory = MEMORY_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_BYTES, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, most))
     prepare_decoders()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends this process, also in the midst of a decoder
     send(answers, READY)

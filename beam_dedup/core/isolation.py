@@ -59,7 +59,8 @@ class IsolatedDecoder:
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", decoder.__name__],
+            # -P: no module is looked for in the current folder, which may be the one with strangers' files.
+            [sys.executable, "-P", "-m", decoder.__name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if os.environ.get("DEDUP_DEBUG") else subprocess.DEVNULL,
@@ -69,8 +70,9 @@ class IsolatedDecoder:
         )
         recipe = self._recipe and dataclasses.asdict(self._recipe)
         setup = {"recipe": recipe, "progress": self._progress.fileno(), "timeout": self._timeout}
-        send(self._stdin, json.dumps(setup).encode())
         self._is_ready = False
+        with contextlib.suppress(BrokenPipeError):  # it could not even start: seen when it is waited for
+            send(self._stdin, json.dumps(setup).encode())
 
     def close(self) -> None:
         """Ends the process."""
@@ -92,18 +94,19 @@ class IsolatedDecoder:
         """
         todo = list(references)
         harmful: list[Verdict] = []
-        suspect: ImageRef | None = None
+        suspects: set[ImageRef] = set()
         while todo:
             try:
                 answered = self._ask(todo, data)
                 break
             except _EndedError as died:
                 image = todo[min(died.done, len(todo) - 1)]
-                # It may have been killed from outside, for want of memory say: so a crash must happen twice.
-                if died.code == -signal.SIGALRM or image is suspect:
+                # It may have been killed from outside, for want of memory say: so a crash must happen twice, though
+                # not twice running: then two images that crash now and then would take turns for ever.
+                if died.code == -signal.SIGALRM or image in suspects:
                     todo.remove(image)
                     harmful.append(Verdict.of_rejection(_rejection(image, died.code, self._timeout)))
-                suspect = image
+                suspects.add(image)
         else:
             answered = Answer(b"", [], 0, 0)
         new = [verdict for verdict in harmful if not verdict.ref.known]
@@ -112,6 +115,8 @@ class IsolatedDecoder:
         return answered._replace(known_rejected=answered.known_rejected + len(harmful) - len(new))
 
     def _ask(self, references: Sequence[ImageRef], data: bytes | None) -> Answer:
+        if self._process is not None and self._is_ready and self._process.poll() is not None:
+            self.close()  # it was killed while it had nothing to do: no image's fault
         if self._process is None:
             self.start()
         if not self._is_ready:

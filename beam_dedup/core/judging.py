@@ -18,6 +18,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from beam_dedup.core import twins
 from beam_dedup.core.codes import BASE, BoolArray, ByteArray, Codes, IntArray, long_distance
 from beam_dedup.core.neighbours import Pairs, near_pairs
 from beam_dedup.core.within import Within
@@ -55,7 +56,24 @@ def judge(
     finds every pair; chosen anew if not given.
     Returns: (images,) True for the kept ones, the known ones among them. Images without codes are kept.
     """
-    if known is None or not known.any():
+    known = np.zeros(images, dtype=bool) if known is None else known
+    leader = twins.leaders(codes, known)
+    leads = leader == np.arange(images)
+    kept, found = _judge(codes.of(leads), images, within, known & leads, masks, threads, max_pairs)
+    kept = kept & leads | known
+    return kept, _stacked([found, _of_twins(codes, kept, leader, found)])
+
+
+def _judge(
+    codes: Codes,
+    images: int,
+    within: Within,
+    known: BoolArray,
+    masks: _Masks,
+    threads: int,
+    max_pairs: int,
+) -> tuple[BoolArray, Witnesses]:
+    if not known.any():
         # One search for both, where all pairs can be held.
         pairs = _all_pairs(codes, within, masks, max_pairs, threads)
         if pairs is not None:
@@ -64,6 +82,26 @@ def judge(
             return kept, _witnesses(codes, kept, [pairs])
     kept = keep(codes, images, within, max_pairs, known, threads)
     return kept, nearest_kept(codes, kept, within, threads=threads)
+
+
+def _of_twins(codes: Codes, kept: BoolArray, leader: IntArray, found: Witnesses) -> Witnesses:
+    """The witnesses of images that others lead: the leader, if it is kept, else the leader's."""
+    led = np.flatnonzero((leader != np.arange(len(leader))) & ~kept)
+    of_kept, of_others = led[kept[leader[led]]], led[~kept[leader[led]]]
+    row = np.full(len(leader), -1)
+    row[codes.image] = np.arange(len(codes))
+    rows = row[of_kept]
+    zeros = np.zeros(len(of_kept), np.int64)
+    itself = Witnesses(
+        of_kept,
+        leader[of_kept],
+        zeros,
+        long_distance(codes, rows, rows),
+        np.full(len(of_kept), BASE, np.uint8),
+    )
+    at = np.searchsorted(found.image, leader[of_others])  # those found are in order of their images
+    theirs = Witnesses(of_others, found.kept[at], found.distance[at], found.long_distance[at], found.view[at])
+    return _stacked([itself, theirs])
 
 
 def keep(

@@ -38,7 +38,7 @@ _TABLE_BITS = 20  # keys up to here are looked up in a table
 
 def worthwhile(a: WordArray, b: WordArray, masks: Sequence[int]) -> Sequence[int]:
     """The masks, or the empty one alone if to compare all with all is less work than to go through the keys."""
-    if not len(a) or not len(b):
+    if not len(a) or not len(b) or not masks:
         return ()
     few = min(len(a), len(b)) <= len(masks) or max(len(a), len(b)) <= _TILE
     return (0,) if 0 in masks or few or _crowded(a, b, masks) else masks

@@ -70,7 +70,7 @@ class Plan:
     def __post_init__(self) -> None:
         if self.k < 0 or self.shards < 1:
             raise ValueError(f"k must be at least 0 and shards at least 1, got {self.k} and {self.shards}")
-        if not 0 <= self.prefix <= self.subset <= self.bits - self.k:
+        if not 0 <= self.prefix <= self.subset <= max(self.bits - self.k, 0):  # all with all always goes
             raise ValueError(
                 f"a key of {self.subset} bands can't have a prefix of {self.prefix} at k = {self.k}"
             )

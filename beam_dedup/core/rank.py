@@ -14,6 +14,9 @@ import pyarrow as pa
 
 _KNOWN, _NEW = 0, 1
 _MOST = np.uint64((1 << 64) - 1)
+_SIGN = np.uint64(
+    1 << 63
+)  # flipped, numbers below 0 come before those above: a file may be older than the epoch
 
 
 class Keep(enum.StrEnum):
@@ -49,10 +52,9 @@ def _seen(fingerprints: pa.Table, keep: Keep) -> npt.NDArray[np.uint8]:
         case Keep.LARGEST:
             values = [_MOST - column("width") * column("height"), _MOST - column("size_bytes")]
         case Keep.OLDEST:
-            modified = column("modified_ms")
-            values = [np.where(modified, modified, _MOST)]
+            values = [np.where(column("modified_ms"), column("modified_ms") ^ _SIGN, _MOST)]
         case Keep.NEWEST:
-            values = [_MOST - column("modified_ms")]
+            values = [_MOST - (column("modified_ms") ^ _SIGN)]
     return np.stack(values, axis=1).astype(">u8").view(np.uint8)
 
 

@@ -34,15 +34,12 @@ from beam_dedup.core.decoding import (
     tilted_share,
 )
 
-BORDER_LEVELS = 8  # grey levels that a border may differ from its own colour
+BORDER_LEVELS = 12  # grey levels that a border may differ from its own colour
 EDGE_LEVELS = 48  # and that the edge of a picture in 64 x 64 may span, where what is within shows through
-LEAST_SHARE = (
-    0.3  # of a side that a trimmed picture has left at least: less is an object on a ground, not a picture
-)
+LEAST_SHARE = 0.3  # of a side that a trim leaves at least: less is an object on a ground
 LEAST_SIDE = 24  # pixels of a part's shorter side; as for a whole picture, fewer have no long code
-LEAST_CUT = (
-    0.02  # of a side that a trim or an aspect crop takes at least: the code of the whole survives less
-)
+LEAST_TRIM = 0.01  # of a side that a trim takes at least: the code of the whole survives less
+LEAST_CUT = 0.02  # of a side that an aspect crop takes at least
 
 CENTRES = (95, 90, 85, 80, 70)
 CUTS = (0.05, 0.1)
@@ -132,7 +129,7 @@ def border_free(source: Thumbnail) -> Box | None:
         min((height - bottom) / source.height, 1.0),
     )
     shares = inner[2] - inner[0], inner[3] - inner[1]
-    return inner if LEAST_SHARE <= min(shares) <= 1 - LEAST_CUT else None
+    return inner if LEAST_SHARE <= min(shares) <= 1 - LEAST_TRIM else None
 
 
 def has_edge(whole: Pixels) -> bool:

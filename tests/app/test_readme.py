@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from beam_dedup import cli, options
-from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.algorithms import ALGORITHMS, Recipe, Views
 from beam_dedup.core.model import RECORD_FIELDS, Flag, Reason, Status
 from beam_dedup.samples import picture
 from tests.app.runs import ROOT, records_in
@@ -35,6 +35,18 @@ def test_options() -> None:
             assert f"default `{default}`" in text
 
 
+def test_algorithms() -> None:
+    """Bits, default and largest k of each."""
+    documented = {
+        name.removesuffix(" *"): tuple(int(cell) for cell in row.split(" | ")[:3])
+        for name, row in table("algorithm").items()
+    }
+    assert documented == {
+        name: (algorithm.bits, algorithm.default_k, algorithm.max_k) for name, algorithm in ALGORITHMS.items()
+    }
+    assert list(table("`--views`")) == list(Views)
+
+
 def test_record_fields() -> None:
     documented = [name for names in table("field of a record") for name in names.split(", ")]
     assert documented == list(RECORD_FIELDS)
@@ -53,7 +65,8 @@ def test_counters() -> None:
     }
     assert documented == names
     assert metrics.rejected_for(Reason.EMPTY) == "Rejected_empty_Count"
-    assert set(metrics.names_for(Status.KEPT, None)) <= documented
+    kept = metrics.names_for(Status.KEPT, None)
+    assert set(kept) <= documented
 
 
 def test_every_reason_and_number_of_the_text() -> None:

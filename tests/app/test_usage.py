@@ -58,7 +58,7 @@ WRONG = {
     "views unknown": (["-n", "--views", "some", "-i", "{in}"], "invalid choice: 'some'"),
     "k too large for it": (
         ["-n", "--algorithm", "colorhash", "-k", "9", "-i", "{in}"],
-        "-k must be between 0 and 4 with colorhash, got 9",
+        "-k must be between 0 and 2 with colorhash, got 9",
     ),
     "verify of a short code": (
         ["-n", "--algorithm", "phash", "--verify", "40", "-i", "{in}"],

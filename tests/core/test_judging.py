@@ -3,18 +3,20 @@
 import collections
 import itertools
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from beam_dedup.core import judging, neighbours
+from beam_dedup.core import judging, pairing
 from beam_dedup.core.model import Kind
 from beam_dedup.core.within import MAX_BIT_DISTANCE, Within
 from tests import oracle
-from tests.oracle import FLAT, FULL, TINY, Code, Match
+from tests.core import sizes
+from tests.oracle import FLAT, FULL, HASH, TINY, WIDE, Code, Match
 from tests.random_sets import SHAPES, RandomSet, arrays, random_set
 
-SETS_EACH = 15  # x 17 values of k x 20 chunks = 5,100 sets
+SETS_EACH = 10  # x 17 values of k x 20 chunks = 3,400 sets
 CHUNKS = 20
 MAX_PAIRS = (0, 1, 5, 50, 1 << 23)
 
@@ -25,39 +27,73 @@ def witnesses(found: judging.Witnesses) -> dict[int, Match]:
     return {image: Match(*row) for image, row in zip(found.image.tolist(), rows, strict=True)}
 
 
-def judged(case: RandomSet, max_pairs: int = 1 << 23) -> tuple[list[int], dict[int, Match]]:
-    """What the core says, in the oracle's form."""
-    codes, within = arrays(case.codes), Within(case.k, case.verify)
-    kept = judging.keep(codes, case.images, within, max_pairs)
-    return np.flatnonzero(kept).tolist(), witnesses(judging.nearest_kept(codes, kept, within))
+def within_of(case: RandomSet) -> Within:
+    return Within(case.k, case.verify, case.bits)
 
 
-def force_keys(monkeypatch: pytest.MonkeyPatch, rng: random.Random, k: int) -> None:
-    """Makes the core sort by keys, however few the codes are, and cuts its work into small pieces."""
-    subset = rng.randint(0, 4 if k <= 3 else 2)
-    monkeypatch.setattr(neighbours, "cheapest_subset", lambda *_: subset)
-    monkeypatch.setattr(neighbours, "_TILE", 2 if subset else 5)
-    if rng.random() < 0.7:  # so few codes are always too crowded at the keys
-        monkeypatch.setattr(neighbours, "_is_hot", lambda *_: False)
-    monkeypatch.setattr(neighbours, "_RUN", rng.choice([5, 1 << 18]))
-    monkeypatch.setattr(neighbours, "_FLAT_RUN", rng.choice([2, 1 << 12]))
-    monkeypatch.setattr(judging, "_MAX_PAIRS", rng.choice([0, 3, 1 << 23]))  # witnesses held at a time
+def judged(
+    case: RandomSet, max_pairs: int = 1 << 23, known: Sequence[int] = (), threads: int = 1
+) -> tuple[list[int], dict[int, Match]]:
+    """What the core says, in the oracle's form; by both ways to it."""
+    codes, within = arrays(case.codes), within_of(case)
+    mask = np.isin(np.arange(case.images), known)
+    kept = judging.keep(codes, case.images, within, max_pairs, mask, threads)
+    found = witnesses(judging.nearest_kept(codes, kept, within, threads=threads))
+    at_once, found_at_once = judging.judge(
+        codes, case.images, within, mask, threads=threads, max_pairs=max_pairs
+    )
+    assert at_once.tolist() == kept.tolist()
+    assert witnesses(found_at_once) == found
+    return np.flatnonzero(kept).tolist(), found
+
+
+def truth_of(case: RandomSet, known: Sequence[int] = ()) -> tuple[list[int], dict[int, Match]]:
+    return oracle.judge(case.codes, case.images, case.k, case.verify, known)
+
+
+def check(seed: int, case: RandomSet, monkeypatch: pytest.MonkeyPatch, force_keys: bool) -> None:
+    """Compares the core with the definition, sometimes with known images, threads, and too many pairs to hold."""
+    rng = random.Random(seed)
+    max_pairs = rng.choice(MAX_PAIRS)
+    known = rng.sample(range(case.images), rng.randint(0, case.images)) if rng.random() < 0.2 else []
+    threads = rng.choice([2, 3]) if seed % 12 == 0 else 1
+    with monkeypatch.context() as patch:
+        if force_keys:
+            sizes.force(patch, rng, within_of(case).word_k)
+        found = judged(case, max_pairs, known, threads)
+    assert found == truth_of(case, known), f"{seed=} {max_pairs=} {known=} {threads=} verify={case.verify}"
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 @pytest.mark.parametrize("k", range(MAX_BIT_DISTANCE + 1))
 def test_agrees_with_the_definition(k: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(chunk * SETS_EACH, (chunk + 1) * SETS_EACH):
-        rng = random.Random(seed)
-        case = random_set(f"judging {seed}", k, views=rng.choice([0, 0, 1, 3]))
-        max_pairs = rng.choice(MAX_PAIRS)
-        with monkeypatch.context() as patch:
-            if seed % 4 == 0:
-                force_keys(patch, rng, k)
-            kept, found = judged(case, max_pairs)
-        truth_kept, truth = oracle.judge(case.codes, case.images, case.k, case.verify)
-        assert kept == truth_kept, f"{seed=} {max_pairs=} verify={case.verify}"
-        assert found == truth, f"{seed=} verify={case.verify}"
+        case = random_set(f"judging {seed}", k, views=random.Random(seed).choice([0, 0, 1, 3]))
+        check(seed, case, monkeypatch, force_keys=seed % 3 == 0)
+
+
+@pytest.mark.parametrize("k", range(MAX_BIT_DISTANCE + 1))
+def test_agrees_where_images_have_many_views(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(8):
+        case = random_set(f"many views {seed}", k, views=random.Random(seed).choice([8, 20]))
+        check(seed, case, monkeypatch, force_keys=seed % 2 == 0)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "k"),
+    [
+        *(("phash", k) for k in range(13)),
+        *(("colorhash", k) for k in range(5)),
+        *(("pdq", k) for k in (0, 1, 2, 3, 4, 7, 8, 15, 16, 23, 31, 32, 40, 63, 64)),
+    ],
+)
+def test_agrees_on_codes_that_nothing_verifies(
+    algorithm: str, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(12 if algorithm == "pdq" else 30):
+        views = random.Random(seed).choice([0, 0, 0, 1, 8])
+        case = random_set(f"hashes {seed}", k, views=views, algorithm=algorithm)
+        check(seed, case, monkeypatch, force_keys=seed % 2 == 0)
 
 
 @pytest.mark.parametrize("k", range(MAX_BIT_DISTANCE + 1))
@@ -68,13 +104,9 @@ def test_known_images_are_kept_beforehand(k: int) -> None:
         rng = random.Random(seed)
         case = random_set(f"known {seed}", k, views=rng.choice([0, 0, 2]))
         known = sorted(rng.sample(range(case.images), rng.randint(0, case.images)))
-        mask = np.isin(np.arange(case.images), known)
-        codes, within = arrays(case.codes), Within(case.k, case.verify)
-        kept = judging.keep(codes, case.images, within, rng.choice(MAX_PAIRS), known=mask)
-        truth_kept, truth = oracle.judge(case.codes, case.images, case.k, case.verify, known)
-        assert np.flatnonzero(kept).tolist() == truth_kept, f"{seed=}"
-        assert witnesses(judging.nearest_kept(codes, kept, within)) == truth, f"{seed=}"
-        without = oracle.judge(case.codes, case.images, case.k, case.verify)[0]
+        truth_kept, truth = truth_of(case, known)
+        assert judged(case, rng.choice(MAX_PAIRS), known) == (truth_kept, truth), f"{seed=}"
+        without = truth_of(case)[0]
         near_each_other += not set(known) <= set(without)
         decided_by_them += bool(set(without) - set(truth_kept))
     assert near_each_other > 5
@@ -84,8 +116,9 @@ def test_known_images_are_kept_beforehand(k: int) -> None:
 @pytest.mark.parametrize("shape", sorted(SHAPES))
 def test_agrees_on_sets_of_one_shape(shape: str) -> None:
     for k in range(MAX_BIT_DISTANCE + 1):
-        case = random_set("one shape", k, shapes=[shape])
-        assert judged(case) == oracle.judge(case.codes, case.images, case.k, case.verify), f"{k=}"
+        for algorithm, bits in (("dct", k), ("phash", k), ("pdq", 4 * k)):
+            case = random_set("one shape", bits, shapes=[shape], algorithm=algorithm)
+            assert judged(case) == truth_of(case), f"{k=} {algorithm}"
 
 
 def test_agrees_where_codes_fill_several_tiles() -> None:
@@ -93,7 +126,7 @@ def test_agrees_where_codes_fill_several_tiles() -> None:
     rng = random.Random(7)
     centres = [rng.getrandbits(256) for _ in range(40)]
     values = []
-    for _ in range(neighbours._TILE + 500):
+    for _ in range(pairing._TILE + 500):
         bits = rng.sample(range(192, 256), rng.randint(0, 3)) + rng.sample(range(192), rng.randint(0, 9))
         values.append(rng.choice(centres) ^ sum(1 << bit for bit in bits))
     codes = [Code(image, 0, FULL, value) for image, value in enumerate(values)]
@@ -268,4 +301,4 @@ class TestBySight:
 
 
 def test_kinds_are_the_oracles() -> None:
-    assert (Kind.FULL, Kind.TINY, Kind.FLAT) == (FULL, TINY, FLAT)
+    assert (Kind.FULL, Kind.TINY, Kind.FLAT, Kind.HASH, Kind.WIDE) == (FULL, TINY, FLAT, HASH, WIDE)

@@ -2,18 +2,20 @@
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
-from beam_dedup.core import neighbours
-from beam_dedup.core.codes import Codes
+from beam_dedup.core import pairing
+from beam_dedup.core.codes import Codes, WordArray
 from beam_dedup.core.neighbours import near_pairs
-from beam_dedup.core.plan import Plan, band_masks, key_masks
+from beam_dedup.core.plan import Plan, band_masks, key_masks, plan_for
 from beam_dedup.core.within import MAX_BIT_DISTANCE, Within
 from tests import oracle
-from tests.oracle import FULL, Code
+from tests.core import sizes
+from tests.oracle import FULL, WIDE, Code
 from tests.random_sets import arrays, random_set
 
 KS = range(MAX_BIT_DISTANCE + 1)
@@ -29,6 +31,7 @@ def found_pairs(
     for pairs in near_pairs(codes, within, masks, None if roles is None else np.array(roles, bool)):
         assert len(pairs) == len(pairs.a) == len(pairs.b) == len(pairs.distance) > 0
         for a, b, distance in zip(pairs.a.tolist(), pairs.b.tolist(), pairs.distance.tolist(), strict=True):
+            assert a != b
             assert found.setdefault((min(a, b), max(a, b)), distance) == distance
     return found
 
@@ -43,15 +46,16 @@ def full_codes(shorts: list[int]) -> Codes:
     return arrays([Code(image, 0, FULL, short << 192) for image, short in enumerate(shorts)])
 
 
-@pytest.mark.parametrize("tile", [2, 2048])
+@pytest.mark.parametrize("by_keys", [True, False])
 @pytest.mark.parametrize("subset", SUBSETS)
 @pytest.mark.parametrize("k", KS)
 def test_all_pairs_within_k_and_no_others(
-    k: int, subset: int, tile: int, monkeypatch: pytest.MonkeyPatch
+    k: int, subset: int, by_keys: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(neighbours, "_TILE", tile)
+    sizes.go_through_keys(monkeypatch, by_keys)
     masks = key_masks(k, subset)
     for seed in SEEDS if len(masks) < 500 else SEEDS[:1]:
+        sizes.cut_small(monkeypatch, random.Random(seed))
         case = random_set(f"pairs {seed}", k, views=seed % 2)
         found = found_pairs(arrays(case.codes), Within(k, case.verify), masks)
         assert found == true_pairs(case.codes, k, case.verify), f"{seed=}"
@@ -70,12 +74,13 @@ def test_between_two_roles(k: int, subset: int, monkeypatch: pytest.MonkeyPatch)
             strangers = range(case.images, case.images + 2 * len(masks) + 2)
             codes += [Code(image, 0, FULL, rng.getrandbits(256)) for image in strangers]
             roles += [image % 2 == 0 for image in strangers]
-            monkeypatch.setattr(
-                neighbours, "_tiles", all_with_all_is_not_meant if subset else neighbours._tiles
-            )
-            monkeypatch.setattr(neighbours, "_is_hot", lambda *_: False)
+            monkeypatch.setattr(pairing, "_TILE", 1)
+            monkeypatch.setattr(pairing, "_crowded", lambda *_: False)
+            if subset and seed == 2:  # no views, of which there are too few
+                monkeypatch.setattr(pairing, "_WIDE_BUCKET", 1 << 20)
+                monkeypatch.setattr(pairing, "_rectangle", all_with_all_is_not_meant)
         else:
-            monkeypatch.setattr(neighbours, "_TILE", 3)
+            sizes.cut_small(monkeypatch, rng)
         found = found_pairs(arrays(codes), Within(k, case.verify), masks, roles)
         monkeypatch.undo()
         across = {
@@ -118,9 +123,9 @@ def test_the_worst_pair_of_each_key_meets_there(k: int, subset: int, monkeypatch
     codes = full_codes(shorts + [rng.getrandbits(64) for _ in range(10)])
     odd = [bool(image % 2) for image in range(len(codes))]
     wanted = {(2 * i, 2 * i + 1) for i in range(len(pairs))}
-    monkeypatch.setattr(neighbours, "_TILE", 1)
-    monkeypatch.setattr(neighbours, "_tiles", all_with_all_is_not_meant)
-    monkeypatch.setattr(neighbours, "_is_hot", lambda *_: False)
+    monkeypatch.setattr(pairing, "_TILE", 1)
+    monkeypatch.setattr(pairing, "_rectangle", all_with_all_is_not_meant)
+    monkeypatch.setattr(pairing, "_crowded", lambda *_: False)
     for roles in (None, odd):
         found = found_pairs(codes, Within(k, 256), masks, roles)
         assert wanted <= found.keys()
@@ -132,7 +137,7 @@ def test_the_worst_pair_of_each_key_meets_there(k: int, subset: int, monkeypatch
 def test_the_keys_of_a_prefix_find_what_shares_them(
     k: int, subset: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(neighbours, "_TILE", 2)
+    sizes.go_through_keys(monkeypatch)
     plan = Plan(k, subset, prefix=1)
     case = random_set("prefix", k, views=1, shapes=["chain", "star", "clique"])
     truth = true_pairs(case.codes, k, case.verify)
@@ -166,6 +171,17 @@ def test_keys_are_chosen_such_that_every_pair_is_found(k: int) -> None:
         assert (shorts[i] ^ shorts[j]).bit_count() == distance <= k
 
 
+def shown_only(compact: Callable[..., Any], keys: int) -> Callable[..., Any]:
+    """Refuses more keys than an estimate takes; it looks at each twice."""
+    asked = iter(range(2 * 2 * keys))
+
+    def counted(words: WordArray, mask: int) -> Any:
+        assert next(asked, None) is not None, "went through the keys"
+        return compact(words, mask)
+
+    return counted
+
+
 @pytest.mark.parametrize("roles", [False, True])
 def test_codes_crowded_at_the_keys_are_compared_all_with_all(
     roles: bool, monkeypatch: pytest.MonkeyPatch
@@ -175,8 +191,8 @@ def test_codes_crowded_at_the_keys_are_compared_all_with_all(
     shorts = [sum(1 << bit for bit in rng.sample(range(20), 6)) for _ in range(120)]
     codes = full_codes(shorts)
     sides = [bool(image % 2) for image in range(len(shorts))] if roles else None
-    monkeypatch.setattr(neighbours, "_TILE", 7)
-    monkeypatch.setattr(neighbours, "_runs", lambda *_: pytest.fail("went through the keys"))
+    monkeypatch.setattr(pairing, "_TILE", 7)
+    monkeypatch.setattr(pairing, "compact", shown_only(pairing.compact, pairing._SHOWN_KEYS))
     masks = key_masks(8, 2)
     found = found_pairs(codes, Within(8, 256), masks, sides)
     wanted = {
@@ -185,3 +201,32 @@ def test_codes_crowded_at_the_keys_are_compared_all_with_all(
         if (shorts[i] ^ shorts[j]).bit_count() <= 8 and (sides is None or sides[i] != sides[j])
     }
     assert found == wanted
+
+
+@pytest.mark.parametrize("codes", [pairing._TILE + 1, 3000])
+def test_a_place_of_one_word_looks_at_that_word_only(codes: int) -> None:
+    """As the places of a plan do for codes of 256 bits; the other three words have no keys there."""
+    rng = random.Random(codes)
+    wide = [Code(image, 0, WIDE, rng.getrandbits(256)) for image in range(codes - 1)]
+    wide.append(Code(codes - 1, 0, WIDE, wide[0].value ^ 0b111))
+    within = Within(31, bits=256)
+    plan = plan_for(within, 2, prefix=1)
+    for roles in (None, [image < 10 for image in range(codes)]):
+        for word in range(4):
+            found = found_pairs(arrays(wide), within, plan.masks(word), roles)
+            assert found == {(0, codes - 1): 3}, f"{word=}"
+
+
+@pytest.mark.parametrize("varied", [0, 1, 3])
+def test_a_hot_bucket_whose_codes_differ_in_few_bits(varied: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of codes with equal short codes: no more bits are left that could part them than may differ."""
+    monkeypatch.setattr(pairing, "_HOT_BUCKET", 1500)
+    n = 1600
+    shorts = np.random.default_rng(1).integers(0, 1 << varied, n, dtype=np.uint64)
+    marked = [image == 7 for image in range(n)]
+    codes = full_codes([0xFFFF_0000_FFFF << 3 | short for short in shorts.tolist()])
+    masks = plan_for(Within(8), 2).all_masks
+    monkeypatch.setattr(pairing, "_crowded", lambda *_: False)
+    assert len(found_pairs(codes, Within(8, 256), masks, marked)) == n - 1
+    total = sum(len(i) for i, _, _ in pairing.pairs_of_one(codes.short, 8, masks[0]))
+    assert total == n * (n - 1) // 2

@@ -9,15 +9,18 @@ import pytest
 
 from beam_dedup.core.codes import WordArray
 from beam_dedup.core.plan import (
+    ALL_BITS,
     GATHERED_CODES,
     Plan,
     band_masks,
     cheapest_subset,
     choose,
+    crowding,
     key_masks,
+    plan_for,
     shard_of,
 )
-from beam_dedup.core.within import MAX_BIT_DISTANCE
+from beam_dedup.core.within import MAX_BIT_DISTANCE, Within
 
 KS = range(MAX_BIT_DISTANCE + 1)
 SIZES = (
@@ -86,10 +89,14 @@ def test_impossible_plans_are_refused(k: int, subset: int, prefix: int) -> None:
 @pytest.mark.parametrize("codes", SIZES)
 @pytest.mark.parametrize("k", KS)
 def test_the_chosen_plan_can_be_run(k: int, codes: int) -> None:
-    plan = choose(k, codes)
+    estimate = choose(Within(k), codes)
+    plan = estimate.plan
     assert plan.k == k
     assert key_masks(k, plan.subset)
-    assert f"{codes:,} codes within {k} bits" in plan.describe(codes)
+    assert f"{codes:,} codes within {k} bits" in estimate.describe()
+    assert estimate.codes == codes
+    assert estimate.candidates == plan.candidates(codes)
+    assert estimate.seconds == plan.seconds(codes, estimate.candidates)
     if codes <= GATHERED_CODES:
         assert (plan.prefix, plan.shards) == (0, 1)
         return
@@ -144,7 +151,11 @@ def test_codes_that_agree_on_a_prefix_meet_in_one_shard(plan: Plan) -> None:
         assert np.array_equal(shard_of(others, plan, prefix), shards)
 
 
-@pytest.mark.parametrize("plan", [*PLANS[1:4], choose(8, 1_600_000), choose(8, 5 * 10**6)], ids=str)
+@pytest.mark.parametrize(
+    "plan",
+    [*PLANS[1:4], choose(Within(8), 4_500_000).plan, choose(Within(31, bits=256), 5 * 10**6).plan],
+    ids=str,
+)
 def test_no_shard_has_many_times_its_share(plan: Plan) -> None:
     """Else one worker does the work of all. (Where a prefix has few values for a shard, no hash spreads evenly.)"""
     n = 20_000
@@ -154,7 +165,7 @@ def test_no_shard_has_many_times_its_share(plan: Plan) -> None:
 
 
 def test_one_place_is_one_shard() -> None:
-    plan = choose(8, 1000)
+    plan = choose(Within(8), 1000).plan
     assert plan.prefixes == [()]
     assert not shard_of(random_shorts(100), plan, ()).any()
 
@@ -162,3 +173,91 @@ def test_one_place_is_one_shard() -> None:
 def test_prefixes_are_band_numbers_in_order() -> None:
     assert Plan(2, 2, 1).prefixes == [(0,), (1,), (2,)]
     assert Plan(2, 3, 2).prefixes == list(itertools.combinations(range(4), 2))
+
+
+WITHINS = (
+    *(Within(k, bits=42) for k in range(5)),
+    *(Within(k, bits=256) for k in (0, 3, 31, 64)),
+    Within(3, bits=3),
+    Within(1, bits=1),
+)
+
+
+@pytest.mark.parametrize("within", WITHINS, ids=str)
+def test_plans_of_other_codes_can_be_run(within: Within) -> None:
+    for codes in (0, 1, 1000, GATHERED_CODES, GATHERED_CODES + 1, 10**8):
+        if within.bits <= 3 and codes > GATHERED_CODES:
+            continue  # nothing to spread by
+        plan = choose(within, codes, codes // 2).plan
+        assert (plan.k, plan.words, plan.bits) == (within.word_k, within.words, within.word_bits)
+        assert len(plan.all_masks) == plan.keys
+        assert (plan.prefix > 0) == (codes > GATHERED_CODES)
+        assert all(
+            not mask >> 64 * word & ~plan.free & ALL_BITS
+            for word in range(plan.words)
+            for mask in plan.masks(word)
+        )
+        by_prefix = [
+            mask
+            for word in range(plan.words)
+            for prefix in plan.prefixes
+            for mask in plan.masks(word, prefix)
+        ]
+        assert sorted(by_prefix) == sorted(plan.all_masks)
+        assert plan.copies == plan.words * math.comb(plan.k + plan.prefix, plan.prefix)
+
+
+@pytest.mark.parametrize("bands", [1, 2, 5, 8])
+@pytest.mark.parametrize("free", [0xFF, ALL_BITS ^ ALL_BITS >> 42, 0x8001_0010_0800_4111, 0b1111_1111 << 56])
+def test_bands_partition_the_free_bits(bands: int, free: int) -> None:
+    masks = band_masks(bands, free)
+    assert len(masks) == bands
+    assert sum(masks) == free
+    assert sum(mask.bit_count() for mask in masks) == free.bit_count()
+    widths = [mask.bit_count() for mask in masks]
+    assert max(widths) - min(widths) <= 1
+
+
+@pytest.mark.parametrize("within", [Within(8), Within(3), Within(4, bits=42), Within(31, bits=256)], ids=str)
+def test_every_pair_within_k_meets_at_a_key_and_a_place(within: Within) -> None:
+    """By counting: over all words, prefixes and keys there is one on which the two agree."""
+    rng = random.Random(within.k)
+    for subset, prefix in itertools.product(range(1, 4), range(2)):
+        plan = plan_for(within, subset, prefix)
+        for _ in range(50):
+            one = rng.getrandbits(64 * plan.words)
+            other = one
+            for word in range(plan.words):  # as evenly as can be, which is the worst case
+                flips = (within.k + word) // plan.words
+                for bit in rng.sample(range(64 - plan.bits, 64), flips):
+                    other ^= 1 << 64 * word + bit
+            assert (one ^ other).bit_count() == within.k
+            assert any(not (one ^ other) & mask for mask in plan.all_masks)
+
+
+@pytest.mark.parametrize("subset", range(1, 5))
+def test_a_crowded_sample_raises_what_is_expected(subset: int) -> None:
+    uniform = random_shorts(4000)
+    plan = Plan(8, subset)
+    assert crowding(uniform, plan) < 1.5 or subset > 2  # of longer keys so few words tell nothing
+    tenth = uniform & np.uint64(0xFFFF_FFFF_0000_0000)  # half of the bits say nothing
+    assert crowding(tenth, plan) > 2
+    assert crowding(uniform[:0], plan) == crowding(uniform[:1], plan) == 1
+    same = np.zeros(100, np.uint64)
+    assert crowding(same, plan) == pytest.approx(2 ** (64 * subset / (8 + subset)))
+
+
+def test_the_choice_weighs_how_crowded_the_keys_are() -> None:
+    crowded = random_shorts(4000) & np.uint64(0xFFFF_FFFF_FF00_0000)
+    plain, real = choose(Within(8), 10**6), choose(Within(8), 10**6, sample=crowded)
+    assert real.candidates > plain.candidates
+    assert real.seconds > plain.seconds
+    assert real.plan.subset >= plain.plan.subset
+    assert real.candidates == pytest.approx(real.plan.candidates(10**6) * crowding(crowded, real.plan))
+
+
+def test_views_are_compared_with_bases_only() -> None:
+    assert Plan(8, 0).candidates(100, 100) * 100 == 5000  # each pair once
+    assert Plan(8, 0).candidates(300, 100) * 300 == 5000 + 200 * 100
+    assert Plan(8, 0, words=4).candidates(100) == 4 * Plan(8, 0).candidates(100)
+    assert Plan(8, 0).candidates(0, 0) == 0

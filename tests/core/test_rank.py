@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beam_dedup.core.blocks import to_bytes
 from beam_dedup.core.model import Fingerprint, ImageRef
-from beam_dedup.core.rank import Keep, is_known, rank_of, uri_of
+from beam_dedup.core.rank import Keep, are_known, ranks_of, uri_of, uris_of
+from beam_dedup.core.tables import fingerprints_table
 
 MOST = (1 << 31) - 1
 images = st.builds(
@@ -18,13 +20,18 @@ images = st.builds(
     ),
     digest=st.just(bytes(32)),
     size_bytes=st.integers(0, MOST),
-    modified_ms=st.integers(0, 5),
+    modified_ms=st.integers(-5, 5),
     format=st.just("PNG"),
     width=st.integers(0, 3),
     height=st.integers(0, 3),
     algorithm=st.just(""),
     codes=st.just(()),
 )
+
+
+def ranks(images: list[Fingerprint], keep: Keep) -> list[bytes]:
+    found: list[bytes] = ranks_of(fingerprints_table(images), keep).to_pylist()
+    return found
 
 
 def wanted(image: Fingerprint, keep: Keep) -> tuple[object, ...]:
@@ -38,22 +45,25 @@ def wanted(image: Fingerprint, keep: Keep) -> tuple[object, ...]:
     return (not image.ref.known, *seen, image.ref.uri.encode("utf-8", "surrogateescape"))
 
 
-@given(st.lists(images, min_size=2, max_size=6))
+@given(st.lists(images, max_size=6))
 def test_order(found: list[Fingerprint]) -> None:
-    for keep, (one, other) in itertools.product(Keep, itertools.combinations(found, 2)):
-        by_rank = rank_of(one, keep) < rank_of(other, keep)
-        assert by_rank == (wanted(one, keep) < wanted(other, keep))
+    for keep in Keep:
+        pairs = itertools.combinations(zip(ranks(found, keep), found, strict=True), 2)
+        for (rank, one), (other_rank, other) in pairs:
+            assert (rank < other_rank) == (wanted(one, keep) < wanted(other, keep))
 
 
 @pytest.mark.parametrize("keep", Keep)
-@given(image=images)
-def test_the_uri_and_whether_it_is_known_come_back(keep: Keep, image: Fingerprint) -> None:
-    rank = rank_of(image, keep)
-    assert uri_of(rank) == image.ref.uri
-    assert is_known(rank) == image.ref.known
+@given(found=st.lists(images, max_size=4))
+def test_the_uri_and_whether_it_is_known_come_back(keep: Keep, found: list[Fingerprint]) -> None:
+    table = ranks_of(fingerprints_table(found), keep)
+    assert uris_of(table).to_pylist() == [to_bytes(image.ref.uri) for image in found]
+    assert are_known(table).to_pylist() == [image.ref.known for image in found]
+    assert [uri_of(rank) for rank in table.to_pylist()] == [image.ref.uri for image in found]
 
 
 def test_images_of_one_uri_differ_in_rank_only_if_one_is_known() -> None:
     image = Fingerprint(ImageRef("a", "a"), bytes(32), 1, 1, "PNG", 1, 1, "", ())
     known = dataclasses.replace(image, ref=ImageRef("a", "a", known=True))
-    assert rank_of(known, Keep.FIRST) < rank_of(image, Keep.FIRST)
+    first, second, third = ranks([known, image, image], Keep.FIRST)
+    assert first < second == third

@@ -1,36 +1,39 @@
 """Judging spread over the places of a plan gives the definition's verdicts: rounds of flags, then the rest."""
 
+import itertools
 import random
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from beam_dedup.core import judging, neighbours
+from beam_dedup.core import judging
 from beam_dedup.core.codes import BoolArray, Codes
-from beam_dedup.core.plan import Plan, key_masks, shard_of
+from beam_dedup.core.plan import Plan, plan_for, shard_of
 from beam_dedup.core.within import MAX_BIT_DISTANCE, Within
 from tests import oracle
-from tests.core.test_judging import MAX_PAIRS, witnesses
+from tests.core import sizes
+from tests.core.test_judging import MAX_PAIRS, truth_of, within_of, witnesses
 from tests.oracle import Match
 from tests.random_sets import RandomSet, arrays, random_set
 
-SEEDS = 9
+SEEDS = 6
 PREFIXES = (0, 1, 2)
 
 
-def random_plan(rng: random.Random, k: int, prefix: int) -> Plan:
-    subset = rng.randint(prefix, max(prefix, 3 if k <= 6 else 2))
-    return Plan(k, subset, prefix, rng.randint(1, 4) if prefix else 1)
+def random_plan(rng: random.Random, within: Within, prefix: int) -> Plan:
+    most = max(prefix, 3 if within.word_k <= 6 and within.words == 1 else 2)
+    return plan_for(within, rng.randint(prefix, most), prefix, rng.randint(1, 4) if prefix else 1)
 
 
 def places(codes: Codes, plan: Plan) -> Iterator[tuple[Codes, tuple[int, ...] | None]]:
     """What each place sees: its codes and its keys. Flat pictures have one place to themselves."""
     hashed = codes.take(codes.hashed)
-    for prefix in plan.prefixes:
-        shards = shard_of(hashed.short, plan, prefix)
+    for word, prefix in itertools.product(range(plan.words), plan.prefixes):
+        words = hashed.short if plan.words == 1 else hashed.long[:, word]
+        shards = shard_of(words, plan, prefix)
         for shard in np.unique(shards):
-            yield hashed.take(np.flatnonzero(shards == shard)), key_masks(plan.k, plan.subset, prefix)
+            yield hashed.take(np.flatnonzero(shards == shard)), plan.masks(word, prefix)
     yield codes.take(codes.flat), None
 
 
@@ -47,7 +50,7 @@ def flags(
 
 
 def kept_by_rounds(case: RandomSet, plan: Plan, rounds: int, max_pairs: int) -> BoolArray:
-    codes, within = arrays(case.codes), Within(case.k, case.verify)
+    codes, within = arrays(case.codes), within_of(case)
     kept = np.zeros(case.images, bool)
     waiting = np.ones(case.images, bool)
     for _ in range(rounds):
@@ -66,10 +69,29 @@ def kept_by_rounds(case: RandomSet, plan: Plan, rounds: int, max_pairs: int) -> 
 def witnesses_by_places(case: RandomSet, kept: BoolArray, plan: Plan) -> dict[int, Match]:
     best: dict[int, Match] = {}
     for members, masks in places(arrays(case.codes), plan):
-        found = judging.nearest_kept(members, kept, Within(case.k, case.verify), masks)
+        found = judging.nearest_kept(members, kept, within_of(case), masks)
         for image, match in witnesses(found).items():
             best[image] = min(match, best.get(image, match))
     return best
+
+
+def force(monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> None:
+    # All with all sees more than the place's own keys: half of the sets go by keys alone.
+    sizes.cut_small(monkeypatch, rng)
+    if rng.random() < 0.5:
+        sizes.go_through_keys(monkeypatch)
+
+
+def check_rounds(case: RandomSet, prefix: int, rng: random.Random) -> None:
+    plan, rounds, max_pairs = (
+        random_plan(rng, within_of(case), prefix),
+        rng.randint(1, 3),
+        rng.choice(MAX_PAIRS),
+    )
+    truth_kept, truth = truth_of(case)
+    kept = kept_by_rounds(case, plan, rounds, max_pairs)
+    assert np.flatnonzero(kept).tolist() == truth_kept, f"{plan} {rounds=} {max_pairs=}"
+    assert witnesses_by_places(case, kept, plan) == truth, f"{plan}"
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -77,33 +99,47 @@ def witnesses_by_places(case: RandomSet, kept: BoolArray, plan: Plan) -> dict[in
 def test_rounds_agree_with_the_definition(k: int, prefix: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(SEEDS if k <= 8 and prefix < 2 else SEEDS // 3):
         rng = random.Random(seed)
-        case = random_set(f"rounds {prefix} {seed}", k, views=rng.choice([0, 0, 2]))
-        plan, rounds, max_pairs = random_plan(rng, k, prefix), rng.randint(1, 3), rng.choice(MAX_PAIRS)
-        # All with all sees more than the place's own keys: half of the sets go by keys alone.
-        monkeypatch.setattr(neighbours, "_TILE", 2 if seed % 2 else 2048)
-        monkeypatch.setattr(neighbours, "_is_hot", lambda *_: False)
-        truth_kept, truth = oracle.judge(case.codes, case.images, case.k, case.verify)
-        kept = kept_by_rounds(case, plan, rounds, max_pairs)
-        assert np.flatnonzero(kept).tolist() == truth_kept, f"{seed=} {plan} {rounds=} {max_pairs=}"
-        assert witnesses_by_places(case, kept, plan) == truth, f"{seed=} {plan}"
+        force(monkeypatch, rng)
+        case = random_set(f"rounds {prefix} {seed}", k, views=rng.choice([0, 0, 2, 12]))
+        check_rounds(case, prefix, rng)
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-@pytest.mark.parametrize("k", [0, 1, 3, 8, 12])
-def test_flags_tell_of_better_and_worse_neighbours(
-    k: int, prefix: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("algorithm", "k"),
+    [
+        *(("phash", k) for k in (0, 4, 12)),
+        *(("colorhash", k) for k in range(5)),
+        *(("pdq", k) for k in (0, 3, 4, 8, 15)),
+    ],
+)
+def test_rounds_agree_on_codes_that_nothing_verifies(
+    algorithm: str, k: int, prefix: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for seed in range(SEEDS if prefix < 2 else SEEDS // 3):
+    for seed in range(SEEDS // 3):
         rng = random.Random(seed)
-        case = random_set(f"flags {seed}", k, views=seed % 3)
-        monkeypatch.setattr(neighbours, "_TILE", 2 if seed % 2 else 2048)
-        monkeypatch.setattr(neighbours, "_is_hot", lambda *_: False)
+        force(monkeypatch, rng)
+        case = random_set(f"rounds {seed}", k, views=rng.choice([0, 2]), algorithm=algorithm)
+        check_rounds(case, prefix, rng)
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize(
+    ("algorithm", "k"), [*(("dct", k) for k in (0, 1, 3, 8, 12)), ("phash", 4), ("colorhash", 2), ("pdq", 15)]
+)
+def test_flags_tell_of_better_and_worse_neighbours(
+    algorithm: str, k: int, prefix: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(SEEDS if prefix < 2 and algorithm == "dct" else SEEDS // 3):
+        rng = random.Random(seed)
+        case = random_set(f"flags {seed}", k, views=seed % 3, algorithm=algorithm)
+        force(monkeypatch, rng)
         codes_of = [[code for code in case.codes if code.image == image] for image in range(case.images)]
         near = [
             [bool(oracle.matches(one, other, case.k, case.verify)) for other in codes_of] for one in codes_of
         ]
-        plan = random_plan(rng, k, prefix)
-        within, max_pairs = Within(case.k, case.verify), rng.choice(MAX_PAIRS)
+        within, max_pairs = within_of(case), rng.choice(MAX_PAIRS)
+        plan = random_plan(rng, within, prefix)
         has_better, has_worse = flags(arrays(case.codes), case.images, within, plan, max_pairs)
         assert has_better.tolist() == [any(near[i][:i]) for i in range(case.images)], f"{seed=} {plan}"
         # It may say more, so that anchors without a neighbour are not sent round in vain; never less.

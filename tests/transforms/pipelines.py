@@ -4,7 +4,7 @@ import collections
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -17,9 +17,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.combiners import ToList
 from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 
-from beam_dedup.core import blocks, tables
-from beam_dedup.core.model import Fingerprint, ImageRef, Verdict
-from transforms import PackReferences, metrics
+from transforms import metrics
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,8 +27,6 @@ PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 REPEATED = (
     "--direct_runner_bundle_repeat=1",
 )  # every bundle is run once for nothing, as if it had to be retried
-
-BLOCK = 7  # images in a block of tests: few, so that there are several blocks
 
 
 class Ran(NamedTuple):
@@ -71,30 +67,6 @@ def run(build: Callable[[beam.Pipeline], Mapping[str, PCollection[Any]]], *flags
         {name: [start for start, _ in pairs] for name, pairs in found.items()},
         dict(counters),
     )
-
-
-def references(
-    pipeline: beam.Pipeline, images: Sequence[ImageRef], size: int = BLOCK
-) -> PCollection[list[ImageRef]]:
-    """References, some at a time."""
-    return (
-        pipeline
-        | "Images" >> beam.Create(images).with_output_types(ImageRef)
-        | "PackImages" >> PackReferences(size)
-    )
-
-
-def verdict_blocks(
-    pipeline: beam.Pipeline, verdicts: Sequence[Verdict], reshuffle: bool = True
-) -> PCollection[bytes]:
-    """Blocks of verdicts, as the judging steps give them."""
-    starts = range(0, len(verdicts), BLOCK)
-    packed = [blocks.dump(tables.verdicts_table(verdicts[start : start + BLOCK])) for start in starts]
-    return pipeline | "Verdicts" >> beam.Create(packed, reshuffle=reshuffle).with_output_types(bytes)
-
-
-def unpack_fingerprints(block: bytes) -> Iterator[Fingerprint]:
-    return tables.fingerprints_of(blocks.load([block], blocks.FINGERPRINTS))
 
 
 def with_window(value: Any, window: Any = beam.DoFn.WindowParam) -> tuple[int | None, bytes]:

@@ -14,8 +14,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beam_dedup.core import blocks
 from beam_dedup.core.model import REJECT_REASONS, ImageRef, Reason, Rejection, Status, Verdict
 from beam_dedup.core.plan import Estimate, Plan
+from tests.transforms import packed
 from tests.transforms.batches import in_order, random_batch
-from tests.transforms.pipelines import REPEATED, THREADS, references, run, verdict_blocks
+from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import CheckConservation, CountImages, UnpackVerdicts, metrics
 from transforms.count import write_json
 
@@ -34,8 +35,8 @@ READ = [verdict.ref for verdict in VERDICTS]
 
 def conserved(read: Sequence[ImageRef], verdicts: Sequence[Verdict], *flags: str) -> list[int]:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        judged = verdict_blocks(pipeline, verdicts)
-        return {"count": references(pipeline, read) | "Check" >> CheckConservation(judged)}
+        judged = packed.verdicts(pipeline, verdicts)
+        return {"count": packed.references(pipeline, read) | "Check" >> CheckConservation(judged)}
 
     return run(build, *flags).values["count"]
 
@@ -73,7 +74,7 @@ class TestConservation:
 
 def counted(verdicts: Sequence[Verdict], plans: Sequence[Estimate] | None, *flags: str) -> dict[str, Any]:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        judged = verdict_blocks(pipeline, verdicts)
+        judged = packed.verdicts(pipeline, verdicts)
         plan = None if plans is None else pipeline | "Plans" >> beam.Create(plans).with_output_types(Estimate)
         return {"counts": judged | "Count" >> CountImages(plan)}
 
@@ -122,7 +123,7 @@ class TestCounts:
     @pytest.mark.parametrize("flags", [(), THREADS])
     def test_the_engine_counts_the_same(self, flags: tuple[str, ...]) -> None:
         def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-            counted = verdict_blocks(pipeline, VERDICTS) | beam.Map(metrics.count)
+            counted = packed.verdicts(pipeline, VERDICTS) | beam.Map(metrics.count)
             return {"verdicts": counted | UnpackVerdicts()}
 
         ran = run(build, *flags)
@@ -142,5 +143,5 @@ class TestCounts:
         assert json.loads((tmp_path / "deep/counts.json").read_text()) == counts
 
     def test_types_are_declared(self) -> None:
-        verdicts = verdict_blocks(beam.Pipeline(options=PipelineOptions([])), VERDICTS)
+        verdicts = packed.verdicts(beam.Pipeline(options=PipelineOptions([])), VERDICTS)
         assert (verdicts | CountImages()).element_type == beam.typehints.Dict[str, Any]

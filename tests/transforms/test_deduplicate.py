@@ -16,9 +16,10 @@ from beam_dedup.core.census import Planning
 from beam_dedup.core.model import ImageRef, Reason, Status, Verdict
 from beam_dedup.core.plan import Estimate, Plan
 from beam_dedup.core.within import Within
+from tests.transforms import packed
 from tests.transforms.batches import in_order
 from tests.transforms.files import encoded, ref, write
-from tests.transforms.pipelines import REPEATED, THREADS, Ran, references, run
+from tests.transforms.pipelines import REPEATED, THREADS, Ran, run
 from transforms import DeduplicateImages, PackReferences, UnpackVerdicts, metrics
 from transforms.read import list_files
 
@@ -29,7 +30,7 @@ def listed(folder: Path) -> list[ImageRef]:
 
 def deduplicate(images: list[ImageRef], transform: DeduplicateImages, *flags: str) -> Ran:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        done = references(pipeline, images) | transform
+        done = packed.references(pipeline, images) | transform
         verdicts = {"verdicts": done.verdicts | UnpackVerdicts()}
         return verdicts | ({"plan": done.plan} if done.plan else {})
 
@@ -140,7 +141,7 @@ def test_the_thresholds_are_those_asked_for(tmp_path: Path) -> None:
 
 
 def test_the_plan_comes_with_near_mode_only(samples: Path, answer: Ran) -> None:
-    images = references(beam.Pipeline(options=PipelineOptions([])), listed(samples))
+    images = packed.references(beam.Pipeline(options=PipelineOptions([])), listed(samples))
     assert (images | DeduplicateImages()).plan is None
     [plan] = answer.values["plan"]
     assert 17 <= plan.codes <= 2 * len(answer.values["verdicts"]), "the whole, and what is within a border"
@@ -192,7 +193,9 @@ def test_known_images_are_no_part_of_the_verdicts(
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         mine = pipeline | "Known" >> beam.Create([known])
-        done = references(pipeline, images) | DeduplicateImages(recipe, known=mine, processes=processes)
+        done = packed.references(pipeline, images) | DeduplicateImages(
+            recipe, known=mine, processes=processes
+        )
         return {"verdicts": done.verdicts | UnpackVerdicts()}
 
     ran = run(build)
@@ -224,7 +227,7 @@ def test_rejected_images_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", [None, Recipe()], ids=["exact", "near"])
 def test_types_are_declared(recipe: Recipe | None) -> None:
-    images = references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
+    images = packed.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
     done = images | DeduplicateImages(recipe)
     assert done.verdicts.element_type is bytes
     if done.plan:
@@ -233,7 +236,7 @@ def test_types_are_declared(recipe: Recipe | None) -> None:
 
 def test_it_may_be_used_twice_in_a_pipeline() -> None:
     """As anybody's own pipeline may; the steps keep apart by the label."""
-    images = references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
+    images = packed.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
     _ = images | "Exact" >> DeduplicateImages()
     _ = images | "Near" >> NEAR
     with pytest.raises(RuntimeError, match="already exists"):

@@ -11,17 +11,9 @@ import pytest
 from beam_dedup.core import decoder, grouping, isolation
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.model import ImageRef, Status, Verdict
+from tests.transforms import packed
 from tests.transforms.files import encoded, write
-from tests.transforms.pipelines import (
-    IN_MEMORY,
-    PROCESSES,
-    REPEATED,
-    THREADS,
-    Ran,
-    references,
-    run,
-    verdict_blocks,
-)
+from tests.transforms.pipelines import IN_MEMORY, PROCESSES, REPEATED, THREADS, Ran, run
 from transforms import (
     CheckConservation,
     CountImages,
@@ -56,7 +48,7 @@ def whole_run(folder: Path, outputs: Path, recipe: Recipe | None, *flags: str) -
     images = [ImageRef(str(folder / name), name) for name in list_files(str(folder))]
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        read = references(pipeline, images)
+        read = packed.references(pipeline, images)
         done = read | DeduplicateImages(recipe, homes=3)
         return {
             "read": read | CheckConservation(done.verdicts),
@@ -210,7 +202,7 @@ def test_a_full_disk_leaves_the_older_file_and_no_half_of_the_new_one(
     monkeypatch.setattr(writing, "write_lines", lambda file, lines: write_lines(Full(file), lines))
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        return {"file": verdict_blocks(pipeline, verdicts) | WriteRecords(str(tmp_path / "records.jsonl"))}
+        return {"file": packed.verdicts(pipeline, verdicts) | WriteRecords(str(tmp_path / "records.jsonl"))}
 
     with pytest.raises(Exception, match="No space left"):
         run(build)

@@ -21,17 +21,9 @@ from beam_dedup.core.errors import ImageError
 from beam_dedup.core.isolation import IsolatedDecoder
 from beam_dedup.core.local import open_local
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Kind, Reason, Status, Verdict
+from tests.transforms import packed
 from tests.transforms.files import SVG, encoded, ref, write
-from tests.transforms.pipelines import (
-    BLOCK,
-    PROCESSES,
-    ROOT,
-    THREADS,
-    Ran,
-    references,
-    run,
-    unpack_fingerprints,
-)
+from tests.transforms.pipelines import PROCESSES, ROOT, THREADS, Ran, run
 from transforms import FingerprintImages, PackReferences, UnpackVerdicts, fingerprint, metrics
 from transforms.progress import READ, Tally
 
@@ -46,9 +38,9 @@ def read(images: list[ImageRef], transform: FingerprintImages, *flags: str) -> D
     """Known images are left out where it is said what became of each."""
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        done = references(pipeline, images) | transform
+        done = packed.references(pipeline, images) | transform
         return {
-            "fingerprints": done.fingerprints | beam.FlatMap(unpack_fingerprints),
+            "fingerprints": done.fingerprints | beam.FlatMap(packed.unpack_fingerprints),
             "rejections": done.rejections | UnpackVerdicts(),
         }
 
@@ -213,7 +205,7 @@ def test_more_than_one_block_and_what_is_told_of_it(
 ) -> None:
     """Every file once, whatever the blocks; bytes and files are counted, known ones too."""
     data = encoded(1)
-    count = 5 * BLOCK + 3
+    count = 5 * packed.SOME + 3
     images = [ref(write(tmp_path / f"in/{i}", data)) for i in range(count)] + [ref(tmp_path / "gone")]
     known = [ImageRef(str(write(tmp_path / "known", data)), "known", known=True)]
     known += [ImageRef(str(tmp_path / name), name, known=True) for name in ("gone as well", "x" * 300)]
@@ -253,7 +245,7 @@ def test_windows_are_kept(tmp_path: Path, processes: int, in_one_list: bool) -> 
         images = stamped | beam.WindowInto(FixedWindows(60)) | PackReferences(10 if in_one_list else 1)
         done = images | FingerprintImages(processes=processes)
         return {
-            "fingerprints": done.fingerprints | beam.FlatMap(unpack_fingerprints),
+            "fingerprints": done.fingerprints | beam.FlatMap(packed.unpack_fingerprints),
             "rejections": done.rejections | UnpackVerdicts(),
         }
 
@@ -296,7 +288,7 @@ def harmful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_what_ends_the_process_that_decodes_is_rejected_alone(harmful: Path, processes: int) -> None:
-    good = [ref(write(harmful / f"good {i}", encoded(i))) for i in range(2 * BLOCK)]
+    good = [ref(write(harmful / f"good {i}", encoded(i))) for i in range(2 * packed.SOME)]
     bad = [ref(harmful / name) for name in ("crash", "sleep")]
     known = [ImageRef(f"{harmful}/{name}", name, known=True) for name in ("crash", "sleep")]
     images = [*good[:3], bad[0], *good[3:9], known[1], *good[9:11], bad[1], *good[11:]]
@@ -324,7 +316,7 @@ def test_the_processes_end_with_the_run(many: list[ImageRef], processes: int) ->
 
 def test_the_processes_end_with_a_run_that_fails(many: list[ImageRef]) -> None:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        done = references(pipeline, many) | FingerprintImages(None, 2)
+        done = packed.references(pipeline, many) | FingerprintImages(None, 2)
         return {"failed": done.fingerprints | beam.Map(fail)}
 
     with pytest.raises(Exception, match="out of luck"):
@@ -345,7 +337,7 @@ def test_nothing_is_written_and_no_time_changed(tmp_path: Path) -> None:
 
 
 def test_types_are_declared() -> None:
-    images = references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
+    images = packed.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
     assert images.element_type == beam.typehints.List[ImageRef]
     done = images | FingerprintImages()
     assert done.fingerprints.element_type is bytes

@@ -23,7 +23,7 @@ from tests.oracle import FULL
 from tests.random_sets import VERIFY, RandomSet
 from tests.transforms.batches import Batch, batch, in_order, random_batch
 from tests.transforms.pipelines import PROCESSES, REPEATED, THREADS, run
-from transforms import MarkNearDuplicates, PackFingerprints, UnpackVerdicts, exact, near, packing
+from transforms import MarkNearDuplicates, PackFingerprints, UnpackVerdicts, exact, packing, places
 
 SECONDS = 60  # a window
 
@@ -133,7 +133,7 @@ def test_every_k_is_tested() -> None:
 def test_agrees_with_the_definition_in_one_place(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each window is a set: 9 x 25 sets."""
     monkeypatch.setattr(
-        near, "ROUNDS", 0
+        places, "ROUNDS", 0
     )  # they are passed by anyway, and to build them takes half of the time
     within = Within(k, VERIFY[k // 2 % len(VERIFY)])
     batches = [random_batch(f"one place {number}", within.k, within.verify) for number in range(25)]
@@ -145,7 +145,7 @@ def test_agrees_with_the_definition_in_rounds(
     k: int, verify: int, plan: Plan, homes: int, rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many places and few rounds, so that some images are decided in each and some remain: 10 x 16 sets."""
-    monkeypatch.setattr(near, "ROUNDS", rounds)
+    monkeypatch.setattr(places, "ROUNDS", rounds)
     batches = [random_batch(f"rounds {number}", k, verify, sets=8) for number in range(2)]
     check(batches, MarkNearDuplicates(Within(k, verify), Planning(plan), homes))
 
@@ -163,13 +163,13 @@ def camera_pan(frames: int, step: int) -> RandomSet:
 def finished(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images were left to be judged in one place, each time some were."""
     left: list[int] = []
-    keep_here = near.rounds.keep_here
+    keep_here = places.rounds.keep_here
 
-    def counted(here: near.rounds.Gathered, within: Within) -> near.rounds.Gathered:
+    def counted(here: places.rounds.Gathered, within: Within) -> places.rounds.Gathered:
         left.append(len(here.images))
         return keep_here(here, within)
 
-    monkeypatch.setattr(near.rounds, "keep_here", counted)
+    monkeypatch.setattr(places.rounds, "keep_here", counted)
     return left
 
 
@@ -178,7 +178,7 @@ def test_what_no_round_decides_is_decided_in_one_place(
     rounds: int, finished: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A chain in order of rank is what rounds are slowest at: an anchor and its neighbours at a time."""
-    monkeypatch.setattr(near, "ROUNDS", rounds)
+    monkeypatch.setattr(places, "ROUNDS", rounds)
     frames = batch(camera_pan(60, 5), "pan")
     check([frames], MarkNearDuplicates(Within(8, 256), Planning(Plan(8, 1, 1, 3)), homes=4))
     [left] = finished

@@ -26,8 +26,9 @@ from beam_dedup.core.model import (
     Witness,
 )
 from beam_dedup.core.paths import DUPLICATES_FOLDER, PARTIAL_PREFIX, copy_name, duplicate_name, is_partial
+from tests.transforms import packed
 from tests.transforms.files import write
-from tests.transforms.pipelines import REPEATED, THREADS, run, verdict_blocks
+from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import PlaceCopies, metrics
 from transforms.placing import How, place_file
 from transforms.progress import PLACED, Tally
@@ -78,7 +79,7 @@ def forget() -> None:
 
 def place(verdicts: list[Verdict], transform: PlaceCopies, *flags: str) -> Done:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        placed = verdict_blocks(pipeline, verdicts) | transform
+        placed = packed.verdicts(pipeline, verdicts) | transform
         return {"copies": placed.copies, "unplaced": placed.unplaced}
 
     ran = run(build, *flags)
@@ -280,7 +281,7 @@ def test_nothing_in_nothing_out(tmp_path: Path) -> None:
 
 
 def test_types_are_declared(tmp_path: Path) -> None:
-    verdicts = verdict_blocks(
+    verdicts = packed.verdicts(
         beam.Pipeline(options=PipelineOptions([])), [Verdict(ImageRef("a", "a"), Status.KEPT)]
     )
     done = verdicts | PlaceCopies(str(tmp_path))

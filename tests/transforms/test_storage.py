@@ -15,8 +15,9 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.model import ImageRef, Reason
+from tests.transforms import packed
 from tests.transforms.files import encoded, ref, write
-from tests.transforms.pipelines import references, run
+from tests.transforms.pipelines import run
 from transforms import DeduplicateImages, PlaceCopies, UnpackVerdicts, metrics, storage
 from transforms.placing import How, place_file
 
@@ -143,7 +144,7 @@ def test_images_may_be_in_a_store(store: dict[str, bytes], tmp_path: Path, proce
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         mine = pipeline | "Known" >> beam.Create([known])
         deduplicate = DeduplicateImages(Recipe(), known=mine, processes=processes)
-        done = references(pipeline, images) | deduplicate
+        done = packed.references(pipeline, images) | deduplicate
         placed = done.verdicts | PlaceCopies(f"{SCHEME}://out/", True)
         return {"verdicts": done.verdicts | UnpackVerdicts(), "placed": placed.copies}
 

@@ -25,9 +25,9 @@ from beam_dedup.core.model import (
     json_text,
     printable,
 )
-from tests.transforms import pipelines
+from tests.transforms import packed
 from tests.transforms.batches import random_batch
-from tests.transforms.pipelines import REPEATED, THREADS, run, verdict_blocks
+from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import WriteGroups, WriteRecords, storage
 
 BATCH = random_batch("write", 8, 48, sets=12)
@@ -54,7 +54,7 @@ def written(
     shuffled = random.Random(seed).sample(verdicts, len(verdicts))
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        return {"files": verdict_blocks(pipeline, shuffled, bool(seed % 2)) | "Write" >> transform}
+        return {"files": packed.verdicts(pipeline, shuffled, reshuffle=bool(seed % 2)) | "Write" >> transform}
 
     return run(build, *flags).values["files"]
 
@@ -83,7 +83,7 @@ class TestRecords:
         written(VERDICTS, WriteRecords(str(path)))
         first = read(path)
         for seed, flags in enumerate([REPEATED, THREADS], start=1):
-            monkeypatch.setattr(pipelines, "BLOCK", seed * 5)
+            monkeypatch.setattr(packed, "SOME", seed * 5)
             written(VERDICTS, WriteRecords(str(path)), *flags, seed=seed)
             assert read(path) == first
 

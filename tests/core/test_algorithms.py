@@ -1,0 +1,124 @@
+"""Codes of other libraries are theirs, bit for bit; and what makes no sense together is refused."""
+
+import dataclasses
+import importlib.util
+import io
+import json
+import pickle
+from pathlib import Path
+
+import imagehash
+import numpy as np
+import pytest
+from PIL import Image
+
+from beam_dedup.core import limits
+from beam_dedup.core.algorithms import ALGORITHMS, Recipe, missing_library
+from beam_dedup.core.model import Flag, Kind
+from tests.pictures import encoded, fingerprint_of, photo
+
+FUNCTIONS = {
+    "phash": imagehash.phash,
+    "dhash": imagehash.dhash,
+    "ahash": imagehash.average_hash,
+    "whash": imagehash.whash,
+    "colorhash": imagehash.colorhash,
+}
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+FILES = {
+    "PNG": encoded(photo()),
+    "JPEG": encoded(photo(2, (700, 500)), "JPEG"),
+    "turned by EXIF": encoded(photo(3), "JPEG", exif=TURNED.tobytes()),
+    "grey": encoded(photo(4).convert("L")),
+    "see-through": encoded(photo(5).convert("RGBA")),
+    "palette": encoded(photo(6).quantize(64)),
+    "CMYK": encoded(photo(7).convert("CMYK"), "JPEG"),
+    "GIF": encoded(photo(8), "GIF"),
+    "WebP": encoded(photo(9), "WEBP"),
+    "small": encoded(photo(10, (12, 9))),
+    "tall": encoded(photo(11, (40, 900)), "JPEG"),
+    **{f"photo {seed}": encoded(photo(seed, (90 + seed, 130)), "JPEG") for seed in range(20, 40)},
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_codes_of_imagehash(name: str) -> None:
+    """As its users get them from the opened file, digit by digit."""
+    for label, data in FILES.items():
+        fingerprint = fingerprint_of(data, recipe=Recipe(name, "none"))
+        [code] = fingerprint.codes
+        theirs = FUNCTIONS[name](Image.open(io.BytesIO(data)))
+        assert (code.kind, len(code.data)) == (Kind.HASH, 8)
+        assert fingerprint.algorithm == ALGORITHMS[name].recipe
+        spare = 64 - ALGORITHMS[name].bits
+        assert int.from_bytes(code.data) == int(str(theirs), 16) << spare, label
+        assert theirs.hash.size == ALGORITHMS[name].bits
+
+
+def test_codes_of_pdqhash() -> None:
+    pdqhash = pytest.importorskip("pdqhash")
+    for data in FILES.values():
+        [code] = fingerprint_of(data, recipe=Recipe("pdq", "none")).codes
+        bits, _ = pdqhash.compute(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+        assert (code.kind, code.data) == (Kind.WIDE, np.packbits(bits).tobytes())
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_pictures_without_structure_are_compared_by_colour(name: str) -> None:
+    """Hashes of plain pictures are all alike."""
+    for colour in ("white", "red"):
+        data = encoded(Image.new("RGB", (200, 150), colour), "PNG")
+        fingerprint = fingerprint_of(data, recipe=Recipe(name, "none"))
+        assert (fingerprint.codes[0].kind, fingerprint.flags) == (Kind.FLAT, (Flag.FLAT,))
+        assert fingerprint.codes == fingerprint_of(data).codes
+
+
+def test_heavy_algorithms_have_a_lower_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_PIXELS_HEAVY", 320 * 240 - 1)
+    for name, algorithm in ALGORITHMS.items():
+        found = fingerprint_of(FILES["PNG"], recipe=Recipe(name, "none"))
+        assert bool(found.codes) != algorithm.is_heavy, name
+        assert ("at most 76799" in found.detail) == algorithm.is_heavy
+
+
+def test_a_jpeg_that_is_not_scaled_has_the_limit_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_PIXELS", 700 * 500 - 1)
+    assert fingerprint_of(FILES["JPEG"]).codes
+    assert fingerprint_of(FILES["JPEG"], recipe=Recipe("phash", "none")).flags == (Flag.UNDECODABLE,)
+
+
+def test_the_registry_makes_sense() -> None:
+    assert len({algorithm.recipe for algorithm in ALGORITHMS.values()}) == len(ALGORITHMS)
+    for name, algorithm in ALGORITHMS.items():
+        assert name == algorithm.name
+        assert 0 <= algorithm.default_k <= algorithm.max_k <= algorithm.bits // 4
+        assert algorithm.recipe.startswith(f"{name}/")
+        assert Recipe(name, "none").name == algorithm.recipe
+
+
+def test_a_recipe_travels() -> None:
+    for recipe in (Recipe(), Recipe(views="crops", turns=True), Recipe("pdq", "none")):
+        assert pickle.loads(pickle.dumps(recipe)) == recipe
+        assert Recipe(**json.loads(json.dumps(dataclasses.asdict(recipe)))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("sift",), "algorithm must be one of dct, phash, .*, got sift"),
+        (("dct", "some"), "views must be one of none, trim, centre, crops, got some"),
+        (("phash",), "views must be none with phash, got trim"),
+        (("phash", "none", True), "turns must be off with phash"),
+    ],
+)
+def test_wrong_recipes(arguments: tuple[str, str, bool], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Recipe(*arguments)
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert "pip install 'beam-dedup[pdq]'" in missing_library(ALGORITHMS["pdq"])
+    assert not any(missing_library(ALGORITHMS[name]) for name in ALGORITHMS if name != "pdq")
+    assert '"pdq": [' in (Path(__file__).parents[2] / "setup.py").read_text()

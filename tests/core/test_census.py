@@ -1,0 +1,128 @@
+"""A census does not depend on how the codes are parted, and a plan is chosen from it."""
+
+import random
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from beam_dedup.core import blocks, census, plan
+from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe, Views
+from beam_dedup.core.census import Census, Planning
+from beam_dedup.core.codes import TURNS, VIEWS
+from beam_dedup.core.errors import PlanError
+from beam_dedup.core.plan import MAX_CANDIDATES, Plan, choose
+from beam_dedup.core.within import Within
+from tests import random_sets
+from tests.oracle import FLAT, FULL, Code
+from tests.random_sets import random_set
+
+
+def table(codes: list[Code]) -> pa.Table:
+    rows = [
+        {
+            "home": 0,
+            "rank": str(code.image).encode(),
+            "digest": bytes(32),
+            "view": code.view,
+            "kind": code.kind,
+            "data": random_sets.data(code),
+            "kept": False,
+        }
+        for code in codes
+    ]
+    return pa.Table.from_pylist(rows, schema=blocks.CODES)
+
+
+def same(one: Census, other: Census) -> bool:
+    return (one.codes, one.bases, one.sample.tolist()) == (other.codes, other.bases, other.sample.tolist())
+
+
+@pytest.mark.parametrize("algorithm", random_sets.ALGORITHM_BITS)
+@pytest.mark.parametrize("most", [0, 3, 8192])
+def test_however_the_codes_are_parted(algorithm: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "SAMPLE", most)
+    for seed in range(8):
+        rng = random.Random(seed)
+        codes = random_set(f"census {seed}", 8, views=seed % 3, algorithm=algorithm).codes
+        whole = census.take(table(codes))
+        assert (whole.codes, whole.bases) == (len(codes), sum(code.view == 0 for code in codes))
+        shorts = {
+            code.value >> (192 if code.kind in (FULL, 4) else 0)
+            for code in codes
+            if not code.view and code.kind != FLAT
+        }
+        assert set(whole.sample.tolist()) <= shorts
+        assert len(whole.sample) == min(len(shorts), most)
+        rng.shuffle(codes)
+        cuts = sorted(rng.randint(0, len(codes)) for _ in range(4))
+        parts = [census.take(table(codes[a:b])) for a, b in pairwise([0, *cuts, len(codes)])]
+        assert same(census.total(parts), whole)
+        assert same(census.total([census.total(parts[:2]), census.total(parts[2:])]), whole)
+        assert same(census.load(census.dump(whole)), whole)
+
+
+def test_of_nothing() -> None:
+    nothing = census.take(table([]))
+    assert same(nothing, Census(0, 0, np.zeros(0, np.uint64)))
+    assert same(census.total([]), nothing)
+    assert same(census.load(census.dump(nothing)), nothing)
+    for within in (Within(), Within(4, bits=42), Within(31, bits=256)):
+        assert Planning().choose(within, nothing).plan.copies == within.words
+
+
+def random_words(n: int) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
+    return np.random.default_rng(n).integers(0, 1 << 64, n, dtype=np.uint64)
+
+
+def test_planning() -> None:
+    counted = Census(10_000_000, 9_000_000, random_words(1000))
+    within = Within(8)
+    chosen = Planning().choose(within, counted)
+    assert chosen == choose(within, counted.codes, counted.bases, counted.sample)
+    assert chosen.plan.prefix > 0
+    assert Planning(gathered=counted.codes).choose(within, counted).plan.prefix == 0
+    assert Planning(spread=False).choose(within, counted).plan.prefix == 0
+    given = Plan(8, 2, 1, 7)
+    estimate = Planning(given).choose(within, counted)
+    assert (estimate.plan, estimate.codes) == (given, counted.codes)
+    assert estimate.candidates == given.candidates(counted.codes, counted.bases)
+    assert estimate.seconds == given.seconds(counted.codes, estimate.candidates)
+
+
+def test_a_plan_that_goes_quadratic_is_refused_with_numbers() -> None:
+    # Codes that differ in 20 bits only.
+    sample = random_words(8000) & np.uint64(0xFFFFF)
+    estimate = choose(Within(16), 3_000_000, sample=sample)
+    assert estimate.candidates > MAX_CANDIDATES
+    with pytest.raises(PlanError) as refused:
+        estimate.check()
+    sentence = str(refused.value)
+    for part in (
+        "3,000,000 codes within 16 bits",
+        f"{estimate.candidates:,.0f} comparisons a code",
+        f"{estimate.seconds / 3600:,.1f} hours",
+        "smaller -k",
+        "--force_plan",
+    ):
+        assert part in sentence
+    choose(Within(16), 10_000, sample=sample).check()
+    choose(Within(8), 10**7).check()
+    at_the_limit = plan.Estimate(Plan(8, 2), 1, MAX_CANDIDATES, 1.0)
+    at_the_limit.check()
+
+
+@pytest.mark.parametrize("views", list(Views))
+@pytest.mark.parametrize("turns", [False, True])
+def test_most_codes(views: Views, turns: bool) -> None:
+    most = census.most_codes(Recipe(DCT, views, turns))
+    of_views = {
+        Views.NONE: 1,
+        Views.TRIM: 2,
+        Views.CENTRE: 2 + sum(view.startswith("centre") for view in VIEWS),
+    }
+    wanted = of_views.get(views, len(VIEWS) - len(TURNS)) + len(TURNS) * turns
+    assert most == wanted
+    assert census.most_codes(Recipe("phash", "none")) == 1
+    assert all(census.most_codes(Recipe(name, "none")) == 1 for name in ALGORITHMS)

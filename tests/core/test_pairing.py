@@ -1,0 +1,202 @@
+"""Pairs of words by sorting: the parts it is made of against naive ones, and every branch of it against brute force."""
+
+import itertools
+import random
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beam_dedup.core import pairing
+from beam_dedup.core.codes import WordArray
+from beam_dedup.core.plan import ALL_BITS, band_masks, key_masks
+from tests.core import sizes
+
+WORDS = st.lists(st.integers(0, ALL_BITS), max_size=50).map(lambda words: np.array(words, np.uint64))
+SETTINGS = settings(derandomize=True, deadline=None, max_examples=300)
+WIDTHS = (1, 7, 8, 9, 15, 16, 17, 20, 23, 24, 25, 31, 32, 33, 40, 63, 64)
+
+
+def naive_key(word: int, mask: int) -> int:
+    """The bits of a mask from the first on, 32 at most."""
+    bits = [str(word >> bit & 1) for bit in reversed(range(64)) if mask >> bit & 1]
+    return int("".join(bits[:32]), 2)
+
+
+@st.composite
+def masks(draw: st.DrawFn) -> int:
+    """Masks of each width, in one run or scattered."""
+    width = draw(st.sampled_from(WIDTHS))
+    if draw(st.booleans()):
+        return ((1 << width) - 1) << draw(st.integers(0, 64 - width))
+    places = draw(st.permutations(range(64)))[:width]
+    return sum(1 << place for place in places)
+
+
+@SETTINGS
+@given(WORDS, masks())
+def test_compact(words: WordArray, mask: int) -> None:
+    key, bits = pairing.compact(words, mask)
+    assert bits == min(mask.bit_count(), 32)
+    assert key.tolist() == [naive_key(word, mask) for word in words.tolist()]
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_order_of_is_a_stable_sort(bits: int) -> None:
+    rng = np.random.default_rng(bits)
+    mask = (1 << bits) - 1
+    for size, distinct in ((0, 1), (1, 1), (2, 1), (5000, 3), (5000, 1 << 62)):
+        values = rng.integers(0, 1 << 64, min(distinct, 5000), dtype=np.uint64)
+        key, narrowed = pairing.compact(rng.choice(values, size), mask)
+        order = pairing.order_of(key, narrowed)
+        assert order.tolist() == sorted(range(size), key=key.tolist().__getitem__)
+
+
+def crowd(rng: random.Random, n: int, bits: int, k: int) -> WordArray:
+    """Words of which some are equal, some about k apart, and all share some bits."""
+    words = [rng.getrandbits(bits) << (64 - bits)]
+    while len(words) < n:
+        word = rng.choice(words)
+        for bit in rng.sample(range(64 - bits, 64), min(bits, rng.choice([0, 1, k, k, k + 1]))):
+            word ^= 1 << bit
+        words.append(rng.choice([word, word, rng.getrandbits(bits) << (64 - bits)]))
+    return np.array(words, np.uint64)
+
+
+def pairs_in(found: Iterable[pairing.Found]) -> dict[tuple[int, int], int]:
+    return {
+        (i, j): distance
+        for part in itertools.chain.from_iterable(found)
+        for i, j, distance in zip(*(column.tolist() for column in part), strict=True)
+    }
+
+
+def true_pairs(a: WordArray, b: WordArray, k: int) -> dict[tuple[int, int], int]:
+    distances = {
+        (i, j): (x ^ y).bit_count() for i, x in enumerate(a.tolist()) for j, y in enumerate(b.tolist())
+    }
+    return {pair: distance for pair, distance in distances.items() if distance <= k}
+
+
+@pytest.mark.parametrize("bits", [64, 42, 9])
+@pytest.mark.parametrize("subset", range(5))
+@pytest.mark.parametrize("k", [*range(9), 12, 16])
+def test_all_keys_together_find_every_pair(
+    k: int, subset: int, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if k + subset > bits:
+        pytest.skip("more bands than bits")
+    masks = key_masks(k, subset, free=ALL_BITS ^ ALL_BITS >> bits)
+    rng = random.Random(f"{k} {subset} {bits}")
+    for _ in range(8 if len(masks) <= 500 else 1):
+        sizes.cut_small(monkeypatch, rng)
+        if rng.random() < 0.7:  # also where a hot bucket is split
+            sizes.go_through_keys(monkeypatch)
+        else:
+            crowded = rng.random() < 0.5
+            monkeypatch.setattr(pairing, "_crowded", lambda *_, crowded=crowded: crowded)
+        words = crowd(rng, rng.choice([0, 1, 2, 3, 40]), bits, k)
+        truth = {
+            pair: distance for pair, distance in true_pairs(words, words, k).items() if pair[0] < pair[1]
+        }
+        found = pairs_in(pairing.pairs_of_one(words, k, mask) for mask in masks)
+        assert all(i != j for i, j in found)
+        assert {(min(pair), max(pair)): distance for pair, distance in found.items()} == truth
+        others = crowd(rng, rng.choice([0, 1, 2, 30]), bits, k)
+        others = np.concatenate([others, words[: len(words) // 2] ^ np.uint64(1 << 63)])
+        found = pairs_in(pairing.pairs_of_two(words, others, k, mask) for mask in masks)
+        assert found == true_pairs(words, others, k)
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("bits", [64, 42, 32, 20, 12, 6])
+def test_a_key_finds_what_agrees_on_it(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of keys of any width, those of more than 32 bits among them, which are cut."""
+    rng = random.Random(bits)
+    for number in range(60):
+        k = rng.randint(0, 8)
+        sizes.cut_small(monkeypatch, rng)
+        mask = sum(1 << bit for bit in rng.sample(range(64), bits))
+        words = crowd(rng, 30, 64, k)
+        # Some differ outside the key only.
+        outside = np.array([rng.getrandbits(64) & ~mask & rng.getrandbits(64) for _ in words], np.uint64)
+        words = np.concatenate([words, words ^ outside])
+        truth = {
+            pair: distance
+            for pair, distance in true_pairs(words, words, k).items()
+            if pair[0] < pair[1] and not int(words[pair[0]] ^ words[pair[1]]) & mask
+        }
+        found = {
+            tuple(sorted(pair)): d for pair, d in pairs_in([pairing.pairs_of_one(words, k, mask)]).items()
+        }
+        assert truth.items() <= found.items() <= true_pairs(words, words, k).items(), f"{number=}"
+        across = pairs_in([pairing.pairs_of_two(words[::2], words[1::2], k, mask)])
+        wanted = {(i // 2, j // 2) for i, j in truth if i % 2 == 0 and j % 2 == 1}
+        wanted |= {(j // 2, i // 2) for i, j in truth if i % 2 == 1 and j % 2 == 0}
+        assert wanted <= across.keys()
+        assert across.items() <= true_pairs(words[::2], words[1::2], k).items()
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize(("k", "subset"), [(3, 1), (8, 2)])
+def test_every_size_as_users_have_it(k: int, subset: int) -> None:
+    """Nothing patched: buckets of one, some, more than _LONG_BUCKET and more than _HOT_BUCKET words, in one array."""
+    rng = np.random.default_rng(k * 10 + subset)
+    first_band = band_masks(k + subset)[0]
+    sizes_of = [1] * 3000 + [20] * 50 + [100] * 10 + [pairing._LONG_BUCKET + 50, pairing._HOT_BUCKET + 50]
+    heads = rng.integers(0, 1 << 64, len(sizes_of), dtype=np.uint64) & np.uint64(first_band)
+    words = np.repeat(heads, sizes_of)
+    words |= rng.integers(0, 1 << 64, len(words), dtype=np.uint64) & np.uint64(ALL_BITS ^ first_band)
+    # Each third word has a neighbour k bits off, somewhere.
+    chosen = rng.permutation(len(words))[: len(words) // 3]
+    flips = np.array([sum(1 << int(bit) for bit in rng.permutation(64)[:k]) for _ in chosen], np.uint64)
+    near = words[chosen] ^ flips
+    everything = np.concatenate([words, near])
+    wanted = {(int(i), len(words) + j) for j, i in enumerate(chosen)}
+    masks = key_masks(k, subset)
+    found = {
+        (min(pair), max(pair)): distance
+        for pair, distance in pairs_in(pairing.pairs_of_one(everything, k, mask) for mask in masks).items()
+    }
+    assert wanted <= found.keys()
+    assert all(int(everything[i] ^ everything[j]).bit_count() == d <= k for (i, j), d in found.items())
+    across = pairs_in(pairing.pairs_of_two(words, near, k, mask) for mask in masks)
+    assert {(i, j - len(words)) for i, j in wanted} <= across.keys()
+    assert all(int(words[i] ^ near[j]).bit_count() == d <= k for (i, j), d in across.items())
+
+
+def test_what_is_worthwhile() -> None:
+    masks = key_masks(4, 2)
+    rng = np.random.default_rng(1)
+    none, few, many = (rng.integers(0, 1 << 64, n, dtype=np.uint64) for n in (0, 15, pairing._TILE + 1))
+    for a, b in ((none, none), (none, many), (many, none)):
+        assert pairing.worthwhile(a, b, masks) == ()
+    assert pairing.worthwhile(many, many, ()) == ()
+    assert pairing.worthwhile(many, many[: len(masks)], masks) == (0,)
+    assert pairing.worthwhile(many[:-1], many[:-1], masks) == (0,)
+    assert pairing.worthwhile(many, many, (0,)) == (0,)
+    assert pairing.worthwhile(many, many, masks) == masks
+    assert pairing.worthwhile(many, many[: len(masks) + 1], masks) == masks
+    crowded = many & np.uint64(0b111)
+    assert pairing.worthwhile(crowded, crowded, masks) == (0,)
+    # Crowded in one of two arrays only: few meet.
+    assert pairing.worthwhile(many, crowded, masks) == masks
+    assert few.size == len(masks)
+
+
+def test_crowding_is_judged_by_the_work_of_all_keys() -> None:
+    """Words of which a share has one key: all with all is less work as soon as keys times share exceed one."""
+    masks = key_masks(2, 1)
+    assert len(masks) == 3
+    rng = np.random.default_rng(2)
+
+    def of_buckets(count: int) -> WordArray:
+        values = rng.integers(0, 1 << 64, count, dtype=np.uint64)
+        return np.repeat(values, 12000 // count)
+
+    words = of_buckets(2)
+    assert pairing._crowded(words, words, masks)  # 3 keys x 1 / 2
+    words = of_buckets(6)
+    assert not pairing._crowded(words, words, masks)  # 3 keys x 1 / 6

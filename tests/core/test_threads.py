@@ -1,0 +1,94 @@
+"""Generators side by side: all results, all errors, and nothing left running."""
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from beam_dedup.core.threads import cores, interleaved
+
+Task = tuple[int, Callable[[], Iterator[int]]]
+
+
+def counting(number: int) -> Iterator[int]:
+    for result in range(number):
+        time.sleep(0.0001 * (result % 3))
+        yield result
+
+
+def failing(after: int) -> Iterator[int]:
+    yield from range(after)
+    raise LookupError(f"after {after}")
+
+
+def tasks_of(numbers: list[int]) -> list[Task]:
+    return [(number, functools.partial(counting, number)) for number in numbers]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("numbers", [[], [0], [0, 0, 0], [1], [5, 0, 3], list(range(40)), [500, 1, 500]])
+def test_all_results_each_with_its_tag(threads: int, numbers: list[int]) -> None:
+    before = threading.active_count()
+    found = list(interleaved(iter(tasks_of(numbers)), threads))
+    wanted = [(number, result) for number in numbers for result in range(number)]
+    assert sorted(found) == sorted(wanted)
+    if threads == 1:
+        assert found == wanted
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("after", [0, 1, 50])
+def test_what_a_task_raises_is_raised(threads: int, after: int) -> None:
+    before = threading.active_count()
+    tasks = [*tasks_of([30] * 5), (0, functools.partial(failing, after)), *tasks_of([30] * 50)]
+    with pytest.raises(LookupError, match=f"after {after}"):
+        list(interleaved(tasks, threads))
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_the_tasks_themselves_raise_is_raised(threads: int) -> None:
+    def tasks() -> Iterator[Task]:
+        yield from tasks_of([3])
+        raise LookupError("no more tasks")
+
+    before = threading.active_count()
+    with pytest.raises(LookupError, match="no more tasks"):
+        list(interleaved(tasks(), threads))
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_closing_early_ends_the_threads(threads: int) -> None:
+    """Also those that wait to hand over a result that nobody wants any more, and begins no further task."""
+    before = threading.active_count()
+    begun = []
+
+    def endless(number: int) -> Iterator[int]:
+        begun.append(number)
+        while True:
+            yield number
+
+    found = interleaved(((number, functools.partial(endless, number)) for number in range(10**9)), threads)
+    assert next(found)[1] in range(threads)
+    time.sleep(0.2)  # the queue fills
+    found.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+    assert len(begun) <= threads
+
+
+def test_tasks_run_side_by_side() -> None:
+    """Each waits for the other: one after the other they would wait for ever."""
+    both = threading.Barrier(2, timeout=20)
+
+    def meeting() -> Iterator[int]:
+        yield both.wait()
+
+    assert sorted(interleaved([("a", meeting), ("a", meeting)], threads=2)) == [("a", 0), ("a", 1)]
+
+
+def test_cores() -> None:
+    assert cores() >= 1
