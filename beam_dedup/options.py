@@ -34,7 +34,7 @@ examples:
       what of new/ is not in collection/ yet, the largest copy of each; only says what would be copied
 
 Every option of Apache Beam can be given as well (--runner, --temp_location, ...): dedup --beam_help lists them.
-Without --runner the work is done on this machine by -j workers.
+Without --runner the work is done on this machine; -j processes decode.
 
 exit codes: 0 done (images that were rejected are listed, they are not an error), 1 failed, 2 wrong usage,
 130 interrupted. Every run also writes {DEFAULT_OUTPUT_JSON} unless -o names another file; -o '' writes none."""
@@ -174,7 +174,11 @@ def parser() -> argparse.ArgumentParser:
     write.add_argument("--counts", metavar="FILE", default="", help="the counts of the summary as JSON")
     run = made.add_argument_group("how to run")
     run.add_argument(
-        "-j", "--num_jobs", metavar="N", type=_whole_number, help="workers at a time (default: one per core)"
+        "-j",
+        "--num_jobs",
+        metavar="N",
+        type=_whole_number,
+        help="processes that decode at a time (default: one per core)",
     )
     run.add_argument(
         "--force_plan",

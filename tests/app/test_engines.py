@@ -1,25 +1,27 @@
 """One answer on every engine of this machine, a clean end on Ctrl-C, and failures that are told."""
 
 import dataclasses
-import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_dedup import cli, engine, files, options
-from beam_dedup.core import blocks, tables
+from beam_dedup.core import blocks, decoder, tables
 from beam_dedup.core.model import ImageRef
 from beam_dedup.options import DedupConfig
 from beam_dedup.samples import picture
 from tests.app.runs import COMMAND, ROOT, dedup, dedup_apart, tree
-from transforms.packing import unpack_verdicts
 
 MODES = ("in_memory", "multi_threading", pytest.param("multi_processing", marks=pytest.mark.processes))
 
@@ -41,7 +43,7 @@ def test_one_answer(mode: str, jobs: int, samples: Path, expected: bytes, tmp_pa
     assert records.read_bytes() == expected
 
 
-@pytest.mark.parametrize("order", ["reversed", "inodes"])
+@pytest.mark.parametrize("order", ["reversed", "sizes"])
 def test_the_order_of_files_does_not_matter(
     order: str, samples: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,11 +51,11 @@ def test_the_order_of_files_does_not_matter(
 
     listed = read.list_files
 
-    def shuffled(folder: str, exclude: tuple[str, ...] = ()) -> list[str]:
+    def shuffled(folder: str, exclude: tuple[str, ...] = ()) -> Iterator[str]:
         names = list(listed(folder, exclude))
         if order == "reversed":
-            return names[::-1]
-        return sorted(names, key=lambda name: os.stat(os.path.join(folder, name)).st_size)
+            return reversed(names)
+        return iter(sorted(names, key=lambda name: os.stat(os.path.join(folder, name)).st_size))
 
     monkeypatch.setattr(read, "list_files", shuffled)
     assert (
@@ -66,20 +68,23 @@ def test_the_order_of_files_does_not_matter(
 @pytest.mark.parametrize(
     ("flags", "workers", "processes"),
     [
-        ([], 1, 5),
-        (["--direct_running_mode=multi_threading"], 5, 1),
-        (["--direct_running_mode=multi_processing"], 5, 1),
-        (["--direct_num_workers=3", "--direct_running_mode=multi_threading"], 3, 1),
-        (["--runner=DirectRunner"], 1, 1),
+        ((), 1, 5),
+        (("--runner=FnApiRunner",), 1, 5),
+        (("--direct_running_mode=multi_threading",), 5, 1),
+        (("--direct_running_mode=multi_processing",), 5, 1),
+        (("--direct_running_mode=multi_threading", "--direct_num_workers=3"), 3, 1),
+        (("--direct_num_workers=3",), 3, 1),
+        (("--runner=PortableRunner",), 1, 1),
     ],
 )
-def test_jobs_are_processes_that_decode_or_workers_of_the_engine(
-    flags: list[str], workers: int, processes: int
-) -> None:
-    beam, config = engine.beam_options(flags), DedupConfig(folder="in", jobs=5)
-    engine.runner_for(beam, config)
-    assert beam.view_as(DirectOptions).direct_num_workers == workers
-    assert engine.processes(beam, config) == processes
+def test_choice_of_the_engine(flags: tuple[str, ...], workers: int, processes: int) -> None:
+    """One worker with as many decoding processes as jobs, or as many workers that decode in one process each."""
+    config = DedupConfig(folder="in", jobs=5)
+    asked = engine.beam_options(flags)
+    runner = engine.runner_for(asked, config)
+    assert isinstance(runner, FnApiRunner) == engine.is_local(asked)
+    assert asked.view_as(DirectOptions).direct_num_workers == workers
+    assert engine.processes(asked, config) == processes
 
 
 def test_help_does_not_import_the_engine() -> None:
@@ -103,21 +108,14 @@ def test_interrupted(mode: str, number: signal.Signals, tmp_path: Path) -> None:
         with open(folder / f"{seed}.png", "ab") as file:
             file.write(os.urandom(1 << 20) * 60)
     before = tree(folder)
-    arguments = ("-n", "-i", folder, "-d", out, "--records", tmp_path / "r.jsonl", "-o", "", "-j", "2")
-    command = [*COMMAND, *map(str, arguments), f"--direct_running_mode={mode}"]
-    # A shell that runs tests in the background has Ctrl-C ignored, and what it starts inherits that.
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    process = _started(
+        *("-n", "-i", folder, "-d", out, "--records", tmp_path / "r.jsonl", "-o", "", "-j", "2"),
+        f"--direct_running_mode={mode}",
     )
     try:
-        for _ in itertools.takewhile(lambda _: process.poll() is None and not _begun(out), range(6000)):
-            time.sleep(0.01)
+        assert _soon(lambda: process.poll() is not None or _begun(out))
         assert process.poll() is None, process.communicate()
+        children = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, number)
         _, said = process.communicate(timeout=30)
     finally:
@@ -130,6 +128,72 @@ def test_interrupted(mode: str, number: signal.Signals, tmp_path: Path) -> None:
     assert copied.items() <= before.items(), "a file is not whole, or has a name that is not final"
     assert tree(folder) == before
     assert not _group_is_alive(process.pid)
+    assert not any(map(_runs, children))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_while_it_decodes(
+    mode: str, number: signal.Signals, samples: Path, tmp_path: Path
+) -> None:
+    """The processes that decode have a session of their own, and end with the one that started them, also if that is killed."""
+    for copy in range(20):
+        shutil.copytree(samples, tmp_path / "in" / str(copy))
+    process = _started(
+        *("-n", "-i", tmp_path / "in", "-o", "", "--records", tmp_path / "r", "-j", 2),
+        f"--direct_running_mode={mode}",
+    )
+
+    def children() -> list[psutil.Process]:
+        return psutil.Process(process.pid).children(recursive=True)
+
+    try:
+        assert _soon(lambda: process.poll() is not None or sum(map(_decodes, children())) == 2)
+        assert process.poll() is None, process.communicate()
+        found = children()
+        assert all(child.pid == os.getsid(child.pid) for child in found if _decodes(child))
+        os.killpg(process.pid, number)
+        process.communicate(timeout=30)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert _soon(lambda: not any(map(_runs, found)))
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def _started(*arguments: object) -> "subprocess.Popen[str]":
+    # A shell that runs tests in the background has Ctrl-C ignored, and what it starts inherits that.
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        cwd=ROOT,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def _soon(come: Callable[[], bool]) -> bool:
+    """Whether something comes true within a minute."""
+    ends = time.monotonic() + 60
+    while not (is_true := come()) and time.monotonic() < ends:
+        time.sleep(0.01)
+    return is_true
+
+
+def _decodes(process: psutil.Process) -> bool:
+    try:
+        return decoder.__name__ in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _runs(process: psutil.Process) -> bool:
+    """It does not if it has ended and nobody has asked yet how."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _begun(out: Path) -> bool:
@@ -214,11 +278,10 @@ def test_a_breach_of_conservation_ends_with_1(
 
 def _twice(block: bytes) -> bytes:
     """As if one image had been judged over and over, and all others lost."""
-    same = [
-        dataclasses.replace(verdict, ref=ImageRef("one/and/the/same", "x"))
-        for verdict in unpack_verdicts(block)
-    ]
-    return blocks.dump(tables.verdicts_table(same))
+    table = blocks.load([block], blocks.VERDICTS)
+    one = ImageRef("one/and/the/same", "x")
+    verdicts = [dataclasses.replace(verdict, ref=one) for verdict in tables.verdicts_of(table)]
+    return blocks.dump(tables.verdicts_table(verdicts))
 
 
 def test_a_shadowed_transforms_is_named(tmp_path: Path) -> None:

@@ -34,12 +34,11 @@ class _Labels(PipelineVisitor):
 def labels() -> list[str]:
     """Of the pipeline with everything in it that options can ask for."""
     found: set[str] = set()
-    for config in (
-        DedupConfig("in", near=True, reference="known", records="r", counts="c", output_dir="out"),
-        DedupConfig("in", records="r/", output_json="", output_dir="out", preview=True),
-    ):
+    near = DedupConfig("in", near=True, reference="known", records="r", counts="c", output_dir="out")
+    exact = DedupConfig("in", records="r/", output_json="", output_dir="out", preview=True)
+    for config, planning in ((near, Planning()), (near, Planning(spread=False)), (exact, Planning())):
         made = beam.Pipeline(options=PipelineOptions([]))
-        pipeline.build(made, config, pipeline.Reports("counts", "preview", "unplaced"), Planning())
+        pipeline.build(made, config, pipeline.Reports("counts", "preview", "unplaced"), planning)
         visitor = _Labels()
         made.visit(visitor)
         found |= visitor.found

@@ -27,6 +27,15 @@ def test_tally_adds_up_threads(tmp_path: Path) -> None:
     assert tally.total(LISTED) == 0
 
 
+def test_tally_counts_up_from_one_digit_to_several(tmp_path: Path) -> None:
+    """The file of a count is written over, not truncated."""
+    tally = Tally(str(tmp_path))
+    for count in (1, 8, 1, 90, 900, 0):
+        tally.add(READ, count)
+    assert tally.total(READ) == 1000
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_shown_counts_rate_and_time(terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_LIVE_SECONDS", 0.02)

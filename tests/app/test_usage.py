@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_dedup import engine, options
+from beam_dedup import engine, options, pipeline, run
 from beam_dedup.cli import main
+from beam_dedup.core import plan
 from beam_dedup.core.algorithms import ALGORITHMS
+from beam_dedup.samples import picture
 from tests.app.runs import dedup_apart
 
 
@@ -146,6 +148,57 @@ def test_hard_links_need_one_device(folder: Path, capfd: pytest.CaptureFixture[s
     with tempfile.TemporaryDirectory(dir=shared_memory) as out:
         assert main(["-i", str(folder), "-d", out, "--place", "hardlink"]) == 2
     assert "on one device; use --place copy or symlink" in capfd.readouterr().err
+
+
+@pytest.fixture
+def refusing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder, with more different pictures in it than are allowed."""
+    monkeypatch.setattr(plan, "MAX_CANDIDATES", 2)
+    for seed in range(8):
+        picture(seed, (60, 40)).save(folder / f"{seed}.png")
+    return folder
+
+
+def test_a_run_that_would_take_for_ever_is_refused_before_an_image_is_read(
+    refusing: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "build", lambda *_: pytest.fail("built"))
+    assert main(["-n", "-i", str(refusing), "--records", "r"]) == 2
+    out, error = capfd.readouterr()
+    assert out == ""
+    assert error.count("\n") == 1
+    assert "use a smaller -k" in error
+    assert "--force_plan does it all the same" in error
+    assert not list(Path().iterdir())
+
+
+def test_known_images_count_when_it_is_asked_how_long_a_run_takes(
+    refusing: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (refusing.parent / "new").mkdir()
+    picture(9).save(refusing.parent / "new/a.png")
+    assert main(["-n", "-i", str(refusing.parent / "new"), "--reference", str(refusing)]) == 2
+    assert "--force_plan" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--force_plan"], ["-e", "--quiet"]])
+def test_unless_it_is_forced_or_no_pictures_are_compared(refusing: Path, flags: list[str]) -> None:
+    mode = [] if "-e" in flags else ["-n"]
+    assert main([*mode, "-i", str(refusing), "--records", "r", *flags]) == 0
+    assert Path("r").read_text().count('"kept"') == 9
+
+
+def test_a_plan_that_turns_out_too_dear_when_the_pictures_are_known_is_one_sentence_too(
+    refusing: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when many of them are alike by chance: nobody can know beforehand."""
+    monkeypatch.setattr(run, "_count_files", lambda _: 9)
+    assert main(["-n", "-i", str(refusing), "--records", "r", "--quiet"]) == 1
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("dedup: ")
+    assert "--force_plan does it all the same" in error
+    assert not list(Path().iterdir())
 
 
 def test_wrong_usage_as_a_user_sees_it() -> None:

@@ -1,6 +1,6 @@
 """What travels in blocks, made from single images and taken apart again: composites are tested on what is in them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
@@ -19,9 +19,9 @@ def references(
 
 
 def verdicts(
-    pipeline: beam.Pipeline, judged: Sequence[Verdict], label: str = "Verdicts"
+    pipeline: beam.Pipeline, judged: Sequence[Verdict], label: str = "Verdicts", reshuffle: bool = True
 ) -> PCollection[bytes]:
-    return pipeline | label >> beam.Create(blocks_of(judged)).with_output_types(bytes)
+    return pipeline | label >> beam.Create(blocks_of(judged), reshuffle).with_output_types(bytes)
 
 
 def blocks_of(judged: Sequence[Verdict]) -> list[bytes]:
@@ -29,11 +29,6 @@ def blocks_of(judged: Sequence[Verdict]) -> list[bytes]:
     return [blocks.dump(tables.verdicts_table(part)) for part in parts]
 
 
-def fingerprints_in(made: Sequence[bytes]) -> list[Fingerprint]:
-    return [
-        one for block in made for one in tables.fingerprints_of(blocks.load([block], blocks.FINGERPRINTS))
-    ]
-
-
-def verdicts_in(made: Sequence[bytes]) -> list[Verdict]:
-    return [one for block in made for one in tables.verdicts_of(blocks.load([block], blocks.VERDICTS))]
+def unpack_fingerprints(block: bytes) -> Iterator[Fingerprint]:
+    """What `UnpackVerdicts` does, for fingerprints: as a step."""
+    return tables.fingerprints_of(blocks.load([block], blocks.FINGERPRINTS))

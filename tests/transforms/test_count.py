@@ -11,12 +11,13 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from beam_dedup.core import blocks
 from beam_dedup.core.model import REJECT_REASONS, ImageRef, Reason, Rejection, Status, Verdict
 from beam_dedup.core.plan import Estimate, Plan
 from tests.transforms import packed
-from tests.transforms.batches import random_batch
+from tests.transforms.batches import in_order, random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run
-from transforms import CheckConservation, CountImages, metrics
+from transforms import CheckConservation, CountImages, UnpackVerdicts, metrics
 from transforms.count import write_json
 
 BATCH = random_batch("count", 8, 48, sets=20)
@@ -34,9 +35,8 @@ READ = [verdict.ref for verdict in VERDICTS]
 
 def conserved(read: Sequence[ImageRef], verdicts: Sequence[Verdict], *flags: str) -> list[int]:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        references = packed.references(pipeline, read)
         judged = packed.verdicts(pipeline, verdicts)
-        return {"count": references | "Check" >> CheckConservation(judged)}
+        return {"count": packed.references(pipeline, read) | "Check" >> CheckConservation(judged)}
 
     return run(build, *flags).values["count"]
 
@@ -102,8 +102,7 @@ class TestCounts:
 
     @pytest.mark.parametrize("reason", REJECT_REASONS)
     def test_every_reason_has_its_counter(self, reason: Reason) -> None:
-        verdict = Verdict.of_rejection(Rejection(ImageRef("a", "a"), reason))
-        assert metrics.names_for(verdict.status, verdict.reason) == (
+        assert metrics.names_for(Status.REJECTED, reason) == (
             "Initial_Image_Count",
             "Rejected_Count",
             f"Rejected_{reason}_Count",
@@ -118,8 +117,25 @@ class TestCounts:
         assert len(counts) == 5
 
     def test_the_plan_is_told(self) -> None:
-        plan = Estimate(Plan(8, 3, 1, 7), 12345, 678.9, 1.5)
+        plan = Estimate(Plan(8, 3, 1, 7), 12345, 6.7, 8.9)
         assert counted(VERDICTS[:3], [plan])["Plan"] == plan.describe()
+
+    @pytest.mark.parametrize("flags", [(), THREADS])
+    def test_the_engine_counts_the_same(self, flags: tuple[str, ...]) -> None:
+        def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+            counted = packed.verdicts(pipeline, VERDICTS) | beam.Map(metrics.count)
+            return {"verdicts": counted | UnpackVerdicts()}
+
+        ran = run(build, *flags)
+        assert in_order(ran.values["verdicts"]) == in_order(VERDICTS), "they are passed on"
+        counts = counted(VERDICTS, None)
+        by_reason = counts.pop("Rejected")
+        assert counts.pop("Plan") is None
+        expected = counts | {metrics.rejected_for(Reason(name)): count for name, count in by_reason.items()}
+        assert ran.counters == expected
+
+    def test_a_block_without_verdicts_counts_nothing(self) -> None:
+        assert metrics.counts_of(blocks.dump(blocks.VERDICTS.empty_table())) == {}
 
     def test_as_a_file(self, tmp_path: Path) -> None:
         counts = counted(VERDICTS, None)

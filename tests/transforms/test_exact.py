@@ -12,7 +12,7 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from beam_dedup.core.model import Fingerprint, Reason, Status, Verdict
 from tests.transforms.batches import Batch, in_order, random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run
-from transforms import MarkExactDuplicates, PackFingerprints, UnpackVerdicts, exact
+from transforms import MarkExactDuplicates, PackFingerprints, UnpackVerdicts, exact, packing
 
 BATCH = random_batch("exact", 8, 48, sets=40)
 
@@ -32,8 +32,8 @@ def definition(fingerprints: list[Fingerprint]) -> list[tuple[str, Status, Reaso
 
 def judge(fingerprints: list[Fingerprint], mark: MarkExactDuplicates, *flags: str) -> list[Verdict]:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        images = pipeline | beam.Create(fingerprints).with_output_types(Fingerprint)
-        return {"verdicts": images | PackFingerprints() | "Mark" >> mark | UnpackVerdicts()}
+        images = pipeline | beam.Create(fingerprints).with_output_types(Fingerprint) | PackFingerprints()
+        return {"verdicts": images | "Mark" >> mark | UnpackVerdicts()}
 
     return in_order(run(build, *flags).values["verdicts"])
 
@@ -48,15 +48,16 @@ def told(verdicts: list[Verdict]) -> list[tuple[str, Status, Reason | None, str 
 @pytest.mark.parametrize(
     ("homes", "packed", "flags"),
     [
-        (64, 1 << 22, ()),
+        (64, 1024, ()),
         (1, 1, REPEATED),
-        (3, 70_000, THREADS),
+        (3, 7, THREADS),
     ],
 )
 def test_agrees_with_the_definition(
     homes: int, packed: int, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exact, "PACKED_BYTES", packed)
+    monkeypatch.setattr(packing, "_PACKED", packed)
+    monkeypatch.setattr(exact, "PACKED_BYTES", 1 if packed == 1 else exact.PACKED_BYTES)
     expected = definition(BATCH.fingerprints)
     assert sum(status == Status.DUPLICATE for _, status, _, _ in expected) > 50
     shuffled = random.Random(homes).sample(BATCH.fingerprints, len(BATCH.fingerprints))
@@ -112,6 +113,6 @@ def test_types_are_declared() -> None:
     fingerprints = beam.Pipeline(options=PipelineOptions([])) | beam.Create(BATCH.fingerprints)
     packed = fingerprints | PackFingerprints()
     assert packed.element_type is bytes
-    marked = packed | MarkExactDuplicates()
-    assert marked.element_type is bytes
-    assert (marked | UnpackVerdicts()).element_type is Verdict
+    judged = packed | MarkExactDuplicates()
+    assert judged.element_type is bytes
+    assert (judged | UnpackVerdicts()).element_type is Verdict

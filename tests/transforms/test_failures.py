@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import psutil
 import pytest
 
-from beam_dedup.core import grouping
+from beam_dedup.core import decoder, grouping, isolation
 from beam_dedup.core.algorithms import Recipe
-from beam_dedup.core.isolation import IsolatedDecoder
 from beam_dedup.core.model import ImageRef, Status, Verdict
 from tests.transforms import packed
 from tests.transforms.files import encoded, write
@@ -43,15 +43,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def whole_run(folder: Path, outputs: Path, near: bool, *flags: str) -> Ran:
+def whole_run(folder: Path, outputs: Path, recipe: Recipe | None, *flags: str) -> Ran:
     """Everything we have, one after the other: what a user runs."""
     images = [ImageRef(str(folder / name), name) for name in list_files(str(folder))]
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        references = packed.references(pipeline, images)
-        done = references | DeduplicateImages(Recipe() if near else None, homes=3)
+        read = packed.references(pipeline, images)
+        done = read | DeduplicateImages(recipe, homes=3)
         return {
-            "read": references | CheckConservation(done.verdicts),
+            "read": read | CheckConservation(done.verdicts),
             "records": done.verdicts | "Records" >> WriteRecords(str(outputs / "records.jsonl")),
             "groups": done.verdicts | "Groups" >> WriteGroups(str(outputs / "groups.json")),
             "counts": done.verdicts
@@ -71,7 +71,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 def near(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The outputs of a run in near mode in which nothing happens."""
     outputs = tmp_path_factory.mktemp("near")
-    assert whole_run(folder, outputs, True).values["read"] == [61]
+    assert whole_run(folder, outputs, Recipe()).values["read"] == [61]
     files = tree(outputs)
     counts = json.loads(files["counts.json"])
     assert counts["Final_Image_Count"] == 12
@@ -85,7 +85,7 @@ def near(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, by
 def exact(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The same in exact mode, which is quicker."""
     outputs = tmp_path_factory.mktemp("exact")
-    whole_run(folder, outputs, False)
+    whole_run(folder, outputs, None)
     return tree(outputs)
 
 
@@ -98,7 +98,7 @@ def test_the_engine_changes_nothing(
     folder: Path, tmp_path: Path, near: dict[str, bytes], flags: tuple[str, ...]
 ) -> None:
     """All outputs, byte by byte. What travels between processes is what has to survive on any engine."""
-    whole_run(folder, tmp_path, True, *flags)
+    whole_run(folder, tmp_path, Recipe(), *flags)
     assert tree(tmp_path) == near
 
 
@@ -120,7 +120,7 @@ class Dies:
 @pytest.mark.parametrize(
     ("module", "name", "good", "flags"),
     [
-        pytest.param(IsolatedDecoder, "read", 5, IN_MEMORY, id="while it reads"),
+        pytest.param(isolation, "receive", 13, IN_MEMORY, id="while it reads"),
         pytest.param(grouping, "verdicts", 2, IN_MEMORY, id="while it judges"),
         pytest.param(placing, "whole_file", 29, THREADS, id="while it copies"),
     ],
@@ -137,16 +137,45 @@ def test_a_run_after_one_that_failed_ends_right(
 ) -> None:
     """What the failed run leaves is true as far as it goes: whole files under final names, and nothing else."""
     function = Dies(getattr(module, name), good)
-    monkeypatch.setattr(module, name, lambda *arguments, **named: function(*arguments, **named))
+    monkeypatch.setattr(module, name, function)
     with pytest.raises(Exception, match="the worker died"):
-        whole_run(folder, tmp_path, False, *flags)
+        whole_run(folder, tmp_path, None, *flags)
     assert function.calls > good
     left = tree(tmp_path)
     assert left.items() <= exact.items()
     assert len(left) < len(exact)
     if name == "whole_file":
         assert sum(path.startswith("out/") for path in left) >= good
-    whole_run(folder, tmp_path, False, *flags)
+    whole_run(folder, tmp_path, None, *flags)
+    assert tree(tmp_path) == exact
+
+
+class Kills:
+    """Stands in for a function: some calls are made when the processes that decode have just been ended from outside."""
+
+    def __init__(self, function: Any, at: set[int]) -> None:
+        self.function = function
+        self.at = at
+        self.calls = 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.calls += 1
+        if self.calls in self.at:
+            for child in psutil.Process().children(recursive=True):
+                if decoder.__name__ in child.cmdline():
+                    child.kill()
+        return self.function(*arguments)
+
+
+@pytest.mark.parametrize("name", ["send", "receive"])
+def test_a_decoder_that_is_ended_from_outside_changes_nothing(
+    folder: Path, tmp_path: Path, exact: dict[str, bytes], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a system without memory: its images are given to another, and none is rejected for it."""
+    function = Kills(getattr(isolation, name), {3, 7})
+    monkeypatch.setattr(isolation, name, function)
+    whole_run(folder, tmp_path, None)
+    assert function.calls > 9
     assert tree(tmp_path) == exact
 
 
@@ -173,8 +202,7 @@ def test_a_full_disk_leaves_the_older_file_and_no_half_of_the_new_one(
     monkeypatch.setattr(writing, "write_lines", lambda file, lines: write_lines(Full(file), lines))
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        judged = packed.verdicts(pipeline, verdicts)
-        return {"file": judged | WriteRecords(str(tmp_path / "records.jsonl"))}
+        return {"file": packed.verdicts(pipeline, verdicts) | WriteRecords(str(tmp_path / "records.jsonl"))}
 
     with pytest.raises(Exception, match="No space left"):
         run(build)

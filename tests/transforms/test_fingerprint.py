@@ -1,6 +1,7 @@
-"""`FingerprintImages` on real files: good, odd, damaged, gone, and no files at all."""
+"""`FingerprintImages` on real files: good, odd, damaged, gone, no files at all, and such as end the process that decodes."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import socket
@@ -9,19 +10,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+import psutil
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
-from beam_dedup.core import limits
+from beam_dedup.core import decoder, limits
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
+from beam_dedup.core.isolation import IsolatedDecoder
 from beam_dedup.core.local import open_local
-from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Kind, Reason, Verdict
+from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Kind, Reason, Status, Verdict
 from tests.transforms import packed
 from tests.transforms.files import SVG, encoded, ref, write
-from tests.transforms.pipelines import PROCESSES, Ran, run
-from transforms import FingerprintImages, metrics
+from tests.transforms.pipelines import PROCESSES, ROOT, THREADS, Ran, run
+from transforms import FingerprintImages, PackReferences, UnpackVerdicts, fingerprint, metrics
 from transforms.progress import READ, Tally
 
 
@@ -31,18 +34,22 @@ class Done(NamedTuple):
     ran: Ran
 
 
-def fingerprint(references: list[ImageRef], transform: FingerprintImages, *flags: str) -> Done:
+def read(images: list[ImageRef], transform: FingerprintImages, *flags: str) -> Done:
+    """Known images are left out where it is said what became of each."""
+
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        done = packed.references(pipeline, references) | transform
-        return {"fingerprints": done.fingerprints, "rejections": done.rejections}
+        done = packed.references(pipeline, images) | transform
+        return {
+            "fingerprints": done.fingerprints | beam.FlatMap(packed.unpack_fingerprints),
+            "rejections": done.rejections | UnpackVerdicts(),
+        }
 
     ran = run(build, *flags)
-    found = packed.fingerprints_in(ran.values["fingerprints"])
-    rejected = packed.verdicts_in(ran.values["rejections"])
-    uris = [one.ref.uri for one in [*found, *rejected]]
-    assert sorted(uris) == sorted(reference.uri for reference in references), (
-        "each is in exactly one of the two"
-    )
+    found, rejected = ran.values["fingerprints"], ran.values["rejections"]
+    new = {reference.uri for reference in images if not reference.known}
+    uris = [one.ref.uri for one in [*found, *rejected] if one.ref.uri in new]
+    assert sorted(uris) == sorted(new), "each is in exactly one of the two"
+    assert {one.status for one in rejected} <= {Status.REJECTED}
     return Done({one.ref.uri: one for one in found}, {one.ref.uri: one for one in rejected}, ran)
 
 
@@ -89,8 +96,8 @@ def rejected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
     for name, (make, _, _) in REJECTED.items():
         make(folder / name)
     write(folder / "good.png", encoded(1))
-    references = [ref(folder / name) for name in [*REJECTED, "good.png"]]
-    return folder, fingerprint(references, FingerprintImages())
+    images = [ref(folder / name) for name in [*REJECTED, "good.png"]]
+    return folder, read(images, FingerprintImages())
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, id=name[:20]) for name in REJECTED])
@@ -106,7 +113,7 @@ def test_what_is_no_image_is_rejected_with_a_reason(rejected: tuple[Path, Done],
 
 def test_a_socket_is_not_a_file(tmp_path: Path) -> None:
     _socket(tmp_path / "socket")
-    done = fingerprint([ref(tmp_path / "socket")], FingerprintImages())
+    done = read([ref(tmp_path / "socket")], FingerprintImages())
     assert done.rejections[str(tmp_path / "socket")].reason == Reason.NOT_A_FILE
 
 
@@ -124,13 +131,13 @@ def test_what_is_rejected_is_closed(rejected: tuple[Path, Done]) -> None:
 @pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="there is no file here that can't be read")
 def test_a_file_that_fails_while_it_is_read_is_unreadable() -> None:
     """/proc/self/mem opens, says it is a regular file, and fails at its first byte."""
-    done = fingerprint([ref("/proc/self/mem")], FingerprintImages())
+    done = read([ref("/proc/self/mem")], FingerprintImages())
     assert done.rejections["/proc/self/mem"].reason == Reason.UNREADABLE
     assert done.rejections["/proc/self/mem"].detail
 
 
 def test_what_the_system_refuses_is_unreadable(refused: Path) -> None:
-    done = fingerprint([ref(refused), ref(refused / "file")], FingerprintImages())
+    done = read([ref(refused), ref(refused / "file")], FingerprintImages())
     assert [one.reason for one in done.rejections.values()] == [Reason.UNREADABLE] * 2
     assert "denied" in done.rejections[str(refused / "file")].detail
 
@@ -142,8 +149,8 @@ def test_what_cannot_be_decoded_takes_part_by_digest(tmp_path: Path) -> None:
         "cut.jpg": encoded(1, "JPEG")[:1500],
         "page.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n",
     }
-    references = [ref(write(tmp_path / name, data)) for name, data in damaged.items()]
-    done = fingerprint(references, FingerprintImages())
+    images = [ref(write(tmp_path / name, data)) for name, data in damaged.items()]
+    done = read(images, FingerprintImages())
     assert not done.rejections
     for name, data in damaged.items():
         found = done.fingerprints[str(tmp_path / name)]
@@ -161,13 +168,13 @@ def test_pictures_have_codes_and_what_a_record_tells(tmp_path: Path) -> None:
         "tiny": (encoded(3, size=(40, 20)), "PNG", (40, 20), Kind.TINY, (Flag.TINY,)),
         "-rf \udcff\n": (encoded(4, "WEBP"), "WEBP", (96, 64), Kind.FULL, ()),
     }
-    references = [
+    images = [
         ImageRef(str(write(tmp_path / name, data)), f"as/{name}", '{"url": "x"}')
         for name, (data, *_) in files.items()
     ]
     os.utime(tmp_path / "full", ns=(1, 1_700_000_000_123_456_789))
-    done = fingerprint(references, FingerprintImages())
-    for reference, (data, form, (width, height), kind, flags) in zip(references, files.values(), strict=True):
+    done = read(images, FingerprintImages())
+    for reference, (data, form, (width, height), kind, flags) in zip(images, files.values(), strict=True):
         found = done.fingerprints[reference.uri]
         assert found.ref == reference
         assert found.digest == hashlib.sha256(data).digest()
@@ -180,8 +187,8 @@ def test_pictures_have_codes_and_what_a_record_tells(tmp_path: Path) -> None:
 
 def test_exact_mode_decodes_nothing(tmp_path: Path) -> None:
     files = {"picture": encoded(1), "damaged": b"GIF89a...", "text": b"text", "empty": b""}
-    done = fingerprint(
-        [ref(write(tmp_path / name, data)) for name, data in files.items()], FingerprintImages(None)
+    done = read(
+        [ref(write(tmp_path / name, data)) for name, data in files.items()], FingerprintImages(recipe=None)
     )
     assert set(done.fingerprints) == {str(tmp_path / "picture"), str(tmp_path / "damaged")}
     for found in done.fingerprints.values():
@@ -190,71 +197,148 @@ def test_exact_mode_decodes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("processes", "flags"), [(1, ()), (3, ()), pytest.param(1, PROCESSES, marks=pytest.mark.processes)]
+    ("processes", "flags"),
+    [(1, ()), (3, ()), (2, THREADS), pytest.param(1, PROCESSES, marks=pytest.mark.processes)],
 )
-def test_more_than_one_batch_and_what_is_told_of_it(
+def test_more_than_one_block_and_what_is_told_of_it(
     tmp_path: Path, processes: int, flags: tuple[str, ...]
 ) -> None:
-    """Every file once, whatever the batches; bytes and files are counted."""
+    """Every file once, whatever the blocks; bytes and files are counted, known ones too."""
     data = encoded(1)
-    count = 9 * packed.SOME + 3
-    references = [ref(write(tmp_path / f"in/{i}", data)) for i in range(count)] + [ref(tmp_path / "gone")]
+    count = 5 * packed.SOME + 3
+    images = [ref(write(tmp_path / f"in/{i}", data)) for i in range(count)] + [ref(tmp_path / "gone")]
+    known = [ImageRef(str(write(tmp_path / "known", data)), "known", known=True)]
+    known += [ImageRef(str(tmp_path / name), name, known=True) for name in ("gone as well", "x" * 300)]
     (tmp_path / "tally").mkdir()
     tally = Tally(str(tmp_path / "tally"))
-    done = fingerprint(references, FingerprintImages(processes=processes, tally=tally), *flags)
-    assert len(done.fingerprints) == count
-    assert done.ran.counters == {metrics.BYTES_READ: count * len(data)}
-    assert tally.total(READ) == count + 1
+    done = read([*images, *known], FingerprintImages(processes=processes, tally=tally), *flags)
+    assert len(done.fingerprints) == count + 1
+    assert done.fingerprints[known[0].uri].ref == known[0]
+    assert list(done.rejections) == [str(tmp_path / "gone")], "known images get no verdict"
+    assert done.ran.counters == {metrics.BYTES_READ: (count + 1) * len(data), metrics.KNOWN_REJECTED: 2}
+    assert tally.total(READ) == count + 4
+
+
+@pytest.fixture(scope="module")
+def many(samples: Path) -> list[ImageRef]:
+    return [ref(path) for path in sorted(samples.rglob("*")) if path.is_file()]
+
+
+@pytest.mark.parametrize("recipe", [None, Recipe(), Recipe(views="crops", turns=True)])
+def test_the_number_of_processes_makes_no_difference(many: list[ImageRef], recipe: Recipe | None) -> None:
+    one, three = (read(many, FingerprintImages(recipe, processes)) for processes in (1, 3))
+    assert one.fingerprints == three.fingerprints
+    assert one.rejections == three.rejections
+    assert one.ran.counters == three.ran.counters
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize("in_one_list", [False, True])
+def test_windows_are_kept(tmp_path: Path, processes: int, in_one_list: bool) -> None:
+    """Though what comes of an element is put out with a later one of another window, or when the bundle ends."""
+    write(tmp_path / "good", encoded(1))
+    images = [ImageRef(str(tmp_path / name), f"{i}") for i, name in enumerate(("good", "gone") * 10)]
+    timed = [(60 * (i // 3 % 2) + i, image) for i, image in enumerate(images)]
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        stamped = pipeline | beam.Create(timed, reshuffle=False) | beam.MapTuple(stamp)
+        images = stamped | beam.WindowInto(FixedWindows(60)) | PackReferences(10 if in_one_list else 1)
+        done = images | FingerprintImages(processes=processes)
+        return {
+            "fingerprints": done.fingerprints | beam.FlatMap(packed.unpack_fingerprints),
+            "rejections": done.rejections | UnpackVerdicts(),
+        }
+
+    ran = run(build)
+    found = [
+        (reference.ref.name, window)
+        for name in ("fingerprints", "rejections")
+        for window, reference in zip(ran.windows[name], ran.values[name], strict=True)
+    ]
+    assert sorted(found) == sorted((reference.name, seconds // 60 * 60) for seconds, reference in timed)
+    assert len(ran.values["rejections"]) == 10
+
+
+def stamp(seconds: int, image: ImageRef) -> Any:
+    return TimestampedValue(image, seconds)
+
+
+@pytest.fixture
+def harmful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder; in the processes that decode, to open its `crash` ends the process and to open its `sleep` takes long."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(
+        "import os, sys, time\n"
+        "real = os.stat\n"
+        "def stat(path, *rest, **more):\n"
+        f"    if path == {str(tmp_path / 'crash')!r}:\n"
+        "        os.abort()\n"
+        f"    if path == {str(tmp_path / 'sleep')!r}:\n"
+        "        time.sleep(60)\n"
+        "    return real(path, *rest, **more)\n"
+        f"if {decoder.__name__!r} in sys.orig_argv:\n"
+        "    os.stat = stat\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path / "site"), str(ROOT))))
+    monkeypatch.setattr(fingerprint, "IsolatedDecoder", functools.partial(IsolatedDecoder, timeout=2.0))
+    for name in ("crash", "sleep"):
+        write(tmp_path / name, encoded(1))
+    return tmp_path
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_ends_the_process_that_decodes_is_rejected_alone(harmful: Path, processes: int) -> None:
+    good = [ref(write(harmful / f"good {i}", encoded(i))) for i in range(2 * packed.SOME)]
+    bad = [ref(harmful / name) for name in ("crash", "sleep")]
+    known = [ImageRef(f"{harmful}/{name}", name, known=True) for name in ("crash", "sleep")]
+    images = [*good[:3], bad[0], *good[3:9], known[1], *good[9:11], bad[1], *good[11:]]
+    done = read(images, FingerprintImages(None, processes))
+    assert {Path(uri).name: verdict.reason for uri, verdict in done.rejections.items()} == {
+        "crash": Reason.DECODER_CRASHED,
+        "sleep": Reason.TIMEOUT,
+    }
+    assert all(verdict.detail for verdict in done.rejections.values())
+    assert sorted(done.fingerprints) == sorted(reference.uri for reference in good)
+    assert done.ran.counters[metrics.KNOWN_REJECTED] == 1
+
+
+def decoders() -> list[psutil.Process]:
+    """The processes that decode for this one."""
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if decoder.__name__ in child.cmdline()]
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_the_processes_end_with_the_run(many: list[ImageRef], processes: int) -> None:
+    read(many, FingerprintImages(None, processes))
+    assert decoders() == []
+
+
+def test_the_processes_end_with_a_run_that_fails(many: list[ImageRef]) -> None:
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        done = packed.references(pipeline, many) | FingerprintImages(None, 2)
+        return {"failed": done.fingerprints | beam.Map(fail)}
+
+    with pytest.raises(Exception, match="out of luck"):
+        run(build)
+    assert decoders() == []
+
+
+def fail(_: bytes) -> bytes:
+    raise RuntimeError("out of luck")
 
 
 def test_nothing_is_written_and_no_time_changed(tmp_path: Path) -> None:
     file = write(tmp_path / "in/picture", encoded(1))
     before = file.stat()
-    fingerprint([ref(file)], FingerprintImages())
+    read([ref(file)], FingerprintImages())
     assert (file.stat().st_mtime_ns, file.stat().st_ctime_ns) == (before.st_mtime_ns, before.st_ctime_ns)
     assert os.listdir(tmp_path / "in") == ["picture"]
 
 
 def test_types_are_declared() -> None:
-    references = packed.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
-    done = references | FingerprintImages()
+    images = packed.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
+    assert images.element_type == beam.typehints.List[ImageRef]
+    done = images | FingerprintImages()
     assert done.fingerprints.element_type is bytes
     assert done.rejections.element_type is bytes
-
-
-def test_each_list_stays_in_its_window(tmp_path: Path) -> None:
-    """Though what comes of it is put out later than it comes, with an element of another window or none."""
-    for name in "abcdef":
-        write(tmp_path / name, encoded(ord(name)))
-    timed = [
-        (60 * number, [ref(tmp_path / name), ref(tmp_path / "gone")]) for number, name in enumerate("abcdef")
-    ]
-
-    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        lists = pipeline | beam.Create(timed) | beam.MapTuple(stamp).with_output_types(list[ImageRef])
-        done = lists | beam.WindowInto(FixedWindows(60)) | FingerprintImages(processes=2)
-        return {"fingerprints": done.fingerprints, "rejections": done.rejections}
-
-    ran = run(build)
-    found = zip(ran.windows["fingerprints"], ran.values["fingerprints"], strict=True)
-    names = {
-        window: [Path(one.ref.uri).name for one in packed.fingerprints_in([block])] for window, block in found
-    }
-    assert names == {60 * number: [name] for number, name in enumerate("abcdef")}
-    assert sorted(ran.windows["rejections"]) == [60 * number for number in range(6)]
-
-
-def stamp(seconds: int, images: list[ImageRef]) -> Any:
-    return TimestampedValue(images, seconds)
-
-
-def test_known_images_that_are_rejected_are_counted_only(tmp_path: Path) -> None:
-    known = ImageRef(str(tmp_path / "gone"), "gone", known=True)
-
-    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        done = packed.references(pipeline, [known, ref(tmp_path / "gone too")]) | FingerprintImages()
-        return {"fingerprints": done.fingerprints, "rejections": done.rejections}
-
-    ran = run(build)
-    assert [verdict.ref.name for verdict in packed.verdicts_in(ran.values["rejections"])] == ["gone too"]
-    assert ran.counters == {metrics.BYTES_READ: 0, metrics.KNOWN_REJECTED: 1}

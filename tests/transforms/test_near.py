@@ -1,6 +1,7 @@
 """`MarkNearDuplicates` against the definition, as pipelines: in one place, in rounds, in windows, in any order."""
 
 import collections
+import dataclasses
 import itertools
 import random
 import re
@@ -12,6 +13,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
+from beam_dedup.core import plan as planning
 from beam_dedup.core.census import Planning
 from beam_dedup.core.model import Code, Fingerprint, ImageRef, Kind, Reason, Status, Verdict
 from beam_dedup.core.plan import Estimate, Plan
@@ -21,7 +23,7 @@ from tests.oracle import FULL
 from tests.random_sets import VERIFY, RandomSet
 from tests.transforms.batches import Batch, batch, in_order, random_batch
 from tests.transforms.pipelines import PROCESSES, REPEATED, THREADS, run
-from transforms import MarkNearDuplicates, PackFingerprints, UnpackVerdicts, exact, places
+from transforms import MarkNearDuplicates, PackFingerprints, UnpackVerdicts, exact, packing, places
 
 SECONDS = 60  # a window
 
@@ -208,9 +210,10 @@ MIXED = random_batch("mixed", 6, 48, sets=25)
 MIXED_MARK = MarkNearDuplicates(Within(6, 48), Planning(Plan(6, 2, 1, 3)), homes=5)
 
 
-@pytest.mark.parametrize(("seed", "packed"), [(1, 1), (2, 70_000)])
+@pytest.mark.parametrize(("seed", "packed"), [(1, 1), (2, 7)])
 def test_order_and_blocks_do_not_matter(seed: int, packed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact, "PACKED_BYTES", packed)
+    monkeypatch.setattr(packing, "_PACKED", packed)
+    monkeypatch.setattr(exact, "PACKED_BYTES", 1 if packed == 1 else exact.PACKED_BYTES)
     [(verdicts, _)] = judge([MIXED], MIXED_MARK, seed=seed)
     assert not first_difference(verdicts, MIXED.verdicts)
 
@@ -237,13 +240,47 @@ def test_every_plan_gives_the_same_answer(plan: Plan | None) -> None:
     assert plan in (None, chosen.plan)
 
 
+def test_without_places_the_answer_is_the_same() -> None:
+    """For where one worker is promised to have room; windows, too, and one with nothing to compare."""
+    batches = [MIXED, batch(RandomSet(6, 48, 5, []), "no codes"), random_batch("second", 6, 48, sets=3)]
+    check(batches, MarkNearDuplicates(Within(6, 48), Planning(spread=False, gathered=1), homes=5))
+
+
+def test_more_codes_than_one_place_has_room_for_are_judged_in_rounds(finished: list[int]) -> None:
+    mark = MarkNearDuplicates(Within(6, 48), Planning(gathered=50), homes=5)
+    [(verdicts, chosen)] = judge([MIXED], mark)
+    assert not first_difference(verdicts, MIXED.verdicts)
+    assert chosen is not None
+    assert chosen.codes > 50
+    assert chosen.plan.prefix
+    assert sum(finished) < len(MIXED.fingerprints) / 20
+    [(_, gathered)] = judge([MIXED], dataclasses.replace(mark, planning=Planning(gathered=chosen.codes)))
+    assert gathered is not None
+    assert not gathered.plan.prefix
+
+
+@pytest.mark.parametrize("spread", [True, False])
+def test_what_would_take_for_ever_is_refused_unless_forced(
+    spread: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "MAX_CANDIDATES", 2)
+    with pytest.raises(Exception, match=r"comparisons a code, .*: use a smaller -k.*--force_plan"):
+        judge([MIXED], MarkNearDuplicates(Within(6, 48), Planning(spread=spread)))
+    [(verdicts, chosen)] = judge(
+        [MIXED], MarkNearDuplicates(Within(6, 48), Planning(spread=spread, force=True))
+    )
+    assert not first_difference(verdicts, MIXED.verdicts)
+    assert chosen is not None
+    assert chosen.candidates > 2
+
+
 def test_the_plan_is_for_the_codes_that_are_compared() -> None:
     """Exact copies and, in one home, equal pictures are not compared: what is told is how many are."""
     cases = [oracle.Code(image, 0, FULL, image // 2 << 192) for image in range(10)]
     made = batch(RandomSet(0, 48, 12, cases), "plan")  # the last two have no code
     [(_, plan)] = judge([made], MarkNearDuplicates(Within(0, 48), homes=1))
     assert plan is not None
-    assert (plan.plan, plan.codes) == (Plan(0, 0), 5)
+    assert (plan.plan, plan.codes, plan.candidates) == (Plan(0, 0), 5, 2.5)
 
 
 def test_equal_pictures_are_near_whatever_the_thresholds() -> None:
@@ -279,6 +316,8 @@ def test_types_are_declared() -> None:
     image = Fingerprint(ImageRef("a", "a"), bytes(32), 1, 0, "PNG", 1, 1, "", (Code(Kind.TINY, bytes(8)),))
     fingerprints = beam.Pipeline(options=PipelineOptions([])) | beam.Create([image])
     assert fingerprints.element_type is Fingerprint
-    marked = fingerprints | PackFingerprints() | MarkNearDuplicates()
-    assert marked.verdicts.element_type is bytes
-    assert marked.plan.element_type is Estimate
+    packed = fingerprints | PackFingerprints()
+    for spread in (True, False):
+        marked = packed | f"Mark {spread}" >> MarkNearDuplicates(planning=Planning(spread=spread))
+        assert marked.verdicts.element_type is bytes
+        assert marked.plan.element_type is Estimate

@@ -281,8 +281,9 @@ def test_nothing_in_nothing_out(tmp_path: Path) -> None:
 
 
 def test_types_are_declared(tmp_path: Path) -> None:
-    pipeline = beam.Pipeline(options=PipelineOptions([]))
-    verdicts = packed.verdicts(pipeline, [Verdict(ImageRef("a", "a"), Status.KEPT)])
+    verdicts = packed.verdicts(
+        beam.Pipeline(options=PipelineOptions([])), [Verdict(ImageRef("a", "a"), Status.KEPT)]
+    )
     done = verdicts | PlaceCopies(str(tmp_path))
     assert done.copies.element_type is Placement
     assert done.unplaced.element_type is Unplaced

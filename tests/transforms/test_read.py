@@ -155,41 +155,38 @@ def test_a_missing_folder_and_a_file_are_passed_on_themselves(tmp_path: Path) ->
     assert listed(tmp_path / "file") == [""]
 
 
-def test_references_are_read_and_counted(tmp_path: Path) -> None:
-    """More than are counted at a time; odd names survive the way through the engine."""
-    names = [name.rstrip("/") for name in ODD_NAMES] + [f"sub/{i}" for i in range(600)]
+@pytest.mark.parametrize("batch", [1, 32, 100_000])
+@pytest.mark.parametrize("known", [False, True])
+def test_references_are_read_some_at_a_time(tmp_path: Path, batch: int, known: bool) -> None:
+    """Odd names survive the way through the engine."""
+    names = [name.rstrip("/") for name in ODD_NAMES] + [f"sub/{i}" for i in range(70)]
     make(tmp_path / "in", *names, "out/a", "list.json")
     folder = str(tmp_path / "in")
-
-    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        read = ReadImages(folder, (f"{folder}/out", f"{folder}/list.json"), batch=100)
-        return {"references": pipeline | read}
-
-    lists = run(build).values["references"]
-    assert {len(some) for some in lists} == {100, len(names) % 100}
-    found = [reference for some in lists for reference in some]
+    lists = read(ReadImages(folder, (f"{folder}/out", f"{folder}/list.json"), known, batch))
+    assert {len(references) for references in lists} <= {batch, len(names) % batch}
+    found = [reference for references in lists for reference in references]
     assert sorted(found, key=lambda reference: reference.name) == [
-        ImageRef(f"{folder}/{name}", name) for name in sorted(names)
+        ImageRef(f"{folder}/{name}", name, known=known) for name in sorted(names)
     ]
+
+
+def read(transform: ReadImages) -> list[list[ImageRef]]:
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        return {"lists": pipeline | transform}
+
+    return run(build).values["lists"]
 
 
 def test_the_folder_may_have_an_odd_name(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"in-\xe5 \n")
     make(folder, "a")
 
-    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        return {"references": pipeline | ReadImages(str(folder), (str(tmp_path / "\udcff"),))}
-
-    assert run(build).values["references"] == [[ImageRef(f"{folder}/a", "a")]]
+    found = read(ReadImages(str(folder), (str(tmp_path / "\udcff"),)))
+    assert found == [[ImageRef(f"{folder}/a", "a")]]
 
 
-def test_an_empty_folder_is_read(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-
-    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        return {"references": pipeline | ReadImages(str(tmp_path / "in"))}
-
-    assert run(build).values["references"] == []
+def test_an_empty_folder_gives_no_list(tmp_path: Path) -> None:
+    assert read(ReadImages(str(tmp_path))) == []
 
 
 def test_types_are_declared() -> None:

@@ -12,12 +12,13 @@ import apache_beam as beam
 import pytest
 from apache_beam.io.localfilesystem import LocalFileSystem
 
+from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.model import ImageRef, Reason, Status
+from beam_dedup.core.model import ImageRef, Reason
 from tests.transforms import packed
-from tests.transforms.files import encoded, write
+from tests.transforms.files import encoded, ref, write
 from tests.transforms.pipelines import run
-from transforms import DeduplicateImages, PlaceCopies, UnpackVerdicts, storage
+from transforms import DeduplicateImages, PlaceCopies, UnpackVerdicts, metrics, storage
 from transforms.placing import How, place_file
 
 SCHEME = "dedupteststore"
@@ -75,6 +76,14 @@ def test_an_object_is_opened_as_it_is(store: dict[str, bytes]) -> None:
     assert storage.read_remote(uri("a.gz")) == store[uri("a.gz")]
 
 
+def test_no_more_of_an_object_is_read_than_an_image_may_have(
+    store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "MAX_BYTES", 3)
+    store[uri("a")] = b"0123456789"
+    assert storage.read_remote(uri("a")) == b"0123"
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [(FileNotFoundError("x"), Reason.NOT_FOUND), (beam.io.filesystem.BeamIOError("503"), Reason.UNREADABLE)],
@@ -121,24 +130,40 @@ def test_copies_go_from_anywhere_to_anywhere(
     assert (store[target] if target_is_remote else Path(target).read_bytes()) == b"data"
 
 
-def test_images_may_be_in_a_store(store: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("processes", [1, 3])
+def test_images_may_be_in_a_store(store: dict[str, bytes], tmp_path: Path, processes: int) -> None:
+    """Or here; what the store has not, or has and is no image, is rejected, and known ones are counted only."""
     for name, seed in (("a.png", 1), ("b/a.png", 1), ("c.png", 2)):
         store[uri(name)] = encoded(seed)
-    references = [ImageRef(uri(name), name) for name in ("a.png", "b/a.png", "c.png", "gone")]
+    store[uri("empty")] = b""
+    store[uri("text")] = b"no image"
+    images = [ImageRef(uri(name), name) for name in ("a.png", "b/a.png", "c.png", "gone", "empty", "text")]
+    images.append(ref(write(tmp_path / "d.png", encoded(1, compress_level=1))))
+    known = [ImageRef(uri(name), name, known=True) for name in ("gone as well", "text")]
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        done = packed.references(pipeline, references) | DeduplicateImages()
+        mine = pipeline | "Known" >> beam.Create([known])
+        deduplicate = DeduplicateImages(Recipe(), known=mine, processes=processes)
+        done = packed.references(pipeline, images) | deduplicate
         placed = done.verdicts | PlaceCopies(f"{SCHEME}://out/", True)
         return {"verdicts": done.verdicts | UnpackVerdicts(), "placed": placed.copies}
 
     ran = run(build)
-    assert {verdict.ref.name: verdict.status for verdict in ran.values["verdicts"]} == {
-        "a.png": Status.KEPT,
-        "b/a.png": Status.DUPLICATE,
-        "c.png": Status.KEPT,
-        "gone": Status.REJECTED,
+    verdicts = {verdict.ref.name: verdict for verdict in ran.values["verdicts"]}
+    assert {name: verdict.reason for name, verdict in verdicts.items()} == {
+        "a.png": Reason.NEAR,
+        "b/a.png": Reason.NEAR,
+        "c.png": None,
+        "gone": Reason.NOT_FOUND,
+        "empty": Reason.EMPTY,
+        "text": Reason.NOT_AN_IMAGE,
+        "d.png": None,
     }
+    assert verdicts["gone"].detail
+    assert verdicts["c.png"].size_bytes == len(store[uri("c.png")])
+    assert ran.counters[metrics.KNOWN_REJECTED] == 2
     placed = {path: data for path, data in store.items() if path.startswith(f"{SCHEME}://out/")}
     assert sorted(placed) == sorted(copy.path for copy in ran.values["placed"])
-    assert placed[f"{SCHEME}://out/a.png"] == placed[next(path for path in placed if "_duplicates" in path)]
-    assert sorted(os.path.basename(path) for path in placed) == ["a.png", "a.png", "c.png"]
+    assert [os.path.basename(path) for path in sorted(placed)] == ["a.png", "a.png", "c.png", "d.png"]
+    assert placed[f"{SCHEME}://out/d.png"] == (tmp_path / "d.png").read_bytes()
+    assert {data for path, data in placed.items() if "_duplicates" in path} == {encoded(1)}

@@ -28,7 +28,7 @@ from beam_dedup.core.model import (
 from tests.transforms import packed
 from tests.transforms.batches import random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run
-from transforms import WriteGroups, WriteRecords, storage, write
+from transforms import WriteGroups, WriteRecords, storage
 
 BATCH = random_batch("write", 8, 48, sets=12)
 REJECTIONS = [
@@ -54,8 +54,7 @@ def written(
     shuffled = random.Random(seed).sample(verdicts, len(verdicts))
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        source = packed.verdicts(pipeline, shuffled)
-        return {"files": source | "Write" >> transform}
+        return {"files": packed.verdicts(pipeline, shuffled, reshuffle=bool(seed % 2)) | "Write" >> transform}
 
     return run(build, *flags).values["files"]
 
@@ -77,13 +76,14 @@ class TestRecords:
     def test_byte_by_byte_the_same_whatever_the_order(
         self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """Whatever the blocks, too."""
         # Avro has a random mark between its blocks, so there what is in it has to do.
         read = avro if name.endswith(".avro") else Path.read_bytes
         path = tmp_path / name
         written(VERDICTS, WriteRecords(str(path)))
         first = read(path)
         for seed, flags in enumerate([REPEATED, THREADS], start=1):
-            monkeypatch.setattr(write, "_BATCH_LINES", seed * 5)
+            monkeypatch.setattr(packed, "SOME", seed * 5)
             written(VERDICTS, WriteRecords(str(path)), *flags, seed=seed)
             assert read(path) == first
 
