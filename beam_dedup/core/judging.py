@@ -169,17 +169,28 @@ def _dominated(codes: Codes, pairs: Pairs) -> IntArray:
 def _all_pairs(
     codes: Codes, within: Within, masks: _Masks, max_pairs: int | None, threads: int = 1
 ) -> Pairs | None:
-    """All pairs, or None if there are more than `max_pairs`."""
+    """All pairs, each once, or None if there are more than `max_pairs`."""
     found = [Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8))]
-    total = 0
+    waiting = 0
     for pairs in near_pairs(codes, within, masks, threads=threads):
-        total += len(pairs)
-        if max_pairs is not None and total > max_pairs:
-            return None
         found.append(pairs)
-    return Pairs(
-        *(np.concatenate([getattr(part, name) for part in found]) for name in ("a", "b", "distance"))
+        waiting += len(pairs)
+        if waiting > (_MAX_PAIRS if max_pairs is None else max_pairs):
+            # Two codes that are alike agree on most keys, and are found at each of them: that is no reason to give up.
+            found = [_each_once(found, len(codes))]
+            waiting = 0
+            if max_pairs is not None and len(found[0]) > max_pairs:
+                return None
+    return _each_once(found, len(codes))
+
+
+def _each_once(parts: list[Pairs], rows: int) -> Pairs:
+    """The pairs of all parts, the smaller row first, each once."""
+    a, b, distance = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("a", "b", "distance")
     )
+    both, first = np.unique(np.minimum(a, b) * rows + np.maximum(a, b), return_index=True)
+    return Pairs(both // max(rows, 1), both % max(rows, 1), distance[first])
 
 
 def _by_rank(codes: Codes, pairs: Pairs) -> tuple[IntArray, IntArray]:
