@@ -19,6 +19,8 @@ from beam_dedup.core.model import ImageRef, Reason, Rejection, Verdict
 
 DECODE_SECONDS = 120.0  # for one image: a hundred times what the largest that is let pass takes
 
+_MOST_IDLE_ENDS = 5  # of the process in one request, without an image in work
+
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -34,9 +36,9 @@ class Answer(NamedTuple):
 class _EndedError(Exception):
     """The process ended in the midst of a request."""
 
-    def __init__(self, done: int, code: int) -> None:
+    def __init__(self, done: int | None, code: int) -> None:
         super().__init__(done, code)
-        self.done = done  # images it had finished
+        self.done = done  # images it had finished; None if it had not begun
         self.code = code
 
 
@@ -98,12 +100,18 @@ class IsolatedDecoder:
         todo = list(references)
         harmful: list[Verdict] = []
         suspects: set[ImageRef] = set()
+        idle_ends = 0
         while todo:
             try:
                 answered = self._ask(todo, data)
                 break
             except _EndedError as died:
-                image = todo[min(died.done, len(todo) - 1)]
+                done = len(todo) if died.done is None else died.done
+                # Before or after its work it is no image's fault, unless it goes on and on: then the last one is blamed.
+                if done >= len(todo) and died.code != -signal.SIGALRM and idle_ends < _MOST_IDLE_ENDS:
+                    idle_ends += 1
+                    continue
+                image = todo[min(done, len(todo) - 1)]
                 # It may have been killed from outside, for want of memory say: so a crash must happen twice, though
                 # not twice running: then two images that crash now and then would take turns for ever.
                 if died.code == -signal.SIGALRM or image in suspects:
@@ -126,6 +134,9 @@ class IsolatedDecoder:
             self._wait_until_ready()
         fields = [[ref.uri, ref.name, ref.metadata, ref.known] for ref in references]
         frames = [json.dumps({"references": fields, "data": data is not None}).encode()]
+        assert self._progress is not None
+        # What it did for an earlier request says nothing of this one.
+        os.ftruncate(self._progress.fileno(), 0)
         try:
             send(self._stdin, *frames, *([] if data is None else [data]))
             counts = json.loads(receive(self._stdout))
@@ -154,7 +165,7 @@ class IsolatedDecoder:
         code = self._process.wait()
         done = os.pread(self._progress.fileno(), 8, 0)
         self.close()
-        return _EndedError(struct.unpack("<Q", done)[0] if done else 0, code)
+        return _EndedError(struct.unpack("<Q", done)[0] if done else None, code)
 
     @property
     def _stdin(self) -> BinaryIO:
