@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from beam_dedup import files, options
-from beam_dedup.core.errors import DedupError, UsageError
+from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError, UsageError
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -70,7 +70,7 @@ def _main(arguments: Sequence[str]) -> int:
 
 def _set_up_logging() -> None:
     """Before the engine is imported, which logs while it is."""
-    debug = bool(os.environ.get(options.DEBUG_VARIABLE))
+    debug = bool(os.environ.get(DEBUG_VARIABLE))
     logging.basicConfig(
         level=logging.INFO if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s"
     )

@@ -14,7 +14,6 @@ from beam_dedup.core.rank import Keep
 from beam_dedup.core.within import Within
 
 DEFAULT_OUTPUT_JSON = "image_locations.json"
-DEBUG_VARIABLE = "DEDUP_DEBUG"  # in the environment, set to anything: the engine's own log, and tracebacks
 
 _DESCRIPTION = """\
 Finds duplicate images. Keeps one of each, says of every other which kept image it duplicates, and copies the kept

@@ -20,10 +20,10 @@ from rich.console import Console
 
 from beam_dedup import engine, files, pipeline, progress, summary
 from beam_dedup.core.census import Planning, most_codes
-from beam_dedup.core.errors import DedupError, PlanError, UsageError
+from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError, PlanError, UsageError
 from beam_dedup.core.paths import is_remote, partial_prefix
 from beam_dedup.core.plan import choose
-from beam_dedup.options import DEBUG_VARIABLE, DedupConfig
+from beam_dedup.options import DedupConfig
 from beam_dedup.pipeline import Reports
 from transforms import storage
 from transforms.progress import LISTED, Tally
@@ -47,7 +47,9 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
     _check_remote_outputs(config)
     files.check_outputs(config)
     local = engine.is_local(beam_options)
-    files_to_read = _count_files(config) if local else 0
+    # A pass over all names, for who sees the progress, and for the plan.
+    counted = local and (config.near or not config.quiet)
+    files_to_read = _count_files(config) if counted else 0
     if config.preview and not local:
         raise UsageError("--preview prints what this machine would place: it can't be used with --runner")
     scratch = tempfile.mkdtemp(prefix="dedup-")

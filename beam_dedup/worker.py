@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 
-from beam_dedup.options import DEBUG_VARIABLE
+from beam_dedup.core.errors import DEBUG_VARIABLE
 
 if __name__ == "__main__":
     if not os.environ.get(DEBUG_VARIABLE):

@@ -10,7 +10,6 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core import blocks, tables
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.isolation import Answer, IsolatedDecoder
@@ -110,7 +109,5 @@ def _read_remote(decoder: IsolatedDecoder, reference: ImageRef) -> Answer:
     try:
         return decoder.read([reference], read_remote(reference.uri))
     except ImageError as error:
-        if reference.known:
-            return Answer(b"", [], 0, 1)
-        verdict = Verdict.of_rejection(Rejection(reference, error.reason, error.detail))
-        return Answer(b"", [blocks.dump(tables.verdicts_table([verdict]))], 0, 0)
+        rejection = Rejection(reference, error.reason, error.detail)
+        return Answer().with_rejected([Verdict.of_rejection(rejection)])

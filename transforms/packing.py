@@ -8,6 +8,7 @@ from apache_beam.pvalue import PCollection
 
 from beam_dedup.core import blocks, tables
 from beam_dedup.core.model import Fingerprint, ImageRef, Verdict
+from transforms.read import DECODED_AT_ONCE
 
 _PACKED = 1024  # images a block
 
@@ -16,7 +17,7 @@ _PACKED = 1024  # images a block
 class PackReferences(beam.PTransform[PCollection[ImageRef], PCollection[list[ImageRef]]]):
     """References one by one into the lists that `DeduplicateImages` reads."""
 
-    size: int = 32
+    size: int = DECODED_AT_ONCE
 
     def expand(self, references: PCollection[ImageRef]) -> PCollection[list[ImageRef]]:
         return references | "Batch" >> beam.BatchElements(self.size, self.size)

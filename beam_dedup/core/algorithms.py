@@ -12,6 +12,7 @@ import enum
 import importlib.util
 
 from beam_dedup.core.model import Kind
+from beam_dedup.core.within import DEFAULT_BIT_DISTANCE, MAX_BIT_DISTANCE, SHORT_BITS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ DEFAULT_VIEWS = Views.TRIM
 ALGORITHMS = {
     algorithm.name: algorithm
     for algorithm in (
-        Algorithm(DCT, "dct/1", 64, 8, 16, Kind.FULL),
+        Algorithm(DCT, "dct/1", SHORT_BITS, DEFAULT_BIT_DISTANCE, MAX_BIT_DISTANCE, Kind.FULL),
         Algorithm("phash", "phash/imagehash-4.3", 64, 6, 12, Kind.HASH),
         Algorithm("dhash", "dhash/imagehash-4.3", 64, 4, 10, Kind.HASH),
         Algorithm("ahash", "ahash/imagehash-4.3", 64, 1, 4, Kind.HASH),

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from beam_dedup.core.codes import IntArray
+from beam_dedup.core.codes import BoolArray, IntArray
 
 _CODE = pa.struct([("view", pa.uint8()), ("kind", pa.uint8()), ("data", pa.binary())])
 
@@ -124,6 +125,15 @@ def split(table: pa.Table, part: npt.NDArray[Any]) -> Iterator[tuple[int, pa.Tab
     ends = np.append(starts, len(order))[1:]
     for number, start, end in zip(numbers.tolist(), starts.tolist(), ends.tolist(), strict=True):
         yield number, rows.slice(start, end - start)
+
+
+def begins(column: pa.ChunkedArray) -> BoolArray:
+    """Where a value of a sorted column differs from the one before it: the first row of each value."""
+    values = column.combine_chunks()
+    first = np.ones(len(values), dtype=bool)
+    if len(values) > 1:
+        first[1:] = np.asarray(pc.not_equal(values[1:], values[:-1]))
+    return first
 
 
 def homes(table: pa.Table, count: int) -> IntArray:

@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from beam_dedup.core import plan
 from beam_dedup.core.algorithms import Recipe, Views
-from beam_dedup.core.blocks import joined
-from beam_dedup.core.codes import BASE, TURNS, VIEWS, WordArray, from_columns
+from beam_dedup.core.codes import BASE, TURNS, VIEWS, WordArray
 from beam_dedup.core.plan import GATHERED_CODES, Estimate, Plan, mixed
+from beam_dedup.core.tables import codes_of
 from beam_dedup.core.views import CENTRES
 from beam_dedup.core.within import Within
 
@@ -46,10 +46,9 @@ class Planning:
 
     def choose(self, within: Within, census: Census) -> Estimate:
         """The plan for codes of which a census was taken."""
-        gathered = self.gathered if self.spread else census.codes
-        chosen = plan.choose(within, census.codes, census.bases, census.sample, gathered)
         if self.given is None:
-            return chosen
+            gathered = self.gathered if self.spread else census.codes
+            return plan.choose(within, census.codes, census.bases, census.sample, gathered)
         candidates = self.given.candidates(census.codes, census.bases)
         return Estimate(self.given, census.codes, candidates, self.given.seconds(census.codes, candidates))
 
@@ -63,10 +62,9 @@ def most_codes(recipe: Recipe) -> int:
 
 def take(codes: pa.Table) -> Census:
     """Of a table of `blocks.CODES`."""
-    view, kind = (np.asarray(codes[name].combine_chunks()) for name in ("view", "kind"))
-    columns = from_columns(np.arange(len(codes)), view, kind, joined(codes["data"]))
+    columns = codes_of(codes)
     bases = columns.hashed[columns.view[columns.hashed] == BASE]
-    return Census(len(codes), int((view == BASE).sum()), _smallest(columns.short[bases]))
+    return Census(len(codes), int((columns.view == BASE).sum()), _smallest(columns.short[bases]))
 
 
 def total(parts: Iterable[Census]) -> Census:

@@ -5,7 +5,7 @@ rank, so that of two images the smaller number is the preferred one.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ ByteArray = npt.NDArray[np.uint8]
 
 # Names of the views; a view's number, which is stored, is its place here: add at the end. Of two views that match
 # equally well the first counts. What each is of a picture: `beam_dedup.core.views` and, for turns, `.dct`.
+Found = Iterator[tuple[IntArray, IntArray, ByteArray]]  # pairs of rows (i, j), and their distances
+
 TURNS = ("mirror", "flip", "rot180", "rot90", "rot270", "transpose", "transverse")
 VIEWS = (
     BASE_VIEW,

@@ -88,13 +88,10 @@ def _in_memory(data: bytes) -> tuple[BinaryIO, int, int]:
 
 def answer(read: Sequence[Fingerprint], rejected: Sequence[Verdict]) -> tuple[bytes, bytes, bytes]:
     """The frames that are sent back. Known images that are rejected are counted only: they get no verdict."""
-    new = [verdict for verdict in rejected if not verdict.ref.known]
-    counts = {"bytes": sum(image.size_bytes for image in read), "known_rejected": len(rejected) - len(new)}
-    return (
-        json.dumps(counts).encode(),
-        blocks.dump(tables.fingerprints_table(read)) if read else b"",
-        blocks.dump(tables.verdicts_table(new)) if new else b"",
-    )
+    rejections, known = tables.rejections_block(rejected)
+    counts = {"bytes": sum(image.size_bytes for image in read), "known_rejected": known}
+    fingerprints = blocks.dump(tables.fingerprints_table(read)) if read else b""
+    return json.dumps(counts).encode(), fingerprints, rejections
 
 
 def main() -> None:

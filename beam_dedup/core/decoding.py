@@ -18,7 +18,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, as fraction
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 DRAFT_SIDE = (
-    128  # pixels that a JPEG's scaled decode, and reducing by whole numbers, leave of each side at least
+    128  # pixels of each side that a JPEG's scaled decode, and reducing by whole numbers, leave at least
 )
 
 _ORIENTATION_TAG = 0x0112

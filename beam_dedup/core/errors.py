@@ -12,6 +12,8 @@ Any other exception is a bug and stops the bundle that met it.
 
 from beam_dedup.core.model import Reason
 
+DEBUG_VARIABLE = "DEDUP_DEBUG"  # in the environment, set to anything: the engine's own log, and tracebacks
+
 
 class DedupError(Exception):
     """The run can't go on; the message says what to do."""

@@ -11,9 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from beam_dedup.core.codes import PROFILE_BYTES, BoolArray, ByteArray, IntArray
-
-Found = Iterator[tuple[IntArray, IntArray, ByteArray]]  # i, j, distance in grey levels
+from beam_dedup.core.codes import PROFILE_BYTES, BoolArray, ByteArray, Found, IntArray
 
 _CELLS = PROFILE_BYTES // 3  # of a profile, each of three colours
 _RUN = 1 << 12  # pictures compared at a time

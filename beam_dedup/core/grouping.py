@@ -22,10 +22,9 @@ class Home:
 
     images: pa.Table  # of blocks.IMAGES, sorted by rank
     same_bytes: IntArray  # (images,) row of the best-ranked image with these bytes
-    same_picture: (
-        IntArray  # (images,) row of the one that speaks for it: the best-ranked one with the picture of that
-    )
-    # one, where both are known or both are not; for a copy of a known one's bytes, that one
+    # (images,) row of the one that speaks for it: the best-ranked one with the picture of that one, where both are known
+    # or both are not; for a copy of a known one's bytes, that one.
+    same_picture: IntArray
 
 
 def settle(images: pa.Table, pictures: bool = True) -> Home:
@@ -37,10 +36,9 @@ def settle(images: pa.Table, pictures: bool = True) -> Home:
       ValueError: two images have the same URI; a URI is what tells images apart.
     """
     images = images.sort_by("rank")
-    ranks = images["rank"].combine_chunks()
-    twice = pc.equal(ranks[1:], ranks[:-1]) if len(ranks) > 1 else pa.array([], pa.bool_())
-    if pc.any(twice).as_py():
-        uri = uri_of(ranks[pc.index(twice, True).as_py()].as_py())
+    first = blocks.begins(images["rank"])
+    if not first.all():
+        uri = uri_of(images["rank"][int(np.argmin(first))].as_py())
         raise ValueError(f"two images have the URI {uri!r}: URIs must be unique")
     same_bytes = _firsts(_numbers(images["digest"].combine_chunks()))
     if not pictures:
@@ -135,11 +133,7 @@ def _best_marks(marks: pa.Table) -> pa.Table:
     order = ("rank", "distance", "kept_rank", "view", "long_distance")
     # No long distance comes before any, as in one place (NO_DISTANCE).
     marks = marks.sort_by([(name, "ascending", "at_start") for name in order])
-    ranks = marks["rank"].combine_chunks()
-    first = np.ones(len(ranks), dtype=bool)
-    if len(ranks) > 1:
-        first[1:] = np.asarray(pc.not_equal(ranks[1:], ranks[:-1]))
-    return marks.filter(pa.array(first))
+    return marks.filter(pa.array(blocks.begins(marks["rank"])))
 
 
 def _of_base(images: pa.Table, field: str) -> pa.Array:

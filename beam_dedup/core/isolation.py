@@ -10,11 +10,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import IO, BinaryIO, NamedTuple, cast
+from typing import IO, BinaryIO, cast
 
-from beam_dedup.core import blocks, decoder, tables
+from beam_dedup.core import decoder, tables
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.decoder import receive, send
+from beam_dedup.core.errors import DEBUG_VARIABLE
 from beam_dedup.core.model import ImageRef, Reason, Rejection, Verdict
 
 DECODE_SECONDS = 120.0  # for one image: a hundred times what the largest that is let pass takes
@@ -24,13 +25,20 @@ _MOST_IDLE_ENDS = 5  # of the process in one request, without an image in work
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-class Answer(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
     """What came of some references."""
 
-    fingerprints: bytes  # block of FINGERPRINTS, or empty
-    rejections: list[bytes]  # blocks of VERDICTS
-    bytes_read: int
-    known_rejected: int
+    fingerprints: bytes = b""  # block of FINGERPRINTS, or empty
+    rejections: list[bytes] = dataclasses.field(default_factory=list)  # blocks of VERDICTS
+    bytes_read: int = 0
+    known_rejected: int = 0
+
+    def with_rejected(self, rejected: Sequence[Verdict]) -> "Answer":
+        """The same, and images that are rejected besides."""
+        block, known = tables.rejections_block(rejected)
+        rejections = [*self.rejections, block] if block else self.rejections
+        return dataclasses.replace(self, rejections=rejections, known_rejected=self.known_rejected + known)
 
 
 class _EndedError(Exception):
@@ -59,16 +67,14 @@ class IsolatedDecoder:
         """Starts the process without waiting for it."""
         self._progress = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        environment["ARROW_DEFAULT_MEMORY_POOL"] = (
-            "system"  # the default one takes 128 MiB or more for a few bytes
-        )
+        environment["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the default takes 128 MiB for a few bytes
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
             # -P: no module is looked for in the current folder, which may be the one with strangers' files.
             [sys.executable, "-P", "-m", decoder.__name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=None if os.environ.get("DEDUP_DEBUG") else subprocess.DEVNULL,
+            stderr=None if os.environ.get(DEBUG_VARIABLE) else subprocess.DEVNULL,
             pass_fds=[self._progress.fileno()],
             env=environment,
             start_new_session=True,  # Ctrl-C goes to all processes of a terminal's session; this one ends with its parent
@@ -119,11 +125,8 @@ class IsolatedDecoder:
                     harmful.append(Verdict.of_rejection(_rejection(image, died.code, self._timeout)))
                 suspects.add(image)
         else:
-            answered = Answer(b"", [], 0, 0)
-        new = [verdict for verdict in harmful if not verdict.ref.known]
-        if new:
-            answered.rejections.append(blocks.dump(tables.verdicts_table(new)))
-        return answered._replace(known_rejected=answered.known_rejected + len(harmful) - len(new))
+            answered = Answer()
+        return answered.with_rejected(harmful)
 
     def _ask(self, references: Sequence[ImageRef], data: bytes | None) -> Answer:
         if self._process is not None and self._is_ready and self._process.poll() is not None:
@@ -143,9 +146,8 @@ class IsolatedDecoder:
             fingerprints, rejections = receive(self._stdout), receive(self._stdout)
         except (EOFError, BrokenPipeError):
             raise self._died() from None
-        return Answer(
-            fingerprints, [rejections] if rejections else [], counts["bytes"], counts["known_rejected"]
-        )
+        blocks = [rejections] if rejections else []
+        return Answer(fingerprints, blocks, counts["bytes"], counts["known_rejected"])
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None
@@ -156,7 +158,7 @@ class IsolatedDecoder:
             self.close()
             raise RuntimeError(
                 f"the process that decodes images can't be started: {sys.executable} -m {decoder.__name__} ended with "
-                f"{code}; set DEDUP_DEBUG=1 to see why"
+                f"{code}; set {DEBUG_VARIABLE}=1 to see why"
             )
 
     def _died(self) -> _EndedError:

@@ -15,6 +15,7 @@ from beam_dedup.core.codes import (
     BoolArray,
     ByteArray,
     Codes,
+    Found,
     IntArray,
     WordArray,
     long_distance,
@@ -38,9 +39,8 @@ class Pairs:
         return len(self.a)
 
 
-_Found = Iterator[tuple[IntArray, IntArray, ByteArray]]
 _Rows = tuple[IntArray, IntArray]
-_Task = tuple[_Rows, Callable[[], _Found]]
+_Task = tuple[_Rows, Callable[[], Found]]
 
 
 def near_pairs(

@@ -18,10 +18,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from beam_dedup.core.codes import ByteArray, IntArray, WordArray
+from beam_dedup.core.codes import Found, IntArray, WordArray
 from beam_dedup.core.plan import ALL_BITS, cheapest_subset, key_masks
-
-Found = Iterator[tuple[IntArray, IntArray, ByteArray]]  # i, j, distance
 
 _TILE = 1024  # words a side of a square: 8 MiB of differences
 _STRETCH = 1 << 15  # words compared at a time: what is in work stays in the cache
@@ -30,7 +28,7 @@ _WIDE_BUCKET = 64  # of two arrays: longer ones are compared as rectangles
 _HOT_BUCKET = 1 << 14  # longer ones still are split by keys of their own
 _FEW_LEFT = (
     1 / 24
-)  # of a stretch: fewer words than this are picked out, since picking one costs as much as 24 comparisons
+)  # of a stretch: fewer words than this are picked out; to pick one costs as much as 24 comparisons
 _PICKED = 1 << 16  # comparisons of picked words at a time
 _SHOWN_WORDS, _SHOWN_KEYS = 1 << 12, 8  # to estimate from
 _TABLE_BITS = 20  # keys up to here are looked up in a table
@@ -154,9 +152,8 @@ def _stretch(words: WordArray, start: int, left: IntArray, k: int) -> Found:
     if longest <= 0:
         return
     stop = start + len(left)
-    going = len(left) - np.cumsum(
-        np.bincount(np.maximum(left, 0), minlength=longest + 1)
-    )  # going[t]: left > t
+    # How many words have more than 0, 1, 2, ... that follow.
+    going = len(left) - np.cumsum(np.bincount(np.maximum(left, 0), minlength=longest + 1))
     found_i, found_j = [], []
     shift = 1
     while shift <= longest and going[shift - 1] > _FEW_LEFT * len(left):

@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_dedup.core import blocks, judging
-from beam_dedup.core.codes import NO_DISTANCE, PROFILE_BYTES, BoolArray, Codes, IntArray, from_columns
+from beam_dedup.core.codes import NO_DISTANCE, PROFILE_BYTES, BoolArray, Codes
 from beam_dedup.core.judging import Witnesses
 from beam_dedup.core.model import Kind
 from beam_dedup.core.plan import Plan, shard_of
+from beam_dedup.core.tables import codes_of
 from beam_dedup.core.within import Within
 
 EVERYTHING = "all"  # the place of a plan without prefix
@@ -47,7 +48,7 @@ def places(codes: pa.Table, plan: Plan, within: Within) -> Iterator[tuple[str, p
     flat = np.asarray(pc.equal(codes["kind"], int(Kind.FLAT)).combine_chunks())
     yield from _flat_places(codes.filter(pa.array(flat)), within)
     hashed = codes.filter(pa.array(~flat))
-    columns = _columns(hashed)
+    columns = codes_of(hashed)
     for word, (number, prefix) in itertools.product(range(plan.words), enumerate(plan.prefixes)):
         words = columns.short if plan.words == 1 else columns.long[:, word]
         for shard, rows in blocks.split(hashed, shard_of(words, plan, prefix)):
@@ -57,7 +58,7 @@ def places(codes: pa.Table, plan: Plan, within: Within) -> Iterator[tuple[str, p
 def _flat_places(flat: pa.Table, within: Within) -> Iterator[tuple[str, pa.Table]]:
     """Overlapping ranges of mean colour, each as wide as flat pictures within k can be apart: two such share one."""
     width = max(within.flat_levels, 1) * PROFILE_BYTES
-    bucket = _columns(flat).pixels.sum(axis=1, dtype=np.int64) // width
+    bucket = codes_of(flat).pixels.sum(axis=1, dtype=np.int64) // width
     for shift in (0, 1):
         for number, rows in blocks.split(flat, bucket + shift):
             yield f"flat/{number}", rows
@@ -71,23 +72,14 @@ def masks_of(place: str, plan: Plan) -> tuple[int, ...] | None:
     return plan.masks(int(word), plan.prefixes[int(rest[0])])
 
 
-def _columns(codes: pa.Table, image: IntArray | None = None) -> Codes:
-    view, kind = (np.asarray(codes[name].combine_chunks()) for name in ("view", "kind"))
-    image = np.arange(len(codes)) if image is None else image
-    return from_columns(image, view, kind, blocks.joined(codes["data"]))
-
-
 def gather(codes: pa.Table) -> Gathered:
     """Numbers the images of some rows of `CODES` by rank."""
     codes = codes.sort_by("rank").combine_chunks()
-    ranks = codes["rank"].combine_chunks()
-    first = np.ones(len(ranks), dtype=bool)
-    if len(ranks) > 1:
-        first[1:] = np.asarray(pc.not_equal(ranks[1:], ranks[:-1]))
+    first = blocks.begins(codes["rank"])
     images = codes.filter(pa.array(first))
     return Gathered(
         rows=codes,
-        codes=_columns(codes, np.cumsum(first) - 1),
+        codes=codes_of(codes, np.cumsum(first) - 1),
         images=images,
         kept=np.asarray(images["kept"].combine_chunks()).astype(bool),
     )

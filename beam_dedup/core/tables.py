@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from beam_dedup.core.blocks import FINGERPRINTS, IMAGES, VERDICTS, to_bytes, to_text
-from beam_dedup.core.codes import VIEWS
+from beam_dedup.core.blocks import FINGERPRINTS, IMAGES, VERDICTS, dump, joined, to_bytes, to_text
+from beam_dedup.core.codes import VIEWS, Codes, IntArray, from_columns
 from beam_dedup.core.model import REASONS, Code, Fingerprint, Flag, ImageRef, Kind, Status, Verdict, Witness
 from beam_dedup.core.rank import Keep, ranks_of
 
@@ -70,6 +70,22 @@ def ranked(fingerprints: pa.Table, keep: Keep) -> pa.Table:
     """A table of `FINGERPRINTS` as one of `IMAGES`, ranked by a policy."""
     learnt = fingerprints.drop_columns(["uri", "known"])
     return pa.Table.from_arrays([ranks_of(fingerprints, keep), *learnt.columns], schema=IMAGES)
+
+
+def codes_of(codes: pa.Table, image: IntArray | None = None) -> Codes:
+    """A table of `CODES` as arrays. image: numbers of the images, a row each; rows are numbered if not given."""
+    view, kind = (np.asarray(codes[name].combine_chunks()) for name in ("view", "kind"))
+    image = np.arange(len(codes)) if image is None else image
+    return from_columns(image, view, kind, joined(codes["data"]))
+
+
+def rejections_block(rejected: Sequence[Verdict]) -> tuple[bytes, int]:
+    """A block of verdicts on rejected images, empty if there are none, and how many others were of known images.
+
+    Known images get no verdict: they are counted only.
+    """
+    new = [verdict for verdict in rejected if not verdict.ref.known]
+    return dump(verdicts_table(new)) if new else b"", len(rejected) - len(new)
 
 
 def verdicts_table(verdicts: Sequence[Verdict]) -> pa.Table:

@@ -23,6 +23,7 @@ from tests.core import sizes
 from tests.core.test_judging import within_of
 from tests.core.test_rank import wanted as rank_wanted
 from tests.random_sets import RandomSet, random_set
+from tests.verdicts import verdict_on
 
 Step = Callable[[Gathered, Within, tuple[int, ...] | None], Iterator[tuple[bytes, pa.Table]]]
 
@@ -94,21 +95,8 @@ def by_definition(images: list[Fingerprint], case: RandomSet, keep: Keep) -> lis
         elif speaker != number:
             witness = Witness(images[speaker].ref.uri, image.digest, 0, None, VIEWS[0])
         same = witness is not None and witness.digest == image.digest
-        verdicts.append(
-            Verdict(
-                ref=dataclasses.replace(image.ref, known=False),
-                status=Status.DUPLICATE if witness else Status.KEPT,
-                reason=None if witness is None else Reason.EXACT if same else Reason.NEAR,
-                digest=image.digest,
-                fingerprint=image.codes[0].data if image.codes else b"",
-                algorithm=image.algorithm,
-                witness=witness,
-                width=image.width,
-                height=image.height,
-                format=image.format,
-                size_bytes=image.size_bytes,
-            )
-        )
+        reason = None if witness is None else Reason.EXACT if same else Reason.NEAR
+        verdicts.append(verdict_on(image, reason, witness))
     return sorted(verdicts, key=lambda verdict: verdict.ref.uri)
 
 

@@ -14,12 +14,12 @@ from beam_dedup.core.model import (
     ImageRef,
     Kind,
     Reason,
-    Status,
     Verdict,
     Witness,
 )
 from tests import oracle, random_sets
 from tests.random_sets import RandomSet, random_set
+from tests.verdicts import verdict_on
 
 # Names that are not ASCII, not UTF-8 (as os.fsdecode gives them), or unpleasant. Rank is decided before them.
 _NAMES = ("a.jpg", "å ä.png", "\udcff\udc80.jpg", "new\nline", "-rf *", "日本.webp", "x" * 200, '"\\')
@@ -66,7 +66,7 @@ def batch(case: RandomSet, seed: str) -> Batch:
             _copy(rng, fingerprint, 10 * image, 10 * case.images) for _ in range(rng.choice([0, 0, 0, 1, 2]))
         ]
         if image in kept:
-            batch.verdicts.append(_verdict(fingerprint, None, None))
+            batch.verdicts.append(verdict_on(fingerprint, None, None))
             of_copies = Witness(fingerprint.ref.uri, fingerprint.digest, 0, None, BASE_VIEW)
             reason = Reason.EXACT
         else:
@@ -75,8 +75,8 @@ def batch(case: RandomSet, seed: str) -> Batch:
             long_distance = None if match.long_distance == oracle.NONE else match.long_distance
             of_copies = Witness(witness.ref.uri, witness.digest, match.distance, long_distance, BASE_VIEW)
             reason = Reason.NEAR
-            batch.verdicts.append(_verdict(fingerprint, reason, of_copies))
-        batch.verdicts.extend(_verdict(copy, reason, of_copies) for copy in copies)
+            batch.verdicts.append(verdict_on(fingerprint, reason, of_copies))
+        batch.verdicts.extend(verdict_on(copy, reason, of_copies) for copy in copies)
         batch.fingerprints.extend([fingerprint, *copies])
     rng.shuffle(batch.fingerprints)
     return Batch(batch.fingerprints, in_order(batch.verdicts))
@@ -107,21 +107,3 @@ def _copy(rng: random.Random, of: Fingerprint, rank: int, ranks: int) -> Fingerp
     """The same bytes under a name that ranks somewhere behind; most often far from it."""
     name = f"{rng.randint(rank + 1, ranks):06} copy {rng.getrandbits(64):x}"
     return dataclasses.replace(of, ref=ImageRef(f"/in/{name}", name), modified_ms=rng.randint(0, 99))
-
-
-def _verdict(image: Fingerprint, reason: Reason | None, witness: Witness | None) -> Verdict:
-    return Verdict(
-        ref=image.ref,
-        status=Status.DUPLICATE if witness else Status.KEPT,
-        reason=reason,
-        digest=image.digest,
-        fingerprint=image.codes[0].data if image.codes else b"",
-        algorithm=image.algorithm,
-        witness=witness,
-        width=image.width,
-        height=image.height,
-        format=image.format,
-        size_bytes=image.size_bytes,
-        flags=image.flags,
-        detail=image.detail,
-    )

@@ -1,0 +1,24 @@
+"""What a verdict says of an image, written down field by field, for tests of all rings."""
+
+import dataclasses
+
+from beam_dedup.core.model import Fingerprint, Reason, Status, Verdict, Witness
+
+
+def verdict_on(image: Fingerprint, reason: Reason | None, witness: Witness | None) -> Verdict:
+    """A duplicate if there is a witness, else kept; a verdict does not tell whether an image was known."""
+    return Verdict(
+        ref=dataclasses.replace(image.ref, known=False),
+        status=Status.DUPLICATE if witness else Status.KEPT,
+        reason=reason,
+        digest=image.digest,
+        fingerprint=image.codes[0].data if image.codes else b"",
+        algorithm=image.algorithm,
+        witness=witness,
+        width=image.width,
+        height=image.height,
+        format=image.format,
+        size_bytes=image.size_bytes,
+        flags=image.flags,
+        detail=image.detail,
+    )
