@@ -10,9 +10,9 @@ import pyarrow as pa
 from apache_beam.pvalue import AsSingleton, PCollection
 
 from beam_dedup.core import blocks, uri_sums
+from beam_dedup.core.choosing import Estimate
 from beam_dedup.core.errors import ConservationError
 from beam_dedup.core.model import REJECT_REASONS, ImageRef
-from beam_dedup.core.plan import Estimate
 from beam_dedup.core.uri_sums import Tallied
 from transforms import metrics
 from transforms.storage import whole_file
