@@ -21,12 +21,16 @@ setup(
         "Pillow>=12.3,<12.4",  # a fingerprint is only comparable with those of the same decoder
         "ImageHash>=4.3.2,<4.4",  # its version stands in the recipes of its codes
         "fastavro>=1.13,<2",
+        "FastWARC>=2.0.1,<2.1",
         "numpy>=2.1,<2.5",
         "psutil>=7,<8",
         "pyarrow>=25,<26",
         "rich>=15,<16",
+        "zstandard>=0.25,<0.26",
     ],
     extras_require={
+        "aws": ["apache-beam[aws]>=2.77,<2.78"],
+        "gcp": ["apache-beam[gcp]>=2.77,<2.78"],
         "pdq": ["pdqhash>=0.2.8,<0.3"],
         "dev": [
             "build>=1.6,<2",

@@ -66,7 +66,9 @@ def beam_options(arguments: Sequence[str]) -> PipelineOptions:
     if unknown:
         flag = unknown[0].split("=")[0]
         if not flag.startswith("-"):
-            raise UsageError(f"{flag!r} was not expected here; images are named by -i")
+            raise UsageError(
+                f"{flag!r} was not expected here; images are named by -i, each input by one of its own, and patterns in quotes"
+            )
         known = [name for part in (beam_parser, options.parser()) for name in part._option_string_actions]
         nearest = difflib.get_close_matches(flag, known, n=1)
         raise UsageError(f"there is no option {flag}" + (f"; the nearest is {nearest[0]}" if nearest else ""))

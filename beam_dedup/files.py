@@ -1,9 +1,11 @@
 """Checks, before any work is done, that a run can read its input and write its outputs, and can harm neither."""
 
+import glob
 import os
 import re
 import tempfile
 
+from beam_dedup.core import sources
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote
 from beam_dedup.options import DEFAULT_OUTPUT_JSON, DedupConfig
@@ -35,27 +37,41 @@ def check_outputs(config: DedupConfig) -> None:
 
 
 def check_input(config: DedupConfig) -> None:
-    """Raises UsageError if there is no folder to read."""
-    _check_folder("-i", config.folder)
+    """Raises UsageError if there is nothing to read, or the same would be read twice. What is not of this machine is not
+    looked at.
+    """
+    for path in config.inputs:
+        _check_readable("-i", path)
+    if overlap := sources.overlapping(config.inputs):
+        raise UsageError(f"-i: {overlap[0]} and {overlap[1]} hold the same files: leave out one of them")
     if config.reference:
-        _check_folder("--reference", config.reference)
-        if _is_inside(config.folder, config.reference):
-            raise UsageError(
-                f"-i: {config.folder} lies in the folder of --reference, {config.reference}: all is known"
-            )
+        if sources.is_pattern(config.reference):
+            raise UsageError(f"--reference takes a folder or a file, not a pattern, got {config.reference}")
+        _check_readable("--reference", config.reference)
+        for path in config.inputs:
+            if sources.holds(config.reference, path):
+                raise UsageError(f"-i: {path} lies in that of --reference, {config.reference}: all is known")
 
 
-def _check_folder(flag: str, folder: str) -> None:
-    if is_remote(folder):
-        raise UsageError(f"{flag} reads folders of this machine only, got {folder}")
-    if not os.path.exists(folder):
-        raise UsageError(f"{flag}: there is no folder {folder}")
-    if not os.path.isdir(folder):
-        raise UsageError(f"{flag} needs a folder, but {folder} is a file")
+def _check_readable(flag: str, path: str) -> None:
+    if is_remote(path):
+        return
+    if sources.is_pattern(path):
+        if next(glob.iglob(path, recursive=True), None) is None:
+            raise UsageError(f"{flag}: there is no folder or file that matches {path}")
+        return
+    if not os.path.exists(path):
+        raise UsageError(f"{flag}: there is no folder {path}, nor a file or pattern of that name")
     try:
-        os.scandir(folder).close()
+        if os.path.isdir(path):
+            os.scandir(path).close()
+        elif not os.path.isfile(path):
+            raise UsageError(f"{flag} needs a folder or a file, but {path} is neither")
+        else:
+            open(path, "rb").close()
     except OSError as error:
-        raise UsageError(f"{flag}: the folder {folder} can't be listed: {error.strerror}") from error
+        what = "folder {} can't be listed" if os.path.isdir(path) else "file {} can't be read"
+        raise UsageError(f"{flag}: the {what.format(path)}: {error.strerror}") from error
 
 
 def _check_output_file(flag: str, path: str) -> None:
@@ -78,20 +94,23 @@ def _check_output_file(flag: str, path: str) -> None:
 
 
 def _check_output_folder(config: DedupConfig) -> None:
-    output, folder = config.output_dir, config.folder
+    output = config.output_dir
+    folders = [sources.root(path) or "." for path in config.inputs if not is_remote(path)]
     if os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"-d needs a folder, but {output} is a file")
-    if _is_inside(folder, output):
-        raise UsageError(
-            f"-d: the input {folder} lies in {output}; copies could replace images of the input: name another folder"
-        )
+    for folder in folders:
+        if _is_inside(folder, output):
+            raise UsageError(
+                f"-d: the input {folder} lies in {output}; copies could replace images of the input: name another folder"
+            )
     if config.preview:
         return
     _try_to_write("-d", output)
-    if config.place == "hardlink" and os.stat(folder).st_dev != os.stat(output).st_dev:
-        raise UsageError(
-            f"--place hardlink needs {folder} and {output} on one device; use --place copy or symlink"
-        )
+    for folder in folders:
+        if config.place == "hardlink" and os.stat(folder).st_dev != os.stat(output).st_dev:
+            raise UsageError(
+                f"--place hardlink needs {folder} and {output} on one device; use --place copy or symlink"
+            )
 
 
 def _is_inside(path: str, folder: str) -> bool:

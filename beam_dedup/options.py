@@ -43,7 +43,7 @@ exit codes: 0 done (images that were rejected are listed, they are not an error)
 class DedupConfig:
     """What a run does. Paths are as the user gave them; "" stands for an output that is not wanted."""
 
-    folder: str
+    inputs: tuple[str, ...]
     near: bool = False
     within: Within = dataclasses.field(default_factory=Within)
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
@@ -103,7 +103,10 @@ def parser() -> argparse.ArgumentParser:
         "-i",
         "--dump_dir",
         metavar="DUMP_DIR",
-        help="folder with images, searched with all folders below it; files are known by their content, not their name",
+        action="append",
+        help="what to search for images: a folder, with all folders below it; a file; a quoted pattern ('crawl/**/*.jpg'); a "
+        "path of another file system (gs://..., s3://...). Archives (tar, zip, WARC) are searched like folders. Files are "
+        "known by their content, not their name. Can be given several times",
     )
     match = made.add_argument_group("what is a duplicate")
     mode = match.add_mutually_exclusive_group()
@@ -127,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
         "--reference",
         metavar="DIR",
         default="",
-        help="folder with images that you have already: what duplicates one of them is a duplicate; they are "
+        help="folder (or archive, ...) with images that you have already: what duplicates one of them is a duplicate; they are "
         "never judged, copied or counted themselves",
     )
     write = made.add_argument_group("what to write")
@@ -213,7 +216,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
     Raises:
       UsageError: flag, rule and value in one sentence.
     """
-    if not options.dump_dir:
+    if not options.dump_dir or not all(options.dump_dir):
         raise UsageError("-i is missing: name the folder with the images, as in: dedup -n -i ~/Pictures")
     matching_options.check_mode(options)
     if options.show_duplicates and not options.output_dir:
@@ -227,13 +230,12 @@ def configure(options: argparse.Namespace) -> DedupConfig:
     if output_json is None:
         output_json = "" if options.preview else DEFAULT_OUTPUT_JSON
     config = DedupConfig(
-        # As the user named it, but ./a/ is a; what is no path of this machine is not touched.
-        folder=options.dump_dir if is_remote(options.dump_dir) else os.path.normpath(options.dump_dir),
+        inputs=tuple(_normal(path) for path in options.dump_dir),
         near=options.near_duplicates,
         within=matching_options.within(options),
         recipe=matching_options.recipe(options),
         keep=Keep(options.keep),
-        reference=options.reference and os.path.normpath(options.reference),
+        reference=options.reference and _normal(options.reference),
         output_json=output_json,
         output_dir=options.output_dir,
         show_duplicates=options.show_duplicates,
@@ -247,6 +249,11 @@ def configure(options: argparse.Namespace) -> DedupConfig:
     )
     _check_distinct(config)
     return config
+
+
+def _normal(path: str) -> str:
+    """A path as the user named it, but ./a/ is a; what is no path of this machine is not touched."""
+    return path if is_remote(path) else os.path.normpath(path)
 
 
 def _check_range(flag: str, value: int, least: int, most: int) -> None:

@@ -50,14 +50,15 @@ def build(
     """
     batch = DECODED_AT_ONCE if config.near else DIGESTED_AT_ONCE
     # PCollection[list[ImageRef]], one reference per file
-    images = pipeline | "Read" >> ReadImages(config.folder, config.not_input, batch=batch)
+    images = pipeline | "Read" >> ReadImages(config.inputs, config.not_input, batch=batch)
     known = None
     if config.reference:
         known = pipeline | "ReadKnown" >> ReadImages(
             config.reference, config.outputs, known=True, batch=batch
         )
-    # PCollection[bytes], blocks with one verdict per image; PCollection[Estimate], the one plan of near mode
-    verdicts, plan = images | "Deduplicate" >> DeduplicateImages(
+    # PCollection[bytes], blocks with one verdict per image; PCollection[Estimate], the one plan of near mode;
+    # PCollection[Answered], what was read
+    verdicts, plan, answered = images | "Deduplicate" >> DeduplicateImages(
         config.recipe if config.near else None,
         config.within,
         planning,
@@ -66,7 +67,7 @@ def build(
         processes=processes,
         tally=tally,
     )
-    images | "Check" >> CheckConservation(verdicts)
+    images | "Check" >> CheckConservation(verdicts, answered)
     if config.records:
         verdicts | "Records" >> WriteRecords(config.records)
     if config.output_json:
@@ -83,4 +84,8 @@ def build(
             unplaced | "Unplaced" >> WriteUnplaced(reports.unplaced)
     if reports.counts:
         # PCollection[dict], one
-        verdicts | "Counts" >> CountImages(plan) | "WriteCounts" >> beam.Map(write_json, reports.counts)
+        (
+            verdicts
+            | "Counts" >> CountImages(plan, answered)
+            | "WriteCounts" >> beam.Map(write_json, reports.counts)
+        )

@@ -26,8 +26,8 @@ from beam_dedup.core.paths import is_remote, partial_prefix
 from beam_dedup.options import DedupConfig
 from beam_dedup.pipeline import Reports
 from transforms import storage
+from transforms.listing import list_inputs
 from transforms.progress import LISTED, Tally
-from transforms.read import list_files
 
 _UNPLACED_SHOWN = 5
 _SHOW_CURSOR = b"\x1b[?25h"  # the live line hides it
@@ -44,6 +44,7 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
     """
     debug = bool(os.environ.get(DEBUG_VARIABLE))
     beam_options = engine.beam_options(beam_arguments)
+    _check_remote_inputs(config)
     _check_remote_outputs(config)
     files.check_outputs(config)
     local = engine.is_local(beam_options)
@@ -119,8 +120,8 @@ def _count_files(config: DedupConfig) -> int:
     Raises:
       UsageError: near matching would grow with the square of the number of images: the numbers, and what to change.
     """
-    known = list_files(config.reference, config.outputs) if config.reference else ()
-    files = sum(1 for _ in itertools.chain(list_files(config.folder, config.not_input), known))
+    known = list_inputs([config.reference], config.outputs) if config.reference else ()
+    files = sum(1 for _ in itertools.chain(list_inputs(config.inputs, config.not_input), known))
     if config.near and not config.force_plan:
         try:
             choose(config.within, files * most_codes(config.recipe), files).check()
@@ -129,9 +130,16 @@ def _count_files(config: DedupConfig) -> int:
     return files
 
 
+def _check_remote_inputs(config: DedupConfig) -> None:
+    given = [*(("-i", path) for path in config.inputs), ("--reference", config.reference)]
+    for flag, path in given:
+        if is_remote(path) and (why := storage.unusable(path)):
+            raise UsageError(f"{flag}: {path} can't be read: {why}")
+
+
 def _check_remote_outputs(config: DedupConfig) -> None:
     for flag, path in {**config.output_files, "-d": config.output_dir}.items():
-        if is_remote(path) and (why := storage.unwritable(path)):
+        if is_remote(path) and (why := storage.unusable(path)):
             raise UsageError(f"{flag}: {path} can't be written: {why}")
 
 

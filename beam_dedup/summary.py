@@ -28,7 +28,10 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
     def row(name: str, note: str) -> tuple[str, str, str]:
         return name, f"{counts[name]:,}", note
 
-    yield row(metrics.INITIAL, "" if counts[metrics.INITIAL] else f"there are no files in {config.folder}")
+    yield row(
+        metrics.INITIAL,
+        "" if counts[metrics.INITIAL] else f"there are no files in {', '.join(config.inputs)}",
+    )
     yield row(metrics.FINAL, "kept")
     yield row(metrics.EXACT_DUPLICATES, "the same bytes as a kept image")
     if config.near:
@@ -37,6 +40,8 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
     for reason in REJECT_REASONS:
         if count := counts["Rejected"].get(reason.value, 0):
             yield f"  {reason}", f"{count:,}", reason.meaning.removeprefix("rejected: ")
+    if counts.get(metrics.SKIPPED):
+        yield row(metrics.SKIPPED, "pages of crawls, which are no images and claim to be none")
 
 
 def _outputs(config: DedupConfig) -> list[tuple[str, str]]:

@@ -10,8 +10,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MAX_LINES = 300
 
-CORE_MAY_IMPORT = {"PIL", "numpy", "pyarrow", "imagehash", "pdqhash", "beam_dedup.core"}
-TRANSFORMS_MAY_IMPORT = CORE_MAY_IMPORT | {"apache_beam", "fastavro", "transforms"}
+CORE_MAY_IMPORT = {
+    "PIL",
+    "numpy",
+    "pyarrow",
+    "imagehash",
+    "pdqhash",
+    "fastavro",
+    "fastwarc",
+    "zstandard",
+    "beam_dedup.core",
+}
+TRANSFORMS_MAY_IMPORT = CORE_MAY_IMPORT | {"apache_beam", "transforms"}
 APPLICATION_MAY_NOT_IMPORT = {"tests", "templates", "benchmarks"}
 
 

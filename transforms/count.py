@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.pvalue import AsSingleton, PCollection
 
-from beam_dedup.core import blocks, uri_sums
+from beam_dedup.core import accounts, uri_sums
+from beam_dedup.core.accounts import Answered
 from beam_dedup.core.choosing import Estimate
 from beam_dedup.core.errors import ConservationError
 from beam_dedup.core.model import REJECT_REASONS, ImageRef
@@ -34,34 +34,57 @@ class _TotalFn(beam.CombineFn):
         return accumulator
 
 
+class _AccountFn(beam.CombineFn):
+    """Adds up what reading says it did."""
+
+    def create_accumulator(self) -> Answered:
+        return Answered()
+
+    def add_input(self, accumulator: Answered, part: Answered) -> Answered:
+        return accounts.total([accumulator, part])
+
+    def merge_accumulators(self, accumulators: Iterable[Answered]) -> Answered:
+        return accounts.total(accumulators)
+
+    def extract_output(self, accumulator: Answered) -> Answered:
+        return accumulator
+
+
 @dataclasses.dataclass
 class CheckConservation(beam.PTransform[PCollection[list[ImageRef]], PCollection[int]]):
-    """Fails the run unless the verdicts are on exactly the images that were read, one each.
+    """Fails the run unless all references were read, and the verdicts are on exactly the images they led to, one each.
 
-    In: the references that were read, bounded, in the global window. Out: how many there are.
+    In: the references that were listed, bounded, in the global window. Out: how many images there are.
 
-    verdicts: blocks of `blocks.VERDICTS`.
+    verdicts: blocks of `blocks.VERDICTS`. answered: what was read, as `DeduplicateImages` says; None where each reference
+    is an image of the same URI.
     """
 
     verdicts: PCollection[bytes]
+    answered: PCollection[Answered] | None = None
 
     def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[int]:
-        read = images | "Uris" >> beam.Map(tally_references) | "Read" >> beam.CombineGlobally(_TotalFn())
+        listed = (
+            images | "Uris" >> beam.Map(accounts.of_references) | "Read" >> beam.CombineGlobally(_TotalFn())
+        )
         judged = (
             self.verdicts
-            | "VerdictUris" >> beam.Map(tally_verdicts)
+            | "VerdictUris" >> beam.Map(accounts.of_verdicts)
             | "Judged" >> beam.CombineGlobally(_TotalFn())
         )
-        return read | "Compare" >> beam.Map(compare_tallies, AsSingleton(judged))
+        if self.answered is None:
+            return listed | "Compare" >> beam.Map(compare_tallies, AsSingleton(judged))
+        answered = self.answered | "Answered" >> beam.CombineGlobally(_AccountFn())
+        return listed | "Compare" >> beam.Map(compare_all, AsSingleton(answered), AsSingleton(judged))
 
 
-def tally_references(references: list[ImageRef]) -> Tallied:
-    uris = [blocks.to_bytes(reference.uri) for reference in references]
-    return uri_sums.tally(pa.array(uris, pa.binary()))
-
-
-def tally_verdicts(block: bytes) -> Tallied:
-    return uri_sums.tally(blocks.load([block], blocks.VERDICTS)["uri"].combine_chunks())
+def compare_all(listed: Tallied, answered: Answered, judged: Tallied) -> int:
+    if listed != answered.references:
+        raise ConservationError(
+            f"{listed[0]} files were listed and {answered.references[0]} read, or not the same: "
+            "a file was lost or read twice. Please report this; the outputs of this run are not to be trusted."
+        )
+    return compare_tallies(answered.images, judged)
 
 
 def compare_tallies(read: Tallied, judged: Tallied) -> int:
@@ -100,20 +123,23 @@ class CountImages(beam.PTransform[PCollection[bytes], PCollection[dict[str, Any]
     In: blocks of `blocks.VERDICTS`, bounded, in the global window. Out: one dictionary, as `--counts` writes it; all zero
     without images.
 
-    plan: of near mode, to be told beside the counts.
+    plan: of near mode, to be told beside the counts. answered: what was read; without it skipped pages are not told.
     """
 
     plan: PCollection[Estimate] | None = None
+    answered: PCollection[Answered] | None = None
 
     def expand(self, verdicts: PCollection[bytes]) -> PCollection[dict[str, Any]]:
         counted = verdicts | "Count" >> beam.CombineGlobally(_CountFn())
-        if self.plan is None:
-            return counted | "Counts" >> beam.Map(as_counts, None)
-        return counted | "Counts" >> beam.Map(as_counts, AsSingleton(self.plan, default_value=None))
+        plan = None if self.plan is None else AsSingleton(self.plan, default_value=None)
+        answered = None
+        if self.answered is not None:
+            answered = AsSingleton(self.answered | "Answered" >> beam.CombineGlobally(_AccountFn()))
+        return counted | "Counts" >> beam.Map(as_counts, plan, answered)
 
 
-def as_counts(counts: dict[str, int], plan: Estimate | None) -> dict[str, Any]:
-    """The counts file's content: every counter, zero or not, then the plan."""
+def as_counts(counts: dict[str, int], plan: Estimate | None, answered: Answered | None) -> dict[str, Any]:
+    """The counts file's content: every counter, zero or not, save that of skipped pages; then the plan."""
     names = (
         metrics.INITIAL,
         metrics.FINAL,
@@ -124,6 +150,8 @@ def as_counts(counts: dict[str, int], plan: Estimate | None) -> dict[str, Any]:
     result: dict[str, Any] = {name: counts.get(name, 0) for name in names}
     by_reason = {reason.value: counts.get(metrics.rejected_for(reason), 0) for reason in REJECT_REASONS}
     result["Rejected"] = {reason: count for reason, count in by_reason.items() if count}
+    if answered and answered.skipped:
+        result[metrics.SKIPPED] = answered.skipped
     result["Plan"] = plan.describe() if plan else None
     return result
 

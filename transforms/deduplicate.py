@@ -7,6 +7,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.typehints.decorators import no_annotations
 
+from beam_dedup.core.accounts import Answered
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.census import Planning
 from beam_dedup.core.choosing import Estimate
@@ -21,10 +22,11 @@ from transforms.progress import Tally
 
 
 class Deduplicated(NamedTuple):
-    """Blocks of `blocks.VERDICTS`, one verdict per image; in near mode the plan by which pairs were found."""
+    """Blocks of `blocks.VERDICTS`, one verdict per image; in near mode the plan by which pairs were found; what was read."""
 
     verdicts: PCollection[bytes]
     plan: PCollection[Estimate] | None
+    answered: PCollection[Answered]
 
 
 @dataclasses.dataclass
@@ -62,4 +64,4 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
         else:
             judged = read.fingerprints | "MarkExact" >> MarkExactDuplicates(self.homes, self.keep)
         verdicts = (judged, read.rejections) | "All" >> beam.Flatten() | "Count" >> beam.Map(metrics.count)
-        return Deduplicated(verdicts, plan)
+        return Deduplicated(verdicts, plan, read.answered)

@@ -10,25 +10,31 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
+from beam_dedup.core import accounts
+from beam_dedup.core.accounts import Answered
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
+from beam_dedup.core.inputs import of_file
 from beam_dedup.core.isolation import Answer, IsolatedDecoder
 from beam_dedup.core.model import ImageRef, Rejection, Verdict
 from beam_dedup.core.paths import is_remote
 from transforms import metrics
 from transforms.progress import READ, Tally
-from transforms.storage import read_remote
+from transforms.storage import fetched
 from transforms.threaded import ThreadedDoFn
 
 _REJECTIONS: Final = "rejections"
+_ANSWERED: Final = "answered"
 _RejectionBlock = TaggedOutput[Literal["rejections"], bytes]
+_TaggedAnswered = TaggedOutput[Literal["answered"], Answered]
 
 
 class Fingerprinted(NamedTuple):
-    """What came of the references: each is in exactly one of the two, except known ones that are rejected."""
+    """What came of the references. Each image is in one of the first two, except known ones that are rejected."""
 
     fingerprints: PCollection[bytes]  # blocks of FINGERPRINTS
     rejections: PCollection[bytes]  # blocks of VERDICTS
+    answered: PCollection[Answered]  # which references were read, and which images found
 
 
 @dataclasses.dataclass
@@ -36,7 +42,8 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
     """Reads every image once, and takes its digest and the codes of its picture.
 
     In: references, some at a time. Out: `Fingerprinted`. Image bytes stay on the worker that reads them. An image that
-    can't be read or is none becomes a rejection; one whose picture can't be decoded has a fingerprint without codes.
+    can't be read or is none becomes a rejection; one whose picture can't be decoded has a fingerprint without codes. A
+    reference to an archive leads to its members, each an image: `beam_dedup.core.containers` tells which there are.
 
     recipe: what codes are made; None leaves out decoding, for exact mode. processes: decoding processes of one worker;
     more than one where the engine itself has one worker on a machine of several cores.
@@ -53,13 +60,13 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
             # Listing is one worker's work, reading is everybody's: without this they would be fused. Where there is one
             # worker only, being fused lets the first images be read while the last are listed.
             images |= "Spread" >> beam.Reshuffle()
-        reading = beam.ParDo(read).with_output_types(bytes, rejections=bytes)
-        done = images | "Read" >> reading.with_outputs(_REJECTIONS, main="main")
-        return Fingerprinted(done["main"], done[_REJECTIONS])
+        reading = beam.ParDo(read).with_output_types(bytes, rejections=bytes, answered=Answered)
+        done = images | "Read" >> reading.with_outputs(_REJECTIONS, _ANSWERED, main="main")
+        return Fingerprinted(done["main"], done[_REJECTIONS], done[_ANSWERED])
 
 
 class _FingerprintFn(ThreadedDoFn):
-    """list[ImageRef] -> block of FINGERPRINTS, and of VERDICTS on the tagged output for what was rejected.
+    """list[ImageRef] -> blocks of FINGERPRINTS; on tagged outputs blocks of VERDICTS for what was rejected, and an account.
 
     One thread for each process that decodes: it waits for it, and reads for it what is not on this machine.
     """
@@ -70,6 +77,7 @@ class _FingerprintFn(ThreadedDoFn):
         self.tally = tally
         self.bytes_read = Metrics.counter(metrics.NAMESPACE, metrics.BYTES_READ)
         self.known_rejected = Metrics.counter(metrics.NAMESPACE, metrics.KNOWN_REJECTED)
+        self.skipped = Metrics.counter(metrics.NAMESPACE, metrics.SKIPPED)
 
     def setup(self) -> None:
         super().setup()
@@ -92,22 +100,29 @@ class _FingerprintFn(ThreadedDoFn):
         finally:
             self.idle.put(decoder)
 
-    def outputs(self, element: list[ImageRef], result: list[Answer]) -> Iterator[bytes | _RejectionBlock]:
+    def outputs(
+        self, element: list[ImageRef], result: list[Answer]
+    ) -> Iterator[bytes | _RejectionBlock | _TaggedAnswered]:
         for answer in result:
-            if answer.fingerprints:
-                yield answer.fingerprints
+            yield from answer.fingerprints
             for block in answer.rejections:
-                yield TaggedOutput(_REJECTIONS, block)
+                rejected: _RejectionBlock = TaggedOutput(_REJECTIONS, block)
+                yield rejected
             self.bytes_read.inc(answer.bytes_read)
             if answer.known_rejected:
                 self.known_rejected.inc(answer.known_rejected)
+            if answer.skipped:
+                self.skipped.inc(answer.skipped)
+        account: _TaggedAnswered = TaggedOutput(_ANSWERED, accounts.answered(element, result))
+        yield account
         if self.tally:
             self.tally.add(READ, len(element))
 
 
 def _read_remote(decoder: IsolatedDecoder, reference: ImageRef) -> Answer:
     try:
-        return decoder.read([reference], read_remote(reference.uri))
+        with fetched(reference.uri) as path:
+            return decoder.read([reference], path)
     except ImageError as error:
-        rejection = Rejection(reference, error.reason, error.detail)
+        rejection = Rejection(of_file(reference), error.reason, error.detail)
         return Answer().with_rejected([Verdict.of_rejection(rejection)])

@@ -14,6 +14,7 @@ NEAR_DUPLICATES = "Near_Duplicate_Count"
 REJECTED = "Rejected_Count"
 BYTES_READ = "Read_Byte_Count"
 KNOWN_REJECTED = "Known_Rejected_Count"
+SKIPPED = "Skipped_Page_Count"
 COPIES = "Placed_Copy_Count"
 UNPLACED = "Unplaced_Copy_Count"
 

@@ -2,23 +2,22 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Final, Literal, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
+from beam_dedup.core.members import split_uri
 from beam_dedup.core.model import Placement, Status, Unplaced
 from beam_dedup.core.paths import copy_name, duplicate_name
 from transforms import metrics, storage
 from transforms.packing import unpack_verdicts
+from transforms.place_members import UNPLACED, PlaceMembers, TaggedUnplaced, is_member
 from transforms.placing import How, PlacingError, place_file
 from transforms.progress import PLACED, Tally
 from transforms.threaded import ThreadedDoFn
-
-_UNPLACED: Final = "unplaced"
-_TaggedUnplaced = TaggedOutput[Literal["unplaced"], Unplaced]
 
 _AT_ONCE = 8  # copies: disks and stores like to be asked for several
 
@@ -36,7 +35,7 @@ class PlaceCopies(beam.PTransform[PCollection[bytes], Placed]):
 
     In: blocks of `blocks.VERDICTS`. Out: `Placed`. A copy gets its name only when it is whole; one that is there already is left alone,
     so that a retried bundle or a second run changes nothing; something else of that name is never replaced. Names are
-    unique if those of the references are.
+    unique if those of the references are. The members of an archive can only be copied.
 
     folder: local, or of any file system of Beam. duplicates: False leaves the duplicates out. how: links are for local
     files only.
@@ -50,13 +49,24 @@ class PlaceCopies(beam.PTransform[PCollection[bytes], Placed]):
     @no_annotations  # Beam has no types for several outputs
     def expand(self, verdicts: PCollection[bytes]) -> Placed:
         copying = beam.ParDo(_PlaceFn(self.how, self.tally)).with_output_types(Placement, unplaced=Unplaced)
-        done = (
-            verdicts
-            | "Placements" >> beam.FlatMap(placements, self.folder, self.duplicates)
-            | "Spread" >> beam.Reshuffle()
-            | "Copy" >> copying.with_outputs(_UNPLACED, main="copies")
+        wanted = verdicts | "Placements" >> beam.FlatMap(placements, self.folder, self.duplicates)
+        members = (
+            wanted
+            | "Members" >> beam.Filter(is_member)
+            | "PlaceMembers" >> PlaceMembers(self.how, self.tally)
         )
-        return Placed(done["copies"], done[_UNPLACED])
+        done = (
+            wanted
+            | "Files" >> beam.Filter(is_file)
+            | "Spread" >> beam.Reshuffle()
+            | "Copy" >> copying.with_outputs(UNPLACED, main="copies")
+        )
+        copies = (done["copies"], members["copies"]) | "Copies" >> beam.Flatten()
+        return Placed(copies, (done[UNPLACED], members[UNPLACED]) | "Unplaced" >> beam.Flatten())
+
+
+def is_file(placement: Placement) -> bool:
+    return not is_member(placement)
 
 
 def placements(block: bytes, folder: str, duplicates: bool) -> Iterator[Placement]:
@@ -83,16 +93,17 @@ class _PlaceFn(ThreadedDoFn):
 
     def work(self, element: Placement) -> bool | PlacingError:
         try:
-            return place_file(element.uri, element.path, element.digest, self.how)
+            return place_file(split_uri(element.uri)[0], element.path, element.digest, self.how)
         except PlacingError as error:
             return error
 
     def outputs(
         self, element: Placement, result: bool | PlacingError
-    ) -> Iterator[Placement | _TaggedUnplaced]:
+    ) -> Iterator[Placement | TaggedUnplaced]:
         if isinstance(result, PlacingError):
             self.unplaced.inc()
-            yield TaggedOutput(_UNPLACED, Unplaced(element, str(result)))
+            unplaced: TaggedUnplaced = TaggedOutput(UNPLACED, Unplaced(element, str(result)))
+            yield unplaced
         else:
             if result:
                 self.copies.inc()

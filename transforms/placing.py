@@ -1,11 +1,13 @@
-"""Placing one image in the output folder: whole or not at all, and never in place of something else."""
+"""Placing images in the output folder: whole or not at all, and never in place of something else."""
 
+import contextlib
 import enum
 import errno
 import hashlib
 import os
 import shutil
 import threading
+from collections.abc import Iterator
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -43,25 +45,59 @@ def place_file(source: str, target: str, digest: bytes, how: How) -> bool:
     if _is_placed(source, target, digest, how):
         return False
     # Another form of the same image may be there, from a run with another --place: that may go, and nothing else.
-    replace = os.path.lexists(target)
-    if replace and not _has_bytes(target, digest):
-        raise PlacingError(f"{target} is there already and is something else; nothing is ever replaced")
-    try:
+    replace = _may_replace(target, digest)
+    with _never_replacing(target, digest) as there_already:
         if how == How.COPY:
             _copy(source, target, digest, replace)
         else:
             _link(source, target, how, replace)
+    return not there_already
+
+
+def place_bytes(uri: str, data: bytes, target: str, digest: bytes) -> bool:
+    """Writes an image that was read as a member of an archive; all else as `place_file` does it."""
+    if hashlib.sha256(data).digest() != digest:
+        raise PlacingError(f"{uri} changed after it was read")
+    if is_remote(target):
+        with whole_file(target) as written:
+            written.write(data)
+        return True
+    if is_copy(target, digest):
+        return False
+    replace = _may_replace(target, digest)
+    with _never_replacing(target, digest) as there_already, whole_file(target, replace) as written:
+        written.write(data)
+    return not there_already
+
+
+def is_copy(target: str, digest: bytes) -> bool:
+    """Whether a local file is there already, as a copy: links are not."""
+    return not is_remote(target) and not os.path.islink(target) and _has_bytes(target, digest)
+
+
+def _may_replace(target: str, digest: bytes) -> bool:
+    replace = os.path.lexists(target)
+    if replace and not _has_bytes(target, digest):
+        raise PlacingError(f"{target} is there already and is something else; nothing is ever replaced")
+    return replace
+
+
+@contextlib.contextmanager
+def _never_replacing(target: str, digest: bytes) -> Iterator[list[str]]:
+    """Writing a new file: it may turn out to be there. The list then has its name, if its bytes are right."""
+    there_already: list[str] = []
+    try:
+        yield there_already
     except FileExistsError as error:
-        if _has_bytes(target, digest):
-            return False  # another worker, or another run, was faster
-        raise PlacingError(
-            f"{error.filename2 or error.filename} is there already; nothing is ever replaced"
-        ) from error
+        if not _has_bytes(target, digest):
+            raise PlacingError(
+                f"{error.filename2 or error.filename} is there already; nothing is ever replaced"
+            ) from error
+        there_already.append(target)  # another worker, or another run, was faster
     except NotADirectoryError as error:
         raise PlacingError(
             f"{error.filename} can't be made: a file stands where a folder is needed"
         ) from error
-    return True
 
 
 def _copy_to_remote(source: str, target: str) -> None:

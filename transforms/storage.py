@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import os
 import secrets
 import shutil
@@ -13,10 +14,16 @@ from typing import BinaryIO, cast
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from beam_dedup.core.containers import container_of
+from beam_dedup.core.errors import ImageError
+from beam_dedup.core.formats import HEAD_BYTES
 from beam_dedup.core.limits import MAX_BYTES
 from beam_dedup.core.local import refused
+from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix
 
+MAX_FETCHED_BYTES = 1 << 36  # of an archive that is not on this machine
+_EXTRAS = {"gs": ("gcp", "google.cloud.storage"), "s3": ("aws", "boto3")}  # of setup.py, and what each brings
 _SPOOLED_BYTES = 1 << 24
 _CHUNK_BYTES = 1 << 20
 
@@ -28,17 +35,29 @@ def halt() -> None:
     _gate.acquire()
 
 
-def read_remote(uri: str) -> bytes:
-    """The bytes of an image in a file system of Beam's; one more than an image may have if there are too many.
+@contextlib.contextmanager
+def fetched(uri: str) -> Iterator[str]:
+    """A local copy of a file in a file system of Beam's, for as long as the block lasts: its path.
+
+    An archive is copied whole, into the folder for temporary files; of anything else no more than an image may have.
 
     Raises:
-      ImageError: it is gone, or can't be read.
+      ImageError: it is gone, can't be read, or is too large.
     """
-    try:
-        with open_bytes(uri) as remote:
-            return remote.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise refused(error) from error
+    with tempfile.NamedTemporaryFile(prefix="dedup-") as copy:
+        try:
+            with open_bytes(uri) as remote:
+                head = remote.read(HEAD_BYTES)
+                copy.write(head)
+                most = MAX_FETCHED_BYTES if container_of(head) else MAX_BYTES
+                while copy.tell() <= most and (chunk := remote.read(_CHUNK_BYTES)):
+                    copy.write(chunk)
+            copy.flush()
+        except OSError as error:
+            raise refused(error) from error
+        if copy.tell() > most:
+            raise ImageError(Reason.TOO_LARGE, f"more than {most} bytes")
+        yield copy.name
 
 
 @contextlib.contextmanager
@@ -98,13 +117,25 @@ def open_bytes(uri: str) -> BinaryIO:
     return open(uri, "rb")
 
 
-def unwritable(path: str) -> str:
-    """Why no file system of Beam's can take a path like gs://..., or "" if one can."""
+def unusable(path: str) -> str:
+    """Why no file system of Beam's can take a path like gs://..., or "" if one can; and what to install."""
+    scheme = path.partition("://")[0]
+    extra, package = _EXTRAS.get(scheme, ("", ""))
+    hint = f"{scheme}:// needs more than is installed: pip install 'beam-dedup[{extra}]'" if extra else ""
+    if package and not _is_installed(package):
+        return hint  # Beam has file systems that fail only when they are used
     try:
         FileSystems.get_filesystem(path)
     except ValueError as error:
-        return str(error)
+        return hint or str(error)
     return ""
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
 
 
 def join(folder: str, name: str) -> str:

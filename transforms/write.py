@@ -12,6 +12,7 @@ import pyarrow as pa
 from apache_beam.pvalue import AsIter, PCollection
 
 from beam_dedup.core import blocks
+from beam_dedup.core.members import split_uri
 from beam_dedup.core.model import (
     AVRO_SCHEMA,
     Placement,
@@ -152,7 +153,9 @@ def group_lines(block: bytes) -> bytes:
 def group_line(verdict: Verdict) -> Iterator[_Line]:
     if verdict.status != Status.REJECTED:
         uri = blocks.to_bytes(verdict.ref.uri)
-        member = json_text({"filename": verdict.ref.uri}).encode()
+        path, member_name = split_uri(verdict.ref.uri)
+        # Files by the paths that open them: the URI escapes a `!`.
+        member = json_text({"filename": verdict.ref.uri if member_name else path}).encode()
         kept = blocks.to_bytes(verdict.witness.uri) if verdict.witness else uri
         yield kept, uri if verdict.witness else b"", verdict.group.encode() + b" " + member
 

@@ -4,38 +4,54 @@ Crawled files are written by strangers, and decoders are written in C: a file th
 ever, ends this process, and the one that started it (`beam_dedup.core.isolation`) learns which file it was. It also
 decodes beside the others of its kind, whatever Python's lock is doing, and starts sooner than a worker of an engine.
 
-    standard input   how to decode (JSON), then requests: references (JSON), each followed by the bytes of the image if
-                     they say so
-    standard output  "ready", then for each request: counts (JSON), a block of FINGERPRINTS, a block of VERDICTS
-    progress         a file: how many images of the request are done
+    standard input   how to decode (JSON), then requests (JSON): references, and where to go on
+    standard output  "ready", then for each request answers, of so many images each, until one says that it is the last:
+                     what it answers (JSON), a block of FINGERPRINTS, a block of VERDICTS
+    progress         a file: the step that is being taken, or nothing while there is none
 
 All of them travel as frames: their length in 8 bytes, then so many bytes.
 """
 
-import contextlib
-import io
 import json
 import os
 import resource
 import signal
 import struct
 import sys
-from collections.abc import Sequence
-from typing import Any, BinaryIO
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 from beam_dedup.core import blocks, tables
 from beam_dedup.core.algorithms import Recipe
-from beam_dedup.core.errors import ImageError
-from beam_dedup.core.fingerprints import fingerprint, prepare_decoders
-from beam_dedup.core.local import open_local
-from beam_dedup.core.model import Fingerprint, ImageRef, Rejection, Verdict
+from beam_dedup.core.fingerprints import prepare_decoders
+from beam_dedup.core.inputs import Found, Harmful, Step, read_images
+from beam_dedup.core.members import Skipped
+from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Verdict
 
 READY = b"ready"
+ANSWERED_AT_ONCE = 512  # images: an archive may hold a million
 # What one image may take of memory beyond files: enough for all that core/limits.py lets pass. A decoder that wants more
 # is refused by the system, and the picture counts as one that can't be decoded.
 MEMORY_BYTES = 1 << 30
 
 _LENGTH = struct.Struct("<Q")
+_PROGRESS = struct.Struct("<QQ?")
+
+
+class Place(NamedTuple):
+    """A step within a request."""
+
+    reference: int  # its number in the request
+    step: Step
+
+
+def read_place(progress: int) -> Place | None:
+    """At what the process is that writes to an open file of progress; None if no image is in work."""
+    said = os.pread(progress, _PROGRESS.size, 0)
+    if not said:
+        return None
+    reference, image, decoding = _PROGRESS.unpack(said)
+    return Place(reference, Step(image, decoding))
 
 
 def send(stream: BinaryIO, *frames: bytes) -> None:
@@ -62,47 +78,112 @@ def receive(stream: BinaryIO) -> bytes:
     return frame
 
 
-def decode_all(
-    references: Sequence[ImageRef], data: bytes | None, recipe: Recipe | None, done: Any
-) -> tuple[list[Fingerprint], list[Verdict]]:
-    """Fingerprints of images, and verdicts on those that are rejected.
+class _Answer:
+    """What was found of late and is not sent yet."""
 
-    data: the bytes of the one image there is, if it can't be opened here. done: called after each image.
-    """
-    read: list[Fingerprint] = []
-    rejected: list[Verdict] = []
-    for reference in references:
-        try:
-            opened = open_local(reference.uri) if data is None else contextlib.nullcontext(_in_memory(data))
-            with opened as (stream, size_bytes, modified_ms):
-                read.append(fingerprint(reference, stream, size_bytes, modified_ms, recipe))
-        except ImageError as error:
-            rejected.append(Verdict.of_rejection(Rejection(reference, error.reason, error.detail)))
-        done()
-    return read, rejected
+    def __init__(self) -> None:
+        self.read: list[Fingerprint] = []
+        self.rejected: list[Verdict] = []
+        self.skipped = self.images = 0
+
+    def add(self, found: Found, known: bool) -> None:
+        if isinstance(found, Skipped):
+            self.skipped += 0 if known else found.count
+            return
+        self.images += 1
+        if isinstance(found, Fingerprint):
+            self.read.append(found)
+        else:
+            self.rejected.append(Verdict.of_rejection(found))
+
+    def frames(self, reference: int, image: int, is_last: bool) -> tuple[bytes, bytes, bytes]:
+        """reference, image: where to go on after this answer. Known images that are rejected are counted only."""
+        rejections, known_rejected = tables.rejections_block(self.rejected)
+        said = {
+            "last": is_last,
+            "next": [reference, image],
+            "images": self.images,
+            "bytes": sum(image.size_bytes for image in self.read),
+            "known_rejected": known_rejected,
+            "skipped": self.skipped,
+        }
+        fingerprints = blocks.dump(tables.fingerprints_table(self.read)) if self.read else b""
+        return json.dumps(said).encode(), fingerprints, rejections
 
 
-def _in_memory(data: bytes) -> tuple[BinaryIO, int, int]:
-    return io.BytesIO(data), len(data), 0
+class _Setup:
+    """How to decode, and what an image may take."""
+
+    def __init__(self, said: dict[str, Any]) -> None:
+        self.recipe = said["recipe"] and Recipe(**said["recipe"])
+        self.progress: int = said["progress"]
+        self.seconds: float = said["timeout"]
+        _, self._most_memory = resource.getrlimit(resource.RLIMIT_DATA)
+        is_free = self._most_memory == resource.RLIM_INFINITY
+        self._memory = MEMORY_BYTES if is_free else min(MEMORY_BYTES, self._most_memory)
+
+    def begin(self) -> None:
+        """Images are worked on from now on."""
+        resource.setrlimit(resource.RLIMIT_DATA, (self._memory, self._most_memory))
+
+    def end(self) -> None:
+        """No image is in work: whatever happens now is none's fault."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        os.ftruncate(self.progress, 0)
+        # Want of memory for the answer would end the process, and an image be blamed for it.
+        resource.setrlimit(resource.RLIMIT_DATA, (self._most_memory, self._most_memory))
 
 
-def answer(read: Sequence[Fingerprint], rejected: Sequence[Verdict]) -> tuple[bytes, bytes, bytes]:
-    """The frames that are sent back. Known images that are rejected are counted only: they get no verdict."""
-    rejections, known = tables.rejections_block(rejected)
-    counts = {"bytes": sum(image.size_bytes for image in read), "known_rejected": known}
-    fingerprints = blocks.dump(tables.fingerprints_table(read)) if read else b""
-    return json.dumps(counts).encode(), fingerprints, rejections
+class _Answering:
+    """Answers one request."""
+
+    def __init__(self, request: dict[str, Any], setup: _Setup, answers: BinaryIO) -> None:
+        self._references = [ImageRef(*fields) for fields in request["references"]]
+        self._path = request["path"]
+        self._first, self._start = request["next"]
+        self._harmful: dict[int, dict[Step, tuple[Reason, str]]] = {}
+        for reference, image, decoding, reason, detail in request["harmful"]:
+            self._harmful.setdefault(reference, {})[Step(image, decoding)] = REASONS[reason], detail
+        self._setup = setup
+        self._answers = answers
+
+    def answer(self) -> None:
+        """Reads what is asked for; an answer is sent whenever there is enough of it."""
+        answer = _Answer()
+        start = self._start
+        self._setup.begin()
+        for number in range(self._first, len(self._references)):
+            reference = self._references[number]
+            for image, found in enumerate(self._images(number, start), start):
+                answer.add(found, reference.known)
+                if answer.images >= ANSWERED_AT_ONCE:
+                    self._send(answer, number, image + 1)
+                    answer = _Answer()
+                    self._setup.begin()
+            start = 0
+        self._send(answer, len(self._references), 0, is_last=True)
+
+    def _images(self, number: int, start: int) -> Iterator[Found]:
+        progress, seconds = self._setup.progress, self._setup.seconds
+
+        def begin(step: Step) -> None:  # for every image: microseconds count
+            os.pwrite(progress, _PROGRESS.pack(number, *step), 0)
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+
+        reference = self._references[number]
+        harmful: Harmful = self._harmful.get(number, {})
+        return read_images(reference, self._path or reference.uri, self._setup.recipe, begin, start, harmful)
+
+    def _send(self, answer: _Answer, reference: int, image: int, is_last: bool = False) -> None:
+        self._setup.end()  # it may be read late: that is no image's fault
+        send(self._answers, *answer.frames(reference, image, is_last))
 
 
 def main() -> None:
     """Answers requests until there are no more."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a decoder that prints would garble the answers
-    setup = json.loads(receive(requests))
-    recipe = setup["recipe"] and Recipe(**setup["recipe"])
-    progress, seconds = setup["progress"], setup["timeout"]
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    memory = MEMORY_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_BYTES, most)
+    setup = _Setup(json.loads(receive(requests)))
     prepare_decoders()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends this process, also in the midst of a decoder
     send(answers, READY)
@@ -111,24 +192,7 @@ def main() -> None:
             request = json.loads(receive(requests))
         except EOFError:
             return
-        data = receive(requests) if request["data"] else None
-        finished = 0
-
-        def done() -> None:
-            nonlocal finished
-            finished += 1
-            os.pwrite(progress, _LENGTH.pack(finished), 0)
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-
-        os.pwrite(progress, _LENGTH.pack(0), 0)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        references = [ImageRef(*fields) for fields in request["references"]]
-        # While it decodes only: want of memory for the answer would end the process, and an image be blamed for it.
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, most))
-        found = decode_all(references, data, recipe, done)
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        send(answers, *answer(*found))
+        _Answering(request, setup, answers).answer()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
       +-- PlanError            near matching would take for ever; exit code 2 where it is known beforehand
       +-- ConservationError    initial != kept + duplicates + rejected: a bug, never to be passed over
     ImageError                 one input item can't take part; becomes a `Rejection`, never ends a run
+      +-- ArchiveError         an archive can't be read further; what came before that counts
     DecodeError                the bytes are an image, but the picture can't be had; it still takes part by digest
 
 Any other exception is a bug and stops the bundle that met it.
@@ -42,6 +43,10 @@ class ImageError(Exception):
     def __reduce__(self) -> tuple[type["ImageError"], tuple[Reason, str]]:
         """Made anew from its own arguments where it is unpickled, not from the message."""
         return type(self), (self.reason, self.detail)
+
+
+class ArchiveError(ImageError):
+    """An archive is damaged, cut short or too large from here on."""
 
 
 class DecodeError(Exception):

@@ -5,22 +5,24 @@ import dataclasses
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from typing import IO, BinaryIO, cast
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, BinaryIO, cast
 
-from beam_dedup.core import decoder, tables
+import pyarrow as pa
+
+from beam_dedup.core import blocks, decoder, tables
 from beam_dedup.core.algorithms import Recipe
-from beam_dedup.core.decoder import receive, send
+from beam_dedup.core.decoder import Place, read_place, receive, send
 from beam_dedup.core.errors import DEBUG_VARIABLE
+from beam_dedup.core.inputs import Step, of_file
 from beam_dedup.core.model import ImageRef, Reason, Rejection, Verdict
 
 DECODE_SECONDS = 120.0  # for one image: a hundred times what the largest that is let pass takes
 
-_MOST_IDLE_ENDS = 5  # of the process in one request, without an image in work
+_MOST_IDLE_ENDS = 5  # of the process between two answers, without an image in work
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -29,31 +31,126 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 class Answer:
     """What came of some references."""
 
-    fingerprints: bytes = b""  # block of FINGERPRINTS, or empty
+    fingerprints: list[bytes] = dataclasses.field(default_factory=list)  # blocks of FINGERPRINTS
     rejections: list[bytes] = dataclasses.field(default_factory=list)  # blocks of VERDICTS
     bytes_read: int = 0
     known_rejected: int = 0
+    skipped: int = 0  # records of crawls that are no images
 
     def with_rejected(self, rejected: Sequence[Verdict]) -> "Answer":
         """The same, and images that are rejected besides."""
         block, known = tables.rejections_block(rejected)
-        rejections = [*self.rejections, block] if block else self.rejections
-        return dataclasses.replace(self, rejections=rejections, known_rejected=self.known_rejected + known)
+        return self.plus(Answer([], [block] if block else [], known_rejected=known))
+
+    def plus(self, other: "Answer") -> "Answer":
+        """Both together."""
+        return Answer(
+            [*self.fingerprints, *other.fingerprints],
+            [*self.rejections, *other.rejections],
+            self.bytes_read + other.bytes_read,
+            self.known_rejected + other.known_rejected,
+            self.skipped + other.skipped,
+        )
 
 
 class _EndedError(Exception):
     """The process ended in the midst of a request."""
 
-    def __init__(self, done: int | None, code: int) -> None:
-        super().__init__(done, code)
-        self.done = done  # images it had finished; None if it had not begun
+    def __init__(self, place: Place | None, code: int) -> None:
+        super().__init__(place, code)
+        self.place = place  # where it was; None if it had no image in work
         self.code = code
+
+
+class _Request:
+    """What is asked, how much of it is answered, and which steps ended the process."""
+
+    def __init__(self, references: Sequence[ImageRef], path: str) -> None:
+        self._references = references
+        self._path = path
+        self._harmful: dict[Place, tuple[Reason, str]] = {}
+        self._suspects: set[Place] = set()
+        self._idle_ends = 0
+        self._next = Place(0, Step(0))
+        self.answer = Answer()
+        self.is_answered = not references
+
+    def frame(self) -> bytes:
+        request = {
+            "references": [[ref.uri, ref.name, ref.metadata, ref.known] for ref in self._references],
+            "path": self._path,
+            "next": (self._next.reference, self._next.step.image),
+            "harmful": [(place.reference, *place.step, *harm) for place, harm in self._harmful.items()],
+        }
+        return json.dumps(request).encode()
+
+    def add(self, said: dict[str, Any], fingerprints: bytes, rejections: bytes) -> None:
+        """Takes an answer.
+
+        Raises:
+          RuntimeError: some of it is missing.
+        """
+        reference, image = said["next"]
+        images = _rows(fingerprints, blocks.FINGERPRINTS) + _rows(rejections, blocks.VERDICTS)
+        if images + said["known_rejected"] != said["images"] or (
+            said["last"] and reference != len(self._references)
+        ):
+            raise RuntimeError(f"of {len(self._references)} references not all images were answered: {said}")
+        self.answer = self.answer.plus(
+            Answer(
+                [fingerprints] if fingerprints else [],
+                [rejections] if rejections else [],
+                said["bytes"],
+                said["known_rejected"],
+                said["skipped"],
+            )
+        )
+        self._next = Place(reference, Step(image))
+        self._idle_ends = 0
+        self.is_answered = said["last"]
+
+    def blame(self, died: _EndedError, timeout: float) -> None:
+        """Notes at which step the process ended, and if that is its fault; what can't be asked any more is answered."""
+        place = died.place
+        if place is None or place in self._harmful:
+            # Before or after its work it is no image's fault, unless it goes on and on: then the last one is blamed.
+            self._idle_ends += 1
+            if self._idle_ends <= _MOST_IDLE_ENDS:
+                return
+            place = list(self._left())[-1]
+        # It may have been killed from outside, for want of memory say: so a crash must happen twice, though not twice
+        # running: then two images that crash now and then would take turns for ever.
+        if died.code == -signal.SIGALRM or place in self._suspects:
+            self._harmful[place] = _harm(died.code, timeout)
+        self._suspects.add(place)
+        if not any(self._left()):
+            unread = range(self._next.reference, len(self._references))
+            rejections = [
+                Rejection(of_file(self._references[number]), *self._harmful[self._beginning(number)])
+                for number in unread
+            ]
+            self.answer = self.answer.with_rejected([Verdict.of_rejection(one) for one in rejections])
+            self.is_answered = True
+
+    def _left(self) -> Iterator[Place]:
+        """Where references begin that are not answered, and are not known to be harmful as a whole."""
+        for number in range(self._next.reference, len(self._references)):
+            if (place := self._beginning(number)) not in self._harmful:
+                yield place
+
+    def _beginning(self, number: int) -> Place:
+        return self._next if number == self._next.reference else Place(number, Step(0))
+
+
+def _rows(block: bytes, schema: pa.Schema) -> int:
+    return int(pa.ipc.read_record_batch(pa.py_buffer(block), schema).num_rows) if block else 0
 
 
 class IsolatedDecoder:
     """Fingerprints images in a process of its own, which is started when it is first needed, and again when it died.
 
     An image that ends the process or takes longer than `timeout` seconds is rejected for that; all others are answered.
+    An archive that does so while it is read, not decoded, is rejected from there on.
     Not for use by several threads at once.
     """
 
@@ -95,59 +192,39 @@ class IsolatedDecoder:
             self._progress.close()
             self._progress = None
 
-    def read(self, references: Sequence[ImageRef], data: bytes | None = None) -> Answer:
-        """Digests and codes of images.
+    def read(self, references: Sequence[ImageRef], path: str = "") -> Answer:
+        """Digests and codes of the images that references lead to.
 
-        data: the bytes of the only one, if it is none of this machine's files.
+        path: of a local file with the bytes of the only reference, if it is none of this machine's files.
 
         Raises:
-          RuntimeError: the process can't be started.
+          RuntimeError: the process can't be started, or does not answer all.
         """
-        todo = list(references)
-        harmful: list[Verdict] = []
-        suspects: set[ImageRef] = set()
-        idle_ends = 0
-        while todo:
+        request = _Request(references, path)
+        while not request.is_answered:
             try:
-                answered = self._ask(todo, data)
-                break
+                self._ask(request)
             except _EndedError as died:
-                done = len(todo) if died.done is None else died.done
-                # Before or after its work it is no image's fault, unless it goes on and on: then the last one is blamed.
-                if done >= len(todo) and died.code != -signal.SIGALRM and idle_ends < _MOST_IDLE_ENDS:
-                    idle_ends += 1
-                    continue
-                image = todo[min(done, len(todo) - 1)]
-                # It may have been killed from outside, for want of memory say: so a crash must happen twice, though
-                # not twice running: then two images that crash now and then would take turns for ever.
-                if died.code == -signal.SIGALRM or image in suspects:
-                    todo.remove(image)
-                    harmful.append(Verdict.of_rejection(_rejection(image, died.code, self._timeout)))
-                suspects.add(image)
-        else:
-            answered = Answer()
-        return answered.with_rejected(harmful)
+                request.blame(died, self._timeout)
+        return request.answer
 
-    def _ask(self, references: Sequence[ImageRef], data: bytes | None) -> Answer:
+    def _ask(self, request: _Request) -> None:
         if self._process is not None and self._is_ready and self._process.poll() is not None:
             self.close()  # it was killed while it had nothing to do: no image's fault
         if self._process is None:
             self.start()
         if not self._is_ready:
             self._wait_until_ready()
-        fields = [[ref.uri, ref.name, ref.metadata, ref.known] for ref in references]
-        frames = [json.dumps({"references": fields, "data": data is not None}).encode()]
         assert self._progress is not None
         # What it did for an earlier request says nothing of this one.
         os.ftruncate(self._progress.fileno(), 0)
         try:
-            send(self._stdin, *frames, *([] if data is None else [data]))
-            counts = json.loads(receive(self._stdout))
-            fingerprints, rejections = receive(self._stdout), receive(self._stdout)
+            send(self._stdin, request.frame())
+            while not request.is_answered:
+                said = json.loads(receive(self._stdout))
+                request.add(said, receive(self._stdout), receive(self._stdout))
         except (EOFError, BrokenPipeError):
             raise self._died() from None
-        blocks = [rejections] if rejections else []
-        return Answer(fingerprints, blocks, counts["bytes"], counts["known_rejected"])
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None
@@ -165,9 +242,9 @@ class IsolatedDecoder:
         assert self._process is not None
         assert self._progress is not None
         code = self._process.wait()
-        done = os.pread(self._progress.fileno(), 8, 0)
+        place = read_place(self._progress.fileno())
         self.close()
-        return _EndedError(struct.unpack("<Q", done)[0] if done else None, code)
+        return _EndedError(place, code)
 
     @property
     def _stdin(self) -> BinaryIO:
@@ -180,8 +257,8 @@ class IsolatedDecoder:
         return cast(BinaryIO, self._process.stdout)
 
 
-def _rejection(image: ImageRef, code: int, timeout: float) -> Rejection:
+def _harm(code: int, timeout: float) -> tuple[Reason, str]:
     if code == -signal.SIGALRM:
-        return Rejection(image, Reason.TIMEOUT, f"decoding took longer than {timeout:g} s")
+        return Reason.TIMEOUT, f"reading or decoding took longer than {timeout:g} s"
     ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return Rejection(image, Reason.DECODER_CRASHED, f"the decoder ended with {ended}")
+    return Reason.DECODER_CRASHED, f"the decoder ended with {ended}"

@@ -1,5 +1,6 @@
 """What a file may ask of a worker. Crawled files are written by strangers: limits come before decoding."""
 
+import dataclasses
 from typing import BinaryIO
 
 from PIL import Image
@@ -16,6 +17,21 @@ MAX_PIXELS_HEAVY = 30_000_000  # for an algorithm that makes arrays of numbers a
 
 _ICON_BYTES = 1 << 24
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What an archive may ask for. A member is held in memory, twice for a moment, so it may have fewer bytes than a file.
+
+    `max_ratio` is unpacked to packed bytes. It counts only beyond `free_bytes` unpacked, which is a second or two of work:
+    a blank picture packs a thousandfold, and so do many copies of one.
+    """
+
+    max_member_bytes: int = 1 << 27
+    max_members: int = 2_000_000
+    max_unpacked_bytes: int = 1 << 40
+    max_ratio: int = 1000
+    free_bytes: int = 1 << 30
 
 
 def most_pixels(image: Image.Image, scaled: bool, heavy: bool) -> int:

@@ -32,7 +32,13 @@ class Reason(enum.StrEnum):
     NOT_A_FILE = "not_a_file", "rejected: a pipe, socket or device"
     NOT_FOUND = "not_found", "rejected: listed, but gone when it was read; also a broken link"
     UNREADABLE = "unreadable", "rejected: the system refused to list or read it"
-    TOO_LARGE = "too_large", "rejected: more bytes than an image may have"
+    TOO_LARGE = "too_large", "rejected: more bytes than an image, or an archive and its members, may have"
+    ENCRYPTED = "encrypted", "rejected: a member of an archive that wants a password"
+    NESTED_ARCHIVE = "nested_archive", "rejected: an archive within an archive, which is not opened"
+    UNSUPPORTED = "unsupported", "rejected: packed in a way that is not read; the detail says which"
+    DAMAGED = "damaged", "rejected: an archive, or a member of one, that is damaged or cut short"
+    MALFORMED = "malformed", "rejected: a line of metadata that names no image; the detail says why"
+    LOSSY_DUMP = "lossy_dump", "rejected: a dump in a form that has destroyed the bytes of its images"
     DECODER_CRASHED = "decoder_crashed", "rejected: it ended the process that decodes"
     TIMEOUT = "timeout", "rejected: it took longer to read or decode than an image may"
 
@@ -72,7 +78,8 @@ class Flag(enum.StrEnum):
 class ImageRef:
     """Where an image is, and what its copy is to be called.
 
-    `name` is the path of the copy below the output folder, with `/` between folders.
+    `uri` is the path that is opened; of what comes of it, the URI as `beam_dedup.core.members` writes it: a file, or one of
+    the members if it is an archive. `name` is the path of the copy below the output folder, with `/` between folders.
     `metadata` is what the source says about the image beyond its bytes, as a JSON object. A `known` image is kept
     beforehand: it can be what others duplicate, but is not judged, copied or counted itself.
     """

@@ -2,19 +2,39 @@
 
 A name is the path of the image relative to its input. Sources are strangers, so no name may lead out of the output
 folder, and no two names may become one: what can't be kept is escaped as `%XX`, and so is a `%` that would read as
-such an escape.
+such an escape. Escaped are: what leads elsewhere (`..`, a first `/`, a drive letter, backslashes), control characters, empty
+parts, and our own names. `name_of_copy` undoes it. Only what is too long for file systems is cut, and ends in a hash of
+itself: `%~` and 32 digits; the records tell its whole name.
+
+Ordinary names stay as they are, which some file systems do not: those without upper and lower case, or with one form of
+`é` only, take two names for one (`collision_key`), and Windows has words and characters of its own. Which name got there
+first must not decide. So for those there is a `portable` form, which depends on nothing but the name either: whatever has
+an upper case, an accent or a meaning on Windows is escaped. It is for names that need it, since it is not pretty.
 """
 
 import hashlib
 import os
 import re
+import unicodedata
 
 DUPLICATES_FOLDER = "_duplicates"
 PARTIAL_PREFIX = ".dedup-"  # of a file that is being written; it has its final name only once it is whole
 PARTIAL_SUFFIX = ".part"
 
 _MOST_BYTES = 255  # of one name, on the file systems in use
+_MOST_PATH_BYTES = 3000  # of a path; Linux takes 4,096 with the output folder
+_MOST_PARTS = 200  # of a path: what makes folders does so by calling itself for each
+_CUT = "%~"
+_IS_CUT = re.compile(r"%~[0-9a-f]{32}")
 _LOOKS_ESCAPED = re.compile(r"%(?=[0-9A-Fa-f]{2}|~[0-9a-f]{32})")
+_ESCAPES = re.compile(r"(?:%[0-9A-F]{2})+")
+_LETTERS = re.compile(r"%[0-9A-F]{2}|.", re.DOTALL)  # an escape is one
+_EMPTY = "%2F"  # an empty part, as in a//b
+_ALL_EMPTY = re.compile(rf"(?:{_EMPTY})+")
+_NOT_KEPT = re.compile(r"[\x00-\x1f\x7f\\]")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_WINDOWS = frozenset('<>:"|?*')
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9]|conin\$|conout\$)(?:\.|$)")
 
 
 def is_remote(path: str) -> bool:
@@ -35,42 +55,116 @@ def is_partial(name: str) -> bool:
     return _PARTIAL.fullmatch(name) is not None
 
 
-def copy_name(name: str) -> str:
-    """The path of a kept image's copy, relative to the output folder.
+def copy_name(name: str, portable: bool = False) -> str:
+    r"""The path of a kept image's copy, relative to the output folder.
 
     >>> copy_name("a/b.jpg"), copy_name("/etc/x"), copy_name("../x"), copy_name("a//b"), copy_name("50%.jpg")
     ('a/b.jpg', '%2Fetc/x', '%2E%2E/x', 'a/%2Fb', '50%.jpg')
+    >>> copy_name("C:\\x\n"), copy_name("A.jpg", portable=True), copy_name("nul. ", portable=True)
+    ('C%3A%5Cx%0A', '%41.jpg', '%6Eul.%20')
     """
-    escaped = _LOOKS_ESCAPED.sub("%25", name).replace("\0", "%00").replace("\\", "%5C")
+    escaped = _NOT_KEPT.sub(_escape, _LOOKS_ESCAPED.sub("%25", name))
+    if _DRIVE.match(escaped):
+        escaped = f"{escaped[0]}%3A{escaped[2:]}"
     parts: list[str] = []
     pending = ""
     for part in escaped.split("/"):
         if part == "":
-            pending += "%2F"
+            pending += _EMPTY
         else:
             parts.append(pending + (part.replace(".", "%2E") if part in (".", "..") else part))
             pending = ""
-    if pending or not parts:
-        parts.append(pending or "%")
-    for at, clash in ((0, parts[0] == DUPLICATES_FOLDER), (-1, is_partial(parts[-1]))):
+    if pending:
+        parts.append(pending)
+    if portable:
+        parts = [_portable(part) for part in parts]
+    # Without regard to upper and lower case, as the file system may have none either.
+    for at, clash in ((0, parts[0].lower() == DUPLICATES_FOLDER), (-1, is_partial(parts[-1].lower()))):
         if clash:
             parts[at] = f"%{ord(parts[at][0]):02X}{parts[at][1:]}"
-    return "/".join(_shortened(part) for part in parts)
+    path = "/".join(_shortened(part) for part in parts)
+    if len(_encoded(path)) > _MOST_PATH_BYTES or len(parts) > _MOST_PARTS:
+        return f"{_CUT}{_hash(path)}/{_shortened(parts[-1])}"
+    return path
+
+
+def name_of_copy(path: str) -> str | None:
+    """The name of which `copy_name` made a path, portable or not; None if the path had to be cut.
+
+    >>> name_of_copy("a/%2Fb%25.jpg"), name_of_copy("%2E%2E/%41"), name_of_copy("%~" + 32 * "0")
+    ('a//b%.jpg', '../A', None)
+    """
+    if _IS_CUT.search(path):
+        return None
+    *folders, last = path.split("/")
+    if _ALL_EMPTY.fullmatch(last):  # as many empty parts, with a `/` before each but the first of all
+        count = len(last) // len(_EMPTY)
+        return _unescaped("/".join(folders)) + "/" * (count if folders else count - 1)
+    return _unescaped(path)
+
+
+def collision_key(path: str) -> str:
+    """Equal for two paths that some file system takes for one: they differ in case or in Unicode form only.
+
+    >>> collision_key("A/É.jpg") == collision_key("a/e\u0301.JPG")
+    True
+    """
+    return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", path).casefold())
+
+
+def _escape(match: re.Match[str]) -> str:
+    return _escaped_text(match[0])
+
+
+def _escaped_text(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in _encoded(text))
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPES.sub(
+        lambda run: bytes.fromhex(run[0].replace("%", "")).decode("utf-8", "surrogateescape"), text
+    )
+
+
+def _portable(part: str) -> str:
+    """A part of a path in letters that every file system tells apart, and takes."""
+    kept = "".join(
+        letter if letter.startswith("%") or _is_portable(letter) else _escaped_text(letter)
+        for letter in _LETTERS.findall(part)
+    )
+    if kept[-1] in ". ":
+        kept = kept[:-1] + _escaped_text(kept[-1])
+    return _escaped_text(kept[0]) + kept[1:] if _RESERVED.match(kept) else kept
+
+
+def _is_portable(letter: str) -> bool:
+    if letter < "\x80":
+        return letter not in _WINDOWS and not letter.isupper()
+    # Letters of scripts without cases, in one form only.
+    return unicodedata.category(letter) == "Lo" and unicodedata.normalize("NFKD", letter) == letter
 
 
 def _shortened(part: str) -> str:
     """A name that file systems take: one of more than 255 bytes ends in a hash of itself, and its extension."""
-    data = part.encode("utf-8", "surrogateescape")
+    data = _encoded(part)
     if len(data) <= _MOST_BYTES:
         return part
     stem, extension = os.path.splitext(part)
-    tail = (
-        "%~"
-        + hashlib.sha256(data).hexdigest()[:32]
-        + (extension if len(extension.encode("utf-8", "replace")) <= 16 else "")
-    )
-    room = _MOST_BYTES - len(tail.encode("utf-8", "surrogateescape"))
-    return stem.encode("utf-8", "surrogateescape")[:room].decode("utf-8", "ignore") + tail
+    tail = f"{_CUT}{_hash(part)}" + (extension if len(extension.encode("utf-8", "replace")) <= 16 else "")
+    room = _MOST_BYTES - len(_encoded(tail))
+    return _encoded(stem)[:room].decode("utf-8", "ignore") + tail
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(_encoded(text)).hexdigest()[:32]
+
+
+def _encoded(text: str) -> bytes:
+    # Surrogates that stand for no byte are in no file name, but a JSON text or a test may have them.
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def duplicate_name(group: str, name: str) -> str:

@@ -79,7 +79,7 @@ def test_the_order_of_files_does_not_matter(
 )
 def test_choice_of_the_engine(flags: tuple[str, ...], workers: int, processes: int) -> None:
     """One worker with as many decoding processes as jobs, or as many workers that decode in one process each."""
-    config = DedupConfig(folder="in", jobs=5)
+    config = DedupConfig(inputs=("in",), jobs=5)
     asked = engine.beam_options(flags)
     runner = engine.runner_for(asked, config)
     assert isinstance(runner, FnApiRunner) == engine.is_local(asked)

@@ -34,8 +34,8 @@ class _Labels(PipelineVisitor):
 def labels() -> list[str]:
     """Of the pipeline with everything in it that options can ask for."""
     found: set[str] = set()
-    near = DedupConfig("in", near=True, reference="known", records="r", counts="c", output_dir="out")
-    exact = DedupConfig("in", records="r/", output_json="", output_dir="out", preview=True)
+    near = DedupConfig(("in",), near=True, reference="known", records="r", counts="c", output_dir="out")
+    exact = DedupConfig(("in",), records="r/", output_json="", output_dir="out", preview=True)
     for config, planning in ((near, Planning()), (near, Planning(spread=False)), (exact, Planning())):
         made = beam.Pipeline(options=PipelineOptions([]))
         pipeline.build(made, config, pipeline.Reports("counts", "preview", "unplaced"), planning)

@@ -31,8 +31,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 WRONG = {
     "no such folder": (["-i", "nosuch"], "there is no folder nosuch"),
-    "a file": (["-i", "{in}/a.gif"], "-i needs a folder"),
-    "another file system": (["-i", "gs://bucket/x"], "folders of this machine only"),
+    "no such pattern": (["-i", "{in}/*.png"], "-i: there is no folder or file that matches {in}/*.png"),
+    "a device": (["-i", "/dev/null"], "-i needs a folder or a file"),
+    "a file system that is not installed": (
+        ["-i", "gs://bucket/x"],
+        "-i: gs://bucket/x can't be read: gs:// needs more than is installed: pip install 'beam-dedup[gcp]'",
+    ),
+    "a file system that nobody has": (["-i", "nosuch://bucket/x"], "-i: nosuch://bucket/x can't be read"),
+    "the same twice": (["-i", "{in}", "-i", "{in}/../pictures"], "hold the same files"),
+    "one within the other": (
+        ["-i", "{in}", "-i", "{in}/a.gif"],
+        "-i: {in} and {in}/a.gif hold the same files",
+    ),
+    "a pattern of known images": (
+        ["-i", "{in}", "--reference", "{in}/*"],
+        "--reference takes a folder or a file",
+    ),
     "no input": (["-n"], "-i is missing"),
     "an empty name": (["-i", ""], "-i is missing"),
     "both modes": (["-e", "-n", "-i", "{in}"], "not allowed with"),

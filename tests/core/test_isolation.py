@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from beam_dedup.core import blocks, decoder, isolation
+from beam_dedup.core import blocks, decoder, inputs, isolation
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.isolation import Answer, IsolatedDecoder
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Reason, Verdict
@@ -22,9 +22,9 @@ from tests.pictures import encoded, photo
 # Stands in for beam_dedup.core.decoder in the child: does with a file what its name says.
 _HARMFUL = """
 import os, signal, sys, time
-from beam_dedup.core import decoder
+from beam_dedup.core import decoder, inputs
 
-ordinary = decoder.fingerprint
+ordinary = inputs.fingerprint
 
 def harmful(reference, *rest):
     name = os.path.basename(reference.uri)
@@ -54,9 +54,9 @@ def harmful(reference, *rest):
 def last(*found):
     os._exit(4)  # after the last image
 
-decoder.fingerprint = harmful
+inputs.fingerprint = harmful
 if os.environ.get("DIE_WITH_THE_ANSWER"):
-    decoder.answer = last
+    decoder._Answer.frames = last
 if memory := os.environ.get("MEMORY"):
     decoder.MEMORY_BYTES = int(memory)
 if os.environ.get("DIE_AT_ONCE"):
@@ -93,11 +93,7 @@ def pictures(folder: Path, *names: str) -> list[ImageRef]:
 
 
 def read_of(answer: Answer) -> list[Fingerprint]:
-    return (
-        list(fingerprints_of(blocks.load([answer.fingerprints], blocks.FINGERPRINTS)))
-        if answer.fingerprints
-        else []
-    )
+    return list(fingerprints_of(blocks.load(answer.fingerprints, blocks.FINGERPRINTS)))
 
 
 def rejected_of(answer: Answer) -> list[Verdict]:
@@ -105,7 +101,13 @@ def rejected_of(answer: Answer) -> list[Verdict]:
 
 
 def directly(references: list[ImageRef]) -> list[Fingerprint]:
-    return decoder.decode_all(references, None, Recipe(), lambda: None)[0]
+    found = [
+        image
+        for reference in references
+        for image in inputs.read_images(reference, reference.uri, Recipe(), lambda _: None)
+    ]
+    assert all(isinstance(image, Fingerprint) for image in found)
+    return [image for image in found if isinstance(image, Fingerprint)]
 
 
 def test_answers_are_those_of_decoding_here(tmp_path: Path) -> None:
@@ -120,13 +122,15 @@ def test_answers_are_those_of_decoding_here(tmp_path: Path) -> None:
         ]
         assert answer.known_rejected == 1
         assert answer.bytes_read == sum(os.path.getsize(image.uri) for image in references)
-        assert one.read([]) == Answer(b"", [], 0, 0)
+        assert one.read([]) == Answer()
         data = encoded(photo(9))
+        (tmp_path / "copy").write_bytes(data)
+        (tmp_path / "empty").touch()
         elsewhere = ImageRef("gs://somewhere/else.png", "else.png")
-        (found,) = read_of(one.read([elsewhere], data))
+        (found,) = read_of(one.read([elsewhere], str(tmp_path / "copy")))
         assert (found.ref, found.size_bytes, found.modified_ms) == (elsewhere, len(data), 0)
-        (empty,) = rejected_of(one.read([elsewhere], b""))
-        assert empty.reason == Reason.EMPTY
+        (empty,) = rejected_of(one.read([elsewhere], str(tmp_path / "empty")))
+        assert (empty.ref, empty.reason) == (elsewhere, Reason.EMPTY)
         assert read_of(one.read(references)) == directly(references)
 
 
@@ -156,7 +160,8 @@ def test_what_crashes_is_rejected_and_all_others_are_answered(tmp_path: Path) ->
         answer = one.read([references[0], references[-1]])
         assert (read_of(answer), len(rejected_of(answer)), answer.bytes_read) == ([], 2, 0)
         assert read_of(one.read(well)) == directly(well)
-        (alone,) = rejected_of(one.read([references[0]], b"whatever"))
+        (tmp_path / "copy").write_bytes(b"whatever")
+        (alone,) = rejected_of(one.read([references[0]], str(tmp_path / "copy")))
         assert alone.reason == Reason.DECODER_CRASHED
 
 
@@ -171,7 +176,7 @@ def test_what_takes_too_long_is_rejected_at_once(tmp_path: Path) -> None:
     assert (hung.ref.name, hung.reason, hung.detail) == (
         "hang",
         Reason.TIMEOUT,
-        "decoding took longer than 1.5 s",
+        "reading or decoding took longer than 1.5 s",
     )
     assert answer.known_rejected == 1
     assert time.monotonic() - started < 60

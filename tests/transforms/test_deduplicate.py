@@ -11,6 +11,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
+from beam_dedup.core.accounts import Answered
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.census import Planning
 from beam_dedup.core.choosing import Estimate
@@ -231,6 +232,7 @@ def test_types_are_declared(recipe: Recipe | None) -> None:
     images = packed.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
     done = images | DeduplicateImages(recipe)
     assert done.verdicts.element_type is bytes
+    assert done.answered.element_type is Answered
     if done.plan:
         assert done.plan.element_type is Estimate
 

@@ -51,11 +51,11 @@ def whole_run(folder: Path, outputs: Path, recipe: Recipe | None, *flags: str) -
         read = packed.references(pipeline, images)
         done = read | DeduplicateImages(recipe, homes=3)
         return {
-            "read": read | CheckConservation(done.verdicts),
+            "read": read | CheckConservation(done.verdicts, done.answered),
             "records": done.verdicts | "Records" >> WriteRecords(str(outputs / "records.jsonl")),
             "groups": done.verdicts | "Groups" >> WriteGroups(str(outputs / "groups.json")),
             "counts": done.verdicts
-            | "Counts" >> CountImages(done.plan)
+            | "Counts" >> CountImages(done.plan, done.answered)
             | "WriteCounts" >> beam.Map(write_json, str(outputs / "counts.json")),
             "placed": (done.verdicts | "Place" >> PlaceCopies(str(outputs / "out"), duplicates=True)).copies,
         }

@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beam_dedup.core import decoder, limits
+from beam_dedup.core.accounts import Answered
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.isolation import IsolatedDecoder
@@ -342,3 +343,4 @@ def test_types_are_declared() -> None:
     done = images | FingerprintImages()
     assert done.fingerprints.element_type is bytes
     assert done.rejections.element_type is bytes
+    assert done.answered.element_type is Answered

@@ -15,6 +15,7 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.model import ImageRef, Reason
+from tests.core.archives import zipped
 from tests.transforms import packed
 from tests.transforms.files import encoded, ref, write
 from tests.transforms.pipelines import run
@@ -73,7 +74,9 @@ def uri(name: str) -> str:
 
 def test_an_object_is_opened_as_it_is(store: dict[str, bytes]) -> None:
     store[uri("a.gz")] = b"\x1f\x8b not unpacked"
-    assert storage.read_remote(uri("a.gz")) == store[uri("a.gz")]
+    with storage.fetched(uri("a.gz")) as path:
+        assert Path(path).read_bytes() == store[uri("a.gz")]
+    assert not os.path.exists(path)
 
 
 def test_no_more_of_an_object_is_read_than_an_image_may_have(
@@ -81,7 +84,24 @@ def test_no_more_of_an_object_is_read_than_an_image_may_have(
 ) -> None:
     monkeypatch.setattr(storage, "MAX_BYTES", 3)
     store[uri("a")] = b"0123456789"
-    assert storage.read_remote(uri("a")) == b"0123"
+    with pytest.raises(ImageError, match="more than 3 bytes") as raised, storage.fetched(uri("a")):
+        pass
+    assert raised.value.reason == Reason.TOO_LARGE
+    store[uri("b")] = b"012"
+    with storage.fetched(uri("b")) as path:
+        assert Path(path).read_bytes() == b"012"
+
+
+def test_an_archive_may_have_more_bytes_than_an_image(
+    store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "MAX_BYTES", 3)
+    store[uri("a.zip")] = zipped({"a": b"0123456789"})
+    with storage.fetched(uri("a.zip")) as path:
+        assert Path(path).read_bytes() == store[uri("a.zip")]
+    monkeypatch.setattr(storage, "MAX_FETCHED_BYTES", len(store[uri("a.zip")]) - 1)
+    with pytest.raises(ImageError, match="more than"), storage.fetched(uri("a.zip")):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -95,8 +115,8 @@ def test_what_the_store_refuses_is_rejected(
         raise error
 
     monkeypatch.setattr(Store, "open", refuse)
-    with pytest.raises(ImageError) as raised:
-        storage.read_remote(uri("a"))
+    with pytest.raises(ImageError) as raised, storage.fetched(uri("a")):
+        pass
     assert raised.value.reason == reason
     assert raised.value.detail
 

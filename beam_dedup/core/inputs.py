@@ -1,0 +1,155 @@
+"""The images of one reference: the file itself, or, if it is an archive, its members.
+
+What a reference names is a path; what comes out has a URI (`beam_dedup.core.members`), with which a member can be found
+again. Both tell the same file, but for a `!` in the path.
+"""
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import BinaryIO, NamedTuple, cast
+
+from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.containers import Container, container_of, members
+from beam_dedup.core.errors import ImageError
+from beam_dedup.core.fingerprints import fingerprint
+from beam_dedup.core.formats import HEAD_BYTES
+from beam_dedup.core.local import open_local
+from beam_dedup.core.members import BadMember, Member, Skipped, file_uri, member_uri
+from beam_dedup.core.model import Fingerprint, ImageRef, Reason, Rejection
+from beam_dedup.core.nutch import refusal
+
+Found = Fingerprint | Rejection | Skipped
+
+
+class Step(NamedTuple):
+    """A piece of work that may end the process: to get at an image, or, for a member of an archive, to decode it."""
+
+    image: int  # counted from 0 in the reference
+    decoding: bool = False
+
+
+Harmful = Mapping[Step, tuple[Reason, str]]
+
+
+def read_images(
+    reference: ImageRef,
+    path: str,
+    recipe: Recipe | None,
+    begin: Callable[[Step], None],
+    start: int = 0,
+    harmful: Harmful | None = None,
+) -> Iterator[Found]:
+    """Opens a reference and yields one item for each image from number `start` on; the archive is one if it is damaged.
+
+    The same file gives the same images in the same order, so that a broken-off reading can be gone on with.
+
+    path: of the local file in which the bytes are. begin: called before each step, and while a long one makes progress.
+    harmful: steps that are not taken, and what the image, or the rest of the archive, is rejected for instead.
+    """
+    walk = _Walk(begin, harmful or {})
+    try:
+        yield from walk.images(reference, path, recipe, start)
+    except ImageError as error:
+        if walk.step.image >= start:
+            yield Rejection(of_file(reference), error.reason, error.detail)
+
+
+def of_file(reference: ImageRef) -> ImageRef:
+    """A reference as the image that it is if it is no archive."""
+    uri = file_uri(reference.uri)
+    return reference if uri == reference.uri else dataclasses.replace(reference, uri=uri)
+
+
+def of_member(reference: ImageRef, name: str, metadata: Mapping[str, object] | None = None) -> ImageRef:
+    """A member of an archive. What the archive says of it goes before what is said of the archive."""
+    said = reference.metadata
+    if metadata:
+        # In ASCII: what a stranger wrote may hold what no encoding can carry.
+        said = json.dumps({**(json.loads(said) if said else {}), **metadata})
+    return ImageRef(member_uri(reference.uri, name), f"{reference.name}/{name}", said, reference.known)
+
+
+_FIRST = Step(0)
+
+
+class _Walk:
+    """Goes through a file step by step."""
+
+    def __init__(self, begin: Callable[[Step], None], harmful: Harmful) -> None:
+        self._begin = begin
+        self._harmful = harmful
+        self.step = _FIRST
+
+    def go_to(self, step: Step) -> None:
+        self.step = step
+        self._begin(step)
+        if self._harmful and (harm := self._harmful.get(step)):
+            raise ImageError(*harm)
+
+    def go_on(self) -> None:
+        self._begin(self.step)
+
+    def images(self, reference: ImageRef, path: str, recipe: Recipe | None, start: int) -> Iterator[Found]:
+        self.go_to(_FIRST)
+        with open_local(path) as (stream, size_bytes, modified_ms):
+            head = stream.read(HEAD_BYTES)
+            stream.seek(0)
+            if container := container_of(head):
+                yield from self._members(reference, stream, container, recipe, start)
+            elif why := refusal(head):
+                raise ImageError(Reason.LOSSY_DUMP, why)
+            elif start == 0:
+                modified_ms = modified_ms if path == reference.uri else 0  # a copy's time says nothing
+                yield fingerprint(of_file(reference), stream, size_bytes, modified_ms, recipe)
+
+    def _members(
+        self, reference: ImageRef, stream: BinaryIO, container: Container, recipe: Recipe | None, start: int
+    ) -> Iterator[Found]:
+        items = members(cast(BinaryIO, _Watched(stream, self.go_on)), container)
+        image = 0
+        while True:
+            self.go_to(Step(image))
+            item = next(items, None)
+            if item is None:
+                return
+            if image >= start:
+                yield self._found(reference, item, recipe, image)
+            image += 1
+
+    def _found(
+        self, reference: ImageRef, item: Member | BadMember | Skipped, recipe: Recipe | None, image: int
+    ) -> Found:
+        if isinstance(item, Skipped):
+            return item
+        if isinstance(item, BadMember):
+            found = of_member(reference, item.name) if item.name else of_file(reference)
+            return Rejection(found, item.reason, item.detail, item.size_bytes)
+        member = of_member(reference, item.name, item.metadata)
+        try:
+            self.go_to(Step(image, decoding=True))
+            return fingerprint(member, io.BytesIO(item.data), len(item.data), item.modified_ms, recipe)
+        except ImageError as error:
+            return Rejection(member, error.reason, error.detail)
+
+
+class _Watched(io.IOBase):
+    """A stream that tells whenever it is read from: an archive with nothing for us in it may take its time."""
+
+    def __init__(self, stream: BinaryIO, tell_of_it: Callable[[], None]) -> None:
+        self._stream = stream
+        self._tell_of_it = tell_of_it
+
+    def read(self, size: int = -1) -> bytes:
+        self._tell_of_it()
+        return self._stream.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def seekable(self) -> bool:
+        return True
