@@ -3,10 +3,12 @@
 import dataclasses
 import math
 
+import numpy as np
+
 from beam_dedup.core.codes import WordArray
 from beam_dedup.core.crowding import comparisons
 from beam_dedup.core.errors import PlanError
-from beam_dedup.core.plan import MAX_SUBSET, Plan, pairs_of, plan_for
+from beam_dedup.core.plan import MAX_SUBSET, NS_PER_FOUND, Plan, pairs_of, plan_for
 from beam_dedup.core.within import Within
 
 GATHERED_CODES = 4_000_000  # up to here one place judges all codes: no rounds, no copies; about 1.5 GB
@@ -15,6 +17,8 @@ SHARD_CODES = 250_000  # beyond, so many codes are meant to meet at one place
 # A code that is compared with more others than this costs more than the decoding of its picture, and ever more with
 # each image that is added: such a plan is refused. All with all of 400,000 codes is just below.
 MAX_CANDIDATES = 200_000
+
+_COMPARED = 2048  # of a sample, all with all: 2 million pairs, in some milliseconds
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +51,16 @@ class Estimate:
             )
 
 
+def _share_within(sample: WordArray, k: int) -> float:
+    """The share of all pairs that is within k, among some of a sample."""
+    some = sample[:_COMPARED]
+    pairs = len(some) * (len(some) - 1) / 2
+    if not pairs:
+        return 0.0
+    near = sum(int((np.bitwise_count(some[i + 1 :] ^ some[i]) <= k).sum()) for i in range(len(some)))
+    return near / pairs
+
+
 def choose(
     within: Within,
     codes: int,
@@ -61,6 +75,7 @@ def choose(
     """
 
     pairs = pairs_of(codes, codes if bases is None else bases)
+    finding = 0.0 if sample is None else pairs * _share_within(sample, within.word_k) * NS_PER_FOUND / 1e9
 
     def estimate(subset: int) -> Estimate:
         plan = plan_for(within, subset)
@@ -68,7 +83,7 @@ def choose(
         if subset and sample is not None:
             of_word = comparisons(sample, sample, plan.keys_in(), plan.k, pairs, plan.free) / max(codes, 1)
             candidates = max(candidates, of_word * plan.words)
-        return Estimate(plan, within.k, codes, candidates, plan.seconds(codes, candidates))
+        return Estimate(plan, within.k, codes, candidates, plan.seconds(codes, candidates) + finding)
 
     most = min(MAX_SUBSET, within.word_bits - within.word_k)
     best = min(map(estimate, range(max(most, 0) + 1)), key=lambda estimate: estimate.seconds)

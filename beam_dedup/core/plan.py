@@ -44,6 +44,9 @@ ALL_BITS = (1 << SHORT_BITS) - 1
 _NS_PER_KEY = 55.0  # one code, one key: it is sorted
 _NS_PER_CANDIDATE = 1.5  # one pair that shares a key
 _NS_PER_TILE = 0.8  # one pair of all with all
+NS_PER_FOUND = (
+    400.0  # one pair of words within k: it is picked out, and what else the two codes have is compared
+)
 KEY_COSTS = _NS_PER_KEY / _NS_PER_CANDIDATE  # as many comparisons
 MAX_SUBSET = 4  # larger ones save no more candidates than their sorting costs
 

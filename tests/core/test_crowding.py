@@ -1,6 +1,7 @@
 """What keys are expected to cost: against counting, and where buckets are hot."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from beam_dedup.core import crowding, pairing
 from beam_dedup.core.choosing import MAX_CANDIDATES, choose
 from beam_dedup.core.codes import WordArray
 from beam_dedup.core.crowding import HOT_BUCKET, LONG_BUCKET, comparisons
-from beam_dedup.core.plan import ALL_BITS, Plan, pairs_of
+from beam_dedup.core.plan import ALL_BITS, NS_PER_FOUND, Plan, pairs_of
 from beam_dedup.core.within import Within
 
 
@@ -125,3 +126,13 @@ def test_pdq_names_its_own_distance() -> None:
     """It is searched by words within a quarter of it."""
     estimate = choose(Within(31, bits=256), 10**6)
     assert "1,000,000 codes within 31 bits" in estimate.describe()
+
+
+def test_pairs_that_will_be_found_cost_time_whatever_the_plan() -> None:
+    """Half of the words differ in 24 bits only: 1 in 1,300 of their pairs is within 4 bits by chance."""
+    hot_codes, uniform = choose(Within(4), 10**6, sample=hot(8000, 40)), choose(Within(4), 10**6)
+    within_4 = sum(math.comb(24, bits) for bits in range(5)) / 2**24
+    finding = (10**6 / 2) ** 2 / 2 * within_4 * NS_PER_FOUND / 1e9
+    of_plan = hot_codes.plan.seconds(10**6, hot_codes.candidates)
+    assert finding * 0.7 < hot_codes.seconds - of_plan < finding * 1.4
+    assert uniform.seconds == uniform.plan.seconds(10**6, uniform.candidates)
