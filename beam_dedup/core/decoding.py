@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import importlib.util
 import math
 import warnings
 from collections.abc import Iterator
@@ -57,6 +58,24 @@ def prepare_decoders() -> None:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     Image.preinit()
     Image.init()
+    if importlib.util.find_spec("pillow_heif"):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+
+
+def check_decoded(image_format: str) -> None:
+    """Raises DecodeError if pictures of a format are not decoded."""
+    if image_format in _decoded_formats():
+        return
+    more = '; pip install "beam-dedup[heif]"' if image_format == formats.HEIF else ""
+    raise DecodeError(f"{image_format} is not decoded{more}")
+
+
+def _decoded_formats() -> tuple[str, ...]:
+    """What Pillow may open."""
+    has_heif = formats.HEIF in Image.OPEN
+    return (*formats.DECODED_FORMATS, formats.HEIF) if has_heif else formats.DECODED_FORMATS
 
 
 @contextlib.contextmanager
@@ -130,7 +149,7 @@ def _ready(stream: BinaryIO, scaled: bool) -> Image.Image:
 
 def _open(stream: BinaryIO) -> Image.Image:
     stream.seek(0)
-    return Image.open(stream, formats=formats.DECODED_FORMATS)
+    return Image.open(stream, formats=_decoded_formats())
 
 
 def colours(stream: BinaryIO, picture: Opened) -> Image.Image:

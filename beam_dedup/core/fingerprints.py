@@ -13,6 +13,7 @@ from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe
 from beam_dedup.core.codes import TURNS
 from beam_dedup.core.decoding import (
     Opened,
+    check_decoded,
     colours,
     decoding,
     loaded,
@@ -168,8 +169,7 @@ def fingerprint(
     learnt = Picture(known, 0, 0, (), ())
     if recipe is not None:
         try:
-            if known not in formats.DECODED_FORMATS:
-                raise DecodeError(f"{known} is not decoded")
+            check_decoded(known)
             learnt = decode(picture, recipe)
         except DecodeError as error:
             cut = isinstance(error, CutShortError)

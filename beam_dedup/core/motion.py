@@ -57,7 +57,7 @@ def motion_of(stream: BinaryIO, image: Image.Image) -> Motion | None:
                 delays = _png(stream)
             case "WEBP" if getattr(image, "is_animated", False):
                 delays = _webp(stream)
-            case "AVIF" | "TIFF":  # no delays that could be had without decoding
+            case "AVIF" | "HEIF" | "TIFF":  # no delays that could be had without decoding
                 delays = iter([0] * min(getattr(image, "n_frames", 1), MAX_FRAMES + 1))
             case _:
                 return None
