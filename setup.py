@@ -31,12 +31,14 @@ setup(
     extras_require={
         "aws": ["apache-beam[aws]>=2.77,<2.78"],
         "gcp": ["apache-beam[gcp]>=2.77,<2.78"],
+        "heif": ["pillow-heif>=1.8,<2"],
         "pdq": ["pdqhash>=0.2.8,<0.3"],
         "dev": [
             "build>=1.6,<2",
             "hypothesis>=6.170,<7",
             "mypy>=2.4,<2.5",
             "pdqhash>=0.2.8,<0.3",
+            "pillow-heif>=1.8,<2",
             "pytest>=9.2,<10",
             "pytest-xdist>=3.8,<4",
             "ruff>=0.17.6,<0.18",

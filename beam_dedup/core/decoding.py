@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import functools
+import importlib.util
 import math
 import warnings
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from beam_dedup.core import formats, limits
+from beam_dedup.core import formats, limits, salvage
 from beam_dedup.core.dct import SIDE, Pixels
 from beam_dedup.core.errors import DecodeError
 
@@ -34,6 +36,7 @@ class Opened:
     orientation: int  # EXIF, 1..8
     width: int  # pixels, as a viewer shows it
     height: int
+    share: float | None = None  # of its rows that are there, if its file is cut short
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,6 +58,24 @@ def prepare_decoders() -> None:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     Image.preinit()
     Image.init()
+    if importlib.util.find_spec("pillow_heif"):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+
+
+def check_decoded(image_format: str) -> None:
+    """Raises DecodeError if pictures of a format are not decoded."""
+    if image_format in _decoded_formats():
+        return
+    more = '; pip install "beam-dedup[heif]"' if image_format == formats.HEIF else ""
+    raise DecodeError(f"{image_format} is not decoded{more}")
+
+
+def _decoded_formats() -> tuple[str, ...]:
+    """What Pillow may open."""
+    has_heif = formats.HEIF in Image.OPEN
+    return (*formats.DECODED_FORMATS, formats.HEIF) if has_heif else formats.DECODED_FORMATS
 
 
 @contextlib.contextmanager
@@ -86,8 +107,7 @@ def opened(stream: BinaryIO, scaled: bool, heavy: bool) -> Opened:
     stream.seek(0)
     if stream.read(4) == formats.ICON_SIGNATURE:
         limits.check_icon(stream)
-    stream.seek(0)
-    image = Image.open(stream, formats=formats.DECODED_FORMATS)
+    image = _open(stream)
     width, height = image.size
     limit = limits.most_pixels(image, scaled, heavy)
     if width * height > limit:
@@ -102,12 +122,41 @@ def opened(stream: BinaryIO, scaled: bool, heavy: bool) -> Opened:
     return Opened(image, mode, name, orientation, width, height)
 
 
+def loaded(stream: BinaryIO, picture: Opened, scaled: bool) -> Opened:
+    """The picture with its pixels decoded; if its file is cut short, with those that are there.
+
+    Raises:
+      DecodeError: too little is there. Anything else if Pillow can't decode it, so call it in `decoding`.
+    """
+    try:
+        picture.image.load()
+    except MemoryError:
+        raise
+    except Exception:  # decoders raise almost anything where bytes are missing
+        if picture.format not in salvage.FORMATS:
+            raise
+        image, share = salvage.salvaged(stream, functools.partial(_ready, scaled=scaled))
+        return dataclasses.replace(picture, image=image, stored_mode=image.mode, share=share)
+    return picture if salvage.has_end(stream, picture.format) else dataclasses.replace(picture, share=1.0)
+
+
+def _ready(stream: BinaryIO, scaled: bool) -> Image.Image:
+    image = _open(stream)
+    if scaled:
+        image.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
+    return image
+
+
+def _open(stream: BinaryIO) -> Image.Image:
+    stream.seek(0)
+    return Image.open(stream, formats=_decoded_formats())
+
+
 def colours(stream: BinaryIO, picture: Opened) -> Image.Image:
     """The picture of the same file in colour, opened once more if it was decoded to grey."""
     if picture.image.mode == picture.stored_mode:
         return picture.image
-    stream.seek(0)
-    image = Image.open(stream, formats=formats.DECODED_FORMATS)
+    image = _open(stream)
     image.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
     return image
 

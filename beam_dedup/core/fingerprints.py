@@ -1,5 +1,6 @@
 """Bytes of an image -> its fingerprint: digest, format, and the codes of its picture."""
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -12,8 +13,10 @@ from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe
 from beam_dedup.core.codes import TURNS
 from beam_dedup.core.decoding import (
     Opened,
+    check_decoded,
     colours,
     decoding,
+    loaded,
     opened,
     oriented,
     prepare_decoders,
@@ -23,6 +26,8 @@ from beam_dedup.core.decoding import (
 from beam_dedup.core.errors import DecodeError, ImageError
 from beam_dedup.core.hashes import hash_of
 from beam_dedup.core.model import BASE_VIEW, Code, Fingerprint, Flag, ImageRef, Kind, Reason
+from beam_dedup.core.motion import Motion, motion_of
+from beam_dedup.core.salvage import CutShortError
 from beam_dedup.core.views import squares
 from beam_dedup.core.within import SHORT_BITS
 
@@ -42,6 +47,7 @@ class Picture(NamedTuple):
     height: int
     codes: tuple[Code, ...]  # the base view first
     flags: tuple[Flag, ...]
+    detail: str = ""  # what a reader should know besides
 
 
 def decode(stream: BinaryIO, recipe: Recipe) -> Picture:
@@ -54,22 +60,41 @@ def decode(stream: BinaryIO, recipe: Recipe) -> Picture:
     is_dct = recipe.algorithm == DCT
     with decoding():
         picture = opened(stream, scaled=is_dct, heavy=algorithm.is_heavy)
+        motion = motion_of(stream, picture.image)
+        picture = loaded(stream, picture, scaled=is_dct)
         source = thumbnail(picture.image, "L")
     whole = oriented(square(source, "L"), picture.orientation if is_dct else 1)
     base = dct.coefficients(whole)
-    flags: tuple[Flag, ...] = ()
-    if dct.active(base) < dct.FLAT_ACTIVE:
-        codes: tuple[Code, ...] = (_flat_code(stream, picture, is_dct),)
+    flags, detail = _peculiar(picture, motion)
+    is_flat = dct.active(base) < dct.FLAT_ACTIVE
+    if flags and (is_flat or not is_dct):
+        codes: tuple[Code, ...] = ()  # a plain part, or first frame, tells nothing of the rest
+    elif is_flat:
+        codes = (_flat_code(stream, picture, is_dct),)
         flags = (Flag.FLAT,)
     elif not is_dct:
         with decoding():
             codes = (hash_of(picture.image, algorithm),)
     elif min(picture.width, picture.height) < TINY_SIDE:
         codes = (Code(Kind.TINY, dct.code_bits(base)[: SHORT_BITS // 8].tobytes()),)
-        flags = (Flag.TINY,)
+        flags = (*flags, Flag.TINY)
     else:
         codes = _full_codes(base, squares(recipe.views, picture, source, whole), recipe.turns)
-    return Picture(picture.format, picture.width, picture.height, codes, flags)
+    if motion is not None:
+        codes = tuple(dataclasses.replace(code, data=motion.mixed(code.data)) for code in codes)
+    return Picture(picture.format, picture.width, picture.height, codes, flags, detail)
+
+
+def _peculiar(picture: Opened, motion: Motion | None) -> tuple[tuple[Flag, ...], str]:
+    """The flags of what is cut short or moves, and what is said of it."""
+    flags, said = [], []
+    if picture.share is not None:
+        flags.append(Flag.TRUNCATED)
+        said.append(f"cut short: {picture.share:.0%} of its rows are there")
+    if motion is not None:
+        flags.append(Flag.ANIMATED)
+        said.append(f"{motion.frames} frames, {motion.milliseconds} ms")
+    return tuple(flags), "; ".join(said)
 
 
 def _flat_code(stream: BinaryIO, picture: Opened, is_turned: bool) -> Code:
@@ -142,15 +167,14 @@ def fingerprint(
     if known is None:
         raise ImageError(Reason.NOT_AN_IMAGE, f"first bytes: {head[:16]!r}")
     learnt = Picture(known, 0, 0, (), ())
-    detail = ""
     if recipe is not None:
         try:
-            if known not in formats.DECODED_FORMATS:
-                raise DecodeError(f"{known} is not decoded")
+            check_decoded(known)
             learnt = decode(picture, recipe)
         except DecodeError as error:
-            learnt = learnt._replace(flags=(Flag.UNDECODABLE,))
-            detail = str(error)
+            cut = isinstance(error, CutShortError)
+            flags = (Flag.UNDECODABLE, Flag.TRUNCATED) if cut else (Flag.UNDECODABLE,)
+            learnt = learnt._replace(flags=flags, detail=str(error))
     return Fingerprint(
         ref=ref,
         digest=digest,
@@ -162,5 +186,5 @@ def fingerprint(
         algorithm=recipe.name if recipe and learnt.codes else "",
         codes=learnt.codes,
         flags=learnt.flags,
-        detail=detail,
+        detail=learnt.detail,
     )

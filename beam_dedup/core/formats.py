@@ -9,6 +9,8 @@ import re
 # and rarely used decoders are where the holes are.
 DECODED_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "ICO", "PPM", "JPEG2000")
 
+HEIF = "HEIF"  # decoded too where its library is installed
+
 HEAD_BYTES = 4096  # enough for every signature below, and for the comments before an <svg> tag
 
 ICON_SIGNATURE = b"\x00\x00\x01\x00"

@@ -72,6 +72,10 @@ class Flag(enum.StrEnum):
     UNDECODABLE = "undecodable"  # known image format, no picture: compared by digest alone
     TINY = "tiny"  # compared by the short code alone
     FLAT = "flat"  # compared by its pixels
+    TRUNCATED = (
+        "truncated"  # its file is cut short: ranked after whole ones, compared if enough of it is there
+    )
+    ANIMATED = "animated"  # several frames, or pages: compared with what has as many, of the same length
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ class Fingerprint:
     algorithm: str  # name and version of the recipe, or "" without codes
     codes: tuple[Code, ...]  # the base view first; empty if the picture could not be decoded
     flags: tuple[Flag, ...] = ()
-    detail: str = ""  # why the picture could not be decoded
+    detail: str = ""  # why the picture could not be decoded, or what is peculiar about it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
