@@ -9,7 +9,8 @@ decodes beside the others of its kind, whatever Python's lock is doing, and star
                      what it answers (JSON), a block of FINGERPRINTS, a block of VERDICTS
     progress         a file: the step that is being taken, or nothing while there is none
 
-All of them travel as frames: their length in 8 bytes, then so many bytes.
+All of them travel as frames: their length in 8 bytes, then so many bytes. An exception that nobody expected is a bug of ours,
+and no image is to be blamed for it: it is sent in place of an answer, and ends the process.
 """
 
 import json
@@ -18,6 +19,7 @@ import resource
 import signal
 import struct
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
@@ -29,6 +31,7 @@ from beam_dedup.core.members import Skipped
 from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Verdict
 
 READY = b"ready"
+BUG = "bug"  # the only key of what is sent in place of an answer: what it is in one line, and the traceback
 ANSWERED_AT_ONCE = 512  # images: an archive may hold a million
 # What one image may take of memory beyond files: enough for all that core/limits.py lets pass. A decoder that wants more
 # is refused by the system, and the picture counts as one that can't be decoded.
@@ -192,7 +195,17 @@ def main() -> None:
             request = json.loads(receive(requests))
         except EOFError:
             return
-        _Answering(request, setup, answers).answer()
+        try:
+            _Answering(request, setup, answers).answer()
+        except (
+            MemoryError,
+            BrokenPipeError,
+        ):  # the system's doing: the one that asked sees how this process ends
+            raise
+        except Exception as error:
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            send(answers, json.dumps({BUG: [what, traceback.format_exc()]}).encode())
+            raise
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ What a reference names is a path; what comes out has a URI (`beam_dedup.core.mem
 again. Both tell the same file, but for a `!` in the path.
 """
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -50,10 +51,20 @@ def read_images(
     """
     walk = _Walk(begin, harmful or {})
     try:
-        yield from walk.images(reference, path, recipe, start)
+        with _within_memory():
+            yield from walk.images(reference, path, recipe, start)
     except ImageError as error:
         if walk.step.image >= start:
             yield Rejection(of_file(reference), error.reason, error.detail)
+
+
+@contextlib.contextmanager
+def _within_memory() -> Iterator[None]:
+    """Want of memory is the doing of what is read, not of us. While a picture is decoded the decoder's caller sees to it."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ImageError(Reason.TOO_LARGE, "reading it takes more memory than there is for it") from error
 
 
 def of_file(reference: ImageRef) -> ImageRef:
@@ -129,7 +140,8 @@ class _Walk:
         member = of_member(reference, item.name, item.metadata)
         try:
             self.go_to(Step(image, decoding=True))
-            return fingerprint(member, io.BytesIO(item.data), len(item.data), item.modified_ms, recipe)
+            with _within_memory():
+                return fingerprint(member, io.BytesIO(item.data), len(item.data), item.modified_ms, recipe)
         except ImageError as error:
             return Rejection(member, error.reason, error.detail)
 

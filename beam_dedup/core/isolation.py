@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from beam_dedup.core import blocks, decoder, tables
 from beam_dedup.core.algorithms import Recipe
-from beam_dedup.core.decoder import Place, read_place, receive, send
+from beam_dedup.core.decoder import BUG, Place, read_place, receive, send
 from beam_dedup.core.errors import DEBUG_VARIABLE
 from beam_dedup.core.inputs import Step, of_file
 from beam_dedup.core.model import ImageRef, Reason, Rejection, Verdict
@@ -132,6 +132,12 @@ class _Request:
             self.answer = self.answer.with_rejected([Verdict.of_rejection(one) for one in rejections])
             self.is_answered = True
 
+    def told(self, what: str, traceback: str, place: Place | None) -> str:
+        """What to say of a bug: the last line is a sentence for the user."""
+        where = f" at {self._references[place.reference].uri!r}" if place else ""
+        sentence = f"the process that decodes failed{where}, which is no fault of the image: {what}"
+        return f"{traceback}\n{sentence}; set {DEBUG_VARIABLE}=1 to see where, and please report it"
+
     def _left(self) -> Iterator[Place]:
         """Where references begin that are not answered, and are not known to be harmful as a whole."""
         for number in range(self._next.reference, len(self._references)):
@@ -198,7 +204,7 @@ class IsolatedDecoder:
         path: of a local file with the bytes of the only reference, if it is none of this machine's files.
 
         Raises:
-          RuntimeError: the process can't be started, or does not answer all.
+          RuntimeError: the process can't be started, does not answer all, or has a bug.
         """
         request = _Request(references, path)
         while not request.is_answered:
@@ -222,6 +228,9 @@ class IsolatedDecoder:
             send(self._stdin, request.frame())
             while not request.is_answered:
                 said = json.loads(receive(self._stdout))
+                if bug := said.get(BUG):
+                    what, traceback = bug
+                    raise RuntimeError(request.told(what, traceback, self._died().place))
                 request.add(said, receive(self._stdout), receive(self._stdout))
         except (EOFError, BrokenPipeError):
             raise self._died() from None
