@@ -8,13 +8,13 @@ import base64
 import dataclasses
 import datetime
 import decimal
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import fastavro
 import pyarrow.parquet
 
+from beam_dedup.core import strict_json
 from beam_dedup.core.members import hash_of
 from beam_dedup.core.model import Reason
 
@@ -119,10 +119,10 @@ def first_of_each_path(items: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
 
 def _json_row(number: int, line: bytes) -> Row | BadRow:
     try:
-        value = json.loads(line.decode("utf-8"), parse_constant=_no_number)
+        value = strict_json.parse(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return BadRow(number, Reason.MALFORMED, f"not UTF-8: byte {error.start}")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return BadRow(number, Reason.MALFORMED, f"not JSON: {error}"[:200])
     return _row(number, value)
 
@@ -133,6 +133,10 @@ def _row(number: int, value: object) -> Row | BadRow:
     path = value.get(PATH_KEY)
     if not isinstance(path, str) or not path:
         return BadRow(number, Reason.MALFORMED, f"no {PATH_KEY}")
+    try:
+        strict_json.check_depth(value)  # Avro has types that hold themselves
+    except ValueError as error:
+        return BadRow(number, Reason.MALFORMED, str(error))
     plain = {str(name): _plain(one) for name, one in value.items() if name != PATH_KEY}
     return Row(number, path, {name: one for name, one in plain.items() if one is not None})
 
@@ -155,10 +159,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     return value
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _unreadable(number: int, kind: str, error: Exception) -> BadRow:
