@@ -20,9 +20,9 @@ from rich.console import Console
 
 from beam_dedup import engine, files, pipeline, progress, summary
 from beam_dedup.core.census import Planning, most_codes
+from beam_dedup.core.choosing import choose
 from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError, PlanError, UsageError
 from beam_dedup.core.paths import is_remote, partial_prefix
-from beam_dedup.core.plan import choose
 from beam_dedup.options import DedupConfig
 from beam_dedup.pipeline import Reports
 from transforms import storage

@@ -33,9 +33,9 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_dedup.core import blocks, judging
 from beam_dedup.core.census import Planning
+from beam_dedup.core.choosing import Estimate, choose
 from beam_dedup.core.codes import Codes
 from beam_dedup.core.model import Kind
-from beam_dedup.core.plan import Estimate, choose
 from beam_dedup.core.within import Within
 from transforms import CountImages, MarkNearDuplicates
 from transforms.count import write_json
@@ -120,7 +120,7 @@ def in_pipeline(kind: str, codes: int, within: Within, jobs: int) -> tuple[dict[
 
 
 def as_dict(plan: Estimate) -> dict[str, float]:
-    return {"keys": plan.plan.keys, "candidates": plan.candidates, "expected": plan.seconds}
+    return {"keys": plan.plan.key_count, "candidates": plan.candidates, "expected": plan.seconds}
 
 
 def in_core(kind: str, codes: int, within: Within) -> float:
@@ -136,7 +136,7 @@ def in_core(kind: str, codes: int, within: Within) -> float:
     zeros = np.zeros(n, np.uint8)
     packed = Codes(np.arange(n), zeros, zeros, words[:, 0].copy(), words, np.zeros((0, 96), np.uint8))
     start = time.perf_counter()
-    judging.judge(packed, n, within, masks=choose(within, n).plan.all_masks)
+    judging.judge(packed, n, within, masks=choose(within, n).plan.all_keys)
     return time.perf_counter() - start
 
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from beam_dedup.core import dct, decoding
+from beam_dedup.core.within import LONG_BITS
 
 Bits = npt.NDArray[np.uint8]  # (n, 32)
 NEAR = ("pixel", "near")
@@ -125,7 +126,7 @@ def codes_of(files: Iterable[bytes], variant: Variant) -> Codes:
     greys, colours = zip(*(squares(data, variant) for data in files), strict=True)
     coefs = dct.coefficients(np.stack(greys))
     threshold = variant.dead * 2.0**30
-    bits = (coefs > threshold).reshape(-1, dct.LONG_BITS)[:, order(variant.order)]
+    bits = (coefs > threshold).reshape(-1, LONG_BITS)[:, order(variant.order)]
     flat = np.count_nonzero(np.abs(coefs) > threshold, axis=(1, 2)) < dct.FLAT_ACTIVE
     profiles = [np.frombuffer(dct.profiles(colour), np.uint8) for colour in colours]
     return Codes(np.packbits(bits, axis=1), flat, np.stack(profiles))
@@ -140,7 +141,7 @@ def squares(data: bytes, variant: Variant) -> tuple[dct.Pixels, dct.Pixels]:
     small = source.image.resize((dct.SIDE, dct.SIDE), variant.resample, box)
     grey = decoding.oriented(decoding.over_white(small, "L"), picture.orientation)
     coefs = dct.coefficients(grey)
-    if np.count_nonzero(np.abs(coefs) > 2.0**30) >= dct.LONG_BITS // 4:
+    if np.count_nonzero(np.abs(coefs) > 2.0**30) >= LONG_BITS // 4:
         return grey, np.zeros((dct.SIDE, dct.SIDE, 3), np.uint8)  # far from flat by any of the dead zones
     colour = decoding.square(decoding.thumbnail(decoding.colours(stream, picture), "RGB"), "RGB")
     return grey, decoding.oriented(colour, picture.orientation)
@@ -150,7 +151,7 @@ def order(name: str) -> npt.NDArray[np.intp]:
     """Places of all coefficients, those of the short code first."""
     if name == "square":
         return dct._BIT_ORDER
-    rows, columns = np.divmod(np.arange(dct.LONG_BITS), dct.LONG_SIDE)
+    rows, columns = np.divmod(np.arange(LONG_BITS), dct.LONG_SIDE)
     if name == "zigzag":  # the lowest by the sum of both frequencies
         return np.argsort(rows + columns, kind="stable")
     low = (rows >= 1) & (rows <= 8) & (columns >= 1) & (columns <= 8)

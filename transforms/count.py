@@ -10,9 +10,9 @@ from apache_beam.pvalue import AsSingleton, PCollection
 
 from beam_dedup.core import accounts, uri_sums
 from beam_dedup.core.accounts import Answered
+from beam_dedup.core.choosing import Estimate
 from beam_dedup.core.errors import ConservationError
 from beam_dedup.core.model import REJECT_REASONS, ImageRef
-from beam_dedup.core.plan import Estimate
 from beam_dedup.core.uri_sums import Tallied
 from transforms import metrics
 from transforms.storage import whole_file

@@ -10,8 +10,8 @@ from apache_beam.typehints.decorators import no_annotations
 from beam_dedup.core.accounts import Answered
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.census import Planning
+from beam_dedup.core.choosing import Estimate
 from beam_dedup.core.model import ImageRef
-from beam_dedup.core.plan import Estimate
 from beam_dedup.core.rank import Keep
 from beam_dedup.core.within import Within
 from transforms import metrics

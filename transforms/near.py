@@ -17,7 +17,7 @@ from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core import blocks, census, grouping
 from beam_dedup.core.census import Planning
-from beam_dedup.core.plan import Estimate
+from beam_dedup.core.choosing import Estimate
 from beam_dedup.core.rank import Keep
 from beam_dedup.core.within import Within
 from transforms.exact import HOMES, PackByDigest

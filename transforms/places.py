@@ -10,7 +10,7 @@ from apache_beam.pvalue import AsSingleton, PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core import blocks, rounds
-from beam_dedup.core.plan import Estimate
+from beam_dedup.core.choosing import Estimate
 from beam_dedup.core.threads import cores
 from beam_dedup.core.within import Within
 
@@ -202,7 +202,7 @@ def at_place(
 ) -> Iterator[Block]:
     """Runs a step of `rounds` on the codes that met in a place, and sends its answers home."""
     here = rounds.gather(blocks.load(place[1], blocks.CODES))
-    for home, answer in step(here, within, rounds.masks_of(place[0], chosen.plan)):
+    for home, answer in step(here, within, rounds.keys_of(place[0], chosen.plan)):
         yield home, blocks.dump(answer)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from beam_dedup.core import plan
+from beam_dedup.core import choosing
 from beam_dedup.core.algorithms import Recipe, Views
+from beam_dedup.core.choosing import GATHERED_CODES, Estimate
 from beam_dedup.core.codes import BASE, TURNS, VIEWS, WordArray
-from beam_dedup.core.plan import GATHERED_CODES, Estimate, Plan, mixed
+from beam_dedup.core.plan import Plan, mixed
 from beam_dedup.core.tables import codes_of
 from beam_dedup.core.views import CENTRES
 from beam_dedup.core.within import Within
@@ -48,9 +49,11 @@ class Planning:
         """The plan for codes of which a census was taken."""
         if self.given is None:
             gathered = self.gathered if self.spread else census.codes
-            return plan.choose(within, census.codes, census.bases, census.sample, gathered)
+            return choosing.choose(within, census.codes, census.bases, census.sample, gathered)
         candidates = self.given.candidates(census.codes, census.bases)
-        return Estimate(self.given, census.codes, candidates, self.given.seconds(census.codes, candidates))
+        return Estimate(
+            self.given, within.k, census.codes, candidates, self.given.seconds(census.codes, candidates)
+        )
 
 
 def most_codes(recipe: Recipe) -> int:

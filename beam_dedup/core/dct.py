@@ -26,15 +26,18 @@ floating point adds nothing of its own and a code does not depend on machine, li
 Steps 1 and 2 are in `beam_dedup.core.decoding`.
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
+
+from beam_dedup.core.within import LONG_BITS, SHORT_BITS
 
 Coefficients = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
 
 SIDE = 64  # pixels of the square that is transformed
-LONG_SIDE, SHORT_SIDE = 16, 8  # coefficients a side
-LONG_BITS, SHORT_BITS = LONG_SIDE**2, SHORT_SIDE**2
+LONG_SIDE, SHORT_SIDE = math.isqrt(LONG_BITS), math.isqrt(SHORT_BITS)  # coefficients a side: 16 and 8
 DEAD_ZONE = 2  # grey levels
 
 FLAT_ACTIVE = 8  # a picture with fewer coefficients outside the dead zone is flat

@@ -24,6 +24,7 @@ from beam_dedup.core.errors import DecodeError, ImageError
 from beam_dedup.core.hashes import hash_of
 from beam_dedup.core.model import BASE_VIEW, Code, Fingerprint, Flag, ImageRef, Kind, Reason
 from beam_dedup.core.views import squares
+from beam_dedup.core.within import SHORT_BITS
 
 __all__ = ["fingerprint", "prepare_decoders"]  # all that a worker needs
 
@@ -64,7 +65,7 @@ def decode(stream: BinaryIO, recipe: Recipe) -> Picture:
         with decoding():
             codes = (hash_of(picture.image, algorithm),)
     elif min(picture.width, picture.height) < TINY_SIDE:
-        codes = (Code(Kind.TINY, dct.code_bits(base)[: dct.SHORT_BITS // 8].tobytes()),)
+        codes = (Code(Kind.TINY, dct.code_bits(base)[: SHORT_BITS // 8].tobytes()),)
         flags = (Flag.TINY,)
     else:
         codes = _full_codes(base, squares(recipe.views, picture, source, whole), recipe.turns)

@@ -14,20 +14,21 @@ Two ways lead to the same verdicts:
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from beam_dedup.core import twins
 from beam_dedup.core.codes import BASE, BoolArray, ByteArray, Codes, IntArray, long_distance
 from beam_dedup.core.neighbours import Pairs, near_pairs
+from beam_dedup.core.plan import Key
 from beam_dedup.core.within import Within
 
 # Pairs held at a time, some 100 MiB. Where there are more (thousands of frames of one scene), images are judged in
 # two halves by rank instead: the second half without what the first half's kept ones dominate, which is most of it.
 _MAX_PAIRS = 1 << 23
 
-_Masks = tuple[int, ...] | None
+_Keys = Sequence[Key] | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,20 +47,20 @@ def judge(
     images: int,
     within: Within,
     known: BoolArray | None = None,
-    masks: _Masks = None,
+    keys: _Keys = None,
     threads: int = 1,
     max_pairs: int = _MAX_PAIRS,
 ) -> tuple[BoolArray, Witnesses]:
     """Judges images 0 .. images-1 in one place, and finds the witnesses of the duplicates.
 
-    known: (images,) True for those that are kept beforehand, whatever they are near to. masks: the keys of a plan that
+    known: (images,) True for those that are kept beforehand, whatever they are near to. keys: of a plan that
     finds every pair; chosen anew if not given.
     Returns: (images,) True for the kept ones, the known ones among them. Images without codes are kept.
     """
     known = np.zeros(images, dtype=bool) if known is None else known
     leader = twins.leaders(codes, known)
     leads = leader == np.arange(images)
-    kept, found = _judge(codes.of(leads), images, within, known & leads, masks, threads, max_pairs)
+    kept, found = _judge(codes.of(leads), images, within, known & leads, keys, threads, max_pairs)
     kept = kept & leads | known
     return kept, _stacked([found, _of_twins(codes, kept, leader, found)])
 
@@ -69,19 +70,19 @@ def _judge(
     images: int,
     within: Within,
     known: BoolArray,
-    masks: _Masks,
+    keys: _Keys,
     threads: int,
     max_pairs: int,
 ) -> tuple[BoolArray, Witnesses]:
     if not known.any():
         # One search for both, where all pairs can be held.
-        pairs = _all_pairs(codes, within, masks, max_pairs, threads)
+        pairs = _all_pairs(codes, within, keys, max_pairs, threads)
         if pairs is not None:
             kept = np.ones(images, dtype=bool)
             kept[_dominated(codes, pairs)] = False
             return kept, _witnesses(codes, kept, [pairs])
-    kept = keep(codes, images, within, max_pairs, known, threads)
-    return kept, nearest_kept(codes, kept, within, threads=threads)
+    kept = keep(codes, images, within, max_pairs, known, keys, threads)
+    return kept, nearest_kept(codes, kept, within, keys, threads)
 
 
 def _of_twins(codes: Codes, kept: BoolArray, leader: IntArray, found: Witnesses) -> Witnesses:
@@ -110,14 +111,15 @@ def keep(
     within: Within,
     max_pairs: int = _MAX_PAIRS,
     known: BoolArray | None = None,
+    keys: _Keys = None,
     threads: int = 1,
 ) -> BoolArray:
     """Which of the images 0 .. images-1 are kept; see `judge`."""
     kept = np.zeros(images, dtype=bool) if known is None else known.copy()
     judged = ~kept
     if kept.any():
-        judged &= ~near_marked(codes, kept, within, threads=threads)
-    _keep(codes.of(judged), np.flatnonzero(judged), within, max_pairs, kept, threads=threads)
+        judged &= ~near_marked(codes, kept, within, keys, threads)
+    _keep(codes.of(judged), np.flatnonzero(judged), within, max_pairs, kept, keys, threads)
     return kept
 
 
@@ -127,11 +129,11 @@ def _keep(
     within: Within,
     max_pairs: int,
     kept: BoolArray,
-    masks: _Masks = None,
+    keys: _Keys = None,
     threads: int = 1,
 ) -> None:
     """Judges the images `judged`, to which all `codes` belong, and marks the kept ones in `kept`."""
-    pairs = _all_pairs(codes, within, masks, max_pairs if len(judged) > 2 else None, threads)
+    pairs = _all_pairs(codes, within, keys, max_pairs if len(judged) > 2 else None, threads)
     if pairs is not None:
         kept[judged] = True
         kept[_dominated(codes, pairs)] = False
@@ -140,15 +142,15 @@ def _keep(
     first, second = judged[:half], judged[half:]
     side = np.zeros(len(kept), dtype=bool)
     side[first] = True
-    _keep(codes.of(side), first, within, max_pairs, kept, masks, threads)
+    _keep(codes.of(side), first, within, max_pairs, kept, keys, threads)
     kept_first = side & kept
     side[:] = False
     side[second] = True
-    dominated = near_marked(codes.of(side | kept_first), kept_first, within, masks, threads)
+    dominated = near_marked(codes.of(side | kept_first), kept_first, within, keys, threads)
     second = second[~dominated[second]]
     side[:] = False
     side[second] = True
-    _keep(codes.of(side), second, within, max_pairs, kept, masks, threads)
+    _keep(codes.of(side), second, within, max_pairs, kept, keys, threads)
 
 
 def _dominated(codes: Codes, pairs: Pairs) -> IntArray:
@@ -167,12 +169,12 @@ def _dominated(codes: Codes, pairs: Pairs) -> IntArray:
 
 
 def _all_pairs(
-    codes: Codes, within: Within, masks: _Masks, max_pairs: int | None, threads: int = 1
+    codes: Codes, within: Within, keys: _Keys, max_pairs: int | None, threads: int = 1
 ) -> Pairs | None:
     """All pairs, each once, or None if there are more than `max_pairs`."""
     found = [Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8))]
     waiting = 0
-    for pairs in near_pairs(codes, within, masks, threads=threads):
+    for pairs in near_pairs(codes, within, keys, threads=threads):
         found.append(pairs)
         waiting += len(pairs)
         if waiting > (_MAX_PAIRS if max_pairs is None else max_pairs):
@@ -199,19 +201,19 @@ def _by_rank(codes: Codes, pairs: Pairs) -> tuple[IntArray, IntArray]:
 
 
 def neighbour_flags(
-    codes: Codes, images: int, within: Within, masks: _Masks = None, max_pairs: int = _MAX_PAIRS
+    codes: Codes, images: int, within: Within, keys: _Keys = None, max_pairs: int = _MAX_PAIRS
 ) -> tuple[BoolArray, BoolArray]:
-    """Which images have a better neighbour, and which may have a worse one: two (images,) masks.
+    """Which images have a better neighbour, and which may have a worse one: two (images,) keys.
 
     The first is exact for these codes and keys. The second may say yes where the answer is no: it only saves work.
     """
     judged = np.unique(codes.image)
     kept = np.zeros(images, dtype=bool)
-    _keep(codes, judged, within, max_pairs, kept, masks)
+    _keep(codes, judged, within, max_pairs, kept, keys)
     has_better = np.zeros(images, dtype=bool)
     has_better[judged] = ~kept[judged]  # each was dominated by a better one
     has_worse = has_better.copy()
-    for pairs in near_pairs(codes, within, masks, roles=kept):
+    for pairs in near_pairs(codes, within, keys, roles=kept):
         better, worse = _by_rank(codes, pairs)
         has_worse[better] = True
         has_better[worse] = True
@@ -219,25 +221,25 @@ def neighbour_flags(
 
 
 def near_marked(
-    codes: Codes, marked: BoolArray, within: Within, masks: _Masks = None, threads: int = 1
+    codes: Codes, marked: BoolArray, within: Within, keys: _Keys = None, threads: int = 1
 ) -> BoolArray:
     """Which unmarked images lie within k of a marked one, among these codes: (images,) mask."""
     near = np.zeros(len(marked), dtype=bool)
-    for pairs in near_pairs(codes, within, masks, roles=marked, threads=threads):
+    for pairs in near_pairs(codes, within, keys, roles=marked, threads=threads):
         near[codes.image[pairs.a]] = True
         near[codes.image[pairs.b]] = True
     return near & ~marked
 
 
 def nearest_kept(
-    codes: Codes, kept: BoolArray, within: Within, masks: _Masks = None, threads: int = 1
+    codes: Codes, kept: BoolArray, within: Within, keys: _Keys = None, threads: int = 1
 ) -> Witnesses:
     """For every image that is not kept, the nearest kept one among these codes: least distance, then best rank.
 
     An image without a kept one within k, among these codes, is left out. Of several views through which two images
     match at the same distance, the first counts.
     """
-    return _witnesses(codes, kept, near_pairs(codes, within, masks, roles=kept, threads=threads))
+    return _witnesses(codes, kept, near_pairs(codes, within, keys, roles=kept, threads=threads))
 
 
 def _witnesses(codes: Codes, kept: BoolArray, all_pairs: Iterable[Pairs]) -> Witnesses:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from beam_dedup.core import flat, pairing
+from beam_dedup.core.choosing import choose
 from beam_dedup.core.codes import (
     BASE,
     BoolArray,
@@ -22,7 +23,7 @@ from beam_dedup.core.codes import (
     whole_distance,
 )
 from beam_dedup.core.model import Kind
-from beam_dedup.core.plan import choose
+from beam_dedup.core.plan import ALL_WITH_ALL, Key
 from beam_dedup.core.threads import interleaved
 from beam_dedup.core.within import SHORT_BITS, Within
 
@@ -46,32 +47,32 @@ _Task = tuple[_Rows, Callable[[], Found]]
 def near_pairs(
     codes: Codes,
     within: Within,
-    masks: Sequence[int] | None = None,
+    keys: Sequence[Key] | None = None,
     roles: BoolArray | None = None,
     threads: int = 1,
 ) -> Iterator[Pairs]:
     """Yields every pair of rows within k, of different images and with a base view among the two.
 
     Args:
-      masks: the keys at which pairs are looked for, as masks over the words of a code; pairs that share none of them
+      keys: at which pairs are looked for, with masks over the words of a code; pairs that meet at none of them
         may or may not be found. Without it, keys are chosen such that every pair is found.
       roles: (number of images,) if given, only pairs of an image that is True with one that is False are found, and
         the work grows with the number of those, not of all pairs.
       threads: keys are looked at side by side.
     """
-    tasks = [*_hashed_tasks(codes, within, masks, roles), *_flat_tasks(codes, within, roles)]
+    tasks = [*_hashed_tasks(codes, within, keys, roles), *_flat_tasks(codes, within, roles)]
     for (rows_a, rows_b), (i, j, distance) in interleaved(tasks, threads):
         yield from _admitted(codes, within, rows_a[i], rows_b[j], distance)
 
 
 def _hashed_tasks(
-    codes: Codes, within: Within, masks: Sequence[int] | None, roles: BoolArray | None
+    codes: Codes, within: Within, keys: Sequence[Key] | None, roles: BoolArray | None
 ) -> Iterator[_Task]:
     """One search for each key: of bases among each other, and of bases with views."""
     hashed = codes.hashed
     is_base = codes.view[hashed] == BASE
-    if masks is None:
-        masks = choose(within, len(hashed), int(is_base.sum())).plan.all_masks
+    if keys is None:
+        keys = choose(within, len(hashed), int(is_base.sum())).plan.all_keys
     base, view = hashed[is_base], hashed[~is_base]
     one: list[_Rows] = []
     two: list[_Rows] = []
@@ -83,28 +84,30 @@ def _hashed_tasks(
         two.append((base[base_is_true], base[~base_is_true]))
         two.append((base[base_is_true], view[~view_is_true]))
         two.append((base[~base_is_true], view[view_is_true]))
-    for words, keys in _words(codes, within, masks):
+    for words, of_word in _words(codes, within, keys):
         for rows in one:
             mine = words[rows[0]]
-            for key in pairing.worthwhile(mine, mine, keys):
+            for key in pairing.worthwhile(mine, mine, of_word, within.word_k):
                 yield rows, functools.partial(pairing.pairs_of_one, mine, within.word_k, key)
         for rows in two:
             mine, theirs = words[rows[0]], words[rows[1]]
-            for key in pairing.worthwhile(mine, theirs, keys):
+            for key in pairing.worthwhile(mine, theirs, of_word, within.word_k):
                 yield rows, functools.partial(pairing.pairs_of_two, mine, theirs, within.word_k, key)
 
 
-def _words(codes: Codes, within: Within, masks: Sequence[int]) -> Iterator[tuple[WordArray, list[int]]]:
+def _words(codes: Codes, within: Within, keys: Sequence[Key]) -> Iterator[tuple[WordArray, Sequence[Key]]]:
     """The words of all codes that are searched, one of each code at a time, and at which keys."""
     if within.words == 1:
-        yield codes.short, list(masks)
+        yield codes.short, keys
         return
+    everywhere = any(not key.mask for key in keys)  # the empty key is every word's
     for number in range(within.words):
-        keys = [
-            mask >> SHORT_BITS * number for mask in masks if (mask.bit_length() - 1) // SHORT_BITS == number
+        of_word = [
+            key.shifted(-SHORT_BITS * number)
+            for key in keys
+            if (key.mask.bit_length() - 1) // SHORT_BITS == number
         ]
-        # The empty key is every word's.
-        yield codes.long[:, number], [0] if 0 in masks else keys
+        yield codes.long[:, number], [ALL_WITH_ALL] if everywhere else of_word
 
 
 def _flat_tasks(codes: Codes, within: Within, roles: BoolArray | None) -> Iterator[_Task]:

@@ -7,143 +7,177 @@ is decided on the words. Words that agree on a key are a *bucket*. Buckets are c
     shift 1         a-a a-a a-b b-b b-c ...    shift 2: each with the next but one, ...
                                                until the longest bucket of the stretch is done
 
-A pair that straddles two buckets (a-b) is compared too: it costs a nanosecond, and if it is within k it is a pair. A
-bucket that is long by itself is compared as a square; one that is too long for that is split by keys of its own, over
-the bits that its key has left open.
+A pair that straddles two buckets (a-b) is compared too: it costs a nanosecond. A bucket that is long by itself is compared
+as a square; one that is too long for that is split by keys of its own, over the bits that its key has left open. A pair
+that agrees on an earlier key as well counts only there, and long buckets are not compared with what they met there.
 """
 
 import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from beam_dedup.core.buckets import KeyArray, compact, order_of, runs_of, starts_of, telling
 from beam_dedup.core.codes import Found, IntArray, WordArray
-from beam_dedup.core.plan import ALL_BITS, cheapest_subset, key_masks
+from beam_dedup.core.crowding import HOT_BUCKET, LONG_BUCKET, comparisons
+from beam_dedup.core.plan import ALL_BITS, ALL_WITH_ALL, Key, cheapest_subset, keys_of
 
 _TILE = 1024  # words a side of a square: 8 MiB of differences
 _STRETCH = 1 << 15  # words compared at a time: what is in work stays in the cache
-_LONG_BUCKET = 512  # longer ones are compared as squares
 _WIDE_BUCKET = 64  # of two arrays: longer ones are compared as rectangles
-_HOT_BUCKET = 1 << 14  # longer ones still are split by keys of their own
+_GROUPS = 16  # of a long bucket at most, which are compared with each other only
 _FEW_LEFT = (
     1 / 24
 )  # of a stretch: fewer words than this are picked out; to pick one costs as much as 24 comparisons
 _PICKED = 1 << 16  # comparisons of picked words at a time
-_SHOWN_WORDS, _SHOWN_KEYS = 1 << 12, 8  # to estimate from
-_TABLE_BITS = 20  # keys up to here are looked up in a table
+_SHOWN_WORDS = 1 << 12  # to estimate from
 
 
-def worthwhile(a: WordArray, b: WordArray, masks: Sequence[int]) -> Sequence[int]:
-    """The masks, or the empty one alone if to compare all with all is less work than to go through the keys."""
-    if not len(a) or not len(b) or not masks:
+def worthwhile(a: WordArray, b: WordArray, keys: Sequence[Key], k: int) -> Sequence[Key]:
+    """The keys, or the empty one alone if to compare all with all is less work than to go through them.
+
+    a, b: the words to be compared; the same array for all of one.
+    """
+    if not len(a) or not len(b) or not keys:
         return ()
-    few = min(len(a), len(b)) <= len(masks) or max(len(a), len(b)) <= _TILE
-    return (0,) if 0 in masks or few or _crowded(a, b, masks) else masks
+    all_with_all = any(not key.mask for key in keys)
+    few = min(len(a), len(b)) <= len(keys) or max(len(a), len(b)) <= _TILE
+    return (ALL_WITH_ALL,) if all_with_all or few or _crowded(a, b, keys, k) else keys
 
 
-def pairs_of_one(words: WordArray, k: int, mask: int, free: int = ALL_BITS) -> Found:
-    """Yields the pairs (i, j), i != j, of one array that agree on a mask; one may come more than once.
+def pairs_of_one(words: WordArray, k: int, key: Key, free: int = ALL_BITS) -> Found:
+    """Yields the pairs (i, j), i != j, of one array that meet at a key; one may come more than once.
 
     free: the bits in which the words may differ at all.
     """
-    if not mask:
+    if not key.mask:
         yield from _square(words, k)
         return
-    key, bits = compact(words, mask)
-    order = order_of(key, bits)
-    key, near = np.take(key, order), np.take(words, order)
-    starts = np.concatenate([[0], np.flatnonzero(key[1:] != key[:-1]) + 1])
+    met, bits = compact(words, key.mask)
+    order = order_of(met, bits)
+    met, near = np.take(met, order), np.take(words, order)
+    for i, j, distance in _buckets(near, starts_of(met), k, key, free):
+        first = _first_here(near[i], near[j], key)
+        yield order[i[first]], order[j[first]], distance[first]
+
+
+def _buckets(words: WordArray, starts: IntArray, k: int, key: Key, free: int) -> Found:
+    """Pairs of sorted words of which each bucket begins at one of `starts`; and some that straddle two."""
     sizes = np.diff(starts, append=len(words))
-    long = sizes > _LONG_BUCKET
+    long = sizes > LONG_BUCKET
     for start, size in zip(starts[long].tolist(), sizes[long].tolist(), strict=True):
-        rows = order[start : start + size]
-        for i, j, distance in _long_bucket(near[start : start + size], k, free & ~mask):
-            yield rows[i], rows[j], distance
+        bucket = words[start : start + size]
+        for i, j, distance in _long_bucket(bucket, bucket, k, key, free):
+            yield i + start, j + start, distance
     # What follows each word in its bucket; the long ones are done.
     left = np.repeat(np.where(long, 0, starts + sizes - 1), sizes) - np.arange(len(words))
     for start in range(0, len(words), _STRETCH):
-        for i, j, distance in _stretch(near, start, left[start : start + _STRETCH], k):
-            yield order[i], order[j], distance
+        yield from _stretch(words, start, left[start : start + _STRETCH], k)
 
 
-def pairs_of_two(a: WordArray, b: WordArray, k: int, mask: int) -> Found:
-    """Yields the pairs (i, j) of a word of the first array with one of the second that agree on a mask."""
-    if not mask:
+def pairs_of_two(a: WordArray, b: WordArray, k: int, key: Key, free: int = ALL_BITS) -> Found:
+    """Yields the pairs (i, j) of a word of the first array with one of the second that meet at a key."""
+    if not key.mask:
         yield from _rectangle(a, b, k)
         return
-    key_a, bits = compact(a, mask)
-    key_b, _ = compact(b, mask)
-    order_b = order_of(key_b, bits)
-    first, count = _runs_of(np.take(key_b, order_b), key_a, bits)
-    b = np.take(b, order_b)
+    met_a, bits = compact(a, key.mask)
+    met_b, _ = compact(b, key.mask)
+    order = order_of(met_b, bits)
+    first, count = runs_of(np.take(met_b, order), met_a, bits)
+    b = np.take(b, order)
+    for i, j, distance in _joined(a, b, met_a, bits, first, count, k, key, free):
+        here = _first_here(a[i], b[j], key)
+        yield i[here], order[j[here]], distance[here]
+
+
+def _joined(
+    a: WordArray,
+    b: WordArray,
+    met: KeyArray,
+    bits: int,
+    first: IntArray,
+    count: IntArray,
+    k: int,
+    key: Key,
+    free: int,
+) -> Found:
+    """Pairs of each word of the first array with `count` words of the second from `first` on.
+
+    met: the keys of the first, of so many bits.
+    """
     meets = np.flatnonzero(count)
     # Buckets with many words of the second are rectangles.
     wide = meets[count[meets] > _WIDE_BUCKET]
-    wide = wide[order_of(key_a[wide], bits)]
+    wide = wide[order_of(met[wide], bits)]
     for start, end in _equal_runs(first[wide]):
         rows, begin = wide[start:end], int(first[wide[start]])
-        columns = slice(begin, begin + int(count[wide[start]]))
-        for i, j, distance in _rectangle(a[rows], b[columns], k):
-            yield rows[i], order_b[columns][j], distance
+        columns = b[begin : begin + int(count[wide[start]])]
+        for i, j, distance in _long_bucket(a[rows], columns, k, key, free):
+            yield rows[i], j + begin, distance
     meets = meets[count[meets] <= _WIDE_BUCKET]
-    for i, j, distance in _picked(a, b, meets, first[meets], count[meets], k):
-        yield i, order_b[j], distance
+    yield from _picked(a, b, meets, first[meets], count[meets], k)
 
 
-def compact(words: WordArray, mask: int) -> tuple[npt.NDArray[np.unsignedinteger], int]:
-    """The bits of each word that are set in a mask, moved together, and how many they are; of more than 32 the first 32.
-
-    >>> compact(np.array([0xABCD], np.uint64), 0xF0F0)[0].tolist() == [0xAC]
-    True
-    """
-    bits = mask.bit_count()
-    key = np.zeros(len(words), np.uint64)
-    at = low = 0
-    while mask >> low:
-        low += (mask >> low & -(mask >> low)).bit_length() - 1
-        width = (~(mask >> low) & (mask >> low) + 1).bit_length() - 1
-        key |= (words >> np.uint64(low) & np.uint64((1 << width) - 1)) << np.uint64(at)
-        low, at = low + width, at + width
-    if bits > 32:
-        key >>= np.uint64(bits - 32)
-        bits = 32
-    return key.astype(np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32), bits
+def _first_here(a: WordArray, b: WordArray, key: Key) -> IntArray:
+    """Which pairs of words have not met at an earlier key."""
+    differs = a ^ b
+    here = np.ones(len(a), dtype=bool)
+    for band in key.earlier:
+        here &= differs & np.uint64(band) != 0
+    return np.flatnonzero(here)
 
 
-def order_of(key: npt.NDArray[np.unsignedinteger], bits: int) -> IntArray:
-    """The order that sorts keys of so many bits. Of 16 bits and less NumPy sorts by radix, some times faster than else."""
-    if bits <= 16:
-        return np.argsort(key, kind="stable")
-    order = np.argsort(key.astype(np.uint16), kind="stable")
-    high = (key >> np.uint32(16)).astype(np.uint8 if bits <= 24 else np.uint16)
-    return np.take(order, np.argsort(np.take(high, order), kind="stable"))
-
-
-def _long_bucket(words: WordArray, k: int, free: int) -> Found:
-    """Pairs of a bucket, of which only the bits `free` may differ."""
-    if len(words) <= _HOT_BUCKET:
-        yield from _square(words, k)
+def _long_bucket(a: WordArray, b: WordArray, k: int, key: Key, free: int) -> Found:
+    """Pairs of a bucket: of all its words if a is b, else of one of each; most of those that met earlier left out."""
+    free &= ~key.mask
+    if a is not b:
+        yield from _block(a, b, k, free)
         return
-    free &= int(np.bitwise_or.reduce(words ^ words[0]))  # bits that are the same in all of them part nothing
-    masks = key_masks(k, cheapest_subset(k, len(words), free.bit_count()), free=free)
-    for mask in worthwhile(words, words, masks):
-        yield from pairs_of_one(words, k, mask, free)
+    band = max(key.earlier, key=lambda band: _agreeing(a, band), default=0)
+    order = np.argsort(a & np.uint64(band), kind="stable")
+    value = a[order] & np.uint64(band)
+    starts = starts_of(value)
+    sizes = np.diff(starts, append=len(a))
+    big = sizes > max(LONG_BUCKET, len(a) / _GROUPS) if band else np.zeros(len(sizes), dtype=bool)
+    # The words of a big group agree on an earlier key, so they are compared with those of other groups only.
+    rest = order[~np.repeat(big, sizes)]
+    groups = [order[start : start + size] for start, size in zip(starts[big], sizes[big], strict=True)]
+    for number, group in enumerate(groups):
+        others = np.concatenate([rest, *groups[number + 1 :]])
+        for i, j, distance in _block(a[group], a[others], k, free):
+            yield group[i], others[j], distance
+    words = a[rest]
+    for i, j, distance in _block(words, words, k, free):
+        yield rest[i], rest[j], distance
 
 
-def _crowded(a: WordArray, b: WordArray, masks: Sequence[int]) -> bool:
+def _agreeing(words: WordArray, band: int) -> int:
+    """How many pairs of words agree on a band, twice."""
+    key, bits = compact(words, band)
+    sizes = np.diff(starts_of(key[order_of(key, bits)]), append=len(words))
+    return int((sizes * sizes).sum())
+
+
+def _block(a: WordArray, b: WordArray, k: int, free: int) -> Found:
+    """All with all, by keys of their own if they are many. free: the bits in which the words may differ."""
+    if len(a) * len(b) <= HOT_BUCKET**2:
+        yield from _square(a, k) if a is b else _rectangle(a, b, k)
+        return
+    free &= telling(a) if a is b else telling(np.concatenate([a, b]))  # to part by others parts nothing
+    keys = keys_of(k, cheapest_subset(k, max(len(a), len(b)), free.bit_count()), free=free)
+    for key in worthwhile(a, b, keys, k):
+        yield from pairs_of_one(a, k, key, free) if a is b else pairs_of_two(a, b, k, key, free)
+
+
+def _crowded(a: WordArray, b: WordArray, keys: Sequence[Key], k: int) -> bool:
     """Whether to go through all keys would be as much work as all with all, judged by a few words and keys.
 
     Keys are chosen for words as if they were spread evenly; those of a thousand small pictures are not.
     """
-    shown = masks[:: -(-len(masks) // _SHOWN_KEYS)]
-    some_a, some_b = (words[:: -(-len(words) // _SHOWN_WORDS)] for words in (a, b))
-    share = 0.0  # of all pairs, how many share a key
-    for mask in shown:
-        key_a, bits = compact(some_a, mask)
-        key_b, _ = compact(some_b, mask)
-        share += _runs_of(key_b[order_of(key_b, bits)], key_a, bits)[1].mean() / len(some_b)
-    return share / len(shown) * len(masks) > 1
+    some_a = a[:: -(-len(a) // _SHOWN_WORDS)]
+    some_b = some_a if a is b else b[:: -(-len(b) // _SHOWN_WORDS)]
+    pairs = len(a) * (len(a) - 1) / 2 if a is b else len(a) * len(b)
+    return comparisons(some_a, some_b, keys, k, pairs) > pairs
 
 
 def _stretch(words: WordArray, start: int, left: IntArray, k: int) -> Found:
@@ -194,17 +228,6 @@ def _equal_runs(values: IntArray) -> Iterator[tuple[int, int]]:
     """Start and end of each run of equal values."""
     edges = np.flatnonzero(np.diff(values, prepend=-1, append=-1)).tolist()
     yield from itertools.pairwise(edges)
-
-
-def _runs_of(
-    sorted_keys: npt.NDArray[np.unsignedinteger], keys: npt.NDArray[np.unsignedinteger], bits: int
-) -> tuple[IntArray, IntArray]:
-    """Where the run of each key begins among sorted ones, and how long it is."""
-    if bits <= _TABLE_BITS:
-        sizes = np.bincount(sorted_keys, minlength=1 << bits)
-        return np.take(np.cumsum(sizes) - sizes, keys), np.take(sizes, keys)
-    first = np.searchsorted(sorted_keys, keys, side="left")
-    return first, np.searchsorted(sorted_keys, keys, side="right") - first
 
 
 def _square(words: WordArray, k: int) -> Found:

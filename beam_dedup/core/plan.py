@@ -21,6 +21,9 @@ are only C(k + r, r) of those; the finer keys that begin with it are made where 
     r = 1   k + 1 copies of each code, spread over the values of one band
     r = 2   C(k + 2, 2) copies, spread over the values of two
 
+A pair that agrees on more than m bands would be found at several keys. The first of them in order is the one of its
+first m bands: so a pair counts at a key only if it differs in all bands before the key's last that are not the key's own.
+
 Keys are masks over the words of a code: the mask of word w is shifted by 64 w.
 """
 
@@ -28,11 +31,11 @@ import dataclasses
 import functools
 import itertools
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from beam_dedup.core.codes import WordArray
-from beam_dedup.core.errors import PlanError
 from beam_dedup.core.within import SHORT_BITS, Within
 
 ALL_BITS = (1 << SHORT_BITS) - 1
@@ -41,15 +44,27 @@ ALL_BITS = (1 << SHORT_BITS) - 1
 _NS_PER_KEY = 55.0  # one code, one key: it is sorted
 _NS_PER_CANDIDATE = 1.5  # one pair that shares a key
 _NS_PER_TILE = 0.8  # one pair of all with all
-_MASKS_TRIED = 16  # of a plan, to see how crowded they are
-_MAX_SUBSET = 4  # larger ones save no more candidates than their sorting costs
+KEY_COSTS = _NS_PER_KEY / _NS_PER_CANDIDATE  # as many comparisons
+MAX_SUBSET = 4  # larger ones save no more candidates than their sorting costs
 
-GATHERED_CODES = 4_000_000  # up to here one place judges all codes: no rounds, no copies; about 1.5 GB
-SHARD_CODES = 250_000  # beyond, so many codes are meant to meet at one place
 
-# A code that is compared with more others than this costs more than the decoding of its picture, and ever more with
-# each image that is added: such a plan is refused. All with all of 400,000 codes is just below.
-MAX_CANDIDATES = 200_000
+class Key(NamedTuple):
+    """Where to look for pairs: among words that agree on a mask.
+
+    earlier: the bands of which a pair that agrees on one of them has met at an earlier key.
+    """
+
+    mask: int
+    earlier: tuple[int, ...] = ()
+
+    def shifted(self, bits: int) -> "Key":
+        """The same key so many bits further up; down if negative."""
+        if bits < 0:
+            return Key(self.mask >> -bits, tuple(band >> -bits for band in self.earlier))
+        return Key(self.mask << bits, tuple(band << bits for band in self.earlier))
+
+
+ALL_WITH_ALL = Key(0)  # all words agree on nothing
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,7 +108,7 @@ class Plan:
         )
 
     @property
-    def keys(self) -> int:
+    def key_count(self) -> int:
         """Keys per code."""
         return self.words * math.comb(self.k + self.subset, self.subset)
 
@@ -102,59 +117,29 @@ class Plan:
         """How often a code travels."""
         return self.words * len(self.prefixes)
 
-    def masks(self, word: int = 0, prefix: tuple[int, ...] = ()) -> tuple[int, ...]:
+    def keys_in(self, word: int = 0, prefix: tuple[int, ...] = ()) -> tuple[Key, ...]:
         """The keys of one word that begin with a prefix."""
-        masks = key_masks(self.k, self.subset, prefix, self.free)
-        return tuple(mask << SHORT_BITS * word for mask in masks)
+        keys = keys_of(self.k, self.subset, prefix, self.free)
+        return tuple(key.shifted(SHORT_BITS * word) for key in keys)
 
     @property
-    def all_masks(self) -> tuple[int, ...]:
+    def all_keys(self) -> tuple[Key, ...]:
         """The keys of all words."""
-        return tuple(itertools.chain.from_iterable(map(self.masks, range(self.words))))
+        return tuple(itertools.chain.from_iterable(map(self.keys_in, range(self.words))))
 
     def candidates(self, codes: int, bases: int | None = None) -> float:
         """Expected comparisons per code, for uniform codes. bases: how many of the codes are no views."""
-        bases = codes if bases is None else bases
-        pairs = bases * (codes - bases / 2) / max(codes, 1)  # a view is compared with bases only
+        pairs = pairs_of(codes, codes if bases is None else bases) / max(codes, 1)
         if not self.subset:
             return pairs * self.words
         width = self.bits * self.subset / (self.k + self.subset)
-        return pairs * self.keys / 2**width
+        return pairs * self.key_count / 2**width
 
     def seconds(self, codes: int, candidates: float) -> float:
         """Expected time of one core, given the comparisons per code."""
         if not self.subset:
             return codes * candidates * _NS_PER_TILE / 1e9
-        return codes * (self.keys * _NS_PER_KEY + candidates * _NS_PER_CANDIDATE) / 1e9
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Estimate:
-    """A plan and what it is expected to cost for so many codes."""
-
-    plan: Plan
-    codes: int
-    candidates: float  # comparisons per code
-    seconds: float  # of one core
-
-    def describe(self) -> str:
-        """One line for people."""
-        plan = self.plan
-        how = f"{plan.keys} keys of {plan.subset} bands" if plan.subset else "all with all"
-        where = f"{plan.copies} x {plan.shards} places" if plan.prefix else "one place"
-        return (
-            f"{self.codes:,} codes within {plan.k * plan.words} bits: {how}, about {self.candidates:,.1f} candidates a code, "
-            f"{self.seconds:,.1f} s of one core, {where}"
-        )
-
-    def check(self) -> None:
-        """Raises PlanError if the work would grow with the square of the number of codes."""
-        if self.candidates > MAX_CANDIDATES:
-            raise PlanError(
-                f"{self.codes:,} codes within {self.plan.k * self.plan.words} bits would mean {self.candidates:,.0f} comparisons a "
-                f"code, {self.seconds / 3600:,.1f} hours of one core, and four times that for twice as many: use a smaller -k, "
-                "fewer --views, or fewer images at a time; --force_plan does it all the same"
-            )
+        return codes * (self.key_count * _NS_PER_KEY + candidates * _NS_PER_CANDIDATE) / 1e9
 
 
 @functools.cache
@@ -170,18 +155,29 @@ def band_masks(bands: int, free: int = ALL_BITS) -> tuple[int, ...]:
 
 
 @functools.cache
-def key_masks(k: int, subset: int, prefix: tuple[int, ...] = (), free: int = ALL_BITS) -> tuple[int, ...]:
-    """Masks of the keys (m-subsets of the bands) that begin with `prefix`.
+def keys_of(k: int, subset: int, prefix: tuple[int, ...] = (), free: int = ALL_BITS) -> tuple[Key, ...]:
+    """The keys (m-subsets of the bands) that begin with `prefix`, in order.
 
-    >>> len(key_masks(8, 3)), len(key_masks(8, 3, (0,))), len(key_masks(8, 3, (8,)))
+    >>> len(keys_of(8, 3)), len(keys_of(8, 3, (0,))), len(keys_of(8, 3, (8,)))
     (165, 45, 1)
 
     With m = 0 the one key is empty: all codes share it.
     """
     bands = band_masks(k + subset, free)
     after = range(prefix[-1] + 1 if prefix else 0, len(bands))
-    rest = itertools.combinations(after, subset - len(prefix))
-    return tuple(sum(bands[band] for band in (*prefix, *others)) for others in rest)
+    keys = [(*prefix, *rest) for rest in itertools.combinations(after, subset - len(prefix))]
+    return tuple(
+        Key(
+            sum(bands[band] for band in key),
+            tuple(bands[band] for band in range(max(key, default=0)) if band not in key),
+        )
+        for key in keys
+    )
+
+
+def pairs_of(codes: float, bases: float) -> float:
+    """Pairs that are compared among so many codes: of bases among each other, and of bases with views."""
+    return bases * (codes - bases / 2)
 
 
 def plan_for(within: Within, subset: int, prefix: int = 0, shards: int = 1) -> Plan:
@@ -197,51 +193,7 @@ def cheapest_subset(k: int, codes: int, bits: int = SHORT_BITS) -> int:
         plan = Plan(k, subset, bits=bits)
         return plan.seconds(codes, plan.candidates(codes))
 
-    return min(range(min(_MAX_SUBSET, bits - k) + 1) if bits > k else (0,), key=cost)
-
-
-def choose(
-    within: Within,
-    codes: int,
-    bases: int | None = None,
-    sample: WordArray | None = None,
-    gathered: int = GATHERED_CODES,
-) -> Estimate:
-    """The plan for a run over so many codes.
-
-    bases: how many of them are no views. sample: some of the real codes, in whatever order; real ones share keys more
-    often than uniform ones do. gathered: so many codes are judged in one place.
-    """
-
-    def estimate(subset: int) -> Estimate:
-        plan = plan_for(within, subset)
-        candidates = plan.candidates(codes, bases)
-        if subset and sample is not None:
-            candidates *= crowding(sample, plan)
-        return Estimate(plan, codes, candidates, plan.seconds(codes, candidates))
-
-    most = min(_MAX_SUBSET, within.word_bits - within.word_k)
-    best = min(map(estimate, range(max(most, 0) + 1)), key=lambda estimate: estimate.seconds)
-    if codes <= gathered:
-        return best
-    subset = max(best.plan.subset, 1)
-    best = estimate(subset)
-    band_values = 2 ** (within.word_bits // (within.word_k + subset))
-    prefix = 1 if codes <= SHARD_CODES * band_values else min(2, subset)
-    shards = min(math.ceil(codes / SHARD_CODES), band_values**prefix)
-    return dataclasses.replace(best, plan=plan_for(within, subset, prefix, shards))
-
-
-def crowding(sample: WordArray, plan: Plan) -> float:
-    """How many times more often codes of a sample share a key than uniform ones would; at least 1."""
-    masks = plan.masks()[:: -(-len(plan.masks()) // _MASKS_TRIED)]
-    pairs = 0.0
-    for mask in masks:
-        sizes = np.unique(sample & np.uint64(mask), return_counts=True)[1].astype(np.float64)
-        pairs += float((sizes * (sizes - 1)).sum()) / 2
-    width = plan.bits * plan.subset / (plan.k + plan.subset)
-    expected = len(masks) * len(sample) * (len(sample) - 1) / 2 / 2**width
-    return max(1.0, pairs / expected) if expected else 1.0
+    return min(range(min(MAX_SUBSET, bits - k) + 1) if bits > k else (0,), key=cost)
 
 
 def shard_of(words: WordArray, plan: Plan, prefix: tuple[int, ...]) -> WordArray:

@@ -22,7 +22,7 @@ from beam_dedup.core import blocks, judging
 from beam_dedup.core.codes import NO_DISTANCE, PROFILE_BYTES, BoolArray, Codes
 from beam_dedup.core.judging import Witnesses
 from beam_dedup.core.model import Kind
-from beam_dedup.core.plan import Plan, shard_of
+from beam_dedup.core.plan import Key, Plan, shard_of
 from beam_dedup.core.tables import codes_of
 from beam_dedup.core.within import Within
 
@@ -64,12 +64,12 @@ def _flat_places(flat: pa.Table, within: Within) -> Iterator[tuple[str, pa.Table
             yield f"flat/{number}", rows
 
 
-def masks_of(place: str, plan: Plan) -> tuple[int, ...] | None:
+def keys_of(place: str, plan: Plan) -> tuple[Key, ...] | None:
     """The keys that are looked at in a place; None for all of them."""
     word, *rest = place.split("/")
     if not word.isdigit():
         return None
-    return plan.masks(int(word), plan.prefixes[int(rest[0])])
+    return plan.keys_in(int(word), plan.prefixes[int(rest[0])])
 
 
 def gather(codes: pa.Table) -> Gathered:
@@ -86,18 +86,18 @@ def gather(codes: pa.Table) -> Gathered:
 
 
 def flags_here(
-    here: Gathered, within: Within, masks: tuple[int, ...] | None
+    here: Gathered, within: Within, keys: tuple[Key, ...] | None
 ) -> Iterator[tuple[bytes, pa.Table]]:
     """Tells the homes which of their images have neighbours here (`FLAGS`); silence means none."""
-    better, worse = judging.neighbour_flags(here.codes, len(here.images), within, masks)
+    better, worse = judging.neighbour_flags(here.codes, len(here.images), within, keys)
     yield from _to_homes(here, better | worse, {"better": better, "worse": worse})
 
 
 def near_anchors_here(
-    here: Gathered, within: Within, masks: tuple[int, ...] | None
+    here: Gathered, within: Within, keys: tuple[Key, ...] | None
 ) -> Iterator[tuple[bytes, pa.Table]]:
     """Tells the homes which of their images lie within k of a kept one here."""
-    near = judging.near_marked(here.codes, here.kept, within, masks)
+    near = judging.near_marked(here.codes, here.kept, within, keys)
     yield from _to_homes(here, near, {"better": near, "worse": near})
 
 
@@ -113,15 +113,15 @@ def _to_homes(
 
 
 def witnesses_here(
-    here: Gathered, within: Within, masks: tuple[int, ...] | None
+    here: Gathered, within: Within, keys: tuple[Key, ...] | None
 ) -> Iterator[tuple[bytes, pa.Table]]:
     """Tells the homes the nearest kept image (`MARKS`), of those here, of each of their duplicates."""
-    yield from _marks(here, judging.nearest_kept(here.codes, here.kept, within, masks))
+    yield from _marks(here, judging.nearest_kept(here.codes, here.kept, within, keys))
 
 
 def judge_here(here: Gathered, within: Within, plan: Plan, threads: int) -> Iterator[tuple[bytes, pa.Table]]:
     """Judges all images there are, and tells the homes the witness (`MARKS`) of each of their duplicates."""
-    _, found = judging.judge(here.codes, len(here.images), within, here.kept, plan.all_masks, threads)
+    _, found = judging.judge(here.codes, len(here.images), within, here.kept, plan.all_keys, threads)
     yield from _marks(here, found)
 
 

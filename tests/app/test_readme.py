@@ -70,9 +70,9 @@ def test_counters() -> None:
 
 
 def test_every_reason_and_number_of_the_text() -> None:
-    from beam_dedup.core import fingerprints, plan
+    from beam_dedup.core import choosing, fingerprints
 
-    for number in (plan.GATHERED_CODES, plan.MAX_CANDIDATES):
+    for number in (choosing.GATHERED_CODES, choosing.MAX_CANDIDATES):
         assert f"{number:,}" in README
     assert Recipe().name in README
     assert f"under {fingerprints.TINY_SIDE} pixels" in README

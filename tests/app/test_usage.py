@@ -8,7 +8,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_dedup import engine, options, pipeline, run
 from beam_dedup.cli import main
-from beam_dedup.core import plan
+from beam_dedup.core import choosing
 from beam_dedup.core.algorithms import ALGORITHMS
 from beam_dedup.samples import picture
 from tests.app.runs import dedup_apart
@@ -167,7 +167,7 @@ def test_hard_links_need_one_device(folder: Path, capfd: pytest.CaptureFixture[s
 @pytest.fixture
 def refusing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder, with more different pictures in it than are allowed."""
-    monkeypatch.setattr(plan, "MAX_CANDIDATES", 2)
+    monkeypatch.setattr(choosing, "MAX_CANDIDATES", 2)
     for seed in range(8):
         picture(seed, (60, 40)).save(folder / f"{seed}.png")
     return folder

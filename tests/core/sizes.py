@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from beam_dedup.core import flat, judging, neighbours, pairing
+from beam_dedup.core import buckets, crowding, flat, judging, neighbours, pairing
+from beam_dedup.core.choosing import Estimate
 from beam_dedup.core.codes import WordArray
-from beam_dedup.core.plan import Estimate, plan_for
+from beam_dedup.core.plan import ALL_WITH_ALL, Key, plan_for
 from beam_dedup.core.within import Within
 
 
@@ -16,16 +17,17 @@ def cut_small(monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> None:
     for name, sizes in {
         "_TILE": (1, 2, 5, 1024),
         "_STRETCH": (1, 3, 8, 1 << 15),
-        "_LONG_BUCKET": (1, 2, 4, 512),
+        "LONG_BUCKET": (1, 2, 4, 512),
         "_WIDE_BUCKET": (0, 1, 3, 64),
-        "_HOT_BUCKET": (1, 2, 4, 1 << 14),
+        "HOT_BUCKET": (1, 2, 4, 1 << 14),
+        "_GROUPS": (1, 2, 100),
         "_FEW_LEFT": (0, 0.3, 0.6, 2),
         "_PICKED": (1, 4, 1 << 16),
-        "_TABLE_BITS": (0, 0, 0, 0, 8, 16),
         "_SHOWN_WORDS": (2, 7, 1 << 12),
-        "_SHOWN_KEYS": (1, 3, 8),
     }.items():
         monkeypatch.setattr(pairing, name, rng.choice(sizes))
+    monkeypatch.setattr(buckets, "_TABLE_BITS", rng.choice([0, 0, 0, 0, 8, 16]))
+    monkeypatch.setattr(crowding, "_SHOWN_KEYS", rng.choice([1, 3, 16]))
     monkeypatch.setattr(flat, "_RUN", rng.choice([2, 1 << 12]))
     monkeypatch.setattr(judging, "_MAX_PAIRS", rng.choice([0, 3, 1 << 23]))  # witnesses held at a time
 
@@ -33,10 +35,10 @@ def cut_small(monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> None:
 def go_through_keys(monkeypatch: pytest.MonkeyPatch, by_keys: bool = True) -> None:
     """Makes the search go through all keys however few the codes are; or compare all with all however many."""
 
-    def forced(a: WordArray, b: WordArray, masks: Sequence[int]) -> Sequence[int]:
-        if not len(a) or not len(b) or not masks:
+    def forced(a: WordArray, b: WordArray, keys: Sequence[Key], k: int) -> Sequence[Key]:
+        if not len(a) or not len(b) or not keys:
             return ()
-        return masks if by_keys and 0 not in masks else (0,)
+        return keys if by_keys and ALL_WITH_ALL not in keys else (ALL_WITH_ALL,)
 
     monkeypatch.setattr(pairing, "worthwhile", forced)
 
@@ -46,7 +48,7 @@ def choose_subset(monkeypatch: pytest.MonkeyPatch, subset: int) -> None:
 
     def chosen(within: Within, codes: int, bases: int) -> Estimate:
         plan = plan_for(within, min(subset, within.word_bits - within.word_k))
-        return Estimate(plan, codes, plan.candidates(codes, bases), 0.0)
+        return Estimate(plan, within.k, codes, plan.candidates(codes, bases), 0.0)
 
     monkeypatch.setattr(neighbours, "choose", chosen)
 

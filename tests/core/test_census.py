@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from beam_dedup.core import blocks, census, plan
+from beam_dedup.core import blocks, census
 from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe, Views
 from beam_dedup.core.census import Census, Planning
+from beam_dedup.core.choosing import MAX_CANDIDATES, Estimate, choose
 from beam_dedup.core.codes import TURNS, VIEWS
 from beam_dedup.core.errors import PlanError
-from beam_dedup.core.plan import MAX_CANDIDATES, Plan, choose
+from beam_dedup.core.plan import Plan
 from beam_dedup.core.within import Within
 from tests import random_sets
 from tests.oracle import FLAT, FULL, Code
@@ -119,7 +120,7 @@ def test_a_plan_that_goes_quadratic_is_refused_with_numbers() -> None:
         assert part in sentence
     choose(Within(16), 10_000, sample=sample).check()
     choose(Within(8), 10**7).check()
-    at_the_limit = plan.Estimate(Plan(8, 2), 1, MAX_CANDIDATES, 1.0)
+    at_the_limit = Estimate(Plan(8, 2), 8, 1, MAX_CANDIDATES, 1.0)
     at_the_limit.check()
 
 

@@ -13,7 +13,7 @@ from beam_dedup.core import blocks, grouping, rounds
 from beam_dedup.core.codes import VIEWS
 from beam_dedup.core.grouping import Home
 from beam_dedup.core.model import Code, Fingerprint, ImageRef, Kind, Reason, Status, Verdict, Witness
-from beam_dedup.core.plan import Plan, plan_for
+from beam_dedup.core.plan import Key, Plan, plan_for
 from beam_dedup.core.rank import Keep
 from beam_dedup.core.rounds import Gathered
 from beam_dedup.core.tables import fingerprints_table, ranked, verdicts_of
@@ -25,7 +25,7 @@ from tests.core.test_rank import wanted as rank_wanted
 from tests.random_sets import RandomSet, random_set
 from tests.verdicts import verdict_on
 
-Step = Callable[[Gathered, Within, tuple[int, ...] | None], Iterator[tuple[bytes, pa.Table]]]
+Step = Callable[[Gathered, Within, tuple[Key, ...] | None], Iterator[tuple[bytes, pa.Table]]]
 
 
 def images_of(case: RandomSet, rng: random.Random) -> list[Fingerprint]:
@@ -115,7 +115,7 @@ def at_places(step: Step, codes: pa.Table, plan: Plan, within: Within, schema: p
     answers = [
         table
         for place, parts in there.items()
-        for _, table in step(rounds.gather(pa.concat_tables(parts)), within, rounds.masks_of(place, plan))
+        for _, table in step(rounds.gather(pa.concat_tables(parts)), within, rounds.keys_of(place, plan))
     ]
     return pa.concat_tables([schema.empty_table(), *answers])
 

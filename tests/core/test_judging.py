@@ -37,7 +37,7 @@ def judged(
     """What the core says, in the oracle's form; by both ways to it."""
     codes, within = arrays(case.codes), within_of(case)
     mask = np.isin(np.arange(case.images), known)
-    kept = judging.keep(codes, case.images, within, max_pairs, mask, threads)
+    kept = judging.keep(codes, case.images, within, max_pairs, mask, threads=threads)
     found = witnesses(judging.nearest_kept(codes, kept, within, threads=threads))
     at_once, found_at_once = judging.judge(
         codes, case.images, within, mask, threads=threads, max_pairs=max_pairs

@@ -2,16 +2,15 @@
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from beam_dedup.core import pairing
-from beam_dedup.core.codes import Codes, WordArray
+from beam_dedup.core.codes import Codes
 from beam_dedup.core.neighbours import near_pairs
-from beam_dedup.core.plan import Plan, band_masks, key_masks, plan_for
+from beam_dedup.core.plan import Key, Plan, band_masks, keys_of, plan_for
 from beam_dedup.core.within import MAX_BIT_DISTANCE, Within
 from tests import oracle
 from tests.core import sizes
@@ -24,11 +23,11 @@ SEEDS = range(4)
 
 
 def found_pairs(
-    codes: Codes, within: Within, masks: Sequence[int] | None = None, roles: list[bool] | None = None
+    codes: Codes, within: Within, keys: Sequence[Key] | None = None, roles: list[bool] | None = None
 ) -> dict[tuple[int, int], int]:
     """Distance of each pair of rows, the smaller row first."""
     found: dict[tuple[int, int], int] = {}
-    for pairs in near_pairs(codes, within, masks, None if roles is None else np.array(roles, bool)):
+    for pairs in near_pairs(codes, within, keys, None if roles is None else np.array(roles, bool)):
         assert len(pairs) == len(pairs.a) == len(pairs.b) == len(pairs.distance) > 0
         for a, b, distance in zip(pairs.a.tolist(), pairs.b.tolist(), pairs.distance.tolist(), strict=True):
             assert a != b
@@ -53,25 +52,25 @@ def test_all_pairs_within_k_and_no_others(
     k: int, subset: int, by_keys: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes.go_through_keys(monkeypatch, by_keys)
-    masks = key_masks(k, subset)
-    for seed in SEEDS if len(masks) < 500 else SEEDS[:1]:
+    keys = keys_of(k, subset)
+    for seed in SEEDS if len(keys) < 500 else SEEDS[:1]:
         sizes.cut_small(monkeypatch, random.Random(seed))
         case = random_set(f"pairs {seed}", k, views=seed % 2)
-        found = found_pairs(arrays(case.codes), Within(k, case.verify), masks)
+        found = found_pairs(arrays(case.codes), Within(k, case.verify), keys)
         assert found == true_pairs(case.codes, k, case.verify), f"{seed=}"
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
 @pytest.mark.parametrize("k", KS)
 def test_between_two_roles(k: int, subset: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    masks = key_masks(k, subset)
-    for seed in SEEDS if len(masks) < 500 else SEEDS[:1]:
+    keys = keys_of(k, subset)
+    for seed in SEEDS if len(keys) < 500 else SEEDS[:1]:
         rng = random.Random(seed)
         case = random_set(f"roles {seed}", k, views=seed % 2)
         codes = list(case.codes)
         roles = [rng.random() < 0.5 for _ in range(case.images)]
-        if seed > 0 and len(masks) <= 200:  # with fewer codes than keys, all are compared with all
-            strangers = range(case.images, case.images + 2 * len(masks) + 2)
+        if seed > 0 and len(keys) <= 200:  # with fewer codes than keys, all are compared with all
+            strangers = range(case.images, case.images + 2 * len(keys) + 2)
             codes += [Code(image, 0, FULL, rng.getrandbits(256)) for image in strangers]
             roles += [image % 2 == 0 for image in strangers]
             monkeypatch.setattr(pairing, "_TILE", 1)
@@ -81,7 +80,7 @@ def test_between_two_roles(k: int, subset: int, monkeypatch: pytest.MonkeyPatch)
                 monkeypatch.setattr(pairing, "_rectangle", all_with_all_is_not_meant)
         else:
             sizes.cut_small(monkeypatch, rng)
-        found = found_pairs(arrays(codes), Within(k, case.verify), masks, roles)
+        found = found_pairs(arrays(codes), Within(k, case.verify), keys, roles)
         monkeypatch.undo()
         across = {
             (i, j): distance
@@ -113,12 +112,13 @@ def test_the_worst_pair_of_each_key_meets_there(k: int, subset: int, monkeypatch
     """k bits in k different bands leave one key only, and the codes are too many to compare all with all."""
     rng = random.Random(k * 10 + subset)
     worst = pairs_that_share_one_key(k, subset, rng)
-    assert sorted(key for key, _, _ in worst) == sorted(key_masks(k, subset))
+    assert sorted(mask for mask, _, _ in worst) == sorted(key.mask for key in keys_of(k, subset))
     pairs = rng.sample(worst, min(len(worst), 150))
-    masks = [key for key, _, _ in pairs]
-    for key, one, other in pairs:
+    asked = {mask for mask, _, _ in pairs}
+    keys = [key for key in keys_of(k, subset) if key.mask in asked]
+    for mask, one, other in pairs:
         assert (one ^ other).bit_count() == k
-        assert [mask for mask in masks if not (one ^ other) & mask] == [key]
+        assert [key.mask for key in keys if not (one ^ other) & key.mask] == [mask]
     shorts = [short for _, *both in pairs for short in both]
     codes = full_codes(shorts + [rng.getrandbits(64) for _ in range(10)])
     odd = [bool(image % 2) for image in range(len(codes))]
@@ -127,9 +127,13 @@ def test_the_worst_pair_of_each_key_meets_there(k: int, subset: int, monkeypatch
     monkeypatch.setattr(pairing, "_rectangle", all_with_all_is_not_meant)
     monkeypatch.setattr(pairing, "_crowded", lambda *_: False)
     for roles in (None, odd):
-        found = found_pairs(codes, Within(k, 256), masks, roles)
+        found = found_pairs(codes, Within(k, 256), keys, roles)
         assert wanted <= found.keys()
         assert {found[pair] for pair in wanted} == {k}
+
+
+def meets(differs: int, key: Key) -> bool:
+    return not differs & key.mask and all(differs & band for band in key.earlier)
 
 
 @pytest.mark.parametrize("subset", range(1, 5))
@@ -144,14 +148,15 @@ def test_the_keys_of_a_prefix_find_what_shares_them(
     codes = arrays(case.codes)
     together: set[tuple[int, int]] = set()
     for prefix in plan.prefixes:
-        masks = key_masks(k, subset, prefix)
-        found = found_pairs(codes, Within(k, case.verify), masks)
+        keys = keys_of(k, subset, prefix)
+        found = found_pairs(codes, Within(k, case.verify), keys)
         shorts = codes.short.tolist()
-        sharing = {
-            pair for pair in truth if any(not (shorts[pair[0]] ^ shorts[pair[1]]) & mask for mask in masks)
+        meeting = {
+            pair for pair in truth if any(meets(shorts[pair[0]] ^ shorts[pair[1]], key) for key in keys)
         }
-        assert sharing <= found.keys() <= truth.keys()
-        together |= found.keys()
+        assert meeting <= found.keys() <= truth.keys()
+        assert not meeting & together, "each pair meets at one key only"
+        together |= meeting
     assert together == truth.keys() != set()
 
 
@@ -171,15 +176,8 @@ def test_keys_are_chosen_such_that_every_pair_is_found(k: int) -> None:
         assert (shorts[i] ^ shorts[j]).bit_count() == distance <= k
 
 
-def shown_only(compact: Callable[..., Any], keys: int) -> Callable[..., Any]:
-    """Refuses more keys than an estimate takes; it looks at each twice."""
-    asked = iter(range(2 * 2 * keys))
-
-    def counted(words: WordArray, mask: int) -> Any:
-        assert next(asked, None) is not None, "went through the keys"
-        return compact(words, mask)
-
-    return counted
+def all_with_all_is_meant(*_: object) -> None:
+    raise AssertionError("went through the keys")
 
 
 @pytest.mark.parametrize("roles", [False, True])
@@ -192,9 +190,9 @@ def test_codes_crowded_at_the_keys_are_compared_all_with_all(
     codes = full_codes(shorts)
     sides = [bool(image % 2) for image in range(len(shorts))] if roles else None
     monkeypatch.setattr(pairing, "_TILE", 7)
-    monkeypatch.setattr(pairing, "compact", shown_only(pairing.compact, pairing._SHOWN_KEYS))
-    masks = key_masks(8, 2)
-    found = found_pairs(codes, Within(8, 256), masks, sides)
+    monkeypatch.setattr(pairing, "compact", all_with_all_is_meant)
+    keys = keys_of(8, 2)
+    found = found_pairs(codes, Within(8, 256), keys, sides)
     wanted = {
         (i, j): (shorts[i] ^ shorts[j]).bit_count()
         for i, j in itertools.combinations(range(len(shorts)), 2)
@@ -213,22 +211,22 @@ def test_a_place_of_one_word_looks_at_that_word_only(codes: int) -> None:
     plan = plan_for(within, 2, prefix=1)
     for roles in (None, [image < 10 for image in range(codes)]):
         for word in range(4):
-            found = found_pairs(arrays(wide), within, plan.masks(word), roles)
+            found = found_pairs(arrays(wide), within, plan.keys_in(word), roles)
             assert found == {(0, codes - 1): 3}, f"{word=}"
 
 
 @pytest.mark.parametrize("varied", [0, 1, 3])
 def test_a_hot_bucket_whose_codes_differ_in_few_bits(varied: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of codes with equal short codes: no more bits are left that could part them than may differ."""
-    monkeypatch.setattr(pairing, "_HOT_BUCKET", 1500)
+    monkeypatch.setattr(pairing, "HOT_BUCKET", 1500)
     n = 1600
     shorts = np.random.default_rng(1).integers(0, 1 << varied, n, dtype=np.uint64)
     marked = [image == 7 for image in range(n)]
     codes = full_codes([0xFFFF_0000_FFFF << 3 | short for short in shorts.tolist()])
-    masks = plan_for(Within(8), 2).all_masks
+    keys = plan_for(Within(8), 2).all_keys
     monkeypatch.setattr(pairing, "_crowded", lambda *_: False)
-    assert len(found_pairs(codes, Within(8, 256), masks, marked)) == n - 1
-    total = sum(len(i) for i, _, _ in pairing.pairs_of_one(codes.short, 8, masks[0]))
+    assert len(found_pairs(codes, Within(8, 256), keys, marked)) == n - 1
+    total = sum(len(i) for i, _, _ in pairing.pairs_of_one(codes.short, 8, keys[0]))
     assert total == n * (n - 1) // 2
 
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_dedup.core import pairing
-from beam_dedup.core.codes import WordArray
-from beam_dedup.core.plan import ALL_BITS, band_masks, key_masks
+from beam_dedup.core import buckets, pairing
+from beam_dedup.core.codes import Found, WordArray
+from beam_dedup.core.crowding import HOT_BUCKET, LONG_BUCKET
+from beam_dedup.core.plan import ALL_BITS, ALL_WITH_ALL, Key, band_masks, keys_of
 from tests.core import sizes
 
 WORDS = st.lists(st.integers(0, ALL_BITS), max_size=50).map(lambda words: np.array(words, np.uint64))
@@ -38,7 +39,7 @@ def masks(draw: st.DrawFn) -> int:
 @SETTINGS
 @given(WORDS, masks())
 def test_compact(words: WordArray, mask: int) -> None:
-    key, bits = pairing.compact(words, mask)
+    key, bits = buckets.compact(words, mask)
     assert bits == min(mask.bit_count(), 32)
     assert key.tolist() == [naive_key(word, mask) for word in words.tolist()]
 
@@ -49,8 +50,8 @@ def test_order_of_is_a_stable_sort(bits: int) -> None:
     mask = (1 << bits) - 1
     for size, distinct in ((0, 1), (1, 1), (2, 1), (5000, 3), (5000, 1 << 62)):
         values = rng.integers(0, 1 << 64, min(distinct, 5000), dtype=np.uint64)
-        key, narrowed = pairing.compact(rng.choice(values, size), mask)
-        order = pairing.order_of(key, narrowed)
+        key, narrowed = buckets.compact(rng.choice(values, size), mask)
+        order = buckets.order_of(key, narrowed)
         assert order.tolist() == sorted(range(size), key=key.tolist().__getitem__)
 
 
@@ -65,7 +66,7 @@ def crowd(rng: random.Random, n: int, bits: int, k: int) -> WordArray:
     return np.array(words, np.uint64)
 
 
-def pairs_in(found: Iterable[pairing.Found]) -> dict[tuple[int, int], int]:
+def pairs_in(found: Iterable[Found]) -> dict[tuple[int, int], int]:
     return {
         (i, j): distance
         for part in itertools.chain.from_iterable(found)
@@ -91,9 +92,9 @@ PLANS = [
 def test_all_keys_together_find_every_pair(
     k: int, subset: int, bits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    masks = key_masks(k, subset, free=ALL_BITS ^ ALL_BITS >> bits)
+    keys = keys_of(k, subset, free=ALL_BITS ^ ALL_BITS >> bits)
     rng = random.Random(f"{k} {subset} {bits}")
-    for _ in range(8 if len(masks) <= 500 else 1):
+    for _ in range(8 if len(keys) <= 500 else 1):
         sizes.cut_small(monkeypatch, rng)
         if rng.random() < 0.7:  # also where a hot bucket is split
             sizes.go_through_keys(monkeypatch)
@@ -104,12 +105,12 @@ def test_all_keys_together_find_every_pair(
         truth = {
             pair: distance for pair, distance in true_pairs(words, words, k).items() if pair[0] < pair[1]
         }
-        found = pairs_in(pairing.pairs_of_one(words, k, mask) for mask in masks)
+        found = pairs_in(pairing.pairs_of_one(words, k, key) for key in keys)
         assert all(i != j for i, j in found)
         assert {(min(pair), max(pair)): distance for pair, distance in found.items()} == truth
         others = crowd(rng, rng.choice([0, 1, 2, 30]), bits, k)
         others = np.concatenate([others, words[: len(words) // 2] ^ np.uint64(1 << 63)])
-        found = pairs_in(pairing.pairs_of_two(words, others, k, mask) for mask in masks)
+        found = pairs_in(pairing.pairs_of_two(words, others, k, key) for key in keys)
         assert found == true_pairs(words, others, k)
         monkeypatch.undo()
 
@@ -132,10 +133,11 @@ def test_a_key_finds_what_agrees_on_it(bits: int, monkeypatch: pytest.MonkeyPatc
             if pair[0] < pair[1] and not int(words[pair[0]] ^ words[pair[1]]) & mask
         }
         found = {
-            tuple(sorted(pair)): d for pair, d in pairs_in([pairing.pairs_of_one(words, k, mask)]).items()
+            tuple(sorted(pair)): d
+            for pair, d in pairs_in([pairing.pairs_of_one(words, k, Key(mask))]).items()
         }
         assert truth.items() <= found.items() <= true_pairs(words, words, k).items(), f"{number=}"
-        across = pairs_in([pairing.pairs_of_two(words[::2], words[1::2], k, mask)])
+        across = pairs_in([pairing.pairs_of_two(words[::2], words[1::2], k, Key(mask))])
         wanted = {(i // 2, j // 2) for i, j in truth if i % 2 == 0 and j % 2 == 1}
         wanted |= {(j // 2, i // 2) for i, j in truth if i % 2 == 1 and j % 2 == 0}
         assert wanted <= across.keys()
@@ -145,10 +147,10 @@ def test_a_key_finds_what_agrees_on_it(bits: int, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(("k", "subset"), [(3, 1), (8, 2)])
 def test_every_size_as_users_have_it(k: int, subset: int) -> None:
-    """Nothing patched: buckets of one, some, more than _LONG_BUCKET and more than _HOT_BUCKET words, in one array."""
+    """Nothing patched: buckets of one, some, more than _LONG_BUCKET and more than HOT_BUCKET words, in one array."""
     rng = np.random.default_rng(k * 10 + subset)
     first_band = band_masks(k + subset)[0]
-    sizes_of = [1] * 3000 + [20] * 50 + [100] * 10 + [pairing._LONG_BUCKET + 50, pairing._HOT_BUCKET + 50]
+    sizes_of = [1] * 3000 + [20] * 50 + [100] * 10 + [LONG_BUCKET + 50, HOT_BUCKET + 50]
     heads = rng.integers(0, 1 << 64, len(sizes_of), dtype=np.uint64) & np.uint64(first_band)
     words = np.repeat(heads, sizes_of)
     words |= rng.integers(0, 1 << 64, len(words), dtype=np.uint64) & np.uint64(ALL_BITS ^ first_band)
@@ -158,60 +160,63 @@ def test_every_size_as_users_have_it(k: int, subset: int) -> None:
     near = words[chosen] ^ flips
     everything = np.concatenate([words, near])
     wanted = {(int(i), len(words) + j) for j, i in enumerate(chosen)}
-    masks = key_masks(k, subset)
+    keys = keys_of(k, subset)
     found = {
         (min(pair), max(pair)): distance
-        for pair, distance in pairs_in(pairing.pairs_of_one(everything, k, mask) for mask in masks).items()
+        for pair, distance in pairs_in(pairing.pairs_of_one(everything, k, key) for key in keys).items()
     }
     assert wanted <= found.keys()
     assert all(int(everything[i] ^ everything[j]).bit_count() == d <= k for (i, j), d in found.items())
-    across = pairs_in(pairing.pairs_of_two(words, near, k, mask) for mask in masks)
+    across = pairs_in(pairing.pairs_of_two(words, near, k, key) for key in keys)
     assert {(i, j - len(words)) for i, j in wanted} <= across.keys()
     assert all(int(words[i] ^ near[j]).bit_count() == d <= k for (i, j), d in across.items())
 
 
 def test_what_is_worthwhile() -> None:
-    masks = key_masks(4, 2)
+    keys = keys_of(4, 2)
     rng = np.random.default_rng(1)
     none, few, many = (rng.integers(0, 1 << 64, n, dtype=np.uint64) for n in (0, 15, pairing._TILE + 1))
     for a, b in ((none, none), (none, many), (many, none)):
-        assert pairing.worthwhile(a, b, masks) == ()
-    assert pairing.worthwhile(many, many, ()) == ()
-    assert pairing.worthwhile(many, many[: len(masks)], masks) == (0,)
-    assert pairing.worthwhile(many[:-1], many[:-1], masks) == (0,)
-    assert pairing.worthwhile(many, many, (0,)) == (0,)
-    assert pairing.worthwhile(many, many, masks) == masks
-    assert pairing.worthwhile(many, many[: len(masks) + 1], masks) == masks
+        assert pairing.worthwhile(a, b, keys, 4) == ()
+    assert pairing.worthwhile(many, many, (), 4) == ()
+    assert pairing.worthwhile(many, many[: len(keys)], keys, 4) == (ALL_WITH_ALL,)
+    assert pairing.worthwhile(many[:-1], many[:-1], keys, 4) == (ALL_WITH_ALL,)
+    assert pairing.worthwhile(many, many, (ALL_WITH_ALL,), 4) == (ALL_WITH_ALL,)
+    assert pairing.worthwhile(many, many, keys, 4) == keys
+    assert pairing.worthwhile(many, many[: len(keys) + 1], keys, 4) == keys
     crowded = many & np.uint64(0b111)
-    assert pairing.worthwhile(crowded, crowded, masks) == (0,)
+    assert pairing.worthwhile(crowded, crowded, keys, 4) == (ALL_WITH_ALL,)
     # Crowded in one of two arrays only: few meet.
-    assert pairing.worthwhile(many, crowded, masks) == masks
-    assert few.size == len(masks)
+    assert pairing.worthwhile(many, crowded, keys, 4) == keys
+    assert few.size == len(keys)
 
 
 def test_crowding_is_judged_by_the_work_of_all_keys() -> None:
-    """Words of which a share has one key: all with all is less work as soon as keys times share exceed one."""
-    masks = key_masks(2, 1)
-    assert len(masks) == 3
+    """Of five bands with few values each: that of the first costs a share, each other what does not agree on the first."""
+    keys = keys_of(4, 1)
     rng = np.random.default_rng(2)
 
-    def of_buckets(count: int) -> WordArray:
+    def of_values(count: int) -> WordArray:
         values = rng.integers(0, 1 << 64, count, dtype=np.uint64)
-        return np.repeat(values, 12000 // count)
+        return np.bitwise_or.reduce(
+            [rng.choice(values & np.uint64(band), 12000) for band in band_masks(5)], axis=0
+        )
 
-    words = of_buckets(2)
-    assert pairing._crowded(words, words, masks)  # 3 keys x 1 / 2
-    words = of_buckets(6)
-    assert not pairing._crowded(words, words, masks)  # 3 keys x 1 / 6
+    words = of_values(2)
+    assert pairing._crowded(words, words, keys, 4)  # 1 / 2 + 4 x 1 / 4
+    words = of_values(6)
+    assert not pairing._crowded(words, words, keys, 4)  # 1 / 6 x (1 + 4 x 5 / 6)
+    half = words[:6000].copy(), words[6000:].copy()
+    assert not pairing._crowded(*half, keys, 4)
 
 
 def test_a_hot_bucket_is_split_by_bits_that_part_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by those of its key, nor by others that all its words share: then it would be one square after all."""
-    monkeypatch.setattr(pairing, "_HOT_BUCKET", 2000)
+    monkeypatch.setattr(pairing, "HOT_BUCKET", 2000)
     square = pairing._square
 
-    def small(words: WordArray, k: int) -> pairing.Found:
-        assert len(words) <= pairing._HOT_BUCKET
+    def small(words: WordArray, k: int) -> Found:
+        assert len(words) <= 2000
         yield from square(words, k)
 
     monkeypatch.setattr(pairing, "_square", small)
@@ -219,7 +224,7 @@ def test_a_hot_bucket_is_split_by_bits_that_part_it(monkeypatch: pytest.MonkeyPa
     shared = mask | 0xFFFF_FFFF  # half of the bits outside the key are the same as well
     words = random_part(6000, ALL_BITS & ~shared)
     words[1] = words[0]
-    assert (0, 1) in pairs_in([pairing.pairs_of_one(words, 2, mask)])
+    assert (0, 1) in pairs_in([pairing.pairs_of_one(words, 2, Key(mask))])
 
 
 def random_part(n: int, bits: int) -> WordArray:

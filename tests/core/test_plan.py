@@ -7,16 +7,14 @@ import random
 import numpy as np
 import pytest
 
+from beam_dedup.core.choosing import GATHERED_CODES, choose
 from beam_dedup.core.codes import WordArray
 from beam_dedup.core.plan import (
     ALL_BITS,
-    GATHERED_CODES,
     Plan,
     band_masks,
     cheapest_subset,
-    choose,
-    crowding,
-    key_masks,
+    keys_of,
     plan_for,
     shard_of,
 )
@@ -54,8 +52,8 @@ def test_bands_partition_the_bits_evenly(bands: int) -> None:
 @pytest.mark.parametrize("subset", range(5))
 @pytest.mark.parametrize("k", KS)
 def test_keys_are_the_subsets_of_the_bands(k: int, subset: int) -> None:
-    masks = key_masks(k, subset)
-    assert len(set(masks)) == len(masks) == math.comb(k + subset, subset) == Plan(k, subset).keys
+    masks = [key.mask for key in keys_of(k, subset)]
+    assert len(set(masks)) == len(masks) == math.comb(k + subset, subset) == Plan(k, subset).key_count
     bands = Plan(k, subset).bands
     assert len(bands) == k + subset
     for mask in masks:
@@ -68,12 +66,12 @@ def test_keys_are_the_subsets_of_the_bands(k: int, subset: int) -> None:
 def test_prefixes_share_out_the_keys(k: int, subset: int, prefix: int) -> None:
     """Each key belongs to one prefix, whose bands it has."""
     plan = Plan(k, subset, prefix)
-    keys = [mask for bands in plan.prefixes for mask in key_masks(k, subset, bands)]
-    assert sorted(keys) == sorted(key_masks(k, subset))
+    keys = [key for bands in plan.prefixes for key in keys_of(k, subset, bands)]
+    assert sorted(keys) == sorted(keys_of(k, subset))
     for bands in plan.prefixes:
         assert len(bands) == prefix
         of_prefix = sum(plan.bands[band] for band in bands)
-        assert all(mask & of_prefix == of_prefix for mask in key_masks(k, subset, bands))
+        assert all(key.mask & of_prefix == of_prefix for key in keys_of(k, subset, bands))
     assert plan.copies == len(plan.prefixes) == math.comb(k + prefix, prefix)
 
 
@@ -83,7 +81,7 @@ def test_prefixes_share_out_the_keys(k: int, subset: int, prefix: int) -> None:
 def test_impossible_plans_are_refused(k: int, subset: int, prefix: int) -> None:
     with pytest.raises(ValueError, match=f"{subset} bands .* prefix of {prefix} at k = {k}"):
         Plan(k, subset, prefix)
-    assert Plan(8, 56).keys == math.comb(64, 56), "as many bands as bits is the last that goes"
+    assert Plan(8, 56).key_count == math.comb(64, 56), "as many bands as bits is the last that goes"
 
 
 @pytest.mark.parametrize("codes", SIZES)
@@ -92,7 +90,7 @@ def test_the_chosen_plan_can_be_run(k: int, codes: int) -> None:
     estimate = choose(Within(k), codes)
     plan = estimate.plan
     assert plan.k == k
-    assert key_masks(k, plan.subset)
+    assert keys_of(k, plan.subset)
     assert f"{codes:,} codes within {k} bits" in estimate.describe()
     assert estimate.codes == codes
     assert estimate.candidates == plan.candidates(codes)
@@ -190,20 +188,20 @@ def test_plans_of_other_codes_can_be_run(within: Within) -> None:
             continue  # nothing to spread by
         plan = choose(within, codes, codes // 2).plan
         assert (plan.k, plan.words, plan.bits) == (within.word_k, within.words, within.word_bits)
-        assert len(plan.all_masks) == plan.keys
+        assert len(plan.all_keys) == plan.key_count
         assert (plan.prefix > 0) == (codes > GATHERED_CODES)
         assert all(
-            not mask >> 64 * word & ~plan.free & ALL_BITS
+            not key.mask >> 64 * word & ~plan.free & ALL_BITS
             for word in range(plan.words)
-            for mask in plan.masks(word)
+            for key in plan.keys_in(word)
         )
         by_prefix = [
-            mask
+            key
             for word in range(plan.words)
             for prefix in plan.prefixes
-            for mask in plan.masks(word, prefix)
+            for key in plan.keys_in(word, prefix)
         ]
-        assert sorted(by_prefix) == sorted(plan.all_masks)
+        assert sorted(by_prefix) == sorted(plan.all_keys)
         assert plan.copies == plan.words * math.comb(plan.k + plan.prefix, plan.prefix)
 
 
@@ -232,28 +230,13 @@ def test_every_pair_within_k_meets_at_a_key_and_a_place(within: Within) -> None:
                 for bit in rng.sample(range(64 - plan.bits, 64), flips):
                     other ^= 1 << 64 * word + bit
             assert (one ^ other).bit_count() == within.k
-            assert any(not (one ^ other) & mask for mask in plan.all_masks)
-
-
-@pytest.mark.parametrize("subset", range(1, 5))
-def test_a_crowded_sample_raises_what_is_expected(subset: int) -> None:
-    uniform = random_shorts(4000)
-    plan = Plan(8, subset)
-    assert crowding(uniform, plan) < 1.5 or subset > 2  # of longer keys so few words tell nothing
-    tenth = uniform & np.uint64(0xFFFF_FFFF_0000_0000)  # half of the bits say nothing
-    assert crowding(tenth, plan) > 2
-    assert crowding(uniform[:0], plan) == crowding(uniform[:1], plan) == 1
-    same = np.zeros(100, np.uint64)
-    assert crowding(same, plan) == pytest.approx(2 ** (64 * subset / (8 + subset)))
-
-
-def test_the_choice_weighs_how_crowded_the_keys_are() -> None:
-    crowded = random_shorts(4000) & np.uint64(0xFFFF_FFFF_FF00_0000)
-    plain, real = choose(Within(8), 10**6), choose(Within(8), 10**6, sample=crowded)
-    assert real.candidates > plain.candidates
-    assert real.seconds > plain.seconds
-    assert real.plan.subset >= plain.plan.subset
-    assert real.candidates == pytest.approx(real.plan.candidates(10**6) * crowding(crowded, real.plan))
+            meets = [
+                key
+                for key in plan.all_keys
+                if not (one ^ other) & key.mask and all((one ^ other) & band for band in key.earlier)
+            ]
+            assert meets
+            assert len({(key.mask.bit_length() - 1) // 64 for key in meets}) == len(meets), "once a word"
 
 
 def test_views_are_compared_with_bases_only() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from beam_dedup.core import judging
 from beam_dedup.core.codes import BoolArray, Codes
-from beam_dedup.core.plan import Plan, plan_for, shard_of
+from beam_dedup.core.plan import Key, Plan, plan_for, shard_of
 from beam_dedup.core.within import MAX_BIT_DISTANCE, Within
 from tests import oracle
 from tests.core import sizes
@@ -26,14 +26,14 @@ def random_plan(rng: random.Random, within: Within, prefix: int) -> Plan:
     return plan_for(within, rng.randint(prefix, most), prefix, rng.randint(1, 4) if prefix else 1)
 
 
-def places(codes: Codes, plan: Plan) -> Iterator[tuple[Codes, tuple[int, ...] | None]]:
+def places(codes: Codes, plan: Plan) -> Iterator[tuple[Codes, tuple[Key, ...] | None]]:
     """What each place sees: its codes and its keys. Flat pictures have one place to themselves."""
     hashed = codes.take(codes.hashed)
     for word, prefix in itertools.product(range(plan.words), plan.prefixes):
         words = hashed.short if plan.words == 1 else hashed.long[:, word]
         shards = shard_of(words, plan, prefix)
         for shard in np.unique(shards):
-            yield hashed.take(np.flatnonzero(shards == shard)), plan.masks(word, prefix)
+            yield hashed.take(np.flatnonzero(shards == shard)), plan.keys_in(word, prefix)
     yield codes.take(codes.flat), None
 
 
@@ -42,8 +42,8 @@ def flags(
 ) -> tuple[BoolArray, BoolArray]:
     """Which images have a better, and which a worse neighbour at any place."""
     has_better, has_worse = np.zeros((2, images), bool)
-    for members, masks in places(codes, plan):
-        better, worse = judging.neighbour_flags(members, images, within, masks, max_pairs)
+    for members, keys in places(codes, plan):
+        better, worse = judging.neighbour_flags(members, images, within, keys, max_pairs)
         has_better |= better
         has_worse |= worse
     return has_better, has_worse
@@ -58,8 +58,8 @@ def kept_by_rounds(case: RandomSet, plan: Plan, rounds: int, max_pairs: int) -> 
         has_better, _ = flags(left, case.images, within, plan, max_pairs)
         anchors = waiting & ~has_better
         near = np.zeros(case.images, bool)
-        for members, masks in places(left, plan):
-            near |= judging.near_marked(members, anchors, within, masks)
+        for members, keys in places(left, plan):
+            near |= judging.near_marked(members, anchors, within, keys)
         assert not (near & anchors).any(), "an anchor near an anchor"
         kept |= anchors
         waiting &= ~anchors & ~near
@@ -68,8 +68,8 @@ def kept_by_rounds(case: RandomSet, plan: Plan, rounds: int, max_pairs: int) -> 
 
 def witnesses_by_places(case: RandomSet, kept: BoolArray, plan: Plan) -> dict[int, Match]:
     best: dict[int, Match] = {}
-    for members, masks in places(arrays(case.codes), plan):
-        found = judging.nearest_kept(members, kept, within_of(case), masks)
+    for members, keys in places(arrays(case.codes), plan):
+        found = judging.nearest_kept(members, kept, within_of(case), keys)
         for image, match in witnesses(found).items():
             best[image] = min(match, best.get(image, match))
     return best

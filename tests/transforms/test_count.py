@@ -12,8 +12,9 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_dedup.core import blocks
+from beam_dedup.core.choosing import Estimate
 from beam_dedup.core.model import REJECT_REASONS, ImageRef, Reason, Rejection, Status, Verdict
-from beam_dedup.core.plan import Estimate, Plan
+from beam_dedup.core.plan import Plan
 from tests.transforms import packed
 from tests.transforms.batches import in_order, random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run
@@ -117,7 +118,7 @@ class TestCounts:
         assert len(counts) == 5
 
     def test_the_plan_is_told(self) -> None:
-        plan = Estimate(Plan(8, 3, 1, 7), 12345, 6.7, 8.9)
+        plan = Estimate(Plan(8, 3, 1, 7), 8, 12345, 6.7, 8.9)
         assert counted(VERDICTS[:3], [plan])["Plan"] == plan.describe()
 
     @pytest.mark.parametrize("flags", [(), THREADS])

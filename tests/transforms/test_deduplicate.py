@@ -14,8 +14,9 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from beam_dedup.core.accounts import Answered
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.census import Planning
+from beam_dedup.core.choosing import Estimate
 from beam_dedup.core.model import ImageRef, Reason, Status, Verdict
-from beam_dedup.core.plan import Estimate, Plan
+from beam_dedup.core.plan import Plan
 from beam_dedup.core.within import Within
 from tests.transforms import packed
 from tests.transforms.batches import in_order

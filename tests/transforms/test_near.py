@@ -13,10 +13,11 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
-from beam_dedup.core import plan as planning
+from beam_dedup.core import choosing
 from beam_dedup.core.census import Planning
+from beam_dedup.core.choosing import Estimate
 from beam_dedup.core.model import Code, Fingerprint, ImageRef, Kind, Reason, Status, Verdict
-from beam_dedup.core.plan import Estimate, Plan
+from beam_dedup.core.plan import Plan
 from beam_dedup.core.within import MAX_BIT_DISTANCE, Within
 from tests import oracle
 from tests.oracle import FULL
@@ -263,7 +264,7 @@ def test_more_codes_than_one_place_has_room_for_are_judged_in_rounds(finished: l
 def test_what_would_take_for_ever_is_refused_unless_forced(
     spread: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "MAX_CANDIDATES", 2)
+    monkeypatch.setattr(choosing, "MAX_CANDIDATES", 2)
     with pytest.raises(Exception, match=r"comparisons a code, .*: use a smaller -k.*--force_plan"):
         judge([MIXED], MarkNearDuplicates(Within(6, 48), Planning(spread=spread)))
     [(verdicts, chosen)] = judge(
