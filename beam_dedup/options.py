@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
-from beam_dedup import matching_options
+from beam_dedup import limit_options, matching_options
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import UsageError
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.rank import Keep
 from beam_dedup.core.within import Within
@@ -47,6 +48,7 @@ class DedupConfig:
     near: bool = False
     within: Within = dataclasses.field(default_factory=Within)
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
+    limits: Limits = dataclasses.field(default_factory=Limits)
     keep: Keep = Keep.FIRST
     reference: str = ""
     output_json: str = DEFAULT_OUTPUT_JSON
@@ -133,6 +135,7 @@ def parser() -> argparse.ArgumentParser:
         help="folder (or archive, ...) with images that you have already: what duplicates one of them is a duplicate; they are "
         "never judged, copied or counted themselves",
     )
+    limit_options.add(made.add_argument_group("what a file may ask for"), _whole_number)
     write = made.add_argument_group("what to write")
     write.add_argument(
         "-d",
@@ -234,6 +237,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         near=options.near_duplicates,
         within=matching_options.within(options),
         recipe=matching_options.recipe(options),
+        limits=limit_options.limits(options),
         keep=Keep(options.keep),
         reference=options.reference and _normal(options.reference),
         output_json=output_json,

@@ -66,6 +66,7 @@ def build(
         known=known,
         processes=processes,
         tally=tally,
+        limits=config.limits,
     )
     images | "Check" >> CheckConservation(verdicts, answered)
     if config.records:

@@ -27,6 +27,7 @@ from beam_dedup.core import blocks, tables
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.fingerprints import prepare_decoders
 from beam_dedup.core.inputs import Found, Harmful, Step, read_images
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.members import Skipped
 from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Verdict
 
@@ -119,8 +120,8 @@ class _Setup:
 
     def __init__(self, said: dict[str, Any]) -> None:
         self.recipe = said["recipe"] and Recipe(**said["recipe"])
+        self.limits = Limits(**said["limits"])
         self.progress: int = said["progress"]
-        self.seconds: float = said["timeout"]
         _, self._most_memory = resource.getrlimit(resource.RLIMIT_DATA)
         is_free = self._most_memory == resource.RLIM_INFINITY
         self._memory = MEMORY_BYTES if is_free else min(MEMORY_BYTES, self._most_memory)
@@ -167,15 +168,16 @@ class _Answering:
         self._send(answer, len(self._references), 0, is_last=True)
 
     def _images(self, number: int, start: int) -> Iterator[Found]:
-        progress, seconds = self._setup.progress, self._setup.seconds
+        progress, seconds = self._setup.progress, self._setup.limits.decode_seconds
 
         def begin(step: Step) -> None:  # for every image: microseconds count
             os.pwrite(progress, _PROGRESS.pack(number, *step), 0)
             signal.setitimer(signal.ITIMER_REAL, seconds)
 
         reference = self._references[number]
+        path = self._path or reference.uri
         harmful: Harmful = self._harmful.get(number, {})
-        return read_images(reference, self._path or reference.uri, self._setup.recipe, begin, start, harmful)
+        return read_images(reference, path, self._setup.recipe, begin, start, harmful, self._setup.limits)
 
     def _send(self, answer: _Answer, reference: int, image: int, is_last: bool = False) -> None:
         self._setup.end()  # it may be read late: that is no image's fault

@@ -7,7 +7,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from beam_dedup.core import dct, formats, limits
+from beam_dedup.core import dct, formats
 from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe
 from beam_dedup.core.codes import TURNS
 from beam_dedup.core.decoding import (
@@ -22,6 +22,7 @@ from beam_dedup.core.decoding import (
 )
 from beam_dedup.core.errors import DecodeError, ImageError
 from beam_dedup.core.hashes import hash_of
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import BASE_VIEW, Code, Fingerprint, Flag, ImageRef, Kind, Reason
 from beam_dedup.core.views import squares
 from beam_dedup.core.within import SHORT_BITS
@@ -44,7 +45,7 @@ class Picture(NamedTuple):
     flags: tuple[Flag, ...]
 
 
-def decode(stream: BinaryIO, recipe: Recipe) -> Picture:
+def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Picture:  # noqa: B008  frozen
     """Decodes a picture and makes its codes.
 
     Raises:
@@ -53,7 +54,7 @@ def decode(stream: BinaryIO, recipe: Recipe) -> Picture:
     algorithm = ALGORITHMS[recipe.algorithm]
     is_dct = recipe.algorithm == DCT
     with decoding():
-        picture = opened(stream, scaled=is_dct, heavy=algorithm.is_heavy)
+        picture = opened(stream, scaled=is_dct, heavy=algorithm.is_heavy, allowed=limits)
         source = thumbnail(picture.image, "L")
     whole = oriented(square(source, "L"), picture.orientation if is_dct else 1)
     base = dct.coefficients(whole)
@@ -100,13 +101,13 @@ def _full_codes(base: dct.Coefficients, views: list[tuple[str, dct.Pixels]], tur
     return tuple(Code(Kind.FULL, data, name) for data, name in first.items())
 
 
-def _read(stream: BinaryIO, size_bytes: int) -> tuple[BinaryIO, bytes, bytes, int]:
+def _read(stream: BinaryIO, size_bytes: int, max_bytes: int) -> tuple[BinaryIO, bytes, bytes, int]:
     """One read of the file: (a stream to decode from, its first bytes, its SHA-256, its size)."""
     if size_bytes <= BUFFERED_BYTES:
         # As much as there should be: what is asked for is allocated. Then what a file that grew has besides.
         data = stream.read(size_bytes + 1) or b""
         if len(data) > size_bytes:
-            data += stream.read(limits.MAX_BYTES - len(data))
+            data += stream.read(max(max_bytes + 1 - len(data), 0))
         return io.BytesIO(data), data[: formats.HEAD_BYTES], hashlib.sha256(data).digest(), len(data)
     sha256 = hashlib.sha256()
     while chunk := stream.read(_CHUNK_BYTES):
@@ -116,12 +117,18 @@ def _read(stream: BinaryIO, size_bytes: int) -> tuple[BinaryIO, bytes, bytes, in
     return stream, stream.read(formats.HEAD_BYTES), sha256.digest(), size_bytes
 
 
+def _check_size(size_bytes: int, limits: Limits) -> None:
+    if size_bytes > limits.max_bytes:
+        raise ImageError(Reason.TOO_LARGE, f"{size_bytes} bytes; an image may have {limits.max_bytes}")
+
+
 def fingerprint(
     ref: ImageRef,
     stream: BinaryIO,
     size_bytes: int,
     modified_ms: int = 0,
     recipe: Recipe | None = Recipe(),  # noqa: B008  frozen
+    limits: Limits = Limits(),  # noqa: B008  frozen
 ) -> Fingerprint:
     """Digest and codes of one image.
 
@@ -133,9 +140,9 @@ def fingerprint(
       ImageError: there are no bytes, too many, or they are not an image's.
       OSError: from reading the stream.
     """
-    if size_bytes > limits.MAX_BYTES:
-        raise ImageError(Reason.TOO_LARGE, f"{size_bytes} bytes; an image may have {limits.MAX_BYTES}")
-    picture, head, digest, size_bytes = _read(stream, size_bytes)
+    _check_size(size_bytes, limits)
+    picture, head, digest, size_bytes = _read(stream, size_bytes, limits.max_bytes)
+    _check_size(size_bytes, limits)  # it may have grown
     if not head:
         raise ImageError(Reason.EMPTY)
     known = formats.sniff(head)
@@ -147,7 +154,7 @@ def fingerprint(
         try:
             if known not in formats.DECODED_FORMATS:
                 raise DecodeError(f"{known} is not decoded")
-            learnt = decode(picture, recipe)
+            learnt = decode(picture, recipe, limits)
         except DecodeError as error:
             learnt = learnt._replace(flags=(Flag.UNDECODABLE,))
             detail = str(error)

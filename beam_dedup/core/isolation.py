@@ -18,9 +18,8 @@ from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.decoder import BUG, Place, read_place, receive, send
 from beam_dedup.core.errors import DEBUG_VARIABLE
 from beam_dedup.core.inputs import Step, of_file
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import ImageRef, Reason, Rejection, Verdict
-
-DECODE_SECONDS = 120.0  # for one image: a hundred times what the largest that is let pass takes
 
 _MOST_IDLE_ENDS = 5  # of the process between two answers, without an image in work
 
@@ -155,14 +154,14 @@ def _rows(block: bytes, schema: pa.Schema) -> int:
 class IsolatedDecoder:
     """Fingerprints images in a process of its own, which is started when it is first needed, and again when it died.
 
-    An image that ends the process or takes longer than `timeout` seconds is rejected for that; all others are answered.
+    An image that ends the process, or takes longer than the limits allow, is rejected for that; all others are answered.
     An archive that does so while it is read, not decoded, is rejected from there on.
     Not for use by several threads at once.
     """
 
-    def __init__(self, recipe: Recipe | None, timeout: float = DECODE_SECONDS) -> None:
+    def __init__(self, recipe: Recipe | None, limits: Limits = Limits()) -> None:  # noqa: B008  frozen
         self._recipe = recipe
-        self._timeout = timeout
+        self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
         self._progress: IO[bytes] | None = None
 
@@ -183,7 +182,8 @@ class IsolatedDecoder:
             start_new_session=True,  # Ctrl-C goes to all processes of a terminal's session; this one ends with its parent
         )
         recipe = self._recipe and dataclasses.asdict(self._recipe)
-        setup = {"recipe": recipe, "progress": self._progress.fileno(), "timeout": self._timeout}
+        limits = dataclasses.asdict(self._limits)
+        setup = {"recipe": recipe, "limits": limits, "progress": self._progress.fileno()}
         self._is_ready = False
         with contextlib.suppress(BrokenPipeError):  # it could not even start: seen when it is waited for
             send(self._stdin, json.dumps(setup).encode())
@@ -211,7 +211,7 @@ class IsolatedDecoder:
             try:
                 self._ask(request)
             except _EndedError as died:
-                request.blame(died, self._timeout)
+                request.blame(died, self._limits.decode_seconds)
         return request.answer
 
     def _ask(self, request: _Request) -> None:

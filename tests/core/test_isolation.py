@@ -15,6 +15,7 @@ from PIL import Image
 from beam_dedup.core import blocks, decoder, inputs, isolation
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.isolation import Answer, IsolatedDecoder
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Reason, Verdict
 from beam_dedup.core.tables import fingerprints_of, verdicts_of
 from tests.pictures import encoded, photo
@@ -84,7 +85,7 @@ def harmful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def isolated(timeout: float = 60, recipe: Recipe | None = Recipe()) -> Iterator[IsolatedDecoder]:  # noqa: B008
-    one = IsolatedDecoder(recipe, timeout)
+    one = IsolatedDecoder(recipe, Limits(decode_seconds=timeout))
     try:
         yield one
     finally:

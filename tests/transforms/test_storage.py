@@ -74,33 +74,29 @@ def uri(name: str) -> str:
 
 def test_an_object_is_opened_as_it_is(store: dict[str, bytes]) -> None:
     store[uri("a.gz")] = b"\x1f\x8b not unpacked"
-    with storage.fetched(uri("a.gz")) as path:
+    with storage.fetched(uri("a.gz"), 1000) as path:
         assert Path(path).read_bytes() == store[uri("a.gz")]
     assert not os.path.exists(path)
 
 
-def test_no_more_of_an_object_is_read_than_an_image_may_have(
-    store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(storage, "MAX_BYTES", 3)
+def test_no_more_of_an_object_is_read_than_an_image_may_have(store: dict[str, bytes]) -> None:
     store[uri("a")] = b"0123456789"
-    with pytest.raises(ImageError, match="more than 3 bytes") as raised, storage.fetched(uri("a")):
+    with pytest.raises(ImageError, match="more than 3 bytes") as raised, storage.fetched(uri("a"), 3):
         pass
     assert raised.value.reason == Reason.TOO_LARGE
     store[uri("b")] = b"012"
-    with storage.fetched(uri("b")) as path:
+    with storage.fetched(uri("b"), 3) as path:
         assert Path(path).read_bytes() == b"012"
 
 
 def test_an_archive_may_have_more_bytes_than_an_image(
     store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "MAX_BYTES", 3)
     store[uri("a.zip")] = zipped({"a": b"0123456789"})
-    with storage.fetched(uri("a.zip")) as path:
+    with storage.fetched(uri("a.zip"), 3) as path:
         assert Path(path).read_bytes() == store[uri("a.zip")]
     monkeypatch.setattr(storage, "MAX_FETCHED_BYTES", len(store[uri("a.zip")]) - 1)
-    with pytest.raises(ImageError, match="more than"), storage.fetched(uri("a.zip")):
+    with pytest.raises(ImageError, match="more than"), storage.fetched(uri("a.zip"), 3):
         pass
 
 
@@ -115,7 +111,7 @@ def test_what_the_store_refuses_is_rejected(
         raise error
 
     monkeypatch.setattr(Store, "open", refuse)
-    with pytest.raises(ImageError) as raised, storage.fetched(uri("a")):
+    with pytest.raises(ImageError) as raised, storage.fetched(uri("a"), 3):
         pass
     assert raised.value.reason == reason
     assert raised.value.detail
