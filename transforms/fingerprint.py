@@ -14,10 +14,10 @@ from beam_dedup.core import accounts
 from beam_dedup.core.accounts import Answered
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.inputs import of_file
+from beam_dedup.core.inputs import instead
 from beam_dedup.core.isolation import Answer, IsolatedDecoder
 from beam_dedup.core.limits import Limits
-from beam_dedup.core.model import ImageRef, Rejection, Verdict
+from beam_dedup.core.model import ImageRef
 from beam_dedup.core.paths import is_remote
 from transforms import metrics
 from transforms.progress import READ, Tally
@@ -108,8 +108,7 @@ class _FingerprintFn(ThreadedDoFn):
             with fetched(reference.uri, self.limits.max_bytes) as path:
                 return decoder.read([reference], path)
         except ImageError as error:
-            rejection = Rejection(of_file(reference), error.reason, error.detail)
-            return Answer().with_rejected([Verdict.of_rejection(rejection)])
+            return Answer.of(instead(reference, error, self.recipe))
 
     def outputs(
         self, element: list[ImageRef], result: list[Answer]

@@ -43,6 +43,8 @@ def fetched(uri: str, max_bytes: int) -> Iterator[str]:
     Raises:
       ImageError: it is gone, can't be read, or is too large.
     """
+    if why := unusable(uri):
+        raise ImageError(Reason.UNREADABLE, why)
     with tempfile.NamedTemporaryFile(prefix="dedup-") as copy:
         try:
             with open_bytes(uri) as remote:

@@ -20,6 +20,7 @@ from beam_dedup.core.decoding import (
     square,
     thumbnail,
 )
+from beam_dedup.core.described import codes_of
 from beam_dedup.core.errors import DecodeError, ImageError
 from beam_dedup.core.hashes import hash_of
 from beam_dedup.core.limits import Limits
@@ -150,7 +151,9 @@ def fingerprint(
         raise ImageError(Reason.NOT_AN_IMAGE, f"first bytes: {head[:16]!r}")
     learnt = Picture(known, 0, 0, (), ())
     detail = ""
-    if recipe is not None:
+    if recipe is not None and ALGORITHMS[recipe.algorithm].is_of_metadata:
+        learnt = learnt._replace(codes=codes_of(ref, ALGORITHMS[recipe.algorithm].kind))
+    elif recipe is not None:
         try:
             if known not in formats.DECODED_FORMATS:
                 raise DecodeError(f"{known} is not decoded")

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple, cast
 
+from beam_dedup.core import described
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.containers import Container, container_of, members
 from beam_dedup.core.errors import ImageError
@@ -19,7 +20,7 @@ from beam_dedup.core.formats import HEAD_BYTES
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.local import open_local
 from beam_dedup.core.members import BadMember, Member, Skipped, file_uri, member_uri
-from beam_dedup.core.model import Fingerprint, ImageRef, Reason, Rejection
+from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Rejection
 from beam_dedup.core.nutch import refusal
 
 Found = Fingerprint | Rejection | Skipped
@@ -52,13 +53,25 @@ def read_images(
     harmful: steps that are not taken, and what the image, or the rest of the archive, is rejected for instead.
     limits: what a file may ask for; the time is the caller's to watch.
     """
+    if reference.refused:
+        reason, detail = reference.refused
+        yield Rejection(reference, REASONS[reason], detail)
+        return
     walk = _Walk(recipe, limits, begin, harmful or {})
     try:
         with _within_memory():
             yield from walk.images(reference, path, start)
     except ImageError as error:
-        if walk.step.image >= start:
+        if walk.step == _FIRST and start == 0:
+            yield instead(reference, error, recipe)
+        elif walk.step.image >= start:
             yield Rejection(of_file(reference), error.reason, error.detail)
+
+
+def instead(reference: ImageRef, why: ImageError, recipe: Recipe | None) -> Fingerprint | Rejection:
+    """What becomes of an image that can't be opened."""
+    image = of_file(reference)
+    return described.stand_in(image, why, recipe) or Rejection(image, why.reason, why.detail)
 
 
 @contextlib.contextmanager

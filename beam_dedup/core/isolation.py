@@ -19,7 +19,7 @@ from beam_dedup.core.decoder import BUG, Place, read_place, receive, send
 from beam_dedup.core.errors import DEBUG_VARIABLE
 from beam_dedup.core.inputs import Step, of_file
 from beam_dedup.core.limits import Limits
-from beam_dedup.core.model import ImageRef, Reason, Rejection, Verdict
+from beam_dedup.core.model import Fingerprint, ImageRef, Reason, Rejection, Verdict
 
 _MOST_IDLE_ENDS = 5  # of the process between two answers, without an image in work
 
@@ -35,6 +35,13 @@ class Answer:
     bytes_read: int = 0
     known_rejected: int = 0
     skipped: int = 0  # records of crawls that are no images
+
+    @classmethod
+    def of(cls, image: Fingerprint | Rejection) -> "Answer":
+        """Of one image that was not asked for."""
+        if isinstance(image, Rejection):
+            return cls().with_rejected([Verdict.of_rejection(image)])
+        return cls([blocks.dump(tables.fingerprints_table([image]))])
 
     def with_rejected(self, rejected: Sequence[Verdict]) -> "Answer":
         """The same, and images that are rejected besides."""
@@ -76,7 +83,7 @@ class _Request:
 
     def frame(self) -> bytes:
         request = {
-            "references": [[ref.uri, ref.name, ref.metadata, ref.known] for ref in self._references],
+            "references": [_fields(ref) for ref in self._references],
             "path": self._path,
             "next": (self._next.reference, self._next.step.image),
             "harmful": [(place.reference, *place.step, *harm) for place, harm in self._harmful.items()],
@@ -145,6 +152,10 @@ class _Request:
 
     def _beginning(self, number: int) -> Place:
         return self._next if number == self._next.reference else Place(number, Step(0))
+
+
+def _fields(reference: ImageRef) -> list[Any]:
+    return [getattr(reference, name) for name in ImageRef.__slots__]
 
 
 def _rows(block: bytes, schema: pa.Schema) -> int:

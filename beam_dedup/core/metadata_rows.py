@@ -8,6 +8,7 @@ import base64
 import dataclasses
 import datetime
 import decimal
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -17,6 +18,7 @@ import pyarrow.parquet
 from beam_dedup.core import strict_json
 from beam_dedup.core.members import hash_of
 from beam_dedup.core.model import Reason
+from beam_dedup.core.paths import is_remote
 
 PATH_KEY = "__path__"
 LINE_BYTES = 1 << 24  # a longer line is no metadata of one image
@@ -30,10 +32,10 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One image: its path as it stands there, and all else that is said of it, as JSON types."""
+    """One image: its path, and all else that is said of it, as JSON types."""
 
     number: int  # from 1: of the line, or of the row
-    path: str  # bytes that are not UTF-8 as surrogates
+    path: str  # ./a/ is a; bytes that are not UTF-8 as surrogates
     metadata: dict[str, Any]
 
 
@@ -134,11 +136,19 @@ def _row(number: int, value: object) -> Row | BadRow:
     if not isinstance(path, str) or not path:
         return BadRow(number, Reason.MALFORMED, f"no {PATH_KEY}")
     try:
+        path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return BadRow(number, Reason.MALFORMED, f"no file can have this {PATH_KEY}: {path[:200]!r}")
+    try:
         strict_json.check_depth(value)  # Avro has types that hold themselves
     except ValueError as error:
         return BadRow(number, Reason.MALFORMED, str(error))
     plain = {str(name): _plain(one) for name, one in value.items() if name != PATH_KEY}
-    return Row(number, path, {name: one for name, one in plain.items() if one is not None})
+    return Row(
+        number,
+        path if is_remote(path) else os.path.normpath(path),
+        {name: one for name, one in plain.items() if one is not None},
+    )
 
 
 def _plain(value: Any) -> Any:

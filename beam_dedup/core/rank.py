@@ -2,7 +2,8 @@
 
     class (1 byte) | length of what comes next (1 byte) | what the policy looks at | URI
 
-Known images come before all others, since they are kept whatever comes; ties of the policy end at the URI, which no two
+Known images come before all others, since they are kept whatever comes, and those that could not be opened after all others,
+since there is nothing to keep of them but their metadata; ties of the policy end at the URI, which no two
 images share, so a rank is also the identity of an image.
 """
 
@@ -11,8 +12,11 @@ import enum
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-_KNOWN, _NEW = 0, 1
+from beam_dedup.core.model import Flag
+
+_KNOWN, _NEW, _DESCRIBED = 0, 1, 3
 _MOST = np.uint64((1 << 64) - 1)
 _SIGN = np.uint64(
     1 << 63
@@ -33,7 +37,10 @@ def ranks_of(fingerprints: pa.Table, keep: Keep) -> pa.Array:
     seen = _seen(fingerprints, keep)
     known = np.asarray(fingerprints["known"].combine_chunks())
     heads = np.empty((len(known), 2 + seen.shape[1]), np.uint8)
-    heads[:, 0] = np.where(known, _KNOWN, _NEW)
+    is_described = np.asarray(
+        pc.match_substring(fingerprints["flags"].combine_chunks(), Flag.DESCRIBED.value)
+    )
+    heads[:, 0] = np.where(known, _KNOWN, np.where(is_described, _DESCRIBED, _NEW))
     heads[:, 1] = seen.shape[1]
     heads[:, 2:] = seen
     uris = fingerprints["uri"].to_pylist()

@@ -105,6 +105,8 @@ def test_a_path_that_is_no_utf8() -> None:
         (b"{}", "no __path__"),
         (b'{"__path__": 1}', "no __path__"),
         (b'{"__path__": ""}', "no __path__"),
+        (rb'{"__path__": "\ud800.jpg"}', "no file can have this __path__: '\\ud800.jpg'"),
+        (b'{"__path__": "/a//./1.jpg"}', "an earlier row has the same __path__: /a/1.jpg"),
         (b'{"__path__": "/a/1.jpg", "again": true}', "an earlier row has the same __path__: /a/1.jpg"),
     ],
     ids=lambda value: repr(value[:20]),
