@@ -40,6 +40,10 @@ def check_input(config: DedupConfig) -> None:
     """Raises UsageError if there is nothing to read, or the same would be read twice. What is not of this machine is not
     looked at.
     """
+    if config.json_metadata and not is_remote(config.json_metadata):
+        if not os.path.isfile(config.json_metadata):
+            raise UsageError(f"-l: there is no file {config.json_metadata}")
+        _check_readable("-l", config.json_metadata)
     for path in config.inputs:
         _check_readable("-i", path)
     if overlap := sources.overlapping(config.inputs):

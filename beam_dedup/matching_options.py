@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from beam_dedup.core.algorithms import ALGORITHMS, DCT, DEFAULT_VIEWS, Recipe, Views, missing_library
+from beam_dedup.core.algorithms import ALGORITHMS, DCT, DEFAULT_VIEWS, SIMHASH, Recipe, Views, missing_library
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.within import DEFAULT_VERIFY, LONG_BITS, Within
 
@@ -31,7 +31,7 @@ def add(match: argparse._ArgumentGroup, whole_number: Callable[[str], int]) -> N
         metavar="NAME",
         choices=list(ALGORITHMS),
         help=f"with -n: what makes the codes: {DCT} (default), or one of other libraries, for those who have such "
-        f"codes already (in brackets -k, default and largest): {_others()}",
+        f"codes already, or {SIMHASH}, of metadata (in brackets -k, default and largest): {_others()}",
     )
     match.add_argument(
         "--views",

@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
-from beam_dedup import matching_options
+from beam_dedup import limit_options, matching_options
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import UsageError
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.rank import Keep
 from beam_dedup.core.within import Within
@@ -43,10 +44,12 @@ exit codes: 0 done (images that were rejected are listed, they are not an error)
 class DedupConfig:
     """What a run does. Paths are as the user gave them; "" stands for an output that is not wanted."""
 
-    inputs: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    json_metadata: str = ""  # instead of inputs
     near: bool = False
     within: Within = dataclasses.field(default_factory=Within)
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
+    limits: Limits = dataclasses.field(default_factory=Limits)
     keep: Keep = Keep.FIRST
     reference: str = ""
     output_json: str = DEFAULT_OUTPUT_JSON
@@ -91,14 +94,14 @@ def parser() -> argparse.ArgumentParser:
     """The options that are ours; each has its group and, where there is one, its default in the help."""
     made = _Parser(
         prog="dedup",
-        usage="dedup [-e | -n] -i DUMP_DIR [-o OUTPUT_JSON] [-d OUTPUT_DIR] [-s] [-j NUM_JOBS] [-k BIT_DISTANCE] ...",
+        usage="dedup [-e | -n] [-i DUMP_DIR | -l JSON_METADATA] [-o OUTPUT_JSON] [-d OUTPUT_DIR] [-s] [-j NUM_JOBS] [-k BIT_DISTANCE] ...",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=_Formatter,
         allow_abbrev=False,
         add_help=False,
     )
-    read = made.add_argument_group("what to read")
+    read = made.add_argument_group("what to read").add_mutually_exclusive_group()
     read.add_argument(
         "-i",
         "--dump_dir",
@@ -107,6 +110,14 @@ def parser() -> argparse.ArgumentParser:
         help="what to search for images: a folder, with all folders below it; a file; a quoted pattern ('crawl/**/*.jpg'); a "
         "path of another file system (gs://..., s3://...). Archives (tar, zip, WARC) are searched like folders. Files are "
         "known by their content, not their name. Can be given several times",
+    )
+    read.add_argument(
+        "-l",
+        "--json_metadata",
+        metavar="FILE",
+        default="",
+        help="instead of -i: a file that names images and says something of them, a JSON object a line (or Avro, parquet): "
+        "__path__ and metadata as Tika has them. Images that can't be opened are compared by their metadata",
     )
     match = made.add_argument_group("what is a duplicate")
     mode = match.add_mutually_exclusive_group()
@@ -133,6 +144,7 @@ def parser() -> argparse.ArgumentParser:
         help="folder (or archive, ...) with images that you have already: what duplicates one of them is a duplicate; they are "
         "never judged, copied or counted themselves",
     )
+    limit_options.add(made.add_argument_group("what a file may ask for"), _whole_number)
     write = made.add_argument_group("what to write")
     write.add_argument(
         "-d",
@@ -216,8 +228,10 @@ def configure(options: argparse.Namespace) -> DedupConfig:
     Raises:
       UsageError: flag, rule and value in one sentence.
     """
-    if not options.dump_dir or not all(options.dump_dir):
-        raise UsageError("-i is missing: name the folder with the images, as in: dedup -n -i ~/Pictures")
+    if not options.json_metadata and not (options.dump_dir and all(options.dump_dir)):
+        raise UsageError(
+            "-i is missing (or -l): name the folder with the images, as in: dedup -n -i ~/Pictures"
+        )
     matching_options.check_mode(options)
     if options.show_duplicates and not options.output_dir:
         raise UsageError("-s copies duplicates below the output folder: it needs -d DIR")
@@ -230,10 +244,12 @@ def configure(options: argparse.Namespace) -> DedupConfig:
     if output_json is None:
         output_json = "" if options.preview else DEFAULT_OUTPUT_JSON
     config = DedupConfig(
-        inputs=tuple(_normal(path) for path in options.dump_dir),
+        inputs=tuple(_normal(path) for path in options.dump_dir or ()),
+        json_metadata=options.json_metadata,
         near=options.near_duplicates,
         within=matching_options.within(options),
         recipe=matching_options.recipe(options),
+        limits=limit_options.limits(options),
         keep=Keep(options.keep),
         reference=options.reference and _normal(options.reference),
         output_json=output_json,

@@ -16,6 +16,7 @@ from transforms import (
     DeduplicateImages,
     PlaceCopies,
     ReadImages,
+    ReadMetadata,
     WriteGroups,
     WritePlacements,
     WriteRecords,
@@ -49,8 +50,11 @@ def build(
     planning: how pairs are found. processes: that decode for one worker. tally: how workers on this machine report progress.
     """
     batch = DECODED_AT_ONCE if config.near else DIGESTED_AT_ONCE
-    # PCollection[list[ImageRef]], one reference per file
-    images = pipeline | "Read" >> ReadImages(config.inputs, config.not_input, batch=batch)
+    # PCollection[list[ImageRef]], one reference per file or row
+    if config.json_metadata:
+        images = pipeline | "Read" >> ReadMetadata(config.json_metadata, config.not_input, batch)
+    else:
+        images = pipeline | "Read" >> ReadImages(config.inputs, config.not_input, batch=batch)
     known = None
     if config.reference:
         known = pipeline | "ReadKnown" >> ReadImages(
@@ -66,6 +70,7 @@ def build(
         known=known,
         processes=processes,
         tally=tally,
+        limits=config.limits,
     )
     images | "Check" >> CheckConservation(verdicts, answered)
     if config.records:

@@ -28,6 +28,7 @@ from beam_dedup.pipeline import Reports
 from transforms import storage
 from transforms.listing import list_inputs
 from transforms.progress import LISTED, Tally
+from transforms.read_metadata import list_rows
 
 _UNPLACED_SHOWN = 5
 _SHOW_CURSOR = b"\x1b[?25h"  # the live line hides it
@@ -121,7 +122,11 @@ def _count_files(config: DedupConfig) -> int:
       UsageError: near matching would grow with the square of the number of images: the numbers, and what to change.
     """
     known = list_inputs([config.reference], config.outputs) if config.reference else ()
-    files = sum(1 for _ in itertools.chain(list_inputs(config.inputs, config.not_input), known))
+    if config.json_metadata:
+        new: Iterator[object] = list_rows(config.json_metadata, config.not_input)
+    else:
+        new = list_inputs(config.inputs, config.not_input)
+    files = sum(1 for _ in itertools.chain(new, known))
     if config.near and not config.force_plan:
         try:
             choose(config.within, files * most_codes(config.recipe), files).check()
@@ -131,7 +136,8 @@ def _count_files(config: DedupConfig) -> int:
 
 
 def _check_remote_inputs(config: DedupConfig) -> None:
-    given = [*(("-i", path) for path in config.inputs), ("--reference", config.reference)]
+    given = [("-i", path) for path in config.inputs]
+    given += [("-l", config.json_metadata), ("--reference", config.reference)]
     for flag, path in given:
         if is_remote(path) and (why := storage.unusable(path)):
             raise UsageError(f"{flag}: {path} can't be read: {why}")

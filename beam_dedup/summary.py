@@ -30,7 +30,7 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
 
     yield row(
         metrics.INITIAL,
-        "" if counts[metrics.INITIAL] else f"there are no files in {', '.join(config.inputs)}",
+        "" if counts[metrics.INITIAL] else f"there are no {_source(config)}",
     )
     yield row(metrics.FINAL, "kept")
     yield row(metrics.EXACT_DUPLICATES, "the same bytes as a kept image")
@@ -40,8 +40,16 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
     for reason in REJECT_REASONS:
         if count := counts["Rejected"].get(reason.value, 0):
             yield f"  {reason}", f"{count:,}", reason.meaning.removeprefix("rejected: ")
+    if counts.get(metrics.DESCRIBED):
+        yield row(metrics.DESCRIBED, "could not be opened: compared by their metadata, and not copied")
     if counts.get(metrics.SKIPPED):
         yield row(metrics.SKIPPED, "pages of crawls, which are no images and claim to be none")
+
+
+def _source(config: DedupConfig) -> str:
+    return (
+        f"rows in {config.json_metadata}" if config.json_metadata else f"files in {', '.join(config.inputs)}"
+    )
 
 
 def _outputs(config: DedupConfig) -> list[tuple[str, str]]:

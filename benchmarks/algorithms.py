@@ -60,7 +60,7 @@ def settings() -> list[Setting]:
     turns = [
         Setting(f"dct, {views}, turns", Recipe(DCT, views, True), (8,)) for views in (Views.TRIM, Views.CROPS)
     ]
-    others = [Setting(name, Recipe(name, Views.NONE), DISTANCES[name]) for name in ALGORITHMS if name != DCT]
+    others = [Setting(name, Recipe(name, Views.NONE), DISTANCES[name]) for name in DISTANCES if name != DCT]
     return [*of_dct, *turns, *others]
 
 

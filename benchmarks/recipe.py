@@ -22,6 +22,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from beam_dedup.core import dct, decoding
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.within import LONG_BITS
 
 Bits = npt.NDArray[np.uint8]  # (n, 32)
@@ -135,7 +136,7 @@ def codes_of(files: Iterable[bytes], variant: Variant) -> Codes:
 def squares(data: bytes, variant: Variant) -> tuple[dct.Pixels, dct.Pixels]:
     """The picture of a file in 64 x 64, grey and in colour."""
     stream = io.BytesIO(data)
-    picture = decoding.opened(stream, scaled=True, heavy=False)
+    picture = decoding.opened(stream, scaled=True, heavy=False, allowed=Limits())
     source = decoding.thumbnail(picture.image, "L")
     box = (0, 0, source.width, source.height)
     small = source.image.resize((dct.SIDE, dct.SIDE), variant.resample, box)

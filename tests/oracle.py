@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-FULL, TINY, FLAT, HASH, WIDE = range(5)
+FULL, TINY, FLAT, HASH, WIDE, METADATA = range(6)
 NONE = -1  # where a pair has no long distance
 
 
@@ -15,7 +15,7 @@ class Code(NamedTuple):
     image: int
     view: int  # 0: the base
     kind: int
-    value: int = 0  # full: 256 bits, the upper 64 of them the short code; wide: 256 bits; tiny, hash: 64 bits
+    value: int = 0  # full: 256 bits, the upper 64 of them the short code; wide: 256 bits; all others: 64 bits
     cells: bytes = b""  # flat: 32 colours
 
 
@@ -36,9 +36,9 @@ def within(a: Code, b: Code, k: int, verify: int) -> tuple[int, int] | None:
         levels = max(abs(x - y) for x, y in zip(a.cells, b.cells, strict=True)) if a.kind == b.kind else 256
         two_plain_colours = all(code.cells == code.cells[:3] * 32 for code in (a, b))
         return (levels, NONE) if levels <= min(k, 8) and not (two_plain_colours and levels) else None
-    if HASH in (a.kind, b.kind) or WIDE in (a.kind, b.kind):
+    if max(a.kind, b.kind) >= HASH:
         bits = (a.value ^ b.value).bit_count() if a.kind == b.kind else 1 << 10
-        return (bits, NONE) if bits <= k else None
+        return (bits, NONE) if bits <= (min(k, 3) if a.kind == METADATA else k) else None
     short_a, short_b = (code.value >> 192 if code.kind == FULL else code.value for code in (a, b))
     short = (short_a ^ short_b).bit_count()
     if TINY in (a.kind, b.kind):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_dedup.core.codes import Codes, from_columns
-from tests.oracle import FLAT, FULL, HASH, TINY, WIDE, Code
+from tests.oracle import FLAT, FULL, HASH, METADATA, TINY, WIDE, Code
 
 VERIFY = (0, 8, 48, 100, 255, 256)  # 256 is off
 _SHORT = range(192, 256)  # positions of the short code's bits in a full code
@@ -63,7 +63,7 @@ class _Maker:
     def __init__(self, rng: random.Random, k: int, verify: int, algorithm: str) -> None:
         self.rng, self.k, self.verify = rng, k, verify
         self.levels = min(k, 8)
-        bits = ALGORITHM_BITS[algorithm]
+        bits = self.bits = ALGORITHM_BITS[algorithm]
         self.kind = FULL if algorithm == "dct" else WIDE if bits == 256 else HASH
         # Positions of the bits that k is about.
         self.places = (
@@ -79,6 +79,10 @@ class _Maker:
     def tiny(self) -> Code:
         """Of a small picture; other algorithms know of none."""
         return Code(0, 0, TINY, self.rng.getrandbits(64)) if self.kind == FULL else self.code()
+
+    def metadata(self) -> Code:
+        """Of an image that could not be opened; beside codes of 64 bits only."""
+        return Code(0, 0, METADATA, self.rng.getrandbits(64)) if self.bits == 64 else self.code()
 
     def flat(self) -> Code:
         colour = bytes(self.rng.randrange(256) for _ in range(3))
@@ -105,6 +109,8 @@ class _Maker:
             return code._replace(cells=self._other_cells(code.cells))
         if code.kind == TINY:
             return code._replace(value=self.flip(code.value, range(64), self.about(min(self.k, 4))))
+        if code.kind == METADATA:
+            return code._replace(value=self.flip(code.value, range(64), self.about(min(self.k, 3))))
         if code.kind == WIDE:
             return code._replace(value=self._other_words(code.value))
         if code.kind == HASH:
@@ -196,6 +202,16 @@ def _flats(make: _Maker) -> list[Code]:
     return codes
 
 
+def _described(make: _Maker) -> list[Code]:
+    """Some about as far from each other as the relation allows, and one picture whose code begins as theirs."""
+    codes = [make.metadata()]
+    for _ in range(make.rng.randint(2, 5)):
+        codes.append(make.like(make.rng.choice(codes)))
+    if make.kind == FULL:
+        codes.append(Code(0, 0, FULL, codes[0].value << 192 | make.rng.getrandbits(192)))
+    return codes
+
+
 def _strangers(make: _Maker) -> list[Code]:
     return [make.rng.choice([make.code, make.tiny, make.flat])() for _ in range(make.rng.randint(1, 4))]
 
@@ -208,6 +224,7 @@ SHAPES: dict[str, Callable[[_Maker], list[Code]]] = {
     "tie": _tie,
     "tinies": _tinies,
     "flats": _flats,
+    "described": _described,
     "strangers": _strangers,
 }
 

@@ -8,6 +8,7 @@ from transforms.near import MarkNearDuplicates, NearMarked
 from transforms.packing import PackFingerprints, PackReferences, UnpackVerdicts
 from transforms.place import PlaceCopies, Placed
 from transforms.read import ReadImages
+from transforms.read_metadata import ReadMetadata
 from transforms.write import WriteGroups, WritePlacements, WriteRecords, WriteUnplaced
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "PlaceCopies",
     "Placed",
     "ReadImages",
+    "ReadMetadata",
     "UnpackVerdicts",
     "WriteGroups",
     "WritePlacements",

@@ -139,7 +139,7 @@ class CountImages(beam.PTransform[PCollection[bytes], PCollection[dict[str, Any]
 
 
 def as_counts(counts: dict[str, int], plan: Estimate | None, answered: Answered | None) -> dict[str, Any]:
-    """The counts file's content: every counter, zero or not, save that of skipped pages; then the plan."""
+    """The counts file's content: every counter, zero or not, save those that few runs have; then the plan."""
     names = (
         metrics.INITIAL,
         metrics.FINAL,
@@ -150,6 +150,8 @@ def as_counts(counts: dict[str, int], plan: Estimate | None, answered: Answered 
     result: dict[str, Any] = {name: counts.get(name, 0) for name in names}
     by_reason = {reason.value: counts.get(metrics.rejected_for(reason), 0) for reason in REJECT_REASONS}
     result["Rejected"] = {reason: count for reason, count in by_reason.items() if count}
+    if described := counts.get(metrics.DESCRIBED, 0):
+        result[metrics.DESCRIBED] = described
     if answered and answered.skipped:
         result[metrics.SKIPPED] = answered.skipped
     result["Plan"] = plan.describe() if plan else None

@@ -11,6 +11,7 @@ from beam_dedup.core.accounts import Answered
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.census import Planning
 from beam_dedup.core.choosing import Estimate
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.rank import Keep
 from beam_dedup.core.within import Within
@@ -40,6 +41,7 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
     recipe: what codes of pictures are made; without one only equal bytes count. within: how near. planning: how pairs are found. homes: parts
     the images are judged in, each in the memory of one worker. keep: which copy is preferred. known: references to
     images that are kept beforehand, marked as `known`; they get no verdict. processes: decoding processes of one worker.
+    limits: what a file may ask for.
     """
 
     recipe: Recipe | None = None
@@ -50,11 +52,14 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
     known: PCollection[list[ImageRef]] | None = None
     processes: int = 1
     tally: Tally | None = None
+    limits: Limits = Limits()
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, images: PCollection[list[ImageRef]]) -> Deduplicated:
         all_images = images if self.known is None else (images, self.known) | "WithKnown" >> beam.Flatten()
-        read = all_images | "Fingerprint" >> FingerprintImages(self.recipe, self.processes, self.tally)
+        read = all_images | "Fingerprint" >> FingerprintImages(
+            self.recipe, self.processes, self.tally, self.limits
+        )
         plan = None
         if self.recipe:
             mark = MarkNearDuplicates(

@@ -14,9 +14,10 @@ from beam_dedup.core import accounts
 from beam_dedup.core.accounts import Answered
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.inputs import of_file
+from beam_dedup.core.inputs import instead
 from beam_dedup.core.isolation import Answer, IsolatedDecoder
-from beam_dedup.core.model import ImageRef, Rejection, Verdict
+from beam_dedup.core.limits import Limits
+from beam_dedup.core.model import ImageRef
 from beam_dedup.core.paths import is_remote
 from transforms import metrics
 from transforms.progress import READ, Tally
@@ -46,16 +47,17 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
     reference to an archive leads to its members, each an image: `beam_dedup.core.containers` tells which there are.
 
     recipe: what codes are made; None leaves out decoding, for exact mode. processes: decoding processes of one worker;
-    more than one where the engine itself has one worker on a machine of several cores.
+    more than one where the engine itself has one worker on a machine of several cores. limits: what a file may ask for.
     """
 
     recipe: Recipe | None = Recipe()
     processes: int = 1
     tally: Tally | None = None
+    limits: Limits = Limits()
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, images: PCollection[list[ImageRef]]) -> Fingerprinted:
-        read = _FingerprintFn(self.recipe, self.processes, self.tally)
+        read = _FingerprintFn(self.recipe, self.processes, self.tally, self.limits)
         if self.processes == 1:
             # Listing is one worker's work, reading is everybody's: without this they would be fused. Where there is one
             # worker only, being fused lets the first images be read while the last are listed.
@@ -71,9 +73,10 @@ class _FingerprintFn(ThreadedDoFn):
     One thread for each process that decodes: it waits for it, and reads for it what is not on this machine.
     """
 
-    def __init__(self, recipe: Recipe | None, processes: int, tally: Tally | None) -> None:
+    def __init__(self, recipe: Recipe | None, processes: int, tally: Tally | None, limits: Limits) -> None:
         super().__init__(threads=processes)
         self.recipe = recipe
+        self.limits = limits
         self.tally = tally
         self.bytes_read = Metrics.counter(metrics.NAMESPACE, metrics.BYTES_READ)
         self.known_rejected = Metrics.counter(metrics.NAMESPACE, metrics.KNOWN_REJECTED)
@@ -83,7 +86,7 @@ class _FingerprintFn(ThreadedDoFn):
         super().setup()
         self.idle: SimpleQueue[IsolatedDecoder] = SimpleQueue()
         for _ in range(self.threads):
-            self.idle.put(IsolatedDecoder(self.recipe))
+            self.idle.put(IsolatedDecoder(self.recipe, self.limits))
 
     def teardown(self) -> None:
         super().teardown()
@@ -96,9 +99,16 @@ class _FingerprintFn(ThreadedDoFn):
             local = [reference for reference in element if not is_remote(reference.uri)]
             answers = [decoder.read(local)] if local else []
             remote = [reference for reference in element if is_remote(reference.uri)]
-            return [*answers, *(_read_remote(decoder, reference) for reference in remote)]
+            return [*answers, *(self._read_remote(decoder, reference) for reference in remote)]
         finally:
             self.idle.put(decoder)
+
+    def _read_remote(self, decoder: IsolatedDecoder, reference: ImageRef) -> Answer:
+        try:
+            with fetched(reference.uri, self.limits.max_bytes) as path:
+                return decoder.read([reference], path)
+        except ImageError as error:
+            return Answer.of(instead(reference, error, self.recipe))
 
     def outputs(
         self, element: list[ImageRef], result: list[Answer]
@@ -117,12 +127,3 @@ class _FingerprintFn(ThreadedDoFn):
         yield account
         if self.tally:
             self.tally.add(READ, len(element))
-
-
-def _read_remote(decoder: IsolatedDecoder, reference: ImageRef) -> Answer:
-    try:
-        with fetched(reference.uri) as path:
-            return decoder.read([reference], path)
-    except ImageError as error:
-        rejection = Rejection(of_file(reference), error.reason, error.detail)
-        return Answer().with_rejected([Verdict.of_rejection(rejection)])

@@ -72,7 +72,7 @@ def _list_matching(pattern: str, exclude: tuple[str, ...], seen: _Seen) -> Itera
     left_out = {os.path.realpath(path) for path in exclude}
     for path in glob.iglob(pattern, recursive=True):
         name = path.removeprefix(start).rstrip(os.sep).replace(os.sep, "/")
-        if is_partial(os.path.basename(path)) or (left_out and _lies_in(path, left_out)):
+        if is_partial(os.path.basename(path)) or (left_out and lies_in(path, left_out)):
             continue
         if not os.path.isdir(path):
             yield Listed(path, name)
@@ -176,9 +176,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _is_one_of(entry: os.DirEntry[str], real_paths: set[str]) -> bool:
     """Whether an entry is one of some paths, or links to one or into it."""
-    return _lies_in(entry.path, real_paths)
+    return lies_in(entry.path, real_paths)
 
 
-def _lies_in(path: str, real_paths: set[str]) -> bool:
-    real = os.path.realpath(path)
+def lies_in(path: str, real_paths: set[str]) -> bool:
+    """Whether a path is one of some, or in one of them, links resolved."""
+    try:
+        real = os.path.realpath(path)
+    except ValueError:  # no file can have such a name: with a NUL in it, say
+        return False
     return any(real == path or real.startswith(path + os.sep) for path in real_paths)

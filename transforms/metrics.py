@@ -1,9 +1,10 @@
 """Names of all counters. Engines show them on their dashboards; results are never computed from them."""
 
+import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from beam_dedup.core import blocks
-from beam_dedup.core.model import REASONS, Reason, Status
+from beam_dedup.core.model import REASONS, Flag, Reason, Status
 
 NAMESPACE = "beam_dedup"
 
@@ -14,6 +15,7 @@ NEAR_DUPLICATES = "Near_Duplicate_Count"
 REJECTED = "Rejected_Count"
 BYTES_READ = "Read_Byte_Count"
 KNOWN_REJECTED = "Known_Rejected_Count"
+DESCRIBED = "Described_Image_Count"
 SKIPPED = "Skipped_Page_Count"
 COPIES = "Placed_Copy_Count"
 UNPLACED = "Unplaced_Copy_Count"
@@ -38,8 +40,10 @@ def names_for(status: Status, reason: Reason | None) -> tuple[str, ...]:
 
 def counts_of(block: bytes) -> dict[str, int]:
     """How often each counter goes up with a block of verdicts."""
-    verdicts = blocks.load([block], blocks.VERDICTS).select(["status", "reason"])
+    verdicts = blocks.load([block], blocks.VERDICTS).select(["status", "reason", "flags"])
     counts: dict[str, int] = {}
+    if described := pc.sum(pc.match_substring(verdicts["flags"], Flag.DESCRIBED.value)).as_py():
+        counts[DESCRIBED] = described
     for row in verdicts.group_by(["status", "reason"]).aggregate([([], "count_all")]).to_pylist():
         reason = row["reason"] and REASONS[blocks.to_text(row["reason"])]
         for name in names_for(Status(blocks.to_text(row["status"])), reason):

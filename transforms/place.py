@@ -10,7 +10,7 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core.members import split_uri
-from beam_dedup.core.model import Placement, Status, Unplaced
+from beam_dedup.core.model import Flag, Placement, Status, Unplaced
 from beam_dedup.core.paths import copy_name, duplicate_name
 from transforms import metrics, storage
 from transforms.packing import unpack_verdicts
@@ -70,8 +70,10 @@ def is_file(placement: Placement) -> bool:
 
 
 def placements(block: bytes, folder: str, duplicates: bool) -> Iterator[Placement]:
-    """The copies that are to be made of images, given the verdicts on them."""
+    """The copies that are to be made of images, given the verdicts on them; of those that could not be opened there are none."""
     for verdict in unpack_verdicts(block):
+        if Flag.DESCRIBED in verdict.flags:
+            continue
         if verdict.status == Status.KEPT:
             name = copy_name(verdict.ref.name)
         elif verdict.status == Status.DUPLICATE and duplicates:

@@ -14,6 +14,7 @@ from beam_dedup.core import containers
 from beam_dedup.core.blocks import to_bytes, to_text
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.formats import HEAD_BYTES
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.local import open_local
 from beam_dedup.core.members import split_uri
 from beam_dedup.core.model import Placement, Unplaced
@@ -139,7 +140,7 @@ def _members(archive: str, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     wanted = list(names)
     if not wanted:
         return
-    local = fetched(archive) if is_remote(archive) else contextlib.nullcontext(archive)
+    local = fetched(archive, Limits().max_bytes) if is_remote(archive) else contextlib.nullcontext(archive)
     with local as path, open_local(path) as (stream, _, _):
         container = containers.container_of(stream.read(HEAD_BYTES))
         stream.seek(0)

@@ -1,7 +1,7 @@
 """Where images come from: references to them, not their bytes."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 from apache_beam.pvalue import PBegin, PCollection
@@ -53,10 +53,15 @@ def list_references(
     """Yields a reference for each file that `list_inputs` finds, `size` of them at a time; what may be an archive alone, as
     the work of one worker.
     """
+    files = list_inputs([to_text(path) for path in paths], exclude)
+    yield from batched((ImageRef(path, name, metadata, known) for path, name, metadata in files), size)
+
+
+def batched(references: Iterable[ImageRef], size: int) -> Iterator[list[ImageRef]]:
+    """The same references, `size` of them at a time; what may be an archive alone."""
     batch: list[ImageRef] = []
-    for path, name, metadata in list_inputs([to_text(path) for path in paths], exclude):
-        reference = ImageRef(path, name, metadata, known)
-        if name.lower().endswith(_ARCHIVES):
+    for reference in references:
+        if reference.name.lower().endswith(_ARCHIVES):
             yield [reference]
             continue
         batch.append(reference)

@@ -17,7 +17,6 @@ from apache_beam.io.filesystems import FileSystems
 from beam_dedup.core.containers import container_of
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.formats import HEAD_BYTES
-from beam_dedup.core.limits import MAX_BYTES
 from beam_dedup.core.local import refused
 from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix
@@ -36,20 +35,22 @@ def halt() -> None:
 
 
 @contextlib.contextmanager
-def fetched(uri: str) -> Iterator[str]:
+def fetched(uri: str, max_bytes: int) -> Iterator[str]:
     """A local copy of a file in a file system of Beam's, for as long as the block lasts: its path.
 
-    An archive is copied whole, into the folder for temporary files; of anything else no more than an image may have.
+    An archive is copied whole, into the folder for temporary files; of anything else no more than `max_bytes`.
 
     Raises:
       ImageError: it is gone, can't be read, or is too large.
     """
+    if why := unusable(uri):
+        raise ImageError(Reason.UNREADABLE, why)
     with tempfile.NamedTemporaryFile(prefix="dedup-") as copy:
         try:
             with open_bytes(uri) as remote:
                 head = remote.read(HEAD_BYTES)
                 copy.write(head)
-                most = MAX_FETCHED_BYTES if container_of(head) else MAX_BYTES
+                most = MAX_FETCHED_BYTES if container_of(head) else max_bytes
                 while copy.tell() <= most and (chunk := remote.read(_CHUNK_BYTES)):
                     copy.write(chunk)
             copy.flush()

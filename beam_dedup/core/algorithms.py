@@ -1,7 +1,7 @@
 """The algorithms that make codes of pictures, and the recipe a run is made by.
 
-`dct` is our own (`beam_dedup.core.dct`), the only one with views and turns; the others are those of the libraries
-imagehash and pdqhash, bit for bit.
+`dct` is our own (`beam_dedup.core.dct`), the only one with views and turns; `simhash` is of the metadata, not of the picture
+(`beam_dedup.core.metadata`); the others are those of the libraries imagehash and pdqhash, bit for bit.
 
 Codes of different recipes are never compared. The default k of each is the largest at which its table
 in benchmarks/README.md has no wrong pair; of colorhash every k has some, and pdq's is the one its authors recommend.
@@ -11,6 +11,7 @@ import dataclasses
 import enum
 import importlib.util
 
+from beam_dedup.core.metadata import SIMHASH_BITS, SIMHASH_K
 from beam_dedup.core.model import Kind
 from beam_dedup.core.within import DEFAULT_BIT_DISTANCE, MAX_BIT_DISTANCE, SHORT_BITS
 
@@ -26,6 +27,7 @@ class Algorithm:
     max_k: int  # beyond, unrelated pictures agree by chance
     kind: Kind  # of the codes of ordinary pictures
     is_heavy: bool = False  # makes arrays of numbers as large as the picture
+    is_of_metadata: bool = False  # looks at no pixels
 
 
 class Views(enum.StrEnum):
@@ -37,7 +39,7 @@ class Views(enum.StrEnum):
     CROPS = "crops"
 
 
-DCT = "dct"
+DCT, SIMHASH = "dct", "simhash"
 DEFAULT_VIEWS = Views.TRIM
 
 # imagehash's settings are its defaults: hash_size 8, highfreq_factor 4, the haar wavelet, binbits 3.
@@ -51,6 +53,7 @@ ALGORITHMS = {
         Algorithm("whash", "whash/imagehash-4.3-haar", 64, 1, 4, Kind.HASH, is_heavy=True),
         Algorithm("colorhash", "colorhash/imagehash-4.3-3bits", 42, 0, 2, Kind.HASH, is_heavy=True),
         Algorithm("pdq", "pdq/pdqhash-0.2", 256, 31, 64, Kind.WIDE, is_heavy=True),
+        Algorithm(SIMHASH, "simhash/1", SIMHASH_BITS, SIMHASH_K, 8, Kind.HASH, is_of_metadata=True),
     )
 }
 

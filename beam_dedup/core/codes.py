@@ -17,10 +17,10 @@ BoolArray = npt.NDArray[np.bool_]
 WordArray = npt.NDArray[np.uint64]
 ByteArray = npt.NDArray[np.uint8]
 
-# Names of the views; a view's number, which is stored, is its place here: add at the end. Of two views that match
-# equally well the first counts. What each is of a picture: `beam_dedup.core.views` and, for turns, `.dct`.
 Found = Iterator[tuple[IntArray, IntArray, ByteArray]]  # pairs of rows (i, j), and their distances
 
+# Names of the views; a view's number, which is stored, is its place here: add at the end. Of two views that match
+# equally well the first counts. What each is of a picture: `beam_dedup.core.views` and, for turns, `.dct`.
 TURNS = ("mirror", "flip", "rot180", "rot90", "rot270", "transpose", "transverse")
 VIEWS = (
     BASE_VIEW,
@@ -39,7 +39,7 @@ VIEWS = (
 BASE = 0
 
 PROFILE_BYTES = 96
-_SIZES = np.array([32, 8, PROFILE_BYTES, 8, 32])  # bytes of a code, by kind
+_SIZES = np.array([32, 8, PROFILE_BYTES, 8, 32, 8])  # bytes of a code, by kind
 NO_DISTANCE = -1  # in arrays, where a pair has no long distance
 
 
@@ -106,7 +106,7 @@ def from_columns(image: IntArray, view: ByteArray, kind: ByteArray, data: bytes)
     short = np.zeros(n, np.uint64)
     flat = np.flatnonzero(kind == Kind.FLAT)
     wide = np.flatnonzero((kind == Kind.FULL) | (kind == Kind.WIDE))
-    narrow = np.flatnonzero((kind == Kind.TINY) | (kind == Kind.HASH))
+    narrow = np.flatnonzero(sizes == 8)
     long[wide] = _words(raw, starts[wide], 32)
     short[wide] = long[wide, 0]
     short[narrow] = _words(raw, starts[narrow], 8)[:, 0]

@@ -9,7 +9,8 @@ decodes beside the others of its kind, whatever Python's lock is doing, and star
                      what it answers (JSON), a block of FINGERPRINTS, a block of VERDICTS
     progress         a file: the step that is being taken, or nothing while there is none
 
-All of them travel as frames: their length in 8 bytes, then so many bytes.
+All of them travel as frames: their length in 8 bytes, then so many bytes. An exception that nobody expected is a bug of ours,
+and no image is to be blamed for it: it is sent in place of an answer, and ends the process.
 """
 
 import json
@@ -18,6 +19,7 @@ import resource
 import signal
 import struct
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
@@ -25,10 +27,12 @@ from beam_dedup.core import blocks, tables
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.fingerprints import prepare_decoders
 from beam_dedup.core.inputs import Found, Harmful, Step, read_images
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.members import Skipped
 from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Verdict
 
 READY = b"ready"
+BUG = "bug"  # the only key of what is sent in place of an answer: what it is in one line, and the traceback
 ANSWERED_AT_ONCE = 512  # images: an archive may hold a million
 # What one image may take of memory beyond files: enough for all that core/limits.py lets pass. A decoder that wants more
 # is refused by the system, and the picture counts as one that can't be decoded.
@@ -116,8 +120,8 @@ class _Setup:
 
     def __init__(self, said: dict[str, Any]) -> None:
         self.recipe = said["recipe"] and Recipe(**said["recipe"])
+        self.limits = Limits(**said["limits"])
         self.progress: int = said["progress"]
-        self.seconds: float = said["timeout"]
         _, self._most_memory = resource.getrlimit(resource.RLIMIT_DATA)
         is_free = self._most_memory == resource.RLIM_INFINITY
         self._memory = MEMORY_BYTES if is_free else min(MEMORY_BYTES, self._most_memory)
@@ -164,15 +168,16 @@ class _Answering:
         self._send(answer, len(self._references), 0, is_last=True)
 
     def _images(self, number: int, start: int) -> Iterator[Found]:
-        progress, seconds = self._setup.progress, self._setup.seconds
+        progress, seconds = self._setup.progress, self._setup.limits.decode_seconds
 
         def begin(step: Step) -> None:  # for every image: microseconds count
             os.pwrite(progress, _PROGRESS.pack(number, *step), 0)
             signal.setitimer(signal.ITIMER_REAL, seconds)
 
         reference = self._references[number]
+        path = self._path or reference.uri
         harmful: Harmful = self._harmful.get(number, {})
-        return read_images(reference, self._path or reference.uri, self._setup.recipe, begin, start, harmful)
+        return read_images(reference, path, self._setup.recipe, begin, start, harmful, self._setup.limits)
 
     def _send(self, answer: _Answer, reference: int, image: int, is_last: bool = False) -> None:
         self._setup.end()  # it may be read late: that is no image's fault
@@ -192,7 +197,17 @@ def main() -> None:
             request = json.loads(receive(requests))
         except EOFError:
             return
-        _Answering(request, setup, answers).answer()
+        try:
+            _Answering(request, setup, answers).answer()
+        except (
+            MemoryError,
+            BrokenPipeError,
+        ):  # the system's doing: the one that asked sees how this process ends
+            raise
+        except Exception as error:
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            send(answers, json.dumps({BUG: [what, traceback.format_exc()]}).encode())
+            raise
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from beam_dedup.core import formats, limits, salvage
 from beam_dedup.core.dct import SIDE, Pixels
 from beam_dedup.core.errors import DecodeError
+from beam_dedup.core.limits import Limits
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of width and height
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
@@ -95,7 +96,7 @@ def decoding() -> Iterator[None]:
         raise DecodeError(f"{type(error).__name__}: {error}"[:300]) from error
 
 
-def opened(stream: BinaryIO, scaled: bool, heavy: bool) -> Opened:
+def opened(stream: BinaryIO, scaled: bool, heavy: bool, allowed: Limits) -> Opened:
     """Reads the header of a picture.
 
     scaled: decode a JPEG to grey, at the smallest scale that leaves `DRAFT_SIDE` pixels.
@@ -109,7 +110,7 @@ def opened(stream: BinaryIO, scaled: bool, heavy: bool) -> Opened:
         limits.check_icon(stream)
     image = _open(stream)
     width, height = image.size
-    limit = limits.most_pixels(image, scaled, heavy)
+    limit = limits.most_pixels(image, scaled, heavy, allowed)
     if width * height > limit:
         raise DecodeError(f"{width} x {height} pixels; at most {limit} are decoded")
     mode = image.mode

@@ -8,7 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from beam_dedup.core import dct, formats, limits
+from beam_dedup.core import dct, formats
 from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe
 from beam_dedup.core.codes import TURNS
 from beam_dedup.core.decoding import (
@@ -23,8 +23,10 @@ from beam_dedup.core.decoding import (
     square,
     thumbnail,
 )
+from beam_dedup.core.described import codes_of
 from beam_dedup.core.errors import DecodeError, ImageError
 from beam_dedup.core.hashes import hash_of
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import BASE_VIEW, Code, Fingerprint, Flag, ImageRef, Kind, Reason
 from beam_dedup.core.motion import Motion, motion_of
 from beam_dedup.core.salvage import CutShortError
@@ -50,7 +52,7 @@ class Picture(NamedTuple):
     detail: str = ""  # what a reader should know besides
 
 
-def decode(stream: BinaryIO, recipe: Recipe) -> Picture:
+def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Picture:  # noqa: B008  frozen
     """Decodes a picture and makes its codes.
 
     Raises:
@@ -59,7 +61,7 @@ def decode(stream: BinaryIO, recipe: Recipe) -> Picture:
     algorithm = ALGORITHMS[recipe.algorithm]
     is_dct = recipe.algorithm == DCT
     with decoding():
-        picture = opened(stream, scaled=is_dct, heavy=algorithm.is_heavy)
+        picture = opened(stream, scaled=is_dct, heavy=algorithm.is_heavy, allowed=limits)
         motion = motion_of(stream, picture.image)
         picture = loaded(stream, picture, scaled=is_dct)
         source = thumbnail(picture.image, "L")
@@ -125,13 +127,13 @@ def _full_codes(base: dct.Coefficients, views: list[tuple[str, dct.Pixels]], tur
     return tuple(Code(Kind.FULL, data, name) for data, name in first.items())
 
 
-def _read(stream: BinaryIO, size_bytes: int) -> tuple[BinaryIO, bytes, bytes, int]:
+def _read(stream: BinaryIO, size_bytes: int, max_bytes: int) -> tuple[BinaryIO, bytes, bytes, int]:
     """One read of the file: (a stream to decode from, its first bytes, its SHA-256, its size)."""
     if size_bytes <= BUFFERED_BYTES:
         # As much as there should be: what is asked for is allocated. Then what a file that grew has besides.
         data = stream.read(size_bytes + 1) or b""
         if len(data) > size_bytes:
-            data += stream.read(limits.MAX_BYTES - len(data))
+            data += stream.read(max(max_bytes + 1 - len(data), 0))
         return io.BytesIO(data), data[: formats.HEAD_BYTES], hashlib.sha256(data).digest(), len(data)
     sha256 = hashlib.sha256()
     while chunk := stream.read(_CHUNK_BYTES):
@@ -141,12 +143,18 @@ def _read(stream: BinaryIO, size_bytes: int) -> tuple[BinaryIO, bytes, bytes, in
     return stream, stream.read(formats.HEAD_BYTES), sha256.digest(), size_bytes
 
 
+def _check_size(size_bytes: int, limits: Limits) -> None:
+    if size_bytes > limits.max_bytes:
+        raise ImageError(Reason.TOO_LARGE, f"{size_bytes} bytes; an image may have {limits.max_bytes}")
+
+
 def fingerprint(
     ref: ImageRef,
     stream: BinaryIO,
     size_bytes: int,
     modified_ms: int = 0,
     recipe: Recipe | None = Recipe(),  # noqa: B008  frozen
+    limits: Limits = Limits(),  # noqa: B008  frozen
 ) -> Fingerprint:
     """Digest and codes of one image.
 
@@ -158,19 +166,21 @@ def fingerprint(
       ImageError: there are no bytes, too many, or they are not an image's.
       OSError: from reading the stream.
     """
-    if size_bytes > limits.MAX_BYTES:
-        raise ImageError(Reason.TOO_LARGE, f"{size_bytes} bytes; an image may have {limits.MAX_BYTES}")
-    picture, head, digest, size_bytes = _read(stream, size_bytes)
+    _check_size(size_bytes, limits)
+    picture, head, digest, size_bytes = _read(stream, size_bytes, limits.max_bytes)
+    _check_size(size_bytes, limits)  # it may have grown
     if not head:
         raise ImageError(Reason.EMPTY)
     known = formats.sniff(head)
     if known is None:
         raise ImageError(Reason.NOT_AN_IMAGE, f"first bytes: {head[:16]!r}")
     learnt = Picture(known, 0, 0, (), ())
-    if recipe is not None:
+    if recipe is not None and ALGORITHMS[recipe.algorithm].is_of_metadata:
+        learnt = learnt._replace(codes=codes_of(ref, ALGORITHMS[recipe.algorithm].kind))
+    elif recipe is not None:
         try:
             check_decoded(known)
-            learnt = decode(picture, recipe)
+            learnt = decode(picture, recipe, limits)
         except DecodeError as error:
             cut = isinstance(error, CutShortError)
             flags = (Flag.UNDECODABLE, Flag.TRUNCATED) if cut else (Flag.UNDECODABLE,)

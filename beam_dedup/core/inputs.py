@@ -4,20 +4,23 @@ What a reference names is a path; what comes out has a URI (`beam_dedup.core.mem
 again. Both tell the same file, but for a `!` in the path.
 """
 
+import contextlib
 import dataclasses
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple, cast
 
+from beam_dedup.core import described
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.containers import Container, container_of, members
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.fingerprints import fingerprint
 from beam_dedup.core.formats import HEAD_BYTES
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.local import open_local
 from beam_dedup.core.members import BadMember, Member, Skipped, file_uri, member_uri
-from beam_dedup.core.model import Fingerprint, ImageRef, Reason, Rejection
+from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Rejection
 from beam_dedup.core.nutch import refusal
 
 Found = Fingerprint | Rejection | Skipped
@@ -40,6 +43,7 @@ def read_images(
     begin: Callable[[Step], None],
     start: int = 0,
     harmful: Harmful | None = None,
+    limits: Limits = Limits(),  # noqa: B008  frozen
 ) -> Iterator[Found]:
     """Opens a reference and yields one item for each image from number `start` on; the archive is one if it is damaged.
 
@@ -47,13 +51,36 @@ def read_images(
 
     path: of the local file in which the bytes are. begin: called before each step, and while a long one makes progress.
     harmful: steps that are not taken, and what the image, or the rest of the archive, is rejected for instead.
+    limits: what a file may ask for; the time is the caller's to watch.
     """
-    walk = _Walk(begin, harmful or {})
+    if reference.refused:
+        reason, detail = reference.refused
+        yield Rejection(reference, REASONS[reason], detail)
+        return
+    walk = _Walk(recipe, limits, begin, harmful or {})
     try:
-        yield from walk.images(reference, path, recipe, start)
+        with _within_memory():
+            yield from walk.images(reference, path, start)
     except ImageError as error:
-        if walk.step.image >= start:
+        if walk.step == _FIRST and start == 0:
+            yield instead(reference, error, recipe)
+        elif walk.step.image >= start:
             yield Rejection(of_file(reference), error.reason, error.detail)
+
+
+def instead(reference: ImageRef, why: ImageError, recipe: Recipe | None) -> Fingerprint | Rejection:
+    """What becomes of an image that can't be opened."""
+    image = of_file(reference)
+    return described.stand_in(image, why, recipe) or Rejection(image, why.reason, why.detail)
+
+
+@contextlib.contextmanager
+def _within_memory() -> Iterator[None]:
+    """Want of memory is the doing of what is read, not of us. While a picture is decoded the decoder's caller sees to it."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ImageError(Reason.TOO_LARGE, "reading it takes more memory than there is for it") from error
 
 
 def of_file(reference: ImageRef) -> ImageRef:
@@ -77,7 +104,11 @@ _FIRST = Step(0)
 class _Walk:
     """Goes through a file step by step."""
 
-    def __init__(self, begin: Callable[[Step], None], harmful: Harmful) -> None:
+    def __init__(
+        self, recipe: Recipe | None, limits: Limits, begin: Callable[[Step], None], harmful: Harmful
+    ) -> None:
+        self._recipe = recipe
+        self._limits = limits
         self._begin = begin
         self._harmful = harmful
         self.step = _FIRST
@@ -91,23 +122,26 @@ class _Walk:
     def go_on(self) -> None:
         self._begin(self.step)
 
-    def images(self, reference: ImageRef, path: str, recipe: Recipe | None, start: int) -> Iterator[Found]:
+    def images(self, reference: ImageRef, path: str, start: int) -> Iterator[Found]:
         self.go_to(_FIRST)
         with open_local(path) as (stream, size_bytes, modified_ms):
             head = stream.read(HEAD_BYTES)
             stream.seek(0)
             if container := container_of(head):
-                yield from self._members(reference, stream, container, recipe, start)
+                yield from self._members(reference, stream, container, start)
             elif why := refusal(head):
                 raise ImageError(Reason.LOSSY_DUMP, why)
             elif start == 0:
                 modified_ms = modified_ms if path == reference.uri else 0  # a copy's time says nothing
-                yield fingerprint(of_file(reference), stream, size_bytes, modified_ms, recipe)
+                yield self._fingerprint(of_file(reference), stream, size_bytes, modified_ms)
+
+    def _fingerprint(self, ref: ImageRef, stream: BinaryIO, size_bytes: int, modified_ms: int) -> Fingerprint:
+        return fingerprint(ref, stream, size_bytes, modified_ms, self._recipe, self._limits)
 
     def _members(
-        self, reference: ImageRef, stream: BinaryIO, container: Container, recipe: Recipe | None, start: int
+        self, reference: ImageRef, stream: BinaryIO, container: Container, start: int
     ) -> Iterator[Found]:
-        items = members(cast(BinaryIO, _Watched(stream, self.go_on)), container)
+        items = members(cast(BinaryIO, _Watched(stream, self.go_on)), container, self._limits)
         image = 0
         while True:
             self.go_to(Step(image))
@@ -115,12 +149,10 @@ class _Walk:
             if item is None:
                 return
             if image >= start:
-                yield self._found(reference, item, recipe, image)
+                yield self._found(reference, item, image)
             image += 1
 
-    def _found(
-        self, reference: ImageRef, item: Member | BadMember | Skipped, recipe: Recipe | None, image: int
-    ) -> Found:
+    def _found(self, reference: ImageRef, item: Member | BadMember | Skipped, image: int) -> Found:
         if isinstance(item, Skipped):
             return item
         if isinstance(item, BadMember):
@@ -129,7 +161,8 @@ class _Walk:
         member = of_member(reference, item.name, item.metadata)
         try:
             self.go_to(Step(image, decoding=True))
-            return fingerprint(member, io.BytesIO(item.data), len(item.data), item.modified_ms, recipe)
+            with _within_memory():
+                return self._fingerprint(member, io.BytesIO(item.data), len(item.data), item.modified_ms)
         except ImageError as error:
             return Rejection(member, error.reason, error.detail)
 

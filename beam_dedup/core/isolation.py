@@ -15,12 +15,11 @@ import pyarrow as pa
 
 from beam_dedup.core import blocks, decoder, tables
 from beam_dedup.core.algorithms import Recipe
-from beam_dedup.core.decoder import Place, read_place, receive, send
+from beam_dedup.core.decoder import BUG, Place, read_place, receive, send
 from beam_dedup.core.errors import DEBUG_VARIABLE
 from beam_dedup.core.inputs import Step, of_file
-from beam_dedup.core.model import ImageRef, Reason, Rejection, Verdict
-
-DECODE_SECONDS = 120.0  # for one image: a hundred times what the largest that is let pass takes
+from beam_dedup.core.limits import Limits
+from beam_dedup.core.model import Fingerprint, ImageRef, Reason, Rejection, Verdict
 
 _MOST_IDLE_ENDS = 5  # of the process between two answers, without an image in work
 
@@ -36,6 +35,13 @@ class Answer:
     bytes_read: int = 0
     known_rejected: int = 0
     skipped: int = 0  # records of crawls that are no images
+
+    @classmethod
+    def of(cls, image: Fingerprint | Rejection) -> "Answer":
+        """Of one image that was not asked for."""
+        if isinstance(image, Rejection):
+            return cls().with_rejected([Verdict.of_rejection(image)])
+        return cls([blocks.dump(tables.fingerprints_table([image]))])
 
     def with_rejected(self, rejected: Sequence[Verdict]) -> "Answer":
         """The same, and images that are rejected besides."""
@@ -77,7 +83,7 @@ class _Request:
 
     def frame(self) -> bytes:
         request = {
-            "references": [[ref.uri, ref.name, ref.metadata, ref.known] for ref in self._references],
+            "references": [_fields(ref) for ref in self._references],
             "path": self._path,
             "next": (self._next.reference, self._next.step.image),
             "harmful": [(place.reference, *place.step, *harm) for place, harm in self._harmful.items()],
@@ -132,6 +138,12 @@ class _Request:
             self.answer = self.answer.with_rejected([Verdict.of_rejection(one) for one in rejections])
             self.is_answered = True
 
+    def told(self, what: str, traceback: str, place: Place | None) -> str:
+        """What to say of a bug: the last line is a sentence for the user."""
+        where = f" at {self._references[place.reference].uri!r}" if place else ""
+        sentence = f"the process that decodes failed{where}, which is no fault of the image: {what}"
+        return f"{traceback}\n{sentence}; set {DEBUG_VARIABLE}=1 to see where, and please report it"
+
     def _left(self) -> Iterator[Place]:
         """Where references begin that are not answered, and are not known to be harmful as a whole."""
         for number in range(self._next.reference, len(self._references)):
@@ -142,6 +154,10 @@ class _Request:
         return self._next if number == self._next.reference else Place(number, Step(0))
 
 
+def _fields(reference: ImageRef) -> list[Any]:
+    return [getattr(reference, name) for name in ImageRef.__slots__]
+
+
 def _rows(block: bytes, schema: pa.Schema) -> int:
     return int(pa.ipc.read_record_batch(pa.py_buffer(block), schema).num_rows) if block else 0
 
@@ -149,14 +165,14 @@ def _rows(block: bytes, schema: pa.Schema) -> int:
 class IsolatedDecoder:
     """Fingerprints images in a process of its own, which is started when it is first needed, and again when it died.
 
-    An image that ends the process or takes longer than `timeout` seconds is rejected for that; all others are answered.
+    An image that ends the process, or takes longer than the limits allow, is rejected for that; all others are answered.
     An archive that does so while it is read, not decoded, is rejected from there on.
     Not for use by several threads at once.
     """
 
-    def __init__(self, recipe: Recipe | None, timeout: float = DECODE_SECONDS) -> None:
+    def __init__(self, recipe: Recipe | None, limits: Limits = Limits()) -> None:  # noqa: B008  frozen
         self._recipe = recipe
-        self._timeout = timeout
+        self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
         self._progress: IO[bytes] | None = None
 
@@ -177,7 +193,8 @@ class IsolatedDecoder:
             start_new_session=True,  # Ctrl-C goes to all processes of a terminal's session; this one ends with its parent
         )
         recipe = self._recipe and dataclasses.asdict(self._recipe)
-        setup = {"recipe": recipe, "progress": self._progress.fileno(), "timeout": self._timeout}
+        limits = dataclasses.asdict(self._limits)
+        setup = {"recipe": recipe, "limits": limits, "progress": self._progress.fileno()}
         self._is_ready = False
         with contextlib.suppress(BrokenPipeError):  # it could not even start: seen when it is waited for
             send(self._stdin, json.dumps(setup).encode())
@@ -198,14 +215,14 @@ class IsolatedDecoder:
         path: of a local file with the bytes of the only reference, if it is none of this machine's files.
 
         Raises:
-          RuntimeError: the process can't be started, or does not answer all.
+          RuntimeError: the process can't be started, does not answer all, or has a bug.
         """
         request = _Request(references, path)
         while not request.is_answered:
             try:
                 self._ask(request)
             except _EndedError as died:
-                request.blame(died, self._timeout)
+                request.blame(died, self._limits.decode_seconds)
         return request.answer
 
     def _ask(self, request: _Request) -> None:
@@ -222,6 +239,9 @@ class IsolatedDecoder:
             send(self._stdin, request.frame())
             while not request.is_answered:
                 said = json.loads(receive(self._stdout))
+                if bug := said.get(BUG):
+                    what, traceback = bug
+                    raise RuntimeError(request.told(what, traceback, self._died().place))
                 request.add(said, receive(self._stdout), receive(self._stdout))
         except (EOFError, BrokenPipeError):
             raise self._died() from None

@@ -7,9 +7,7 @@ from PIL import Image
 
 from beam_dedup.core.errors import DecodeError
 
-MAX_BYTES = 1 << 30  # an image file of more is rejected
-
-# A picture with more pixels is not decoded. JPEG is decoded at 1/8 on the way, so it may be larger for the same memory;
+# A picture with more pixels is not decoded, whatever `Limits` say. JPEG is decoded at 1/8 on the way, so it may be larger for the same memory;
 # not if it is progressive, since all of its coefficients are held.
 MAX_PIXELS = 120_000_000
 MAX_PIXELS_SCALED = 250_000_000
@@ -21,12 +19,19 @@ _PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What an archive may ask for. A member is held in memory, twice for a moment, so it may have fewer bytes than a file.
+    """What an image, and an archive, may ask for.
 
-    `max_ratio` is unpacked to packed bytes. It counts only beyond `free_bytes` unpacked, which is a second or two of work:
-    a blank picture packs a thousandfold, and so do many copies of one.
+    An image of more than `max_bytes` is rejected, and so is one that takes longer than `decode_seconds` to read or to decode.
+    A picture of more than `max_pixels` is not decoded; neither is one that would want too much memory (`most_pixels`).
+
+    A member of an archive is held in memory, twice for a moment, so it may have fewer bytes than a file. `max_ratio` is unpacked
+    to packed bytes. It counts only beyond `free_bytes` unpacked, which is a second or two of work: a blank picture packs a
+    thousandfold, and so do many copies of one.
     """
 
+    max_bytes: int = 1 << 30
+    max_pixels: int = MAX_PIXELS_SCALED
+    decode_seconds: float = 120.0  # a hundred times what the largest that is let pass takes
     max_member_bytes: int = 1 << 27
     max_members: int = 2_000_000
     max_unpacked_bytes: int = 1 << 40
@@ -34,11 +39,15 @@ class Limits:
     free_bytes: int = 1 << 30
 
 
-def most_pixels(image: Image.Image, scaled: bool, heavy: bool) -> int:
-    """How many pixels a picture may have to be worked on in a few hundred megabytes.
+def most_pixels(image: Image.Image, scaled: bool, heavy: bool, limits: Limits) -> int:
+    """How many pixels a picture may have: no more than is asked for, nor than can be worked on in a few hundred megabytes.
 
     scaled: a JPEG is decoded at 1/8. heavy: what is done with the pixels takes much more than they do.
     """
+    return min(limits.max_pixels, _affordable_pixels(image, scaled, heavy))
+
+
+def _affordable_pixels(image: Image.Image, scaled: bool, heavy: bool) -> int:
     if heavy:
         return MAX_PIXELS_HEAVY
     if scaled and image.format in ("JPEG", "MPO"):

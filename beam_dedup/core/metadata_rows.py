@@ -8,15 +8,17 @@ import base64
 import dataclasses
 import datetime
 import decimal
-import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import fastavro
 import pyarrow.parquet
 
+from beam_dedup.core import strict_json
 from beam_dedup.core.members import hash_of
 from beam_dedup.core.model import Reason
+from beam_dedup.core.paths import is_remote
 
 PATH_KEY = "__path__"
 LINE_BYTES = 1 << 24  # a longer line is no metadata of one image
@@ -30,10 +32,10 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One image: its path as it stands there, and all else that is said of it, as JSON types."""
+    """One image: its path, and all else that is said of it, as JSON types."""
 
     number: int  # from 1: of the line, or of the row
-    path: str  # bytes that are not UTF-8 as surrogates
+    path: str  # ./a/ is a; bytes that are not UTF-8 as surrogates
     metadata: dict[str, Any]
 
 
@@ -119,10 +121,10 @@ def first_of_each_path(items: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
 
 def _json_row(number: int, line: bytes) -> Row | BadRow:
     try:
-        value = json.loads(line.decode("utf-8"), parse_constant=_no_number)
+        value = strict_json.parse(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return BadRow(number, Reason.MALFORMED, f"not UTF-8: byte {error.start}")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return BadRow(number, Reason.MALFORMED, f"not JSON: {error}"[:200])
     return _row(number, value)
 
@@ -133,8 +135,20 @@ def _row(number: int, value: object) -> Row | BadRow:
     path = value.get(PATH_KEY)
     if not isinstance(path, str) or not path:
         return BadRow(number, Reason.MALFORMED, f"no {PATH_KEY}")
+    try:
+        path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return BadRow(number, Reason.MALFORMED, f"no file can have this {PATH_KEY}: {path[:200]!r}")
+    try:
+        strict_json.check_depth(value)  # Avro has types that hold themselves
+    except ValueError as error:
+        return BadRow(number, Reason.MALFORMED, str(error))
     plain = {str(name): _plain(one) for name, one in value.items() if name != PATH_KEY}
-    return Row(number, path, {name: one for name, one in plain.items() if one is not None})
+    return Row(
+        number,
+        path if is_remote(path) else os.path.normpath(path),
+        {name: one for name, one in plain.items() if one is not None},
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -155,10 +169,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     return value
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _unreadable(number: int, kind: str, error: Exception) -> BadRow:

@@ -64,6 +64,9 @@ class Kind(enum.IntEnum):
     FLAT = 2  # 96 bytes: colour profiles of a picture without structure
     HASH = 3  # 8 bytes: a code of up to 64 bits, the first bits first, that nothing verifies
     WIDE = 4  # 32 bytes: a code of 256 bits that is compared as a whole
+    METADATA = (
+        5  # 8 bytes: a simhash of the metadata of an image that can't be opened, beside codes of pictures
+    )
 
 
 class Flag(enum.StrEnum):
@@ -72,10 +75,9 @@ class Flag(enum.StrEnum):
     UNDECODABLE = "undecodable"  # known image format, no picture: compared by digest alone
     TINY = "tiny"  # compared by the short code alone
     FLAT = "flat"  # compared by its pixels
-    TRUNCATED = (
-        "truncated"  # its file is cut short: ranked after whole ones, compared if enough of it is there
-    )
+    TRUNCATED = "truncated"  # file cut short: ranked after whole ones, compared if enough of it is there
     ANIMATED = "animated"  # several frames, or pages: compared with what has as many, of the same length
+    DESCRIBED = "described"  # could not be opened: compared by its metadata alone
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,13 +87,16 @@ class ImageRef:
     `uri` is the path that is opened; of what comes of it, the URI as `beam_dedup.core.members` writes it: a file, or one of
     the members if it is an archive. `name` is the path of the copy below the output folder, with `/` between folders.
     `metadata` is what the source says about the image beyond its bytes, as a JSON object. A `known` image is kept
-    beforehand: it can be what others duplicate, but is not judged, copied or counted itself.
+    beforehand: it can be what others duplicate, but is not judged, copied or counted itself. Of a `described` image the metadata
+    stand for the bytes if it can't be opened. `refused` is a reason and a detail, of what was listed to be rejected.
     """
 
     uri: str
     name: str
     metadata: str = ""
     known: bool = False
+    described: bool = False
+    refused: tuple[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

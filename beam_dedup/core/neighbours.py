@@ -130,6 +130,7 @@ def _admitted(codes: Codes, within: Within, a: IntArray, b: IntArray, distance: 
     tiny = (codes.kind[a] == Kind.TINY) | (codes.kind[b] == Kind.TINY)
     # NO_DISTANCE is below any threshold, so what has no long code passes.
     good = (long_distance(codes, a, b) <= within.verify) & (~tiny | (distance <= within.tiny_bits))
+    good &= (codes.kind[a] != Kind.METADATA) | (distance <= within.metadata_bits)
     if within.words > 1:
         distance = np.where(codes.kind[a] == Kind.WIDE, whole_distance(codes, a, b), distance).astype(
             np.uint8

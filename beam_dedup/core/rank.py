@@ -2,8 +2,9 @@
 
     class (1 byte) | length of what comes next (1 byte) | what the policy looks at | URI
 
-Known images come before all others, since they are kept whatever comes, and pictures that are cut short after all whole
-ones, or a cut copy might displace the whole one; ties of the policy end at the URI, which no two
+Known images come before all others, since they are kept whatever comes; pictures that are cut short after all whole ones,
+or a cut copy might displace the whole one; and those that could not be opened last, since there is nothing to keep of
+them but their metadata. Ties of the policy end at the URI, which no two
 images share, so a rank is also the identity of an image.
 """
 
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 
 from beam_dedup.core.model import Flag
 
-_KNOWN, _NEW, _CUT_SHORT = 0, 1, 2
+_KNOWN, _NEW, _CUT_SHORT, _DESCRIBED = range(4)
 _MOST = np.uint64((1 << 64) - 1)
 _SIGN = np.uint64(
     1 << 63
@@ -37,8 +38,11 @@ def ranks_of(fingerprints: pa.Table, keep: Keep) -> pa.Array:
     seen = _seen(fingerprints, keep)
     known = np.asarray(fingerprints["known"].combine_chunks())
     heads = np.empty((len(known), 2 + seen.shape[1]), np.uint8)
-    cut_short = np.asarray(pc.match_substring(fingerprints["flags"].combine_chunks(), Flag.TRUNCATED.value))
-    heads[:, 0] = np.where(known, _KNOWN, np.where(cut_short, _CUT_SHORT, _NEW))
+    flags = fingerprints["flags"].combine_chunks()
+    is_cut, is_described = (
+        np.asarray(pc.match_substring(flags, flag.value)) for flag in (Flag.TRUNCATED, Flag.DESCRIBED)
+    )
+    heads[:, 0] = np.select([known, is_described, is_cut], [_KNOWN, _DESCRIBED, _CUT_SHORT], _NEW)
     heads[:, 1] = seen.shape[1]
     heads[:, 2:] = seen
     uris = fingerprints["uri"].to_pylist()

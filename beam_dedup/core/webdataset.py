@@ -5,11 +5,11 @@ The key of a member is its path up to the first dot of its last part. Members of
 a key without an image are members like others, and so are those that come too late, after more than is held back.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from beam_dedup.core import strict_json
 from beam_dedup.core.formats import HEAD_BYTES, sniff
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.members import BadMember, Member, Skipped
@@ -76,8 +76,8 @@ def _said(extension: str, data: bytes) -> dict[str, Any]:
     text = data.decode("utf-8", "replace").strip()
     if extension == "json":
         try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
+            value = strict_json.parse(text)
+        except ValueError:
             return {"json": text}
         return value if isinstance(value, dict) else {"json": value}
     return {extension: text}

@@ -5,6 +5,7 @@ The relation, on two codes of different images of which at least one is a base v
     full, full     short distance <= k and long distance <= verify
     hash, hash     distance <= k: codes of other algorithms, which nothing verifies
     wide, wide     distance of all 256 bits <= k
+    metadata, metadata  distance <= min(k, 3)
     tiny, any      short distance <= min(k, 4): one of them has no long code to verify with
     flat, flat     every cell of the profiles within min(k, 8) grey levels; two plain colours only if they are equal
     flat, other    never
@@ -15,6 +16,8 @@ The array form of it is in `beam_dedup.core.neighbours`.
 """
 
 import dataclasses
+
+from beam_dedup.core.metadata import SIMHASH_K
 
 SHORT_BITS = 64  # of the short code
 LONG_BITS = 256  # of the long code; as a threshold it verifies nothing
@@ -64,6 +67,10 @@ class Within:
     @property
     def tiny_bits(self) -> int:
         return min(self.k, TINY_BITS)
+
+    @property
+    def metadata_bits(self) -> int:
+        return min(self.k, SIMHASH_K)
 
     @property
     def flat_levels(self) -> int:

@@ -251,6 +251,28 @@ def test_a_failure_is_one_sentence(mode: str, samples: Path, tmp_path: Path) -> 
     assert "No space left on device" in ended.stderr
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_bug_in_the_process_that_decodes_is_one_sentence_and_blames_no_image(
+    mode: str, samples: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        f"if {decoder.__name__!r} in sys.orig_argv:\n"
+        "    from beam_dedup.core import inputs\n"
+        "    inputs.fingerprint = lambda *_: {}['missing']\n"
+    )
+    ended = dedup_apart(
+        *("-i", samples, "-o", "", "--records", tmp_path / "r.jsonl", "--quiet"),
+        *(f"--direct_running_mode={mode}", "-j", "2"),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("dedup: failed: the process that decodes failed at ")
+    assert "no fault of the image: KeyError: 'missing'; set DEDUP_DEBUG=1" in ended.stderr
+    assert not (tmp_path / "r.jsonl").exists()
+
+
 def _with_site(folder: Path) -> str:
     """A path to import from with which, in every process, files can be begun but not filled."""
     (folder / "sitecustomize.py").write_text(

@@ -36,7 +36,9 @@ def labels() -> list[str]:
     found: set[str] = set()
     near = DedupConfig(("in",), near=True, reference="known", records="r", counts="c", output_dir="out")
     exact = DedupConfig(("in",), records="r/", output_json="", output_dir="out", preview=True)
-    for config, planning in ((near, Planning()), (near, Planning(spread=False)), (exact, Planning())):
+    rows = DedupConfig(json_metadata="l")
+    runs = ((near, Planning()), (near, Planning(spread=False)), (exact, Planning()), (rows, Planning()))
+    for config, planning in runs:
         made = beam.Pipeline(options=PipelineOptions([]))
         pipeline.build(made, config, pipeline.Reports("counts", "preview", "unplaced"), planning)
         visitor = _Labels()

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from beam_dedup import cli, options
+from beam_dedup.core import limits
 from beam_dedup.core.algorithms import ALGORITHMS, Recipe, Views
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import RECORD_FIELDS, Flag, Reason, Status
 from beam_dedup.samples import picture
 from tests.app.runs import ROOT, records_in
@@ -35,6 +37,21 @@ def test_options() -> None:
             assert f"default `{default}`" in text
 
 
+def test_limits() -> None:
+    usual = Limits()
+    text = table("option")
+    assert f"default {usual.max_bytes}." in text["--max_bytes"]
+    assert f"may have {usual.max_member_bytes} at most" in text["--max_bytes"]
+    assert f"default {usual.max_pixels}, which is also the most" in text["--max_pixels"]
+    assert f"default {usual.decode_seconds:g}" in text["--decode_timeout"]
+    for most, share in ((limits.MAX_PIXELS, 1), (limits.MAX_PIXELS, 2), (limits.MAX_PIXELS, 4)):
+        assert f"up to {most // share // 1_000_000}" in text["--max_pixels"]
+    assert f"up to {limits.MAX_PIXELS_HEAVY // 1_000_000} million pixels" in README
+    assert usual.max_member_bytes == 128 << 20
+    assert "A member may have 128 MiB, an archive 2 million members." in README
+    assert usual.max_members == 2_000_000
+
+
 def test_algorithms() -> None:
     """Bits, default and largest k of each."""
     documented = {
@@ -56,6 +73,18 @@ def test_record_fields() -> None:
 
 def test_reasons() -> None:
     assert table("reason") == {reason.value: reason.meaning for reason in Reason}
+    assert list(table("reason")) == [reason.value for reason in Reason]
+
+
+def test_every_reason_is_somebodys() -> None:
+    """The list is closed on the other side, too: what is documented does come."""
+    code = "".join(
+        path.read_text("utf-8")
+        for package in ("beam_dedup", "transforms")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "model.py"
+    )
+    assert [reason.name for reason in Reason if not re.search(rf"Reason\.{reason.name}\b", code)] == []
 
 
 def test_counters() -> None:

@@ -10,6 +10,7 @@ from beam_dedup import engine, options, pipeline, run
 from beam_dedup.cli import main
 from beam_dedup.core import choosing
 from beam_dedup.core.algorithms import ALGORITHMS
+from beam_dedup.core.limits import Limits
 from beam_dedup.samples import picture
 from tests.app.runs import dedup_apart
 
@@ -48,6 +49,16 @@ WRONG = {
         "--reference takes a folder or a file",
     ),
     "no input": (["-n"], "-i is missing"),
+    "no such metadata": (["-l", "nosuch"], "-l: there is no file nosuch"),
+    "metadata are a folder": (["-l", "{in}"], "-l: there is no file {in}"),
+    "metadata in a file system that nobody has": (["-l", "nosuch://a/b"], "-l: nosuch://a/b can't be read"),
+    "metadata and a folder": (["-i", "{in}", "-l", "{in}/../text"], "not allowed with"),
+    "simhash in exact mode": (["--algorithm", "simhash", "-l", "{in}/../text"], "it needs -n"),
+    "k too large for simhash": (
+        ["-n", "--algorithm", "simhash", "-k", "9", "-l", "{in}/../text"],
+        "-k must be between 0 and 8 with simhash, got 9",
+    ),
+    "groups over the metadata": (["-l", "{in}/../text", "-o", "{in}/../text"], "is there already"),
     "an empty name": (["-i", ""], "-i is missing"),
     "both modes": (["-e", "-n", "-i", "{in}"], "not allowed with"),
     "k too large": (["-n", "-k", "17", "-i", "{in}"], "-k must be between 0 and 16 with dct, got 17"),
@@ -85,6 +96,35 @@ WRONG = {
     "views of another": (
         ["-n", "--algorithm", "dhash", "--views", "crops", "-i", "{in}"],
         "--views can't be used with --algorithm dhash: only dct has",
+    ),
+    "no bytes": (
+        ["--max_bytes", "0", "-i", "{in}"],
+        "--max_bytes must be between 1 and 1099511627776, got 0",
+    ),
+    "bytes no number": (
+        ["--max_bytes", "1M", "-i", "{in}"],
+        "--max_bytes: a whole number is needed, got '1M'",
+    ),
+    "no pixels": (
+        ["-n", "--max_pixels", "0", "-i", "{in}"],
+        "--max_pixels must be between 1 and 250000000, got 0",
+    ),
+    "more pixels than there is memory for": (
+        ["-n", "--max_pixels", "250000001", "-i", "{in}"],
+        "--max_pixels must be between 1 and 250000000, got 250000001",
+    ),
+    "pixels in exact mode": (
+        ["--max_pixels", "9", "-i", "{in}"],
+        "--max_pixels says which pictures are decoded",
+    ),
+    "no time": (
+        ["--decode_timeout", "0", "-i", "{in}"],
+        "--decode_timeout must be between 0.1 and 86400.0, got 0.0",
+    ),
+    "time no number": (["--decode_timeout", "nan", "-i", "{in}"], "--decode_timeout must be between 0.1 and"),
+    "time a word": (
+        ["--decode_timeout", "2m", "-i", "{in}"],
+        "--decode_timeout: a number is needed, got '2m'",
     ),
     "no jobs": (["-j", "0", "-i", "{in}"], "-j must be between 1 and"),
     "s without d": (["-s", "-i", "{in}"], "needs -d"),
@@ -239,3 +279,5 @@ def test_limits_in_the_help_are_those_that_hold() -> None:
     dct, *others = ALGORITHMS.values()
     assert f"0 to {dct.max_k} of the {dct.bits} of their short codes (default {dct.default_k})" in text
     assert ", ".join(f"{other.name} ({other.default_k}, {other.max_k})" for other in others) in text
+    for value in (Limits().max_bytes, Limits().max_pixels, f"{Limits().decode_seconds:g}"):
+        assert f"(default {value}" in text

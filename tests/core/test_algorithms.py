@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from beam_dedup.core import limits
-from beam_dedup.core.algorithms import ALGORITHMS, Recipe, missing_library
-from beam_dedup.core.model import Flag, Kind
+from beam_dedup.core.algorithms import ALGORITHMS, SIMHASH, Recipe, missing_library
+from beam_dedup.core.fingerprints import fingerprint
+from beam_dedup.core.metadata import simhash
+from beam_dedup.core.model import Code, Flag, ImageRef, Kind
 from tests.pictures import encoded, fingerprint_of, photo
 
 FUNCTIONS = {
@@ -46,11 +48,11 @@ FILES = {
 def test_codes_of_imagehash(name: str) -> None:
     """As its users get them from the opened file, digit by digit."""
     for label, data in FILES.items():
-        fingerprint = fingerprint_of(data, recipe=Recipe(name, "none"))
-        [code] = fingerprint.codes
+        found = fingerprint_of(data, recipe=Recipe(name, "none"))
+        [code] = found.codes
         theirs = FUNCTIONS[name](Image.open(io.BytesIO(data)))
         assert (code.kind, len(code.data)) == (Kind.HASH, 8)
-        assert fingerprint.algorithm == ALGORITHMS[name].recipe
+        assert found.algorithm == ALGORITHMS[name].recipe
         spare = 64 - ALGORITHMS[name].bits
         assert int.from_bytes(code.data) == int(str(theirs), 16) << spare, label
         assert theirs.hash.size == ALGORITHMS[name].bits
@@ -64,19 +66,21 @@ def test_codes_of_pdqhash() -> None:
         assert (code.kind, code.data) == (Kind.WIDE, np.packbits(bits).tobytes())
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != SIMHASH])
 def test_pictures_without_structure_are_compared_by_colour(name: str) -> None:
     """Hashes of plain pictures are all alike."""
     for colour in ("white", "red"):
         data = encoded(Image.new("RGB", (200, 150), colour), "PNG")
-        fingerprint = fingerprint_of(data, recipe=Recipe(name, "none"))
-        assert (fingerprint.codes[0].kind, fingerprint.flags) == (Kind.FLAT, (Flag.FLAT,))
-        assert fingerprint.codes == fingerprint_of(data).codes
+        found = fingerprint_of(data, recipe=Recipe(name, "none"))
+        assert (found.codes[0].kind, found.flags) == (Kind.FLAT, (Flag.FLAT,))
+        assert found.codes == fingerprint_of(data).codes
 
 
 def test_heavy_algorithms_have_a_lower_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_PIXELS_HEAVY", 320 * 240 - 1)
     for name, algorithm in ALGORITHMS.items():
+        if algorithm.is_of_metadata:
+            continue
         found = fingerprint_of(FILES["PNG"], recipe=Recipe(name, "none"))
         assert bool(found.codes) != algorithm.is_heavy, name
         assert ("at most 76799" in found.detail) == algorithm.is_heavy
@@ -86,6 +90,20 @@ def test_a_jpeg_that_is_not_scaled_has_the_limit_of_others(monkeypatch: pytest.M
     monkeypatch.setattr(limits, "MAX_PIXELS", 700 * 500 - 1)
     assert fingerprint_of(FILES["JPEG"]).codes
     assert fingerprint_of(FILES["JPEG"], recipe=Recipe("phash", "none")).flags == (Flag.UNDECODABLE,)
+
+
+def test_codes_of_metadata_look_at_no_pixels() -> None:
+    said = json.dumps(
+        {"Image Width": 640, "title": "The harbour", "Date/Time Original": "2019:07:06 13:05:11"}
+    )
+    recipe = Recipe(SIMHASH, "none")
+    for data in (FILES["PNG"], FILES["PNG"][:200], b"<svg></svg>"):
+        found = fingerprint(ImageRef("x", "x", said), io.BytesIO(data), len(data), recipe=recipe)
+        assert found.codes == (Code(Kind.HASH, simhash(json.loads(said))[0]),)
+        assert (found.algorithm, found.width, found.flags) == ("simhash/1", 0, ())
+    for said in ("", "{}", '{"Image Width": 640}'):
+        found = fingerprint(ImageRef("x", "x", said), io.BytesIO(data), len(data), recipe=recipe)
+        assert (found.algorithm, found.codes) == ("", ())
 
 
 def test_the_registry_makes_sense() -> None:

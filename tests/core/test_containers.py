@@ -476,6 +476,14 @@ class TestWebDataset:
             ("a.3.png", {"x": 1}),
         ]
 
+    @pytest.mark.parametrize(
+        "text", ["[" * 500 + "]" * 500, '{"a": NaN}', '{"a": -Infinity}', '{"a": 1e999}']
+    )
+    def test_what_could_not_be_written_again_stays_text(self, text: str) -> None:
+        [one] = items(tar({"a.png": PNG, "a.json": text.encode()}))
+        assert isinstance(one, Member)
+        assert one.metadata == {"json": text}
+
     def test_deep_json_does_no_harm(self) -> None:
         [one] = items(tar({"a.png": PNG, "a.json": b"[" * 200_000}))
         assert isinstance(one, Member)

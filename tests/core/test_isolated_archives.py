@@ -9,6 +9,7 @@ import pytest
 from beam_dedup.core import blocks, decoder, isolation, tables
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.isolation import Answer, IsolatedDecoder
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Fingerprint, ImageRef, Reason, Verdict
 from tests.core.archives import GIF, JPEG, PNG, record, response, tar, warc, zipped
 from tests.core.bad_decoder import CRASH, CRASH_ONCE, CRASH_WHEN_READ, HANG, MARK
@@ -29,7 +30,7 @@ def bad(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[IsolatedDec
     fake = types.SimpleNamespace(__name__="tests.core.bad_decoder", READY=decoder.READY)
     monkeypatch.setattr(isolation, "decoder", fake)
     monkeypatch.setenv(MARK, str(tmp_path / "mark"))
-    made = IsolatedDecoder(Recipe(), timeout=3)
+    made = IsolatedDecoder(Recipe(), Limits(decode_seconds=3))
     yield made
     made.close()
 

@@ -15,6 +15,7 @@ from PIL import Image
 from beam_dedup.core import blocks, decoder, inputs, isolation
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.isolation import Answer, IsolatedDecoder
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Reason, Verdict
 from beam_dedup.core.tables import fingerprints_of, verdicts_of
 from tests.pictures import encoded, photo
@@ -46,12 +47,18 @@ def harmful(reference, *rest):
         time.sleep(1000)
     if name.startswith("slow"):
         time.sleep(0.4)
+    if name.startswith("bug"):
+        raise ZeroDivisionError("as in\\nour own code")
+    if name.startswith("greedy"):
+        raise MemoryError
     if name.startswith("chatty"):
         print("printed by a decoder", flush=True)
         os.write(1, b"x" * 100)
     return ordinary(reference, *rest)
 
 def last(*found):
+    if os.environ["DIE_WITH_THE_ANSWER"] == "bug":
+        raise ZeroDivisionError("in the answer")
     os._exit(4)  # after the last image
 
 inputs.fingerprint = harmful
@@ -78,7 +85,7 @@ def harmful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def isolated(timeout: float = 60, recipe: Recipe | None = Recipe()) -> Iterator[IsolatedDecoder]:  # noqa: B008
-    one = IsolatedDecoder(recipe, timeout)
+    one = IsolatedDecoder(recipe, Limits(decode_seconds=timeout))
     try:
         yield one
     finally:
@@ -218,6 +225,46 @@ def test_one_that_dies_with_the_answer_ends(tmp_path: Path, monkeypatch: pytest.
     with isolated() as one:
         answer = one.read(pictures(tmp_path, "a", "b"))
     assert {verdict.reason for verdict in rejected_of(answer)} == {Reason.DECODER_CRASHED}
+
+
+@pytest.mark.usefixtures("harmful")
+def test_a_bug_of_ours_is_told_and_blames_no_image(tmp_path: Path) -> None:
+    """An exception that nobody expected, as opposed to a decoder that crashes."""
+    references = pictures(tmp_path, "a", "bug", "b")
+    with isolated() as one:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="no fault of the image") as raised:
+                one.read(references)
+            traceback, _, sentence = str(raised.value).rpartition("\n")
+            assert sentence == (
+                f"the process that decodes failed at {references[1].uri!r}, which is no fault of the image: "
+                "ZeroDivisionError: as in our own code; "
+                "set DEDUP_DEBUG=1 to see where, and please report it"
+            )
+            assert traceback.startswith("Traceback")
+            assert "harmful_decoder.py" in traceback
+            assert "ZeroDivisionError: as in" in traceback
+        assert one._process is None
+        assert len(read_of(one.read([references[0], references[2]]))) == 2
+
+
+@pytest.mark.usefixtures("harmful")
+def test_a_bug_without_an_image_in_work_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIE_WITH_THE_ANSWER", "bug")
+    sentence = "decodes failed, which is no fault of the image: ZeroDivisionError: in the answer; set"
+    with isolated() as one, pytest.raises(RuntimeError, match=sentence):
+        one.read(pictures(tmp_path, "a", "b"))
+
+
+@pytest.mark.usefixtures("harmful")
+def test_want_of_memory_before_decoding_is_no_bug(tmp_path: Path) -> None:
+    references = pictures(tmp_path, "a", "greedy", "b")
+    with isolated() as one:
+        answer = one.read(references)
+    assert [image.ref.name for image in read_of(answer)] == ["a", "b"]
+    (rejected,) = rejected_of(answer)
+    assert (rejected.ref.name, rejected.reason) == ("greedy", Reason.TOO_LARGE)
+    assert "memory" in rejected.detail
 
 
 @pytest.mark.usefixtures("harmful")

@@ -13,7 +13,7 @@ from beam_dedup.core.model import Kind
 from beam_dedup.core.within import MAX_BIT_DISTANCE, Within
 from tests import oracle
 from tests.core import sizes
-from tests.oracle import FLAT, FULL, HASH, TINY, WIDE, Code, Match
+from tests.oracle import FLAT, FULL, HASH, METADATA, TINY, WIDE, Code, Match
 from tests.random_sets import SHAPES, RandomSet, arrays, random_set
 
 SETS_EACH = 10  # x 17 values of k x 20 chunks = 3,400 sets
@@ -169,6 +169,8 @@ def test_random_sets_reach_the_edges() -> None:
         "tiny = limit",
         "tiny = limit + 1",
         "tiny verified by nothing",
+        "metadata = limit",
+        "metadata = limit + 1",
         "levels = limit",
         "levels = limit + 1",
         "two plain colours",
@@ -198,6 +200,9 @@ def edges_of_pair(a: Code, b: Code, k: int, verify: int) -> list[str]:
         )
     if FLAT in (a.kind, b.kind):
         return []
+    if METADATA in (a.kind, b.kind):
+        beyond = (a.value ^ b.value).bit_count() - min(k, 3) if a.kind == b.kind else -1
+        return [f"metadata = limit{'' if beyond == 0 else ' + 1'}"] if beyond in (0, 1) else []
     short = ((a.value >> 192 * (a.kind == FULL)) ^ (b.value >> 192 * (b.kind == FULL))).bit_count()
     if TINY in (a.kind, b.kind):
         beyond = short - min(k, 4)
@@ -301,4 +306,6 @@ class TestBySight:
 
 
 def test_kinds_are_the_oracles() -> None:
-    assert (Kind.FULL, Kind.TINY, Kind.FLAT, Kind.HASH, Kind.WIDE) == (FULL, TINY, FLAT, HASH, WIDE)
+    kinds = (Kind.FULL, Kind.TINY, Kind.FLAT, Kind.HASH, Kind.WIDE, Kind.METADATA)
+    assert kinds == (FULL, TINY, FLAT, HASH, WIDE, METADATA)
+    assert kinds == tuple(Kind)

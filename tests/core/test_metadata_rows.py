@@ -96,6 +96,8 @@ def test_a_path_that_is_no_utf8() -> None:
         (b"nonsense", "not JSON: "),
         (b'{"__path__": "x", "y": NaN}', "not JSON: NaN"),
         (b'{"__path__": "x", "y": %s}' % (b"9" * 5000), "not JSON: "),
+        (b'{"__path__": "x", "y": 1e999}', "not JSON: 1e999 is too large a number"),
+        (b'{"__path__": "x", "y": %s}' % (b"[" * 500 + b"]" * 500), "not JSON: nested more than 64 deep"),
         (b"[" * 200_000, "not JSON: "),
         (b"\xff\xfe", "not UTF-8: byte 0"),
         (b'"text"', "not an object"),
@@ -103,6 +105,8 @@ def test_a_path_that_is_no_utf8() -> None:
         (b"{}", "no __path__"),
         (b'{"__path__": 1}', "no __path__"),
         (b'{"__path__": ""}', "no __path__"),
+        (rb'{"__path__": "\ud800.jpg"}', "no file can have this __path__: '\\ud800.jpg'"),
+        (b'{"__path__": "/a//./1.jpg"}', "an earlier row has the same __path__: /a/1.jpg"),
         (b'{"__path__": "/a/1.jpg", "again": true}', "an earlier row has the same __path__: /a/1.jpg"),
     ],
     ids=lambda value: repr(value[:20]),
@@ -145,6 +149,25 @@ def test_what_is_no_json_type() -> None:
         "map": {"a": "2024-01-02T03:04:05"},
     }
     json.dumps(one.metadata, allow_nan=False)
+
+
+def test_a_type_that_holds_itself_costs_only_the_row_that_goes_too_deep() -> None:
+    node = {"type": "record", "name": "Node", "fields": [{"name": "inner", "type": ["null", "Node"]}]}
+    schema = {
+        "type": "record",
+        "name": "Image",
+        "fields": [{"name": "__path__", "type": "string"}, {"name": "node", "type": node}],
+    }
+    deep: dict[str, Any] = {"inner": None}
+    for _ in range(100):
+        deep = {"inner": deep}
+    out = io.BytesIO()
+    records = [{"__path__": "a", "node": deep}, {"__path__": "b", "node": {"inner": {"inner": None}}}]
+    fastavro.writer(out, schema, records)
+    assert read(out.getvalue()) == [
+        BadRow(1, Reason.MALFORMED, "nested more than 64 deep"),
+        Row(2, "b", {"node": {"inner": {"inner": None}}}),
+    ]
 
 
 @pytest.mark.parametrize("data", [avro(RECORDS), parquet(RECORDS)], ids=["avro", "parquet"])

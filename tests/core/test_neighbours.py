@@ -14,7 +14,7 @@ from beam_dedup.core.plan import Key, Plan, band_masks, keys_of, plan_for
 from beam_dedup.core.within import MAX_BIT_DISTANCE, Within
 from tests import oracle
 from tests.core import sizes
-from tests.oracle import FULL, HASH, TINY, WIDE, Code
+from tests.oracle import FULL, HASH, METADATA, TINY, WIDE, Code
 from tests.random_sets import arrays, random_set
 
 KS = range(MAX_BIT_DISTANCE + 1)
@@ -230,8 +230,8 @@ def test_a_hot_bucket_whose_codes_differ_in_few_bits(varied: int, monkeypatch: p
     assert total == n * (n - 1) // 2
 
 
-@pytest.mark.parametrize("roles", [None, [True, False, False]])
+@pytest.mark.parametrize("roles", [None, [True, False, False, False]])
 def test_codes_of_other_kinds_are_never_compared(roles: list[bool] | None) -> None:
-    same = [Code(0, 0, HASH, 5), Code(1, 0, FULL, 5 << 192), Code(2, 0, TINY, 5)]
+    same = [Code(0, 0, HASH, 5), Code(1, 0, FULL, 5 << 192), Code(2, 0, TINY, 5), Code(3, 0, METADATA, 5)]
     found = found_pairs(arrays(same), Within(8, 256), roles=roles)
     assert found == ({(1, 2): 0} if roles is None else {})

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_dedup.core.blocks import to_bytes
-from beam_dedup.core.model import Fingerprint, ImageRef
+from beam_dedup.core.model import Fingerprint, Flag, ImageRef
 from beam_dedup.core.rank import Keep, are_known, ranks_of, uri_of, uris_of
 from beam_dedup.core.tables import fingerprints_table
 
@@ -26,6 +26,7 @@ images = st.builds(
     height=st.integers(0, 3),
     algorithm=st.just(""),
     codes=st.just(()),
+    flags=st.sampled_from([(), (Flag.FLAT,), (Flag.DESCRIBED,)]),
 )
 
 
@@ -42,7 +43,8 @@ def wanted(image: Fingerprint, keep: Keep) -> tuple[object, ...]:
         Keep.OLDEST: (image.modified_ms == 0, image.modified_ms),
         Keep.NEWEST: (-image.modified_ms,),
     }[keep]
-    return (not image.ref.known, *seen, image.ref.uri.encode("utf-8", "surrogateescape"))
+    is_described = Flag.DESCRIBED in image.flags and not image.ref.known
+    return (not image.ref.known, is_described, *seen, image.ref.uri.encode("utf-8", "surrogateescape"))
 
 
 @given(st.lists(images, max_size=6))

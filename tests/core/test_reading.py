@@ -14,6 +14,7 @@ from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.fingerprints import fingerprint
 from beam_dedup.core.formats import sniff
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Kind, Reason
 from tests.pictures import REF, code_of, encoded, fingerprint_of, photo
 
@@ -189,16 +190,37 @@ def test_large_files_are_rejected_alike(data: bytes, monkeypatch: pytest.MonkeyP
     assert reason(data) == before
 
 
-def test_too_many_bytes_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_BYTES", len(PNG))
-    assert fingerprint_of(PNG).codes, "as many as allowed"
+def test_too_many_bytes_are_not_read() -> None:
+    allowed = Limits(max_bytes=len(PNG))
+    assert fingerprint_of(PNG, limits=allowed).codes, "as many as allowed"
 
     class Unread(io.BytesIO):
         def read(self, *_: object) -> bytes:
             raise AssertionError("read")
 
     with pytest.raises(ImageError, match=f"^too_large: {len(PNG) + 1} bytes; an image may have {len(PNG)}"):
-        fingerprint(REF, Unread(PNG), len(PNG) + 1)
+        fingerprint(REF, Unread(PNG), len(PNG) + 1, limits=allowed)
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("told", [0, 10, len(PNG) - 1])
+def test_a_file_that_grew_beyond_the_limit_is_rejected(
+    told: int, buffered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first time it is looked at it is within it; no more of it is held than that."""
+    if not buffered:
+        monkeypatch.setattr(fingerprints, "BUFFERED_BYTES", -1)
+    asked: list[int] = []
+
+    class Growing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            data = super().read(size)
+            asked.append(len(data))
+            return data
+
+    with pytest.raises(ImageError, match=f"too_large: .* bytes; an image may have {len(PNG) - 1}$"):
+        fingerprint(REF, Growing(PNG * 9), told, limits=Limits(max_bytes=len(PNG) - 1))
+    assert not buffered or sum(asked) == len(PNG)
 
 
 def test_a_picture_of_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +234,16 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(limits, "MAX_PIXELS_SCALED", 320 * 240 - 1)
     assert fingerprint_of(PNG).codes[0].kind == Kind.FULL
     assert fingerprint_of(JPEG).flags == (Flag.UNDECODABLE,)
+
+
+def test_fewer_pixels_can_be_asked_for() -> None:
+    for data in (PNG, JPEG):
+        assert fingerprint_of(data, limits=Limits(max_pixels=320 * 240)).codes
+        found = fingerprint_of(data, limits=Limits(max_pixels=320 * 240 - 1))
+        assert (found.flags, found.detail) == (
+            (Flag.UNDECODABLE,),
+            "320 x 240 pixels; at most 76799 are decoded",
+        )
 
 
 def test_a_progressive_jpeg_has_the_limit_of_what_is_not_scaled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from beam_dedup.core.model import Code, Fingerprint, Flag, ImageRef, Kind, Reaso
 from beam_dedup.core.tables import fingerprints_of, fingerprints_table, verdicts_of, verdicts_table
 
 SETTINGS = settings(derandomize=True, deadline=None, max_examples=150)
-SIZES = {Kind.FULL: 32, Kind.TINY: 8, Kind.FLAT: 96, Kind.HASH: 8, Kind.WIDE: 32}
+SIZES = {Kind.FULL: 32, Kind.TINY: 8, Kind.FLAT: 96, Kind.HASH: 8, Kind.WIDE: 32, Kind.METADATA: 8}
 
 # As os.fsdecode gives names: any bytes at all.
 names = st.binary(max_size=6).map(lambda name: name.decode("utf-8", "surrogateescape"))

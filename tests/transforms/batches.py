@@ -98,7 +98,9 @@ def _fingerprint(rng: random.Random, seed: str, image: int, code: oracle.Code | 
         height=rng.randint(1, 9999) if code else 0,
         algorithm="dct/1" if code else "",
         codes=(Code(Kind(code.kind), random_sets.data(code)),) if code else (),
-        flags=((), (Flag.TINY,), (Flag.FLAT,))[code.kind] if code else (Flag.UNDECODABLE,),
+        flags={oracle.TINY: (Flag.TINY,), oracle.FLAT: (Flag.FLAT,)}.get(code.kind, ())
+        if code
+        else (Flag.UNDECODABLE,),
         detail="" if code else "SVG is not decoded",
     )
 

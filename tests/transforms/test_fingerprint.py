@@ -1,7 +1,6 @@
 """`FingerprintImages` on real files: good, odd, damaged, gone, no files at all, and such as end the process that decodes."""
 
 import contextlib
-import functools
 import hashlib
 import os
 import socket
@@ -15,17 +14,17 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
-from beam_dedup.core import decoder, limits
+from beam_dedup.core import decoder
 from beam_dedup.core.accounts import Answered
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.isolation import IsolatedDecoder
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.local import open_local
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Kind, Reason, Status, Verdict
 from tests.transforms import packed
 from tests.transforms.files import SVG, encoded, ref, write
 from tests.transforms.pipelines import PROCESSES, ROOT, THREADS, Ran, run
-from transforms import FingerprintImages, PackReferences, UnpackVerdicts, fingerprint, metrics
+from transforms import FingerprintImages, PackReferences, UnpackVerdicts, metrics
 from transforms.progress import READ, Tally
 
 
@@ -68,7 +67,7 @@ def _socket(path: Path) -> None:
 def _sparse(path: Path) -> None:
     with path.open("wb") as file:
         file.write(b"\xff\xd8\xff")
-        file.truncate(limits.MAX_BYTES + 1)
+        file.truncate(Limits().max_bytes + 1)
 
 
 def _link_to(target: str) -> Callable[[Path], None]:
@@ -282,7 +281,6 @@ def harmful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "    os.stat = stat\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path / "site"), str(ROOT))))
-    monkeypatch.setattr(fingerprint, "IsolatedDecoder", functools.partial(IsolatedDecoder, timeout=2.0))
     for name in ("crash", "sleep"):
         write(tmp_path / name, encoded(1))
     return tmp_path
@@ -294,7 +292,7 @@ def test_what_ends_the_process_that_decodes_is_rejected_alone(harmful: Path, pro
     bad = [ref(harmful / name) for name in ("crash", "sleep")]
     known = [ImageRef(f"{harmful}/{name}", name, known=True) for name in ("crash", "sleep")]
     images = [*good[:3], bad[0], *good[3:9], known[1], *good[9:11], bad[1], *good[11:]]
-    done = read(images, FingerprintImages(None, processes))
+    done = read(images, FingerprintImages(None, processes, limits=Limits(decode_seconds=2)))
     assert {Path(uri).name: verdict.reason for uri, verdict in done.rejections.items()} == {
         "crash": Reason.DECODER_CRASHED,
         "sleep": Reason.TIMEOUT,

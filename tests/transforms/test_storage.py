@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,20 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.model import ImageRef, Reason
+from beam_dedup.core.model import Flag, ImageRef, Reason
 from tests.core.archives import zipped
 from tests.transforms import packed
 from tests.transforms.files import encoded, ref, write
 from tests.transforms.pipelines import run
-from transforms import DeduplicateImages, PlaceCopies, UnpackVerdicts, metrics, storage
+from transforms import (
+    CheckConservation,
+    DeduplicateImages,
+    PlaceCopies,
+    ReadMetadata,
+    UnpackVerdicts,
+    metrics,
+    storage,
+)
 from transforms.placing import How, place_file
 
 SCHEME = "dedupteststore"
@@ -74,33 +83,29 @@ def uri(name: str) -> str:
 
 def test_an_object_is_opened_as_it_is(store: dict[str, bytes]) -> None:
     store[uri("a.gz")] = b"\x1f\x8b not unpacked"
-    with storage.fetched(uri("a.gz")) as path:
+    with storage.fetched(uri("a.gz"), 1000) as path:
         assert Path(path).read_bytes() == store[uri("a.gz")]
     assert not os.path.exists(path)
 
 
-def test_no_more_of_an_object_is_read_than_an_image_may_have(
-    store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(storage, "MAX_BYTES", 3)
+def test_no_more_of_an_object_is_read_than_an_image_may_have(store: dict[str, bytes]) -> None:
     store[uri("a")] = b"0123456789"
-    with pytest.raises(ImageError, match="more than 3 bytes") as raised, storage.fetched(uri("a")):
+    with pytest.raises(ImageError, match="more than 3 bytes") as raised, storage.fetched(uri("a"), 3):
         pass
     assert raised.value.reason == Reason.TOO_LARGE
     store[uri("b")] = b"012"
-    with storage.fetched(uri("b")) as path:
+    with storage.fetched(uri("b"), 3) as path:
         assert Path(path).read_bytes() == b"012"
 
 
 def test_an_archive_may_have_more_bytes_than_an_image(
     store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "MAX_BYTES", 3)
     store[uri("a.zip")] = zipped({"a": b"0123456789"})
-    with storage.fetched(uri("a.zip")) as path:
+    with storage.fetched(uri("a.zip"), 3) as path:
         assert Path(path).read_bytes() == store[uri("a.zip")]
     monkeypatch.setattr(storage, "MAX_FETCHED_BYTES", len(store[uri("a.zip")]) - 1)
-    with pytest.raises(ImageError, match="more than"), storage.fetched(uri("a.zip")):
+    with pytest.raises(ImageError, match="more than"), storage.fetched(uri("a.zip"), 3):
         pass
 
 
@@ -115,7 +120,7 @@ def test_what_the_store_refuses_is_rejected(
         raise error
 
     monkeypatch.setattr(Store, "open", refuse)
-    with pytest.raises(ImageError) as raised, storage.fetched(uri("a")):
+    with pytest.raises(ImageError) as raised, storage.fetched(uri("a"), 3):
         pass
     assert raised.value.reason == reason
     assert raised.value.detail
@@ -148,6 +153,35 @@ def test_copies_go_from_anywhere_to_anywhere(
     source = uri("a") if source_is_remote else str(local)
     assert place_file(source, target, hashlib.sha256(b"data").digest(), How.COPY)
     assert (store[target] if target_is_remote else Path(target).read_bytes()) == b"data"
+
+
+def test_rows_may_be_in_a_store_and_name_what_is_in_one(store: dict[str, bytes]) -> None:
+    store[uri("a.png")] = encoded(1)
+    said = {"serial": "1", "title": "The harbour"}
+    names = [uri("a.png"), uri("gone"), uri("gone as well"), "nosuch://a/b", uri("unknown")]
+    rows = [{"__path__": name, **({} if name.endswith("unknown") else said)} for name in names]
+    store[uri("rows")] = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        listed = pipeline | ReadMetadata(uri("rows"))
+        done = listed | DeduplicateImages(Recipe())
+        return {
+            "verdicts": done.verdicts | UnpackVerdicts(),
+            "read": listed | CheckConservation(done.verdicts, done.answered),
+        }
+
+    values = run(build).values
+    assert values["read"] == [5]
+    verdicts = {verdict.ref.uri: verdict for verdict in values["verdicts"]}
+    assert {name: verdicts[name].reason for name in names} == {
+        uri("a.png"): None,
+        uri("gone"): None,
+        uri("gone as well"): Reason.EXACT,
+        "nosuch://a/b": Reason.EXACT,
+        uri("unknown"): Reason.NOT_FOUND,
+    }
+    assert verdicts[uri("gone")].flags == (Flag.DESCRIBED,)
+    assert verdicts["nosuch://a/b"].detail.startswith("unreadable: ")
 
 
 @pytest.mark.parametrize("processes", [1, 3])

@@ -1,0 +1,91 @@
+"""What a file may ask for, as the command line says it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from beam_dedup.core import decoder
+from beam_dedup.samples import picture
+from tests.app.runs import ROOT, dedup, dedup_apart, records_in
+from tests.core.archives import zipped
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small picture and a large one, each as a file and in an archive."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture(1, (60, 40)).save(folder / "small.png")
+    picture(2, (600, 400)).save(folder / "large.png", compress_level=0)
+    members = {name: (folder / f"{name}.png").read_bytes() for name in ("small", "large")}
+    (folder / "both.zip").write_bytes(zipped(members))
+    return folder
+
+
+def records(folder: Path, *flags: object) -> dict[str, dict[str, Any]]:
+    path = folder.parent / "r.jsonl"
+    assert dedup("-i", folder, "--records", path, "--quiet", *flags) == 0
+    return records_in(path)
+
+
+def test_bytes(folder: Path) -> None:
+    most = (folder / "large.png").stat().st_size
+    assert {one["reason"] for one in records(folder, "--max_bytes", most).values()} == {None, "exact"}
+    found = records(folder, "--max_bytes", most - 1)
+    assert {name for name, one in found.items() if one["reason"] == "too_large"} == {
+        "large.png",
+        "both.zip!large",
+    }
+    assert found["large.png"]["detail"] == f"{most} bytes; an image may have {most - 1}"
+    assert found["small.png"]["duplicate_of"] == f"{folder}/both.zip!small"
+
+
+def test_pixels(folder: Path) -> None:
+    found = records(folder, "-n", "--max_pixels", 600 * 400)
+    assert not any(one["flags"] for one in found.values())
+    found = records(folder, "-n", "--max_pixels", 600 * 400 - 1)
+    assert {name for name, one in found.items() if one["flags"] == ["undecodable"]} == {
+        "large.png",
+        "both.zip!large",
+    }
+    assert found["both.zip!large"]["detail"] == "600 x 400 pixels; at most 239999 are decoded"
+    assert found["large.png"]["reason"] == "exact", "it takes part by its bytes"
+
+
+@pytest.mark.parametrize("mode", [[], ["-n"]])
+def test_seconds(mode: list[str], folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\n"
+        f"if {decoder.__name__!r} in sys.orig_argv:\n"
+        "    from beam_dedup.core import inputs\n"
+        "    real = inputs.fingerprint\n"
+        "    def slow(ref, *rest):\n"
+        "        time.sleep(60 if 'large' in ref.uri else 0)\n"
+        "        return real(ref, *rest)\n"
+        "    inputs.fingerprint = slow\n"
+    )
+    ended = dedup_apart(
+        *("-i", folder, "-o", "", "--records", tmp_path / "r.jsonl", "--decode_timeout", "1.5", *mode),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    found = records_in(tmp_path / "r.jsonl")
+    assert {name: one["reason"] for name, one in found.items()} == {
+        "both.zip!large": "timeout",
+        "both.zip!small": None,
+        "large.png": "timeout",
+        "small.png": "exact",
+    }
+    assert found["large.png"]["detail"] == "reading or decoding took longer than 1.5 s"
+
+
+def test_what_is_refused_is_counted(folder: Path, tmp_path: Path) -> None:
+    Image.new("L", (9, 9)).save(folder / "tiny.gif")
+    assert dedup("-i", folder, "--max_bytes", 200, "--counts", tmp_path / "c.json", "--quiet") == 0
+    counts = json.loads((tmp_path / "c.json").read_text())
+    assert counts["Rejected"] == {"too_large": 4}
+    assert counts["Final_Image_Count"] == 1

@@ -1,0 +1,45 @@
+"""JSON of strangers: what is read can be written again, wherever that is done."""
+
+import json
+from typing import Any
+
+import pytest
+
+from beam_dedup.core import strict_json
+from beam_dedup.core.strict_json import DEEPEST, parse
+
+
+def nested(depth: int, *, objects: bool = False) -> str:
+    return '{"a":' * depth + "1" + "}" * depth if objects else "[" * depth + "1" + "]" * depth
+
+
+@pytest.mark.parametrize(
+    "text", ["null", "0", "-1.5e300", '"\\ud800"', "[]", "{}", '{"a": [{"b": [1, 2]}, []]}', nested(DEEPEST)]
+)
+def test_what_is_json_is_read(text: str) -> None:
+    assert parse(text) == json.loads(text)
+    json.dumps(parse(text), allow_nan=False)
+
+
+@pytest.mark.parametrize("objects", [False, True])
+@pytest.mark.parametrize("depth", [DEEPEST + 1, 500, 980, 995, 100_000])
+def test_what_is_nested_too_deep_is_refused(depth: int, objects: bool) -> None:
+    with pytest.raises(ValueError, match="nested more than 64 deep"):
+        parse(nested(depth, objects=objects))
+
+
+@pytest.mark.parametrize(
+    "text", ["NaN", "[Infinity]", '{"a": -Infinity}', "1e999", "-1e999", "", "{", "9" * 5000]
+)
+def test_what_could_not_be_written_again_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        parse(text)
+
+
+@pytest.mark.parametrize("value", [1, "text", None, [], {}, {"a": (1, [2])}])
+def test_values_of_other_formats_are_measured_alike(value: Any) -> None:
+    strict_json.check_depth(value)
+    for _ in range(DEEPEST + 1):
+        value = {"a": value}
+    with pytest.raises(ValueError, match="deep"):
+        strict_json.check_depth(value)
