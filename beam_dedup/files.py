@@ -123,6 +123,23 @@ def _is_inside(path: str, folder: str) -> bool:
     return os.path.commonpath([real, real_folder]) == real_folder
 
 
+def folds_names(folder: str) -> bool:
+    """Whether the file system of a local folder, which may not be there yet, takes two names for one: A and a, or the two forms
+    of an accented letter.
+    """
+    if is_remote(folder):
+        return False
+    folder = os.path.abspath(folder)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    if not os.access(folder, os.W_OK):
+        return False  # nothing will be written there
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{PARTIAL_PREFIX}A\u00c5") as file:
+        head, name = os.path.split(file.name)
+        others = name.replace("A\u00c5", "a\u00c5"), name.replace("A\u00c5", "AA\u030a")
+        return any(os.path.exists(os.path.join(head, other)) for other in others)
+
+
 def _is_ours(flag: str, path: str) -> bool:
     """Whether a file is an earlier run's, by how it begins, or is empty."""
     if not os.path.isfile(path):

@@ -1,6 +1,7 @@
 """One run from its configuration to its exit code."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import json
@@ -48,6 +49,8 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
     _check_remote_inputs(config)
     _check_remote_outputs(config)
     files.check_outputs(config)
+    if config.output_dir and files.folds_names(config.output_dir):
+        config = dataclasses.replace(config, portable_names=True)
     local = engine.is_local(beam_options)
     # A pass over all names, for who sees the progress, and for the plan.
     counted = local and (config.near or not config.quiet)

@@ -167,10 +167,10 @@ def _encoded(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
-def duplicate_name(group: str, name: str) -> str:
+def duplicate_name(group: str, name: str, portable: bool = False) -> str:
     """The path of a duplicate's copy, relative to the output folder; `group` is the digest of the kept image.
 
     >>> duplicate_name("ab12", "holiday/b.jpg")
     '_duplicates/ab12/holiday/b.jpg'
     """
-    return f"{DUPLICATES_FOLDER}/{group}/{copy_name(name)}"
+    return f"{DUPLICATES_FOLDER}/{group}/{copy_name(name, portable)}"
