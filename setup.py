@@ -33,8 +33,10 @@ setup(
         "gcp": ["apache-beam[gcp]>=2.77,<2.78"],
         "pdq": ["pdqhash>=0.2.8,<0.3"],
         "dev": [
+            "apache-beam[aws,gcp]>=2.77,<2.78",  # tests read and write object stores
             "build>=1.6,<2",
             "hypothesis>=6.170,<7",
+            "moto[s3,server]>=5.2.5,<5.3",  # an S3 server for tests
             "mypy>=2.4,<2.5",
             "pdqhash>=0.2.8,<0.3",
             "pytest>=9.2,<10",
