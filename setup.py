@@ -34,8 +34,10 @@ setup(
         "heif": ["pillow-heif>=1.8,<2"],
         "pdq": ["pdqhash>=0.2.8,<0.3"],
         "dev": [
+            "apache-beam[aws,gcp]>=2.77,<2.78",  # tests read and write object stores
             "build>=1.6,<2",
             "hypothesis>=6.170,<7",
+            "moto[s3,server]>=5.2.5,<5.3",  # an S3 server for tests
             "mypy>=2.4,<2.5",
             "pdqhash>=0.2.8,<0.3",
             "pillow-heif>=1.8,<2",

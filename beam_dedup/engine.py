@@ -21,8 +21,11 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
     _BeamArgumentParser,
 )
+from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
@@ -105,7 +108,12 @@ def runner_for(beam: PipelineOptions, config: DedupConfig) -> PipelineRunner:
         direct.direct_running_mode = IN_MEMORY
         # It warns of several workers in one thread; ours are processes then.
         logging.getLogger("apache_beam.runners.portability.fn_api_runner.fn_runner").setLevel(logging.ERROR)
-    return FnApiRunner(default_environment=_worker_processes() if mode == PROCESSES else None)
+    if mode != PROCESSES:
+        return FnApiRunner()
+    # Of itself it tells worker processes no options, and so not where a store is or who asks.
+    told = JobServiceHandle.encode_pipeline_options(beam.get_all_options(drop_default=True))
+    provision = beam_provision_api_pb2.ProvisionInfo(retrieval_token="none", pipeline_options=told)
+    return FnApiRunner(_worker_processes(), provision_info=ExtendedProvisionInfo(provision))
 
 
 def _worker_processes() -> Any:

@@ -10,6 +10,8 @@ from beam_dedup.core.errors import UsageError
 from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote
 from beam_dedup.options import DEFAULT_OUTPUT_JSON, DedupConfig
 
+HEAD_BYTES = 4096  # of a file that tell whose it is
+_NOT_OURS = b"?"
 # How the files begin that we write: what begins otherwise is not replaced.
 _BEGINNINGS: dict[str, tuple[bytes, ...]] = {
     "-o": (rb'\{\s*"[0-9a-f]{64}": \[', rb"\{\}\s*$"),
@@ -32,6 +34,11 @@ def check_outputs(config: DedupConfig) -> None:
             raise UsageError(
                 f"--place {config.place} links files of this machine, but -d is {config.output_dir}"
             )
+        for path in config.inputs:
+            if is_remote(path) and sources.holds(config.output_dir, path):
+                raise UsageError(
+                    f"-d: the input {path} lies in {config.output_dir}; copies would be taken for input: name another folder"
+                )
     elif config.output_dir:
         _check_output_folder(config)
 
@@ -90,10 +97,11 @@ def _check_output_file(flag: str, path: str) -> None:
         return
     if os.path.isdir(path):
         raise UsageError(f"{flag} needs a file name, but {path} is a folder")
-    if os.path.lexists(path) and not _is_ours(flag, path):
-        raise UsageError(
-            f"{flag}: {path} is there already and is no file of this kind; name another, or remove it"
-        )
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            check_ours(flag, path, file.read(HEAD_BYTES))
+    elif os.path.lexists(path):
+        check_ours(flag, path, _NOT_OURS)  # a pipe or a device: a file would take its name
     _try_to_write(flag, os.path.dirname(path) or ".")
 
 
@@ -123,13 +131,29 @@ def _is_inside(path: str, folder: str) -> bool:
     return os.path.commonpath([real, real_folder]) == real_folder
 
 
-def _is_ours(flag: str, path: str) -> bool:
-    """Whether a file is an earlier run's, by how it begins, or is empty."""
-    if not os.path.isfile(path):
-        return False  # a pipe or a device: a file would take its name
-    with open(path, "rb") as file:
-        head = file.read(4096)
-    return not head or any(re.match(beginning, head) for beginning in _BEGINNINGS[flag])
+def folds_names(folder: str) -> bool:
+    """Whether the file system of a local folder, which may not be there yet, takes two names for one: A and a, or the two forms
+    of an accented letter.
+    """
+    if is_remote(folder):
+        return False
+    folder = os.path.abspath(folder)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    if not os.access(folder, os.W_OK):
+        return False  # nothing will be written there
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{PARTIAL_PREFIX}A\u00c5") as file:
+        head, name = os.path.split(file.name)
+        others = name.replace("A\u00c5", "a\u00c5"), name.replace("A\u00c5", "AA\u030a")
+        return any(os.path.exists(os.path.join(head, other)) for other in others)
+
+
+def check_ours(flag: str, path: str, head: bytes) -> None:
+    """Raises UsageError unless a file that is there is an earlier run's, by how it begins, or empty."""
+    if head and not any(re.match(beginning, head) for beginning in _BEGINNINGS[flag]):
+        raise UsageError(
+            f"{flag}: {path} is there already and is no file of this kind; name another, or remove it"
+        )
 
 
 def _try_to_write(flag: str, folder: str) -> None:

@@ -57,6 +57,7 @@ class DedupConfig:
     show_duplicates: bool = False
     place: str = "copy"
     preview: bool = False
+    portable_names: bool = False
     records: str = ""
     counts: str = ""
     jobs: int = 1
@@ -172,6 +173,12 @@ def parser() -> argparse.ArgumentParser:
         help="with -d: say what would be placed there, and write nothing but the files named by other options",
     )
     write.add_argument(
+        "--portable_names",
+        action="store_true",
+        help="with -d: escape upper case, accents and what Windows forbids, so that no two names become one on any file "
+        "system; by itself where that of DIR makes no difference between A and a",
+    )
+    write.add_argument(
         "-o",
         "--output_json",
         metavar="FILE",
@@ -235,7 +242,8 @@ def configure(options: argparse.Namespace) -> DedupConfig:
     matching_options.check_mode(options)
     if options.show_duplicates and not options.output_dir:
         raise UsageError("-s copies duplicates below the output folder: it needs -d DIR")
-    for flag, given in (("--place", options.place), ("--preview", options.preview)):
+    of_folder = ("place", "preview", "portable_names")
+    for flag, given in ((f"--{name}", getattr(options, name)) for name in of_folder):
         if given and not options.output_dir:
             raise UsageError(f"{flag} is about the output folder: it needs -d DIR")
     jobs = os.cpu_count() or 1 if options.num_jobs is None else options.num_jobs
@@ -257,6 +265,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         show_duplicates=options.show_duplicates,
         place=options.place or "copy",
         preview=options.preview,
+        portable_names=options.portable_names,
         records=options.records,
         counts=options.counts,
         jobs=jobs,

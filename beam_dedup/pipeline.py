@@ -78,12 +78,12 @@ def build(
     if config.output_json:
         verdicts | "Groups" >> WriteGroups(config.output_json)
     if config.preview:
-        placing = beam.FlatMap(placements, config.output_dir, config.show_duplicates)
+        placing = beam.FlatMap(placements, config.output_dir, config.show_duplicates, config.portable_names)
         verdicts | "Placements" >> placing | "Preview" >> WritePlacements(reports.preview)
     elif config.output_dir:
         # PCollection[Placement], PCollection[Unplaced]
         _, unplaced = verdicts | "Place" >> PlaceCopies(
-            config.output_dir, config.show_duplicates, tally, How(config.place)
+            config.output_dir, config.show_duplicates, tally, How(config.place), config.portable_names
         )
         if reports.unplaced:
             unplaced | "Unplaced" >> WriteUnplaced(reports.unplaced)

@@ -1,6 +1,7 @@
 """One run from its configuration to its exit code."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import json
@@ -15,10 +16,11 @@ from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
 import psutil
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.runners.runner import PipelineState
 from rich.console import Console
 
-from beam_dedup import engine, files, pipeline, progress, summary
+from beam_dedup import engine, files, pipeline, progress, remote, summary
 from beam_dedup.core.census import Planning, most_codes
 from beam_dedup.core.choosing import choose
 from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError, PlanError, UsageError
@@ -45,10 +47,14 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
     """
     debug = bool(os.environ.get(DEBUG_VARIABLE))
     beam_options = engine.beam_options(beam_arguments)
-    _check_remote_inputs(config)
-    _check_remote_outputs(config)
+    FileSystems.set_options(beam_options)  # a pipeline would do so, but files are looked at before
+    remote.check_file_systems(config)
     files.check_outputs(config)
+    if config.output_dir and files.folds_names(config.output_dir):
+        config = dataclasses.replace(config, portable_names=True)
     local = engine.is_local(beam_options)
+    if local:
+        remote.check_places(config)
     # A pass over all names, for who sees the progress, and for the plan.
     counted = local and (config.near or not config.quiet)
     files_to_read = _count_files(config) if counted else 0
@@ -100,7 +106,7 @@ def _tell(config: DedupConfig, reports: Reports, seconds: float) -> None:
         with open(reports.preview, encoding="utf-8", errors="surrogateescape") as lines:
             shutil.copyfileobj(lines, sys.stdout)
     if not config.quiet:
-        with open(reports.counts, encoding="utf-8") as file:
+        with storage.open_bytes(reports.counts) as file:  # which --counts may have put anywhere
             print(summary.text(config, json.load(file), seconds))
     if config.output_dir and not config.preview:
         with open(reports.unplaced, encoding="utf-8") as file:
@@ -126,27 +132,16 @@ def _count_files(config: DedupConfig) -> int:
         new: Iterator[object] = list_rows(config.json_metadata, config.not_input)
     else:
         new = list_inputs(config.inputs, config.not_input)
-    files = sum(1 for _ in itertools.chain(new, known))
+    try:
+        files = sum(1 for _ in itertools.chain(new, known))
+    except OSError as error:  # a store's: folders that can't be listed are rejected
+        raise DedupError(f"the input can't be listed: {error}") from error
     if config.near and not config.force_plan:
         try:
             choose(config.within, files * most_codes(config.recipe), files).check()
         except PlanError as error:
             raise UsageError(str(error)) from error
     return files
-
-
-def _check_remote_inputs(config: DedupConfig) -> None:
-    given = [("-i", path) for path in config.inputs]
-    given += [("-l", config.json_metadata), ("--reference", config.reference)]
-    for flag, path in given:
-        if is_remote(path) and (why := storage.unusable(path)):
-            raise UsageError(f"{flag}: {path} can't be read: {why}")
-
-
-def _check_remote_outputs(config: DedupConfig) -> None:
-    for flag, path in {**config.output_files, "-d": config.output_dir}.items():
-        if is_remote(path) and (why := storage.unusable(path)):
-            raise UsageError(f"{flag}: {path} can't be written: {why}")
 
 
 def _root_cause(error: BaseException) -> str:

@@ -21,7 +21,7 @@ CORE_MAY_IMPORT = {
     "zstandard",
     "beam_dedup.core",
 }
-TRANSFORMS_MAY_IMPORT = CORE_MAY_IMPORT | {"apache_beam", "transforms"}
+TRANSFORMS_MAY_IMPORT = CORE_MAY_IMPORT | {"apache_beam", "boto3", "botocore", "google", "transforms"}
 APPLICATION_MAY_NOT_IMPORT = {"tests", "templates", "benchmarks"}
 
 

@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from apache_beam.io.filesystem import FileMetadata
-from apache_beam.io.filesystems import FileSystems
+from apache_beam.io.filesystem import FileSystem
 
 from beam_dedup.core import nutch, sources
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.local import open_local
 from beam_dedup.core.paths import PARTIAL_PREFIX, is_partial, is_remote
+from transforms import stores
 
 _Urls = Mapping[str, str]  # by the base names of files
 _Seen = set[tuple[int, int]]  # folders that are listed, by device and inode
@@ -83,20 +83,17 @@ def _list_matching(pattern: str, exclude: tuple[str, ...], seen: _Seen) -> Itera
 
 def _list_remote(path: str, exclude: tuple[str, ...]) -> Iterator[Listed]:
     """Files of a file system of Beam's: those that match, those below a prefix as if it were a folder, or the one."""
-    system = FileSystems.get_filesystem(path)
     start = sources.root(path)
-    # What Beam's own `match` filters, as a stream: `match` itself makes a list of all.
-    files: Iterator[FileMetadata] = system._list(start + "/")
+    found = stores.list_objects(start + "/")
     if sources.is_pattern(path):
-        matches = re.compile(system.translate_pattern(path)).match
-        files = (file for file in files if matches(file.path))
+        found = filter(re.compile(FileSystem.translate_pattern(path)).match, found)
     none = True
-    for uri in (file.path for file in files):
+    for uri in found:
         is_output = any(uri == other or uri.startswith(other.rstrip("/") + "/") for other in exclude)
         if not uri.endswith("/") and not is_output:  # some tools leave an object for a folder
             none = False
             yield Listed(uri, uri.removeprefix(start + "/"))
-    if none and not sources.is_pattern(path) and system.exists(path):
+    if none and not sources.is_pattern(path) and stores.exists(path):
         yield Listed(path, path.rpartition("/")[2])
 
 

@@ -38,18 +38,21 @@ class PlaceCopies(beam.PTransform[PCollection[bytes], Placed]):
     unique if those of the references are. The members of an archive can only be copied.
 
     folder: local, or of any file system of Beam. duplicates: False leaves the duplicates out. how: links are for local
-    files only.
+    files only. portable: names that are apart on any file system, see `beam_dedup.core.paths`.
     """
 
     folder: str
     duplicates: bool = False
     tally: Tally | None = None
     how: How = How.COPY
+    portable: bool = False
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, verdicts: PCollection[bytes]) -> Placed:
         copying = beam.ParDo(_PlaceFn(self.how, self.tally)).with_output_types(Placement, unplaced=Unplaced)
-        wanted = verdicts | "Placements" >> beam.FlatMap(placements, self.folder, self.duplicates)
+        wanted = verdicts | "Placements" >> beam.FlatMap(
+            placements, self.folder, self.duplicates, self.portable
+        )
         members = (
             wanted
             | "Members" >> beam.Filter(is_member)
@@ -69,15 +72,15 @@ def is_file(placement: Placement) -> bool:
     return not is_member(placement)
 
 
-def placements(block: bytes, folder: str, duplicates: bool) -> Iterator[Placement]:
+def placements(block: bytes, folder: str, duplicates: bool, portable: bool) -> Iterator[Placement]:
     """The copies that are to be made of images, given the verdicts on them; of those that could not be opened there are none."""
     for verdict in unpack_verdicts(block):
         if Flag.DESCRIBED in verdict.flags:
             continue
         if verdict.status == Status.KEPT:
-            name = copy_name(verdict.ref.name)
+            name = copy_name(verdict.ref.name, portable)
         elif verdict.status == Status.DUPLICATE and duplicates:
-            name = duplicate_name(verdict.group, verdict.ref.name)
+            name = duplicate_name(verdict.group, verdict.ref.name, portable)
         else:
             continue
         yield Placement(verdict.ref.uri, storage.join(folder, name), verdict.digest)

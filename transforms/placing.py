@@ -5,16 +5,16 @@ import enum
 import errno
 import hashlib
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 
-from apache_beam.io.filesystems import FileSystems
-
 from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix
+from transforms import stores
 from transforms.storage import give_name, open_bytes, whole_file
 
 _CHUNK_BYTES = 1 << 20
+_MOST_NAME_BYTES = 1024  # of an object, in gs:// and s3:// alike
+_SOMETHING_ELSE = "{} is there already and is something else; nothing is ever replaced"
 
 
 class How(enum.StrEnum):
@@ -32,7 +32,8 @@ class PlacingError(Exception):
 def place_file(source: str, target: str, digest: bytes, how: How) -> bool:
     """Copies or links an image, unless that was done before. Between local files a copy keeps the times.
 
-    digest: of the bytes that were judged; a copy of other bytes is not made.
+    digest: of the bytes that were judged; a copy of other bytes is not made, but where a store copies by itself: then its
+    bytes are not read again.
     Returns: whether there was something to do.
 
     Raises:
@@ -40,7 +41,9 @@ def place_file(source: str, target: str, digest: bytes, how: How) -> bool:
       OSError: the system can't write.
     """
     if is_remote(target):
-        _copy_to_remote(source, target)
+        if _is_in_store(target, digest):
+            return False
+        _copy_to_store(source, target, digest)
         return True
     if _is_placed(source, target, digest, how):
         return False
@@ -59,6 +62,8 @@ def place_bytes(uri: str, data: bytes, target: str, digest: bytes) -> bool:
     if hashlib.sha256(data).digest() != digest:
         raise PlacingError(f"{uri} changed after it was read")
     if is_remote(target):
+        if _is_in_store(target, digest):
+            return False
         with whole_file(target) as written:
             written.write(data)
         return True
@@ -78,7 +83,7 @@ def is_copy(target: str, digest: bytes) -> bool:
 def _may_replace(target: str, digest: bytes) -> bool:
     replace = os.path.lexists(target)
     if replace and not _has_bytes(target, digest):
-        raise PlacingError(f"{target} is there already and is something else; nothing is ever replaced")
+        raise PlacingError(_SOMETHING_ELSE.format(target))
     return replace
 
 
@@ -100,12 +105,36 @@ def _never_replacing(target: str, digest: bytes) -> Iterator[list[str]]:
         ) from error
 
 
-def _copy_to_remote(source: str, target: str) -> None:
-    if is_remote(source) and source.split("://")[0] == target.split("://")[0]:
-        FileSystems.copy([source], [target])
+def _is_in_store(target: str, digest: bytes) -> bool:
+    """Whether an image has been placed there before.
+
+    Raises:
+      PlacingError: something else has its name, or its name is none for a store.
+    """
+    name = target.split("/", 3)[3]
+    if len(name.encode("utf-8", "replace")) > _MOST_NAME_BYTES:
+        raise PlacingError(
+            f"{target} is too long: names in object stores have at most {_MOST_NAME_BYTES} bytes"
+        )
+    if not stores.exists(target):
+        return False
+    sha256 = hashlib.sha256()
+    with open_bytes(target) as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            sha256.update(chunk)
+    if sha256.digest() != digest:
+        raise PlacingError(_SOMETHING_ELSE.format(target))
+    return True
+
+
+def _copy_to_store(source: str, target: str, digest: bytes) -> None:
+    if source.split("://")[0] != target.split("://")[0]:
+        _copy(source, target, digest, replace=False)
         return
-    with open_bytes(source) as stream, whole_file(target) as written:
-        shutil.copyfileobj(stream, written, _CHUNK_BYTES)
+    try:
+        stores.copy_object(source, target)
+    except FileNotFoundError as error:
+        raise PlacingError(f"{source} vanished after it was read") from error
 
 
 def _copy(source: str, target: str, digest: bytes, replace: bool) -> None:
@@ -120,7 +149,7 @@ def _copy(source: str, target: str, digest: bytes, replace: bool) -> None:
             written.write(chunk)
         if sha256.digest() != digest:
             raise PlacingError(f"{source} changed after it was read")
-        if not is_remote(source):
+        if not is_remote(source) and not is_remote(target):
             written.flush()
             status = os.fstat(stream.fileno())
             os.utime(written.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -1,17 +1,15 @@
-"""The one gate to storage: local paths by the system's own calls, everything else by Beam's FileSystems."""
+"""The one gate to storage: local paths by the system's own calls, everything else by `transforms.stores`."""
 
 import contextlib
 import errno
 import importlib.util
 import os
 import secrets
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_dedup.core.containers import container_of
@@ -19,7 +17,8 @@ from beam_dedup.core.errors import ImageError
 from beam_dedup.core.formats import HEAD_BYTES
 from beam_dedup.core.local import refused
 from beam_dedup.core.model import Reason
-from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix
+from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix, utf8_name
+from transforms import stores
 
 MAX_FETCHED_BYTES = 1 << 36  # of an archive that is not on this machine
 _EXTRAS = {"gs": ("gcp", "google.cloud.storage"), "s3": ("aws", "boto3")}  # of setup.py, and what each brings
@@ -71,13 +70,10 @@ def whole_file(path: str, replace: bool = True) -> Iterator[BinaryIO]:
       FileExistsError: there is a file of that name, and it is not to be replaced; for local files.
     """
     if is_remote(path):
-        # Object stores show an object when its upload is closed, also one that was broken off: so nothing is
-        # uploaded before all of it is there.
+        # Nothing is uploaded before all of it is there: stores may show what was uploaded till it was broken off.
         with tempfile.SpooledTemporaryFile(max_size=_SPOOLED_BYTES) as spool:
             yield cast(BinaryIO, spool)
-            spool.seek(0)
-            with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
-                shutil.copyfileobj(spool, remote, _CHUNK_BYTES)
+            stores.upload(path, cast(BinaryIO, spool))
         return
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, exist_ok=True)
@@ -112,10 +108,7 @@ def give_name(partial: str, path: str, replace: bool) -> None:
 
 def open_bytes(uri: str) -> BinaryIO:
     """Any file for reading, as it is: nothing is unpacked because of its name."""
-    if is_remote(uri):
-        remote: BinaryIO = FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED)
-        return remote
-    return open(uri, "rb")
+    return stores.open_object(uri) if is_remote(uri) else open(uri, "rb")
 
 
 def unusable(path: str) -> str:
@@ -141,4 +134,6 @@ def _is_installed(package: str) -> bool:
 
 def join(folder: str, name: str) -> str:
     """The path of `name`, with `/` between its folders, below a folder of any file system."""
+    if is_remote(folder):
+        name = utf8_name(name)
     return FileSystems.join(folder, *name.split("/"))

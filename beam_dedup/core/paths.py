@@ -32,6 +32,7 @@ _LETTERS = re.compile(r"%[0-9A-F]{2}|.", re.DOTALL)  # an escape is one
 _EMPTY = "%2F"  # an empty part, as in a//b
 _ALL_EMPTY = re.compile(rf"(?:{_EMPTY})+")
 _NOT_KEPT = re.compile(r"[\x00-\x1f\x7f\\]")
+_SURROGATES = re.compile("[\ud800-\udfff]+")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _WINDOWS = frozenset('<>:"|?*')
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9]|conin\$|conout\$)(?:\.|$)")
@@ -103,6 +104,15 @@ def name_of_copy(path: str) -> str | None:
     return _unescaped(path)
 
 
+def utf8_name(path: str) -> str:
+    r"""A path of `copy_name` for file systems whose names are text: bytes that are not UTF-8 are escaped, too.
+
+    >>> utf8_name("é/\udcff.jpg")
+    'é/%FF.jpg'
+    """
+    return _SURROGATES.sub(_escape, path)
+
+
 def collision_key(path: str) -> str:
     """Equal for two paths that some file system takes for one: they differ in case or in Unicode form only.
 
@@ -167,10 +177,10 @@ def _encoded(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
-def duplicate_name(group: str, name: str) -> str:
+def duplicate_name(group: str, name: str, portable: bool = False) -> str:
     """The path of a duplicate's copy, relative to the output folder; `group` is the digest of the kept image.
 
     >>> duplicate_name("ab12", "holiday/b.jpg")
     '_duplicates/ab12/holiday/b.jpg'
     """
-    return f"{DUPLICATES_FOLDER}/{group}/{copy_name(name)}"
+    return f"{DUPLICATES_FOLDER}/{group}/{copy_name(name, portable)}"

@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+import os
+import unicodedata
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from apache_beam.io.filesystem import FileMetadata
 
+from beam_dedup import files
+from beam_dedup.core.paths import collision_key
 from tests.app.runs import dedup, tree
 from tests.core.archives import record, response, tar, warc, zipped
 from tests.transforms.files import encoded, write
@@ -246,3 +250,51 @@ class TestOtherFileSystems:
             "/in/p/b.zip!y.png": "kept",
         }
         assert tree(out) == {"a.png": A, "c.png": C, "p/b.zip/y.png": B}
+
+
+class TestNames:
+    """Names that some file systems take for one."""
+
+    NAMES = ("A.png", "a.png", "\u00c5.png", "A\u030a.png", "nul.png", "b/../c.png")
+
+    @pytest.fixture
+    def archive(self, tmp_path: Path) -> Path:
+        members = {name: encoded(seed) for seed, name in enumerate(self.NAMES)}
+        return write(tmp_path / "in/all.tar", tar(members))
+
+    def placed(self, out: Path, archive: Path, *flags: str) -> set[str]:
+        assert dedup("-i", archive.parent, "-d", out, "-j", "1", "--quiet", *flags) == 0
+        names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+        assert len(names) == len(self.NAMES)
+        return names
+
+    def test_as_they_are(self, archive: Path, tmp_path: Path) -> None:
+        assert {"all.tar/A.png", "all.tar/a.png", "all.tar/nul.png"} <= self.placed(tmp_path / "out", archive)
+
+    def test_portable(self, archive: Path, tmp_path: Path) -> None:
+        names = self.placed(tmp_path / "out", archive, "--portable_names")
+        assert len({collision_key(name) for name in names}) == len(names)
+        assert "all.tar/a.png" in names
+        assert "all.tar/nul.png" not in names
+
+    def test_where_the_file_system_folds_names(
+        self, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(files, "folds_names", lambda _: True)
+        names = self.placed(tmp_path / "out", archive)
+        assert len({collision_key(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("fold", [str.lower, lambda name: unicodedata.normalize("NFD", name)])
+def test_a_file_system_that_folds_names_is_known(
+    fold: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not files.folds_names(str(tmp_path / "not/there/yet"))
+    assert not list(tmp_path.iterdir())
+    assert not files.folds_names("gs://bucket/folder")
+    monkeypatch.setattr(
+        os.path,
+        "exists",
+        lambda path: fold(os.path.basename(path)) in map(fold, os.listdir(os.path.dirname(path))),
+    )
+    assert files.folds_names(str(tmp_path))

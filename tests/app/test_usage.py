@@ -13,6 +13,7 @@ from beam_dedup.core.algorithms import ALGORITHMS
 from beam_dedup.core.limits import Limits
 from beam_dedup.samples import picture
 from tests.app.runs import dedup_apart
+from transforms import storage
 
 
 @pytest.fixture
@@ -34,10 +35,6 @@ WRONG = {
     "no such folder": (["-i", "nosuch"], "there is no folder nosuch"),
     "no such pattern": (["-i", "{in}/*.png"], "-i: there is no folder or file that matches {in}/*.png"),
     "a device": (["-i", "/dev/null"], "-i needs a folder or a file"),
-    "a file system that is not installed": (
-        ["-i", "gs://bucket/x"],
-        "-i: gs://bucket/x can't be read: gs:// needs more than is installed: pip install 'beam-dedup[gcp]'",
-    ),
     "a file system that nobody has": (["-i", "nosuch://bucket/x"], "-i: nosuch://bucket/x can't be read"),
     "the same twice": (["-i", "{in}", "-i", "{in}/../pictures"], "hold the same files"),
     "one within the other": (
@@ -157,7 +154,7 @@ WRONG = {
     "preview without d": (["-i", "{in}", "--preview"], "--preview is about the output folder"),
     "link to a bucket": (
         ["-i", "{in}", "-d", "gs://b/x", "--place", "symlink"],
-        "can't be written",
+        "--place symlink links files of this machine, but -d is gs://b/x",
     ),
     "groups over a text": (
         ["-i", "{in}", "-o", "{in}/../text"],
@@ -193,6 +190,28 @@ def test_wrong_usage(case: str, folder: Path, capfd: pytest.CaptureFixture[str])
     assert (folder / "a.gif").read_bytes() == b"GIF89a"
     assert (folder.parent / "text").read_text() == "{ a text"
     assert not list(folder.parent.glob("here/*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["-i", "gs://b/x"], "-i: gs://b/x can't be read: gs:// needs more than is installed: {pip}[gcp]'"),
+        (
+            ["-i", "{in}", "-d", "s3://b"],
+            "-d: s3://b can't be written: s3:// needs more than is installed: {pip}[aws]'",
+        ),
+    ],
+)
+def test_a_file_system_that_is_not_installed(
+    folder: Path,
+    arguments: list[str],
+    sentence: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(storage, "_is_installed", lambda _: False)
+    assert main([argument.replace("{in}", str(folder)) for argument in arguments]) == 2
+    assert sentence.replace("{pip}", "pip install 'beam-dedup") in capfd.readouterr().err
 
 
 def test_hard_links_need_one_device(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,65 @@
+"""Fixtures: services that start when a test first asks for one. Where there is none the test is skipped, but fails in CI."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.services import servers
+from tests.services.buckets import Bucket, amazon_bucket, google_bucket
+from tests.services.processes import end_of
+from tests.services.servers import MissingError, Service
+
+CI_VARIABLE = "DEDUP_CI"  # in the environment, set to anything: every service has to be there
+
+
+@contextlib.contextmanager
+def required(service: "contextlib.AbstractContextManager[Service]") -> Iterator[Service]:
+    """A service that is there, or the end of the test."""
+    with contextlib.ExitStack() as stack:
+        try:
+            started = stack.enter_context(service)
+        except MissingError as missing:
+            if os.environ.get(CI_VARIABLE):
+                pytest.fail(f"{missing} (a failure because {CI_VARIABLE} is set)", pytrace=False)
+            pytest.skip(str(missing))
+        yield started
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[Service]:
+    with required(servers.gcs()) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Service]:
+    with required(servers.s3()) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def pubsub() -> Iterator[Service]:
+    with required(servers.pubsub()) as service:
+        yield service
+
+
+@pytest.fixture(params=["gs", "s3"])
+def bucket(request: pytest.FixtureRequest) -> Bucket:
+    """An empty bucket, in one store and then in the other."""
+    if request.param == "gs":
+        return google_bucket(request.getfixturevalue("gcs"))
+    return amazon_bucket(request.getfixturevalue("s3"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") -> Any:
+    """Shows the logs of the services of a test that fails."""
+    report = yield
+    if report.failed:
+        for name, value in getattr(item, "funcargs", {}).items():
+            if isinstance(value, Service):
+                report.sections.append((f"the end of the log of {name}", end_of(value.log)))
+    return report

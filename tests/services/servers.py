@@ -1,0 +1,110 @@
+"""The services that tests talk to, each a process of its own: where it is found, how it is started, and what a client needs.
+
+Each is a context manager that raises `MissingError` where there is no such program.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.services.processes import HOST, answers, free_port, running
+
+TOOLS = Path(__file__).parents[2] / ".ci/tools"  # where `make services` puts what it gets
+
+
+class MissingError(Exception):
+    """A program is not on this machine; the message says how to get it."""
+
+
+class Service(NamedTuple):
+    """A running server."""
+
+    url: str
+    environment: dict[str, str]  # what clients look for in theirs
+    flags: tuple[str, ...]  # of `dedup`, to reach it
+    log: Path
+
+
+class Topic(NamedTuple):
+    """Where the storage server tells of new objects."""
+
+    pubsub: Service
+    project: str
+    name: str
+
+
+@contextlib.contextmanager
+def gcs(notify: Topic | None = None) -> Iterator[Service]:
+    """A server for gs://, empty, in memory. With `notify` each finished object is published as Google does it."""
+    program = _program("fake-gcs-server", "run `make services` (it needs Go)")
+    port = free_port()
+    url = f"http://{HOST}:{port}"
+    command = [program, "-scheme", "http", "-host", HOST, "-port", str(port), "-backend", "memory"]
+    command += ["-public-host", f"{HOST}:{port}", "-external-url", url]
+    if notify:
+        command += ["-event.pubsub-project-id", notify.project, "-event.pubsub-topic", notify.name]
+        command += ["-event.list", "finalize"]
+    environment = notify.pubsub.environment if notify else {}
+    with running(command, lambda: _answers_http(f"{url}/storage/v1/b"), environment) as log:
+        yield Service(url, {"STORAGE_EMULATOR_HOST": url}, ("--no_auth",), log)
+
+
+@contextlib.contextmanager
+def s3() -> Iterator[Service]:
+    """A server for s3://, empty, in memory."""
+    if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask") is None:
+        raise MissingError("the S3 server is missing: pip install 'moto[s3,server]'")
+    port = free_port()
+    url = f"http://{HOST}:{port}"
+    command = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(port)]
+    flags = (
+        f"--s3_endpoint_url={url}",
+        "--s3_access_key_id=any",
+        "--s3_secret_access_key=any",
+        "--s3_region_name=us-east-1",
+        "--s3_disable_ssl",
+    )
+    with running(command, lambda: _answers_http(f"{url}/moto-api/data.json")) as log:
+        yield Service(url, {}, flags, log)
+
+
+@contextlib.contextmanager
+def pubsub(project: str = "dedup-test") -> Iterator[Service]:
+    """A server for Pub/Sub without topics. Projects need names of six letters and more, topics of three and more."""
+    how = "install the Google Cloud CLI, and its component pubsub-emulator (Debian: google-cloud-cli-pubsub-emulator)"
+    program = _program("gcloud", how)
+    _check_component(program, how)
+    port = free_port()
+    command = [program, "beta", "emulators", "pubsub", "start", f"--project={project}"]
+    command += [f"--host-port={HOST}:{port}", "--quiet"]
+    with running(command, lambda: answers(port)) as log:
+        address = f"{HOST}:{port}"
+        environment = {"PUBSUB_EMULATOR_HOST": address, "PUBSUB_PROJECT_ID": project}
+        yield Service(f"http://{address}", environment, (), log)
+
+
+def _program(name: str, how: str) -> str:
+    found = shutil.which(name, path=os.pathsep.join((str(TOOLS), os.environ.get("PATH", os.defpath))))
+    if not found:
+        raise MissingError(f"{name} is missing: {how}")
+    return found
+
+
+def _check_component(gcloud: str, how: str) -> None:
+    root = Path(gcloud).resolve().parents[1]
+    if not (root / "platform/pubsub-emulator").is_dir():
+        raise MissingError(f"gcloud has no Pub/Sub emulator: {how}")
+
+
+def _answers_http(url: str) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+        json.load(answer)
+        return True
+    return False

@@ -1,0 +1,80 @@
+"""Copies and reports in object stores, by the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.app.runs import dedup_apart
+from tests.core.archives import zipped
+from tests.services.buckets import Bucket, files_of
+from tests.transforms.files import encoded, write
+
+pytestmark = pytest.mark.service
+
+
+def test_copies(bucket: Bucket, samples: Path, tmp_path: Path) -> None:
+    """From here to the store, within the store, and back: as from here to here. Done twice, nothing changes."""
+    assert dedup_apart("-n", "-i", samples, "-d", tmp_path / "here", "-s", "-o", "").returncode == 0
+    expected = files_of(tmp_path / "here")
+    bucket.fill({f"in/{name}": data for name, data in files_of(samples).items()})
+    for source, target in ((samples, "{b}/up"), ("{b}/in", "{b}/within"), ("{b}/in", tmp_path / "down")):
+        for _ in range(2):
+            ended = bucket.dedup("-n", "-i", source, "-d", target, "-s", "--quiet")
+            assert (ended.returncode, ended.stderr) == (0, "")
+    assert bucket.files("up") == bucket.files("within") == files_of(tmp_path / "down") == expected
+
+
+def test_members_of_archives(bucket: Bucket) -> None:
+    bucket.fill({"in/a.zip": zipped({"b.png": encoded(1), "c/d.png": encoded(2)})})
+    for _ in range(2):
+        ended = bucket.dedup("-i", "{b}/in", "-d", "{b}/out", "--quiet")
+        assert (ended.returncode, ended.stderr) == (0, "")
+    assert bucket.files("out") == {"a.zip/b.png": encoded(1), "a.zip/c/d.png": encoded(2)}
+
+
+@pytest.mark.parametrize("source", ["here", "there", "archive"])
+def test_what_is_there_and_something_else_is_never_replaced(
+    bucket: Bucket, tmp_path: Path, source: str
+) -> None:
+    pictures = {"a.png": encoded(1), "b.png": encoded(2)}
+    bucket.fill({f"in/{name}": data for name, data in pictures.items()} | {"x.zip": zipped(pictures)})
+    bucket.fill({"out/a.png": b"something else", "out/x.zip/a.png": b"something else"})
+    for name, data in pictures.items():
+        write(tmp_path / "in" / name, data)
+    given = {"here": tmp_path / "in", "there": "{b}/in", "archive": "{b}/x.zip"}[source]
+    ended = bucket.dedup("-i", given, "-d", "{b}/out", "--quiet")
+    assert ended.returncode == 1
+    assert "1 of the images could not be placed" in ended.stderr
+    assert "is there already and is something else; nothing is ever replaced" in ended.stderr
+    folder = "out/x.zip" if source == "archive" else "out"
+    placed = bucket.files(folder)
+    assert placed["a.png"] == b"something else"
+    assert placed["b.png"] == pictures["b.png"]
+
+
+def test_names_that_no_store_takes(bucket: Bucket, tmp_path: Path) -> None:
+    long = "/".join(["x" * 250] * 4) + "/name-of-it.png"
+    assert len(long) < 1024 < len(f"out/{long}") + 20
+    members = {"a/" + long + "x" * 30: encoded(1), "fine.png": encoded(2)}
+    write(tmp_path / "in/a.zip", zipped(members))
+    write(tmp_path / "in" / "bytes-\udcff.png", encoded(3))
+    ended = bucket.dedup("-i", tmp_path / "in", "-d", "{b}/out", "--quiet")
+    assert ended.returncode == 1
+    assert "1 of the images could not be placed" in ended.stderr
+    assert "names in object stores have at most 1024 bytes" in ended.stderr
+    assert bucket.files("out").keys() == {"a.zip/fine.png", "bytes-%FF.png"}
+
+
+def test_reports(bucket: Bucket, samples: Path, tmp_path: Path) -> None:
+    files = {"--records": "r.avro", "-o": "groups.json", "--counts": "counts.json"}
+    for at in ("{b}/out", tmp_path):
+        named = [part for flag, name in files.items() for part in (flag, f"{at}/{name}")]
+        for _ in range(2):
+            ended = bucket.dedup("-n", "-i", samples, *named)
+            assert (ended.returncode, ended.stderr) == (0, "")
+            assert "Initial_Image_Count    42" in ended.stdout
+    there = bucket.files("out")
+    assert there.keys() == set(files.values())
+    for name in ("groups.json", "counts.json"):
+        assert there[name] == (tmp_path / name).read_bytes()
+    assert len(there["r.avro"]) == len((tmp_path / "r.avro").read_bytes())

@@ -1,0 +1,69 @@
+"""What can't be in object stores: one sentence, before any work is done."""
+
+import pytest
+
+from beam_dedup.cli import main
+from tests.services.buckets import Bucket
+from tests.services.servers import Service
+from tests.transforms.files import encoded
+
+pytestmark = pytest.mark.service
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["-i", "{b}/nosuch"], "-i: there is no file at {b}/nosuch"),
+        (["-i", "{b}/in/*.gif"], "-i: there is no file at {b}/in/*.gif"),
+        (["-i", "{b}-nosuch/in"], "-i: {b}-nosuch/in can't be read: there is no such bucket"),
+        (["-i", "{b}/in", "--reference", "{b}/old"], "--reference: there is no file at {b}/old"),
+        (
+            ["-i", "{b}/in", "-d", "{b}-nosuch/x"],
+            "-d: {b}-nosuch/x can't be written: there is no such bucket",
+        ),
+        (["-i", "{b}/in", "-d", "{b}"], "-d: the input {b}/in lies in {b}"),
+        (["-i", "{b}/in", "-d", "{b}/in"], "-d: the input {b}/in lies in {b}/in"),
+        (["-i", "{b}/in", "-i", "{b}/in/a.png"], "hold the same files"),
+        (
+            ["-i", "{b}/in", "-d", "{b}/x", "--place", "symlink"],
+            "links files of this machine, but -d is {b}/x",
+        ),
+        (["-i", "{b}/in", "--records", "{b}/in/a.png"], "--records: {b}/in/a.png is there already"),
+        (["-i", "{b}/in", "-o", "{b}/counts.json"], "-o: {b}/counts.json is there already"),
+        (["-i", "{b}/in", "--records", "{b}/r/"], "--records: {b}/r/ holds records already"),
+    ],
+)
+def test_wrong_usage(
+    bucket: Bucket,
+    arguments: list[str],
+    sentence: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = {"in/a.png": encoded(1), "counts.json": b'{"Initial_Image_Count": 1}', "r/records-0.jsonl": b""}
+    bucket.fill(files)
+    error = refused(bucket, arguments, capfd, monkeypatch)
+    assert sentence.replace("{b}", bucket.uri) in error
+    assert bucket.files() == files
+
+
+def test_no_credentials(
+    s3: Service, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beam would try for hours."""
+    flags = tuple(flag for flag in s3.flags if "key" not in flag)
+    bucket = Bucket("s3://any", s3._replace(flags=flags), client=None)  # type: ignore[arg-type]
+    error = refused(bucket, ["-i", "{b}/in"], capfd, monkeypatch)
+    assert error.startswith("dedup: -i: s3://any/in can't be read: Unable to locate credentials")
+
+
+def refused(
+    bucket: Bucket, arguments: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """What `dedup` says who refuses to begin."""
+    for name, value in bucket.environment().items():
+        monkeypatch.setenv(name, value)
+    assert main([*bucket.arguments(arguments), *bucket.service.flags]) == 2
+    out, error = capfd.readouterr()
+    assert (out, error.count("\n")) == ("", 1)
+    return error
