@@ -16,6 +16,7 @@ CORE_MAY_IMPORT = {
     "pyarrow",
     "imagehash",
     "pdqhash",
+    "pillow_heif",
     "fastavro",
     "fastwarc",
     "zstandard",

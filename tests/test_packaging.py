@@ -24,7 +24,7 @@ PACKAGES = {"beam_dedup", "transforms"}
 DISTRIBUTION = "beam-dedup"
 
 # Names under which distributions are imported, where that is not their own.
-IMPORTED_AS = {"apache-beam": "apache_beam", "pillow": "PIL"}
+IMPORTED_AS = {"pillow-heif": "pillow_heif", "apache-beam": "apache_beam", "pillow": "PIL"}
 # What Beam's extras bring, and we name only the errors of.
 BROUGHT_BY_EXTRAS = {"aws": {"boto3", "botocore"}, "gcp": {"google"}}
 
@@ -77,7 +77,7 @@ class TestVersions:
 
     def test_what_is_imported_is_asked_for(self) -> None:
         """A package that comes along with another's requirements goes when those do."""
-        extras = [Requirement(text) for text in SETUP["extras_require"]["pdq"]]
+        extras = [Requirement(text) for extra in ("heif", "pdq") for text in SETUP["extras_require"][extra]]
         names = (canonicalize_name(one.name) for one in [*RANGES, *extras])
         asked = {IMPORTED_AS.get(name, name) for name in names}
         brought = {name for extra in BROUGHT_BY_EXTRAS for name in BROUGHT_BY_EXTRAS[extra]}

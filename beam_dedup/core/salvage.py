@@ -21,6 +21,7 @@ ENOUGH = 0.75
 
 FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "PPM")  # decoded row by row into what was there before
 _END_OF_IMAGE = b"\xff\xd9"
+_MOST_WALKED = 1 << 26  # bytes
 _START_OF_SCAN = 0xDA
 _ALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length
 _NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)  # in a scan: no stuffing, no restart
@@ -64,7 +65,7 @@ def has_end(stream: BinaryIO, image_format: str) -> bool:
                 return any(delay is None for delay in gif_delays(stream))
             case "JPEG":
                 stream.seek(-len(_END_OF_IMAGE), os.SEEK_END)
-                return stream.read() == _END_OF_IMAGE or _jpeg_scans(stream)[1]
+                return stream.read(len(_END_OF_IMAGE)) == _END_OF_IMAGE or _jpeg_scans(stream)[1]
             case _:
                 return True  # or its decoder has complained
     finally:
@@ -105,13 +106,15 @@ def _progressive(image: Image.Image, stream: BinaryIO) -> Image.Image:
 
 
 def _jpeg_scans(stream: BinaryIO) -> tuple[int, bool]:
-    """How many scans of a JPEG have begun, and whether its end marker has come."""
+    """How many scans of a JPEG have begun, and whether its end marker has come; of a huge one, within its first bytes,
+    and then the end is taken on trust.
+    """
     stream.seek(0)
-    data = stream.read()
+    data = stream.read(_MOST_WALKED)
     count, at = 0, 2
     while data[at : at + 1] == b"\xff" and data[at : at + 2] != _END_OF_IMAGE:
         if at + 4 > len(data):
-            return count, False
+            return count, len(data) == _MOST_WALKED
         marker = data[at + 1]
         if marker == 0xFF or marker in _ALONE:
             at += 1 if marker == 0xFF else 2
@@ -121,7 +124,7 @@ def _jpeg_scans(stream: BinaryIO) -> tuple[int, bool]:
             count += 1
             following = _NEXT_MARKER.search(data, at)
             if following is None:
-                return count, False
+                return count, len(data) == _MOST_WALKED
             at = following.start(1) - 1
     return count, data[at : at + 2] == _END_OF_IMAGE
 

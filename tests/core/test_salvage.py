@@ -163,3 +163,11 @@ def test_a_cut_picture_comes_after_every_whole_one(keep: Keep) -> None:
 
 def _fields(image: object) -> dict[str, object]:
     return {name: getattr(image, name) for name in image.__slots__}  # type: ignore[attr-defined]
+
+
+def test_of_a_huge_jpeg_the_first_bytes_are_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(PHOTO, "JPEG") + b"\0"
+    monkeypatch.setattr(salvage, "_MOST_WALKED", len(data) // 2)
+    assert salvage._jpeg_scans(io.BytesIO(data)) == (1, True)
+    assert salvage._jpeg_scans(io.BytesIO(data[: len(data) // 2 - 1])) == (1, False)
+    assert not fingerprint_of(data).flags
