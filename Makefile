@@ -12,7 +12,7 @@ CODE := beam_dedup transforms
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format pins clean
+.PHONY: help demo test services check format pins clean
 
 help: ## say what there is
 	@echo "make TARGET, where TARGET is one of:"
@@ -35,6 +35,9 @@ demo: $(RUN_STAMP) ## install, make sample pictures, deduplicate them, say where
 test: $(DEV_STAMP) ## install what tests need, run them (PYTEST_ARGS='-k name' for some)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+services: ## get the servers of tests/services, as far as this machine allows (Go or pip, apt)
+	@PYTHON="$(PYTHON)" .ci/services
+
 check: $(DEV_STAMP) ## formatting, lint and types; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -45,7 +48,7 @@ format: $(DEV_STAMP) ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
 
 clean: ## remove everything that make made, .venv and demo included
-	rm -rf .venv demo build dist beam_dedup.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .ci/tools demo build dist beam_dedup.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find beam_dedup transforms tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One clear sentence instead of a traceback out of venv or a refusal out of pip.

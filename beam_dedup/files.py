@@ -29,11 +29,11 @@ def check_outputs(config: DedupConfig) -> None:
     for flag, path in config.output_files.items():
         if not is_remote(path):
             _check_output_file(flag, path)
+    if config.place != "copy":
+        for flag, path in (("-d", config.output_dir), *(("-i", path) for path in config.inputs)):
+            if is_remote(path):
+                raise UsageError(f"--place {config.place} links files of this machine, but {flag} is {path}")
     if config.output_dir and is_remote(config.output_dir):
-        if config.place != "copy":
-            raise UsageError(
-                f"--place {config.place} links files of this machine, but -d is {config.output_dir}"
-            )
         for path in config.inputs:
             if is_remote(path) and sources.holds(config.output_dir, path):
                 raise UsageError(

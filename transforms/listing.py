@@ -4,11 +4,8 @@ import contextlib
 import glob
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
-
-from apache_beam.io.filesystem import FileSystem
 
 from beam_dedup.core import nutch, sources
 from beam_dedup.core.errors import ImageError
@@ -86,7 +83,7 @@ def _list_remote(path: str, exclude: tuple[str, ...]) -> Iterator[Listed]:
     start = sources.root(path)
     found = stores.list_objects(start + "/")
     if sources.is_pattern(path):
-        found = filter(re.compile(FileSystem.translate_pattern(path)).match, found)
+        found = (uri for uri in found if sources.matches(uri, path))
     none = True
     for uri in found:
         is_output = any(uri == other or uri.startswith(other.rstrip("/") + "/") for other in exclude)

@@ -122,6 +122,8 @@ class _Reading(io.RawIOBase):
 def _told(path: str) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError as error:  # of which Beam makes some, and says it otherwise
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
     except _REFUSALS as error:
         raise _as_os_error(error, path) from error
 

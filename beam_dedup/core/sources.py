@@ -1,5 +1,6 @@
 """What an input is, by how it is named: a folder or a file, a pattern, or something in another file system."""
 
+import fnmatch
 import glob
 import os
 from collections.abc import Sequence
@@ -28,6 +29,35 @@ def root(path: str) -> str:
     if is_remote(path):
         return path.rstrip("/")
     return path if os.path.isdir(path) else os.path.dirname(path)
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether the path of a file elsewhere is what a pattern names, by the same rules as on this machine.
+
+    >>> [
+    ...     matches(path, "gs://b/*/**/*.jpg")
+    ...     for path in ("gs://b/x/a.jpg", "gs://b/x/y/a.jpg", "gs://b/a.jpg")
+    ... ]
+    [True, True, False]
+    >>> matches("gs://b/x1/y/a.jpg", "gs://b/x?"), matches("gs://b/.x/a.jpg", "gs://b/*")
+    (True, False)
+    """
+    return _matches(path.split("/"), pattern.rstrip("/").split("/"), in_folders="**" not in pattern)
+
+
+def _matches(names: list[str], parts: list[str], in_folders: bool) -> bool:
+    if not parts:
+        return in_folders or not names
+    if not names:
+        return False
+    is_hidden = names[0].startswith(".")
+    if parts[0] == "**":  # any number of folders, or what is in them
+        if not is_hidden and _matches(names[1:], parts if len(names) > 1 else parts[1:], in_folders):
+            return True
+        return _matches(names, parts[1:], in_folders)
+    if is_hidden and not parts[0].startswith("."):
+        return False
+    return fnmatch.fnmatchcase(names[0], parts[0]) and _matches(names[1:], parts[1:], in_folders)
 
 
 def labels(inputs: Sequence[str]) -> tuple[str, ...]:

@@ -60,6 +60,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") 
     report = yield
     if report.failed:
         for name, value in getattr(item, "funcargs", {}).items():
-            if isinstance(value, Service):
-                report.sections.append((f"the end of the log of {name}", end_of(value.log)))
+            service = value.service if isinstance(value, Bucket) else value
+            if isinstance(service, Service):
+                report.sections.append((f"the end of the log of {name}", end_of(service.log)))
     return report

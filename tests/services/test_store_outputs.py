@@ -6,7 +6,8 @@ import pytest
 
 from tests.app.runs import dedup_apart
 from tests.core.archives import zipped
-from tests.services.buckets import Bucket, files_of
+from tests.services.buckets import Bucket, amazon_bucket, files_of
+from tests.services.servers import Service
 from tests.transforms.files import encoded, write
 
 pytestmark = pytest.mark.service
@@ -78,3 +79,15 @@ def test_reports(bucket: Bucket, samples: Path, tmp_path: Path) -> None:
     for name in ("groups.json", "counts.json"):
         assert there[name] == (tmp_path / name).read_bytes()
     assert len(there["r.avro"]) == len((tmp_path / "r.avro").read_bytes())
+
+
+def test_records_in_many_files(s3: Service, samples: Path, tmp_path: Path) -> None:
+    """In s3:// alone: fake-gcs-server does not answer the batches with which Beam renames files in gs://."""
+    bucket = amazon_bucket(s3)
+    ended = bucket.dedup("-i", samples, "--records", "{b}/r/", "--quiet")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert dedup_apart("-i", samples, "--records", tmp_path / "r.jsonl", "-o", "").returncode == 0
+    shards = bucket.files("r")
+    assert all(name.startswith("records-") and name.endswith(".jsonl") for name in shards)
+    lines = [line for data in shards.values() for line in data.decode().splitlines()]
+    assert sorted(lines) == sorted((tmp_path / "r.jsonl").read_text("utf-8").splitlines())

@@ -28,6 +28,10 @@ pytestmark = pytest.mark.service
             ["-i", "{b}/in", "-d", "{b}/x", "--place", "symlink"],
             "links files of this machine, but -d is {b}/x",
         ),
+        (
+            ["-i", "{b}/in", "-d", "out", "--place", "hardlink"],
+            "links files of this machine, but -i is {b}/in",
+        ),
         (["-i", "{b}/in", "--records", "{b}/in/a.png"], "--records: {b}/in/a.png is there already"),
         (["-i", "{b}/in", "-o", "{b}/counts.json"], "-o: {b}/counts.json is there already"),
         (["-i", "{b}/in", "--records", "{b}/r/"], "--records: {b}/r/ holds records already"),
