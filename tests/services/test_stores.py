@@ -32,7 +32,7 @@ def _options(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_what_is_gone_is_rejected_as_a_file_would_be(bucket: Bucket) -> None:
-    with pytest.raises(ImageError) as raised, storage.fetched(f"{bucket.uri}/gone"):
+    with pytest.raises(ImageError) as raised, storage.fetched(f"{bucket.uri}/gone", 1 << 30):
         pass
     assert (raised.value.reason, raised.value.detail) == (Reason.NOT_FOUND, os.strerror(2))
 
@@ -69,7 +69,7 @@ def test_empty_and_large_objects(bucket: Bucket) -> None:
     for name, data in (("empty", b""), ("large", large)):
         stores.upload(f"{bucket.uri}/{name}", io.BytesIO(data))
         assert bucket.client.get(name) == data
-        with storage.fetched(f"{bucket.uri}/{name}") as path:
+        with storage.fetched(f"{bucket.uri}/{name}", 1 << 30) as path:
             assert Path(path).read_bytes() == data
 
 
