@@ -61,7 +61,7 @@ def near_pairs(
     """
     tasks = [*_hashed_tasks(codes, within, masks, roles), *_flat_tasks(codes, within, roles)]
     for (rows_a, rows_b), (i, j, distance) in interleaved(tasks, threads):
-        yield from _admitted(codes, within, rows_a[i], rows_b[j], distance)
+        yield from admitted(codes, within, rows_a[i], rows_b[j], distance)
 
 
 def _hashed_tasks(
@@ -118,7 +118,7 @@ def _flat_tasks(codes: Codes, within: Within, roles: BoolArray | None) -> Iterat
     yield (rows[one], rows[other]), search
 
 
-def _admitted(codes: Codes, within: Within, a: IntArray, b: IntArray, distance: ByteArray) -> Iterator[Pairs]:
+def admitted(codes: Codes, within: Within, a: IntArray, b: IntArray, distance: ByteArray) -> Iterator[Pairs]:
     """Of pairs whose words or pixels agree, those that count."""
     image_a, image_b = codes.image[a], codes.image[b]
     good = (image_a != image_b) & ((codes.view[a] == BASE) | (codes.view[b] == BASE))

@@ -21,6 +21,8 @@ import numpy.typing as npt
 from beam_dedup.core.codes import Found, IntArray, WordArray
 from beam_dedup.core.plan import ALL_BITS, cheapest_subset, key_masks
 
+KeyArray = npt.NDArray[np.unsignedinteger]
+
 _TILE = 1024  # words a side of a square: 8 MiB of differences
 _STRETCH = 1 << 15  # words compared at a time: what is in work stays in the cache
 _LONG_BUCKET = 512  # longer ones are compared as squares
@@ -76,22 +78,35 @@ def pairs_of_two(a: WordArray, b: WordArray, k: int, mask: int) -> Found:
     key_b, _ = compact(b, mask)
     order_b = order_of(key_b, bits)
     first, count = _runs_of(np.take(key_b, order_b), key_a, bits)
-    b = np.take(b, order_b)
+    for i, j, distance in _with_runs(a, np.take(b, order_b), first, count, k):
+        yield i, order_b[j], distance
+
+
+def pairs_of_sorted(a: WordArray, key_a: KeyArray, b: WordArray, key_b: KeyArray, k: int) -> Found:
+    """Yields the pairs (i, j) of a word of the first array with one of the second that agree on a key.
+
+    key_b: that of the second array, sorted. The work grows with the pairs, not with the second array.
+    """
+    first = np.searchsorted(key_b, key_a, side="left")
+    yield from _with_runs(a, b, first, np.searchsorted(key_b, key_a, side="right") - first, k)
+
+
+def _with_runs(a: WordArray, b: WordArray, first: IntArray, count: IntArray, k: int) -> Found:
+    """Compares each word of `a` with `count` words of `b` from `first` on, its bucket among sorted ones."""
     meets = np.flatnonzero(count)
     # Buckets with many words of the second are rectangles.
     wide = meets[count[meets] > _WIDE_BUCKET]
-    wide = wide[order_of(key_a[wide], bits)]
+    wide = wide[np.argsort(first[wide], kind="stable")]
     for start, end in _equal_runs(first[wide]):
         rows, begin = wide[start:end], int(first[wide[start]])
         columns = slice(begin, begin + int(count[wide[start]]))
         for i, j, distance in _rectangle(a[rows], b[columns], k):
-            yield rows[i], order_b[columns][j], distance
+            yield rows[i], j + begin, distance
     meets = meets[count[meets] <= _WIDE_BUCKET]
-    for i, j, distance in _picked(a, b, meets, first[meets], count[meets], k):
-        yield i, order_b[j], distance
+    yield from _picked(a, b, meets, first[meets], count[meets], k)
 
 
-def compact(words: WordArray, mask: int) -> tuple[npt.NDArray[np.unsignedinteger], int]:
+def compact(words: WordArray, mask: int) -> tuple[KeyArray, int]:
     """The bits of each word that are set in a mask, moved together, and how many they are; of more than 32 the first 32.
 
     >>> compact(np.array([0xABCD], np.uint64), 0xF0F0)[0].tolist() == [0xAC]
@@ -111,7 +126,7 @@ def compact(words: WordArray, mask: int) -> tuple[npt.NDArray[np.unsignedinteger
     return key.astype(np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32), bits
 
 
-def order_of(key: npt.NDArray[np.unsignedinteger], bits: int) -> IntArray:
+def order_of(key: KeyArray, bits: int) -> IntArray:
     """The order that sorts keys of so many bits. Of 16 bits and less NumPy sorts by radix, some times faster than else."""
     if bits <= 16:
         return np.argsort(key, kind="stable")
@@ -196,9 +211,7 @@ def _equal_runs(values: IntArray) -> Iterator[tuple[int, int]]:
     yield from itertools.pairwise(edges)
 
 
-def _runs_of(
-    sorted_keys: npt.NDArray[np.unsignedinteger], keys: npt.NDArray[np.unsignedinteger], bits: int
-) -> tuple[IntArray, IntArray]:
+def _runs_of(sorted_keys: KeyArray, keys: KeyArray, bits: int) -> tuple[IntArray, IntArray]:
     """Where the run of each key begins among sorted ones, and how long it is."""
     if bits <= _TABLE_BITS:
         sizes = np.bincount(sorted_keys, minlength=1 << bits)
