@@ -62,7 +62,8 @@ def band(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) ->
     named += [_named(rows, met, first[np.searchsorted(images, met.earlier["image"])]) for met in here]
     new = rows[known | ~repeats]
     new["flags"] |= np.where(first[image[known | ~repeats]], FIRST, 0).astype(np.uint8)
-    answers = np.concatenate([_tallies(images, image, ~known, near), *named])
+    names = np.concatenate([np.zeros(0, ANSWER_ROWS), *named])
+    answers = np.concatenate([_tallies(images, image, ~known, near, names), names])
     return Result(
         search.remember(place, cells, new),
         send_home(plan, Step.GATHER, Topic.ANSWERS, answers, answers["image"]),
@@ -91,16 +92,17 @@ def _named(rows: Rows, met: Met, first: BoolArray) -> Rows:
     chosen = np.flatnonzero(first & (rows["flags"][met.row] & KNOWN == 0))
     found = np.zeros(len(chosen), ANSWER_ROWS)
     found["image"] = rows["image"][met.row[chosen]]
-    found["other"] = met.earlier["image"][chosen]
+    found["other"], found["count"] = met.earlier["image"][chosen], 1
     for name in ("distance", "long_distance", "view"):
         found[name] = getattr(met, name)[chosen]
     return found
 
 
-def _tallies(images: IntArray, image: IntArray, asked: BoolArray, near: BoolArray) -> Rows:
-    """How many codes of each image have come here, of those that are to be answered, and whether it has predecessors."""
+def _tallies(images: IntArray, image: IntArray, asked: BoolArray, near: BoolArray, names: Rows) -> Rows:
+    """How many codes of each image have come here, of those that are to be answered; and what is said of it besides."""
     counts = np.bincount(image[asked], minlength=len(images))
     found = np.zeros(len(images), ANSWER_ROWS)
     found["image"], found["other"], found["long_distance"] = images, NOBODY, NO_DISTANCE
-    found["answered"], found["near"] = counts, near
+    found["count"], found["near"] = counts, near
+    found["named"] = np.bincount(np.searchsorted(images, names["image"]), minlength=len(images))
     return found[counts > 0]

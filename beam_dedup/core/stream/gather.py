@@ -64,19 +64,27 @@ def totalled(answers: Rows) -> Rows:
     starts = np.concatenate([[0], starts]) if len(answers) else np.zeros(0, np.int64)
     totals = answers[starts]
     if len(totals):
-        totals["answered"] = np.add.reduceat(answers["answered"], starts)
+        for name in ("count", "named"):
+            totals[name] = np.add.reduceat(answers[name], starts)
         totals["near"] = np.maximum.reduceat(answers["near"], starts)
     return totals
 
 
 def _totals(answers: Rows, images: IntArray) -> tuple[IntArray, BoolArray]:
-    """How many codes of each image have been answered, and whether it has predecessors."""
-    tallies = answers[answers["other"] == NOBODY]
+    """How many codes of each image have been answered, and whether it has predecessors; none before all are named that
+    were to be."""
+    is_name = answers["other"] != NOBODY
+    tallies, names = answers[~is_name], answers[is_name]
     if not len(tallies):
         return np.zeros(len(images), np.int64), np.zeros(len(images), bool)
     at = np.minimum(np.searchsorted(tallies["image"], images), len(tallies) - 1)
-    heard = tallies["image"][at] == images
-    return np.where(heard, tallies["answered"][at], 0).astype(np.int64), heard & (tallies["near"][at] > 0)
+    come = np.concatenate([[0], np.cumsum(names["count"], dtype=np.int64)])
+    come = (
+        come[np.searchsorted(names["image"], images, side="right")]
+        - come[np.searchsorted(names["image"], images)]
+    )
+    heard = (tallies["image"][at] == images) & (tallies["named"][at] == come)
+    return np.where(heard, tallies["count"][at], 0).astype(np.int64), heard & (tallies["near"][at] > 0)
 
 
 def _statuses(key: bytes, done: pa.Table, near: BoolArray) -> list[Message]:

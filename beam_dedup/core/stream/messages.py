@@ -37,13 +37,14 @@ PROFILE_ROWS = np.dtype(
     ]
 )
 
-# ANSWERS of a key. Rows that name nobody say how many codes of the image have come here, and whether it has predecessors; the others
-# name one predecessor each that may be an anchor.
+# ANSWERS of a key. Rows that name nobody say how many codes of the image have come (`count`), whether it has predecessors, and how
+# many rows there are besides that name one: a predecessor that may be an anchor. Of those `count` says how many are in one.
 ANSWER_ROWS = np.dtype(
     [
         ("image", "<i8"),
         ("other", "<i8"),
-        ("answered", "<u4"),
+        ("count", "<u4"),
+        ("named", "<u4"),
         ("near", "u1"),
         ("view", "u1"),
         ("distance", "<i2"),
