@@ -109,6 +109,8 @@ def _words(codes: Codes, within: Within, masks: Sequence[int]) -> Iterator[tuple
 
 def _flat_tasks(codes: Codes, within: Within, roles: BoolArray | None) -> Iterator[_Task]:
     rows = codes.flat
+    if not len(rows):
+        return
     if roles is None:
         yield (rows, rows), functools.partial(flat.pairs_of_one, codes.pixels, within.flat_levels)
         return

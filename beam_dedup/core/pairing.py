@@ -18,15 +18,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from beam_dedup.core.codes import Found, IntArray, WordArray
+from beam_dedup.core.codes import BoolArray, Found, IntArray, WordArray
 from beam_dedup.core.plan import ALL_BITS, cheapest_subset, key_masks
 
 KeyArray = npt.NDArray[np.unsignedinteger]
 
 _TILE = 1024  # words a side of a square: 8 MiB of differences
+_AREA = 1 << 15  # comparisons at a time at least, where one side is short
 _STRETCH = 1 << 15  # words compared at a time: what is in work stays in the cache
 _LONG_BUCKET = 512  # longer ones are compared as squares
 _WIDE_BUCKET = 64  # of two arrays: longer ones are compared as rectangles
+_WIDE_RECTANGLE = 1 << 11  # of few words and many: larger ones are worth a call of their own
 _HOT_BUCKET = 1 << 14  # longer ones still are split by keys of their own
 _FEW_LEFT = (
     1 / 24
@@ -78,7 +80,7 @@ def pairs_of_two(a: WordArray, b: WordArray, k: int, mask: int) -> Found:
     key_b, _ = compact(b, mask)
     order_b = order_of(key_b, bits)
     first, count = _runs_of(np.take(key_b, order_b), key_a, bits)
-    for i, j, distance in _with_runs(a, np.take(b, order_b), first, count, k):
+    for i, j, distance in _with_runs(a, np.take(b, order_b), first, count, count > _WIDE_BUCKET, k):
         yield i, order_b[j], distance
 
 
@@ -88,22 +90,27 @@ def pairs_of_sorted(a: WordArray, key_a: KeyArray, b: WordArray, key_b: KeyArray
     key_b: that of the second array, sorted. The work grows with the pairs, not with the second array.
     """
     first = np.searchsorted(key_b, key_a, side="left")
-    yield from _with_runs(a, b, first, np.searchsorted(key_b, key_a, side="right") - first, k)
+    count = np.searchsorted(key_b, key_a, side="right") - first
+    _, bucket, words = np.unique(first, return_inverse=True, return_counts=True)
+    yield from _with_runs(a, b, first, count, count * words[bucket] > _WIDE_RECTANGLE, k)
 
 
-def _with_runs(a: WordArray, b: WordArray, first: IntArray, count: IntArray, k: int) -> Found:
-    """Compares each word of `a` with `count` words of `b` from `first` on, its bucket among sorted ones."""
+def _with_runs(
+    a: WordArray, b: WordArray, first: IntArray, count: IntArray, wide: BoolArray, k: int
+) -> Found:
+    """Compares each word of `a` with `count` words of `b` from `first` on, its bucket among sorted ones.
+
+    wide: whether the bucket is compared as a rectangle.
+    """
     meets = np.flatnonzero(count)
-    # Buckets with many words of the second are rectangles.
-    wide = meets[count[meets] > _WIDE_BUCKET]
-    wide = wide[np.argsort(first[wide], kind="stable")]
-    for start, end in _equal_runs(first[wide]):
-        rows, begin = wide[start:end], int(first[wide[start]])
-        columns = slice(begin, begin + int(count[wide[start]]))
+    picked, rest = meets[~wide[meets]], meets[wide[meets]]
+    rest = rest[np.argsort(first[rest], kind="stable")]
+    for start, end in _equal_runs(first[rest]):
+        rows, begin = rest[start:end], int(first[rest[start]])
+        columns = slice(begin, begin + int(count[rest[start]]))
         for i, j, distance in _rectangle(a[rows], b[columns], k):
             yield rows[i], j + begin, distance
-    meets = meets[count[meets] <= _WIDE_BUCKET]
-    yield from _picked(a, b, meets, first[meets], count[meets], k)
+    yield from _picked(a, b, picked, first[picked], count[picked], k)
 
 
 def compact(words: WordArray, mask: int) -> tuple[KeyArray, int]:
@@ -231,9 +238,10 @@ def _square(words: WordArray, k: int) -> Found:
 
 def _rectangle(a: WordArray, b: WordArray, k: int) -> Found:
     """All of one array with all of another."""
+    width = max(_TILE, _AREA // max(len(a), 1))
     for top in range(0, len(a), _TILE):
-        for left in range(0, len(b), _TILE):
-            distance = np.bitwise_count(a[top : top + _TILE, None] ^ b[None, left : left + _TILE])
+        for left in range(0, len(b), width):
+            distance = np.bitwise_count(a[top : top + _TILE, None] ^ b[None, left : left + width])
             near = distance <= k
             if near.any():
                 i, j = np.nonzero(near)

@@ -2,6 +2,7 @@
 
 import collections
 import hashlib
+import itertools
 import random
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -41,7 +42,7 @@ def items_of(case: RandomSet, rng: random.Random, copies: bool = True) -> list[I
         of_image[code.image].append(code)
     pictures = [of_image[image] for image in range(case.images)]
     if copies:
-        pictures += [rng.choice(pictures) for _ in range(rng.choice([0, 0, 1, 2, 4]))]
+        pictures += [rng.choice(pictures) for _ in range(rng.choice([0, 1, 3, case.images // 3]))]
         rng.shuffle(pictures)
     digests: dict[int, list[bytes]] = collections.defaultdict(list)
     items: list[Item] = []
@@ -64,15 +65,14 @@ def items_of(case: RandomSet, rng: random.Random, copies: bool = True) -> list[I
     return items
 
 
-def random_plan(rng: random.Random, within: Within, words: int, prefix: int | None = None) -> StreamPlan:
-    prefix = rng.choice([0, 1, 1, 2]) if prefix is None else prefix
-    most = 2 if within.word_k <= 8 and within.words == 1 else max(prefix, 1)
-    if rng.random() < 0.7:
-        subset = prefix  # one key a place
-    else:
-        subset = rng.randint(prefix, most)
-    pairs = plan_for(within, subset, prefix, rng.choice([1, 1, 2, 5]) if prefix else 1)
-    return StreamPlan(within, pairs, rng.choice([1, 2, 3]), words)
+def random_plan(rng: random.Random, within: Within, words: int) -> StreamPlan:
+    prefix = rng.choice([0, 1, 1, 2 if within.word_k < 3 else 1])
+    # One key a place, most of the time, and not too many places.
+    subset = (
+        prefix if rng.random() < 0.7 else rng.randint(prefix, max(prefix, 2 if within.word_k <= 8 else 1))
+    )
+    shards = rng.choice([1, 1, 2, 5] if within.word_k < 5 else [1, 1, 1, 2]) if prefix else 1
+    return StreamPlan(within, plan_for(within, subset, prefix, shards), rng.choice([1, 2, 3]), words)
 
 
 def within_of(case: RandomSet) -> Within:
@@ -105,6 +105,16 @@ class Stream:
             self.deliver([number])
             self.engine.run()
             self.read(self.engine.admitted())
+            self.engine.run()
+
+    def one_by_one_of_each(self, sizes: Sequence[int]) -> None:
+        """The items of several sets, one of each at a time."""
+        starts = list(itertools.accumulate(sizes, initial=0))
+        for turn in range(max(sizes)):
+            numbers = [start + turn for start, size in zip(starts, sizes, strict=False) if turn < size]
+            self.deliver(numbers)
+            self.engine.run()
+            self.read(sorted(self.engine.admitted()))
             self.engine.run()
 
     def at_random(self, times: int = 1) -> None:
@@ -235,11 +245,18 @@ def _witness(match: Match, pictures: dict[bytes, tuple[Item, list[oracle.Code]]]
     return Witness(item.uri, digest, match.distance, long, VIEWS[match.view])
 
 
-def random_stream(
-    seed: str, k: int, algorithm: str = "dct", mixed: float | None = None, copies: bool = True
-) -> tuple[RandomSet, Stream]:
-    rng = random.Random(seed)
-    case = random_set(seed, k, views=rng.choice([0, 0, 1, 3]), algorithm=algorithm)
-    plan = random_plan(rng, within_of(case), words_of(algorithm))
-    engine = Engine(plan, rng, rng.choice([0.0, 0.2, 0.5, 0.9]) if mixed is None else mixed)
-    return case, Stream(items_of(case, rng, copies), engine)
+def random_sets_alike(rng: random.Random, seed: str, k: int, algorithm: str, count: int) -> list[RandomSet]:
+    """Sets with the same thresholds."""
+    views, verify = rng.choice([0, 0, 1, 3]), rng.choice(random_sets.VERIFY)
+    return [random_set(f"{seed} {number}", k, views, (), algorithm, verify) for number in range(count)]
+
+
+def together(cases: Sequence[RandomSet]) -> RandomSet:
+    """The images of several sets, one after the other."""
+    before = itertools.accumulate((case.images for case in cases), initial=0)
+    codes = [
+        code._replace(image=code.image + start)
+        for start, case in zip(before, cases, strict=False)
+        for code in case.codes
+    ]
+    return cases[0]._replace(images=sum(case.images for case in cases), codes=codes)

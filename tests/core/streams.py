@@ -72,7 +72,7 @@ class Engine:
             waiting, left = waiting[later:], waiting[:later]
             for at in range(len(waiting)):
                 if self.rng.random() < self.mixed / 2:
-                    waiting[at], rest = self._cut(place[0], waiting[at])
+                    waiting[at], rest = self._cut(waiting[at])
                     left += rest
             if left:
                 self.pending[place] = left
@@ -89,7 +89,7 @@ class Engine:
             if to in STEPS:
                 self.pending.setdefault((to, key), []).append(body)
 
-    def _cut(self, step: Step, body: bytes) -> tuple[bytes, Bag]:
+    def _cut(self, body: bytes) -> tuple[bytes, Bag]:
         """A block in two, if it has two rows."""
         ((topic, (part,)),) = by_topic([body]).items()
         rows = _rows(self.plan, topic, part)

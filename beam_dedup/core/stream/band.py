@@ -23,26 +23,19 @@ from beam_dedup.core.stream.messages import (
     FIRST,
     KNOWN,
     NOBODY,
-    PROFILE_ROWS,
     Rows,
-    code_rows,
     codes_from_rows,
     rows_of,
     send_home,
 )
 from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, by_topic
-from beam_dedup.core.stream.search import Met, Place
+from beam_dedup.core.stream.search import Met
 
 
 def band(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
     """Answers every new code of an image that is to be judged, and remembers it."""
-    received = by_topic(bodies)
-    if places.is_flat(key):
-        place = Place(plan.within, (), PROFILE_ROWS)
-        rows = rows_of(received[Topic.PROFILES], place.dtype)
-    else:
-        place = Place(plan.within, places.masks_of(plan, key), code_rows(plan.words))
-        rows = rows_of(received[Topic.CODES], place.dtype)
+    place = places.place_of(plan, key)
+    rows = rows_of([part for parts in by_topic(bodies).values() for part in parts], place.dtype)
     rows = rows[np.argsort(rows["flags"] & KNOWN == 0, kind="stable")]  # known ones were there before all
     images, image = np.unique(rows["image"], return_inverse=True)
     codes = codes_from_rows(rows)

@@ -4,6 +4,8 @@ What has a fixed size is packed as rows, one after the other: such blocks can be
 in it is an Arrow record batch (`beam_dedup.core.blocks`). Images are told apart by their numbers (`image`).
 """
 
+import functools
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -103,6 +105,7 @@ SCHEMAS = {
 }
 
 
+@functools.cache
 def code_rows(words: int) -> np.dtype[np.void]:
     """CODES: rows of codes that are not flat, of so many words."""
     word_fields = [(f"word{number}", "<u8") for number in range(words)]
@@ -164,15 +167,18 @@ def columnar(rows: Rows) -> bytes:
 
 def columns_of(data: Block, dtype: np.dtype[np.void]) -> Columns:
     """What `columnar` packed."""
-    n = len(data) // dtype.itemsize
-    found, at = {}, 0
-    for name in dtype.names or ():
-        field = dtype[name]
-        found[name] = np.frombuffer(data, field.base, n * int(np.prod(field.shape)), at).reshape(
-            n, *field.shape
-        )
-        at += n * field.itemsize
+    n, at, found = len(data) // dtype.itemsize, 0, {}
+    for name, base, shape, items in _fields_of(dtype):
+        found[name] = np.frombuffer(data, base, n * items, at).reshape(n, *shape)
+        at += n * items * base.itemsize
     return found
+
+
+@functools.cache
+def _fields_of(dtype: np.dtype[np.void]) -> list[tuple[str, np.dtype[Any], tuple[int, ...], int]]:
+    """Name, type, shape and number of items of each field."""
+    fields = [(name, dtype[name]) for name in dtype.names or ()]
+    return [(name, field.base, field.shape, math.prod(field.shape)) for name, field in fields]
 
 
 def rows_from_codes(codes: Codes, flags: npt.NDArray[np.uint8], words: int) -> tuple[Rows, Rows]:

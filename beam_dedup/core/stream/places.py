@@ -7,31 +7,67 @@
 Every pair within k meets at one of them at least (`beam_dedup.core.plan`), whatever the shards are.
 """
 
+import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
 from beam_dedup.core.codes import PROFILE_BYTES, IntArray
+from beam_dedup.core.pairing import compact
 from beam_dedup.core.plan import shard_of
-from beam_dedup.core.stream.messages import Rows, send
+from beam_dedup.core.stream.messages import PROFILE_ROWS, Rows, code_rows, send
 from beam_dedup.core.stream.protocol import Message, Step, StreamPlan, Topic
+from beam_dedup.core.within import SHORT_BITS, Within
 
 _EVERYTHING = b"all"
 _FLAT = b"flat"
 _RANGES = 2  # that a profile is in
 
 
-def is_flat(place: bytes) -> bool:
-    return place.startswith(_FLAT)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """What is looked at in a place.
+
+    masks: keys over the words of its codes; none where flat pictures meet. keys: the same, of each word. dtype: rows of its
+    messages. word, mask: the key by which codes are sorted, and the word that it is over, if there is just one; else
+    the mask is 0. piece_dtype: columns of what is remembered for good.
+    """
+
+    within: Within
+    masks: tuple[int, ...]
+    keys: tuple[tuple[int, ...], ...]
+    dtype: np.dtype[np.void]
+    word: int
+    mask: int
+    piece_dtype: np.dtype[np.void]
 
 
-def masks_of(plan: StreamPlan, place: bytes) -> tuple[int, ...]:
-    """The keys that are looked at in a place, as masks over the words of a code."""
-    if place == _EVERYTHING:
-        return plan.pairs.all_masks
-    word, prefix, _ = place.split(b"/")
-    return plan.pairs.masks(int(word), plan.pairs.prefixes[int(prefix)])
+@functools.lru_cache(maxsize=1 << 14)
+def place_of(plan: StreamPlan, key: bytes) -> Place:
+    """The place of a key."""
+    if key.startswith(_FLAT):
+        return Place(plan.within, (), (), PROFILE_ROWS, 0, 0, PROFILE_ROWS)
+    dtype = code_rows(plan.words)
+    masks = plan.pairs.all_masks
+    if key != _EVERYTHING:
+        word, prefix, _ = map(int, key.split(b"/"))
+        masks = plan.pairs.masks(word, plan.pairs.prefixes[prefix])
+    keys = tuple(_over(masks, word) for word in range(plan.pairs.words))
+    if len(masks) != 1 or not masks[0]:
+        return Place(plan.within, masks, keys, dtype, 0, 0, dtype)
+    word = next(number for number, some in enumerate(keys) if some)
+    key_dtype = compact(np.zeros(0, np.uint64), keys[word][0])[0].dtype
+    columns = [*((name, dtype[name]) for name in dtype.names or ()), ("key", key_dtype)]
+    return Place(plan.within, masks, keys, dtype, word, keys[word][0], np.dtype(columns))
+
+
+def _over(masks: tuple[int, ...], word: int) -> tuple[int, ...]:
+    """The keys over one word; the empty one is every word's."""
+    if 0 in masks:
+        return (0,)
+    return tuple(mask >> SHORT_BITS * word for mask in masks if (mask.bit_length() - 1) // SHORT_BITS == word)
 
 
 def answers_of(plan: StreamPlan, rows: Rows, profiles: Rows, images: IntArray) -> IntArray:

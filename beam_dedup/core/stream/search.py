@@ -22,48 +22,11 @@ from beam_dedup.core.codes import (
 )
 from beam_dedup.core.neighbours import admitted, near_pairs
 from beam_dedup.core.pairing import KeyArray
-from beam_dedup.core.plan import ALL_BITS
 from beam_dedup.core.stream.cells import Cells, Change, cuts, remembered
 from beam_dedup.core.stream.messages import Columns, Rows, codes_from_rows, columnar, columns_of, rows_of
-from beam_dedup.core.within import SHORT_BITS, Within
+from beam_dedup.core.stream.places import Place
 
 _PAIRS_AT_ONCE = 1 << 17  # some 20 MiB
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Place:
-    """What is looked at in a place.
-
-    masks: keys over the words of its codes; none where flat pictures meet. dtype: rows of its messages.
-    """
-
-    within: Within
-    masks: tuple[int, ...]
-    dtype: np.dtype[np.void]
-
-    def keys(self, word: int) -> list[int]:
-        """The keys over one word; the empty one is every word's."""
-        if 0 in self.masks:
-            return [0]
-        return [
-            mask >> SHORT_BITS * word for mask in self.masks if (mask.bit_length() - 1) // SHORT_BITS == word
-        ]
-
-    @property
-    def only_key(self) -> tuple[int, int] | None:
-        """The word and the key over it by which codes are sorted, if there is just one."""
-        if len(self.masks) != 1 or not self.masks[0]:
-            return None
-        word = (self.masks[0].bit_length() - 1) // SHORT_BITS
-        return word, self.masks[0] >> SHORT_BITS * word & ALL_BITS
-
-    @property
-    def piece_dtype(self) -> np.dtype[np.void]:
-        """Columns of a settled piece."""
-        if not self.only_key:
-            return self.dtype
-        key, _ = pairing.compact(np.zeros(0, np.uint64), self.only_key[1])
-        return np.dtype([*((name, self.dtype[name]) for name in self.dtype.names or ()), ("key", key.dtype)])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -117,7 +80,9 @@ def met_before(place: Place, cells: Cells, new: Codes) -> Iterator[Met]:
 
 def met_within(place: Place, rows: Rows, new: Codes) -> Iterator[Met]:
     """New codes among each other: those of an image that comes first in the block were there before."""
-    _, first, image = np.unique(new.image, return_index=True, return_inverse=True)
+    images, first, image = np.unique(new.image, return_index=True, return_inverse=True)
+    if len(images) < 2:
+        return
     arrived = first[image]
     for pairs in near_pairs(new, place.within, place.masks):
         swap = arrived[pairs.a] < arrived[pairs.b]
@@ -141,15 +106,14 @@ def _found(place: Place, piece: _Piece, new: Codes) -> Found:
     if not place.masks:
         yield from flat.pairs_of_two(new.pixels, piece.columns["pixels"], within.flat_levels)
         return
-    if place.only_key and piece.words is not None and piece.key is not None:
-        word, mask = place.only_key
-        mine = _word(new, word)
-        key, _ = pairing.compact(mine, mask)
+    if piece.words is not None and piece.key is not None:
+        mine = _word(new, place.word)
+        key, _ = pairing.compact(mine, place.mask)
         yield from pairing.pairs_of_sorted(mine, key, piece.words, piece.key, within.word_k)
         return
-    for word in range(within.words):
+    for word, masks in enumerate(place.keys):
         mine, theirs = _word(new, word), np.ascontiguousarray(piece.columns[f"word{word}"])
-        for mask in pairing.worthwhile(mine, theirs, place.keys(word)):
+        for mask in pairing.worthwhile(mine, theirs, masks):
             yield from pairing.pairs_of_two(mine, theirs, within.word_k, mask)
 
 
@@ -179,24 +143,23 @@ def _together(parts: list[tuple[IntArray, IntArray, ByteArray]]) -> tuple[IntArr
 def _pieces(place: Place, cells: Cells) -> Iterator[_Piece]:
     for data in cells.settled:
         columns = columns_of(data, place.piece_dtype)
-        words = columns[f"word{place.only_key[0]}"] if place.only_key else None
+        words = columns[f"word{place.word}"] if place.mask else None
         yield _Piece(columns, place.dtype, words, columns.get("key"))
     for rows in _by_view(rows_of(cells.recent, place.dtype)):
         columns = {name: rows[name] for name in place.dtype.names or ()}
         if not len(rows):
             continue
-        if not place.only_key:
+        if not place.mask:
             yield _Piece(columns, place.dtype)
             continue
-        key, order = _sorting(place.only_key, rows)
-        words = columns[f"word{place.only_key[0]}"][order]
+        key, order = _sorting(place, rows)
+        words = columns[f"word{place.word}"][order]
         yield _Piece(columns, place.dtype, words, key[order], order)
 
 
-def _sorting(only_key: tuple[int, int], rows: Rows) -> tuple[KeyArray, IntArray]:
+def _sorting(place: Place, rows: Rows) -> tuple[KeyArray, IntArray]:
     """The key of some rows, and the order that sorts them by it."""
-    word, mask = only_key
-    key, bits = pairing.compact(np.ascontiguousarray(rows[f"word{word}"]), mask)
+    key, bits = pairing.compact(np.ascontiguousarray(rows[f"word{place.word}"]), place.mask)
     return key, pairing.order_of(key, bits)
 
 
@@ -218,8 +181,8 @@ def remember(place: Place, cells: Cells, rows: Rows) -> Change:
 
 def _settled(place: Place, rows: Rows) -> list[bytes]:
     """Rows as pieces."""
-    if place.only_key:
-        key, order = _sorting(place.only_key, rows)
+    if place.mask:
+        key, order = _sorting(place, rows)
         with_key = np.zeros(len(rows), place.piece_dtype)
         for name in place.dtype.names or ():
             with_key[name] = rows[name][order]
