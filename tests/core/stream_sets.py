@@ -123,7 +123,7 @@ class Stream:
         if self.rng.random() < 0.7:
             self.rng.shuffle(todo)
         repeated = len(todo) - len(self.items)
-        most = self.rng.choice([1, 3, 10, 100])
+        most = self.rng.choice([1, 3, 10] if len(self.items) < 30 else [30, 100, 1000])
         while todo or self.engine.pending or self.to_read:
             taken = self.rng.randint(1, most)
             if todo and self.rng.random() < 0.5:
