@@ -24,7 +24,7 @@ from beam_dedup.core.plan import ALL_BITS, cheapest_subset, key_masks
 KeyArray = npt.NDArray[np.unsignedinteger]
 
 _TILE = 1024  # words a side of a square: 8 MiB of differences
-_AREA = 1 << 15  # comparisons at a time at least, where one side is short
+_AREA = 1 << 18  # comparisons at a time at least, where one side is short
 _STRETCH = 1 << 15  # words compared at a time: what is in work stays in the cache
 _LONG_BUCKET = 512  # longer ones are compared as squares
 _WIDE_BUCKET = 64  # of two arrays: longer ones are compared as rectangles

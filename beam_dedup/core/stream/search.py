@@ -54,7 +54,7 @@ class _Piece:
 
     @property
     def is_base(self) -> bool:
-        return bool(self.columns["view"][0] == BASE)
+        return bool(self.columns["view"][0 if self.order is None else self.order[0]] == BASE)
 
     def rows(self, chosen: IntArray) -> Rows:
         """Some codes, by their places in sorted order if there is one."""
@@ -145,27 +145,29 @@ def _pieces(place: Place, cells: Cells) -> Iterator[_Piece]:
         columns = columns_of(data, place.piece_dtype)
         words = columns[f"word{place.word}"] if place.mask else None
         yield _Piece(columns, place.dtype, words, columns.get("key"))
-    for rows in _by_view(rows_of(cells.recent, place.dtype)):
-        columns = {name: rows[name] for name in place.dtype.names or ()}
-        if not len(rows):
+    recent = rows_of(cells.recent, place.dtype)
+    columns = {name: recent[name] for name in place.dtype.names or ()}
+    for chosen in _by_view(recent):
+        if not len(chosen):
             continue
-        if not place.mask:
-            yield _Piece(columns, place.dtype)
-            continue
-        key, order = _sorting(place, rows)
-        words = columns[f"word{place.word}"][order]
-        yield _Piece(columns, place.dtype, words, key[order], order)
+        if place.mask:
+            words = recent[f"word{place.word}"][chosen]
+            key, order = _sorting(place, words)
+            yield _Piece(columns, place.dtype, words[order], key[order], chosen[order])
+        else:
+            yield _Piece({name: column[chosen] for name, column in columns.items()}, place.dtype)
 
 
-def _sorting(place: Place, rows: Rows) -> tuple[KeyArray, IntArray]:
-    """The key of some rows, and the order that sorts them by it."""
-    key, bits = pairing.compact(np.ascontiguousarray(rows[f"word{place.word}"]), place.mask)
+def _sorting(place: Place, words: WordArray) -> tuple[KeyArray, IntArray]:
+    """The keys of some words, and the order that sorts them by it."""
+    key, bits = pairing.compact(words, place.mask)
     return key, pairing.order_of(key, bits)
 
 
-def _by_view(rows: Rows) -> tuple[Rows, Rows]:
+def _by_view(rows: Rows) -> tuple[IntArray, IntArray]:
+    """Which rows are of base views, and which are not."""
     is_base = rows["view"] == BASE
-    return rows[is_base], rows[~is_base]
+    return np.flatnonzero(is_base), np.flatnonzero(~is_base)
 
 
 def remember(place: Place, cells: Cells, rows: Rows) -> Change:
@@ -174,7 +176,7 @@ def remember(place: Place, cells: Cells, rows: Rows) -> Change:
     def merge(recent: bytes) -> list[bytes]:
         parts = [_unpacked(place, piece) for piece in cells.settled]
         every = np.concatenate([*parts, rows_of([recent], place.dtype)])
-        return [piece for part in _by_view(every) for piece in _settled(place, part)]
+        return [piece for chosen in _by_view(every) for piece in _settled(place, every[chosen])]
 
     return remembered(cells, rows.tobytes(), b"".join, merge)
 
@@ -182,7 +184,7 @@ def remember(place: Place, cells: Cells, rows: Rows) -> Change:
 def _settled(place: Place, rows: Rows) -> list[bytes]:
     """Rows as pieces."""
     if place.mask:
-        key, order = _sorting(place, rows)
+        key, order = _sorting(place, np.ascontiguousarray(rows[f"word{place.word}"]))
         with_key = np.zeros(len(rows), place.piece_dtype)
         for name in place.dtype.names or ():
             with_key[name] = rows[name][order]
