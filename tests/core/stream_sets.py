@@ -132,7 +132,7 @@ class Stream:
             if self.to_read and self.rng.random() < 0.6:
                 self.read(self.to_read[:taken])
                 del self.to_read[:taken]
-            self.engine.run(self.rng.choice([0, 1, 5, 50]))
+            self.engine.run(self.rng.choice([50, 5, 1, 0]))
             self.to_read += self.engine.admitted()
             if self.engine.mixed:
                 self.rng.shuffle(self.to_read)

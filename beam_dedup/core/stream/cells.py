@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 _RECENT_BYTES = 1 << 16  # up to here nothing is merged
 _RECENT_SHARE = 4  # of what is settled, one part in so many may be recent
-_RECENT_BLOCKS = 32  # more small blocks than this are joined to one
+_RECENT_BLOCKS = 128  # more small blocks than this are joined to one, since each costs something to be read
 _PIECE_BYTES = 1 << 22  # of what is settled: larger values are slow to move
 
 Join = Callable[[Sequence[bytes]], bytes]
@@ -58,17 +58,20 @@ class Change:
         )
 
 
-def remembered(cells: Cells, new: bytes, join: Join, merge: Merge) -> Change:
+def remembered(
+    cells: Cells, new: bytes, join: Join, merge: Merge, most_blocks: int | None = None
+) -> Change:
     """Adds a block to what is remembered for good.
 
-    join: recent blocks into one. merge: all that is settled, and one joined block, into new settled pieces.
+    join: recent blocks into one. merge: all that is settled, and one joined block, into new settled pieces. most_blocks: that
+    may be recent.
     """
     if not new:
         return Change()
     recent = [*cells.recent, new]
     if sum(map(len, recent)) > max(_RECENT_BYTES, sum(map(len, cells.settled)) // _RECENT_SHARE):
         return Change(CellChange(True, merge(join(recent))), CellChange(True))
-    if len(recent) > _RECENT_BLOCKS:
+    if len(recent) > (most_blocks or _RECENT_BLOCKS):
         return Change(recent=CellChange(True, [join(recent)]))
     return Change(recent=CellChange(add=[new]))
 

@@ -55,7 +55,7 @@ from typing import NamedTuple
 
 from beam_dedup.core.algorithms import ALGORITHMS
 from beam_dedup.core.model import Kind
-from beam_dedup.core.plan import Plan
+from beam_dedup.core.plan import Plan, plan_for
 from beam_dedup.core.stream.cells import Change
 from beam_dedup.core.within import Within
 
@@ -122,15 +122,24 @@ class StreamPlan:
 
     within: Within
     pairs: Plan
-    homes: int = 8
+    homes: int = 4
     words: int = 4
     exact: bool = False
 
     def __post_init__(self) -> None:
         if self.homes < 1:
             raise ValueError(f"homes must be at least 1, got {self.homes}")
-        if self.words not in (1, 4) or self.words < self.pairs.words:
+        if self.words not in (1, 4) or self.words < self.within.words:
             raise ValueError(f"a code has 1 or 4 words, all that are searched among them, got {self.words}")
+        found = (self.pairs.k, self.pairs.bits, self.pairs.words)
+        wanted = (self.within.word_k, self.within.word_bits, self.within.words)
+        if found != wanted:
+            raise ValueError(f"the keys are for k, bits and words of {found}, the thresholds have {wanted}")
+
+
+def exact_plan(homes: int = 4) -> StreamPlan:
+    """The plan that compares bytes alone."""
+    return StreamPlan(Within(), plan_for(Within(), 0), homes, exact=True)
 
 
 def words_of(algorithm: str) -> int:

@@ -52,6 +52,9 @@ class _Piece:
     key: KeyArray | None = None
     order: IntArray | None = None
 
+    def __len__(self) -> int:
+        return len(self.columns["image"] if self.order is None else self.order)
+
     @property
     def is_base(self) -> bool:
         return bool(self.columns["view"][0 if self.order is None else self.order[0]] == BASE)

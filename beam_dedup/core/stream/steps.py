@@ -1,4 +1,4 @@
-"""The steps by name."""
+"""The steps by name, and what an engine has to know of each."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -25,4 +25,16 @@ STEPS: Mapping[Step, Take] = {
     Step.DECIDE: decide,
     Step.FINISH: finish,
     Step.SETTLE: settle,
+}
+
+# What each keeps; to read a cell that is always empty costs an engine as much as any.
+CELLS: Mapping[Step, tuple[str, ...]] = {
+    Step.ADMIT: ("settled", "recent"),
+    Step.ORIGINALS: ("settled", "recent"),
+    Step.BAND: ("settled", "recent"),
+    Step.GATHER: ("waiting",),
+    Step.CONFIRM: ("settled", "recent", "waiting"),
+    Step.DECIDE: ("waiting",),
+    Step.FINISH: ("settled", "recent"),
+    Step.SETTLE: ("settled", "recent", "waiting"),
 }
