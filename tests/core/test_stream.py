@@ -30,7 +30,7 @@ OTHERS = [
     *(("pdq", k) for k in (0, 3, 8, 15, 31)),
 ]
 each_k = pytest.mark.parametrize(
-    ("algorithm", "k"), [*(("dct", k) for k in range(MAX_BIT_DISTANCE + 1)), *OTHERS]
+    ("algorithm", "k"), [*(("dct", k) for k in (*range(9), 10, 12, 14, MAX_BIT_DISTANCE)), *OTHERS]
 )
 
 
@@ -60,7 +60,7 @@ def start(
 
 @each_k
 def test_however_messages_race(algorithm: str, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """1,485 sets: many in one stream, each in a race of its own, and some by themselves."""
+    """1,265 sets: many in one stream, each in a race of its own, and some by themselves."""
     for seed in range(7):
         sets = MANY if seed < 2 else 1
         mixed = random.Random(f"{seed} {k}").choice([0.1, 0.4, 0.7, 0.9])
@@ -86,7 +86,7 @@ def test_one_by_one_is_the_definition(algorithm: str, k: int, monkeypatch: pytes
 
 @each_k
 def test_in_order_the_batch_keeps_the_same(algorithm: str, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """675 sets, of each of which one image at a time arrives."""
+    """575 sets, of each of which one image at a time arrives."""
     cases, stream = start("as batch", k, algorithm, MANY, 0.0, False, monkeypatch)
     stream.one_by_one_of_each([case.images for case in cases])
     case = together(cases)

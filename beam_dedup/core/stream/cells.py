@@ -58,9 +58,7 @@ class Change:
         )
 
 
-def remembered(
-    cells: Cells, new: bytes, join: Join, merge: Merge, most_blocks: int | None = None
-) -> Change:
+def remembered(cells: Cells, new: bytes, join: Join, merge: Merge, most_blocks: int | None = None) -> Change:
     """Adds a block to what is remembered for good.
 
     join: recent blocks into one. merge: all that is settled, and one joined block, into new settled pieces. most_blocks: that

@@ -31,12 +31,12 @@ def fingerprinted(plan: StreamPlan, fingerprints: pa.Table) -> list[Message]:
 def originals(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
     """Numbers what has bytes that are new, and sends its codes on their way; of everything the details wait for a fate.
 
-    Known images come before the others of their block. One whose bytes were here before changes nothing.
+    Known images come before the others of their block. One whose bytes were here before changes nothing: it is a copy, on
+    which there is no verdict.
     """
     table = blocks.load(by_topic(bodies)[Topic.FINGERPRINTS], FINGERPRINTS)
     known = np.asarray(table["known"].combine_chunks())
-    order = np.argsort(~known, kind="stable")
-    table, known = table.take(pa.array(order)), known[order]
+    table = table.take(pa.array(np.argsort(~known, kind="stable")))
     rows = np.zeros(len(table), _SEEN)
     rows["key"] = blocks.fixed_bytes(table["digest"], _DIGEST_BYTES).view(_SEEN["key"])[:, 0]
     was_there, found = seen.find(cells, _SEEN, rows)
@@ -44,8 +44,7 @@ def originals(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes
     # Counted over all that this home has ever numbered, so that no number is given twice.
     rows["image"][new] = (seen.count(cells, _SEEN) + np.arange(new.sum())) * plan.homes + int(key)
     image = np.where(was_there, found["image"], _of_firsts(rows, new))
-    details = _details(table, image, ~new).filter(pa.array(new | ~known))
-    sent = send(Step.SETTLE, key, Topic.DETAILS, details)
+    sent = send(Step.SETTLE, key, Topic.DETAILS, _details(table, image, ~new))
     if new.any():
         names = table.filter(pa.array(new))
         if plan.exact:

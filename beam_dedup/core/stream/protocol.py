@@ -1,50 +1,52 @@
 """Judging images as they arrive, without a clock: who says what to whom.
 
-    identities --admit--> what was never seen before is read and fingerprinted; what was is counted as redelivered
+    arrivals ------> admit ----> what is new is read and fingerprinted; what was here before is counted as redelivered
 
-    fingerprints --originals--> codes     --band-----> answers     "so many of your codes are in, and these were here before"
-        |            |                                    |
-        |            +--------> opened -----------> gather         nobody was before it at any key: an anchor, kept
-        |                                             |  |
-        |                          statuses, questions|  |undecided
-        |                                             v  |
-        |                                     confirm    |         "the one you ask about is (or is not) an anchor"
-        |                                          |     v
-        |                                   replies+-> decide      an anchor among them: a duplicate of the nearest one
-        |                                                |orphans
-        |                                             finish       judged one after the other against those kept before
-        v                                                |
-      details --------------- fates -------------------->settle    the verdict, on an image and on the copies of its bytes
+    fingerprints --> originals
+                       |  |  \\--codes----> band      where codes within k meet: who was here before whom
+                       |  |                  | answers
+                       |   \\--opened----> gather     all keys have answered: without predecessors an anchor, kept
+                       |                     | \\--statuses, questions--> confirm    is the one you ask about an anchor?
+                       |                     | undecided                   | replies
+                       |                   decide <-----------------------/          near an anchor: its duplicate
+                       |                     | orphans
+                       |                   finish     none is: judged one after the other, against those kept before
+                       | details             |
+                     settle <----fates-------/        (of gather, decide and finish) the verdict, on copies of its bytes too
 
-Every step is a function of the state of one key and some blocks of messages; it returns what changes of the state, and
-messages. Blocks may be cut and mixed in any way, and the messages of different senders may overtake each other: nothing
-below depends on it. What each message must not is come twice or get lost, which an engine's state gives.
+Every step is a function of the state of one key and some blocks of messages. It returns what changes in that state, and
+messages for others. Blocks may be cut and mixed in any way, and messages may overtake each other: nothing below depends
+on it. What a message must not do is get lost or come twice, and that is what an engine's state gives.
 
-Words: an image *arrives* at a key when its codes do; those of a block in the order of the block. Its *predecessors* are the images within k that had arrived
-at some key before it. An image without any is an *anchor*; one with predecessors none of which is an anchor, an *orphan*.
+An image *arrives* at a key when its codes do; within a block in the order of the block. Its *predecessors* are the images
+within k of it that had arrived before it at some key. An image without any is an *anchor*; one that has some, of which
+none is an anchor, an *orphan*.
 
 Why it is safe, however messages race:
 
-- Two images within k meet at one key at least, which takes one block at a time, so that one of them is a predecessor of
-  the other (perhaps each of the other). So of two anchors neither is within k of the other.
-- A duplicate has an anchor, or an orphan that was kept, within k of it; and these stay kept for ever.
-- No orphan is within k of an anchor. One of the two is a predecessor of the other: the anchor has none, so it is the
-  orphan's, which would then have found it. So orphans need only be judged among each other, which is done at one key.
-- Everybody gets an answer. A key answers each code, with or without predecessors, so that all images get complete; then
-  each says what it is, so that all questions are answered, since the state of a whole generation is cleared together.
-- Images with the same bytes go one way: the first that arrives stands for all, and the others wait for its fate.
+- Two images within k meet at one key at least, which takes one block at a time: one of them is a predecessor of the other,
+  or each of the other. So no two anchors are within k of each other.
+- No orphan is within k of an anchor: an anchor has no predecessors, so it would be one of the orphan's. So it is enough to
+  judge orphans among each other, and that is done at one key. No two kept images are within k of each other.
+- A duplicate has a witness, an anchor or a kept orphan, and these stay kept for ever.
+- Each code is answered by each of its keys, with predecessors or without, so every image gets all its answers. Then it
+  says what it is, so every question is answered. What has been answered leaves the state.
+- Images of equal bytes go one way: the first to arrive stands for all, and the others wait for its fate. They need not be
+  where codes meet, since whatever is within k of them is within k of it.
+- What is delivered again is told by its URI and generation before anything else is done, so it is never judged again.
 
-What an engine must see to:
+What is up to the engine:
 
-- *Generations.* State is kept by a generation: what arrived within one stretch of event time, a window. Its keys are those of no
-  other, so that clearing it can leave no question unanswered. Images of different generations are not compared: of two copies
-  on either side of a border both are kept.
-- *Known images*, those kept beforehand, come before all others or count only for those who come after them.
+- *Generations.* State belongs to a generation, what arrived within one stretch of event time (a window): its keys are
+  those of no other. So it can be cleared all together, and no question is left unanswered. Images of different
+  generations are not compared: of two copies on either side of a border both are kept.
+- *Known images*, those kept beforehand, count for the images that come after them; so they must come first.
+- *Rejections.* What cannot be read has its verdict where it was read. It passes none of this.
 
-Verdicts are those of the definition (`beam_dedup.core.judging`), in the order of arrival, if images arrive one by one. A witness is
-chosen when the duplicate is judged: the nearest anchor there was (or for an orphan the nearest kept orphan, those of its own block included), of
-equally near ones the one with the smaller number; numbers are given in the order of arrival within a home. A kept image that arrives later may
-be nearer.
+Of images that come one by one, the verdicts are those of the definition (`beam_dedup.core.judging`) in the order of
+arrival. A witness is chosen when the duplicate is judged, and never changed when a kept image arrives later that is nearer:
+the nearest anchor; for an orphan, the nearest kept orphan, those of its own block among them. Of equally near ones that with
+the smaller number, which homes give in the order of arrival.
 """
 
 import dataclasses
