@@ -6,8 +6,8 @@ Images arrive in blocks; each block goes through all steps before the next. Code
 of photos are, one image in five a near duplicate of another that arrived before. First so many images are taken in
 as are to be remembered, then the next are timed.
 
-Prints a table to be copied into benchmarks/README.md: images a second of the processor, by step what an image costs in
-microseconds, and by step how many bytes of state it leaves.
+Prints a table to be copied into benchmarks/README.md: images a second of one core; by step what an image costs, and how many bytes
+of state it leaves; how many blocks were handed to a step.
 """
 
 import argparse
@@ -32,16 +32,6 @@ from beam_dedup.core.within import Within
 NEAR = 5  # one image in so many is a near duplicate
 TAKEN_IN = 20_000  # images a block, until there are enough
 TIMED = 8  # blocks
-SHOWN = [
-    Step.ADMIT,
-    Step.ORIGINALS,
-    Step.BAND,
-    Step.GATHER,
-    Step.CONFIRM,
-    Step.DECIDE,
-    Step.FINISH,
-    Step.SETTLE,
-]
 
 
 class Process:
@@ -60,7 +50,7 @@ class Process:
         self._run(fingerprinted(self.plan, fingerprints(start, codes)))
 
     def _run(self, sent: Sequence[Message]) -> None:
-        for step in SHOWN:  # no message goes backwards
+        for step in STEPS:  # no message goes backwards
             todo = [message for message in messages.joined(sent) if message.to == step]
             sent = [message for message in sent if message.to != step]
             begin = time.process_time()
@@ -134,7 +124,7 @@ def fingerprints(start: int, words: np.ndarray) -> pa.Table:
     return pa.table([columns[name] for name in blocks.FINGERPRINTS.names], schema=blocks.FINGERPRINTS)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -143,12 +133,12 @@ def main() -> None:
     parser.add_argument("--block", type=int, nargs="+", default=[256, 1000])
     parser.add_argument("--prefix", type=int, nargs="+", default=[0, 1], help="0: one place sees all codes")
     parser.add_argument("--shards", type=int, default=1, help="places a prefix")
-    parser.add_argument("--homes", type=int, default=8)
-    options = parser.parse_args()
+    parser.add_argument("--homes", type=int, default=4)
+    options = parser.parse_args(arguments)
     print(
-        f"| k | prefix | remembered | block | images/s | {' | '.join(SHOWN)} | bytes an image | calls a block |"
+        f"| k | prefix | remembered | block | images/s | {', '.join(STEPS)}: us an image | bytes an image | calls a block |"
     )
-    print(f"|{'---|' * (len(SHOWN) + 7)}")
+    print("|---|---|---|---|---|---|---|---|")
     for k in options.k:
         for prefix in options.prefix:
             pairs = plan_for(Within(k), 1, prefix, options.shards if prefix else 1)
@@ -174,15 +164,19 @@ def measure(plan: StreamPlan, remembered: Sequence[int], sizes: Sequence[int]) -
 
 def report(process: Process, plan: StreamPlan, remembered: int, size: int, images: int) -> None:
     timed = TIMED * size
-    each = [f"{process.seconds[step] / timed * 1e6:.0f}" for step in SHOWN]
-    state = [f"{process.bytes_of(step) / images:.0f}" for step in SHOWN]
-    cells = [
-        f"{plan.within.k}", f"{plan.pairs.prefix}", f"{remembered:,}", f"{size:,}",
+    each = [f"{process.seconds[step] / timed * 1e6:.0f}" for step in STEPS]
+    state = [f"{process.bytes_of(step) / images:.0f}" for step in STEPS]
+    cells = (
+        plan.within.k,
+        plan.pairs.prefix,
+        f"{remembered:,}",
+        f"{size:,}",
         f"{timed / sum(process.seconds.values()):,.0f}",
-        *(f"{us} us, {size_bytes} B" for us, size_bytes in zip(each, state, strict=True)),
-        f"{sum(map(int, state))}", f"{process.calls / TIMED:.0f}",
-    ]  # fmt: skip
-    print(f"| {' | '.join(cells)} |", flush=True)
+        ", ".join(each),
+        f"{sum(map(int, state))} ({', '.join(state)})",
+        f"{process.calls / TIMED:.0f}",
+    )
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from beam_dedup.core import dct, formats
-from benchmarks import peers, pictures, raw, report, throughput, tools
+from benchmarks import peers, pictures, raw, report, stream_core, throughput, tools
 from tests.pictures import encoded, fingerprint_of, photo
 
 README = report.README.read_text("utf-8")
@@ -122,6 +122,14 @@ class TestThroughput:
     def test_too_few_files(self, web: Path) -> None:
         with pytest.raises(SystemExit, match="has 12 files, 13 are needed"):
             throughput.main(["web", str(web), "--sizes", "2", "13"])
+
+
+class TestStreamCore:
+    def test_measures_each_plan(self, capsys: pytest.CaptureFixture[str]) -> None:
+        stream_core.main(["--remembered", "300", "-k", "8", "--block", "20", "50"])
+        told = capsys.readouterr().out.splitlines()
+        assert len(told) == 2 + 2 * 2  # prefixes, blocks
+        assert told[2].startswith("| 8 | 0 | 300 | 20 | ")
 
 
 class TestPeers:

@@ -220,6 +220,16 @@ class TestKnown:
         assert {verdict.witness.uri for verdict in found.values() if verdict.witness} == {"0"}
 
 
+def test_known_images_in_exact_mode() -> None:
+    run = engine(exact_plan(2))
+    known = image(0, 0)
+    run.read([image(1, 0, 0), dataclasses.replace(known, ref=dataclasses.replace(known.ref, known=True))])
+    run.run()
+    ((uri, verdict),) = told(run).items()
+    assert verdict.witness is not None
+    assert (uri, verdict.reason, verdict.witness.uri) == ("1", Reason.EXACT, "0")
+
+
 def test_generations_have_nothing_to_do_with_each_other() -> None:
     """Each has the state of its own window. While the last messages of one are on their way the next begins; when they have
     arrived nothing waits for an answer any more, and all its state goes. What is in both is judged in both."""

@@ -10,7 +10,7 @@ from beam_dedup.core import blocks
 from beam_dedup.core.codes import NO_DISTANCE
 from beam_dedup.core.stream import fates
 from beam_dedup.core.stream.cells import CellChange, Cells, Change
-from beam_dedup.core.stream.messages import ORPHANS, REPLIES, UNDECIDED, bodies_of, numbers, send
+from beam_dedup.core.stream.messages import ORPHANS, REPLIES, UNDECIDED, bodies_of, numbers, occurrences, send
 from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, by_topic
 
 FINISH_KEY = b"all"
@@ -23,9 +23,7 @@ def decide(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) 
     undecided = blocks.load(received[Topic.UNDECIDED], UNDECIDED)
     replies = blocks.load(received[Topic.REPLIES], REPLIES)
     images = numbers(undecided)
-    to = np.sort(numbers(replies))
-    replied = np.searchsorted(to, images, side="right") - np.searchsorted(to, images)
-    complete = replied == numbers(undecided, "expected")
+    complete = occurrences(np.sort(numbers(replies)), images) == numbers(undecided, "expected")
     if not complete.any():
         return Result(Change(waiting=CellChange(add=bodies)), [])
     of_done = pa.array(np.isin(numbers(replies), images[complete]))

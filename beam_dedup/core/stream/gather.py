@@ -19,6 +19,7 @@ from beam_dedup.core.stream.messages import (
     Rows,
     bodies_of,
     numbers,
+    occurrences,
     rows_of,
     send,
     send_home,
@@ -51,39 +52,32 @@ def gather(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) 
 
 
 def totalled(answers: Rows) -> Rows:
-    """One row for each image, and one for each predecessor named: through the nearest pair of codes, of equally near ones the
-    first view. Sorted by image."""
+    """Sorted by image: one row that names nobody, and one for each predecessor that is named: through the nearest pair of
+    codes, of equally near ones the first view."""
     order = np.lexsort([answers[name] for name in ("long_distance", "view", "distance", "other", "image")])
     answers = answers[order]
-    starts = (
-        np.flatnonzero(
-            (answers["image"][1:] != answers["image"][:-1]) | (answers["other"][1:] != answers["other"][:-1])
-        )
-        + 1
-    )
-    starts = np.concatenate([[0], starts]) if len(answers) else np.zeros(0, np.int64)
-    totals = answers[starts]
-    if len(totals):
-        for name in ("count", "named"):
-            totals[name] = np.add.reduceat(answers[name], starts)
-        totals["near"] = np.maximum.reduceat(answers["near"], starts)
+    if not len(answers):
+        return answers
+    image, other = answers["image"], answers["other"]
+    differs = (image[1:] != image[:-1]) | (other[1:] != other[:-1])
+    starts = np.concatenate([[0], np.flatnonzero(differs) + 1])
+    totals: Rows = answers[starts]
+    for name in ("count", "named"):
+        totals[name] = np.add.reduceat(answers[name], starts)
+    totals["near"] = np.maximum.reduceat(answers["near"], starts)
     return totals
 
 
 def _totals(answers: Rows, images: IntArray) -> tuple[IntArray, BoolArray]:
-    """How many codes of each image have been answered, and whether it has predecessors; none before all are named that
-    were to be."""
+    """How many codes of each image have been answered, and whether it has predecessors; nothing as long as not all
+    are named that will be."""
     is_name = answers["other"] != NOBODY
     tallies, names = answers[~is_name], answers[is_name]
     if not len(tallies):
         return np.zeros(len(images), np.int64), np.zeros(len(images), bool)
     at = np.minimum(np.searchsorted(tallies["image"], images), len(tallies) - 1)
-    come = np.concatenate([[0], np.cumsum(names["count"], dtype=np.int64)])
-    come = (
-        come[np.searchsorted(names["image"], images, side="right")]
-        - come[np.searchsorted(names["image"], images)]
-    )
-    heard = (tallies["image"][at] == images) & (tallies["named"][at] == come)
+    named = occurrences(np.repeat(names["image"], names["count"]), images)
+    heard = (tallies["image"][at] == images) & (tallies["named"][at] == named)
     return np.where(heard, tallies["count"][at], 0).astype(np.int64), heard & (tallies["near"][at] > 0)
 
 
@@ -113,6 +107,6 @@ def _undecided(key: bytes, done: pa.Table, near: BoolArray, named: Rows) -> list
     """Images with predecessors, and how many of these were asked about."""
     undecided = done.filter(pa.array(near))
     images = numbers(undecided)
-    asked = np.searchsorted(named["image"], images, side="right") - np.searchsorted(named["image"], images)
+    asked = occurrences(named["image"], images)
     at = undecided.schema.get_field_index("expected")
     return send(Step.DECIDE, key, Topic.UNDECIDED, undecided.set_column(at, "expected", pa.array(asked)))

@@ -1,7 +1,7 @@
 """How the blocks of messages are packed.
 
-What has a fixed size is packed as rows, one after the other: such blocks can be joined by joining their bytes. What has names
-in it is an Arrow record batch (`beam_dedup.core.blocks`). Images are told apart by their numbers (`image`).
+What has a fixed size is packed as rows, one after the other: such blocks are joined by joining their bytes. What has names in
+it is an Arrow record batch (`beam_dedup.core.blocks`). Images are told apart by their numbers (`image`).
 """
 
 import functools
@@ -39,8 +39,9 @@ PROFILE_ROWS = np.dtype(
     ]
 )
 
-# ANSWERS of a key. Rows that name nobody say how many codes of the image have come (`count`), whether it has predecessors, and how
-# many rows there are besides that name one: a predecessor that may be an anchor. Of those `count` says how many are in one.
+# ANSWERS of a key. A row that names nobody says how many codes of the image have come (`count`), whether it has
+# predecessors (`near`), and in how many more rows some of these are named: those that may be anchors. In such a row,
+# `count` says how many have been made one.
 ANSWER_ROWS = np.dtype(
     [
         ("image", "<i8"),
@@ -66,7 +67,7 @@ _NAMES = [("uri", pa.binary()), ("digest", pa.binary(32))]
 _CODES = [("codes", pa.binary()), ("profiles", pa.binary())]  # rows of all codes of the image
 _HOW = [("distance", pa.int32()), ("long_distance", pa.int32()), ("view", pa.uint8())]
 
-# A new image, and how many of its codes are to be answered; or asked about; or neither.
+# A new image, and how many of its codes are to be answered. UNDECIDED: how many questions.
 OPENED = pa.schema([("image", pa.int64()), ("expected", pa.int64()), *_NAMES, *_CODES])
 UNDECIDED = OPENED
 ORPHANS = pa.schema([("image", pa.int64()), *_NAMES, *_CODES])
@@ -80,7 +81,7 @@ REPLIES = pa.schema([("image", pa.int64()), ("other", pa.int64()), *_HOW, *_NAME
 # Whether an image is kept, and the witness of the copies of its bytes: itself, or its own witness.
 FATES = pa.schema([("image", pa.int64()), ("kept", pa.bool_()), *_NAMES, *_HOW])
 
-# What a verdict says beyond the fate. image: that which has this fate. copy: of the bytes of that one, which arrived before.
+# What a verdict says of an image itself. image: the number of the one whose fate it shares. copy: it is not that one.
 OWN = ("uri", "name", "metadata", "digest", "fingerprint", "algorithm", "width", "height", "format", "size_bytes", "flags", "detail")  # fmt: skip
 DETAILS = pa.schema(
     [
@@ -222,8 +223,7 @@ def codes_from_rows(rows: Rows) -> Codes:
 
 def packed_by_image(rows: Rows, images: IntArray) -> pa.Array:
     """The rows of each image as binaries; rows and images in the same order of images."""
-    counts = np.searchsorted(rows["image"], images, side="right") - np.searchsorted(rows["image"], images)
-    offsets = np.concatenate([[0], np.cumsum(counts)]) * rows.dtype.itemsize
+    offsets = np.concatenate([[0], np.cumsum(occurrences(rows["image"], images))]) * rows.dtype.itemsize
     return pa.Array.from_buffers(
         pa.binary(),
         len(images),
@@ -233,3 +233,12 @@ def packed_by_image(rows: Rows, images: IntArray) -> pa.Array:
 
 def numbers(table: pa.Table, name: str = "image") -> IntArray:
     return np.asarray(table[name].combine_chunks())
+
+
+def occurrences(ordered: IntArray, wanted: IntArray) -> IntArray:
+    """How often each wanted number is among ordered ones.
+
+    >>> occurrences(np.array([1, 3, 3]), np.array([3, 2, 1])).tolist()
+    [2, 0, 1]
+    """
+    return np.searchsorted(ordered, wanted, side="right") - np.searchsorted(ordered, wanted)

@@ -17,7 +17,7 @@ import numpy as np
 from beam_dedup.core.codes import PROFILE_BYTES, IntArray
 from beam_dedup.core.pairing import compact
 from beam_dedup.core.plan import shard_of
-from beam_dedup.core.stream.messages import PROFILE_ROWS, Rows, code_rows, send
+from beam_dedup.core.stream.messages import PROFILE_ROWS, Rows, code_rows, occurrences, send
 from beam_dedup.core.stream.protocol import Message, Step, StreamPlan, Topic
 from beam_dedup.core.within import SHORT_BITS, Within
 
@@ -72,13 +72,8 @@ def _over(masks: tuple[int, ...], word: int) -> tuple[int, ...]:
 
 def answers_of(plan: StreamPlan, rows: Rows, profiles: Rows, images: IntArray) -> IntArray:
     """How many codes of each image, copies counted, are sent to places: so many will be answered."""
-    each = plan.pairs.copies if plan.pairs.prefix else 1
-
-    def count(part: Rows) -> IntArray:
-        ordered = np.sort(part["image"])
-        return np.searchsorted(ordered, images, side="right") - np.searchsorted(ordered, images)
-
-    return each * count(rows) + _RANGES * count(profiles)
+    of_rows, of_profiles = (occurrences(np.sort(part["image"]), images) for part in (rows, profiles))
+    return (plan.pairs.copies if plan.pairs.prefix else 1) * of_rows + _RANGES * of_profiles
 
 
 def to_places(plan: StreamPlan, rows: Rows, profiles: Rows) -> Iterator[Message]:

@@ -1,8 +1,9 @@
-"""Which keys of a fixed size were seen before: rows with a field `key`, remembered sorted by it."""
+"""Which keys of a fixed size were seen before: rows whose first field is the `key`, remembered sorted by it."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from beam_dedup.core.codes import BoolArray
 from beam_dedup.core.stream.cells import Cells, Change, cuts, remembered
@@ -23,9 +24,11 @@ def find(cells: Cells, dtype: np.dtype[np.void], wanted: Rows) -> tuple[BoolArra
     rows = np.zeros(len(wanted), dtype)
     keys = np.ascontiguousarray(wanted["key"])
     recent = rows_of(cells.recent, dtype)
+    recent = recent[np.isin(_heads(recent), _heads(wanted))]  # few of many, so that little is sorted
+    recent = recent[np.argsort(recent["key"])]
     for columns in (
         *(columns_of(piece, dtype) for piece in cells.settled),
-        columns_of(columnar(recent[np.argsort(recent["key"])]), dtype),
+        columns_of(columnar(recent), dtype),
     ):
         there = columns["key"]
         if not len(there):
@@ -36,6 +39,12 @@ def find(cells: Cells, dtype: np.dtype[np.void], wanted: Rows) -> tuple[BoolArra
         for name, column in columns.items():
             rows[name][here] = column[at[here]]
     return found, rows
+
+
+def _heads(rows: Rows) -> npt.NDArray[np.uint32]:
+    """The first bytes of the keys, which are the first of the rows."""
+    raw = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
+    return np.ascontiguousarray(raw[:, :4]).view(np.uint32)[:, 0]
 
 
 def add(cells: Cells, new: Rows) -> Change:
