@@ -7,11 +7,13 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import pyarrow.compute as pc
+
 from beam_dedup.core.codes import VIEWS
 from beam_dedup.core.model import Code, Fingerprint, ImageRef, Kind, Reason, Status, Verdict, Witness
 from beam_dedup.core.plan import plan_for
 from beam_dedup.core.stream.admit import identity
-from beam_dedup.core.stream.messages import STATUSES
+from beam_dedup.core.stream.messages import FATES, STATUSES
 from beam_dedup.core.stream.protocol import Step, StreamPlan, Topic
 from beam_dedup.core.within import Within
 from tests import oracle, random_sets
@@ -140,8 +142,10 @@ class Stream:
         assert self.redelivered == repeated
 
     def check(self, k: int, verify: int) -> None:
-        """DESIGN, section 2: 1 to 3; and that nothing is left in flight."""
+        """DESIGN, section 2: 1 to 3; and that nothing is left in flight, and nobody was told anything twice."""
         assert not any(cells.waiting for cells in self.engine.state.values())
+        told = self.engine.heard_of(Step.SETTLE, Topic.FATES, FATES)
+        assert pc.count_distinct(told["image"]).as_py() == len(told)
         verdicts = self.engine.verdicts()
         judged = sorted(int(verdict.ref.name) for verdict in verdicts)
         assert sorted(judged + self.rejected) == list(range(len(self.items)))
