@@ -91,6 +91,17 @@ class TestCopies:
         assert [told(run)[uri].reason for uri in "012"] == [None, Reason.EXACT, None]
 
 
+@pytest.mark.parametrize("plan", PLANS)
+def test_the_order_of_a_block_is_that_of_arrival(plan: StreamPlan) -> None:
+    """A chain: each is within k of the next only."""
+    run = engine(dataclasses.replace(plan, homes=1))
+    run.read([image(number, ((1 << 4 * number) - 1) << BITS) for number in range(6)])
+    run.run()
+    found = told(run)
+    assert [uri for uri, verdict in sorted(found.items()) if verdict.status == Status.KEPT] == ["0", "2", "4"]
+    assert {v.witness.uri for v in found.values() if v.witness} <= {"0", "2", "4"}
+
+
 @pytest.mark.parametrize("mixed", [0.0, 0.3, 0.9])
 def test_exact_mode_compares_bytes_alone(mixed: float) -> None:
     for seed in range(20):
