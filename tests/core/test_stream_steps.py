@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from beam_dedup.core.model import Code, Fingerprint, ImageRef, Kind, Reason, Status, Verdict
 from beam_dedup.core.plan import Plan, plan_for
 from beam_dedup.core.stream import messages
+from beam_dedup.core.stream.band import band
+from beam_dedup.core.stream.cells import Cells
 from beam_dedup.core.stream.messages import ANSWER_ROWS, NOBODY, code_rows
 from beam_dedup.core.stream.protocol import Step, StreamPlan, Topic, by_topic, exact_plan, words_of
 from beam_dedup.core.within import Within
@@ -100,6 +102,24 @@ def test_the_order_of_a_block_is_that_of_arrival(plan: StreamPlan) -> None:
     found = told(run)
     assert [uri for uri, verdict in sorted(found.items()) if verdict.status == Status.KEPT] == ["0", "2", "4"]
     assert {v.witness.uri for v in found.values() if v.witness} <= {"0", "2", "4"}
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_in_a_block_that_which_comes_first_was_there_before(known: bool) -> None:
+    """Whatever its number; and known images were there before all others."""
+    rows = np.zeros(3, code_rows(4))
+    rows["image"] = [7, 2, 5]
+    rows["flags"] = [0, 0, messages.KNOWN if known else 0]
+    (sent,) = messages.send(Step.BAND, b"0/0/0", Topic.CODES, rows)
+    answers = messages.rows_of(
+        by_topic(body for _, _, body in band(PLANS[0], sent.key, Cells(), [sent.body]).messages)[
+            Topic.ANSWERS
+        ],
+        ANSWER_ROWS,
+    )
+    named = {(row["image"].item(), row["other"].item()) for row in answers if row["other"] != NOBODY}
+    assert named == ({(7, 5), (2, 5)} if known else {(2, 7), (5, 7)})
+    assert {row["image"].item() for row in answers} == ({7, 2} if known else {7, 2, 5})
 
 
 @pytest.mark.parametrize("mixed", [0.0, 0.3, 0.9])
