@@ -214,9 +214,8 @@ def codes_from_rows(rows: Rows) -> Codes:
     else:
         short[:] = rows["word0"]
         if "word3" in (rows.dtype.names or ()):
-            has_long = (rows["kind"] == Kind.FULL) | (rows["kind"] == Kind.WIDE)
             for number in range(4):
-                long[:, number] = rows[f"word{number}"] * has_long
+                long[:, number] = rows[f"word{number}"]
     image, view, kind = (np.ascontiguousarray(rows[name]) for name in ("image", "view", "kind"))
     return Codes(image, view, kind, short, long, pixels)
 
