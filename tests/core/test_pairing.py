@@ -138,8 +138,10 @@ def test_a_key_finds_what_agrees_on_it(bits: int, monkeypatch: pytest.MonkeyPatc
         across = pairs_in([pairing.pairs_of_two(words[::2], words[1::2], k, mask)])
         wanted = {(i // 2, j // 2) for i, j in truth if i % 2 == 0 and j % 2 == 1}
         wanted |= {(j // 2, i // 2) for i, j in truth if i % 2 == 1 and j % 2 == 0}
-        assert wanted <= across.keys()
-        assert across.items() <= true_pairs(words[::2], words[1::2], k).items()
+        in_order = sorted_pairs(words[::2], words[1::2], k, mask)
+        for found in (across, in_order):
+            assert wanted <= found.keys()
+            assert found.items() <= true_pairs(words[::2], words[1::2], k).items()
         monkeypatch.undo()
 
 
@@ -168,6 +170,18 @@ def test_every_size_as_users_have_it(k: int, subset: int) -> None:
     across = pairs_in(pairing.pairs_of_two(words, near, k, mask) for mask in masks)
     assert {(i, j - len(words)) for i, j in wanted} <= across.keys()
     assert all(int(words[i] ^ near[j]).bit_count() == d <= k for (i, j), d in across.items())
+    in_order: dict[tuple[int, int], int] = {}
+    for mask in masks:
+        in_order |= sorted_pairs(words, near, k, mask)
+    assert in_order == across
+
+
+def sorted_pairs(a: WordArray, b: WordArray, k: int, mask: int) -> dict[tuple[int, int], int]:
+    """What is found where the second array is sorted beforehand."""
+    (key_a, _), (key_b, bits) = pairing.compact(a, mask), pairing.compact(b, mask)
+    order = pairing.order_of(key_b, bits)
+    found = pairs_in([pairing.pairs_of_sorted(a, key_a, b[order], key_b[order], k)])
+    return {(i, int(order[j])): distance for (i, j), distance in found.items()}
 
 
 def test_what_is_worthwhile() -> None:
