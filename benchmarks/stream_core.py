@@ -2,12 +2,12 @@
 
     .venv/bin/python benchmarks/stream_core.py [--remembered 100000 1000000] [-k 4 8] [--block 256 1000] [--prefix 0 1]
 
-Images arrive in blocks; each block goes through all steps before the next. Codes are made from a seed: bits set as often as those
-of photos are, one image in five a near duplicate of another that arrived before. First so many images are taken in
-as are to be remembered, then the next are timed.
+Images arrive in blocks; each block goes through all steps before the next. Codes are made from a seed: bits set as often
+as those of photos are, one image in five a near duplicate of one that arrived before. First so many images are taken in as
+are to be remembered, then the next are timed.
 
-Prints a table to be copied into benchmarks/README.md: images a second of one core; by step what an image costs, and how many bytes
-of state it leaves; how many blocks were handed to a step.
+Prints a table to be copied into benchmarks/README.md: images a second of one core; by step what an image costs, and how
+many bytes of state it leaves; how many blocks were handed to a step.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """Before anything is read: what is delivered again is told from what is new.
 
-Sources deliver at least once. What was delivered is told by its *identity*, a URI and a generation of what is there: a second
-delivery is told from the first on either side of its verdict, since identities are remembered from the moment of their arrival. A new generation is a new image.
+Sources deliver at least once. What is delivered has an *identity*, a URI and the generation of what is there, which is
+remembered from the moment it arrives. So a second delivery is recognised on either side of the verdict. A new generation
+is a new image.
 """
 
 import hashlib

@@ -2,12 +2,12 @@
 
 The state of a place is all codes that came here. A block of new ones is compared with them, and with each other. Of the
 predecessors of an image only those are named that may be anchors: one that had a predecessor of its own in the very same
-place is none, wherever else it has been. However many copies of a picture there are, the last one is thus told of
-few, and that it has predecessors at all.
+place is none, wherever else it has been. So however many pictures are alike, an image is told of few of them, and that it
+has predecessors at all.
 
-A code equal to that of a base view which is remembered need not be remembered too. Its image has a predecessor here, so it is no
-anchor; and whatever comes within k of it later comes within k of the remembered one too, so it will be no
-anchor either. Both, if they are not duplicates, are judged by `finish`. So a million copies of one picture are one entry.
+A code equal to that of a base view which is remembered need not be remembered too. Its image has a predecessor here, so it
+is no anchor. Whatever comes within k of it later is within k of the remembered one too, so it is no anchor either. If both
+are no duplicates, `finish` judges both. So a million copies of one picture are one entry.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """The state of one key: bags of bytes, to which adding is cheap.
 
-A key has three bags. What must be remembered for good is added to `recent` as it comes; when that has grown large beside
-`settled`, both are merged into the latter, in a form made for searching. So what is added is written some five times in
-all, and an engine never rewrites a large state for a small block. What is in flight is in `waiting`, and leaves it.
+A key has three bags. What is remembered for good is added to `recent` as it comes; when that has grown large beside
+`settled`, both are merged into the latter, in a form made for searching. So what is added is written some ten times in all
+at most, and a large state is not written anew for each small block. What is in flight is in `waiting`, and leaves it.
 """
 
 import dataclasses
@@ -61,8 +61,8 @@ class Change:
 def remembered(cells: Cells, new: bytes, join: Join, merge: Merge, most_blocks: int | None = None) -> Change:
     """Adds a block to what is remembered for good.
 
-    join: recent blocks into one. merge: all that is settled, and one joined block, into new settled pieces. most_blocks: that
-    may be recent.
+    join: recent blocks into one. merge: all that is settled, and one joined block, into new settled pieces.
+    most_blocks: that may be recent.
     """
     if not new:
         return Change()

@@ -1,6 +1,6 @@
 """Where it is known of each image whether it is an anchor, and others ask for it.
 
-A question may come before its answer is known, and then waits. What has been answered is forgotten; what an image is, is
+A question may come before its answer is known, and then waits. What has been answered is forgotten. What an image is, is
 remembered, since others ask for as long as they find its codes; of an anchor the names too.
 """
 

@@ -28,7 +28,7 @@ from beam_dedup.core.stream.protocol import Message, Result, Step, StreamPlan, T
 
 
 def gather(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Adds up answers. Of each image that has them all, says whether it is an anchor, and asks about its predecessors."""
+    """Adds up answers. Says of each image that has them all whether it is an anchor; if not, asks about predecessors."""
     received = by_topic([*cells.waiting, *bodies])
     opened = blocks.load(received[Topic.OPENED], OPENED)
     answers = totalled(rows_of(received[Topic.ANSWERS], ANSWER_ROWS))
@@ -52,8 +52,8 @@ def gather(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) 
 
 
 def totalled(answers: Rows) -> Rows:
-    """Sorted by image: one row that names nobody, and one for each predecessor that is named: through the nearest pair of
-    codes, of equally near ones the first view."""
+    """Sorted by image: one row that names nobody, and one for each predecessor that is named, through the nearest pair
+    of codes, of equally near ones the first view."""
     order = np.lexsort([answers[name] for name in ("long_distance", "view", "distance", "other", "image")])
     answers = answers[order]
     if not len(answers):

@@ -1,7 +1,7 @@
 """How the blocks of messages are packed.
 
-What has a fixed size is packed as rows, one after the other: such blocks are joined by joining their bytes. What has names in
-it is an Arrow record batch (`beam_dedup.core.blocks`). Images are told apart by their numbers (`image`).
+What has a fixed size is packed as rows, one after the other: such blocks are joined by joining their bytes. What has
+names in it is an Arrow record batch (`beam_dedup.core.blocks`). Images are told apart by their numbers (`image`).
 """
 
 import functools
@@ -82,7 +82,10 @@ REPLIES = pa.schema([("image", pa.int64()), ("other", pa.int64()), *_HOW, *_NAME
 FATES = pa.schema([("image", pa.int64()), ("kept", pa.bool_()), *_NAMES, *_HOW])
 
 # What a verdict says of an image itself. image: the number of the one whose fate it shares. copy: it is not that one.
-OWN = ("uri", "name", "metadata", "digest", "fingerprint", "algorithm", "width", "height", "format", "size_bytes", "flags", "detail")  # fmt: skip
+OWN = (
+    "uri", "name", "metadata", "digest", "fingerprint", "algorithm",
+    "width", "height", "format", "size_bytes", "flags", "detail",
+)  # fmt: skip
 DETAILS = pa.schema(
     [
         ("image", pa.int64()),

@@ -29,10 +29,10 @@ def fingerprinted(plan: StreamPlan, fingerprints: pa.Table) -> list[Message]:
 
 
 def originals(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Numbers what has bytes that are new, and sends its codes on their way; of everything the details wait for a fate.
+    """Numbers what has new bytes, and sends its codes on their way. The details of all of them wait for a fate.
 
-    Known images come before the others of their block. One whose bytes were here before changes nothing: it is a copy, on
-    which there is no verdict.
+    Known images come before the others of their block. One whose bytes were here before changes nothing: it is a copy,
+    on which there is no verdict.
     """
     table = blocks.load(by_topic(bodies)[Topic.FINGERPRINTS], FINGERPRINTS)
     known = np.asarray(table["known"].combine_chunks())

@@ -30,9 +30,9 @@ _RANGES = 2  # that a profile is in
 class Place:
     """What is looked at in a place.
 
-    masks: keys over the words of its codes; none where flat pictures meet. keys: the same, of each word. dtype: rows of its
-    messages. word, mask: the key by which codes are sorted, and the word that it is over, if there is just one; else
-    the mask is 0. piece_dtype: columns of what is remembered for good.
+    masks: keys over the words of its codes; none where flat pictures meet. keys: the same, of each word. dtype: rows of
+    its messages. mask, word: the key by which codes are sorted, and the word that it is over, if there is just one key;
+    else the mask is 0. piece_dtype: columns of what is settled.
     """
 
     within: Within

@@ -3,16 +3,17 @@
     arrivals ------> admit ----> what is new is read and fingerprinted; what was here before is counted as redelivered
 
     fingerprints --> originals
-                       |  |  \\--codes----> band      where codes within k meet: who was here before whom
+                       |  |  +--codes----> band         where codes within k meet: who was here before whom
                        |  |                  | answers
-                       |   \\--opened----> gather     all keys have answered: without predecessors an anchor, kept
-                       |                     | \\--statuses, questions--> confirm    is the one you ask about an anchor?
-                       |                     | undecided                   | replies
-                       |                   decide <-----------------------/          near an anchor: its duplicate
+                       |  +-----opened---> gather       all keys have answered: without predecessors an anchor, kept
+                       |                     |   |
+                       |           undecided |   +--statuses, questions--> confirm     is the one you ask about an anchor?
+                       |                     v                                |
+                       |                   decide <---------replies-----------+        near an anchor: its duplicate
                        |                     | orphans
-                       |                   finish     none is: judged one after the other, against those kept before
+                       |                   finish       none is: judged one after the other, against those kept before
                        | details             |
-                     settle <----fates-------/        (of gather, decide and finish) the verdict, on copies of its bytes too
+                     settle <----fates-------+          (of gather, decide, finish) the verdict; on copies of its bytes too
 
 Every step is a function of the state of one key and some blocks of messages. It returns what changes in that state, and
 messages for others. Blocks may be cut and mixed in any way, and messages may overtake each other: nothing below depends
@@ -24,10 +25,10 @@ none is an anchor, an *orphan*.
 
 Why it is safe, however messages race:
 
-- Two images within k meet at one key at least, which takes one block at a time: one of them is a predecessor of the other,
-  or each of the other. So no two anchors are within k of each other.
-- No orphan is within k of an anchor: an anchor has no predecessors, so it would be one of the orphan's. So it is enough to
-  judge orphans among each other, and that is done at one key. No two kept images are within k of each other.
+- Two images within k meet at one key at least, which takes one block at a time: one of them is a predecessor of the
+  other, or each of the other. (Or neither is an anchor: what `band` need not remember.) So no two anchors are within k.
+- No orphan is within k of an anchor: an anchor has no predecessors, so it would be one of the orphan's. So it is enough
+  to judge orphans among each other, which is done at one key. No two kept images are within k of each other.
 - A duplicate has a witness, an anchor or a kept orphan, and these stay kept for ever.
 - Each code is answered by each of its keys, with predecessors or without, so every image gets all its answers. Then it
   says what it is, so every question is answered. What has been answered leaves the state.
@@ -43,10 +44,10 @@ What is up to the engine:
 - *Known images*, those kept beforehand, count for the images that come after them; so they must come first.
 - *Rejections.* What cannot be read has its verdict where it was read. It passes none of this.
 
-Of images that come one by one, the verdicts are those of the definition (`beam_dedup.core.judging`) in the order of
-arrival. A witness is chosen when the duplicate is judged, and never changed when a kept image arrives later that is nearer:
-the nearest anchor; for an orphan, the nearest kept orphan, those of its own block among them. Of equally near ones that with
-the smaller number, which homes give in the order of arrival.
+Of images that come one by one, those are kept that the definition (`beam_dedup.core.judging`) keeps in the order of
+arrival. A witness is chosen when the duplicate is judged, and stays when a nearer one arrives later. It is the nearest
+anchor there is; for an orphan, which has none, the nearest kept orphan, those of its own block among them. Of equally near
+ones it is that with the smaller number; each home gives numbers in the order of arrival.
 """
 
 import dataclasses

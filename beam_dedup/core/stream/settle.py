@@ -1,6 +1,6 @@
 """Where fates and details come together: the verdict on each image, its own or as a copy of another's bytes.
 
-Fates are remembered, since copies may come as long as there is state; details are held until there is a fate, and leave.
+Fates are remembered, since copies may come as long as there is state. Details are held until there is a fate, and leave.
 """
 
 import dataclasses
