@@ -4,6 +4,7 @@ How much is there is seen by decoding twice, over black and over white: rows tha
 A progressive JPEG is there as a whole, if blurred, as soon as its first scan is.
 """
 
+import os
 import re
 from collections.abc import Callable
 from typing import BinaryIO
@@ -61,6 +62,9 @@ def has_end(stream: BinaryIO, image_format: str) -> bool:
                 return any(kind == b"IEND" for kind, _ in png_chunks(stream))
             case "GIF":
                 return any(delay is None for delay in gif_delays(stream))
+            case "JPEG":
+                stream.seek(-len(_END_OF_IMAGE), os.SEEK_END)
+                return stream.read() == _END_OF_IMAGE or _jpeg_scans(stream)[1]
             case _:
                 return True  # or its decoder has complained
     finally:
@@ -95,33 +99,31 @@ def _progressive(image: Image.Image, stream: BinaryIO) -> Image.Image:
       CutShortError: not even the first scan is complete.
     """
 
-    if scans(stream) < 2:
+    if _jpeg_scans(stream)[0] < 2:
         raise CutShortError("cut short: the first of its scans is not complete")
     return _loaded(image)
 
 
-def scans(stream: BinaryIO) -> int:
-    """How many scans of a JPEG have begun; the position of the stream is the same afterwards."""
-    before = stream.tell()
+def _jpeg_scans(stream: BinaryIO) -> tuple[int, bool]:
+    """How many scans of a JPEG have begun, and whether its end marker has come."""
     stream.seek(0)
     data = stream.read()
-    stream.seek(before)
     count, at = 0, 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    while data[at : at + 1] == b"\xff" and data[at : at + 2] != _END_OF_IMAGE:
+        if at + 4 > len(data):
+            return count, False
         marker = data[at + 1]
         if marker == 0xFF or marker in _ALONE:
             at += 1 if marker == 0xFF else 2
             continue
-        if data[at : at + 2] == _END_OF_IMAGE:
-            break
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == _START_OF_SCAN:
             count += 1
             following = _NEXT_MARKER.search(data, at)
             if following is None:
-                break
+                return count, False
             at = following.start(1) - 1
-    return count
+    return count, data[at : at + 2] == _END_OF_IMAGE
 
 
 def _filled(image: Image.Image, rows: int) -> Image.Image:

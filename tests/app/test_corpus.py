@@ -1,6 +1,8 @@
 """Real pictures with known truth. They are not part of the project: where they are not beside it, this is skipped."""
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,11 @@ pytestmark = pytest.mark.skipif(
 
 
 def judged(folder: str, tmp_path: Path, *flags: str) -> dict[str, dict[str, Any]]:
-    assert dedup(*flags, "-i", CORPUS / folder, "--records", tmp_path / "r", "--quiet") == 0
+    return records_of(CORPUS / folder, tmp_path, *flags)
+
+
+def records_of(folder: Path, tmp_path: Path, *flags: str) -> dict[str, dict[str, Any]]:
+    assert dedup(*flags, "-i", folder, "--records", tmp_path / "r", "--quiet") == 0
     return records_in(tmp_path / "r")
 
 
@@ -56,3 +62,26 @@ def test_bridge(tmp_path: Path) -> None:
         near = {row["file"] for row in csv.DictReader(file) if row["level"] == "near"}
     assert len(near) > 5
     assert {Path(str(records[name]["duplicate_of"])).name for name in near} == {"aaa-orig.jpg"}
+
+
+def test_hostile(tmp_path: Path) -> None:
+    """Each file as its truth says; films are no duplicates of stills, and what is cut or flipped may be apart."""
+    photo = sorted((CORPUS / "kodak").glob("*.png"))[0]
+    make = [sys.executable, CORPUS / "hostile.py", "make", tmp_path / "h", "--from", photo]
+    subprocess.run(make, check=True, capture_output=True)
+    records = records_of(tmp_path / "h" / "images", tmp_path, "-n")
+    with open(tmp_path / "h" / "truth.csv", newline="") as file:
+        truth = {row["file"]: row for row in csv.DictReader(file)}
+    assert records.keys() == truth.keys()
+    group = {name for name, row in truth.items() if row["group"] == "1"}
+    [best] = {str(records[name]["duplicate_of"]) for name in group if truth[name]["level"] == "exact"} - {
+        "None"
+    }
+    for name, row in truth.items():
+        record = records[name]
+        gone = record["status"] == "duplicate"
+        if name in group and row["level"] in ("exact", "near") and "frames" not in row["transform"]:
+            assert gone or record["uri"] == best, name
+            assert record["duplicate_of"] in (best, None), name
+        if name not in group:
+            assert not gone, name

@@ -84,17 +84,19 @@ def test_a_progressive_picture_is_there_with_its_first_scan(share: float) -> Non
 
 
 def test_scans_are_counted_in_the_file_not_in_its_thumbnail() -> None:
-    assert salvage.scans(io.BytesIO(encoded(PHOTO, "JPEG"))) == 1
-    every = salvage.scans(io.BytesIO(PROGRESSIVE))
+    assert salvage._jpeg_scans(io.BytesIO(encoded(PHOTO, "JPEG"))) == (1, True)
+    every, _ = salvage._jpeg_scans(io.BytesIO(PROGRESSIVE))
     assert every > 4
-    counts = [salvage.scans(io.BytesIO(PROGRESSIVE[:length])) for length in range(len(PROGRESSIVE))]
+    counted = [salvage._jpeg_scans(io.BytesIO(PROGRESSIVE[:length])) for length in range(len(PROGRESSIVE))]
+    assert not any(ended for _, ended in counted)
+    counts = [count for count, _ in counted]
     assert counts == sorted(counts), "more bytes, more scans"
     assert counts[0] == 0
     assert counts[-1] == every
     # A segment that holds a whole picture of as many scans.
     inner = cut(PROGRESSIVE, 1)[:60000]
     segment = b"\xff\xe5" + (len(inner) + 2).to_bytes(2, "big") + inner
-    assert salvage.scans(io.BytesIO(PROGRESSIVE[:2] + segment + PROGRESSIVE[2:])) == every
+    assert salvage._jpeg_scans(io.BytesIO(PROGRESSIVE[:2] + segment + PROGRESSIVE[2:])) == (every, True)
     first = next(length for length, count in enumerate(counts) if count == 1)
     part = fingerprint_of(PROGRESSIVE[: first + 100])
     assert part.flags == (Flag.UNDECODABLE, Flag.TRUNCATED)
@@ -111,6 +113,13 @@ def test_only_the_end_marker_is_missing(name: str, length: int) -> None:
         return
     assert part.detail == "cut short: 100% of its rows are there"
     assert part.codes == whole.codes
+
+
+def test_a_jpeg_whose_scaled_decode_needs_no_end_is_told_all_the_same() -> None:
+    """Pillow is content with it: the smallest scale leaves its last rows out."""
+    large = encoded(photo(3, (1600, 1200)), "JPEG", quality=85)
+    assert fingerprint_of(large).flags == ()
+    assert fingerprint_of(large[:-2]).flags == (Flag.TRUNCATED,)
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "TIFF"])
