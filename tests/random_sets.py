@@ -30,7 +30,12 @@ class RandomSet(NamedTuple):
 
 
 def random_set(
-    seed: str, k: int, views: int = 0, shapes: Iterable[str] = (), algorithm: str = "dct"
+    seed: str,
+    k: int,
+    views: int = 0,
+    shapes: Iterable[str] = (),
+    algorithm: str = "dct",
+    verify: int | None = None,
 ) -> RandomSet:
     """Images in random order of rank, each with up to `views` views beside its base; rows in random order.
 
@@ -38,9 +43,11 @@ def random_set(
       seed: any text.
       shapes: what the set is mixed from; names in `SHAPES`, all if there are none.
       algorithm: a name in `ALGORITHM_BITS`: which kinds of codes there are.
+      verify: bits of the long code; any if not given.
     """
     rng = random.Random(f"{seed} {k} {views} {algorithm}")
-    make = _Maker(rng, k, rng.choice(VERIFY), algorithm)
+    any_verify = rng.choice(VERIFY)
+    make = _Maker(rng, k, any_verify if verify is None else verify, algorithm)
     chosen = [rng.choice(sorted(shapes) or sorted(SHAPES)) for _ in range(rng.randint(1, 3))]
     bases = list(itertools.chain.from_iterable(SHAPES[name](make) for name in chosen))
     rng.shuffle(bases)

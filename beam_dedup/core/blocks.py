@@ -103,7 +103,7 @@ def dump(table: pa.Table) -> bytes:
     return bytes(batch.serialize())
 
 
-def load(blocks: Iterable[bytes], schema: pa.Schema) -> pa.Table:
+def load(blocks: Iterable[bytes | memoryview], schema: pa.Schema) -> pa.Table:
     """All rows of some blocks, in one table."""
     batches = [pa.ipc.read_record_batch(pa.py_buffer(block), schema) for block in blocks]
     return pa.Table.from_batches(batches, schema=schema).combine_chunks()

@@ -23,9 +23,9 @@ from beam_dedup.core.codes import (
     whole_distance,
 )
 from beam_dedup.core.model import Kind
-from beam_dedup.core.plan import ALL_WITH_ALL, Key
+from beam_dedup.core.plan import Key, keys_over
 from beam_dedup.core.threads import interleaved
-from beam_dedup.core.within import SHORT_BITS, Within
+from beam_dedup.core.within import Within
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def near_pairs(
     """
     tasks = [*_hashed_tasks(codes, within, keys, roles), *_flat_tasks(codes, within, roles)]
     for (rows_a, rows_b), (i, j, distance) in interleaved(tasks, threads):
-        yield from _admitted(codes, within, rows_a[i], rows_b[j], distance)
+        yield from admitted(codes, within, rows_a[i], rows_b[j], distance)
 
 
 def _hashed_tasks(
@@ -100,18 +100,14 @@ def _words(codes: Codes, within: Within, keys: Sequence[Key]) -> Iterator[tuple[
     if within.words == 1:
         yield codes.short, keys
         return
-    everywhere = any(not key.mask for key in keys)  # the empty key is every word's
     for number in range(within.words):
-        of_word = [
-            key.shifted(-SHORT_BITS * number)
-            for key in keys
-            if (key.mask.bit_length() - 1) // SHORT_BITS == number
-        ]
-        yield codes.long[:, number], [ALL_WITH_ALL] if everywhere else of_word
+        yield codes.long[:, number], keys_over(keys, number)
 
 
 def _flat_tasks(codes: Codes, within: Within, roles: BoolArray | None) -> Iterator[_Task]:
     rows = codes.flat
+    if not len(rows):
+        return
     if roles is None:
         yield (rows, rows), functools.partial(flat.pairs_of_one, codes.pixels, within.flat_levels)
         return
@@ -121,7 +117,7 @@ def _flat_tasks(codes: Codes, within: Within, roles: BoolArray | None) -> Iterat
     yield (rows[one], rows[other]), search
 
 
-def _admitted(codes: Codes, within: Within, a: IntArray, b: IntArray, distance: ByteArray) -> Iterator[Pairs]:
+def admitted(codes: Codes, within: Within, a: IntArray, b: IntArray, distance: ByteArray) -> Iterator[Pairs]:
     """Of pairs whose words or pixels agree, those that count."""
     image_a, image_b = codes.image[a], codes.image[b]
     good = (image_a != image_b) & ((codes.view[a] == BASE) | (codes.view[b] == BASE))

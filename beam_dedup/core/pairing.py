@@ -23,8 +23,10 @@ from beam_dedup.core.crowding import HOT_BUCKET, LONG_BUCKET, comparisons
 from beam_dedup.core.plan import ALL_BITS, ALL_WITH_ALL, Key, cheapest_subset, keys_of
 
 _TILE = 1024  # words a side of a square: 8 MiB of differences
+_AREA = 1 << 18  # comparisons at a time at least, where one side is short
 _STRETCH = 1 << 15  # words compared at a time: what is in work stays in the cache
 _WIDE_BUCKET = 64  # of two arrays: longer ones are compared as rectangles
+_WIDE_RECTANGLE = 1 << 11  # of few words and many: larger ones are worth a call of their own
 _GROUPS = 16  # of a long bucket at most, which are compared with each other only
 _FEW_LEFT = (
     1 / 24
@@ -84,38 +86,54 @@ def pairs_of_two(a: WordArray, b: WordArray, k: int, key: Key, free: int = ALL_B
     met_b, _ = compact(b, key.mask)
     order = order_of(met_b, bits)
     first, count = runs_of(np.take(met_b, order), met_a, bits)
-    b = np.take(b, order)
-    for i, j, distance in _joined(a, b, met_a, bits, first, count, k, key, free):
-        here = _first_here(a[i], b[j], key)
-        yield i[here], order[j[here]], distance[here]
+    wide = np.flatnonzero(count > _WIDE_BUCKET)
+    wide = wide[order_of(met_a[wide], bits)]
+    for i, j, distance in _joined(a, np.take(b, order), first, count, wide, k, key, free):
+        yield i, order[j], distance
+
+
+def pairs_of_sorted(a: WordArray, b: WordArray, met_b: KeyArray, k: int, key: Key) -> Found:
+    """The same, where the second array is sorted by its keys `met_b`: the work grows with what meets, not with it."""
+    met_a, _ = compact(a, key.mask)
+    first = np.searchsorted(met_b, met_a, side="left")
+    count = np.searchsorted(met_b, met_a, side="right") - first
+    _, bucket, words = np.unique(first, return_inverse=True, return_counts=True)
+    wide = np.flatnonzero(count * words[bucket] > _WIDE_RECTANGLE)
+    wide = wide[np.argsort(first[wide], kind="stable")]
+    yield from _joined(a, b, first, count, wide, k, key, ALL_BITS)
 
 
 def _joined(
     a: WordArray,
     b: WordArray,
-    met: KeyArray,
-    bits: int,
     first: IntArray,
     count: IntArray,
+    wide: IntArray,
     k: int,
     key: Key,
     free: int,
 ) -> Found:
     """Pairs of each word of the first array with `count` words of the second from `first` on.
 
-    met: the keys of the first, of so many bits.
+    wide: words of the first, in the order of their keys, whose buckets are compared as rectangles.
     """
-    meets = np.flatnonzero(count)
-    # Buckets with many words of the second are rectangles.
-    wide = meets[count[meets] > _WIDE_BUCKET]
-    wide = wide[order_of(met[wide], bits)]
+    meets = count > 0
+    meets[wide] = False
+    rest = np.flatnonzero(meets)
+    buckets = _wide_buckets(a, b, first, count, wide, k, key, free)
+    for i, j, distance in itertools.chain(buckets, _picked(a, b, rest, first[rest], count[rest], k)):
+        here = _first_here(a[i], b[j], key)
+        yield i[here], j[here], distance[here]
+
+
+def _wide_buckets(
+    a: WordArray, b: WordArray, first: IntArray, count: IntArray, wide: IntArray, k: int, key: Key, free: int
+) -> Found:
     for start, end in _equal_runs(first[wide]):
         rows, begin = wide[start:end], int(first[wide[start]])
         columns = b[begin : begin + int(count[wide[start]])]
         for i, j, distance in _long_bucket(a[rows], columns, k, key, free):
             yield rows[i], j + begin, distance
-    meets = meets[count[meets] <= _WIDE_BUCKET]
-    yield from _picked(a, b, meets, first[meets], count[meets], k)
 
 
 def _first_here(a: WordArray, b: WordArray, key: Key) -> IntArray:
@@ -241,9 +259,10 @@ def _square(words: WordArray, k: int) -> Found:
 
 def _rectangle(a: WordArray, b: WordArray, k: int) -> Found:
     """All of one array with all of another."""
+    width = max(_TILE, _AREA // max(len(a), 1))
     for top in range(0, len(a), _TILE):
-        for left in range(0, len(b), _TILE):
-            distance = np.bitwise_count(a[top : top + _TILE, None] ^ b[None, left : left + _TILE])
+        for left in range(0, len(b), width):
+            distance = np.bitwise_count(a[top : top + _TILE, None] ^ b[None, left : left + width])
             near = distance <= k
             if near.any():
                 i, j = np.nonzero(near)

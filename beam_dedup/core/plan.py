@@ -31,6 +31,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -175,6 +176,15 @@ def keys_of(k: int, subset: int, prefix: tuple[int, ...] = (), free: int = ALL_B
             tuple(bands[band] for band in range(max(key, default=0)) if band not in key),
         )
         for key in keys
+    )
+
+
+def keys_over(keys: Sequence[Key], word: int) -> tuple[Key, ...]:
+    """Of keys over all words of a code those over one word, as keys over that word; the empty one is every word's."""
+    if any(not key.mask for key in keys):
+        return (ALL_WITH_ALL,)
+    return tuple(
+        key.shifted(-SHORT_BITS * word) for key in keys if (key.mask.bit_length() - 1) // SHORT_BITS == word
     )
 
 

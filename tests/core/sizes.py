@@ -16,9 +16,11 @@ def cut_small(monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> None:
     """Cuts the work of the search into small pieces, of sizes that differ each time."""
     for name, sizes in {
         "_TILE": (1, 2, 5, 1024),
+        "_AREA": (0, 0, 8, 1 << 15),
         "_STRETCH": (1, 3, 8, 1 << 15),
         "LONG_BUCKET": (1, 2, 4, 512),
         "_WIDE_BUCKET": (0, 1, 3, 64),
+        "_WIDE_RECTANGLE": (0, 4, 1 << 11),
         "HOT_BUCKET": (1, 2, 4, 1 << 14),
         "_GROUPS": (1, 2, 100),
         "_FEW_LEFT": (0, 0.3, 0.6, 2),

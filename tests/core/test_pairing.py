@@ -140,8 +140,10 @@ def test_a_key_finds_what_agrees_on_it(bits: int, monkeypatch: pytest.MonkeyPatc
         across = pairs_in([pairing.pairs_of_two(words[::2], words[1::2], k, Key(mask))])
         wanted = {(i // 2, j // 2) for i, j in truth if i % 2 == 0 and j % 2 == 1}
         wanted |= {(j // 2, i // 2) for i, j in truth if i % 2 == 1 and j % 2 == 0}
-        assert wanted <= across.keys()
-        assert across.items() <= true_pairs(words[::2], words[1::2], k).items()
+        in_order = sorted_pairs(words[::2], words[1::2], k, Key(mask))
+        for some in (across, in_order):
+            assert wanted <= some.keys()
+            assert some.items() <= true_pairs(words[::2], words[1::2], k).items()
         monkeypatch.undo()
 
 
@@ -170,6 +172,18 @@ def test_every_size_as_users_have_it(k: int, subset: int) -> None:
     across = pairs_in(pairing.pairs_of_two(words, near, k, key) for key in keys)
     assert {(i, j - len(words)) for i, j in wanted} <= across.keys()
     assert all(int(words[i] ^ near[j]).bit_count() == d <= k for (i, j), d in across.items())
+    in_order: dict[tuple[int, int], int] = {}
+    for key in keys:
+        in_order |= sorted_pairs(words, near, k, key)
+    assert in_order == across
+
+
+def sorted_pairs(a: WordArray, b: WordArray, k: int, key: Key) -> dict[tuple[int, int], int]:
+    """What is found where the second array is sorted beforehand."""
+    met, bits = buckets.compact(b, key.mask)
+    order = buckets.order_of(met, bits)
+    found = pairs_in([pairing.pairs_of_sorted(a, b[order], met[order], k, key)])
+    return {(i, int(order[j])): distance for (i, j), distance in found.items()}
 
 
 def test_what_is_worthwhile() -> None:

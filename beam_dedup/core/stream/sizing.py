@@ -1,0 +1,96 @@
+"""What a stream will cost once it remembers as much as it is allowed to: said before it is started."""
+
+import dataclasses
+
+from beam_dedup.core.plan import Plan, plan_for
+from beam_dedup.core.stream.protocol import StreamPlan
+from beam_dedup.core.within import Within
+
+# Measured by benchmarks/stream_core.py: nanoseconds and microseconds of one core.
+_NS_PER_CANDIDATE = 1.0
+_NS_PER_KEY = (
+    20.0  # one code that is remembered where several keys are looked at: it is sorted for each block
+)
+_US_PER_COPY = 4.0  # one code at one place, answered and remembered
+_US_PER_IMAGE = 60.0  # all other steps
+_BLOCK = 500  # images that arrive together
+
+_CODE_BYTES = 11  # of a remembered code, beside its words
+_NAME_BYTES = 230  # of an image, whose URI has some 40 letters: identity, digest, status, fate
+_MAX_SUBSET = 2  # more bands in a key: more copies of each code than their candidates are worth
+SHARD_CODES = 1_000_000  # beyond, places are parted
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sizing:
+    """A plan and what it is expected to cost.
+
+    images: remembered. codes: of an image, on average.
+    """
+
+    plan: StreamPlan
+    images: int
+    codes: float = 1.0
+
+    @property
+    def candidates(self) -> float:
+        """Comparisons for an image that arrives when so many are remembered, with codes spread evenly."""
+        pairs = self.plan.pairs
+        met = self.images * (2 * self.codes - 1)  # its base meets all codes, its views meet bases
+        if not pairs.subset:
+            return met * pairs.words
+        return met * pairs.key_count / 2 ** (pairs.bits * pairs.subset / (pairs.k + pairs.subset))
+
+    @property
+    def microseconds(self) -> float:
+        """Of one core, for an image that arrives then, among others."""
+        pairs = self.plan.pairs
+        looking = pairs.copies * self.codes * _US_PER_COPY
+        if not pairs.prefix:
+            looking = _US_PER_COPY + pairs.key_count * self.images * self.codes * _NS_PER_KEY / _BLOCK / 1000
+        return _US_PER_IMAGE + looking + self.candidates * _NS_PER_CANDIDATE / 1000
+
+    @property
+    def state_bytes(self) -> float:
+        """Of an image."""
+        copies = self.plan.pairs.copies if self.plan.pairs.prefix else 1
+        return _NAME_BYTES + self.codes * copies * (8 * self.plan.words + _CODE_BYTES + 1)
+
+    def describe(self) -> str:
+        """One line for people."""
+        pairs = self.plan.pairs
+        where = f"{pairs.copies} x {pairs.shards} places" if pairs.prefix else "one place"
+        return (
+            f"{self.images:,} images remembered, within {self.plan.within.k} bits: {pairs.key_count} keys in {where}, about "
+            f"{self.candidates:,.0f} comparisons and {self.microseconds:,.0f} us of one core an image, "
+            f"{self.state_bytes:,.0f} bytes of state each, {self.state_bytes * self.images / 1e9:,.2f} GB in all"
+        )
+
+    def alternatives(self) -> list["Sizing"]:
+        """The same with a smaller k, and with a tenth of the memory."""
+        within, words, spread = self.plan.within, self.plan.words, bool(self.plan.pairs.prefix)
+        nearer = dataclasses.replace(within, k=within.k // 2)
+        return [
+            choose(nearer, self.images, self.codes, words, self.plan.homes, spread),
+            choose(within, self.images // 10, self.codes, words, self.plan.homes, spread),
+        ]
+
+
+def choose(
+    within: Within, images: int, codes: float = 1.0, words: int = 4, homes: int = 4, spread: bool = True
+) -> Sizing:
+    """The plan that costs least once so many images are remembered.
+
+    codes: of an image, on average. words: of a code. spread: over places that different workers may have; else all codes
+    are in the state of one.
+    """
+    most = min(_MAX_SUBSET, within.word_bits - within.word_k)
+    plans = [_plan(within, subset, images * codes, spread) for subset in range(int(spread), most + 1)]
+    found = [Sizing(StreamPlan(within, pairs, homes, words), images, codes) for pairs in plans]
+    return min(found, key=lambda sizing: sizing.microseconds)
+
+
+def _plan(within: Within, subset: int, codes: float, spread: bool) -> Plan:
+    """Of a place with one key the codes are sorted for good; so the prefix is the key."""
+    shards = max(1, round(codes / SHARD_CODES))
+    return plan_for(within, subset, subset, shards) if spread else plan_for(within, subset)

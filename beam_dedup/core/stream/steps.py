@@ -1,0 +1,40 @@
+"""The steps by name, and what an engine has to know of each."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from beam_dedup.core.stream.admit import admit
+from beam_dedup.core.stream.band import band
+from beam_dedup.core.stream.cells import Cells
+from beam_dedup.core.stream.confirm import confirm
+from beam_dedup.core.stream.decide import decide
+from beam_dedup.core.stream.finish import finish
+from beam_dedup.core.stream.gather import gather
+from beam_dedup.core.stream.originals import originals
+from beam_dedup.core.stream.protocol import Result, Step, StreamPlan
+from beam_dedup.core.stream.settle import settle
+
+# Of the plan, a key, its state, and the bodies of messages to it.
+Take = Callable[[StreamPlan, bytes, Cells, Sequence[bytes]], Result]
+
+STEPS: Mapping[Step, Take] = {
+    Step.ADMIT: admit,
+    Step.ORIGINALS: originals,
+    Step.BAND: band,
+    Step.GATHER: gather,
+    Step.CONFIRM: confirm,
+    Step.DECIDE: decide,
+    Step.FINISH: finish,
+    Step.SETTLE: settle,
+}
+
+# What each keeps; to read a cell that is always empty costs an engine as much as any.
+CELLS: Mapping[Step, tuple[str, ...]] = {
+    Step.ADMIT: ("settled", "recent"),
+    Step.ORIGINALS: ("settled", "recent"),
+    Step.BAND: ("settled", "recent"),
+    Step.GATHER: ("waiting",),
+    Step.CONFIRM: ("settled", "recent", "waiting"),
+    Step.DECIDE: ("waiting",),
+    Step.FINISH: ("settled", "recent"),
+    Step.SETTLE: ("settled", "recent", "waiting"),
+}
