@@ -105,7 +105,7 @@ class _FingerprintFn(ThreadedDoFn):
 
     def _read_remote(self, decoder: IsolatedDecoder, reference: ImageRef) -> Answer:
         try:
-            with fetched(reference.uri, self.limits.max_bytes) as path:
+            with fetched(reference.uri, self.limits.max_bytes, reference.generation) as path:
                 return decoder.read([reference], path)
         except ImageError as error:
             return Answer.of(instead(reference, error, self.recipe))

@@ -23,6 +23,7 @@ class Listed(NamedTuple):
     path: str
     name: str  # with `/` between folders
     metadata: str = ""
+    version: str = ""  # of a file that is not on this machine: another one of its name has another
 
 
 def list_inputs(inputs: Sequence[str], exclude: Iterable[str] = ()) -> Iterator[Listed]:
@@ -81,15 +82,15 @@ def _list_matching(pattern: str, exclude: tuple[str, ...], seen: _Seen) -> Itera
 def _list_remote(path: str, exclude: tuple[str, ...]) -> Iterator[Listed]:
     """Files of a file system of Beam's: those that match, those below a prefix as if it were a folder, or the one."""
     start = sources.root(path)
-    found = stores.list_objects(start + "/")
+    found = stores.list_versions(start + "/")
     if sources.is_pattern(path):
-        found = (uri for uri in found if sources.matches(uri, path))
+        found = ((uri, version) for uri, version in found if sources.matches(uri, path))
     none = True
-    for uri in found:
+    for uri, version in found:
         is_output = any(uri == other or uri.startswith(other.rstrip("/") + "/") for other in exclude)
         if not uri.endswith("/") and not is_output:  # some tools leave an object for a folder
             none = False
-            yield Listed(uri, uri.removeprefix(start + "/"))
+            yield Listed(uri, uri.removeprefix(start + "/"), version=version)
     if none and not sources.is_pattern(path) and stores.exists(path):
         yield Listed(path, path.rpartition("/")[2])
 

@@ -20,6 +20,14 @@ SKIPPED = "Skipped_Page_Count"
 COPIES = "Placed_Copy_Count"
 UNPLACED = "Unplaced_Copy_Count"
 
+# Of streams.
+ADMITTED = "Admitted_Count"  # notifications that were new: less Initial_Image_Count, what is on its way
+REDELIVERED = "Redelivered_Count"
+OTHER_EVENTS = "Other_Event_Count"
+LATE = "Late_Message_Count"
+LATENCY = "Verdict_Latency_ms"
+PUBLISHED = "Published_Verdict_Count"
+
 _DUPLICATE_COUNTERS = {Reason.EXACT: EXACT_DUPLICATES, Reason.NEAR: NEAR_DUPLICATES}
 
 

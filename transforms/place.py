@@ -1,6 +1,8 @@
 """Copies of the kept images, and of the duplicates where they are asked for."""
 
 import dataclasses
+import functools
+import posixpath
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -9,13 +11,14 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
+from beam_dedup.core.arrivals import said_of
 from beam_dedup.core.members import split_uri
 from beam_dedup.core.model import Flag, Placement, Status, Unplaced
 from beam_dedup.core.paths import copy_name, duplicate_name
 from transforms import metrics, storage
 from transforms.packing import unpack_verdicts
 from transforms.place_members import UNPLACED, PlaceMembers, TaggedUnplaced, is_member
-from transforms.placing import How, PlacingError, place_file
+from transforms.placing import How, PlacingError, TakenError, place_file
 from transforms.progress import PLACED, Tally
 from transforms.threaded import ThreadedDoFn
 
@@ -38,7 +41,8 @@ class PlaceCopies(beam.PTransform[PCollection[bytes], Placed]):
     unique if those of the references are. The members of an archive can only be copied.
 
     folder: local, or of any file system of Beam. duplicates: False leaves the duplicates out. how: links are for local
-    files only. portable: names that are apart on any file system, see `beam_dedup.core.paths`.
+    files only. portable: names that are apart on any file system, see `beam_dedup.core.paths`. generations: names come again
+    with other images, whose metadata tell their generation: it goes into the name of a copy whose own is taken.
     """
 
     folder: str
@@ -46,12 +50,13 @@ class PlaceCopies(beam.PTransform[PCollection[bytes], Placed]):
     tally: Tally | None = None
     how: How = How.COPY
     portable: bool = False
+    generations: bool = False
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, verdicts: PCollection[bytes]) -> Placed:
         copying = beam.ParDo(_PlaceFn(self.how, self.tally)).with_output_types(Placement, unplaced=Unplaced)
         wanted = verdicts | "Placements" >> beam.FlatMap(
-            placements, self.folder, self.duplicates, self.portable
+            placements, self.folder, self.duplicates, self.portable, self.generations
         )
         members = (
             wanted
@@ -72,18 +77,35 @@ def is_file(placement: Placement) -> bool:
     return not is_member(placement)
 
 
-def placements(block: bytes, folder: str, duplicates: bool, portable: bool) -> Iterator[Placement]:
+def placements(
+    block: bytes, folder: str, duplicates: bool, portable: bool, generations: bool = False
+) -> Iterator[Placement]:
     """The copies that are to be made of images, given the verdicts on them; of those that could not be opened there are none."""
     for verdict in unpack_verdicts(block):
         if Flag.DESCRIBED in verdict.flags:
             continue
         if verdict.status == Status.KEPT:
-            name = copy_name(verdict.ref.name, portable)
+            named = functools.partial(copy_name, portable=portable)
         elif verdict.status == Status.DUPLICATE and duplicates:
-            name = duplicate_name(verdict.group, verdict.ref.name, portable)
+            named = functools.partial(duplicate_name, verdict.group, portable=portable)
         else:
             continue
-        yield Placement(verdict.ref.uri, storage.join(folder, name), verdict.digest)
+        name = verdict.ref.name
+        placement = Placement(verdict.ref.uri, storage.join(folder, named(name)), verdict.digest)
+        generation, _ = said_of(verdict.ref.metadata) if generations else ("", None)
+        if generation:
+            otherwise = storage.join(folder, named(with_generation(name, generation)))
+            placement = dataclasses.replace(placement, generation=generation, otherwise=otherwise)
+        yield placement
+
+
+def with_generation(name: str, generation: str) -> str:
+    """
+    >>> with_generation("a/b.jpg", "17"), with_generation("a.b/c", "17")
+    ('a/b~17.jpg', 'a.b/c~17')
+    """
+    stem, suffix = posixpath.splitext(name)
+    return f"{stem}~{generation}{suffix}"
 
 
 class _PlaceFn(ThreadedDoFn):
@@ -96,22 +118,33 @@ class _PlaceFn(ThreadedDoFn):
         self.copies = Metrics.counter(metrics.NAMESPACE, metrics.COPIES)
         self.unplaced = Metrics.counter(metrics.NAMESPACE, metrics.UNPLACED)
 
-    def work(self, element: Placement) -> bool | PlacingError:
+    def work(self, element: Placement) -> tuple[Placement, bool] | PlacingError:
         try:
-            return place_file(split_uri(element.uri)[0], element.path, element.digest, self.how)
+            try:
+                return element, self._place(element)
+            except TakenError:
+                if not element.otherwise:
+                    raise
+                other = dataclasses.replace(element, path=element.otherwise)
+                return other, self._place(other)
         except PlacingError as error:
             return error
 
+    def _place(self, placement: Placement) -> bool:
+        path, _ = split_uri(placement.uri)
+        return place_file(path, placement.path, placement.digest, self.how, placement.generation)
+
     def outputs(
-        self, element: Placement, result: bool | PlacingError
+        self, element: Placement, result: tuple[Placement, bool] | PlacingError
     ) -> Iterator[Placement | TaggedUnplaced]:
         if isinstance(result, PlacingError):
             self.unplaced.inc()
             unplaced: TaggedUnplaced = TaggedOutput(UNPLACED, Unplaced(element, str(result)))
             yield unplaced
         else:
-            if result:
+            placement, is_new = result
+            if is_new:
                 self.copies.inc()
-            yield element
+            yield placement
         if self.tally:
             self.tally.add(PLACED, 1)

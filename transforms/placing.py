@@ -29,11 +29,15 @@ class PlacingError(Exception):
     """One image can't be placed, for a reason that lies in its file or in what is there already."""
 
 
-def place_file(source: str, target: str, digest: bytes, how: How) -> bool:
+class TakenError(PlacingError):
+    """Something else has its name in the folder."""
+
+
+def place_file(source: str, target: str, digest: bytes, how: How, generation: str = "") -> bool:
     """Copies or links an image, unless that was done before. Between local files a copy keeps the times.
 
     digest: of the bytes that were judged; a copy of other bytes is not made, but where a store copies by itself: then its
-    bytes are not read again.
+    bytes are not read again. generation: of an object, where only this one is meant.
     Returns: whether there was something to do.
 
     Raises:
@@ -43,7 +47,7 @@ def place_file(source: str, target: str, digest: bytes, how: How) -> bool:
     if is_remote(target):
         if _is_in_store(target, digest):
             return False
-        _copy_to_store(source, target, digest)
+        _copy_to_store(source, target, digest, generation)
         return True
     if _is_placed(source, target, digest, how):
         return False
@@ -51,7 +55,7 @@ def place_file(source: str, target: str, digest: bytes, how: How) -> bool:
     replace = _may_replace(target, digest)
     with _never_replacing(target, digest) as there_already:
         if how == How.COPY:
-            _copy(source, target, digest, replace)
+            _copy(source, target, digest, replace, generation)
         else:
             _link(source, target, how, replace)
     return not there_already
@@ -83,7 +87,7 @@ def is_copy(target: str, digest: bytes) -> bool:
 def _may_replace(target: str, digest: bytes) -> bool:
     replace = os.path.lexists(target)
     if replace and not _has_bytes(target, digest):
-        raise PlacingError(_SOMETHING_ELSE.format(target))
+        raise TakenError(_SOMETHING_ELSE.format(target))
     return replace
 
 
@@ -95,7 +99,7 @@ def _never_replacing(target: str, digest: bytes) -> Iterator[list[str]]:
         yield there_already
     except FileExistsError as error:
         if not _has_bytes(target, digest):
-            raise PlacingError(
+            raise TakenError(
                 f"{error.filename2 or error.filename} is there already; nothing is ever replaced"
             ) from error
         there_already.append(target)  # another worker, or another run, was faster
@@ -123,23 +127,23 @@ def _is_in_store(target: str, digest: bytes) -> bool:
         while chunk := stream.read(_CHUNK_BYTES):
             sha256.update(chunk)
     if sha256.digest() != digest:
-        raise PlacingError(_SOMETHING_ELSE.format(target))
+        raise TakenError(_SOMETHING_ELSE.format(target))
     return True
 
 
-def _copy_to_store(source: str, target: str, digest: bytes) -> None:
+def _copy_to_store(source: str, target: str, digest: bytes, generation: str) -> None:
     if source.split("://")[0] != target.split("://")[0]:
-        _copy(source, target, digest, replace=False)
+        _copy(source, target, digest, False, generation)
         return
     try:
-        stores.copy_object(source, target)
+        stores.copy_object(source, target, generation)
     except FileNotFoundError as error:
         raise PlacingError(f"{source} vanished after it was read") from error
 
 
-def _copy(source: str, target: str, digest: bytes, replace: bool) -> None:
+def _copy(source: str, target: str, digest: bytes, replace: bool, generation: str) -> None:
     try:
-        stream = open_bytes(source)
+        stream = open_bytes(source, generation)
     except FileNotFoundError as error:
         raise PlacingError(f"{source} vanished after it was read") from error
     with stream, whole_file(target, replace) as written:

@@ -54,7 +54,7 @@ def list_references(
     the work of one worker.
     """
     files = list_inputs([to_text(path) for path in paths], exclude)
-    yield from batched((ImageRef(path, name, metadata, known) for path, name, metadata in files), size)
+    yield from batched((ImageRef(file.path, file.name, file.metadata, known) for file in files), size)
 
 
 def batched(references: Iterable[ImageRef], size: int) -> Iterator[list[ImageRef]]:

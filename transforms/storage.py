@@ -34,10 +34,11 @@ def halt() -> None:
 
 
 @contextlib.contextmanager
-def fetched(uri: str, max_bytes: int) -> Iterator[str]:
+def fetched(uri: str, max_bytes: int, generation: str = "") -> Iterator[str]:
     """A local copy of a file in a file system of Beam's, for as long as the block lasts: its path.
 
-    An archive is copied whole, into the folder for temporary files; of anything else no more than `max_bytes`.
+    An archive is copied whole, into the folder for temporary files; of anything else no more than `max_bytes`. generation:
+    what has its name later is not meant.
 
     Raises:
       ImageError: it is gone, can't be read, or is too large.
@@ -46,7 +47,7 @@ def fetched(uri: str, max_bytes: int) -> Iterator[str]:
         raise ImageError(Reason.UNREADABLE, why)
     with tempfile.NamedTemporaryFile(prefix="dedup-") as copy:
         try:
-            with open_bytes(uri) as remote:
+            with open_bytes(uri, generation) as remote:
                 head = remote.read(HEAD_BYTES)
                 copy.write(head)
                 most = MAX_FETCHED_BYTES if container_of(head) else max_bytes
@@ -106,9 +107,9 @@ def give_name(partial: str, path: str, replace: bool) -> None:
             os.rename(partial, path)
 
 
-def open_bytes(uri: str) -> BinaryIO:
+def open_bytes(uri: str, generation: str = "") -> BinaryIO:
     """Any file for reading, as it is: nothing is unpacked because of its name."""
-    return stores.open_object(uri) if is_remote(uri) else open(uri, "rb")
+    return stores.open_object(uri, generation) if is_remote(uri) else open(uri, "rb")
 
 
 def unusable(path: str) -> str:

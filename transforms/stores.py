@@ -48,23 +48,26 @@ except ImportError:  # the extra [aws] is not installed
 class _Store(Protocol):
     """What a file system does for us. Errors may be of any of `_REFUSALS`."""
 
-    def open(self, path: str) -> BinaryIO: ...
+    def open(self, path: str, generation: str) -> BinaryIO: ...
 
     def upload(self, path: str, stream: BinaryIO) -> None: ...
 
-    def copy(self, source: str, target: str) -> None: ...
+    def copy(self, source: str, target: str, generation: str) -> None: ...
 
     def exists(self, path: str) -> bool: ...
 
-    def names(self, prefix: str) -> Iterator[str]: ...
+    def versions(self, prefix: str) -> Iterator[tuple[str, str]]: ...
 
     def check_place(self, path: str) -> None: ...
 
 
-def open_object(path: str) -> BinaryIO:
-    """A file for reading, as it is: nothing is unpacked because of its name."""
+def open_object(path: str, generation: str = "") -> BinaryIO:
+    """A file for reading, as it is: nothing is unpacked because of its name.
+
+    generation: if given, what has its name later is not meant, in stores that tell one from the other (gs://).
+    """
     with _told(path):
-        return cast(BinaryIO, _Reading(_store(path).open(path), path))
+        return cast(BinaryIO, _Reading(_store(path).open(path, generation), path))
 
 
 def upload(path: str, stream: BinaryIO) -> None:
@@ -73,10 +76,10 @@ def upload(path: str, stream: BinaryIO) -> None:
         _store(path).upload(path, stream)
 
 
-def copy_object(source: str, target: str) -> None:
+def copy_object(source: str, target: str, generation: str = "") -> None:
     """Lets a store copy a file to another place in it: its bytes stay there."""
     with _told(source):
-        _store(source).copy(source, target)
+        _store(source).copy(source, target, generation)
 
 
 def exists(path: str) -> bool:
@@ -87,8 +90,13 @@ def exists(path: str) -> bool:
 
 def list_objects(prefix: str) -> Iterator[str]:
     """The paths of all files that begin so, one after the other."""
+    return (path for path, _ in list_versions(prefix))
+
+
+def list_versions(prefix: str) -> Iterator[tuple[str, str]]:
+    """The same, each with what tells the file from an earlier or later one of its name, or "" where nothing does."""
     with _told(prefix):
-        yield from _store(prefix).names(prefix)
+        yield from _store(prefix).versions(prefix)
 
 
 def check_place(path: str) -> None:
@@ -182,27 +190,38 @@ class _GoogleStore:
         anonymous = options.view_as(GoogleCloudOptions).no_auth
         self._io = gcsio.GcsIO(gcsio.create_storage_client(options, use_credentials=not anonymous), options)
 
-    def _blob(self, path: str) -> Any:
+    def _blob(self, path: str, generation: str = "") -> Any:
         bucket, name = gcsio.parse_gcs_path(path)
-        return self._io.client.bucket(bucket).blob(name)
+        number = int(generation) if generation.isdecimal() else None
+        return self._io.client.bucket(bucket).blob(name, generation=number)
 
-    def open(self, path: str) -> BinaryIO:
-        stream: BinaryIO = self._io.open(path, "rb")
-        return stream
+    def open(self, path: str, generation: str) -> BinaryIO:
+        if not generation:
+            stream: BinaryIO = self._io.open(path, "rb")
+            return stream
+        of_generation: BinaryIO = self._blob(path, generation).open("rb", chunk_size=_CHUNK_BYTES)
+        return of_generation
 
     def upload(self, path: str, stream: BinaryIO) -> None:
         self._blob(path).upload_from_file(stream, rewind=True, retry=gcsio.DEFAULT_RETRY)
 
-    def copy(self, source: str, target: str) -> None:
-        self._io.copy(source, target)
+    def copy(self, source: str, target: str, generation: str) -> None:
+        if not generation:
+            self._io.copy(source, target)
+            return
+        copied = self._blob(source, generation)
+        bucket, name = gcsio.parse_gcs_path(target)
+        to = self._io.client.bucket(bucket)
+        copied.bucket.copy_blob(copied, to, name, source_generation=copied.generation)
 
     def exists(self, path: str) -> bool:
         return bool(self._io.exists(path))
 
-    def names(self, prefix: str) -> Iterator[str]:
+    def versions(self, prefix: str) -> Iterator[tuple[str, str]]:
         bucket, start = gcsio.parse_gcs_path(prefix, object_optional=True)
-        found = self._io.client.list_blobs(bucket, prefix=start, fields="items(name),nextPageToken")
-        return (f"gs://{bucket}/{blob.name}" for blob in found)
+        fields = "items(name,generation),nextPageToken"
+        found = self._io.client.list_blobs(bucket, prefix=start, fields=fields)
+        return ((f"gs://{bucket}/{blob.name}", str(blob.generation)) for blob in found)
 
     def check_place(self, path: str) -> None:
         self._io.client.get_bucket(_bucket(path))
@@ -215,7 +234,7 @@ class _AmazonStore:
         self._beams = boto3_client.Client(options=options)
         self._client = self._beams.client
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: str, generation: str) -> BinaryIO:  # noqa: ARG002
         # Beam's client reads one file at a time; its copies share what takes long to make, and may be used by all threads.
         stream: BinaryIO = s3io.S3IO(client=copy.copy(self._beams)).open(path, "rb")
         return stream
@@ -224,7 +243,7 @@ class _AmazonStore:
         stream.seek(0)
         self._client.upload_fileobj(stream, *s3io.parse_s3_path(path))
 
-    def copy(self, source: str, target: str) -> None:
+    def copy(self, source: str, target: str, generation: str) -> None:  # noqa: ARG002
         bucket, key = s3io.parse_s3_path(source)
         self._client.copy({"Bucket": bucket, "Key": key}, *s3io.parse_s3_path(target))
 
@@ -238,11 +257,12 @@ class _AmazonStore:
             return False
         return True
 
-    def names(self, prefix: str) -> Iterator[str]:
+    def versions(self, prefix: str) -> Iterator[tuple[str, str]]:
         bucket, start = s3io.parse_s3_path(prefix, object_optional=True)
         for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start):
             for found in page.get("Contents", ()):
-                yield f"s3://{bucket}/{found['Key']}"
+                written = int(found["LastModified"].timestamp())
+                yield f"s3://{bucket}/{found['Key']}", f"{written}-{found['ETag'].strip(chr(34))}"
 
     def check_place(self, path: str) -> None:
         self._client.head_bucket(Bucket=_bucket(path))
@@ -254,7 +274,7 @@ class _OtherStore:
     def __init__(self, system: FileSystem) -> None:
         self._system = system
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: str, generation: str) -> BinaryIO:  # noqa: ARG002
         stream: BinaryIO = self._system.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
         return stream
 
@@ -263,15 +283,18 @@ class _OtherStore:
         with self._system.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
             shutil.copyfileobj(stream, remote, _CHUNK_BYTES)
 
-    def copy(self, source: str, target: str) -> None:
+    def copy(self, source: str, target: str, generation: str) -> None:  # noqa: ARG002
         self._system.copy([source], [target])
 
     def exists(self, path: str) -> bool:
         return bool(self._system.exists(path))
 
-    def names(self, prefix: str) -> Iterator[str]:
+    def versions(self, prefix: str) -> Iterator[tuple[str, str]]:
         # What Beam's own `match` filters, as a stream: `match` itself makes a list of all.
-        return (file.path for file in self._system._list(prefix))
+        return (
+            (file.path, f"{file.last_updated_in_seconds}-{file.size_in_bytes}")
+            for file in self._system._list(prefix)
+        )
 
     def check_place(self, path: str) -> None:
         """Nothing is known of it."""

@@ -38,6 +38,7 @@ class Reason(enum.StrEnum):
     UNSUPPORTED = "unsupported", "rejected: packed in a way that is not read; the detail says which"
     DAMAGED = "damaged", "rejected: an archive, or a member of one, that is damaged or cut short"
     MALFORMED = "malformed", "rejected: a line of metadata that names no image; the detail says why"
+    BAD_NOTIFICATION = "bad_notification", "rejected: a message that names no image; the detail quotes it"
     LOSSY_DUMP = "lossy_dump", "rejected: a dump in a form that has destroyed the bytes of its images"
     DECODER_CRASHED = "decoder_crashed", "rejected: it ended the process that decodes"
     TIMEOUT = "timeout", "rejected: it took longer to read or decode than an image may"
@@ -89,6 +90,7 @@ class ImageRef:
     `metadata` is what the source says about the image beyond its bytes, as a JSON object. A `known` image is kept
     beforehand: it can be what others duplicate, but is not judged, copied or counted itself. Of a `described` image the metadata
     stand for the bytes if it can't be opened. `refused` is a reason and a detail, of what was listed to be rejected.
+    `generation` is that of an object, where only this one is meant and not what has its name later.
     """
 
     uri: str
@@ -97,6 +99,7 @@ class ImageRef:
     known: bool = False
     described: bool = False
     refused: tuple[str, str] | None = None
+    generation: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -216,6 +219,8 @@ class Placement:
     uri: str  # of the image
     path: str  # of the copy
     digest: bytes  # of both
+    generation: str = ""  # of the image, where only this one is meant
+    otherwise: str = ""  # another path of the copy, if something else has the first
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,0 +1,77 @@
+"""Which stretch of event time a message belongs to, and so which state.
+
+State is kept in two slots by turns: that of the newest generation and that of the one before, of which messages may still
+be on their way. When a third begins, all of the first is gone at once, so no question is left that nobody can answer.
+"""
+
+import struct
+from typing import NamedTuple
+
+SLOTS = 2
+_FORMAT = struct.Struct(">qq")
+_NEVER = -(1 << 62)
+
+
+class Held(NamedTuple):
+    """The generation in each slot."""
+
+    even: int = _NEVER
+    odd: int = _NEVER
+
+    @property
+    def newest(self) -> int:
+        return max(self)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.newest == _NEVER
+
+    def packed(self) -> bytes:
+        return _FORMAT.pack(*self)
+
+    @classmethod
+    def unpacked(cls, data: bytes | None) -> "Held":
+        return cls(*_FORMAT.unpack(data)) if data else cls()
+
+
+class Turn(NamedTuple):
+    """What becomes of the slots when a message comes.
+
+    generation: in whose state it is taken; for one that comes too late for its own, the newest. cleared: slots whose
+    generation is over.
+    """
+
+    held: Held
+    generation: int
+    cleared: tuple[int, ...] = ()
+
+    @property
+    def slot(self) -> int:
+        return self.generation % SLOTS
+
+
+def generation_of(micros: int, remember_micros: int) -> int:
+    """The number of the stretch of event time in which a time lies."""
+    return micros // remember_micros
+
+
+def turn(held: Held, generation: int) -> Turn:
+    """Makes room for a message of a generation.
+
+    >>> turn(Held(4, 3), 5)
+    Turn(held=Held(even=4, odd=5), generation=5, cleared=(1,))
+    >>> turn(Held(4, 5), 4).cleared, turn(Held(4, 5), 2).generation
+    ((), 5)
+    >>> turn(Held(4, 5), 8).cleared
+    (0, 1)
+    """
+    if not held.is_empty and generation < held.newest - 1:
+        return Turn(held, held.newest)
+    slot = generation % SLOTS
+    if held[slot] == generation:
+        return Turn(held, generation)
+    others = [number for number in range(SLOTS) if _NEVER < held[number] < generation - 1 or number == slot]
+    cleared = tuple(number for number in others if held[number] != _NEVER)
+    values = [_NEVER if number in cleared else held[number] for number in range(SLOTS)]
+    values[slot] = generation
+    return Turn(Held(*values), generation, cleared)

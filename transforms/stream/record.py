@@ -1,0 +1,210 @@
+"""Records and counts of a stream, as files that appear whole and in order; what follows of a verdict follows its record.
+
+Verdicts wait in state until it is time for a file (`RecordVerdicts.interval`), so that a file has many. A file is numbered
+in its shard. An engine that goes back to a checkpoint writes the files after it anew, under the same names: no record is lost, and
+none stays in two files.
+"""
+
+import dataclasses
+import datetime
+import json
+import time
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.coders import BytesCoder
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import PCollection
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import Timestamp
+
+from beam_dedup.core import blocks
+from beam_dedup.core.arrivals import rfc3339, said_of
+from beam_dedup.core.blocks import VERDICTS
+from transforms import metrics, storage
+from transforms.count import as_counts
+from transforms.packing import unpack_verdicts
+from transforms.progress import JUDGED, KEPT, REJECTED, Tally
+from transforms.storage import whole_file
+
+INTERVAL_SECONDS = 10.0
+RECORDS_PREFIX, COUNTS_PREFIX = "records-", "counts-"
+_MOST_BYTES = 1 << 26  # of verdicts that wait
+_NUMBER_DIGITS = 8
+_TALLIED = ((JUDGED, metrics.INITIAL), (KEPT, metrics.FINAL), (REJECTED, metrics.REJECTED))
+
+
+@dataclasses.dataclass(frozen=True)
+class Folders:
+    """Where files go; "" for what is not wanted. run: what their names begin with, the time at which the stream began."""
+
+    run: str
+    records: str = ""
+    counts: str = ""
+
+
+@dataclasses.dataclass
+class RecordVerdicts(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
+    """Writes verdicts, and passes them on when they are written.
+
+    In: blocks of `blocks.VERDICTS`, unbounded. Out: the same verdicts in larger blocks, each once its records are in a file.
+
+    interval: seconds between two files at least. shards: files that are written side by side.
+    """
+
+    folders: Folders
+    interval: float = INTERVAL_SECONDS
+    shards: int = 1
+    tally: Tally | None = None
+
+    def expand(self, verdicts: PCollection[bytes]) -> PCollection[bytes]:
+        recording = _RecordFn(self.folders, self.interval)
+        return (
+            verdicts
+            | "Tell" >> beam.Map(tell, self.tally)
+            | "Shard" >> beam.Map(with_shard, self.shards).with_output_types(tuple[bytes, bytes])
+            | "Record" >> beam.ParDo(recording).with_output_types(bytes)
+        )
+
+
+def run_name(now: datetime.datetime) -> str:
+    """
+    >>> run_name(datetime.datetime(2026, 1, 31, 12, 0, 0, 250_000))
+    '20260131T120000250Z'
+    """
+    return now.strftime("%Y%m%dT%H%M%S") + f"{now.microsecond // 1000:03}Z"
+
+
+def tell(block: bytes, tally: Tally | None = None) -> bytes:
+    """Counts verdicts on the engine's dashboard, and how long after its event each came."""
+    metrics.count(block)
+    if tally:
+        counts = metrics.counts_of(block)
+        for name, counter in _TALLIED:
+            tally.add(name, counts.get(counter, 0))
+    latency = Metrics.distribution(metrics.NAMESPACE, metrics.LATENCY)
+    now_ms = time.time_ns() // 10**6
+    for metadata in blocks.load([block], VERDICTS)["metadata"].to_pylist():
+        _, event_ms = said_of(blocks.to_text(metadata))
+        if event_ms is not None:
+            latency.update(max(0, now_ms - event_ms))
+    return block
+
+
+def with_shard(block: bytes, shards: int) -> tuple[bytes, bytes]:
+    return b"%d" % (zlib.crc32(block) % shards), block
+
+
+class _RecordFn(beam.DoFn):
+    """(shard, block) -> larger blocks that are recorded."""
+
+    WAITING = BagStateSpec("waiting", BytesCoder())
+    BYTES = ReadModifyWriteStateSpec("bytes", BytesCoder())  # that wait; none: no timer is set
+    NUMBER = ReadModifyWriteStateSpec("number", BytesCoder())  # of the next file
+    DUE = TimerSpec("due", TimeDomain.REAL_TIME)
+    END = TimerSpec("end", TimeDomain.WATERMARK)
+
+    def __init__(self, folders: Folders, interval: float) -> None:
+        self.folders = folders
+        self.interval = interval
+
+    def process(
+        self,
+        element: tuple[bytes, bytes],
+        waiting: Any = beam.DoFn.StateParam(WAITING),
+        size: Any = beam.DoFn.StateParam(BYTES),
+        number: Any = beam.DoFn.StateParam(NUMBER),
+        due: Any = beam.DoFn.TimerParam(DUE),
+        end: Any = beam.DoFn.TimerParam(END),
+    ) -> Iterator[bytes]:
+        shard, block = element
+        waiting.add(block)
+        before = int(size.read() or b"0")
+        size.write(b"%d" % (before + len(block)))
+        desk(self.folders.run).took()
+        if not before:
+            due.set(Timestamp.now() + self.interval)
+            end.set(GlobalWindow().max_timestamp())
+        if before + len(block) > _MOST_BYTES:
+            due.clear()
+            yield from self._write(shard, waiting, size, number)
+
+    @on_timer(DUE)
+    def write_when_due(
+        self,
+        key: Any = beam.DoFn.KeyParam,
+        waiting: Any = beam.DoFn.StateParam(WAITING),
+        size: Any = beam.DoFn.StateParam(BYTES),
+        number: Any = beam.DoFn.StateParam(NUMBER),
+    ) -> Iterator[bytes]:
+        yield from self._write(key, waiting, size, number)
+
+    @on_timer(END)
+    def write_the_rest(
+        self,
+        key: Any = beam.DoFn.KeyParam,
+        waiting: Any = beam.DoFn.StateParam(WAITING),
+        size: Any = beam.DoFn.StateParam(BYTES),
+        number: Any = beam.DoFn.StateParam(NUMBER),
+        due: Any = beam.DoFn.TimerParam(DUE),
+    ) -> Iterator[bytes]:
+        due.clear()
+        yield from self._write(key, waiting, size, number)
+
+    def _write(self, shard: bytes, waiting: Any, size: Any, number: Any) -> Iterator[bytes]:
+        parts = list(waiting.read())
+        if not parts:
+            return
+        count = int(number.read() or b"0")
+        block = blocks.dump(blocks.load(parts, VERDICTS))
+        write_files(self.folders, f"{self.folders.run}-{shard.decode()}-{count:0{_NUMBER_DIGITS}}", block)
+        number.write(b"%d" % (count + 1))
+        waiting.clear()
+        size.clear()
+        desk(self.folders.run).wrote()
+        yield block
+
+
+def write_files(folders: Folders, name: str, block: bytes) -> None:
+    """Writes the records of a block of verdicts, and their counts, each whole or not at all."""
+    if folders.records:
+        with whole_file(storage.join(folders.records, f"{RECORDS_PREFIX}{name}.jsonl")) as file:
+            for verdict in unpack_verdicts(block):
+                file.write(verdict.json_line().encode() + b"\n")
+    if folders.counts:
+        counts = {
+            "Written": rfc3339(time.time_ns() // 10**6),
+            **as_counts(metrics.counts_of(block), None, None),
+        }
+        del counts["Plan"]
+        with whole_file(storage.join(folders.counts, f"{COUNTS_PREFIX}{name}.json")) as file:
+            file.write(json.dumps(counts, indent=2).encode() + b"\n")
+
+
+class _Desk:
+    """When verdicts came to this process to be recorded, and when they last were: for a source that lies in it."""
+
+    def __init__(self) -> None:
+        self._took = self._wrote = 0.0
+
+    def took(self) -> None:
+        self._took = time.monotonic()
+
+    def wrote(self) -> None:
+        self._wrote = time.monotonic()
+
+    def is_done(self, since: float) -> bool:
+        """Whether all that had come at a time is recorded."""
+        return self._wrote >= min(self._took, since)
+
+
+_desks: dict[str, _Desk] = {}
+
+
+def desk(run: str) -> _Desk:
+    """That of a run."""
+    return _desks.setdefault(run, _Desk())

@@ -1,0 +1,161 @@
+"""What appears in folders and buckets, by looking again and again.
+
+A file of this machine has arrived when it has stopped to change: two looks have found the same size and times, or its
+time is some seconds old. An object of a store is whole as soon as it can be seen. What is there at the start comes first.
+"""
+
+import dataclasses
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from apache_beam import coders
+from apache_beam.io.unbounded_source import CheckpointMark, UnboundedReader, UnboundedSource
+from apache_beam.utils.timestamp import Timestamp
+
+from beam_dedup.core.arrivals import Arrival
+from beam_dedup.core.paths import is_remote
+from transforms.listing import list_inputs
+
+_LOOK_SECONDS = 1.0  # between the end of a look and the next at least
+_SHARE = 4  # looking takes one part in so many of the time at most, however large the folder
+_STILL_NS = 3 * 10**9  # what has not changed for so long is not being written
+_MOST_WAITING = 10_000  # arrivals: then looking waits
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchedSource(UnboundedSource):
+    """Arrivals, packed, of files that appear below some paths; each at the time it is found.
+
+    A file that changes after it has arrived arrives anew: it is another generation.
+
+    exclude: files and folders that are not input, though they lie in it.
+    """
+
+    paths: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+
+    def split(self, desired_num_splits: int, options: Any = None) -> Iterable["WatchedSource"]:  # noqa: ARG002
+        return [self]
+
+    def create_reader(self, options: Any, checkpoint_mark: CheckpointMark | None) -> "WatchedReader":  # noqa: ARG002
+        """A new reader finds again what another one has found: it is delivered again, and known by its generation."""
+        return WatchedReader(self)
+
+    def get_checkpoint_mark_coder(self) -> coders.Coder:
+        return _NothingCoder()
+
+    def default_output_coder(self) -> coders.Coder:
+        return coders.BytesCoder()
+
+
+class _Nothing(CheckpointMark):
+    """There is nothing to be acknowledged."""
+
+
+class _NothingCoder(coders.Coder):
+    def encode(self, value: _Nothing) -> bytes:  # noqa: ARG002
+        return b""
+
+    def decode(self, encoded: bytes) -> _Nothing:  # noqa: ARG002
+        return _Nothing()
+
+    def is_deterministic(self) -> bool:
+        return True
+
+
+class WatchedReader(UnboundedReader):
+    """Gives away what a thread has found."""
+
+    def __init__(self, source: WatchedSource) -> None:
+        self._found: queue.Queue[Arrival | Exception] = queue.Queue(_MOST_WAITING)
+        self._stop = threading.Event()
+        self._current = Arrival("")
+        self._looking = threading.Thread(
+            target=self._look, args=(Watch(source.paths, source.exclude),), name="watch", daemon=True
+        )
+
+    def start(self) -> bool:
+        self._looking.start()
+        return self.advance()
+
+    def advance(self) -> bool:
+        try:
+            found = self._found.get_nowait()
+        except queue.Empty:
+            return False
+        if isinstance(found, Exception):
+            raise found
+        self._current = found
+        return True
+
+    def get_current(self) -> bytes:
+        return self._current.packed()
+
+    def get_current_timestamp(self) -> Timestamp:
+        return Timestamp(micros=(self._current.event_ms or 0) * 1000)
+
+    def get_watermark(self) -> Timestamp:
+        return Timestamp.now() if self._found.empty() else self.get_current_timestamp()
+
+    def get_checkpoint_mark(self) -> _Nothing:
+        return _Nothing()
+
+    def close(self) -> None:
+        self._stop.set()
+
+    def _look(self, watch: "Watch") -> None:
+        try:
+            while not self._stop.is_set():
+                begun = time.monotonic()
+                for arrival in watch.look():
+                    self._give(arrival)
+                taken = time.monotonic() - begun
+                self._stop.wait(max(_LOOK_SECONDS, (_SHARE - 1) * taken))
+        except Exception as error:  # noqa: BLE001  told by the thread that reads
+            self._give(error)
+
+    def _give(self, found: Arrival | Exception) -> None:
+        while not self._stop.is_set():
+            try:
+                self._found.put(found, timeout=0.2)
+            except queue.Full:
+                continue
+            return
+
+
+class Watch:
+    """What was seen of some paths. Takes some 200 bytes of memory a file."""
+
+    def __init__(self, paths: tuple[str, ...], exclude: tuple[str, ...]) -> None:
+        self._paths = paths
+        self._exclude = exclude
+        self._arrived: dict[str, str] = {}  # generations
+        self._changing: dict[str, str] = {}
+
+    def look(self) -> Iterator[Arrival]:
+        """Yields what has arrived since the last look."""
+        changing: dict[str, str] = {}
+        for file in list_inputs(self._paths, self._exclude):
+            generation, is_still = (file.version, True) if is_remote(file.path) else _state_of(file.path)
+            if self._arrived.get(file.path) == generation:
+                continue
+            if is_still or self._changing.get(file.path) == generation:
+                self._arrived[file.path] = generation
+                yield Arrival(file.path, generation, time.time_ns() // 10**6, file.metadata, file.name)
+            else:
+                changing[file.path] = generation
+        self._changing = changing
+
+
+def _state_of(path: str) -> tuple[str, bool]:
+    """What tells a local file from what has its name later, and whether it has not changed for a while."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return "unreadable", True  # told when it is opened
+    changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
+    return f"{status.st_mtime_ns}-{status.st_size}", time.time_ns() - changed_ns > _STILL_NS
