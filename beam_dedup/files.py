@@ -8,7 +8,8 @@ import tempfile
 from beam_dedup.core import sources
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote
-from beam_dedup.options import DEFAULT_OUTPUT_JSON, DedupConfig
+from beam_dedup.options import DedupConfig
+from beam_dedup.output_options import DEFAULT_OUTPUT_JSON
 
 HEAD_BYTES = 4096  # of a file that tell whose it is
 _NOT_OURS = b"?"
@@ -28,7 +29,7 @@ def check_outputs(config: DedupConfig) -> None:
     """
     for flag, path in config.output_files.items():
         if not is_remote(path):
-            _check_output_file(flag, path)
+            _check_output_file(flag, path, bool(config.stream))
     if config.place != "copy":
         for flag, path in (("-d", config.output_dir), *(("-i", path) for path in config.inputs)):
             if is_remote(path):
@@ -85,14 +86,14 @@ def _check_readable(flag: str, path: str) -> None:
         raise UsageError(f"{flag}: the {what.format(path)}: {error.strerror}") from error
 
 
-def _check_output_file(flag: str, path: str) -> None:
+def _check_output_file(flag: str, path: str, goes_on: bool) -> None:
     if path.endswith("/"):
         if not path.isprintable():
             raise UsageError(
                 f"{flag}: the name of the folder {path!r} has characters that can't be printed; name another"
             )
         _try_to_write(flag, path)
-        if any(name.startswith("records-") for name in os.listdir(path)):
+        if not goes_on and any(name.startswith("records-") for name in os.listdir(path)):
             raise UsageError(f"{flag}: {path} holds records already; remove them, or name another folder")
         return
     if os.path.isdir(path):

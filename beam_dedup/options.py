@@ -6,15 +6,15 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
-from beam_dedup import limit_options, matching_options
+from beam_dedup import limit_options, matching_options, output_options, stream_options
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.rank import Keep
 from beam_dedup.core.within import Within
-
-DEFAULT_OUTPUT_JSON = "image_locations.json"
+from beam_dedup.output_options import DEFAULT_OUTPUT_JSON, DEFAULT_RECORDS
+from beam_dedup.stream_options import StreamConfig
 
 _DESCRIPTION = """\
 Finds duplicate images. Keeps one of each, says of every other which kept image it duplicates, and copies the kept
@@ -30,6 +30,8 @@ examples:
       stricter: pictures that differ in at most 4 bits
   dedup -n --views crops --turns -i crawl -d unique
       pictures that were cut, framed, mirrored or turned are duplicates, too
+  dedup -n --watch -i incoming -d unique
+      stay, and judge each picture when it arrives; Ctrl-C ends
   dedup -n -i new --reference collection -d add --keep largest --preview
       what of new/ is not in collection/ yet, the largest copy of each; only says what would be copied
 
@@ -63,6 +65,7 @@ class DedupConfig:
     jobs: int = 1
     force_plan: bool = False
     quiet: bool = False
+    stream: StreamConfig | None = None  # of a run that stays; then records and counts are folders
 
     @property
     def output_files(self) -> dict[str, str]:
@@ -146,53 +149,8 @@ def parser() -> argparse.ArgumentParser:
         "never judged, copied or counted themselves",
     )
     limit_options.add(made.add_argument_group("what a file may ask for"), _whole_number)
-    write = made.add_argument_group("what to write")
-    write.add_argument(
-        "-d",
-        "--output_dir",
-        metavar="DIR",
-        default="",
-        help="copy each kept image to its relative path below DIR",
-    )
-    write.add_argument(
-        "-s",
-        "--show_duplicates",
-        action="store_true",
-        help="with -d: copy duplicates too, to DIR/_duplicates/<key>/",
-    )
-    write.add_argument(
-        "--place",
-        metavar="HOW",
-        choices=("copy", "hardlink", "symlink"),
-        help="with -d: copy (default), or link instead; a hard link needs the same device, and writing to it writes "
-        "to the input",
-    )
-    write.add_argument(
-        "--preview",
-        action="store_true",
-        help="with -d: say what would be placed there, and write nothing but the files named by other options",
-    )
-    write.add_argument(
-        "--portable_names",
-        action="store_true",
-        help="with -d: escape upper case, accents and what Windows forbids, so that no two names become one on any file "
-        "system; by itself where that of DIR makes no difference between A and a",
-    )
-    write.add_argument(
-        "-o",
-        "--output_json",
-        metavar="FILE",
-        help='groups as JSON: {key: [{"filename": ...}, ...]}, the kept image first; the key is the SHA-256 of that '
-        f"image (default {DEFAULT_OUTPUT_JSON})",
-    )
-    write.add_argument(
-        "--records",
-        metavar="FILE",
-        default="",
-        help="one record per image, sorted by path: JSON Lines, or Avro if the name ends in .avro; "
-        "a name ending in / is a folder for many unsorted JSON Lines files",
-    )
-    write.add_argument("--counts", metavar="FILE", default="", help="the counts of the summary as JSON")
+    output_options.add(made.add_argument_group("what to write"))
+    stream_options.add(made.add_argument_group("to stay, and judge what arrives"), _whole_number)
     run = made.add_argument_group("how to run")
     run.add_argument(
         "-j",
@@ -235,7 +193,9 @@ def configure(options: argparse.Namespace) -> DedupConfig:
     Raises:
       UsageError: flag, rule and value in one sentence.
     """
-    if not options.json_metadata and not (options.dump_dir and all(options.dump_dir)):
+    stream = stream_options.stream(options)
+    named = options.json_metadata or options.subscription
+    if not named and not (options.dump_dir and all(options.dump_dir)):
         raise UsageError(
             "-i is missing (or -l): name the folder with the images, as in: dedup -n -i ~/Pictures"
         )
@@ -250,7 +210,13 @@ def configure(options: argparse.Namespace) -> DedupConfig:
     _check_range("-j", jobs, 1, 1024)
     output_json = options.output_json
     if output_json is None:
-        output_json = "" if options.preview else DEFAULT_OUTPUT_JSON
+        output_json = "" if options.preview or stream else DEFAULT_OUTPUT_JSON
+    records = options.records
+    if records is None:
+        records = DEFAULT_RECORDS if stream else ""
+    counts = options.counts
+    if stream:
+        records, counts = (path and os.path.join(path, "") for path in (records, counts))
     config = DedupConfig(
         inputs=tuple(_normal(path) for path in options.dump_dir or ()),
         json_metadata=options.json_metadata,
@@ -266,11 +232,12 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         place=options.place or "copy",
         preview=options.preview,
         portable_names=options.portable_names,
-        records=options.records,
-        counts=options.counts,
+        records=records,
+        counts=counts,
         jobs=jobs,
         force_plan=options.force_plan,
         quiet=options.quiet,
+        stream=stream,
     )
     _check_distinct(config)
     return config

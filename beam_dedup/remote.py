@@ -35,7 +35,7 @@ def check_places(config: DedupConfig) -> None:
     for flag, path in _outputs(config):
         with _refused(f"{flag}: {path} can't be written"):
             stores.check_place(path)
-            if flag in config.output_files:
+            if flag in config.output_files and not config.stream:
                 _check_not_others(flag, path)
 
 

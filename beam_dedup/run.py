@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import apache_beam as beam
 import psutil
@@ -47,6 +47,10 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
     """
     debug = bool(os.environ.get(DEBUG_VARIABLE))
     beam_options = engine.beam_options(beam_arguments)
+    if config.stream:
+        from beam_dedup import stream_run
+
+        return stream_run.run(config, beam_options, started)
     FileSystems.set_options(beam_options)  # a pipeline would do so, but files are looked at before
     remote.check_file_systems(config)
     files.check_outputs(config)
@@ -74,7 +78,7 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
         planning = Planning(spread=not local, force=config.force_plan)
         pipeline.build(made, config, reports, planning, engine.processes(beam_options, config), tally)
         with contextlib.ExitStack() as around:
-            around.enter_context(_stopping_on_signals(config, scratch))
+            around.enter_context(stopping_on_signals(config, scratch))
             if tally and not config.quiet:
                 around.enter_context(progress.shown(tally, Console(file=sys.stderr)))
             if local and not debug:
@@ -90,14 +94,17 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
             print("dedup: the job is done; its counters are on the dashboard of the runner")
         return 0
     except Exception as error:
-        _remove_partial_files(config)
+        remove_partial_files(config)
         if debug:
             traceback.print_exc()
-        raise (
-            error if isinstance(error, DedupError) else DedupError(f"failed: {_root_cause(error)}")
-        ) from error
+        raise as_dedup_error(error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def as_dedup_error(error: Exception) -> DedupError:
+    """What ended a run, in one sentence."""
+    return error if isinstance(error, DedupError) else DedupError(f"failed: {_root_cause(error)}")
 
 
 def _tell(config: DedupConfig, reports: Reports, seconds: float) -> None:
@@ -109,16 +116,19 @@ def _tell(config: DedupConfig, reports: Reports, seconds: float) -> None:
         with storage.open_bytes(reports.counts) as file:  # which --counts may have put anywhere
             print(summary.text(config, json.load(file), seconds))
     if config.output_dir and not config.preview:
-        with open(reports.unplaced, encoding="utf-8") as file:
-            unplaced = file.read().splitlines()
-        if unplaced:
-            shown = "".join(f"\n  {line}" for line in unplaced[:_UNPLACED_SHOWN])
-            more = (
-                f"\n  ... and {len(unplaced) - _UNPLACED_SHOWN} more"
-                if len(unplaced) > _UNPLACED_SHOWN
-                else ""
-            )
-            raise DedupError(f"{len(unplaced)} of the images could not be placed:{shown}{more}")
+        check_unplaced(reports.unplaced)
+
+
+def check_unplaced(path: str) -> None:
+    """Raises DedupError if a file has lines that tell why images could not be placed."""
+    with open(path, encoding="utf-8") as file:
+        unplaced = file.read().splitlines()
+    if unplaced:
+        shown = "".join(f"\n  {line}" for line in unplaced[:_UNPLACED_SHOWN])
+        more = (
+            f"\n  ... and {len(unplaced) - _UNPLACED_SHOWN} more" if len(unplaced) > _UNPLACED_SHOWN else ""
+        )
+        raise DedupError(f"{len(unplaced)} of the images could not be placed:{shown}{more}")
 
 
 def _count_files(config: DedupConfig) -> int:
@@ -162,20 +172,25 @@ def _root_cause(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _stopping_on_signals(config: DedupConfig, scratch: str) -> Iterator[None]:
+def stopping_on_signals(
+    config: DedupConfig, scratch: str, first: Callable[[int], bool] = lambda _: False
+) -> Iterator[None]:
     """Ctrl-C and a request to terminate end the run at once, leaving nothing half-written.
 
-    Not by an exception: the engine would first wait for its workers, for minutes or for ever.
+    Not by an exception: the engine would first wait for its workers, for minutes or for ever. first: is asked before, with the
+    signal's number; if it says yes the run goes on.
     """
 
     def stop(number: int, _frame: object) -> None:
+        if first(number):
+            return
         children = psutil.Process().children(recursive=True)
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
         psutil.wait_procs(children, timeout=5)
         storage.halt()
-        _remove_partial_files(config, [child.pid for child in children])
+        remove_partial_files(config, [child.pid for child in children])
         shutil.rmtree(scratch, ignore_errors=True)
         if os.isatty(2):
             os.write(2, _SHOW_CURSOR)
@@ -192,7 +207,7 @@ def _stopping_on_signals(config: DedupConfig, scratch: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _remove_partial_files(config: DedupConfig, workers: Sequence[int] = ()) -> None:
+def remove_partial_files(config: DedupConfig, workers: Sequence[int] = ()) -> None:
     """Removes what this process and its worker processes had begun to write."""
     ours = tuple(partial_prefix(process) for process in (os.getpid(), *workers))
     for output in config.outputs:

@@ -17,7 +17,7 @@ from beam_dedup.core.model import Flag, Placement, Status, Unplaced
 from beam_dedup.core.paths import copy_name, duplicate_name
 from transforms import metrics, storage
 from transforms.packing import unpack_verdicts
-from transforms.place_members import UNPLACED, PlaceMembers, TaggedUnplaced, is_member
+from transforms.place_members import UNPLACED, GroupMembers, PlaceMembers, TaggedUnplaced, grouped, is_member
 from transforms.placing import How, PlacingError, TakenError, place_file
 from transforms.progress import PLACED, Tally
 from transforms.threaded import ThreadedDoFn
@@ -58,11 +58,13 @@ class PlaceCopies(beam.PTransform[PCollection[bytes], Placed]):
         wanted = verdicts | "Placements" >> beam.FlatMap(
             placements, self.folder, self.duplicates, self.portable, self.generations
         )
-        members = (
-            wanted
-            | "Members" >> beam.Filter(is_member)
-            | "PlaceMembers" >> PlaceMembers(self.how, self.tally)
-        )
+        if verdicts.is_bounded:
+            members = wanted | "GroupMembers" >> GroupMembers()
+        else:  # no more than those of a block can be waited for
+            members = verdicts | "MembersOfBlock" >> beam.FlatMap(
+                members_of, self.folder, self.duplicates, self.portable, self.generations
+            )
+        members = members | "PlaceMembers" >> PlaceMembers(self.how, self.tally)
         done = (
             wanted
             | "Files" >> beam.Filter(is_file)
@@ -97,6 +99,13 @@ def placements(
             otherwise = storage.join(folder, named(with_generation(name, generation)))
             placement = dataclasses.replace(placement, generation=generation, otherwise=otherwise)
         yield placement
+
+
+def members_of(
+    block: bytes, folder: str, duplicates: bool, portable: bool, generations: bool
+) -> Iterator[tuple[bytes, list[Placement]]]:
+    """Archives, and the copies that are to be made of their members, given verdicts."""
+    yield from grouped(placements(block, folder, duplicates, portable, generations))
 
 
 def with_generation(name: str, generation: str) -> str:

@@ -38,27 +38,43 @@ def is_member(placement: Placement) -> bool:
 
 
 @dataclasses.dataclass
-class PlaceMembers(beam.PTransform[PCollection[Placement], PCollection[Placement]]):
+class PlaceMembers(beam.PTransform[PCollection[tuple[bytes, list[Placement]]], PCollection[Placement]]):
     """Copies members of archives to their paths.
 
-    In: placements of members. Out: those that are there now, and on the tagged output `UNPLACED` why others are not. The
-    placements of one archive are in the memory of one worker, and so is one member at a time.
+    In: archives, and the placements of members of each. Out: those that are there now, and on the tagged output `UNPLACED`
+    why others are not. One member at a time is in memory.
     """
 
     how: How = How.COPY
     tally: Tally | None = None
 
     @no_annotations  # Beam has no types for several outputs
-    def expand(self, placements: PCollection[Placement]) -> PCollection[Placement]:
+    def expand(self, members: PCollection[tuple[bytes, list[Placement]]]) -> PCollection[Placement]:
         place = _PlaceMembersFn(self.how, self.tally)
         copying = beam.ParDo(place).with_output_types(Placement, unplaced=Unplaced)
+        return members | "Copy" >> copying.with_outputs(UNPLACED, main="copies")
+
+
+@dataclasses.dataclass
+class GroupMembers(beam.PTransform[PCollection[Placement], PCollection[tuple[bytes, list[Placement]]]]):
+    """Placements of members, bounded, by archive: those of one are in the memory of one worker."""
+
+    def expand(self, placements: PCollection[Placement]) -> PCollection[tuple[bytes, list[Placement]]]:
         return (
             placements
+            | "Members" >> beam.Filter(is_member)
             | "Archive" >> beam.Map(by_archive)
             | "ByArchive" >> beam.GroupByKey()
             | "List" >> beam.MapTuple(as_list)
-            | "Copy" >> copying.with_outputs(UNPLACED, main="copies")
         )
+
+
+def grouped(placements: Iterable[Placement]) -> Iterator[tuple[bytes, list[Placement]]]:
+    """The same for some placements."""
+    groups: dict[bytes, list[Placement]] = {}
+    for archive, placement in map(by_archive, filter(is_member, placements)):
+        groups.setdefault(archive, []).append(placement)
+    yield from groups.items()
 
 
 def by_archive(placement: Placement) -> tuple[bytes, Placement]:

@@ -12,9 +12,6 @@ import threading
 LISTED = "listed"
 READ = "read"
 PLACED = "placed"
-JUDGED = "judged"  # of streams, as the next two
-KEPT = "kept"
-REJECTED = "rejected"
 
 _threads = itertools.count()
 _counts = threading.local()  # of this thread, by file; never part of a result

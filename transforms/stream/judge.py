@@ -3,13 +3,12 @@
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindow
-from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -18,7 +17,6 @@ from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import ImageRef
-from beam_dedup.core.stream import generations
 from beam_dedup.core.stream.admit import arrivals as as_messages
 from beam_dedup.core.stream.messages import ARRIVALS
 from beam_dedup.core.stream.originals import fingerprinted
@@ -27,6 +25,8 @@ from transforms import metrics
 from transforms.fingerprint import FingerprintImages
 from transforms.progress import Tally
 from transforms.read import DECODED_AT_ONCE, batched
+from transforms.stream.remember import RememberCodesFn
+from transforms.stream.skip import SkipJudgedFn
 from transforms.stream.steps import Keyed, Streaming, Take
 
 
@@ -38,29 +38,24 @@ class AdmitArrivals(beam.PTransform[PCollection[bytes], PCollection[list[ImageRe
     """
 
     streaming: Streaming
+    tally: Tally | None = None
 
     def expand(self, arrivals: PCollection[bytes]) -> PCollection[list[ImageRef]]:
         arrived = arrivals | "Arrive" >> beam.ParDo(_ArriveFn(self.streaming)).with_output_types(Keyed)
         parted = arrived | "Admit" >> Take(Step.ADMIT, (Step.ADMITTED, Step.REDELIVERED), self.streaming)
-        parted[Step.REDELIVERED] | "Redelivered" >> beam.Map(count_redelivered)
+        parted[Step.REDELIVERED] | "Redelivered" >> beam.Map(count_redelivered, self.tally)
         return parted[Step.ADMITTED] | "References" >> beam.FlatMap(references)
 
 
-class Judged(NamedTuple):
-    """Blocks of `blocks.VERDICTS`: one verdict on each image, of one of the two."""
-
-    verdicts: PCollection[bytes]
-    rejections: PCollection[bytes]
-
-
 @dataclasses.dataclass
-class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], Judged]):
+class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], PCollection[bytes]]):
     """Reads and fingerprints images as they arrive, and judges each against all that came before.
 
-    In: references that were admitted. Out: `Judged`, each verdict as soon as it is final.
+    In: references that were admitted. Out: blocks of `blocks.VERDICTS`, one verdict on each image, as soon as it is final.
 
     recipe: what codes of pictures are made; without one only equal bytes count. processes: decoding processes of one
-    worker. limits: what a file may ask for.
+    worker. limits: what a file may ask for. state: folder and run of an engine that remembers nothing; "" for others. skipped:
+    a file with the identities of images that were judged before.
     """
 
     streaming: Streaming
@@ -68,14 +63,28 @@ class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], Judged]):
     processes: int = 1
     tally: Tally | None = None
     limits: Limits = Limits()
+    state: tuple[str, str] = ("", "")
+    skipped: str = ""
 
-    @no_annotations  # Beam has no types for several outputs
-    def expand(self, images: PCollection[list[ImageRef]]) -> Judged:
+    def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[bytes]:
         read = images | "Fingerprint" >> FingerprintImages(
             self.recipe, self.processes, self.tally, self.limits
         )
-        sent = read.fingerprints | "Send" >> beam.FlatMap(to_originals, self.streaming.plan)
-        return Judged(sent | "Judge" >> JudgeFingerprints(self.streaming), read.rejections)
+        fingerprints, rejections = read.fingerprints, read.rejections
+        if self.skipped:
+            fingerprints = fingerprints | "Skip" >> beam.ParDo(
+                SkipJudgedFn(blocks.FINGERPRINTS, self.skipped)
+            ).with_output_types(bytes)
+            rejections = rejections | "SkipRejected" >> beam.ParDo(
+                SkipJudgedFn(blocks.VERDICTS, self.skipped)
+            ).with_output_types(bytes)
+        if self.state[0]:
+            fingerprints = fingerprints | "Remember" >> beam.ParDo(
+                RememberCodesFn(*self.state)
+            ).with_output_types(bytes)
+        sent = fingerprints | "Send" >> beam.FlatMap(to_originals, self.streaming.plan)
+        judged = sent | "Judge" >> JudgeFingerprints(self.streaming)
+        return (judged, rejections) | "All" >> beam.Flatten()
 
 
 @dataclasses.dataclass
@@ -120,7 +129,7 @@ class _ArriveFn(beam.DoFn):
         self._earliest: dict[int, Timestamp] = {}
 
     def process(self, element: bytes, timestamp: Any = beam.DoFn.TimestampParam) -> None:
-        generation = generations.generation_of(timestamp.micros, self.streaming.remember_micros)
+        generation = self.streaming.generation(timestamp)
         self._waiting[generation].append(element)
         self._earliest[generation] = min(timestamp, self._earliest.get(generation, timestamp))
 
@@ -138,9 +147,11 @@ def references(message: Keyed) -> Iterator[list[ImageRef]]:
     yield from batched((Arrival.unpacked(one).reference() for one in packed), DECODED_AT_ONCE)
 
 
-def count_redelivered(message: Keyed) -> None:
-    redelivered = blocks.load(by_topic([message[1]])[Topic.ARRIVALS], ARRIVALS)
-    Metrics.counter(metrics.NAMESPACE, metrics.REDELIVERED).inc(len(redelivered))
+def count_redelivered(message: Keyed, tally: Tally | None) -> None:
+    redelivered = len(blocks.load(by_topic([message[1]])[Topic.ARRIVALS], ARRIVALS))
+    Metrics.counter(metrics.NAMESPACE, metrics.REDELIVERED).inc(redelivered)
+    if tally:
+        tally.add(metrics.REDELIVERED, redelivered)
 
 
 def to_originals(block: bytes, plan: StreamPlan) -> Iterator[Keyed]:

@@ -28,23 +28,27 @@ from beam_dedup.core.blocks import VERDICTS
 from transforms import metrics, storage
 from transforms.count import as_counts
 from transforms.packing import unpack_verdicts
-from transforms.progress import JUDGED, KEPT, REJECTED, Tally
+from transforms.progress import Tally
 from transforms.storage import whole_file
+from transforms.stream.remember import note_undelivered
 
 INTERVAL_SECONDS = 10.0
 RECORDS_PREFIX, COUNTS_PREFIX = "records-", "counts-"
 _MOST_BYTES = 1 << 26  # of verdicts that wait
 _NUMBER_DIGITS = 8
-_TALLIED = ((JUDGED, metrics.INITIAL), (KEPT, metrics.FINAL), (REJECTED, metrics.REJECTED))
 
 
 @dataclasses.dataclass(frozen=True)
 class Folders:
-    """Where files go; "" for what is not wanted. run: what their names begin with, the time at which the stream began."""
+    """Where files go; "" for what is not wanted. run: what their names begin with, the time at which the stream began.
+
+    state: of an engine that does not remember itself what follows a record (`transforms.stream.remember`).
+    """
 
     run: str
     records: str = ""
     counts: str = ""
+    state: str = ""
 
 
 @dataclasses.dataclass
@@ -83,9 +87,8 @@ def tell(block: bytes, tally: Tally | None = None) -> bytes:
     """Counts verdicts on the engine's dashboard, and how long after its event each came."""
     metrics.count(block)
     if tally:
-        counts = metrics.counts_of(block)
-        for name, counter in _TALLIED:
-            tally.add(name, counts.get(counter, 0))
+        for name, count in metrics.counts_of(block).items():
+            tally.add(name, count)
     latency = Metrics.distribution(metrics.NAMESPACE, metrics.LATENCY)
     now_ms = time.time_ns() // 10**6
     for metadata in blocks.load([block], VERDICTS)["metadata"].to_pylist():
@@ -171,18 +174,25 @@ class _RecordFn(beam.DoFn):
 
 def write_files(folders: Folders, name: str, block: bytes) -> None:
     """Writes the records of a block of verdicts, and their counts, each whole or not at all."""
+    if folders.state:
+        note_undelivered(folders.state, name, block)
     if folders.records:
         with whole_file(storage.join(folders.records, f"{RECORDS_PREFIX}{name}.jsonl")) as file:
             for verdict in unpack_verdicts(block):
                 file.write(verdict.json_line().encode() + b"\n")
     if folders.counts:
-        counts = {
-            "Written": rfc3339(time.time_ns() // 10**6),
-            **as_counts(metrics.counts_of(block), None, None),
-        }
-        del counts["Plan"]
-        with whole_file(storage.join(folders.counts, f"{COUNTS_PREFIX}{name}.json")) as file:
-            file.write(json.dumps(counts, indent=2).encode() + b"\n")
+        write_counts(folders, name, block)
+
+
+def write_counts(folders: Folders, name: str, block: bytes) -> None:
+    """Writes the counts of a block of verdicts."""
+    counts = {
+        "Written": rfc3339(time.time_ns() // 10**6),
+        **as_counts(metrics.counts_of(block), None, None),
+    }
+    del counts["Plan"]
+    with whole_file(storage.join(folders.counts, f"{COUNTS_PREFIX}{name}.json")) as file:
+        file.write(json.dumps(counts, indent=2).encode() + b"\n")
 
 
 class _Desk:

@@ -34,14 +34,17 @@ _PACKED_BYTES = 1 << 24  # of messages that wait for a bundle's end
 class Streaming:
     """What all steps of one stream share.
 
-    remember_micros: how long a generation lasts. beginning: a file of `beam_dedup.core.stream.beginnings`; "" begins with
-    nothing. began_micros: of which time what that file holds is.
+    remember_micros: how long a generation lasts. origin_micros: when the first began. beginning: a file of
+    `beam_dedup.core.stream.beginnings`, the state of the first generation; "" begins with nothing.
     """
 
     plan: StreamPlan
     remember_micros: int
+    origin_micros: int
     beginning: str = ""
-    began_micros: int = 0
+
+    def generation(self, time: Timestamp) -> int:
+        return generations.generation_of(time.micros, self.origin_micros, self.remember_micros)
 
 
 @dataclasses.dataclass
@@ -86,7 +89,7 @@ class PackMessagesFn(beam.DoFn):
 
     def process(self, element: Keyed, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[WindowedValue]:
         key, body = element
-        generation = generations.generation_of(timestamp.micros, self.streaming.remember_micros)
+        generation = self.streaming.generation(timestamp)
         self._waiting[generation].append(Message(self.step, key, body))
         self._earliest[generation] = min(timestamp, self._earliest.get(generation, timestamp))
         self._bytes += len(body)
@@ -138,7 +141,7 @@ class _StepFn(beam.DoFn):
             _Slot(self.step, settled_odd, recent_odd, waiting_odd),
         )
         timestamp = self._turn(key, timestamp, held, slots)
-        slot = slots[self._generation(timestamp) % SLOTS]
+        slot = slots[self.streaming.generation(timestamp) % SLOTS]
         result = STEPS[self.step](self.streaming.plan, key, slot.read(), [body])
         slot.apply(result.change)
         for to, to_key, to_body in result.messages:
@@ -149,12 +152,12 @@ class _StepFn(beam.DoFn):
         before = Held.unpacked(held.read())
         if before.is_empty and self.streaming.beginning:
             before = self._begin(key, held, slots)
-        now = generations.turn(before, self._generation(timestamp))
+        now = generations.turn(before, self.streaming.generation(timestamp))
         for number in now.cleared:
             slots[number].clear()
         if now.held != before:
             held.write(now.held.packed())
-        if now.generation == self._generation(timestamp):
+        if now.generation == self.streaming.generation(timestamp):
             return timestamp
         if self.step not in _ENTRANCES:
             raise RuntimeError(
@@ -162,20 +165,17 @@ class _StepFn(beam.DoFn):
                 "and what it is about is forgotten: --remember is too short for how slow this is"
             )
         self.late.inc()
-        return Timestamp(micros=now.generation * self.streaming.remember_micros)
+        begun = self.streaming.origin_micros + now.generation * self.streaming.remember_micros
+        return Timestamp(micros=begun)
 
     def _begin(self, key: bytes, held: Any, slots: Sequence["_Slot"]) -> Held:
         """Writes what is known beforehand into the state of a key, once."""
-        generation = generations.generation_of(self.streaming.began_micros, self.streaming.remember_micros)
-        begun = generations.turn(Held(), generation)
+        begun = generations.turn(Held(), 0)
         cells = beginnings.read(self.streaming.beginning).get((self.step, key))
         if cells:
             slots[begun.slot].add(cells)
         held.write(begun.held.packed())
         return begun.held
-
-    def _generation(self, timestamp: Timestamp) -> int:
-        return generations.generation_of(timestamp.micros, self.streaming.remember_micros)
 
 
 class _Slot:

@@ -50,9 +50,13 @@ class Turn(NamedTuple):
         return self.generation % SLOTS
 
 
-def generation_of(micros: int, remember_micros: int) -> int:
-    """The number of the stretch of event time in which a time lies."""
-    return micros // remember_micros
+def generation_of(micros: int, origin_micros: int, remember_micros: int) -> int:
+    """The number of the stretch of event time in which a time lies; of what was before all, the first.
+
+    >>> generation_of(90, 100, 10), generation_of(109, 100, 10), generation_of(110, 100, 10)
+    (0, 0, 1)
+    """
+    return max(0, micros - origin_micros) // remember_micros
 
 
 def turn(held: Held, generation: int) -> Turn:

@@ -1,0 +1,171 @@
+"""What a stream on this machine did before it was stopped, or killed: read from its records, and what lies beside them."""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from beam_dedup.core import blocks, tables
+from beam_dedup.core.algorithms import ALGORITHMS
+from beam_dedup.core.arrivals import said_of
+from beam_dedup.core.errors import DedupError, UsageError
+from beam_dedup.core.members import split_uri
+from beam_dedup.core.model import Code, Fingerprint, Flag, ImageRef, Kind, Status
+from beam_dedup.core.paths import is_remote
+from beam_dedup.core.stream import beginnings
+from beam_dedup.core.stream.admit import identity
+from beam_dedup.core.stream.protocol import StreamPlan
+from beam_dedup.options import DedupConfig
+from transforms import storage, stores
+from transforms.stream import remember
+from transforms.stream.record import COUNTS_PREFIX, RECORDS_PREFIX, Folders, write_counts
+
+_KINDS = {Flag.TINY: Kind.TINY, Flag.FLAT: Kind.FLAT, Flag.DESCRIBED: Kind.METADATA}
+_MILLISECONDS = 1000
+
+
+class Resumed(NamedTuple):
+    """Where a stream goes on.
+
+    judged, kept: how many images were, as far as is recorded. beginning: the state it begins with, a file; "" if there is none.
+    skipped: identities of images that were judged, of references that are opened again, a file. undelivered: blocks of
+    verdicts that are recorded, whose copies and messages are to be made.
+    """
+
+    judged: int = 0
+    kept: int = 0
+    beginning: str = ""
+    skipped: str = ""
+    undelivered: tuple[bytes, ...] = ()
+
+
+def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int, scratch: str) -> Resumed:
+    """Reads what is there.
+
+    Raises:
+      UsageError: it was made with other codes.
+      DedupError: a file of records is damaged.
+    """
+    assert config.stream
+    if not config.records:
+        return Resumed()
+    oldest_ms = now_ms - int(config.stream.remember_seconds * _MILLISECONDS)
+    references: list[bytes] = []
+    opened_again: list[bytes] = []
+    kept: dict[bytes, Fingerprint] = {}
+    judged = kept_count = 0
+    for record in _records(config.records):
+        judged += 1
+        generation, event_ms = said_of(json.dumps(record["metadata"] or {}))
+        path, member = split_uri(record["uri"])
+        if (
+            member or record["status"] == Status.REJECTED
+        ):  # what is rejected may be an archive with good members
+            opened_again.append(identity(record["uri"], generation))
+        else:
+            references.append(identity(path, generation))
+        if record["status"] == Status.KEPT:
+            kept_count += 1
+            if event_ms is None or event_ms >= oldest_ms:
+                fingerprint = _known(record)
+                _check_recipe(config, fingerprint)
+                kept[fingerprint.digest] = fingerprint
+    if not judged:
+        return Resumed(undelivered=_undelivered(folders))
+    table = _with_codes(tables.fingerprints_table(list(kept.values())), folders.state)
+    beginning = os.path.join(scratch, "beginning")
+    beginnings.write(beginnings.beginning(plan, references, table), beginning)
+    skipped = ""
+    if opened_again:
+        skipped = os.path.join(scratch, "skipped.npy")
+        np.save(skipped, np.sort(np.array(opened_again, "S16")))
+    return Resumed(judged, kept_count, beginning, skipped, _undelivered(folders))
+
+
+def _records(folder: str) -> Iterator[dict[str, Any]]:
+    for path in _files(folder, RECORDS_PREFIX):
+        with storage.open_bytes(path) as stream:
+            lines = stream.read().splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line)
+                yield {**record, "uri": record["uri"]}
+            except (ValueError, KeyError, TypeError) as error:
+                raise DedupError(
+                    f"--records: {path}, line {number} is no record: {error}; put the file elsewhere, or name another folder"
+                ) from error
+
+
+def _files(folder: str, prefix: str) -> list[str]:
+    if is_remote(folder):
+        return sorted(stores.list_objects(folder + prefix))
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return [os.path.join(folder, name) for name in names if name.startswith(prefix)]
+
+
+def _known(record: dict[str, Any]) -> Fingerprint:
+    """A kept image, with the code of its whole picture."""
+    algorithm = record["algorithm"] or ""
+    flags = tuple(Flag(flag) for flag in record["flags"])
+    code: tuple[Code, ...] = ()
+    if record["fingerprint"]:
+        name = algorithm.partition("/")[0]
+        kind = next((_KINDS[flag] for flag in flags if flag in _KINDS), ALGORITHMS[name].kind)
+        code = (Code(kind, bytes.fromhex(record["fingerprint"])),)
+    return Fingerprint(
+        ImageRef(record["uri"], record["uri"], known=True),
+        bytes.fromhex(record["digest"]),
+        record["size_bytes"],
+        0,
+        record["format"] or "",
+        record["width"] or 0,
+        record["height"] or 0,
+        algorithm,
+        code,
+        flags,
+    )
+
+
+def _check_recipe(config: DedupConfig, known: Fingerprint) -> None:
+    if config.near and known.algorithm not in ("", config.recipe.name):
+        raise UsageError(
+            f"--records: {config.records} was made with codes of {known.algorithm}, not {config.recipe.name}: "
+            "use the same --algorithm, or another folder"
+        )
+
+
+def _with_codes(known: pa.Table, folder: str) -> pa.Table:
+    """Known images with all of their codes, where these are remembered."""
+    if not folder or not len(known):
+        return known
+    codes = remember.codes_of(folder, known["digest"].combine_chunks().cast(pa.binary()))
+    order = {digest: row for row, digest in enumerate(codes["digest"].to_pylist())}
+    both = pa.concat_tables([known.select(["codes"]), codes.select(["codes"])]).combine_chunks()
+    rows = [
+        len(known) + order[digest] if digest in order else row
+        for row, digest in enumerate(known["digest"].to_pylist())
+    ]
+    at = known.schema.get_field_index("codes")
+    return known.set_column(at, blocks.FINGERPRINTS.field("codes"), both["codes"].take(pa.array(rows)))
+
+
+def _undelivered(folders: Folders) -> tuple[bytes, ...]:
+    """Of what was noted that which was recorded; the rest will be judged again."""
+    if not folders.state:
+        return ()
+    recorded = {os.path.basename(path) for path in _files(folders.records, RECORDS_PREFIX)}
+    counted = (
+        {os.path.basename(path) for path in _files(folders.counts, COUNTS_PREFIX)}
+        if folders.counts
+        else set()
+    )
+    found = []
+    for name, block in remember.undelivered(folders.state):
+        if f"{RECORDS_PREFIX}{name}.jsonl" in recorded:
+            found.append(block)
+            if folders.counts and f"{COUNTS_PREFIX}{name}.json" not in counted:
+                write_counts(folders, name, block)
+    return tuple(found)

@@ -1,0 +1,85 @@
+"""The whole data flow of a run that stays, on one page.
+
+notifications, or a watched folder -> arrivals -> admitted -> references -> fingerprints -> verdicts -> records -> copies
+                                          \\-> redelivered                 \\-> rejections --/             \\-> messages
+"""
+
+import dataclasses
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import PCollection
+
+from beam_dedup.core.model import Unplaced
+from beam_dedup.options import DedupConfig
+from beam_dedup.resume import Resumed
+from transforms import PlaceCopies, Placed
+from transforms.placing import How
+from transforms.progress import Tally
+from transforms.stream.judge import AdmitArrivals, JudgeArrivals
+from transforms.stream.publish import PublishVerdicts
+from transforms.stream.pubsub import ParseNotifications
+from transforms.stream.record import Folders, RecordVerdicts
+from transforms.stream.steps import Streaming
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Where a stream runs, and what it goes on from.
+
+    shards: files of records that are written side by side. processes: that decode for one worker. tally: how workers on
+    this machine report progress.
+    """
+
+    streaming: Streaming
+    folders: Folders
+    resumed: Resumed = dataclasses.field(default_factory=Resumed)
+    shards: int = 1
+    processes: int = 1
+    tally: Tally | None = None
+
+
+def build(
+    pipeline: beam.Pipeline, config: DedupConfig, setting: Setting, source: beam.PTransform[Any, Any]
+) -> PCollection[Unplaced] | None:
+    """Adds all steps of a stream to a pipeline. source: of packed arrivals, or of messages.
+
+    Returns: copies that could not be made, if any are asked for.
+    """
+    assert config.stream
+    # PCollection[bytes], packed arrivals at the time of their event
+    arrivals = pipeline | "Read" >> source
+    if config.stream.subscription:
+        arrivals = arrivals | "Parse" >> ParseNotifications(config.stream.subscription)
+    # PCollection[list[ImageRef]], what is new
+    images = arrivals | "Admit" >> AdmitArrivals(setting.streaming, setting.tally)
+    # PCollection[bytes], blocks with one verdict per image
+    verdicts = images | "Judge" >> JudgeArrivals(
+        setting.streaming,
+        config.recipe if config.near else None,
+        setting.processes,
+        setting.tally,
+        config.limits,
+        (setting.folders.state, setting.folders.run),
+        setting.resumed.skipped,
+    )
+    recorded = verdicts | "Record" >> RecordVerdicts(
+        setting.folders, shards=setting.shards, tally=setting.tally
+    )
+    if setting.resumed.undelivered:
+        before = pipeline | "Undelivered" >> beam.Create(setting.resumed.undelivered, reshuffle=False)
+        recorded = (recorded, before) | "WithUndelivered" >> beam.Flatten()
+    if config.stream.verdict_topic:
+        recorded | "Publish" >> PublishVerdicts(config.stream.verdict_topic)
+    if not config.output_dir:
+        return None
+    # PCollection[Placement], PCollection[Unplaced]
+    placed: Placed = recorded | "Place" >> PlaceCopies(
+        config.output_dir,
+        config.show_duplicates,
+        setting.tally,
+        How(config.place),
+        config.portable_names,
+        generations=True,
+    )
+    return placed.unplaced

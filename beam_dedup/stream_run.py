@@ -1,0 +1,207 @@
+"""One run that stays, from its configuration to its exit code."""
+
+import contextlib
+import dataclasses
+import datetime
+import io
+import os
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.io.gcp.pubsub import ReadFromPubSub
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.runner import PipelineState
+from rich.console import Console
+
+from beam_dedup import engine, files, local_stream, remote, stream_pipeline, stream_progress
+from beam_dedup.core.census import most_codes
+from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError
+from beam_dedup.core.paths import is_remote
+from beam_dedup.core.stream import sizing
+from beam_dedup.core.stream.protocol import StreamPlan, exact_plan, words_of
+from beam_dedup.core.stream.sizing import Sizing
+from beam_dedup.local_stream import LocalRead, LocalStreamRunner
+from beam_dedup.options import DedupConfig
+from beam_dedup.resume import Resumed, resume
+from beam_dedup.run import as_dedup_error, check_unplaced, remove_partial_files, stopping_on_signals
+from beam_dedup.stream_pipeline import Setting
+from transforms.progress import Tally
+from transforms.stream import remember
+from transforms.stream.record import Folders, desk, run_name
+from transforms.stream.steps import Streaming
+from transforms.stream.watch import WatchedSource
+
+STATE_FOLDER = ".state"
+_HOMES = 4  # shards of what is known of images by number
+_MICROS = 10**6
+
+
+def run(config: DedupConfig, options: PipelineOptions, started: float) -> int:
+    """Builds the pipeline, runs it until it is told to end, and tells what came of it. See `beam_dedup.run.run`."""
+    FileSystems.set_options(options)
+    remote.check_file_systems(config)
+    files.check_outputs(config)
+    if config.output_dir and files.folds_names(config.output_dir):
+        config = dataclasses.replace(config, portable_names=True)
+    local = engine.is_local(options)
+    if local:
+        remote.check_places(config)
+    plan = _plan(config)
+    scratch = tempfile.mkdtemp(prefix="dedup-")
+    try:
+        if local:
+            return _run_here(config, options, plan, scratch, started)
+        return _submit(config, options, plan)
+    except Exception as error:
+        remove_partial_files(config)
+        if os.environ.get(DEBUG_VARIABLE):
+            traceback.print_exc()
+        raise as_dedup_error(error) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _plan(config: DedupConfig) -> StreamPlan:
+    """How images are judged; and says what it will cost once the memory is full."""
+    assert config.stream
+    if not config.near:
+        return exact_plan(_HOMES)
+    chosen = sizing.choose(
+        config.within,
+        config.stream.expected_images,
+        most_codes(config.recipe),
+        words_of(config.recipe.algorithm),
+        _HOMES,
+    )
+    if not config.quiet:
+        _say_cost(chosen)
+    return chosen.plan
+
+
+def _say_cost(chosen: Sizing) -> None:
+    _say(f"once full: {chosen.describe()}")
+    smaller, shorter = chosen.alternatives()
+    _say(
+        f"with half of -k: {smaller.microseconds:,.0f} us an image; with a tenth of --remember: {shorter.microseconds:,.0f} us"
+    )
+
+
+def _say(text: str) -> None:
+    print(f"dedup: {text}", file=sys.stderr)
+
+
+def _run_here(
+    config: DedupConfig, options: PipelineOptions, plan: StreamPlan, scratch: str, started: float
+) -> int:
+    now = datetime.datetime.now(datetime.UTC)
+    folders = Folders(run_name(now), config.records, config.counts, _state_folder(config))
+    resumed = resume(config, folders, plan, int(now.timestamp() * 1000), scratch)
+    tally = Tally(scratch)
+    streaming = Streaming(plan, _remember(config), int(now.timestamp() * _MICROS), resumed.beginning)
+    setting = Setting(streaming, folders, resumed, processes=engine.processes(options, config), tally=tally)
+    if not config.quiet:
+        _say_start(config, resumed)
+    read = LocalRead(_source(config), _settled(folders))
+    made = beam.Pipeline(runner=LocalStreamRunner(), options=options)
+    unplaced = stream_pipeline.build(made, config, setting, read)
+    unplaced_path = os.path.join(scratch, "unplaced")
+    open(unplaced_path, "wb").close()
+    if unplaced is not None:
+        unplaced | "TellUnplaced" >> beam.Map(stream_progress.tell_unplaced, unplaced_path)
+    ended_by = 0
+
+    def drain(number: int) -> bool:
+        nonlocal ended_by
+        if ended_by:
+            return False
+        ended_by = number
+        read.stop()
+        os.write(2, b"\ndedup: finishing what was read; once more ends at once\n")
+        return True
+
+    with contextlib.ExitStack() as around:
+        around.enter_context(stopping_on_signals(config, scratch, drain))
+        if not config.quiet:
+            around.enter_context(stream_progress.shown(tally, Console(file=sys.stderr)))
+        if not os.environ.get(DEBUG_VARIABLE):
+            around.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        made.run().wait_until_finish()
+        local_stream.finish(read)
+    if folders.state:
+        remember.forget_undelivered(folders.state)
+    if not config.quiet:
+        print(stream_progress.summary(tally, config, time.monotonic() - started))
+    check_unplaced(unplaced_path)
+    return 128 + ended_by if ended_by else 0
+
+
+def _settled(folders: Folders) -> Any:
+    def is_settled(since: float) -> bool:
+        done = desk(folders.run).is_done(since)
+        if done and folders.state:
+            remember.forget_undelivered(folders.state)  # the engine has nothing left to do: all is delivered
+        return done
+
+    return is_settled
+
+
+def _state_folder(config: DedupConfig) -> str:
+    """Where a run on this machine keeps what it needs to go on; "" if it keeps no records either."""
+    if not config.records:
+        return ""
+    folder = (
+        "image_records.state" if is_remote(config.records) else os.path.join(config.records, STATE_FOLDER)
+    )
+    os.makedirs(folder, exist_ok=True)
+    return folder
+
+
+def _say_start(config: DedupConfig, resumed: Resumed) -> None:
+    if resumed.judged:
+        _say(
+            f"going on after {resumed.judged:,} images in {config.records}, of which {resumed.kept:,} were kept"
+        )
+    elif config.records:
+        _say(f"records go to {config.records}, and from there the same command goes on")
+    else:
+        _say("without --records nothing is remembered when this ends")
+
+
+def _source(config: DedupConfig) -> Any:
+    assert config.stream
+    if not config.stream.subscription:
+        return WatchedSource(config.inputs, config.not_input)
+    from transforms.stream.pubsub import SubscriptionSource
+
+    return SubscriptionSource(config.stream.subscription)
+
+
+def _remember(config: DedupConfig) -> int:
+    assert config.stream
+    return int(config.stream.remember_seconds * _MICROS)
+
+
+def _submit(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> int:
+    """Hands the job to another runner, and waits as long as it runs. It goes on from its own checkpoints."""
+    assert config.stream
+    now = datetime.datetime.now(datetime.UTC)
+    options.view_as(StandardOptions).streaming = True
+    streaming = Streaming(plan, _remember(config), int(now.timestamp() * _MICROS))
+    folders = Folders(run_name(now), config.records, config.counts)
+    made = beam.Pipeline(runner=engine.runner_for(options, config), options=options)
+    native = options.view_as(StandardOptions).runner == "DataflowRunner"
+    if config.stream.subscription and native:
+        read: Any = ReadFromPubSub(subscription=config.stream.subscription, with_attributes=True)
+    else:
+        read = beam.io.Read(_source(config))
+    stream_pipeline.build(made, config, Setting(streaming, folders, shards=_HOMES), read)
+    state = made.run().wait_until_finish()
+    if state not in (None, PipelineState.DONE):
+        raise DedupError(f"the job ended in the state {state}")
+    return 0

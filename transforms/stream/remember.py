@@ -1,0 +1,100 @@
+"""What a stream on this machine needs to go on after it was stopped, beside its records: kept in a folder of its own.
+
+codes-*.blocks        the codes of all images, by digest; appended to
+undelivered-*.block   verdicts whose records are written, but whose copies and messages may not be made yet
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_dedup.core import blocks
+from transforms.storage import whole_file
+
+CODES = pa.schema([("digest", pa.binary(32)), blocks.FINGERPRINTS.field("codes")])
+
+_CODES_PREFIX, _CODES_SUFFIX = "codes-", ".blocks"
+_UNDELIVERED_PREFIX, _UNDELIVERED_SUFFIX = "undelivered-", ".block"
+_LENGTH = struct.Struct(">Q")
+
+
+class RememberCodesFn(beam.DoFn):
+    """Blocks of `blocks.FINGERPRINTS`, which are passed on, and their codes appended to a file."""
+
+    def __init__(self, folder: str, run: str) -> None:
+        self.path = os.path.join(folder, f"{_CODES_PREFIX}{run}{_CODES_SUFFIX}")
+
+    def process(self, block: bytes) -> Iterator[bytes]:
+        append(self.path, blocks.load([block], blocks.FINGERPRINTS).select(CODES.names))
+        yield block
+
+
+def append(path: str, codes: pa.Table) -> None:
+    """Appends a table of `CODES`."""
+    block = blocks.dump(codes.cast(CODES))
+    with open(path, "ab") as file:
+        file.write(_LENGTH.pack(len(block)) + block)
+
+
+def codes_of(folder: str, digests: pa.Array) -> pa.Table:
+    """The codes of some images, each once, as far as they are there (`CODES`); and forgets those of all others."""
+    paths = _files(folder, _CODES_PREFIX, _CODES_SUFFIX)
+    parts = [_wanted(blocks.load([block], CODES), digests) for path in paths for block in _blocks(path)]
+    found = pa.concat_tables([CODES.empty_table(), *parts]).combine_chunks()
+    first = found.append_column("row", pa.array(range(len(found)), pa.int64()))
+    rows = first.group_by("digest").aggregate([("row", "min")])["row_min"]
+    found = found.take(rows)
+    if paths:
+        with whole_file(os.path.join(folder, f"{_CODES_PREFIX}0{_CODES_SUFFIX}")) as file:
+            block = blocks.dump(found)
+            file.write(_LENGTH.pack(len(block)) + block)
+        for path in paths:
+            if os.path.basename(path) != f"{_CODES_PREFIX}0{_CODES_SUFFIX}":
+                os.remove(path)
+    return found
+
+
+def _wanted(codes: pa.Table, digests: pa.Array) -> pa.Table:
+    return codes.filter(pc.is_in(codes["digest"].cast(pa.binary()), value_set=digests))
+
+
+def _blocks(path: str) -> Iterator[bytes]:
+    """The blocks of a file; the last may have been cut off."""
+    with open(path, "rb") as file:
+        while len(head := file.read(_LENGTH.size)) == _LENGTH.size:
+            (length,) = _LENGTH.unpack(head)
+            block = file.read(length)
+            if len(block) < length:
+                return
+            yield block
+
+
+def note_undelivered(folder: str, name: str, block: bytes) -> None:
+    """Notes verdicts before their records get a name."""
+    with whole_file(os.path.join(folder, f"{_UNDELIVERED_PREFIX}{name}{_UNDELIVERED_SUFFIX}")) as file:
+        file.write(block)
+
+
+def forget_undelivered(folder: str) -> None:
+    """All that was recorded is delivered."""
+    for path in _files(folder, _UNDELIVERED_PREFIX, _UNDELIVERED_SUFFIX):
+        os.remove(path)
+
+
+def undelivered(folder: str) -> Iterator[tuple[str, bytes]]:
+    """Names of what was recorded and may not be delivered, and the verdicts."""
+    for path in _files(folder, _UNDELIVERED_PREFIX, _UNDELIVERED_SUFFIX):
+        name = os.path.basename(path)[len(_UNDELIVERED_PREFIX) : -len(_UNDELIVERED_SUFFIX)]
+        with open(path, "rb") as file:
+            yield name, file.read()
+
+
+def _files(folder: str, prefix: str, suffix: str) -> list[str]:
+    if not os.path.isdir(folder):
+        return []
+    names = sorted(name for name in os.listdir(folder) if name.startswith(prefix) and name.endswith(suffix))
+    return [os.path.join(folder, name) for name in names]

@@ -1,0 +1,45 @@
+"""What was judged before a stream was stopped, of references that are opened again: archives, and what was rejected."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+
+from beam_dedup.core import blocks
+from beam_dedup.core.arrivals import said_of
+from beam_dedup.core.stream.admit import identity
+from transforms import metrics
+
+
+class SkipJudgedFn(beam.DoFn):
+    """Blocks with a `uri` and `metadata`, without the images that were judged before.
+
+    schema: of the blocks. path: of their identities, sorted (a .npy file).
+    """
+
+    def __init__(self, schema: pa.Schema, path: str) -> None:
+        self.schema = schema
+        self.path = path
+
+    def setup(self) -> None:
+        self._judged: npt.NDArray[Any] = np.load(self.path, mmap_mode="r")
+
+    def process(self, block: bytes) -> Iterator[bytes]:
+        table = blocks.load([block], self.schema)
+        uris, metadata = (table[name].to_pylist() for name in ("uri", "metadata"))
+        new = [not self._was_judged(uri, said) for uri, said in zip(uris, metadata, strict=True)]
+        if not all(new):
+            Metrics.counter(metrics.NAMESPACE, metrics.REDELIVERED).inc(len(new) - sum(new))
+            table = table.filter(pa.array(new))
+        if len(table):
+            yield blocks.dump(table)
+
+    def _was_judged(self, uri: bytes, metadata: bytes) -> bool:
+        text = blocks.to_text(uri)
+        wanted = np.array(identity(text, said_of(blocks.to_text(metadata))[0]), "S16")
+        at = int(np.searchsorted(self._judged, wanted))
+        return at < len(self._judged) and bool(self._judged[at] == wanted)
