@@ -50,7 +50,7 @@ def build(
     # PCollection[bytes], packed arrivals at the time of their event
     arrivals = pipeline | "Read" >> source
     if config.stream.subscription:
-        arrivals = arrivals | "Parse" >> ParseNotifications(config.stream.subscription)
+        arrivals = arrivals | "Parse" >> ParseNotifications(config.stream.subscription, config.outputs)
     # PCollection[list[ImageRef]], what is new
     images = arrivals | "Admit" >> AdmitArrivals(setting.streaming, setting.tally)
     # PCollection[bytes], blocks with one verdict per image

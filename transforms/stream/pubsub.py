@@ -42,22 +42,28 @@ class ParseNotifications(beam.PTransform[PCollection[Any], PCollection[bytes]]):
     What happened to objects but for their arrival is counted. What makes no sense arrives as well, to be rejected: so it is
     told once, however often it is delivered.
 
-    subscription: whose messages they are, for the names of those that name nothing.
+    subscription: whose messages they are, for the names of those that name nothing. outputs: folders whose objects are ours:
+    a copy in a bucket that tells of new objects is told of, and is no arrival.
     """
 
     subscription: str
+    outputs: tuple[str, ...] = ()
 
     def expand(self, notifications: PCollection[Any]) -> PCollection[bytes]:
-        return notifications | "Parse" >> beam.FlatMap(arrival_of, self.subscription).with_output_types(bytes)
+        return notifications | "Parse" >> beam.FlatMap(
+            arrival_of, self.subscription, self.outputs
+        ).with_output_types(bytes)
 
 
-def arrival_of(message: Any, subscription: str) -> Iterable[bytes]:
+def arrival_of(message: Any, subscription: str, outputs: tuple[str, ...] = ()) -> Iterable[bytes]:
     try:
         said = parse(message.data, message.attributes or {})
     except BadNotificationError as error:
         uri = f"{subscription}/{message.message_id}"
         return [Arrival(uri, refused=str(error)).packed()]
-    if isinstance(said, OtherEvent):
+    if isinstance(said, OtherEvent) or any(
+        said.uri.startswith(f"{folder.rstrip('/')}/") for folder in outputs
+    ):
         Metrics.counter(metrics.NAMESPACE, metrics.OTHER_EVENTS).inc()
         return []
     return [said.packed()]
