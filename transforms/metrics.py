@@ -24,7 +24,8 @@ UNPLACED = "Unplaced_Copy_Count"
 ADMITTED = "Admitted_Count"  # notifications that were new: less Initial_Image_Count, what is on its way
 REDELIVERED = "Redelivered_Count"
 OTHER_EVENTS = "Other_Event_Count"
-LATE = "Late_Message_Count"
+LATE = "Late_Count"  # that told of events of long ago: judged as if they had come now
+EXPIRED = "Expired_Message_Count"  # should be 0: each has lost an image
 LATENCY = "Verdict_Latency_ms"
 PUBLISHED = "Published_Verdict_Count"
 

@@ -4,7 +4,7 @@ import collections
 import hashlib
 import itertools
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow.compute as pc
@@ -163,31 +163,7 @@ class Stream:
         verdicts = self.engine.verdicts()
         judged = sorted(int(verdict.ref.name) for verdict in verdicts)
         assert sorted(judged + self.rejected) == list(range(len(self.items)))
-        pictures = collections.defaultdict(list)
-        for verdict in verdicts:
-            pictures[verdict.digest].append(verdict)
-        fates = {digest: _fate_of_all(group) for digest, group in pictures.items()}
-        codes = {item.image.digest: item.codes for item in self.items if item.image}
-        anchors = self.anchors()
-        kept = [digest for digest, witness in fates.items() if not witness]
-        assert set(anchors) <= set(kept)
-        for digest, witness in fates.items():
-            near = {
-                other: min(found)
-                for other in kept
-                if other != digest and (found := oracle.matches(codes[digest], codes[other], k, verify))
-            }
-            if not witness:
-                assert not near, "two kept images within k"
-                continue
-            match = near[witness.digest]
-            told = -1 if witness.long_distance is None else witness.long_distance
-            assert (match.distance, match.view, match.long_distance) == (
-                witness.distance, VIEWS.index(witness.view), told,
-            )  # fmt: skip
-            of_anchors = [(near[other].distance, anchors[other], other) for other in near if other in anchors]
-            if of_anchors:
-                assert min(of_anchors)[2] == witness.digest, "not the nearest anchor"
+        check_verdicts(self.items, verdicts, k, verify, self.anchors())
 
     def anchors(self) -> dict[bytes, int]:
         """Digests and numbers."""
@@ -197,6 +173,41 @@ class Stream:
             "two statuses of one image"
         )
         return found
+
+
+def check_verdicts(
+    items: Sequence[Item],
+    verdicts: Sequence[Verdict],
+    k: int,
+    verify: int,
+    anchors: Mapping[bytes, int] | None = None,
+) -> None:
+    """DESIGN, section 2, of verdicts on all items that were read. anchors: digests and numbers, where they are known."""
+    anchors = anchors or {}
+    pictures = collections.defaultdict(list)
+    for verdict in verdicts:
+        pictures[verdict.digest].append(verdict)
+    fates = {digest: _fate_of_all(group) for digest, group in pictures.items()}
+    codes = {item.image.digest: item.codes for item in items if item.image}
+    kept = [digest for digest, witness in fates.items() if not witness]
+    assert set(anchors) <= set(kept)
+    for digest, witness in fates.items():
+        near = {
+            other: min(found)
+            for other in kept
+            if other != digest and (found := oracle.matches(codes[digest], codes[other], k, verify))
+        }
+        if not witness:
+            assert not near, "two kept images within k"
+            continue
+        match = near[witness.digest]
+        told = -1 if witness.long_distance is None else witness.long_distance
+        assert (match.distance, match.view, match.long_distance) == (
+            witness.distance, VIEWS.index(witness.view), told,
+        )  # fmt: skip
+        of_anchors = [(near[other].distance, anchors[other], other) for other in near if other in anchors]
+        if of_anchors:
+            assert min(of_anchors)[2] == witness.digest, "not the nearest anchor"
 
 
 def _fate_of_all(group: list[Verdict]) -> Witness | None:

@@ -1,6 +1,7 @@
 """Arrivals in, verdicts out, without an end: the steps of `beam_dedup.core.stream.protocol`, wired as drawn there."""
 
 import dataclasses
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,7 @@ from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import ImageRef
+from beam_dedup.core.stream import generations
 from beam_dedup.core.stream.admit import arrivals as as_messages
 from beam_dedup.core.stream.messages import ARRIVALS
 from beam_dedup.core.stream.originals import fingerprinted
@@ -123,12 +125,17 @@ class _ArriveFn(beam.DoFn):
 
     def __init__(self, streaming: Streaming) -> None:
         self.streaming = streaming
+        self.late = Metrics.counter(metrics.NAMESPACE, metrics.LATE)
 
     def start_bundle(self) -> None:
         self._waiting: dict[int, list[bytes]] = defaultdict(list)
         self._earliest: dict[int, Timestamp] = {}
 
     def process(self, element: bytes, timestamp: Any = beam.DoFn.TimestampParam) -> None:
+        entered = generations.entered(timestamp.micros, now_micros(), self.streaming.remember_micros)
+        if entered != timestamp.micros:
+            self.late.inc()
+            timestamp = Timestamp(micros=entered)
         generation = self.streaming.generation(timestamp)
         self._waiting[generation].append(element)
         self._earliest[generation] = min(timestamp, self._earliest.get(generation, timestamp))
@@ -138,6 +145,10 @@ class _ArriveFn(beam.DoFn):
             identities = [Arrival.unpacked(packed).identity for packed in waiting]
             for _, key, body in as_messages(self.streaming.plan, identities, waiting):
                 yield WindowedValue((key, body), self._earliest[generation], (GlobalWindow(),))
+
+
+def now_micros() -> int:
+    return time.time_ns() // 1000
 
 
 def references(message: Keyed) -> Iterator[list[ImageRef]]:

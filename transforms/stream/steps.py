@@ -1,6 +1,7 @@
 """The steps of `beam_dedup.core.stream` as stateful DoFns: they read state, call the step, write state, and know no more."""
 
 import dataclasses
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,10 +23,9 @@ from beam_dedup.core.stream.protocol import Message, Step, StreamPlan
 from beam_dedup.core.stream.steps import CELLS, STEPS
 from transforms import metrics
 
-Keyed = tuple[bytes, bytes]  # the key of a step, and the body of a message
+_LOGGER = logging.getLogger(__name__)
 
-# Where what comes too late for the state it belongs to can still be taken as if it came now: nothing else was said of it.
-_ENTRANCES = (Step.ADMIT, Step.ORIGINALS)
+Keyed = tuple[bytes, bytes]  # the key of a step, and the body of a message
 
 _PACKED_BYTES = 1 << 24  # of messages that wait for a bundle's end
 
@@ -121,7 +121,7 @@ class _StepFn(beam.DoFn):
     def __init__(self, step: Step, streaming: Streaming) -> None:
         self.step = step
         self.streaming = streaming
-        self.late = Metrics.counter(metrics.NAMESPACE, metrics.LATE)
+        self.expired = Metrics.counter(metrics.NAMESPACE, metrics.EXPIRED)
 
     def process(
         self,
@@ -140,42 +140,39 @@ class _StepFn(beam.DoFn):
             _Slot(self.step, settled_even, recent_even, waiting_even),
             _Slot(self.step, settled_odd, recent_odd, waiting_odd),
         )
-        timestamp = self._turn(key, timestamp, held, slots)
-        slot = slots[self.streaming.generation(timestamp) % SLOTS]
+        generation = self.streaming.generation(timestamp)
+        if not self._turn(key, generation, held, slots):
+            self.expired.inc()
+            _LOGGER.error("a message of step %s was on its way for too long: an image is lost", self.step)
+            return
+        slot = slots[generation % SLOTS]
         result = STEPS[self.step](self.streaming.plan, key, slot.read(), [body])
         slot.apply(result.change)
         for to, to_key, to_body in result.messages:
             yield TaggedOutput(to.value, WindowedValue((to_key, to_body), timestamp, (GlobalWindow(),)))
 
-    def _turn(self, key: bytes, timestamp: Timestamp, held: Any, slots: Sequence["_Slot"]) -> Timestamp:
-        """Makes room for a message. Returns its time, or a later one if its own is over."""
+    def _turn(self, key: bytes, generation: int, held: Any, slots: Sequence["_Slot"]) -> bool:
+        """Makes room for a message. Returns False if its generation is over."""
         before = Held.unpacked(held.read())
         if before.is_empty and self.streaming.beginning:
             before = self._begin(key, held, slots)
-        now = generations.turn(before, self.streaming.generation(timestamp))
-        for number in now.cleared:
+        turn = generations.turn(before, generation)
+        if turn is None:
+            return False
+        for number in turn.cleared:
             slots[number].clear()
-        if now.held != before:
-            held.write(now.held.packed())
-        if now.generation == self.streaming.generation(timestamp):
-            return timestamp
-        if self.step not in _ENTRANCES:
-            raise RuntimeError(
-                f"a message of step {self.step} was on its way for more than {self.streaming.remember_micros // 10**6} s, "
-                "and what it is about is forgotten: --remember is too short for how slow this is"
-            )
-        self.late.inc()
-        begun = self.streaming.origin_micros + now.generation * self.streaming.remember_micros
-        return Timestamp(micros=begun)
+        if turn.held != before:
+            held.write(turn.held.packed())
+        return True
 
     def _begin(self, key: bytes, held: Any, slots: Sequence["_Slot"]) -> Held:
         """Writes what is known beforehand into the state of a key, once."""
-        begun = generations.turn(Held(), 0)
+        begun = Held(even=0)
         cells = beginnings.read(self.streaming.beginning).get((self.step, key))
         if cells:
-            slots[begun.slot].add(cells)
-        held.write(begun.held.packed())
-        return begun.held
+            slots[0].add(cells)
+        held.write(begun.packed())
+        return begun
 
 
 class _Slot:

@@ -1,7 +1,9 @@
 """Which stretch of event time a message belongs to, and so which state.
 
 State is kept in two slots by turns: that of the newest generation and that of the one before, of which messages may still
-be on their way. When a third begins, all of the first is gone at once, so no question is left that nobody can answer.
+be on their way. When a third begins, all of the first is gone at once. No question is left unanswered by that, since nothing
+enters a generation when more than half of the next one is over (`entered`), and whatever has entered is judged long before the
+other half has passed.
 """
 
 import struct
@@ -35,19 +37,19 @@ class Held(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What becomes of the slots when a message comes.
-
-    generation: in whose state it is taken; for one that comes too late for its own, the newest. cleared: slots whose
-    generation is over.
-    """
+    """What becomes of the slots when a message comes: `cleared` are those whose generation is over."""
 
     held: Held
-    generation: int
     cleared: tuple[int, ...] = ()
 
-    @property
-    def slot(self) -> int:
-        return self.generation % SLOTS
+
+def entered(event_micros: int, now_micros: int, remember_micros: int) -> int:
+    """The time at which something enters: that of its event, or now if that was too long ago.
+
+    >>> entered(100, 105, 10), entered(100, 106, 10)
+    (100, 106)
+    """
+    return now_micros if now_micros - event_micros > remember_micros // SLOTS else event_micros
 
 
 def generation_of(micros: int, origin_micros: int, remember_micros: int) -> int:
@@ -59,23 +61,21 @@ def generation_of(micros: int, origin_micros: int, remember_micros: int) -> int:
     return max(0, micros - origin_micros) // remember_micros
 
 
-def turn(held: Held, generation: int) -> Turn:
-    """Makes room for a message of a generation.
+def turn(held: Held, generation: int) -> Turn | None:
+    """Makes room for a message of a generation; None if that is over.
 
-    >>> turn(Held(4, 3), 5)
-    Turn(held=Held(even=4, odd=5), generation=5, cleared=(1,))
-    >>> turn(Held(4, 5), 4).cleared, turn(Held(4, 5), 2).generation
-    ((), 5)
+    >>> turn(Held(4, 3), 5), turn(Held(4, 5), 4), turn(Held(4, 5), 3)
+    (Turn(held=Held(even=4, odd=5), cleared=(1,)), Turn(held=Held(even=4, odd=5), cleared=()), None)
     >>> turn(Held(4, 5), 8).cleared
     (0, 1)
     """
     if not held.is_empty and generation < held.newest - 1:
-        return Turn(held, held.newest)
+        return None
     slot = generation % SLOTS
     if held[slot] == generation:
-        return Turn(held, generation)
+        return Turn(held)
     others = [number for number in range(SLOTS) if _NEVER < held[number] < generation - 1 or number == slot]
     cleared = tuple(number for number in others if held[number] != _NEVER)
     values = [_NEVER if number in cleared else held[number] for number in range(SLOTS)]
     values[slot] = generation
-    return Turn(Held(*values), generation, cleared)
+    return Turn(Held(*values), cleared)
