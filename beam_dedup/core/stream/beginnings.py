@@ -73,4 +73,7 @@ def read(path: str) -> States:
     )
     for row in table.to_pylist():
         found[Step(row["step"]), row["key"]][row["cell"]].append(row["block"])
-    return {place: Cells(**cells) for place, cells in found.items()}
+    return {
+        place: Cells(**{name: tuple(parts) for name, parts in cells.items()})
+        for place, cells in found.items()
+    }

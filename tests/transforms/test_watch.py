@@ -1,0 +1,112 @@
+"""What appears in folders: each file once, not before it is complete, and anew when it has changed."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from beam_dedup.core.arrivals import Arrival
+from transforms.stream import watch
+from transforms.stream.watch import Watch, WatchedReader, WatchedSource
+
+LONG_AGO = 1_700_000_000
+
+
+@pytest.fixture(autouse=True)
+def _still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times of change can't be set: no file counts as old."""
+    monkeypatch.setattr(watch, "_STILL_NS", 10**18)
+
+
+def names(found: Watch) -> list[str]:
+    return [arrival.name for arrival in found.look()]
+
+
+def test_a_file_arrives_when_two_looks_have_found_the_same(tmp_path: Path) -> None:
+    seen = Watch((str(tmp_path),), ())
+    assert names(seen) == []
+    path = tmp_path / "a.png"
+    path.write_bytes(b"1")
+    assert names(seen) == []
+    path.write_bytes(b"12")
+    assert names(seen) == []
+    assert names(seen) == ["a.png"]
+    assert names(seen) == []
+
+
+def test_an_old_file_arrives_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(b"1")
+    monkeypatch.setattr(watch, "_STILL_NS", -1)
+    assert names(Watch((str(tmp_path),), ())) == ["a.png"]
+
+
+def test_a_file_that_has_changed_arrives_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"1")
+    seen = Watch((str(tmp_path),), ())
+    assert names(seen) == []
+    [first] = seen.look()
+    path.write_bytes(b"22")
+    assert names(seen) == []
+    [second] = seen.look()
+    assert first.uri == second.uri
+    assert first.identity != second.identity
+    path.unlink()
+    assert names(seen) == []
+
+
+def test_generations_are_the_same_for_another_watch(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"1")
+    os.utime(path, (LONG_AGO, LONG_AGO))
+    found = []
+    for _ in range(2):
+        seen = Watch((str(tmp_path),), ())
+        assert names(seen) == []
+        found += list(seen.look())
+    assert found[0].identity == found[1].identity
+
+
+def test_names_and_what_is_left_out(tmp_path: Path) -> None:
+    for folder in ("one", "two", "one/out"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(b"1")
+    seen = Watch((f"{tmp_path}/one", f"{tmp_path}/two"), (f"{tmp_path}/one/out",))
+    assert names(seen) == []
+    assert names(seen) == ["one/a.png", "two/a.png"]
+
+
+def test_a_reader_gives_what_a_thread_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_LOOK_SECONDS", 0.01)
+    reader = WatchedSource((str(tmp_path),)).create_reader(None, None)
+    assert not reader.start()
+    (tmp_path / "a.png").write_bytes(b"1")
+    until(reader)
+    arrival = Arrival.unpacked(reader.get_current())
+    assert arrival.name == "a.png"
+    assert abs(float(reader.get_current_timestamp()) - time.time()) < 60
+    assert not reader.advance()
+    reader.close()
+    reader._looking.join(5)
+    assert not reader._looking.is_alive()
+
+
+def test_a_look_that_fails_is_told_where_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("the bucket is gone")
+
+    monkeypatch.setattr(watch, "list_inputs", fail)
+    reader = WatchedSource((str(tmp_path),)).create_reader(None, None)
+    with pytest.raises(OSError, match="the bucket is gone"):
+        until(reader)
+
+
+def until(reader: WatchedReader) -> None:
+    found = reader.start() if reader._looking.ident is None else reader.advance()
+    for _ in range(500):
+        if found:
+            return
+        time.sleep(0.01)
+        found = reader.advance()
+    pytest.fail("nothing was found")
