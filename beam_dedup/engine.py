@@ -29,7 +29,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from beam_dedup import options
+from beam_dedup import flink_options, options  # noqa: F401  the first adds its options
 from beam_dedup.core.errors import UsageError
 from beam_dedup.options import DedupConfig
 

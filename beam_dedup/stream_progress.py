@@ -12,7 +12,7 @@ from rich.text import Text
 from beam_dedup.core.model import Unplaced
 from beam_dedup.options import DedupConfig
 from transforms import metrics
-from transforms.progress import PLACED, READ, Tally
+from transforms.progress import LATENCY, PLACED, READ, Tally
 from transforms.write import unplaced_line
 
 _LIVE_SECONDS = 0.5
@@ -102,6 +102,9 @@ def summary(tally: Tally, config: DedupConfig, seconds: float) -> str:
     ]
     lines = [f"{name:17} {tally.total(counter):>9,}" for name, counter in rows]
     lines.append(f"Took {seconds:.1f} s")
+    if times := tally.quantiles(LATENCY, 0.5, 0.95):
+        half, most = (time / 1000 for time in times)
+        lines.append(f"Judged within {half:.1f} s of arrival, half of them; 95 of 100 within {most:.1f} s")
     places = {"Records": config.records, "Counts": config.counts, "Copies": config.output_dir}
     lines += [f"{name}: {path}" for name, path in places.items() if path]
     return "\n".join(lines)

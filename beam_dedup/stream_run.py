@@ -19,7 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.runner import PipelineState
 from rich.console import Console
 
-from beam_dedup import engine, files, local_stream, remote, stream_pipeline, stream_progress
+from beam_dedup import engine, files, flink_options, local_stream, remote, stream_pipeline, stream_progress
 from beam_dedup.core.census import most_codes
 from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError
 from beam_dedup.core.paths import is_remote
@@ -192,6 +192,8 @@ def _submit(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> 
     assert config.stream
     now = datetime.datetime.now(datetime.UTC)
     options.view_as(StandardOptions).streaming = True
+    if (added := flink_options.complete(options)) and not config.quiet:
+        _say(f"a stream on Flink needs {' and '.join(added)}: added")
     streaming = Streaming(plan, _remember(config), int(now.timestamp() * _MICROS))
     folders = Folders(run_name(now), config.records, config.counts)
     made = beam.Pipeline(runner=engine.runner_for(options, config), options=options)

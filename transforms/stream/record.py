@@ -28,7 +28,7 @@ from beam_dedup.core.blocks import VERDICTS
 from transforms import metrics, storage
 from transforms.count import as_counts
 from transforms.packing import unpack_verdicts
-from transforms.progress import Tally
+from transforms.progress import LATENCY, Tally
 from transforms.storage import whole_file
 from transforms.stream.remember import note_undelivered
 
@@ -89,13 +89,20 @@ def tell(block: bytes, tally: Tally | None = None) -> bytes:
     if tally:
         for name, count in metrics.counts_of(block).items():
             tally.add(name, count)
-    latency = Metrics.distribution(metrics.NAMESPACE, metrics.LATENCY)
+        tally.add_times(LATENCY, latencies(block))
+    distribution = Metrics.distribution(metrics.NAMESPACE, metrics.LATENCY)
+    for milliseconds in latencies(block):
+        distribution.update(milliseconds)
+    return block
+
+
+def latencies(block: bytes) -> Iterator[int]:
+    """Milliseconds since the event of each image of a block, where it is known."""
     now_ms = time.time_ns() // 10**6
     for metadata in blocks.load([block], VERDICTS)["metadata"].to_pylist():
         _, event_ms = said_of(blocks.to_text(metadata))
         if event_ms is not None:
-            latency.update(max(0, now_ms - event_ms))
-    return block
+            yield max(0, now_ms - event_ms)
 
 
 def with_shard(block: bytes, shards: int) -> tuple[bytes, bytes]:

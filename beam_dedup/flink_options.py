@@ -1,0 +1,51 @@
+"""The options of Flink that Beam for Python does not know by itself, and what a stream on Flink can't do without.
+
+Flink acknowledges what it has read when a checkpoint is complete: without checkpoints nothing ever is. And a checkpoint that
+falls into a bundle may hold back its output for ever, unless bundles are finished first.
+"""
+
+import argparse
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+CHECKPOINT_MS = 10_000
+
+_RUNNERS = ("FlinkRunner", "PortableRunner")
+
+
+class FlinkStreamOptions(PipelineOptions):
+    """Options that the job server of Flink takes."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--checkpointing_interval", type=int, help="of Flink: milliseconds between checkpoints"
+        )
+        parser.add_argument(
+            "--finish_bundle_before_checkpointing",
+            action="store_true",
+            default=None,
+            help="of Flink: no checkpoint falls into a bundle",
+        )
+        for name, text in (
+            ("state_backend", "where state is: hashmap (memory) or rocksdb (disk)"),
+            ("state_backend_storage_path", "where checkpoints are kept"),
+            ("max_bundle_size", "elements in a bundle"),
+            ("max_bundle_time_mills", "milliseconds that a bundle waits for more"),
+        ):
+            parser.add_argument(f"--{name}", help=f"of Flink: {text}")
+
+
+def complete(options: PipelineOptions) -> list[str]:
+    """Sets what a stream on Flink needs and was not given. Returns what was set, as flags."""
+    if options.get_all_options().get("runner") not in _RUNNERS:
+        return []
+    flink = options.view_as(FlinkStreamOptions)
+    added = []
+    if not flink.checkpointing_interval:
+        flink.checkpointing_interval = CHECKPOINT_MS
+        added.append(f"--checkpointing_interval={CHECKPOINT_MS}")
+    if not flink.finish_bundle_before_checkpointing:
+        flink.finish_bundle_before_checkpointing = True
+        added.append("--finish_bundle_before_checkpointing")
+    return added

@@ -1,0 +1,183 @@
+"""What the steps of a stream cost by themselves: no engine, no pictures, one process.
+
+    .venv/bin/python benchmarks/stream_core.py [--remembered 100000 1000000] [-k 4 8] [--block 256 1000] [--prefix 0 1]
+
+Images arrive in blocks; each block goes through all steps before the next. Codes are made from a seed: bits set as often
+as those of photos are, one image in five a near duplicate of one that arrived before. First so many images are taken in as
+are to be remembered, then the next are timed.
+
+Prints a table to be copied into benchmarks/README.md: images a second of one core; by step what an image costs, and how
+many bytes of state it leaves; how many blocks were handed to a step.
+"""
+
+import argparse
+import collections
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from beam_dedup.core import blocks
+from beam_dedup.core.model import Kind
+from beam_dedup.core.plan import plan_for
+from beam_dedup.core.stream import messages
+from beam_dedup.core.stream.admit import arrivals
+from beam_dedup.core.stream.cells import Cells
+from beam_dedup.core.stream.originals import fingerprinted
+from beam_dedup.core.stream.protocol import Message, Step, StreamPlan
+from beam_dedup.core.stream.steps import STEPS
+from beam_dedup.core.within import Within
+
+NEAR = 5  # one image in so many is a near duplicate
+TAKEN_IN = 20_000  # images a block, until there are enough
+TIMED = 8  # blocks
+
+
+class Process:
+    """All steps in one process, with what each has cost."""
+
+    def __init__(self, plan: StreamPlan) -> None:
+        self.plan = plan
+        self.state: dict[tuple[Step, bytes], Cells] = collections.defaultdict(Cells)
+        self.seconds: dict[Step, float] = collections.defaultdict(float)
+        self.verdicts = self.calls = 0
+
+    def take(self, start: int, codes: np.ndarray) -> None:
+        """Judges a block of images."""
+        identities = [b"%016d" % number for number in range(start, start + len(codes))]
+        self._run(arrivals(self.plan, identities, [b""] * len(codes)))
+        self._run(fingerprinted(self.plan, fingerprints(start, codes)))
+
+    def _run(self, sent: Sequence[Message]) -> None:
+        for step in STEPS:  # no message goes backwards
+            todo = [message for message in messages.joined(sent) if message.to == step]
+            sent = [message for message in sent if message.to != step]
+            begin = time.process_time()
+            for _, key, body in todo:
+                cells = self.state[step, key]
+                result = STEPS[step](self.plan, key, cells, [body])
+                self.state[step, key] = result.change.applied(cells)
+                sent += result.messages
+            self.seconds[step] += time.process_time() - begin
+            self.calls += len(todo)
+        self.verdicts += sum(
+            len(blocks.load([message.body[:-1]], blocks.VERDICTS))
+            for message in sent
+            if message.to == Step.VERDICTS
+        )
+
+    def bytes_of(self, step: Step) -> int:
+        return sum(cells.size for (of, _), cells in self.state.items() if of == step)
+
+
+class Source:
+    """Codes (n, 4) of images that arrive."""
+
+    def __init__(self, most: int) -> None:
+        self.rng = np.random.default_rng(7)
+        self.share = self.rng.uniform(0.35, 0.5, 256)
+        self.codes = np.zeros((most, 4), np.uint64)
+        self.count = 0
+
+    def next(self, n: int) -> np.ndarray:
+        new = self._words(self.rng.random((n, 256)) < self.share)
+        if self.count:
+            near = self.rng.random(n) < 1 / NEAR
+            of = self.rng.integers(0, self.count, near.sum())
+            new[near] = self.codes[of] ^ self._words(self.rng.random((len(of), 256)) < 0.02)
+        self.codes[self.count : self.count + n] = new
+        self.count += n
+        return new
+
+    @staticmethod
+    def _words(bits: np.ndarray) -> np.ndarray:
+        return np.packbits(bits, axis=1).view(">u8").astype(np.uint64)
+
+
+def fingerprints(start: int, words: np.ndarray) -> pa.Table:
+    n = len(words)
+    uris = [b"gs://bucket/crawl/2026/%012d.jpg" % number for number in range(start, start + n)]
+    raw = words.astype(">u8").tobytes()
+    codes = pa.StructArray.from_arrays(
+        [
+            pa.array(np.zeros(n, np.uint8)),
+            pa.array(np.full(n, int(Kind.FULL), np.uint8)),
+            pa.array([raw[at : at + 32] for at in range(0, len(raw), 32)], pa.binary()),
+        ],
+        fields=list(blocks.FINGERPRINTS.field("codes").type.value_type),
+    )
+    columns = {
+        "uri": pa.array(uris),
+        "name": pa.array(uris),
+        "known": pa.array(np.zeros(n, bool)),
+        "digest": pa.array(
+            [np.random.default_rng(number).bytes(32) for number in range(start, start + n)], pa.binary(32)
+        ),
+        "format": pa.array([b"JPEG"] * n),
+        "algorithm": pa.array([b"dct/1"] * n),
+        **{name: pa.array([b""] * n, pa.binary()) for name in ("metadata", "flags", "detail")},
+        **{name: pa.array(np.full(n, 500), pa.int32()) for name in ("width", "height")},
+        **{name: pa.array(np.full(n, 55_000), pa.int64()) for name in ("size_bytes", "modified_ms")},
+        "codes": pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32)), codes),
+    }
+    return pa.table([columns[name] for name in blocks.FINGERPRINTS.names], schema=blocks.FINGERPRINTS)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--remembered", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("-k", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--block", type=int, nargs="+", default=[256, 1000])
+    parser.add_argument("--prefix", type=int, nargs="+", default=[0, 1], help="0: one place sees all codes")
+    parser.add_argument("--shards", type=int, default=1, help="places a prefix")
+    parser.add_argument("--homes", type=int, default=4)
+    options = parser.parse_args(arguments)
+    print(
+        f"| k | prefix | remembered | block | images/s | {', '.join(STEPS)}: us an image | bytes an image | calls a block |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for k in options.k:
+        for prefix in options.prefix:
+            pairs = plan_for(Within(k), 1, prefix, options.shards if prefix else 1)
+            measure(StreamPlan(Within(k), pairs, options.homes), options.remembered, options.block)
+
+
+def measure(plan: StreamPlan, remembered: Sequence[int], sizes: Sequence[int]) -> None:
+    source = Source(max(remembered) + len(remembered) * TIMED * sum(sizes))
+    process = Process(plan)
+    for count in sorted(remembered):
+        while source.count < count:
+            start = source.count
+            process.take(start, source.next(min(TAKEN_IN, count - start)))
+        for size in sizes:
+            process.seconds.clear()
+            process.calls = 0
+            for _ in range(TIMED):
+                start = source.count
+                process.take(start, source.next(size))
+            assert process.verdicts == source.count
+            report(process, plan, count, size, source.count)
+
+
+def report(process: Process, plan: StreamPlan, remembered: int, size: int, images: int) -> None:
+    timed = TIMED * size
+    each = [f"{process.seconds[step] / timed * 1e6:.0f}" for step in STEPS]
+    state = [f"{process.bytes_of(step) / images:.0f}" for step in STEPS]
+    cells = (
+        plan.within.k,
+        plan.pairs.prefix,
+        f"{remembered:,}",
+        f"{size:,}",
+        f"{timed / sum(process.seconds.values()):,.0f}",
+        ", ".join(each),
+        f"{sum(map(int, state))} ({', '.join(state)})",
+        f"{process.calls / TIMED:.0f}",
+    )
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
