@@ -10,17 +10,21 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from beam_dedup.core.model import Unplaced
+from beam_dedup.core import blocks
+from beam_dedup.core.census import Planning
+from beam_dedup.core.model import ImageRef, Unplaced
 from beam_dedup.options import DedupConfig
 from beam_dedup.resume import Resumed
-from transforms import PlaceCopies, Placed
+from transforms import Deduplicated, DeduplicateImages, PlaceCopies, Placed
 from transforms.placing import How
 from transforms.progress import Tally
 from transforms.stream.judge import AdmitArrivals, JudgeArrivals
 from transforms.stream.publish import PublishVerdicts
 from transforms.stream.pubsub import ParseNotifications
 from transforms.stream.record import Folders, RecordVerdicts
+from transforms.stream.skip import SkipJudgedFn
 from transforms.stream.steps import Streaming
+from transforms.stream.windows import IntoWindows, RecordWindows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +43,49 @@ class Setting:
     tally: Tally | None = None
 
 
+def _judged(images: PCollection[list[ImageRef]], config: DedupConfig, setting: Setting) -> PCollection[bytes]:
+    """Each image against all that came before."""
+    verdicts = images | "Judge" >> JudgeArrivals(
+        setting.streaming,
+        config.recipe if config.near else None,
+        setting.processes,
+        setting.tally,
+        config.limits,
+        (setting.folders.state, setting.folders.run),
+        setting.resumed.skipped,
+    )
+    recorded: PCollection[bytes] = verdicts | "Record" >> RecordVerdicts(
+        setting.folders, shards=setting.shards, tally=setting.tally
+    )
+    return recorded
+
+
+def _judged_by_window(
+    images: PCollection[list[ImageRef]], config: DedupConfig, setting: Setting
+) -> PCollection[bytes]:
+    """The images of each window by themselves."""
+    assert config.stream
+    judged: Deduplicated = (
+        images
+        | "Window" >> IntoWindows(config.stream.window_seconds)
+        | "Deduplicate"
+        >> DeduplicateImages(
+            config.recipe if config.near else None,
+            config.within,
+            Planning(spread=False, force=config.force_plan),
+            processes=setting.processes,
+            tally=setting.tally,
+            limits=config.limits,
+        )
+    )
+    verdicts = judged.verdicts
+    if setting.resumed.skipped:
+        skip = SkipJudgedFn(blocks.VERDICTS, setting.resumed.skipped)
+        verdicts = verdicts | "Skip" >> beam.ParDo(skip).with_output_types(bytes)
+    recorded: PCollection[bytes] = verdicts | "Record" >> RecordWindows(setting.folders, setting.tally)
+    return recorded
+
+
 def build(
     pipeline: beam.Pipeline, config: DedupConfig, setting: Setting, source: beam.PTransform[Any, Any]
 ) -> PCollection[Unplaced] | None:
@@ -53,19 +100,8 @@ def build(
         arrivals = arrivals | "Parse" >> ParseNotifications(config.stream.subscription, config.outputs)
     # PCollection[list[ImageRef]], what is new
     images = arrivals | "Admit" >> AdmitArrivals(setting.streaming, setting.tally)
-    # PCollection[bytes], blocks with one verdict per image
-    verdicts = images | "Judge" >> JudgeArrivals(
-        setting.streaming,
-        config.recipe if config.near else None,
-        setting.processes,
-        setting.tally,
-        config.limits,
-        (setting.folders.state, setting.folders.run),
-        setting.resumed.skipped,
-    )
-    recorded = verdicts | "Record" >> RecordVerdicts(
-        setting.folders, shards=setting.shards, tally=setting.tally
-    )
+    # PCollection[bytes], blocks with one verdict per image, recorded
+    recorded = (_judged_by_window if config.stream.window_seconds else _judged)(images, config, setting)
     if setting.resumed.undelivered:
         before = pipeline | "Undelivered" >> beam.Create(setting.resumed.undelivered, reshuffle=False)
         recorded = (recorded, before) | "WithUndelivered" >> beam.Flatten()

@@ -79,7 +79,7 @@ def _plan(config: DedupConfig) -> StreamPlan:
         words_of(config.recipe.algorithm),
         _HOMES,
     )
-    if not config.quiet:
+    if not config.quiet and not config.stream.window_seconds:
         _say_cost(chosen)
     return chosen.plan
 
