@@ -63,6 +63,10 @@ def _main(arguments: Sequence[str]) -> int:
         raise UsageError(f"-i is missing: did you mean -i {rest[0]}?")
     config = options.configure(given)
     files.check_input(config)
+    if config.stream:
+        from beam_dedup import stream_run
+
+        return stream_run.run(config, rest, started)
     from beam_dedup import run
 
     return run.run(config, rest, started)

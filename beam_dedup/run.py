@@ -47,10 +47,6 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
     """
     debug = bool(os.environ.get(DEBUG_VARIABLE))
     beam_options = engine.beam_options(beam_arguments)
-    if config.stream:
-        from beam_dedup import stream_run
-
-        return stream_run.run(config, beam_options, started)
     FileSystems.set_options(beam_options)  # a pipeline would do so, but files are looked at before
     remote.check_file_systems(config)
     files.check_outputs(config)

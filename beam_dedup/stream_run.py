@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -42,8 +43,9 @@ _HOMES = 4  # shards of what is known of images by number
 _MICROS = 10**6
 
 
-def run(config: DedupConfig, options: PipelineOptions, started: float) -> int:
+def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> int:
     """Builds the pipeline, runs it until it is told to end, and tells what came of it. See `beam_dedup.run.run`."""
+    options = engine.beam_options(beam_arguments)
     FileSystems.set_options(options)
     remote.check_file_systems(config)
     files.check_outputs(config)

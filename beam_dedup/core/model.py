@@ -240,9 +240,7 @@ def avro_record(record: dict[str, Any]) -> dict[str, Any]:
 
 def printable(value: Any) -> Any:
     """Text that can be encoded: a byte that was not UTF-8 shows as a backslash escape."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    return value
+    return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
 
 
 def json_text(value: Any) -> str:

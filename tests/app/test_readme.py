@@ -90,7 +90,9 @@ def test_every_reason_is_somebodys() -> None:
 def test_counters() -> None:
     documented = set(table("counter"))
     names = {
-        value for name, value in vars(metrics).items() if name.isupper() and str(value).endswith("_Count")
+        value
+        for name, value in vars(metrics).items()
+        if name.isupper() and str(value).endswith(("_Count", "_ms"))
     }
     assert documented == names
     assert metrics.rejected_for(Reason.EMPTY) == "Rejected_empty_Count"

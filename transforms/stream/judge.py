@@ -1,6 +1,7 @@
 """Arrivals in, verdicts out, without an end: the steps of `beam_dedup.core.stream.protocol`, wired as drawn there."""
 
 import dataclasses
+import functools
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -96,9 +97,7 @@ class JudgeFingerprints(beam.PTransform[PCollection[Keyed], PCollection[bytes]])
     streaming: Streaming
 
     def expand(self, fingerprints: PCollection[Keyed]) -> PCollection[bytes]:
-        def take(step: Step, to: tuple[Step, ...]) -> Take:
-            return Take(step, to, self.streaming)
-
+        take = functools.partial(Take, streaming=self.streaming)
         if self.streaming.plan.exact:
             original = fingerprints | "Originals" >> take(Step.ORIGINALS, (Step.SETTLE,))
             to_settle = (original[Step.SETTLE],)

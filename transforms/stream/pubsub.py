@@ -81,28 +81,6 @@ class Acknowledgements(CheckpointMark):
         _acknowledge(self.subscription, self.ids)
 
 
-@dataclasses.dataclass(frozen=True)
-class SubscriptionSource(UnboundedSource):
-    """One part, of `readers` equal ones, of a subscription, named as projects/P/subscriptions/S."""
-
-    subscription: str
-    readers: int = 1
-    part: int | None = None  # None: not split yet
-
-    def split(self, desired_num_splits: int, options: Any = None) -> Iterable["SubscriptionSource"]:  # noqa: ARG002
-        parts = max(1, min(desired_num_splits, self.readers))
-        return [dataclasses.replace(self, part=part) for part in range(parts)]
-
-    def create_reader(self, options: Any, checkpoint_mark: CheckpointMark | None) -> "SubscriptionReader":  # noqa: ARG002
-        return SubscriptionReader(self.subscription)
-
-    def get_checkpoint_mark_coder(self) -> coders.Coder:
-        return _AcknowledgementsCoder()
-
-    def default_output_coder(self) -> coders.Coder:
-        return coders.registry.get_coder(PubsubMessage)
-
-
 class _AcknowledgementsCoder(coders.Coder):
     """Lines of UTF-8: the subscription, then the ids, which have no line breaks."""
 
@@ -140,7 +118,7 @@ class SubscriptionReader(UnboundedReader):
         self._last_message = time.monotonic()
         return True
 
-    def get_current(self) -> "PubsubMessage":
+    def get_current(self) -> Any:
         message = self._current
         return PubsubMessage(message.data, dict(message.attributes), message.message_id, message.publish_time)
 
@@ -167,6 +145,28 @@ class SubscriptionReader(UnboundedReader):
         """Gives back what no mark speaks for."""
         _give_back(self._read)
         self._connection.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class SubscriptionSource(UnboundedSource):
+    """One part, of `readers` equal ones, of a subscription, named as projects/P/subscriptions/S."""
+
+    subscription: str
+    readers: int = 1
+    part: int | None = None  # None: not split yet
+
+    def split(self, desired_num_splits: int, options: Any = None) -> Iterable[UnboundedSource]:  # noqa: ARG002
+        parts = max(1, min(desired_num_splits, self.readers))
+        return [dataclasses.replace(self, part=part) for part in range(parts)]
+
+    def create_reader(self, options: Any, checkpoint_mark: CheckpointMark | None) -> SubscriptionReader:  # noqa: ARG002
+        return SubscriptionReader(self.subscription)
+
+    def get_checkpoint_mark_coder(self) -> coders.Coder:
+        return _AcknowledgementsCoder()
+
+    def default_output_coder(self) -> coders.Coder:
+        return coders.registry.get_coder(PubsubMessage)
 
 
 class _Connection:

@@ -26,32 +26,6 @@ _STILL_NS = 3 * 10**9  # what has not changed for so long is not being written
 _MOST_WAITING = 10_000  # arrivals: then looking waits
 
 
-@dataclasses.dataclass(frozen=True)
-class WatchedSource(UnboundedSource):
-    """Arrivals, packed, of files that appear below some paths; each at the time it is found.
-
-    A file that changes after it has arrived arrives anew: it is another generation.
-
-    exclude: files and folders that are not input, though they lie in it.
-    """
-
-    paths: tuple[str, ...]
-    exclude: tuple[str, ...] = ()
-
-    def split(self, desired_num_splits: int, options: Any = None) -> Iterable["WatchedSource"]:  # noqa: ARG002
-        return [self]
-
-    def create_reader(self, options: Any, checkpoint_mark: CheckpointMark | None) -> "WatchedReader":  # noqa: ARG002
-        """A new reader finds again what another one has found: it is delivered again, and known by its generation."""
-        return WatchedReader(self)
-
-    def get_checkpoint_mark_coder(self) -> coders.Coder:
-        return _NothingCoder()
-
-    def default_output_coder(self) -> coders.Coder:
-        return coders.BytesCoder()
-
-
 class _Nothing(CheckpointMark):
     """There is nothing to be acknowledged."""
 
@@ -65,66 +39,6 @@ class _NothingCoder(coders.Coder):
 
     def is_deterministic(self) -> bool:
         return True
-
-
-class WatchedReader(UnboundedReader):
-    """Gives away what a thread has found."""
-
-    def __init__(self, source: WatchedSource) -> None:
-        self._found: queue.Queue[Arrival | Exception] = queue.Queue(_MOST_WAITING)
-        self._stop = threading.Event()
-        self._current = Arrival("")
-        self._looking = threading.Thread(
-            target=self._look, args=(Watch(source.paths, source.exclude),), name="watch", daemon=True
-        )
-
-    def start(self) -> bool:
-        self._looking.start()
-        return self.advance()
-
-    def advance(self) -> bool:
-        try:
-            found = self._found.get_nowait()
-        except queue.Empty:
-            return False
-        if isinstance(found, Exception):
-            raise found
-        self._current = found
-        return True
-
-    def get_current(self) -> bytes:
-        return self._current.packed()
-
-    def get_current_timestamp(self) -> Timestamp:
-        return Timestamp(micros=(self._current.event_ms or 0) * 1000)
-
-    def get_watermark(self) -> Timestamp:
-        return Timestamp.now() if self._found.empty() else self.get_current_timestamp()
-
-    def get_checkpoint_mark(self) -> _Nothing:
-        return _Nothing()
-
-    def close(self) -> None:
-        self._stop.set()
-
-    def _look(self, watch: "Watch") -> None:
-        try:
-            while not self._stop.is_set():
-                begun = time.monotonic()
-                for arrival in watch.look():
-                    self._give(arrival)
-                taken = time.monotonic() - begun
-                self._stop.wait(max(_LOOK_SECONDS, (_SHARE - 1) * taken))
-        except Exception as error:  # noqa: BLE001  told by the thread that reads
-            self._give(error)
-
-    def _give(self, found: Arrival | Exception) -> None:
-        while not self._stop.is_set():
-            try:
-                self._found.put(found, timeout=0.2)
-            except queue.Full:
-                continue
-            return
 
 
 class Watch:
@@ -159,3 +73,89 @@ def _state_of(path: str) -> tuple[str, bool]:
         return "unreadable", True  # told when it is opened
     changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
     return f"{status.st_mtime_ns}-{status.st_size}", time.time_ns() - changed_ns > _STILL_NS
+
+
+class WatchedReader(UnboundedReader):
+    """Gives away what a thread has found."""
+
+    def __init__(self, paths: tuple[str, ...], exclude: tuple[str, ...]) -> None:
+        self._found: queue.Queue[Arrival | Exception] = queue.Queue(_MOST_WAITING)
+        self._stop = threading.Event()
+        self._current = Arrival("")
+        self._looking = threading.Thread(
+            target=self._look, args=(Watch(paths, exclude),), name="watch", daemon=True
+        )
+
+    def start(self) -> bool:
+        self._looking.start()
+        return self.advance()
+
+    def advance(self) -> bool:
+        try:
+            found = self._found.get_nowait()
+        except queue.Empty:
+            return False
+        if isinstance(found, Exception):
+            raise found
+        self._current = found
+        return True
+
+    def get_current(self) -> bytes:
+        return self._current.packed()
+
+    def get_current_timestamp(self) -> Timestamp:
+        return Timestamp(micros=(self._current.event_ms or 0) * 1000)
+
+    def get_watermark(self) -> Timestamp:
+        return Timestamp.now() if self._found.empty() else self.get_current_timestamp()
+
+    def get_checkpoint_mark(self) -> _Nothing:
+        return _Nothing()
+
+    def close(self) -> None:
+        self._stop.set()
+
+    def _look(self, watch: Watch) -> None:
+        try:
+            while not self._stop.is_set():
+                begun = time.monotonic()
+                for arrival in watch.look():
+                    self._give(arrival)
+                taken = time.monotonic() - begun
+                self._stop.wait(max(_LOOK_SECONDS, (_SHARE - 1) * taken))
+        except Exception as error:  # noqa: BLE001  told by the thread that reads
+            self._give(error)
+
+    def _give(self, found: Arrival | Exception) -> None:
+        while not self._stop.is_set():
+            try:
+                self._found.put(found, timeout=0.2)
+            except queue.Full:
+                continue
+            return
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchedSource(UnboundedSource):
+    """Arrivals, packed, of files that appear below some paths; each at the time it is found.
+
+    A file that changes after it has arrived arrives anew: it is another generation.
+
+    exclude: files and folders that are not input, though they lie in it.
+    """
+
+    paths: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+
+    def split(self, desired_num_splits: int, options: Any = None) -> Iterable[UnboundedSource]:  # noqa: ARG002
+        return [self]
+
+    def create_reader(self, options: Any, checkpoint_mark: CheckpointMark | None) -> WatchedReader:  # noqa: ARG002
+        """A new reader finds again what another one has found: it is delivered again, and known by its generation."""
+        return WatchedReader(self.paths, self.exclude)
+
+    def get_checkpoint_mark_coder(self) -> coders.Coder:
+        return _NothingCoder()
+
+    def default_output_coder(self) -> coders.Coder:
+        return coders.BytesCoder()
