@@ -159,7 +159,7 @@ def _fields(reference: ImageRef) -> list[Any]:
 
 
 def _rows(block: bytes, schema: pa.Schema) -> int:
-    return int(pa.ipc.read_record_batch(pa.py_buffer(block), schema).num_rows) if block else 0
+    return int(blocks.batch(block, schema).num_rows) if block else 0
 
 
 class IsolatedDecoder:
