@@ -5,19 +5,18 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
-from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.pvalue import PCollection
 from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core.members import split_uri
 from beam_dedup.core.model import Flag, Placement, Status, Unplaced
 from beam_dedup.core.paths import copy_name, duplicate_name
-from transforms import metrics, storage
+from transforms import storage
 from transforms.packing import unpack_verdicts
-from transforms.place_members import UNPLACED, PlaceMembers, TaggedUnplaced, is_member
+from transforms.place_members import PlaceMembers, is_member
 from transforms.placing import How, PlacingError, place_file
-from transforms.progress import PLACED, Tally
-from transforms.threaded import ThreadedDoFn
+from transforms.placing_fn import UNPLACED, Done, PlacingFn
+from transforms.progress import Tally
 
 _AT_ONCE = 8  # copies: disks and stores like to be asked for several
 
@@ -49,7 +48,9 @@ class PlaceCopies(beam.PTransform[PCollection[bytes], Placed]):
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, verdicts: PCollection[bytes]) -> Placed:
-        copying = beam.ParDo(_PlaceFn(self.how, self.tally)).with_output_types(Placement, unplaced=Unplaced)
+        copying = beam.ParDo(_PlaceFn(_AT_ONCE, self.how, self.tally)).with_output_types(
+            Placement, unplaced=Unplaced
+        )
         wanted = verdicts | "Placements" >> beam.FlatMap(
             placements, self.folder, self.duplicates, self.portable
         )
@@ -86,32 +87,12 @@ def placements(block: bytes, folder: str, duplicates: bool, portable: bool) -> I
         yield Placement(verdict.ref.uri, storage.join(folder, name), verdict.digest)
 
 
-class _PlaceFn(ThreadedDoFn):
-    """Placement -> the same, or Unplaced on the tagged output."""
+class _PlaceFn(PlacingFn):
+    """Placement -> the same: a file."""
 
-    def __init__(self, how: How, tally: Tally | None) -> None:
-        super().__init__(_AT_ONCE)
-        self.how = how
-        self.tally = tally
-        self.copies = Metrics.counter(metrics.NAMESPACE, metrics.COPIES)
-        self.unplaced = Metrics.counter(metrics.NAMESPACE, metrics.UNPLACED)
-
-    def work(self, element: Placement) -> bool | PlacingError:
+    def work(self, element: Placement) -> list[Done]:
         try:
-            return place_file(split_uri(element.uri)[0], element.path, element.digest, self.how)
+            path, _ = split_uri(element.uri)
+            return [(element, place_file(path, element.path, element.digest, self.how))]
         except PlacingError as error:
-            return error
-
-    def outputs(
-        self, element: Placement, result: bool | PlacingError
-    ) -> Iterator[Placement | TaggedUnplaced]:
-        if isinstance(result, PlacingError):
-            self.unplaced.inc()
-            unplaced: TaggedUnplaced = TaggedOutput(UNPLACED, Unplaced(element, str(result)))
-            yield unplaced
-        else:
-            if result:
-                self.copies.inc()
-            yield element
-        if self.tally:
-            self.tally.add(PLACED, 1)
+            return [(element, error)]
