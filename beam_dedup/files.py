@@ -112,7 +112,7 @@ def _check_output_folder(config: DedupConfig) -> None:
     if os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"-d needs a folder, but {output} is a file")
     for folder in folders:
-        if _is_inside(folder, output):
+        if sources.is_inside(folder, output):
             raise UsageError(
                 f"-d: the input {folder} lies in {output}; copies could replace images of the input: name another folder"
             )
@@ -124,12 +124,6 @@ def _check_output_folder(config: DedupConfig) -> None:
             raise UsageError(
                 f"--place hardlink needs {folder} and {output} on one device; use --place copy or symlink"
             )
-
-
-def _is_inside(path: str, folder: str) -> bool:
-    """Whether a path is a folder or lies in it, links resolved."""
-    real, real_folder = os.path.realpath(path), os.path.realpath(folder)
-    return os.path.commonpath([real, real_folder]) == real_folder
 
 
 def folds_names(folder: str) -> bool:

@@ -18,38 +18,6 @@ from transforms import metrics
 from transforms.storage import whole_file
 
 
-class _TotalFn(beam.CombineFn):
-    """Adds up tallies of URIs."""
-
-    def create_accumulator(self) -> Tallied:
-        return uri_sums.NONE
-
-    def add_input(self, accumulator: Tallied, part: Tallied) -> Tallied:
-        return uri_sums.total([accumulator, part])
-
-    def merge_accumulators(self, accumulators: Iterable[Tallied]) -> Tallied:
-        return uri_sums.total(accumulators)
-
-    def extract_output(self, accumulator: Tallied) -> Tallied:
-        return accumulator
-
-
-class _AccountFn(beam.CombineFn):
-    """Adds up what reading says it did."""
-
-    def create_accumulator(self) -> Answered:
-        return Answered()
-
-    def add_input(self, accumulator: Answered, part: Answered) -> Answered:
-        return accounts.total([accumulator, part])
-
-    def merge_accumulators(self, accumulators: Iterable[Answered]) -> Answered:
-        return accounts.total(accumulators)
-
-    def extract_output(self, accumulator: Answered) -> Answered:
-        return accumulator
-
-
 @dataclasses.dataclass
 class CheckConservation(beam.PTransform[PCollection[list[ImageRef]], PCollection[int]]):
     """Fails the run unless all references were read, and the verdicts are on exactly the images they led to, one each.
@@ -65,16 +33,18 @@ class CheckConservation(beam.PTransform[PCollection[list[ImageRef]], PCollection
 
     def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[int]:
         listed = (
-            images | "Uris" >> beam.Map(accounts.of_references) | "Read" >> beam.CombineGlobally(_TotalFn())
+            images
+            | "Uris" >> beam.Map(accounts.of_references)
+            | "Read" >> beam.CombineGlobally(uri_sums.total)
         )
         judged = (
             self.verdicts
             | "VerdictUris" >> beam.Map(accounts.of_verdicts)
-            | "Judged" >> beam.CombineGlobally(_TotalFn())
+            | "Judged" >> beam.CombineGlobally(uri_sums.total)
         )
         if self.answered is None:
             return listed | "Compare" >> beam.Map(compare_tallies, AsSingleton(judged))
-        answered = self.answered | "Answered" >> beam.CombineGlobally(_AccountFn())
+        answered = self.answered | "Answered" >> beam.CombineGlobally(accounts.total)
         return listed | "Compare" >> beam.Map(compare_all, AsSingleton(answered), AsSingleton(judged))
 
 
@@ -134,7 +104,7 @@ class CountImages(beam.PTransform[PCollection[bytes], PCollection[dict[str, Any]
         plan = None if self.plan is None else AsSingleton(self.plan, default_value=None)
         answered = None
         if self.answered is not None:
-            answered = AsSingleton(self.answered | "Answered" >> beam.CombineGlobally(_AccountFn()))
+            answered = AsSingleton(self.answered | "Answered" >> beam.CombineGlobally(accounts.total))
         return counted | "Counts" >> beam.Map(as_counts, plan, answered)
 
 

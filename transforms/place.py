@@ -7,20 +7,19 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
-from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.pvalue import PCollection
 from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core.arrivals import said_of
 from beam_dedup.core.members import split_uri
 from beam_dedup.core.model import Flag, Placement, Status, Unplaced
 from beam_dedup.core.paths import copy_name, duplicate_name
-from transforms import metrics, storage
+from transforms import storage
 from transforms.packing import unpack_verdicts
-from transforms.place_members import UNPLACED, GroupMembers, PlaceMembers, TaggedUnplaced, grouped, is_member
+from transforms.place_members import GroupMembers, PlaceMembers, grouped, is_member
 from transforms.placing import How, PlacingError, TakenError, place_file
-from transforms.progress import PLACED, Tally
-from transforms.threaded import ThreadedDoFn
+from transforms.placing_fn import UNPLACED, Done, PlacingFn
+from transforms.progress import Tally
 
 _AT_ONCE = 8  # copies: disks and stores like to be asked for several
 
@@ -54,7 +53,9 @@ class PlaceCopies(beam.PTransform[PCollection[bytes], Placed]):
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, verdicts: PCollection[bytes]) -> Placed:
-        copying = beam.ParDo(_PlaceFn(self.how, self.tally)).with_output_types(Placement, unplaced=Unplaced)
+        copying = beam.ParDo(_PlaceFn(_AT_ONCE, self.how, self.tally)).with_output_types(
+            Placement, unplaced=Unplaced
+        )
         wanted = verdicts | "Placements" >> beam.FlatMap(
             placements, self.folder, self.duplicates, self.portable, self.generations
         )
@@ -117,43 +118,21 @@ def with_generation(name: str, generation: str) -> str:
     return f"{stem}~{generation}{suffix}"
 
 
-class _PlaceFn(ThreadedDoFn):
-    """Placement -> the same, or Unplaced on the tagged output."""
+class _PlaceFn(PlacingFn):
+    """Placement -> the same: a file."""
 
-    def __init__(self, how: How, tally: Tally | None) -> None:
-        super().__init__(_AT_ONCE)
-        self.how = how
-        self.tally = tally
-        self.copies = Metrics.counter(metrics.NAMESPACE, metrics.COPIES)
-        self.unplaced = Metrics.counter(metrics.NAMESPACE, metrics.UNPLACED)
-
-    def work(self, element: Placement) -> tuple[Placement, bool] | PlacingError:
+    def work(self, element: Placement) -> list[Done]:
         try:
-            try:
-                return element, self._place(element)
-            except TakenError:
-                if not element.otherwise:
-                    raise
-                other = dataclasses.replace(element, path=element.otherwise)
-                return other, self._place(other)
+            return [self._placed(element)]
         except PlacingError as error:
-            return error
+            return [(element, error)]
 
-    def _place(self, placement: Placement) -> bool:
+    def _placed(self, placement: Placement) -> Done:
         path, _ = split_uri(placement.uri)
-        return place_file(path, placement.path, placement.digest, self.how, placement.generation)
-
-    def outputs(
-        self, element: Placement, result: tuple[Placement, bool] | PlacingError
-    ) -> Iterator[Placement | TaggedUnplaced]:
-        if isinstance(result, PlacingError):
-            self.unplaced.inc()
-            unplaced: TaggedUnplaced = TaggedOutput(UNPLACED, Unplaced(element, str(result)))
-            yield unplaced
-        else:
-            placement, is_new = result
-            if is_new:
-                self.copies.inc()
-            yield placement
-        if self.tally:
-            self.tally.add(PLACED, 1)
+        try:
+            done = place_file(path, placement.path, placement.digest, self.how, placement.generation)
+        except TakenError:
+            if not placement.otherwise:
+                raise
+            return self._placed(dataclasses.replace(placement, path=placement.otherwise, otherwise=""))
+        return placement, done

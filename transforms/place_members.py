@@ -3,11 +3,9 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Final, Literal
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
-from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.pvalue import PCollection
 from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core import containers
@@ -19,18 +17,12 @@ from beam_dedup.core.local import open_local
 from beam_dedup.core.members import split_uri
 from beam_dedup.core.model import Placement, Unplaced
 from beam_dedup.core.paths import is_remote
-from transforms import metrics
 from transforms.placing import How, PlacingError, is_copy, place_bytes
-from transforms.progress import PLACED, Tally
+from transforms.placing_fn import UNPLACED, Done, PlacingFn
+from transforms.progress import Tally
 from transforms.storage import fetched
-from transforms.threaded import ThreadedDoFn
-
-UNPLACED: Final = "unplaced"
-TaggedUnplaced = TaggedOutput[Literal["unplaced"], Unplaced]
 
 _AT_ONCE = 2  # archives: a member of each is in memory
-
-_Done = tuple[Placement, bool | PlacingError]
 
 
 def is_member(placement: Placement) -> bool:
@@ -50,7 +42,7 @@ class PlaceMembers(beam.PTransform[PCollection[tuple[bytes, list[Placement]]], P
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, members: PCollection[tuple[bytes, list[Placement]]]) -> PCollection[Placement]:
-        place = _PlaceMembersFn(self.how, self.tally)
+        place = _PlaceMembersFn(_AT_ONCE, self.how, self.tally)
         copying = beam.ParDo(place).with_output_types(Placement, unplaced=Unplaced)
         return members | "Copy" >> copying.with_outputs(UNPLACED, main="copies")
 
@@ -85,40 +77,18 @@ def as_list(archive: bytes, placements: Iterable[Placement]) -> tuple[bytes, lis
     return archive, list(placements)  # an engine's own iterable is not for other threads
 
 
-class _PlaceMembersFn(ThreadedDoFn):
-    """(archive, its placements) -> each of them, or Unplaced on the tagged output."""
+class _PlaceMembersFn(PlacingFn):
+    """(archive, its placements) -> each of them."""
 
-    def __init__(self, how: How, tally: Tally | None) -> None:
-        super().__init__(_AT_ONCE)
-        self.how = how
-        self.tally = tally
-        self.copies = Metrics.counter(metrics.NAMESPACE, metrics.COPIES)
-        self.unplaced = Metrics.counter(metrics.NAMESPACE, metrics.UNPLACED)
-
-    def work(self, element: tuple[bytes, list[Placement]]) -> list[_Done]:
+    def work(self, element: tuple[bytes, list[Placement]]) -> list[Done]:
         archive, placements = element
         if self.how != How.COPY:
             why = f"is a member of an archive, which can only be copied, not made a {self.how}: use --place copy"
             return [(one, PlacingError(f"{one.uri} {why}")) for one in placements]
         return list(copied(to_text(archive), placements))
 
-    def outputs(
-        self, _element: tuple[bytes, list[Placement]], result: list[_Done]
-    ) -> Iterator[Placement | TaggedUnplaced]:
-        for placement, done in result:
-            if isinstance(done, PlacingError):
-                self.unplaced.inc()
-                unplaced: TaggedUnplaced = TaggedOutput(UNPLACED, Unplaced(placement, str(done)))
-                yield unplaced
-            else:
-                if done:
-                    self.copies.inc()
-                yield placement
-        if self.tally:
-            self.tally.add(PLACED, len(result))
 
-
-def copied(archive: str, placements: Iterable[Placement]) -> Iterator[_Done]:
+def copied(archive: str, placements: Iterable[Placement]) -> Iterator[Done]:
     """Copies members in one pass; for each placement whether there was something to do, or why it can't be done.
 
     Raises:
@@ -140,7 +110,7 @@ def copied(archive: str, placements: Iterable[Placement]) -> Iterator[_Done]:
         yield placement, PlacingError(f"{placement.uri} {why}")
 
 
-def _placed(placement: Placement, data: bytes) -> _Done:
+def _placed(placement: Placement, data: bytes) -> Done:
     try:
         return placement, place_bytes(placement.uri, data, placement.path, placement.digest)
     except PlacingError as error:

@@ -3,9 +3,6 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from beam_dedup.core import blocks, uri_sums
 from beam_dedup.core.isolation import Answer
 from beam_dedup.core.model import ImageRef
@@ -43,15 +40,14 @@ def total(parts: Iterable[Answered]) -> Answered:
 
 
 def of_references(references: Sequence[ImageRef]) -> Tallied:
-    uris = [blocks.to_bytes(reference.uri) for reference in references if not reference.known]
-    return uri_sums.tally(pa.array(uris, pa.binary()))
+    return uri_sums.tally(blocks.to_bytes(reference.uri) for reference in references if not reference.known)
 
 
 def of_fingerprints(block: bytes) -> Tallied:
-    table = blocks.load([block], blocks.FINGERPRINTS).select(["uri", "known"])
-    new = table.filter(pc.invert(table["known"]))
-    return uri_sums.tally(new["uri"].combine_chunks())
+    rows = blocks.batch(block, blocks.FINGERPRINTS)
+    uris, known = rows["uri"].to_pylist(), rows["known"].to_pylist()
+    return uri_sums.tally(uri for uri, is_known in zip(uris, known, strict=True) if not is_known)
 
 
 def of_verdicts(block: bytes) -> Tallied:
-    return uri_sums.tally(blocks.load([block], blocks.VERDICTS)["uri"].combine_chunks())
+    return uri_sums.tally(blocks.batch(block, blocks.VERDICTS)["uri"].to_pylist())

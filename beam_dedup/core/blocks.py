@@ -99,14 +99,19 @@ MARKS = pa.schema(
 def dump(table: pa.Table) -> bytes:
     """A block as bytes. The schema is not among them: the reader knows which it is."""
     batches = table.combine_chunks().to_batches()
-    batch = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
-    return bytes(batch.serialize())
+    rows = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+    return bytes(rows.serialize())
 
 
 def load(blocks: Iterable[bytes | memoryview], schema: pa.Schema) -> pa.Table:
     """All rows of some blocks, in one table."""
-    batches = [pa.ipc.read_record_batch(pa.py_buffer(block), schema) for block in blocks]
+    batches = [batch(block, schema) for block in blocks]
     return pa.Table.from_batches(batches, schema=schema).combine_chunks()
+
+
+def batch(block: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
+    """The rows of one block, as they lie in it."""
+    return pa.ipc.read_record_batch(pa.py_buffer(block), schema)
 
 
 def to_bytes(text: str) -> bytes:

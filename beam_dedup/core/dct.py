@@ -84,7 +84,7 @@ def code_bits(coefs: Coefficients) -> npt.NDArray[np.uint8]:
 
 def active(coefs: Coefficients) -> npt.NDArray[np.intp]:
     """How many coefficients of each (..., 16, 16) lie outside the dead zone: (...)."""
-    return np.asarray(np.count_nonzero(np.abs(coefs) > _THRESHOLD, axis=(-2, -1)))
+    return np.asarray((np.abs(coefs) > _THRESHOLD).sum(axis=(-2, -1)))
 
 
 def turned(coefs: Coefficients) -> Coefficients:

@@ -7,13 +7,14 @@ decodes beside the others of its kind, whatever Python's lock is doing, and star
     standard input   how to decode (JSON), then requests (JSON): references, and where to go on
     standard output  "ready", then for each request answers, of so many images each, until one says that it is the last:
                      what it answers (JSON), a block of FINGERPRINTS, a block of VERDICTS
-    progress         a file: the step that is being taken, or nothing while there is none
+    progress         a file of `PROGRESS_BYTES`: whether a step is being taken, and which
 
 All of them travel as frames: their length in 8 bytes, then so many bytes. An exception that nobody expected is a bug of ours,
 and no image is to be blamed for it: it is sent in place of an answer, and ends the process.
 """
 
 import json
+import mmap
 import os
 import resource
 import signal
@@ -39,7 +40,9 @@ ANSWERED_AT_ONCE = 512  # images: an archive may hold a million
 MEMORY_BYTES = 1 << 30
 
 _LENGTH = struct.Struct("<Q")
-_PROGRESS = struct.Struct("<QQ?")
+_PROGRESS = struct.Struct("<?QQ?")
+
+PROGRESS_BYTES = _PROGRESS.size
 
 
 class Place(NamedTuple):
@@ -51,11 +54,8 @@ class Place(NamedTuple):
 
 def read_place(progress: int) -> Place | None:
     """At what the process is that writes to an open file of progress; None if no image is in work."""
-    said = os.pread(progress, _PROGRESS.size, 0)
-    if not said:
-        return None
-    reference, image, decoding = _PROGRESS.unpack(said)
-    return Place(reference, Step(image, decoding))
+    is_working, reference, image, decoding = _PROGRESS.unpack(os.pread(progress, PROGRESS_BYTES, 0))
+    return Place(reference, Step(image, decoding)) if is_working else None
 
 
 def send(stream: BinaryIO, *frames: bytes) -> None:
@@ -121,7 +121,8 @@ class _Setup:
     def __init__(self, said: dict[str, Any]) -> None:
         self.recipe = said["recipe"] and Recipe(**said["recipe"])
         self.limits = Limits(**said["limits"])
-        self.progress: int = said["progress"]
+        # Not by calls of the system: it is written for every image, and microseconds count.
+        self._progress = mmap.mmap(said["progress"], PROGRESS_BYTES)
         _, self._most_memory = resource.getrlimit(resource.RLIMIT_DATA)
         is_free = self._most_memory == resource.RLIM_INFINITY
         self._memory = MEMORY_BYTES if is_free else min(MEMORY_BYTES, self._most_memory)
@@ -130,10 +131,15 @@ class _Setup:
         """Images are worked on from now on."""
         resource.setrlimit(resource.RLIMIT_DATA, (self._memory, self._most_memory))
 
+    def step(self, place: Place) -> None:
+        """A step is taken from now on."""
+        self._progress[:] = _PROGRESS.pack(True, place.reference, *place.step)
+        signal.setitimer(signal.ITIMER_REAL, self.limits.decode_seconds)
+
     def end(self) -> None:
         """No image is in work: whatever happens now is none's fault."""
         signal.setitimer(signal.ITIMER_REAL, 0)
-        os.ftruncate(self.progress, 0)
+        self._progress[:] = bytes(PROGRESS_BYTES)
         # Want of memory for the answer would end the process, and an image be blamed for it.
         resource.setrlimit(resource.RLIMIT_DATA, (self._most_memory, self._most_memory))
 
@@ -168,11 +174,8 @@ class _Answering:
         self._send(answer, len(self._references), 0, is_last=True)
 
     def _images(self, number: int, start: int) -> Iterator[Found]:
-        progress, seconds = self._setup.progress, self._setup.limits.decode_seconds
-
-        def begin(step: Step) -> None:  # for every image: microseconds count
-            os.pwrite(progress, _PROGRESS.pack(number, *step), 0)
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+        def begin(step: Step) -> None:
+            self._setup.step(Place(number, step))
 
         reference = self._references[number]
         path = self._path or reference.uri

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from beam_dedup.core import blocks, decoder, tables
 from beam_dedup.core.algorithms import Recipe
-from beam_dedup.core.decoder import BUG, Place, read_place, receive, send
+from beam_dedup.core.decoder import BUG, PROGRESS_BYTES, Place, read_place, receive, send
 from beam_dedup.core.errors import DEBUG_VARIABLE
 from beam_dedup.core.inputs import Step, of_file
 from beam_dedup.core.limits import Limits
@@ -159,7 +159,7 @@ def _fields(reference: ImageRef) -> list[Any]:
 
 
 def _rows(block: bytes, schema: pa.Schema) -> int:
-    return int(pa.ipc.read_record_batch(pa.py_buffer(block), schema).num_rows) if block else 0
+    return int(blocks.batch(block, schema).num_rows) if block else 0
 
 
 class IsolatedDecoder:
@@ -179,6 +179,8 @@ class IsolatedDecoder:
     def start(self) -> None:
         """Starts the process without waiting for it."""
         self._progress = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
+        # Written, so that a full disk is met here: in a mapped file it would end the process, and images be blamed.
+        os.write(self._progress.fileno(), bytes(PROGRESS_BYTES))
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         environment["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the default takes 128 MiB for a few bytes
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
@@ -232,9 +234,6 @@ class IsolatedDecoder:
             self.start()
         if not self._is_ready:
             self._wait_until_ready()
-        assert self._progress is not None
-        # What it did for an earlier request says nothing of this one.
-        os.ftruncate(self._progress.fileno(), 0)
         try:
             send(self._stdin, request.frame())
             while not request.is_answered:

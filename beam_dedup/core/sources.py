@@ -103,5 +103,10 @@ def holds(folder: str, path: str) -> bool:
     if is_remote(folder) or is_remote(path):
         inner = root(path) if is_pattern(path) else path.rstrip("/")
         return is_remote(folder) == is_remote(path) and f"{inner}/".startswith(f"{folder.rstrip('/')}/")
-    real = os.path.realpath(folder)
-    return os.path.commonpath([real, os.path.realpath(root(path) if is_pattern(path) else path)]) == real
+    return is_inside(root(path) if is_pattern(path) else path, folder)
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """Whether a path of this machine is a folder or lies in it, links resolved."""
+    real, real_folder = os.path.realpath(path), os.path.realpath(folder)
+    return os.path.commonpath([real, real_folder]) == real_folder
