@@ -5,8 +5,12 @@ source has ended, and the other one, used here, lets an unbounded source hold al
 that what it gave is committed. So sources are read by an evaluator of our own, beside Beam's for Pub/Sub: it takes what
 is there, as one bundle, when all that came before is done; says how far time has come; and acknowledges the bundle when
 what came of it is on disk, since this engine keeps nothing that would outlive it.
+
+That engine also makes each DoFn anew for every bundle, and looks at its methods several times, which was half of all work here
+and would start the processes that decode again and again. So here a DoFn lasts as long as the run, as on other engines.
 """
 
+import functools
 import secrets
 import time
 from collections import deque
@@ -15,13 +19,20 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam import Windowing
+from apache_beam.internal import pickler
 from apache_beam.io.unbounded_source import UnboundedReader, UnboundedSource
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import PBegin, PCollection
+from apache_beam.runners.direct import transform_evaluator
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
-from apache_beam.runners.direct.transform_evaluator import TransformEvaluatorRegistry, _TransformEvaluator
+from apache_beam.runners.direct.transform_evaluator import (
+    TransformEvaluatorRegistry,
+    _ParDoEvaluator,
+    _TransformEvaluator,
+)
 from apache_beam.runners.direct.util import TransformResult
 from apache_beam.runners.direct.watermark_manager import WatermarkManager
+from apache_beam.transforms import userstate
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import MAX_TIMESTAMP
 
@@ -32,6 +43,9 @@ _IDLE_SECONDS = 0.02  # between looks at a source that has nothing
 _readings: dict[str, "_Reading"] = {}
 _settled: dict[str, Callable[[float], bool]] = {}
 _stopped: set[str] = set()
+_teardowns: list[Callable[[], None]] = []
+
+_specs_of = functools.lru_cache(maxsize=4096)(userstate.get_dofn_specs)
 
 
 class LocalRead(beam.PTransform[PBegin, PCollection[Any]]):
@@ -129,18 +143,54 @@ class _LocalReadEvaluator(_TransformEvaluator):
         return result(self, bundles, next_time, None, {None: watermark})
 
 
+class _LastingParDoEvaluator(_ParDoEvaluator):
+    """Beam's own, with a DoFn that is set up once and torn down by `finish`."""
+
+    def __init__(self, context: Any, applied: Any, bundle: Any, side_inputs: Any) -> None:
+        super().__init__(context, applied, bundle, side_inputs, perform_dofn_pickle_test=False)
+
+    def start_bundle(self) -> None:
+        transform: Any = self._applied_ptransform.transform
+        if not isinstance(transform.dofn.setup, _Once):
+            dofn = pickler.roundtrip(transform.dofn)
+            _teardowns.append(dofn.teardown)
+            dofn.setup, dofn.teardown = _Once(dofn.setup), _nothing
+            transform.dofn = dofn
+        super().start_bundle()
+
+
+class _Once:
+    """Calls something the first time."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+
+    def __call__(self) -> None:
+        call, self._call = self._call, None
+        if call:
+            call()
+
+
+def _nothing() -> None:
+    pass
+
+
 class LocalStreamRunner(BundleBasedDirectRunner):
     """Runs pipelines whose sources are read by `LocalRead`."""
 
     def run_pipeline(self, pipeline: Any, options: PipelineOptions) -> Any:
         options.view_as(StandardOptions).streaming = True
-        TransformEvaluatorRegistry._test_evaluators_overrides[LocalRead] = _LocalReadEvaluator
+        overrides: dict[Any, Any] = {LocalRead: _LocalReadEvaluator, beam.ParDo: _LastingParDoEvaluator}
+        TransformEvaluatorRegistry._test_evaluators_overrides.update(overrides)
+        userstate.get_dofn_specs = transform_evaluator.get_dofn_specs = _specs_of
         run: Any = super().run_pipeline
         return run(pipeline, options)
 
 
 def finish(read: LocalRead) -> None:
-    """After a run: acknowledges the rest, which is recorded now, and closes the reader."""
+    """After a run: tears down DoFns, acknowledges the rest, which is recorded now, and closes the reader."""
+    while _teardowns:
+        _teardowns.pop()()
     _settled.pop(read.token, None)
     _stopped.discard(read.token)
     if reading := _readings.pop(read.token, None):
