@@ -203,10 +203,10 @@ def stopping_on_signals(
             signal.signal(number, handler)
 
 
-def remove_partial_files(config: DedupConfig, workers: Sequence[int] = ()) -> None:
-    """Removes what this process and its worker processes had begun to write."""
+def remove_partial_files(config: DedupConfig, workers: Sequence[int] = (), also: Sequence[str] = ()) -> None:
+    """Removes what this process and its worker processes had begun to write: outputs, and files of other folders."""
     ours = tuple(partial_prefix(process) for process in (os.getpid(), *workers))
-    for output in config.outputs:
+    for output in (*config.outputs, *also):
         if is_remote(output):
             continue
         folder = output if os.path.isdir(output) else os.path.dirname(output) or "."

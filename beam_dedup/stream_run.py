@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
+import psutil
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.gcp.pubsub import ReadFromPubSub
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -103,6 +104,8 @@ def _run_here(
 ) -> int:
     now = datetime.datetime.now(datetime.UTC)
     folders = Folders(run_name(now), config.records, config.counts, _state_folder(config))
+    if folders.state:
+        _clear_up(config, folders.state)
     resumed = resume(config, folders, plan, int(now.timestamp() * 1000), scratch)
     tally = Tally(scratch)
     streaming = Streaming(plan, _remember(config), int(now.timestamp() * _MICROS), resumed.beginning)
@@ -137,10 +140,19 @@ def _run_here(
         local_stream.finish(read)
     if folders.state:
         remember.forget_undelivered(folders.state)
+        remember.ended(folders.state)
     if not config.quiet:
         print(stream_progress.summary(tally, config, time.monotonic() - started))
     check_unplaced(unplaced_path)
     return 128 + ended_by if ended_by else 0
+
+
+def _clear_up(config: DedupConfig, state: str) -> None:
+    """Removes what runs before this one had begun to write when they were killed."""
+    if killed := remember.begun(state):
+        # A number may have been given again: to one that runs and is none of ours, or to this process, which has begun nothing.
+        gone = [process for process in killed if not psutil.pid_exists(process)]
+        remove_partial_files(config, gone, [state])
 
 
 def _settled(folders: Folders) -> Any:

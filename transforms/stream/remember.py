@@ -2,8 +2,10 @@
 
 codes-*.blocks        the codes of all images, by digest; appended to
 undelivered-*.block   verdicts whose records are written, but whose copies and messages may not be made yet
+processes             the numbers of processes that began to write and did not come to their end
 """
 
+import contextlib
 import os
 import struct
 from collections.abc import Iterator
@@ -19,7 +21,24 @@ CODES = pa.schema([("digest", pa.binary(32)), blocks.FINGERPRINTS.field("codes")
 
 _CODES_PREFIX, _CODES_SUFFIX = "codes-", ".blocks"
 _UNDELIVERED_PREFIX, _UNDELIVERED_SUFFIX = "undelivered-", ".block"
+_PROCESSES = "processes"
 _LENGTH = struct.Struct(">Q")
+
+
+def begun(folder: str) -> list[int]:
+    """Notes that this process writes. Returns: the processes that did so before, and were killed."""
+    path = os.path.join(folder, _PROCESSES)
+    with open(path, "a+", encoding="ascii") as file:
+        file.seek(0)
+        before = sorted({int(line) for line in file.read().split()})
+        file.write(f"{os.getpid()}\n")
+    return before
+
+
+def ended(folder: str) -> None:
+    """This process has finished all that it began to write, and what was left by those before it is removed."""
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(folder, _PROCESSES))
 
 
 class RememberCodesFn(beam.DoFn):
