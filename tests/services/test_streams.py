@@ -1,0 +1,145 @@
+"""A run that stays on a subscription: objects in gs:// are told of by the storage server itself, and all kinds of nonsense by others.
+
+From the outside: what was told, and what is in the records, in the messages, and in the output bucket.
+"""
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import arriving
+from tests.app.staying import Staying, staying
+from tests.services.buckets import google_bucket
+from tests.services.crawling import Crawl, crawling, environment_of, new_topic, pulled, unacknowledged
+from tests.services.servers import Service
+from tests.services.test_pubsub import Clients
+from tests.verdicts_outside import Key, Outside, by_status, check_copies, check_each_once, key_of
+
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The return_immediately flag"),  # how else to see that nothing is left
+]
+
+IMAGES = 2000
+BEFORE = 500  # that are there before the run begins
+OVERWRITTEN = 30  # before they can be read, while it runs, and in the end: each
+
+
+@pytest.fixture
+def crawl(pubsub: Service) -> Iterator[Crawl]:
+    with crawling(pubsub) as made:
+        yield made
+
+
+@pytest.fixture
+def verdicts(pubsub: Service) -> Iterator[Clients]:
+    with new_topic(pubsub) as made:
+        yield made
+
+
+def test_a_stream_of_notifications(crawl: Crawl, verdicts: Clients, pubsub: Service, tmp_path: Path) -> None:
+    """Each (URI, generation) has one record and at least one equal message; each kept image has its copy, and there are no
+    other ones; no two kept ones are within k, and each duplicate has a witness; all is acknowledged.
+    """
+    rng = random.Random(3)
+    out = google_bucket(crawl.bucket.service)
+    files = list({**arriving.files(IMAGES, seed=3), **arriving.hostile()}.items())
+    rng.shuffle(files)
+    _begin(crawl, files[:BEFORE], files[-OVERWRITTEN:])
+    arguments = ("-n", "--subscription", crawl.clients.subscription, "-d", f"{out.uri}/unique")
+    arguments += ("--verdict_topic", verdicts.topic, *crawl.bucket.service.flags)
+    with staying(tmp_path, *arguments, often=False, env=environment_of(crawl, pubsub)) as run:
+        _go_on(crawl, files[BEFORE:], rng)
+        run.wait_for(len(crawl.expected), 120)
+        _end(crawl, [name for name, _ in files[BEFORE : BEFORE + OVERWRITTEN]], files[:OVERWRITTEN])
+        run.wait_for(len(crawl.expected))
+        code = run.drain()
+    left = [dict(message.attributes) for message in unacknowledged(crawl.clients)]
+    # The bucket of the copies tells of them, too: of the last ones after the run had ceased to read.
+    assert [said for said in left if said.get("bucketId") != out.uri.removeprefix("gs://")] == []
+    records = run.records()
+    check_each_once(records, crawl.expected)
+    unplaced = check_copies(records, out.files("unique"), crawl.changed)
+    assert code == (1 if unplaced else 130), run.said()
+    assert set(out.client.names()) == {f"unique/{name}" for name in out.files("unique")}
+    Outside(crawl.expected.values()).check(records)
+    _check_rejected(crawl, run)
+    _check_published(records, verdicts)
+
+
+def _begin(crawl: Crawl, files: list[tuple[str, bytes]], others: list[tuple[str, bytes]]) -> None:
+    """Before the run: what is overwritten or deleted now can't be read any more."""
+    for name, data in files:
+        crawl.upload(name, data)
+    for (name, _), (_, data) in zip(files[:OVERWRITTEN], others, strict=False):
+        crawl.overwrite(name, data)
+    for name, _ in files[OVERWRITTEN : 2 * OVERWRITTEN]:
+        crawl.delete(name)
+
+
+def _go_on(crawl: Crawl, files: list[tuple[str, bytes]], rng: random.Random) -> None:
+    """While it runs: objects arrive from several sides, are told of again, overwritten and deleted; and nonsense is told."""
+    nonsense = [
+        (b"junk \xff", {}),
+        (b"", {"some": "attribute"}),
+        (b"[1, 2]", {}),
+        (b'{"url": "gs://no/uri.jpg"}', {}),
+        (b'{"uri": "/etc/passwd"}', {}),
+        (b'{"uri": "file:///etc/passwd"}', {}),
+        (b'{"uri": "gs://a/b.jpg", "time": "yesterday"}', {}),
+        (b"", {"eventType": "OBJECT_FINALIZE", "bucketId": "no-name"}),
+    ]
+    for said, attributes in nonsense:
+        crawl.tell_nonsense(said, **attributes)
+    for event in ("OBJECT_DELETE", "OBJECT_METADATA_UPDATE", "OBJECT_ARCHIVE"):
+        crawl.tell(b"{}", eventType=event, bucketId="some", objectId="deleted.jpg", objectGeneration="1")
+    with ThreadPoolExecutor(4) as pool:
+        for number, key in enumerate(pool.map(lambda file: crawl.upload(*file), files)):
+            if number % 10 == 0:
+                crawl.tell_again(key)
+    for name, _ in files[:OVERWRITTEN]:
+        crawl.overwrite(name, rng.choice(files)[1])
+    for name, _ in files[OVERWRITTEN : 2 * OVERWRITTEN]:
+        crawl.delete(name)
+
+
+def _end(crawl: Crawl, names: list[str], others: list[tuple[str, bytes]]) -> None:
+    """After all is judged: new generations, and what was told long ago is told again."""
+    for key in list(crawl.expected)[::40]:
+        if key.uri.startswith("gs://") and "!" not in key.uri and "%" not in key.uri:
+            crawl.tell_again(key)
+    for name, (_, data) in zip(names, others, strict=True):
+        crawl.overwrite(name, data)
+
+
+def _check_rejected(crawl: Crawl, run: Staying) -> None:
+    reasons: dict[str, set[str]] = defaultdict(set)
+    for record in by_status(run.records(), "rejected"):
+        reasons[record["reason"]].add(record["uri"])
+        assert record["detail"] or record["reason"] == "empty", record
+    assert reasons.pop("bad_notification") == crawl.nonsense
+    assert reasons.pop("not_found") <= crawl.changed
+    odd = {reason: {uri.rpartition("/")[2] for uri in uris} for reason, uris in reasons.items()}
+    assert odd == {"empty": {"empty.jpg"}, "not_an_image": {"page.jpg"}}
+
+
+def _check_published(records: list[dict[str, Any]], verdicts: Clients) -> None:
+    """Each record is a message, once or more often, and says the same."""
+    told: dict[Key, list[Any]] = defaultdict(list)
+    while messages := pulled(verdicts):
+        for message in messages:
+            record = json.loads(message.data)
+            told[key_of(record)].append(record)
+            said = dict(message.attributes)
+            assert (said["uri"], said["status"]) == (record["uri"], record["status"])
+            assert said.get("generation", "") == key_of(record).generation
+    assert set(told) == set(map(key_of, records))
+    for record in records:
+        assert all(one == record for one in told[key_of(record)])
