@@ -47,7 +47,7 @@ class Staying:
             time.sleep(0.05)
 
     def drain(self) -> int:
-        """Ctrl-C: its exit code."""
+        """Ctrl-C: its exit code. Not before it has done something: till then nobody listens."""
         assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.said()}"
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(_PATIENCE)

@@ -63,7 +63,7 @@ def test_a_second_run_knows_what_the_first_has_kept(tmp_path: Path) -> None:
         incoming.write(f"first/{number}.png", framed)
     with staying(tmp_path, *arguments) as run:
         run.wait_for(6)
-        assert run.drain() == 130
+        assert run.drain() == 130, run.said()
     assert len(by_status(run.records(), "kept")) == 6
     incoming.write("second/equal.png", encoded(pictures[0]))
     incoming.write("second/small.jpg", encoded(pictures[1].resize((96, 72)), "JPEG"))
@@ -74,7 +74,7 @@ def test_a_second_run_knows_what_the_first_has_kept(tmp_path: Path) -> None:
         incoming.write("second/unframed 4.jpg", encoded(pictures[4], "JPEG"))
         incoming.write("second/framed otherwise.png", arriving.framed(pictures[3], "green"))
         run.wait_for(12)
-        assert run.drain() == 130
+        assert run.drain() == 130, run.said()
     check(run, incoming, out)
     told = {Path(record["uri"]).name: record for record in run.records() if "/second/" in record["uri"]}
     assert {name: (told[name]["reason"], told[name]["view"]) for name in told} == {
@@ -100,7 +100,8 @@ def test_in_random_order_with_restarts(tmp_path: Path) -> None:
                 time.sleep(rng.random() * 0.02)
             run.wait_until(lambda before=before: len(run.records()) > before)
             assert run.drain() == 130, run.said()
+    incoming.write("last.jpg", encoded(photo(78), "JPEG"))
     with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
         run.wait_for(len(incoming.expected))
-        assert run.drain() == 130
+        assert run.drain() == 130, run.said()
     check(run, incoming, out)

@@ -1,0 +1,107 @@
+"""A run that stays on a subscription is killed, as a machine dies, and started again: what it had not finished is delivered again."""
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import arriving
+from tests.app.staying import staying
+from tests.services.buckets import google_bucket
+from tests.services.crawling import (
+    Crawl,
+    crawling,
+    deliver_again,
+    environment_of,
+    new_topic,
+    pulled,
+    unacknowledged,
+)
+from tests.services.fronts import front
+from tests.services.servers import Service
+from tests.services.test_pubsub import Clients
+from tests.verdicts_outside import Outside, check_copies, check_each_once, key_of
+
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The return_immediately flag"),  # how else to see that nothing is left
+]
+
+KILLS = 5
+FILES = 900
+BEFORE = 60  # objects that are there when the first run begins
+
+
+@pytest.fixture
+def crawl(pubsub: Service) -> Iterator[Crawl]:
+    with crawling(pubsub) as made:
+        yield made
+
+
+@pytest.fixture
+def verdicts(pubsub: Service) -> Iterator[Clients]:
+    with new_topic(pubsub) as made:
+        yield made
+
+
+@pytest.fixture
+def fronted(pubsub: Service) -> Iterator[Service]:
+    with front(pubsub) as service:
+        yield service
+
+
+def test_killed_five_times(crawl: Crawl, verdicts: Clients, fronted: Service, tmp_path: Path) -> None:
+    """At random times while objects arrive: in the end each generation has one record, and at least one message that says the
+    same; each kept one its copy, and there is nothing else; no two kept ones are within k; all is acknowledged.
+    """
+    rng = random.Random(12)
+    out = google_bucket(crawl.bucket.service)
+    arguments = ["-n", "--subscription", crawl.clients.subscription, "-d", f"{out.uri}/unique"]
+    arguments += ["--verdict_topic", verdicts.topic, *crawl.bucket.service.flags]
+    environment = environment_of(crawl, fronted)
+    files = iter({**arriving.files(FILES, seed=5), **arriving.hostile()}.items())
+    recorded = []
+
+    def feed(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            crawl.upload(*next(files))
+            time.sleep(rng.random() * 0.05)
+
+    for name, data in arriving.hostile().items():
+        crawl.upload(f"before/{name}", data)
+    for _, (name, data) in zip(range(BEFORE), files, strict=False):
+        crawl.upload(name, data)
+    for number in rng.sample(range(KILLS), KILLS):
+        with staying(tmp_path, *arguments, env=environment) as run:
+            while not run.has_begun():
+                feed(0.1)
+            feed(2 * (number + rng.random()) / KILLS)
+            run.kill()
+        deliver_again(crawl.clients)
+        crawl.tell_nonsense(b"junk")
+        recorded.append(len(run.records()))
+    assert len(set(recorded)) > KILLS // 2, "killed in the midst of it"
+    for name, data in files:
+        crawl.upload(name, data)
+    with staying(tmp_path, *arguments, env=environment) as run:
+        run.wait_for(len(crawl.expected))
+        time.sleep(1)  # what is delivered again comes also after the last record
+        assert run.drain() == 130, run.said()
+    left = [dict(message.attributes) for message in unacknowledged(crawl.clients)]
+    assert [said for said in left if said.get("bucketId") != out.uri.removeprefix("gs://")] == []
+    records = run.records()
+    check_each_once(records, crawl.expected)
+    check_copies(records, out.files("unique"))
+    Outside(crawl.expected.values()).check(records)
+    told = [
+        json.loads(message.data) for messages in iter(lambda: pulled(verdicts), []) for message in messages
+    ]
+    of_key = {key_of(record): record for record in records}
+    assert {key_of(record) for record in told} >= set(of_key)
+    # What was published is what was recorded, also where it was published twice.
+    assert all(of_key[key_of(record)] == record for record in told)
