@@ -1,5 +1,6 @@
 """`dedup --watch` is killed, as a machine dies, and started again: nothing is lost, and nothing is judged or copied twice."""
 
+import itertools
 import random
 import signal
 import time
@@ -49,18 +50,18 @@ def test_killed_ten_times(incoming: Incoming, tmp_path: Path) -> None:
     def feed(seconds: float) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            incoming.write(*next(files))
+            for name, data in itertools.islice(files, 1):
+                incoming.write(name, data)
             time.sleep(rng.random() * 0.1)
 
-    for _, (name, data) in zip(range(BEFORE), files, strict=False):
+    for name, data in itertools.islice(files, BEFORE):
         incoming.write(name, data)
     for number in range(KILLS):
         with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
             if number % 3 == 0:
                 feed(3 * rng.random())  # while it starts, perhaps
             else:
-                while not run.has_begun():
-                    feed(0.1)
+                run.wait_until(lambda run=run: feed(0.1) or run.has_begun())
                 feed(1.5 * rng.random())
             run.kill()
         recorded.append(len(run.records()))
@@ -81,7 +82,7 @@ def test_killed_wherever_something_is_written(incoming: Incoming, tmp_path: Path
     files = iter(arriving.files(24 * (len(DEATHS) + 1), seed=6).items())
     late = iter({f"late/{name}": data for name, data in arriving.files(1000, seed=7).items()}.items())
     for death in (*DEATHS, ""):
-        for _, (name, data) in zip(range(24), files, strict=False):
+        for name, data in itertools.islice(files, 24):
             incoming.write(name, data)
         with staying(tmp_path, *arguments, env={DIE: death}) as run:
             if death:

@@ -1,5 +1,6 @@
 """A run that stays on a subscription is killed, as a machine dies, and started again: what it had not finished is delivered again."""
 
+import itertools
 import json
 import random
 import time
@@ -69,17 +70,17 @@ def test_killed_five_times(crawl: Crawl, verdicts: Clients, fronted: Service, tm
     def feed(seconds: float) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            crawl.upload(*next(files))
-            time.sleep(rng.random() * 0.05)
+            for name, data in itertools.islice(files, 1):
+                crawl.upload(name, data)
+            time.sleep(rng.random() * 0.1)
 
     for name, data in arriving.hostile().items():
         crawl.upload(f"before/{name}", data)
-    for _, (name, data) in zip(range(BEFORE), files, strict=False):
+    for name, data in itertools.islice(files, BEFORE):
         crawl.upload(name, data)
     for number in rng.sample(range(KILLS), KILLS):
         with staying(tmp_path, *arguments, env=environment) as run:
-            while not run.has_begun():
-                feed(0.1)
+            run.wait_until(lambda run=run: feed(0.1) or run.has_begun())
             feed(2 * (number + rng.random()) / KILLS)
             run.kill()
         deliver_again(crawl.clients)
