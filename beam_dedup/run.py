@@ -111,20 +111,19 @@ def _tell(config: DedupConfig, reports: Reports, seconds: float) -> None:
     if not config.quiet:
         with storage.open_bytes(reports.counts) as file:  # which --counts may have put anywhere
             print(summary.text(config, json.load(file), seconds))
-    if config.output_dir and not config.preview:
-        check_unplaced(reports.unplaced)
+    if config.output_dir and not config.preview and (told := told_unplaced(reports.unplaced)):
+        raise DedupError(told)
 
 
-def check_unplaced(path: str) -> None:
-    """Raises DedupError if a file has lines that tell why images could not be placed."""
+def told_unplaced(path: str) -> str:
+    """What is to be said of a file whose lines tell why images could not be placed; "" if it has none."""
     with open(path, encoding="utf-8") as file:
         unplaced = file.read().splitlines()
-    if unplaced:
-        shown = "".join(f"\n  {line}" for line in unplaced[:_UNPLACED_SHOWN])
-        more = (
-            f"\n  ... and {len(unplaced) - _UNPLACED_SHOWN} more" if len(unplaced) > _UNPLACED_SHOWN else ""
-        )
-        raise DedupError(f"{len(unplaced)} of the images could not be placed:{shown}{more}")
+    if not unplaced:
+        return ""
+    shown = "".join(f"\n  {line}" for line in unplaced[:_UNPLACED_SHOWN])
+    more = f"\n  ... and {len(unplaced) - _UNPLACED_SHOWN} more" if len(unplaced) > _UNPLACED_SHOWN else ""
+    return f"{len(unplaced)} of the images could not be placed:{shown}{more}"
 
 
 def _count_files(config: DedupConfig) -> int:

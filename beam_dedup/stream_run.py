@@ -31,7 +31,7 @@ from beam_dedup.core.stream.sizing import Sizing
 from beam_dedup.local_stream import LocalRead, LocalStreamRunner
 from beam_dedup.options import DedupConfig
 from beam_dedup.resume import Resumed, resume
-from beam_dedup.run import as_dedup_error, check_unplaced, remove_partial_files, stopping_on_signals
+from beam_dedup.run import as_dedup_error, remove_partial_files, stopping_on_signals, told_unplaced
 from beam_dedup.stream_pipeline import Setting
 from transforms.progress import Tally
 from transforms.stream import remember
@@ -143,7 +143,10 @@ def _run_here(
         remember.ended(folders.state)
     if not config.quiet:
         print(stream_progress.summary(tally, config, time.monotonic() - started))
-    check_unplaced(unplaced_path)
+    if told := told_unplaced(
+        unplaced_path
+    ):  # objects that are overwritten soon do not end a stream, and are no failure
+        _say(told)
     return 128 + ended_by if ended_by else 0
 
 

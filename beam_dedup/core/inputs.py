@@ -124,7 +124,8 @@ class _Walk:
 
     def images(self, reference: ImageRef, path: str, start: int) -> Iterator[Found]:
         self.go_to(_FIRST)
-        with open_local(path) as (stream, size_bytes, modified_ms):
+        is_itself = path == reference.uri  # and not a copy of what lies elsewhere
+        with open_local(path, reference.generation if is_itself else "") as (stream, size_bytes, modified_ms):
             head = stream.read(HEAD_BYTES)
             stream.seek(0)
             if container := container_of(head):
@@ -132,7 +133,7 @@ class _Walk:
             elif why := refusal(head):
                 raise ImageError(Reason.LOSSY_DUMP, why)
             elif start == 0:
-                modified_ms = modified_ms if path == reference.uri else 0  # a copy's time says nothing
+                modified_ms = modified_ms if is_itself else 0  # a copy's time says nothing
                 yield self._fingerprint(of_file(reference), stream, size_bytes, modified_ms)
 
     def _fingerprint(self, ref: ImageRef, stream: BinaryIO, size_bytes: int, modified_ms: int) -> Fingerprint:

@@ -11,8 +11,10 @@ from beam_dedup.core.model import Reason
 
 
 @contextlib.contextmanager
-def open_local(path: str) -> Iterator[tuple[BinaryIO, int, int]]:
+def open_local(path: str, version: str = "") -> Iterator[tuple[BinaryIO, int, int]]:
     """Opens an image: (seekable stream, bytes, modified in milliseconds since the epoch).
+
+    version: if given, what has its name later is not meant.
 
     Raises:
       ImageError: it is gone, refused by the system, or not a file.
@@ -30,9 +32,16 @@ def open_local(path: str) -> Iterator[tuple[BinaryIO, int, int]]:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with open(descriptor, "rb", buffering=0) as stream:
             status = os.fstat(descriptor)
+            if version and version_of(status) != version:
+                raise ImageError(Reason.NOT_FOUND, "it was replaced after it was seen")
             yield stream, status.st_size, status.st_mtime_ns // 1_000_000
     except OSError as error:
         raise refused(error) from error
+
+
+def version_of(status: os.stat_result) -> str:
+    """What tells a file from one that has its name later."""
+    return f"{status.st_mtime_ns}-{status.st_size}"
 
 
 def refused(error: OSError) -> ImageError:

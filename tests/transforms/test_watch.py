@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from beam_dedup.core.arrivals import Arrival
+from beam_dedup.core.inputs import read_images
+from beam_dedup.core.model import Fingerprint, Reason, Rejection
+from tests.pictures import encoded, photo
 from transforms.stream import watch
 from transforms.stream.watch import Watch, WatchedReader, WatchedSource
 
@@ -54,6 +57,22 @@ def test_a_file_that_has_changed_arrives_anew(tmp_path: Path) -> None:
     assert first.identity != second.identity
     path.unlink()
     assert names(seen) == []
+
+
+def test_what_was_replaced_before_it_is_read_is_not_taken_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"1")
+    seen = Watch((str(tmp_path),), ())
+    assert names(seen) == []
+    [first] = seen.look()
+    path.write_bytes(encoded(photo(1)))
+    assert names(seen) == []
+    [second] = seen.look()
+    [gone] = read_images(first.reference(), str(path), None, lambda _: None)
+    assert isinstance(gone, Rejection)
+    assert gone.reason is Reason.NOT_FOUND
+    [there] = read_images(second.reference(), str(path), None, lambda _: None)
+    assert isinstance(there, Fingerprint)
 
 
 def test_generations_are_the_same_for_another_watch(tmp_path: Path) -> None:

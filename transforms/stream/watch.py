@@ -17,6 +17,7 @@ from apache_beam.io.unbounded_source import CheckpointMark, UnboundedReader, Unb
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_dedup.core.arrivals import Arrival
+from beam_dedup.core.local import version_of
 from beam_dedup.core.paths import is_remote
 from transforms.listing import list_inputs
 
@@ -72,7 +73,7 @@ def _state_of(path: str) -> tuple[str, bool]:
     except (OSError, ValueError):
         return "unreadable", True  # told when it is opened
     changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
-    return f"{status.st_mtime_ns}-{status.st_size}", time.time_ns() - changed_ns > _STILL_NS
+    return version_of(status), time.time_ns() - changed_ns > _STILL_NS
 
 
 class WatchedReader(UnboundedReader):
