@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from beam_dedup.core import blocks, tables
 from beam_dedup.core.algorithms import ALGORITHMS
-from beam_dedup.core.arrivals import said_of
+from beam_dedup.core.arrivals import said_in
 from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.core.members import split_uri
 from beam_dedup.core.model import Code, Fingerprint, Flag, ImageRef, Kind, Status
@@ -59,7 +59,7 @@ def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int,
     judged = kept_count = 0
     for record in _records(config.records):
         judged += 1
-        generation, event_ms = said_of(json.dumps(record["metadata"] or {}))
+        generation, event_ms = said_in(record["metadata"] or {})
         path, member = split_uri(record["uri"])
         if (
             member or record["status"] == Status.REJECTED

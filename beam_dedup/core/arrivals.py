@@ -6,7 +6,8 @@ under an old name has another, and is another image. Both go where the image goe
 
 import datetime
 import json
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from beam_dedup.core.model import ImageRef, Reason
 from beam_dedup.core.stream.admit import identity
@@ -71,7 +72,13 @@ def said_of(metadata: str) -> tuple[str, int | None]:
 
     What is beside an image in an archive may say anything by these names.
     """
-    said = json.loads(metadata) if metadata else {}
+    return said_in(json.loads(metadata)) if metadata else ("", None)
+
+
+def said_in(said: Mapping[str, Any]) -> tuple[str, int | None]:
+    """The same, of metadata that are no text any more."""
+    if not said:
+        return "", None
     try:
         time = milliseconds(said[EVENT_TIME])
     except (KeyError, TypeError, ValueError, OverflowError):

@@ -43,11 +43,12 @@ def band(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) ->
     near = np.zeros(len(images), bool)
     repeats = np.zeros(len(rows), bool)
     named: list[Rows] = []
-    for met in search.met_before(place, cells, codes):
+    asked = not known.all()  # nobody asks who was here before what is known
+    for met in search.met_before(place, cells, codes) if asked else ():
         near[image[met.row]] = True
         repeats[met.row[_repeats(rows, met)]] = True
         named.append(_named(rows, met, met.earlier["flags"] & FIRST > 0))
-    here = list(search.met_within(place, rows, codes))
+    here = list(search.met_within(place, rows, codes)) if asked else []
     for met in here:
         near[image[met.row]] = True
         repeats[met.row[_repeats(rows, met)]] = True
