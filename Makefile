@@ -12,11 +12,11 @@ CODE := beam_dedup transforms
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test services check format pins clean
+.PHONY: help demo test test-all services check format pins clean
 
 help: ## say what there is
 	@echo "make TARGET, where TARGET is one of:"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(RUN_STAMP) ## install, make sample pictures, deduplicate them, say where to look
 	@echo "making sample pictures in demo/pictures"
@@ -32,8 +32,11 @@ demo: $(RUN_STAMP) ## install, make sample pictures, deduplicate them, say where
 	@echo "  demo/image_locations.json  the groups, the kept picture first"
 	@echo "Your own pictures:  $(BIN)/dedup -n -i FOLDER -d unique -s"
 
-test: $(DEV_STAMP) ## install what tests need, run them (PYTEST_ARGS='-k name' for some)
+test: $(DEV_STAMP) ## install what tests need, run them but the slow ones (PYTEST_ARGS='-k name' for some)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-all: PYTEST_ARGS += --slow
+test-all: test ## the same with the slow ones (kills, Flink: half an hour)
 
 services: ## get the servers of tests/services, as far as this machine allows (Go or pip, apt)
 	@PYTHON="$(PYTHON)" .ci/services

@@ -1,11 +1,31 @@
-"""What tests of several rings share."""
+"""What tests of several rings share, and which tests wait to be asked for."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from beam_dedup.samples import make_samples
+
+CI_VARIABLE = (
+    "DEDUP_CI"  # in the environment, set to anything: all tests run, and every service has to be there
+)
+SLOW = "slow"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow as well")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skips slow tests where neither `--slow` nor CI asks for them."""
+    if config.getoption("--slow") or os.environ.get(CI_VARIABLE):
+        return
+    left_out = pytest.mark.skip(reason="slow: run by `make test-all`, and in CI")
+    for item in items:
+        if item.get_closest_marker(SLOW):
+            item.add_marker(left_out)
 
 
 @pytest.fixture(scope="session")

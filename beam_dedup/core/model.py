@@ -30,7 +30,7 @@ class Reason(enum.StrEnum):
     EMPTY = "empty", "rejected: the file has no bytes"
     NOT_AN_IMAGE = "not_an_image", "rejected: the bytes are of no image format we know"
     NOT_A_FILE = "not_a_file", "rejected: a pipe, socket or device"
-    NOT_FOUND = "not_found", "rejected: listed, but gone (in a stream, or replaced) when read; also a broken link"
+    NOT_FOUND = "not_found", "rejected: gone, or in a stream replaced, when it was read; also a broken link"
     UNREADABLE = "unreadable", "rejected: the system refused to list or read it"
     TOO_LARGE = "too_large", "rejected: more bytes than an image, or an archive and its members, may have"
     ENCRYPTED = "encrypted", "rejected: a member of an archive that wants a password"

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import CI_VARIABLE
 from tests.services import servers
 from tests.services.buckets import Bucket, amazon_bucket, google_bucket
 from tests.services.processes import end_of
 from tests.services.servers import MissingError, Service
-
-CI_VARIABLE = "DEDUP_CI"  # in the environment, set to anything: every service has to be there
 
 
 @contextlib.contextmanager

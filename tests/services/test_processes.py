@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.app.runs import ROOT
-from tests.services.conftest import CI_VARIABLE
+from tests.conftest import CI_VARIABLE
 from tests.services.processes import NotReadyError, answers, free_port, running
 
 # Starts another that does not care to be asked to end, and listens.
