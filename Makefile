@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?= -n auto --dist loadfile
+IMAGE ?= beam-dedup
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -12,7 +13,7 @@ CODE := beam_dedup transforms
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all services check format pins clean
+.PHONY: help demo test test-all services check format image pins clean
 
 help: ## say what there is
 	@echo "make TARGET, where TARGET is one of:"
@@ -50,6 +51,15 @@ format: $(DEV_STAMP) ## format the code and mend what lint can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+# In a folder of their own, so that nothing goes into them that was not meant to.
+image: ## build the image of workers (needs Docker; IMAGE=name)
+	@docker info >/dev/null 2>&1 || { echo "There is no Docker here that answers: build the images where there is one" \
+		"(their steps are tested all the same: make test-all PYTEST_ARGS='tests/test_images.py')" >&2; exit 1; }
+	$(need_python)
+	@rm -rf build/image
+	PYTHON="$(PYTHON)" templates/image/context.sh build/image
+	docker build --file templates/image/Dockerfile --tag "$(IMAGE)" build/image
+
 clean: ## remove everything that make made, .venv and demo included
 	rm -rf .venv .ci/tools demo build dist beam_dedup.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find beam_dedup transforms tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -82,7 +92,7 @@ $(DEV_STAMP): requirements-dev.txt $(RUN_STAMP)
 
 # The newest of everything that setup.py admits, found in an empty environment of the oldest Python we support: what
 # installs there has so far installed on the newer ones too. The other way round it does not hold.
-pins: ## write requirements.txt and requirements-dev.txt anew (needs Python 3.11)
+pins: ## write all requirements*.txt anew (needs Python 3.11)
 	$(need_python)
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
 		echo "pins are made with the oldest Python supported: make PYTHON=python3.11 pins" >&2; exit 1; }
@@ -95,8 +105,12 @@ pins: ## write requirements.txt and requirements-dev.txt anew (needs Python 3.11
 	"$$python" -m pip freeze --exclude beam-dedup | sort -f >"$$tmp/run"; \
 	{ echo "# All that runs, exactly. Made by 'make pins' from the ranges in setup.py: do not edit."; \
 		cat "$$tmp/run"; } >requirements.txt; \
-	"$$python" -m pip install --quiet -r requirements.txt "$$tmp/project[dev]"; \
+	"$$python" -m pip install --quiet -r requirements.txt "$$tmp/project[aws,gcp,heif]"; \
+	"$$python" -m pip freeze --exclude beam-dedup | sort -f | grep -vxFf "$$tmp/run" >"$$tmp/image"; \
+	{ echo "# What the extras [aws,gcp,heif] bring into the images besides. Made by 'make pins' from the ranges in setup.py: do not edit."; \
+		cat "$$tmp/image"; } >templates/image/requirements.txt; \
+	"$$python" -m pip install --quiet -r requirements.txt -r templates/image/requirements.txt "$$tmp/project[dev]"; \
 	"$$python" -m pip freeze --exclude beam-dedup | sort -f | grep -vxFf "$$tmp/run" >"$$tmp/dev"; \
 	{ echo "# What tests and checks need besides. Made by 'make pins' from the ranges in setup.py: do not edit."; \
 		echo "-r requirements.txt"; cat "$$tmp/dev"; } >requirements-dev.txt
-	@grep -c == requirements.txt requirements-dev.txt
+	@grep -c == requirements.txt templates/image/requirements.txt requirements-dev.txt

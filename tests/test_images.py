@@ -1,0 +1,196 @@
+"""The images can be built, as far as that can be told without Docker: what Dockerfiles name is there, and what they run is run."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.test_packaging import DEV_PINS, PINS, SETUP, pins
+
+ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "templates/image"
+DOCKERFILES = sorted((ROOT / "templates").rglob("Dockerfile*"))
+IMAGE_PINS = pins("templates/image/requirements.txt")
+BASE_PYTHON = "3.11"
+
+each_dockerfile = pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.parent.name)
+
+
+class Instruction(NamedTuple):
+    name: str
+    rest: str
+
+    def words(self) -> list[str]:
+        return [word for word in self.rest.split() if not word.startswith("--")]
+
+
+def instructions(path: Path) -> list[Instruction]:
+    """Of a Dockerfile, without comments, continued lines put together."""
+    text = re.sub(r"^\s*#.*\n", "", path.read_text(), flags=re.MULTILINE)
+    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
+    return [Instruction(*line.split(None, 1)) for line in lines if line]
+
+
+def stages(path: Path) -> list[list[Instruction]]:
+    found: list[list[Instruction]] = []
+    for one in instructions(path):
+        if one.name == "FROM":
+            found.append([])
+        if found:  # an ARG may come first
+            found[-1].append(one)
+    return found
+
+
+def in_new_folder(script: str, *arguments: Path) -> None:
+    subprocess.run(
+        [IMAGES / script, *arguments],
+        check=True,
+        timeout=600,
+        capture_output=True,
+        env={**os.environ, "PYTHON": sys.executable},
+    )
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which `make image` builds."""
+    folder = tmp_path_factory.mktemp("context") / "image"
+    in_new_folder("context.sh", folder)
+    return folder
+
+
+class TestDockerfiles:
+    def test_there_are_some(self) -> None:
+        assert IMAGES / "Dockerfile" in DOCKERFILES
+
+    def test_make_builds_each(self) -> None:
+        built = re.findall(r"docker build --file (\S+)", (ROOT / "Makefile").read_text())
+        assert sorted(ROOT / path for path in built) == DOCKERFILES
+
+    @each_dockerfile
+    @pytest.mark.slow
+    def test_what_is_copied_is_there(self, path: Path, context: Path) -> None:
+        earlier = {one.rest.split(" AS ")[1] for one in instructions(path) if " AS " in one.rest}
+        for one in instructions(path):
+            if one.name == "COPY" and (match := re.match(r"--from=(\S+)", one.rest)):
+                assert match[1] in earlier, one
+            elif one.name == "COPY":
+                for source in one.words()[:-1]:
+                    assert len(list(context.glob(source))) == 1, one
+            assert one.name != "ADD"
+
+    @each_dockerfile
+    def test_nobody_is_root_in_the_end(self, path: Path) -> None:
+        [*_, last] = [one for one in stages(path)[-1] if one.name == "USER"]
+        user = last.rest.split(":")[0]
+        assert int(user) > 0, "a number, so that Kubernetes can tell"
+
+    @each_dockerfile
+    def test_packages_come_by_one_script_only(self, path: Path) -> None:
+        """So that what is tested here without Docker is what is in the images."""
+        for one in instructions(path):
+            if one.name == "RUN":
+                assert not re.search(r"\b(pip|apt|apt-get|curl|wget|uv)\b", one.rest), one
+
+    def test_the_environment_is_made_by_that_script_where_it_will_be(self) -> None:
+        _, built, last = stages(IMAGES / "Dockerfile")
+        [run] = [one for one in built if one.name == "RUN"]
+        script, environment, folder = run.words()
+        [copied] = [one for one in built if one.name == "COPY"]
+        assert script == f"{folder}/install.sh"
+        assert copied.words()[-1] == f"{folder}/"
+        assert Instruction("COPY", f"--from=built {environment} {environment}") in last
+        assert any(one.name == "ENV" and f"PATH={environment}/bin:$PATH" in one.rest for one in last)
+        assert built[0].words()[0] == last[0].words()[0], (
+            "an environment is only good for the Python it was made with"
+        )
+
+    def test_no_compiler_is_left(self) -> None:
+        last = stages(IMAGES / "Dockerfile")[-1]
+        assert last[0].words()[0].startswith(f"python:{BASE_PYTHON}-slim")
+        assert Instruction("RUN", "! command -v cc") in last
+
+    def test_beam_and_python_are_those_of_the_pins(self) -> None:
+        """The entry point of the image is from the same Beam as the package that it starts."""
+        assert SETUP["python_requires"].startswith(f">={BASE_PYTHON}")
+        beam, *others = (one.words()[0] for one in instructions(IMAGES / "Dockerfile") if one.name == "FROM")
+        assert beam == f"apache/beam_python{BASE_PYTHON}_sdk:{PINS['apache-beam']}"
+        assert all(f"python:{BASE_PYTHON}" in other for other in others)
+
+
+def test_what_is_in_the_images_is_what_is_tested() -> None:
+    assert not PINS.keys() & IMAGE_PINS.keys()
+    assert IMAGE_PINS.items() <= DEV_PINS.items()
+    assert {"google-cloud-storage", "google-cloud-pubsub", "boto3", "pillow-heif"} <= IMAGE_PINS.keys()
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
+def test_make_says_in_one_sentence_that_there_is_no_docker(tmp_path: Path) -> None:
+    for name in ("sh", "env", "python3"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    done = subprocess.run(
+        [str(shutil.which("make")), "image"],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode
+    assert done.stderr.startswith("There is no Docker here that answers: ")
+
+
+@pytest.fixture(scope="module")
+def installed(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `install.sh` makes, in a folder of its own."""
+    environment = tmp_path_factory.mktemp("installed") / "dedup"
+    in_new_folder("install.sh", environment, context)
+    return environment
+
+
+@pytest.fixture
+def run(installed: Path, tmp_path: Path) -> Callable[..., str]:
+    """Runs a program of the environment, in which nothing else is known of this machine."""
+
+    def run(program: str, *arguments: object) -> str:
+        done = subprocess.run(
+            [installed / "bin" / program, *map(str, arguments)],
+            cwd=tmp_path,
+            env={"PATH": f"{installed}/bin:/usr/bin:/bin", "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.slow
+class TestInstalled:
+    def test_it_holds_the_pins_and_us_and_nothing_else(self, run: Callable[..., str]) -> None:
+        lines = run("python", "-m", "pip", "freeze", "--exclude", "beam-dedup").lower().splitlines()
+        expected = {f"{name}=={version}" for name, version in (PINS | IMAGE_PINS).items()}
+        assert {
+            re.sub(r"[._]", "-", line.split("==")[0]) + "==" + line.split("==")[1] for line in lines
+        } == expected
+
+    def test_it_deduplicates(self, run: Callable[..., str], samples: Path) -> None:
+        assert re.search(r"Final_Image_Count +17 ", run("dedup", "-n", "-i", samples, "-o", ""))
+
+    def test_it_has_what_the_entry_point_starts(self, run: Callable[..., str]) -> None:
+        """`boot` of Beam runs these modules with the first `python` on the path."""
+        for module in ("sdk_worker_main", "worker_pool_main"):
+            run("python", "-c", f"import apache_beam.runners.worker.{module}")
+
+    def test_a_second_environment_does_not_go_into_the_first(self, installed: Path, context: Path) -> None:
+        with pytest.raises(subprocess.CalledProcessError) as failed:
+            in_new_folder("install.sh", installed, context)
+        assert b"is there already" in failed.value.stderr
