@@ -52,13 +52,14 @@ format: $(DEV_STAMP) ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
 
 # In a folder of their own, so that nothing goes into them that was not meant to.
-image: ## build the image of workers (needs Docker; IMAGE=name)
+image: ## build the image of workers, and that of the Dataflow template (needs Docker; IMAGE=name)
 	@docker info >/dev/null 2>&1 || { echo "There is no Docker here that answers: build the images where there is one" \
 		"(their steps are tested all the same: make test-all PYTEST_ARGS='tests/test_images.py')" >&2; exit 1; }
 	$(need_python)
 	@rm -rf build/image
 	PYTHON="$(PYTHON)" templates/image/context.sh build/image
 	docker build --file templates/image/Dockerfile --tag "$(IMAGE)" build/image
+	docker build --file templates/dataflow/Dockerfile --build-arg WORKER="$(IMAGE)" --tag "$(IMAGE)-dataflow" build/image
 
 clean: ## remove everything that make made, .venv and demo included
 	rm -rf .venv .ci/tools demo build dist beam_dedup.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

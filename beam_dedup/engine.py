@@ -17,7 +17,9 @@ from typing import Any, NoReturn
 
 from apache_beam.options.pipeline_options import (
     DirectOptions,
+    GoogleCloudOptions,
     PipelineOptions,
+    SetupOptions,
     StandardOptions,
     _BeamArgumentParser,
 )
@@ -34,6 +36,7 @@ from beam_dedup.core.errors import UsageError
 from beam_dedup.options import DedupConfig
 
 LOCAL_RUNNER = "FnApiRunner"
+DATAFLOW = "DataflowRunner"
 
 IN_MEMORY, PROCESSES = "in_memory", "multi_processing"
 
@@ -58,6 +61,11 @@ def beam_help() -> str:
     return _beam_parser().format_help()
 
 
+def beam_flags() -> set[str]:
+    """The options of Beam that take no value."""
+    return {flag for action in _beam_parser()._actions if action.nargs == 0 for flag in action.option_strings}
+
+
 def beam_options(arguments: Sequence[str]) -> PipelineOptions:
     """Beam's options from what is not ours.
 
@@ -75,12 +83,28 @@ def beam_options(arguments: Sequence[str]) -> PipelineOptions:
         known = [name for part in (beam_parser, options.parser()) for name in part._option_string_actions]
         nearest = difflib.get_close_matches(flag, known, n=1)
         raise UsageError(f"there is no option {flag}" + (f"; the nearest is {nearest[0]}" if nearest else ""))
-    return PipelineOptions(list(arguments))
+    made = PipelineOptions(list(arguments))
+    setup = made.view_as(SetupOptions)
+    if setup.save_main_session is None:
+        setup.save_main_session = False  # all that workers need is in packages
+    return made
 
 
 def is_local(beam: PipelineOptions) -> bool:
     """Whether the work is done by this process and its children."""
     return (beam.view_as(StandardOptions).runner or LOCAL_RUNNER) == LOCAL_RUNNER
+
+
+def is_dataflow(beam: PipelineOptions) -> bool:
+    return bool(beam.view_as(StandardOptions).runner == DATAFLOW)
+
+
+def told_at_the_end(beam: PipelineOptions) -> str:
+    """What there is to say when another engine has taken the job and is done with it."""
+    template = beam.view_as(GoogleCloudOptions).template_location
+    if is_dataflow(beam) and template:
+        return f"the template is at {template}; nothing runs yet"
+    return "the job is done; its counters are on the dashboard of the runner"
 
 
 def processes(beam: PipelineOptions, config: DedupConfig) -> int:

@@ -33,13 +33,13 @@ def add(limit: argparse._ArgumentGroup, whole_number: Callable[[str], int]) -> N
     limit.add_argument(
         "--decode_timeout",
         metavar="SECONDS",
-        type=_number,
+        type=number,
         help="an image that takes longer to read or to decode is rejected, and so is the rest of an archive that can't be "
         f"read on for so long (default {usual.decode_seconds:g})",
     )
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
     try:
         return float(text)
     except ValueError:

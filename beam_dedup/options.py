@@ -132,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="equal files, and pictures that look the same: resized, re-encoded, lightly edited",
     )
-    matching_options.add(match, _whole_number)
+    matching_options.add(match, whole_number)
     match.add_argument(
         "--keep",
         metavar="POLICY",
@@ -148,15 +148,15 @@ def parser() -> argparse.ArgumentParser:
         help="folder (or archive, ...) with images that you have already: what duplicates one of them is a duplicate; they are "
         "never judged, copied or counted themselves",
     )
-    limit_options.add(made.add_argument_group("what a file may ask for"), _whole_number)
+    limit_options.add(made.add_argument_group("what a file may ask for"), whole_number)
     output_options.add(made.add_argument_group("what to write"))
-    stream_options.add(made.add_argument_group("to stay, and judge what arrives"), _whole_number)
+    stream_options.add(made.add_argument_group("to stay, and judge what arrives"), whole_number)
     run = made.add_argument_group("how to run")
     run.add_argument(
         "-j",
         "--num_jobs",
         metavar="N",
-        type=_whole_number,
+        type=whole_number,
         help="processes that decode at a time (default: one per core)",
     )
     run.add_argument(
@@ -171,7 +171,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _whole_number(text: str) -> int:
+def whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:

@@ -39,15 +39,31 @@ def check_places(config: DedupConfig) -> None:
                 _check_not_others(flag, path)
 
 
-def _inputs(config: DedupConfig) -> list[tuple[str, str]]:
+def check_reachable(config: DedupConfig) -> None:
+    """Raises UsageError if a path is of this machine: for workers in a cloud."""
+    for flag, path in (*_given_inputs(config), *_given_outputs(config)):
+        if path and not is_remote(path):
+            hint = ", or -o '' for none" if flag == "-o" else ""
+            raise UsageError(
+                f"{flag}: {path} is on this machine, and workers of Dataflow are not: name a path in a bucket{hint}"
+            )
+
+
+def _given_inputs(config: DedupConfig) -> list[tuple[str, str]]:
     given = [("-i", path) for path in config.inputs]
-    given += [("-l", config.json_metadata), ("--reference", config.reference)]
-    return [(flag, path) for flag, path in given if is_remote(path)]
+    return [*given, ("-l", config.json_metadata), ("--reference", config.reference)]
+
+
+def _given_outputs(config: DedupConfig) -> list[tuple[str, str]]:
+    return [*config.output_files.items(), ("-d", config.output_dir)]
+
+
+def _inputs(config: DedupConfig) -> list[tuple[str, str]]:
+    return [(flag, path) for flag, path in _given_inputs(config) if is_remote(path)]
 
 
 def _outputs(config: DedupConfig) -> list[tuple[str, str]]:
-    given = {**config.output_files, "-d": config.output_dir}
-    return [(flag, path) for flag, path in given.items() if is_remote(path)]
+    return [(flag, path) for flag, path in _given_outputs(config) if is_remote(path)]
 
 
 @contextlib.contextmanager

@@ -55,6 +55,8 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
     local = engine.is_local(beam_options)
     if local:
         remote.check_places(config)
+    elif engine.is_dataflow(beam_options):
+        remote.check_reachable(config)
     # A pass over all names, for who sees the progress, and for the plan.
     counted = local and (config.near or not config.quiet)
     files_to_read = _count_files(config) if counted else 0
@@ -87,7 +89,7 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
         if local:
             _tell(config, reports, time.monotonic() - started)
         elif not config.quiet:
-            print("dedup: the job is done; its counters are on the dashboard of the runner")
+            print(f"dedup: {engine.told_at_the_end(beam_options)}")
         return 0
     except Exception as error:
         remove_partial_files(config)

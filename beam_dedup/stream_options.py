@@ -12,10 +12,10 @@ DEFAULT_REMEMBER = "24h"
 DEFAULT_EXPECTED = 1_000_000
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _LEAST_SECONDS, _MOST_SECONDS = 60.0, 3650 * 86400.0
-_SUBSCRIPTION = re.compile(r"projects/[^/\s]+/subscriptions/[^/\s]+")
-_TOPIC = re.compile(r"projects/[^/\s]+/topics/[^/\s]+")
+SUBSCRIPTION = re.compile(r"projects/[^/\s]+/subscriptions/[^/\s]+")
+TOPIC = re.compile(r"projects/[^/\s]+/topics/[^/\s]+")
 
 # What looks at all images at once, or looks ahead, has no meaning without an end.
 _OF_BATCH = {
@@ -108,8 +108,8 @@ def stream(options: argparse.Namespace) -> StreamConfig | None:
         )
     _check_batch_options(options)
     for flag, value, pattern, example in (
-        ("--subscription", options.subscription, _SUBSCRIPTION, "projects/P/subscriptions/S"),
-        ("--verdict_topic", options.verdict_topic, _TOPIC, "projects/P/topics/T"),
+        ("--subscription", options.subscription, SUBSCRIPTION, "projects/P/subscriptions/S"),
+        ("--verdict_topic", options.verdict_topic, TOPIC, "projects/P/topics/T"),
     ):
         if value and not pattern.fullmatch(value):
             raise UsageError(f"{flag} is named as {example}, got {value}")
@@ -147,7 +147,7 @@ def _seconds(flag: str, text: str) -> float:
     >>> _seconds("--remember", "90m"), _seconds("--remember", "1.5h")
     (5400.0, 5400.0)
     """
-    match = _DURATION.fullmatch(text)
+    match = DURATION.fullmatch(text)
     if not match:
         raise UsageError(f"{flag} is a number and a unit, as in 90m, 24h or 7d, got {text}")
     seconds = float(match[1]) * _UNITS[match[2]]

@@ -55,6 +55,8 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
     local = engine.is_local(options)
     if local:
         remote.check_places(config)
+    elif engine.is_dataflow(options):
+        remote.check_reachable(config)
     plan = _plan(config)
     scratch = tempfile.mkdtemp(prefix="dedup-")
     try:
@@ -214,8 +216,7 @@ def _submit(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> 
     streaming = Streaming(plan, _remember(config), int(now.timestamp() * _MICROS))
     folders = Folders(run_name(now), config.records, config.counts)
     made = beam.Pipeline(runner=engine.runner_for(options, config), options=options)
-    native = options.view_as(StandardOptions).runner == "DataflowRunner"
-    if config.stream.subscription and native:
+    if config.stream.subscription and engine.is_dataflow(options):
         read: Any = ReadFromPubSub(subscription=config.stream.subscription, with_attributes=True)
     else:
         read = beam.io.Read(_source(config))
@@ -223,4 +224,6 @@ def _submit(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> 
     state = made.run().wait_until_finish()
     if state not in (None, PipelineState.DONE):
         raise DedupError(f"the job ended in the state {state}")
+    if not config.quiet:
+        print(f"dedup: {engine.told_at_the_end(options)}")
     return 0

@@ -23,4 +23,4 @@ find "$source" -name __pycache__ -type d -prune -exec rm -rf {} +
 "$source/venv/bin/python" -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir "$folder" "$source"
 cp requirements.txt "$folder/requirements.txt"
 cp templates/image/requirements.txt "$folder/requirements-image.txt"
-cp templates/image/install.sh "$folder"
+cp templates/image/install.sh templates/dataflow/main.py "$folder"
