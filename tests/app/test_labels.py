@@ -1,17 +1,30 @@
 """The labels of our steps are an interface with running jobs: a change of them is a decision, to be seen in a diff.
 
+A stream that is updated while it runs finds its state by them (templates/dataflow/README.md tells what else it needs).
+
 python -m tests.app.test_labels > tests/app/labels.txt
 """
 
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 
-from beam_dedup import pipeline
-from beam_dedup.core.census import Planning
+from beam_dedup import pipeline, stream_pipeline
+from beam_dedup.core.census import Planning, most_codes
+from beam_dedup.core.stream import sizing
+from beam_dedup.core.stream.protocol import StreamPlan, exact_plan, words_of
 from beam_dedup.options import DedupConfig
+from beam_dedup.stream_options import StreamConfig
+from beam_dedup.stream_pipeline import Setting
+from transforms.stream.pubsub import SubscriptionSource
+from transforms.stream.record import Folders
+from transforms.stream.steps import Streaming
+from transforms.stream.watch import WatchedSource
 
 LABELS = Path(__file__).with_name("labels.txt")
 
@@ -31,9 +44,14 @@ class _Labels(PipelineVisitor):
             self.found.add(node.full_label)
 
 
-def labels() -> list[str]:
-    """Of the pipeline with everything in it that options can ask for."""
-    found: set[str] = set()
+def labels_in(made: beam.Pipeline) -> set[str]:
+    visitor = _Labels()
+    made.visit(visitor)
+    return visitor.found
+
+
+def _batches() -> Iterator[beam.Pipeline]:
+    """Pipelines with everything in them that options can ask for."""
     near = DedupConfig(("in",), near=True, reference="known", records="r", counts="c", output_dir="out")
     exact = DedupConfig(("in",), records="r/", output_json="", output_dir="out", preview=True)
     rows = DedupConfig(json_metadata="l")
@@ -41,10 +59,46 @@ def labels() -> list[str]:
     for config, planning in runs:
         made = beam.Pipeline(options=PipelineOptions([]))
         pipeline.build(made, config, pipeline.Reports("counts", "preview", "unplaced"), planning)
-        visitor = _Labels()
-        made.visit(visitor)
-        found |= visitor.found
-    return sorted(found)
+        yield made
+
+
+def _streams() -> Iterator[beam.Pipeline]:
+    """The same of runs that stay."""
+    told = {"subscription": "projects/p/subscriptions/s", "verdict_topic": "projects/p/topics/t"}
+    watched = DedupConfig(("in",), output_dir="out", records="r/", counts="c/", stream=StreamConfig())
+    subscribed = DedupConfig(output_dir="out", records="r/", stream=StreamConfig(**told))
+    by_window = DedupConfig(output_dir="out", records="r/", stream=StreamConfig(**told, window_seconds=60.0))
+    for config in (watched, subscribed, by_window):
+        for near in (False, True):
+            yield _stream(dataclasses.replace(config, near=near))
+
+
+def _stream(config: DedupConfig) -> beam.Pipeline:
+    assert config.stream
+    if config.stream.subscription:
+        source: Any = SubscriptionSource(config.stream.subscription)
+    else:
+        source = WatchedSource(config.inputs, config.outputs)
+    made = beam.Pipeline(options=PipelineOptions(["--streaming"]))
+    setting = Setting(Streaming(_plan(config), 10**6, 0), Folders("run", config.records, config.counts))
+    stream_pipeline.build(made, config, setting, beam.io.Read(source))
+    return made
+
+
+def _plan(config: DedupConfig) -> StreamPlan:
+    if not config.near:
+        return exact_plan(1)
+    return sizing.choose(
+        config.within, 1000, most_codes(config.recipe), words_of(config.recipe.algorithm), 1
+    ).plan
+
+
+def labels() -> list[str]:
+    """Of both kinds of run; the kind stands before each."""
+    kinds = {"batch": _batches(), "stream": _streams()}
+    return sorted(
+        {f"{kind}: {label}" for kind, runs in kinds.items() for made in runs for label in labels_in(made)}
+    )
 
 
 def test_labels_are_the_committed_ones() -> None:
@@ -53,7 +107,8 @@ def test_labels_are_the_committed_ones() -> None:
 
 def test_labels_are_words_of_ours() -> None:
     for label in labels():
-        assert all(part.isalnum() and part[0].isupper() for part in label.split("/")), label
+        names = label.split(": ")[1].split("/")
+        assert all(name.isalnum() and name[0].isupper() for name in names), label
 
 
 if __name__ == "__main__":
