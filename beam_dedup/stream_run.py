@@ -213,7 +213,8 @@ def _submit(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> 
     options.view_as(StandardOptions).streaming = True
     if (added := flink_options.complete(options)) and not config.quiet:
         _say(f"a stream on Flink needs {' and '.join(added)}: added")
-    streaming = Streaming(plan, _remember(config), int(now.timestamp() * _MICROS))
+    # Not from now on: a job that goes on with the state of another has to number stretches of time as that one did.
+    streaming = Streaming(plan, _remember(config), origin_micros=0)
     folders = Folders(run_name(now), config.records, config.counts)
     made = beam.Pipeline(runner=engine.runner_for(options, config), options=options)
     if config.stream.subscription and engine.is_dataflow(options):

@@ -171,6 +171,7 @@ def test_options_reach_the_stream(jobs: dict[str, Job]) -> None:
     band = job.step("Judge/Judge/Band/Take/ParDo(_StepFn)")
     assert band.streaming.plan.within.k == 5
     assert band.streaming.remember_micros == 2 * 3600 * 10**6
+    assert band.streaming.origin_micros == 0, "an update would take all that arrives for long forgotten"
     assert job.step("Judge/Fingerprint/Read/ParDo(_FingerprintFn)").recipe.views == "centre"
     assert job.step("Publish/Publish").topic == TOPIC
     assert job.step("Record/Record").folders.records == f"{job.bucket.uri}/records/"

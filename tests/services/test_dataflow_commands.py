@@ -1,0 +1,171 @@
+"""The commands of templates/dataflow/README.md, run by the real gcloud against a stand-in for Dataflow that writes down what it is sent."""
+
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from beam_dedup import options, template
+from tests.app.runs import ROOT
+from tests.app.test_template import METADATA, fits
+from tests.conftest import CI_VARIABLE
+
+pytestmark = pytest.mark.service
+
+PAGE = (ROOT / "templates/dataflow/README.md").read_text("utf-8")
+BLOCKS = [
+    "\n".join(line[4:] for line in block.splitlines()) for block in re.findall(r"(?:^ {4}.*\n?)+", PAGE, re.M)
+]
+[VARIABLES] = [block.partition("\n\n")[0] for block in BLOCKS if block.startswith("PROJECT=")]
+COMMANDS = [
+    command
+    for block in BLOCKS
+    for command in re.findall(r"^(?:JOB=\$\()?gcloud dataflow (?:.*\\\n)*.*", block, re.MULTILINE)
+]
+JOB = {
+    "id": "2026-a-job",
+    "name": "dedup-stream",
+    "type": "JOB_TYPE_STREAMING",
+    "currentState": "JOB_STATE_RUNNING",
+    "createTime": "2026-01-31T12:00:00Z",
+    "currentStateTime": "2026-01-31T12:00:00Z",
+}
+
+
+class Asked(NamedTuple):
+    method: str
+    path: str
+    body: dict[str, Any]
+
+
+class _StandIn(http.server.BaseHTTPRequestHandler):
+    asked: list[Asked]
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.asked.append(Asked(self.command, self.path, json.loads(body or b"{}")))
+        answer = json.dumps({**JOB, "job": JOB, "jobs": [JOB]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST = do_PUT = answer  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Dataflow:
+    """Runs commands, and has what they asked for."""
+
+    def __init__(self, port: int, folder: Path, asked: list[Asked]) -> None:
+        self.asked = asked
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "CLOUDSDK_CONFIG": str(folder),
+            "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
+            "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_DATAFLOW": f"http://127.0.0.1:{port}/",
+        }
+
+    def run(self, command: str) -> str:
+        done = subprocess.run(
+            ["bash", "-euc", f"{VARIABLES}\nJOB={JOB['id']}\n{command}"],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def dataflow(tmp_path: Path) -> Iterator[Dataflow]:
+    if not shutil.which("gcloud"):
+        missing = "gcloud is missing: install the Google Cloud CLI"
+        if os.environ.get(CI_VARIABLE):
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)
+    asked: list[Asked] = []
+    handler = type("Handler", (_StandIn,), {"asked": asked})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield Dataflow(server.server_port, tmp_path, asked)
+        server.shutdown()
+        thread.join()
+
+
+def the_command(words: str) -> str:
+    [found] = [command for command in COMMANDS if words in command]
+    return found
+
+
+def test_all_commands_are_tested() -> None:
+    kinds = [re.findall(r"dataflow (?:flex-template|jobs) (\w+)", command)[0] for command in COMMANDS]
+    assert kinds == ["build", "run", "run", "run", "run", "list", "drain", "cancel"]
+
+
+def test_build_makes_a_template_with_our_metadata(dataflow: Dataflow) -> None:
+    """Only what would be uploaded is printed; gcloud has read and checked the metadata for it."""
+    said = yaml.safe_load(dataflow.run(f"{the_command('flex-template build')} --print-only"))
+    made = json.loads(said)
+    assert made["image"] == "europe-west1-docker.pkg.dev/my-project/dedup/dedup-dataflow"
+    assert made["sdkInfo"] == {"language": "PYTHON"}
+    assert [one["name"] for one in made["metadata"]["parameters"]] == [
+        one["name"] for one in METADATA["parameters"]
+    ]
+    for one, ours in zip(made["metadata"]["parameters"], METADATA["parameters"], strict=True):
+        assert {name: ours[name] for name in one if name in ours} == one
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if "flex-template run" in one])
+def test_a_launch_asks_for_what_dedup_takes(dataflow: Dataflow, command: str) -> None:
+    dataflow.run(command)
+    [asked] = dataflow.asked
+    assert (asked.method, asked.path.partition("?")[0]) == (
+        "POST",
+        "/v1b3/projects/my-project/locations/europe-west1/flexTemplates:launch",
+    )
+    launch = asked.body["launchParameter"]
+    assert launch["containerSpecGcsPath"] == "gs://my-bucket/templates/dedup.json"
+    assert launch.get("update", False) == ("--update" in command)
+    assert launch.get("transformNameMappings") == (
+        {"Record/Old": "Record/New"} if "--transform-name-mappings" in command else None
+    )
+    parameters = launch["parameters"]
+    assert [name for name, value in parameters.items() if not fits(name, value)] == []
+    flags = template.flags([f"--{name}={value}" for name, value in parameters.items()])
+    config = options.configure(options.parse(flags)[0])
+    assert bool(config.stream) == (launch["jobName"] == "dedup-stream")
+    assert config.near
+    if not config.stream:
+        assert config.inputs == ("gs://crawl-a", "gs://crawl-b")
+
+
+def test_an_update_asks_for_the_same_as_the_launch(dataflow: Dataflow) -> None:
+    launch, update = (one for one in COMMANDS if "remember=24h" in one)
+    assert update.replace(" --update", "") == launch
+
+
+def test_the_job_is_found_drained_and_cancelled(dataflow: Dataflow) -> None:
+    assert dataflow.run(f"{the_command('jobs list')}\necho $JOB") == f"{JOB['id']}\n"
+    for word, state in (("drain", "JOB_STATE_DRAINED"), ("cancel", "JOB_STATE_CANCELLED")):
+        dataflow.run(the_command(f"jobs {word}"))
+        asked = dataflow.asked[-1]
+        assert asked.path.partition("?")[0].endswith(f"/locations/europe-west1/jobs/{JOB['id']}")
+        assert (asked.method, asked.body["requestedState"]) == ("PUT", state)
