@@ -37,12 +37,15 @@ setup(
             "apache-beam[aws,gcp]>=2.77,<2.78",  # tests read and write object stores
             "build>=1.6,<2",
             "hypothesis>=6.170,<7",
+            "jsonschema>=4.26,<5",
+            "kubernetes-validate>=1.37,<1.38",  # the schemas of Kubernetes
             "moto[s3,server]>=5.2.5,<5.3",  # an S3 server for tests
             "mypy>=2.4,<2.5",
             "pdqhash>=0.2.8,<0.3",
             "pillow-heif>=1.8,<2",
             "pytest>=9.2,<10",
             "pytest-xdist>=3.8,<4",
+            "PyYAML>=6.0.4,<7",
             "ruff>=0.17.6,<0.18",
             "types-psutil>=7,<8",
         ],

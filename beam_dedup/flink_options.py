@@ -30,6 +30,7 @@ class FlinkStreamOptions(PipelineOptions):
         for name, text in (
             ("state_backend", "where state is: hashmap (memory) or rocksdb (disk)"),
             ("state_backend_storage_path", "where checkpoints are kept"),
+            ("savepoint_path", "a savepoint whose state the job begins with"),
             ("max_bundle_size", "elements in a bundle"),
             ("max_bundle_time_mills", "milliseconds that a bundle waits for more"),
         ):
