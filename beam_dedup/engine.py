@@ -28,16 +28,17 @@ from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
-from apache_beam.runners.runner import PipelineRunner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from beam_dedup import flink_options, options  # noqa: F401  the first adds its options
-from beam_dedup.core.errors import UsageError
+from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.options import DedupConfig
 
 LOCAL_RUNNER = "FnApiRunner"
 DATAFLOW = "DataflowRunner"
 
+_MEANT = (PipelineState.DONE, PipelineState.DRAINED, PipelineState.UPDATED)
 IN_MEMORY, PROCESSES = "in_memory", "multi_processing"
 
 
@@ -97,6 +98,22 @@ def is_local(beam: PipelineOptions) -> bool:
 
 def is_dataflow(beam: PipelineOptions) -> bool:
     return bool(beam.view_as(StandardOptions).runner == DATAFLOW)
+
+
+def wait_for(result: PipelineResult) -> None:
+    """Waits until a job has ended as it was meant to: by itself, or, if it stays, drained or replaced by another version.
+
+    Raises:
+      DedupError: it was ended otherwise.
+    """
+    try:
+        state = result.wait_until_finish()
+    except Exception:
+        state = result.state
+        if state not in _MEANT:  # Dataflow's raises for these as well
+            raise
+    if state is not None and state not in _MEANT:
+        raise DedupError(f"the job ended in the state {state}")
 
 
 def told_at_the_end(beam: PipelineOptions) -> str:

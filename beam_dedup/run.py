@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 import apache_beam as beam
 import psutil
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.runners.runner import PipelineState
 from rich.console import Console
 
 from beam_dedup import engine, files, pipeline, progress, remote, summary
@@ -82,10 +81,7 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
             if local and not debug:
                 # The engine's threads print the traceback of whatever fails, and decoders warn of each odd file.
                 around.enter_context(contextlib.redirect_stderr(io.StringIO()))
-            result = made.run()
-            state = result.wait_until_finish()
-        if state not in (None, PipelineState.DONE):
-            raise DedupError(f"the job ended in the state {state}")
+            engine.wait_for(made.run())
         if local:
             _tell(config, reports, time.monotonic() - started)
         elif not config.quiet:

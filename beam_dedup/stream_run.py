@@ -18,12 +18,11 @@ import psutil
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.gcp.pubsub import ReadFromPubSub
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-from apache_beam.runners.runner import PipelineState
 from rich.console import Console
 
 from beam_dedup import engine, files, flink_options, local_stream, remote, stream_pipeline, stream_progress
 from beam_dedup.core.census import most_codes
-from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError
+from beam_dedup.core.errors import DEBUG_VARIABLE
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.stream import sizing
 from beam_dedup.core.stream.protocol import StreamPlan, exact_plan, words_of
@@ -222,9 +221,7 @@ def _submit(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> 
     else:
         read = beam.io.Read(_source(config))
     stream_pipeline.build(made, config, Setting(streaming, folders, shards=_HOMES), read)
-    state = made.run().wait_until_finish()
-    if state not in (None, PipelineState.DONE):
-        raise DedupError(f"the job ended in the state {state}")
+    engine.wait_for(made.run())
     if not config.quiet:
         print(f"dedup: {engine.told_at_the_end(options)}")
     return 0
