@@ -3,8 +3,11 @@
 import copy
 import os
 import re
+import shutil
+import subprocess
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -19,6 +22,7 @@ from tests.services.servers import TOOLS
 from tests.test_packaging import PINS
 
 FOLDER = ROOT / "templates/flink/kubernetes"
+PAGE = (ROOT / "templates/flink/README.md").read_text("utf-8")
 KUBERNETES = "1.37"
 OPERATOR = TOOLS / "flink-kubernetes-operator-api.jar"
 RESOURCES = {
@@ -216,13 +220,20 @@ def test_dedup_takes_the_flags_and_nothing_is_missing_for_flink() -> None:
     assert flink_options.complete(engine.beam_options(rest)) == []
 
 
-def test_our_image_is_named_in_one_way() -> None:
+def test_the_page_says_how_to_fill_in_what_is_yours(tmp_path: Path) -> None:
+    """With its command; what is ours has no place in what is applied."""
     assert {WORKERS["image"], SUBMITTING["image"]} == {"IMAGE"}
+    [command] = re.findall(r"^    (sed -i .*)", PAGE, re.MULTILINE)
+    for path in FOLDER.glob("*.yaml"):
+        shutil.copy(path, tmp_path)
+    subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True, timeout=20)
+    files = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
+    assert not re.search(r"my-|IMAGE(?! is)", "".join(files.values()))
+    assert all(list(yaml.safe_load_all(text)) for text in files.values())
 
 
 def test_the_batch_of_the_page_is_taken_too() -> None:
-    page = (ROOT / "templates/flink/README.md").read_text("utf-8")
-    [line] = re.findall(r"^    (--near_duplicates --dump_dir.*)", page, re.MULTILINE)
+    [line] = re.findall(r"^    (--near_duplicates --dump_dir.*)", PAGE, re.MULTILINE)
     engines = [
         flag for flag in SUBMITTING["args"] if flag.startswith(("--runner", "--environment", "--parallelism"))
     ]

@@ -22,15 +22,22 @@ from tests.conftest import CI_VARIABLE
 pytestmark = pytest.mark.service
 
 PAGE = (ROOT / "templates/dataflow/README.md").read_text("utf-8")
-BLOCKS = [
-    "\n".join(line[4:] for line in block.splitlines()) for block in re.findall(r"(?:^ {4}.*\n?)+", PAGE, re.M)
-]
-[VARIABLES] = [block.partition("\n\n")[0] for block in BLOCKS if block.startswith("PROJECT=")]
-COMMANDS = [
-    command
-    for block in BLOCKS
-    for command in re.findall(r"^(?:JOB=\$\()?gcloud dataflow (?:.*\\\n)*.*", block, re.MULTILINE)
-]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(page: str) -> list[str]:
+    found = re.findall(r"(?:^ {4}.*\n?)+", page, re.MULTILINE)
+    return ["\n".join(line[4:] for line in block.splitlines()) for block in found]
+
+
+def commands(page: str) -> list[str]:
+    """Those of `gcloud dataflow`, with the lines on which they go on."""
+    pattern = r"^(?:JOB=\$\()?gcloud dataflow (?:.*\\\n)*.*"
+    return [one for block in blocks(page) for one in re.findall(pattern, block, re.MULTILINE)]
+
+
+[SETTING] = [block.partition("\n\n")[0] for block in blocks(PAGE) if block.startswith("PROJECT=")]
+COMMANDS = commands(PAGE)
 JOB = {
     "id": "2026-a-job",
     "name": "dedup-stream",
@@ -77,12 +84,13 @@ class Dataflow:
             "CLOUDSDK_CONFIG": str(folder),
             "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
             "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
+            "CLOUDSDK_CORE_PROJECT": "my-project",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_DATAFLOW": f"http://127.0.0.1:{port}/",
         }
 
     def run(self, command: str) -> str:
         done = subprocess.run(
-            ["bash", "-euc", f"{VARIABLES}\nJOB={JOB['id']}\n{command}"],
+            ["bash", "-euc", f"{SETTING}\nJOB={JOB['id']}\n{command}"],
             cwd=ROOT,
             env=self.environment,
             capture_output=True,
@@ -118,11 +126,14 @@ def the_command(words: str) -> str:
 def test_all_commands_are_tested() -> None:
     kinds = [re.findall(r"dataflow (?:flex-template|jobs) (\w+)", command)[0] for command in COMMANDS]
     assert kinds == ["build", "run", "run", "run", "run", "list", "drain", "cancel"]
+    assert len(commands(README)) == 2
 
 
-def test_build_makes_a_template_with_our_metadata(dataflow: Dataflow) -> None:
+@pytest.mark.parametrize("page", [PAGE, README], ids=["page", "README"])
+def test_build_makes_a_template_with_our_metadata(dataflow: Dataflow, page: str) -> None:
     """Only what would be uploaded is printed; gcloud has read and checked the metadata for it."""
-    said = yaml.safe_load(dataflow.run(f"{the_command('flex-template build')} --print-only"))
+    [command] = [one for one in commands(page) if "flex-template build" in one]
+    said = yaml.safe_load(dataflow.run(f"{command} --print-only"))
     made = json.loads(said)
     assert made["image"] == "europe-west1-docker.pkg.dev/my-project/dedup/dedup-dataflow"
     assert made["sdkInfo"] == {"language": "PYTHON"}
@@ -133,7 +144,9 @@ def test_build_makes_a_template_with_our_metadata(dataflow: Dataflow) -> None:
         assert {name: ours[name] for name in one if name in ours} == one
 
 
-@pytest.mark.parametrize("command", [one for one in COMMANDS if "flex-template run" in one])
+@pytest.mark.parametrize(
+    "command", [one for one in (*COMMANDS, *commands(README)) if "flex-template run" in one]
+)
 def test_a_launch_asks_for_what_dedup_takes(dataflow: Dataflow, command: str) -> None:
     dataflow.run(command)
     [asked] = dataflow.asked
@@ -154,7 +167,7 @@ def test_a_launch_asks_for_what_dedup_takes(dataflow: Dataflow, command: str) ->
     assert bool(config.stream) == (launch["jobName"] == "dedup-stream")
     assert config.near
     if not config.stream:
-        assert config.inputs == ("gs://crawl-a", "gs://crawl-b")
+        assert config.inputs in (("gs://crawl-a", "gs://crawl-b"), ("gs://bucket/crawl",))
 
 
 def test_an_update_asks_for_the_same_as_the_launch(dataflow: Dataflow) -> None:
