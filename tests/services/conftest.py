@@ -45,6 +45,18 @@ def pubsub() -> Iterator[Service]:
         yield service
 
 
+@pytest.fixture(scope="session")
+def flink() -> Iterator[Service]:
+    with required(servers.flink()) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def prism() -> Iterator[Service]:
+    with required(servers.prism()) as service:
+        yield service
+
+
 @pytest.fixture(params=["gs", "s3"])
 def bucket(request: pytest.FixtureRequest) -> Bucket:
     """An empty bucket, in one store and then in the other."""

@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 from tests.services.processes import HOST, answers, free_port, running
 
-TOOLS = Path(__file__).parents[2] / ".ci/tools"  # where `make services` puts what it gets
+ROOT = Path(__file__).parents[2]
+TOOLS = ROOT / ".ci/tools"  # where `make services` puts what it gets
+FLINK = TOOLS / "flink"
 
 
 class MissingError(Exception):
@@ -88,6 +90,29 @@ def pubsub(project: str = "dedup-test") -> Iterator[Service]:
         address = f"{HOST}:{port}"
         environment = {"PUBSUB_EMULATOR_HOST": address, "PUBSUB_PROJECT_ID": project}
         yield Service(f"http://{address}", environment, (), log)
+
+
+@contextlib.contextmanager
+def flink() -> Iterator[Service]:
+    """Beam's job server with a Flink in it; what it runs has its workers in the process that submits."""
+    if not (FLINK / ".complete").exists() or not shutil.which("java"):
+        raise MissingError("Flink is missing: run `make services` (it needs Maven and Java)")
+    port = free_port()
+    command = [str(ROOT / "templates/flink/local/job-server"), str(FLINK), str(port)]
+    flags = ("--runner=PortableRunner", f"--job_endpoint={HOST}:{port}", "--environment_type=LOOPBACK")
+    with running(command, lambda: answers(port)) as log:
+        yield Service(f"{HOST}:{port}", {}, flags, log)
+
+
+@contextlib.contextmanager
+def prism() -> Iterator[Service]:
+    """Beam's portable runner in Go; what it runs has its workers in the process that submits."""
+    program = _program("prism", "run `make services` (it needs Go)")
+    port, shown = free_port(), free_port()
+    command = [program, f"--job_port={port}", f"--web_port={shown}", "--serve_http=false"]
+    flags = ("--runner=PortableRunner", f"--job_endpoint={HOST}:{port}", "--environment_type=LOOPBACK")
+    with running(command, lambda: answers(port)) as log:
+        yield Service(f"{HOST}:{port}", {}, flags, log)
 
 
 def _program(name: str, how: str) -> str:
