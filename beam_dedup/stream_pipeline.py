@@ -32,7 +32,7 @@ class Setting:
     """Where a stream runs, and what it goes on from.
 
     shards: files of records that are written side by side. processes: that decode for one worker. tally: how workers on
-    this machine report progress.
+    this machine report progress. held: the engine has checkpoints, and may go back to one.
     """
 
     streaming: Streaming
@@ -41,6 +41,7 @@ class Setting:
     shards: int = 1
     processes: int = 1
     tally: Tally | None = None
+    held: bool = False
 
 
 def _judged(images: PCollection[list[ImageRef]], config: DedupConfig, setting: Setting) -> PCollection[bytes]:
@@ -55,7 +56,7 @@ def _judged(images: PCollection[list[ImageRef]], config: DedupConfig, setting: S
         setting.resumed.skipped,
     )
     recorded: PCollection[bytes] = verdicts | "Record" >> RecordVerdicts(
-        setting.folders, shards=setting.shards, tally=setting.tally
+        setting.folders, shards=setting.shards, tally=setting.tally, held=setting.held
     )
     return recorded
 
@@ -82,7 +83,9 @@ def _judged_by_window(
     if setting.resumed.skipped:
         skip = SkipJudgedFn(blocks.VERDICTS, setting.resumed.skipped)
         verdicts = verdicts | "Skip" >> beam.ParDo(skip).with_output_types(bytes)
-    recorded: PCollection[bytes] = verdicts | "Record" >> RecordWindows(setting.folders, setting.tally)
+    recorded: PCollection[bytes] = verdicts | "Record" >> RecordWindows(
+        setting.folders, setting.tally, setting.held
+    )
     return recorded
 
 

@@ -17,6 +17,7 @@ import apache_beam as beam
 import psutil
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.gcp.pubsub import ReadFromPubSub
+from apache_beam.io.unbounded_source import ReadFromUnboundedSource
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from rich.console import Console
 
@@ -40,6 +41,7 @@ from transforms.stream.watch import WatchedSource
 
 STATE_FOLDER = ".state"
 _HOMES = 4  # shards of what is known of images by number
+_MOST_IN_BUNDLE = 256  # arrivals
 _MICROS = 10**6
 
 
@@ -219,8 +221,12 @@ def _submit(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> 
     if config.stream.subscription and engine.is_dataflow(options):
         read: Any = ReadFromPubSub(subscription=config.stream.subscription, with_attributes=True)
     else:
-        read = beam.io.Read(_source(config))
-    stream_pipeline.build(made, config, Setting(streaming, folders, shards=_HOMES), read)
+        # Beam's own bundles, of up to 10,000 elements and 10 seconds, would come late to where images are decoded.
+        read = ReadFromUnboundedSource(
+            _source(config), max_records_per_bundle=_MOST_IN_BUNDLE, max_read_time_seconds=1.0
+        )
+    setting = Setting(streaming, folders, shards=_HOMES, held=True)
+    stream_pipeline.build(made, config, setting, read)
     engine.wait_for(made.run())
     if not config.quiet:
         print(f"dedup: {engine.told_at_the_end(options)}")

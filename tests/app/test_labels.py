@@ -70,17 +70,19 @@ def _streams() -> Iterator[beam.Pipeline]:
     by_window = DedupConfig(output_dir="out", records="r/", stream=StreamConfig(**told, window_seconds=60.0))
     for config in (watched, subscribed, by_window):
         for near in (False, True):
-            yield _stream(dataclasses.replace(config, near=near))
+            yield _stream(dataclasses.replace(config, near=near), held=True)
+            yield _stream(dataclasses.replace(config, near=near), held=False)
 
 
-def _stream(config: DedupConfig) -> beam.Pipeline:
+def _stream(config: DedupConfig, held: bool) -> beam.Pipeline:
     assert config.stream
     if config.stream.subscription:
         source: Any = SubscriptionSource(config.stream.subscription)
     else:
         source = WatchedSource(config.inputs, config.outputs)
     made = beam.Pipeline(options=PipelineOptions(["--streaming"]))
-    setting = Setting(Streaming(_plan(config), 10**6, 0), Folders("run", config.records, config.counts))
+    folders = Folders("run", config.records, config.counts)
+    setting = Setting(Streaming(_plan(config), 10**6, 0), folders, held=held)
     stream_pipeline.build(made, config, setting, beam.io.Read(source))
     return made
 

@@ -1,8 +1,8 @@
 """Records and counts of a stream, as files that appear whole and in order; what follows of a verdict follows its record.
 
 Verdicts wait in state until it is time for a file (`RecordVerdicts.interval`), so that a file has many. A file is numbered
-in its shard. An engine that goes back to a checkpoint writes the files after it anew, under the same names: no record is lost, and
-none stays in two files.
+in its shard. Where an engine may go back to a checkpoint, a file is written when its contents are in one (`transforms.stream.hold`):
+what is done again writes the same file.
 """
 
 import dataclasses
@@ -30,12 +30,14 @@ from transforms.count import as_counts
 from transforms.packing import unpack_verdicts
 from transforms.progress import LATENCY, Tally
 from transforms.storage import whole_file
+from transforms.stream.hold import HoldUntilCommitted
 from transforms.stream.remember import note_undelivered
 
 INTERVAL_SECONDS = 10.0
 RECORDS_PREFIX, COUNTS_PREFIX = "records-", "counts-"
 _MOST_BYTES = 1 << 26  # of verdicts that wait
 _NUMBER_DIGITS = 8
+_END_OF_NAME = b"\0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,22 +59,41 @@ class RecordVerdicts(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
 
     In: blocks of `blocks.VERDICTS`, unbounded. Out: the same verdicts in larger blocks, each once its records are in a file.
 
-    interval: seconds between two files at least. shards: files that are written side by side.
+    interval: seconds between two files at least. shards: files that are written side by side. held: the engine has
+    checkpoints, and may go back to one.
     """
 
     folders: Folders
     interval: float = INTERVAL_SECONDS
     shards: int = 1
     tally: Tally | None = None
+    held: bool = False
 
     def expand(self, verdicts: PCollection[bytes]) -> PCollection[bytes]:
-        recording = _RecordFn(self.folders, self.interval)
-        return (
+        sharded = (
             verdicts
             | "Tell" >> beam.Map(tell, self.tally)
             | "Shard" >> beam.Map(with_shard, self.shards).with_output_types(tuple[bytes, bytes])
-            | "Record" >> beam.ParDo(recording).with_output_types(bytes)
         )
+        recording = beam.ParDo(_RecordFn(self.folders, self.interval, self.held))
+        if not self.held:
+            return sharded | "Record" >> recording.with_output_types(bytes)
+        named = sharded | "Record" >> recording.with_output_types(tuple[bytes, bytes])
+        return named | "Certain" >> WriteWhenCertain(self.folders)
+
+
+@dataclasses.dataclass
+class WriteWhenCertain(beam.PTransform[PCollection[tuple[bytes, bytes]], PCollection[bytes]]):
+    """Writes files whose contents are in a checkpoint, and passes their verdicts on.
+
+    In: keys and what `named` makes, in the global window.
+    """
+
+    folders: Folders
+
+    def expand(self, files: PCollection[tuple[bytes, bytes]]) -> PCollection[bytes]:
+        certain = files | "Hold" >> HoldUntilCommitted()
+        return certain | "Write" >> beam.Map(write_named, self.folders).with_output_types(bytes)
 
 
 def run_name(now: datetime.datetime) -> str:
@@ -109,8 +130,19 @@ def with_shard(block: bytes, shards: int) -> tuple[bytes, bytes]:
     return b"%d" % (zlib.crc32(block) % shards), block
 
 
+def named(name: str, block: bytes) -> bytes:
+    """A block, and the name of its file."""
+    return name.encode() + _END_OF_NAME + block
+
+
+def write_named(named_block: bytes, folders: Folders) -> bytes:
+    name, _, block = named_block.partition(_END_OF_NAME)
+    write_files(folders, name.decode(), block)
+    return block
+
+
 class _RecordFn(beam.DoFn):
-    """(shard, block) -> larger blocks that are recorded."""
+    """(shard, block) -> larger blocks that are recorded; if they are held, (shard, block with the name of its file)."""
 
     WAITING = BagStateSpec("waiting", BytesCoder())
     BYTES = ReadModifyWriteStateSpec("bytes", BytesCoder())  # that wait; none: no timer is set
@@ -118,9 +150,10 @@ class _RecordFn(beam.DoFn):
     DUE = TimerSpec("due", TimeDomain.REAL_TIME)
     END = TimerSpec("end", TimeDomain.WATERMARK)
 
-    def __init__(self, folders: Folders, interval: float) -> None:
+    def __init__(self, folders: Folders, interval: float, held: bool) -> None:
         self.folders = folders
         self.interval = interval
+        self.held = held
 
     def process(
         self,
@@ -130,7 +163,7 @@ class _RecordFn(beam.DoFn):
         number: Any = beam.DoFn.StateParam(NUMBER),
         due: Any = beam.DoFn.TimerParam(DUE),
         end: Any = beam.DoFn.TimerParam(END),
-    ) -> Iterator[bytes]:
+    ) -> Iterator[Any]:
         shard, block = element
         waiting.add(block)
         before = int(size.read() or b"0")
@@ -150,7 +183,7 @@ class _RecordFn(beam.DoFn):
         waiting: Any = beam.DoFn.StateParam(WAITING),
         size: Any = beam.DoFn.StateParam(BYTES),
         number: Any = beam.DoFn.StateParam(NUMBER),
-    ) -> Iterator[bytes]:
+    ) -> Iterator[Any]:
         yield from self._write(key, waiting, size, number)
 
     @on_timer(END)
@@ -161,22 +194,24 @@ class _RecordFn(beam.DoFn):
         size: Any = beam.DoFn.StateParam(BYTES),
         number: Any = beam.DoFn.StateParam(NUMBER),
         due: Any = beam.DoFn.TimerParam(DUE),
-    ) -> Iterator[bytes]:
+    ) -> Iterator[Any]:
         due.clear()
         yield from self._write(key, waiting, size, number)
 
-    def _write(self, shard: bytes, waiting: Any, size: Any, number: Any) -> Iterator[bytes]:
+    def _write(self, shard: bytes, waiting: Any, size: Any, number: Any) -> Iterator[Any]:
         parts = list(waiting.read())
         if not parts:
             return
         count = int(number.read() or b"0")
         block = blocks.dump(blocks.load(parts, VERDICTS))
-        write_files(self.folders, f"{self.folders.run}-{shard.decode()}-{count:0{_NUMBER_DIGITS}}", block)
+        name = f"{self.folders.run}-{shard.decode()}-{count:0{_NUMBER_DIGITS}}"
+        if not self.held:
+            write_files(self.folders, name, block)
         number.write(b"%d" % (count + 1))
         waiting.clear()
         size.clear()
         desk(self.folders.run).wrote()
-        yield block
+        yield (shard, named(name, block)) if self.held else block
 
 
 def write_files(folders: Folders, name: str, block: bytes) -> None:
