@@ -102,12 +102,16 @@ def is_dataflow(beam: PipelineOptions) -> bool:
 
 def wait_for(result: PipelineResult) -> None:
     """Waits until a job has ended as it was meant to: by itself, or, if it stays, drained or replaced by another version.
+    Ctrl-C ends the job.
 
     Raises:
       DedupError: it was ended otherwise.
     """
     try:
         state = result.wait_until_finish()
+    except KeyboardInterrupt:
+        result.cancel()
+        raise
     except Exception:
         state = result.state
         if state not in _MEANT:  # Dataflow's raises for these as well

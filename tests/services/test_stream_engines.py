@@ -1,0 +1,42 @@
+"""Runs that stay, on other engines: seen from the outside they are those of this machine."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import arriving
+from tests.app.incoming import Incoming, check, files_in
+from tests.app.staying import staying
+from tests.services.servers import Service
+from tests.verdicts_outside import by_status
+
+pytestmark = [pytest.mark.service, pytest.mark.slow]
+
+OFTEN = "--checkpointing_interval=1000"
+PATIENCE = 120.0
+
+
+@pytest.mark.parametrize("engine", ["flink", "prism"])
+def test_a_watched_folder(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Files that are there before, arrive while it runs, and are replaced: each has one record and each kept one its copy.
+    Ctrl-C ends the job, and exits 130.
+    """
+    service: Service = request.getfixturevalue(engine)
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    files = arriving.files(160)
+    names = list(files)
+    for name in names[:60]:
+        incoming.write(name, files[name])
+    for name, data in arriving.hostile().items():
+        incoming.write(name, data)
+    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, *service.flags, OFTEN) as run:
+        run.wait_for(len(incoming.expected), PATIENCE)
+        for name in names[60:140]:
+            incoming.write(name, files[name])
+        run.wait_for(len(incoming.expected), PATIENCE)
+        for name, other in zip(names[:20], names[140:], strict=True):
+            incoming.write(name, files[other])
+        run.wait_for(len(incoming.expected), PATIENCE)
+        run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
+        assert run.drain() == 130, run.said()
+    check(run, incoming, out)
