@@ -37,9 +37,14 @@ class FlinkStreamOptions(PipelineOptions):
             parser.add_argument(f"--{name}", help=f"of Flink: {text}")
 
 
+def is_flink(options: PipelineOptions) -> bool:
+    """Whether the job goes to Flink. A portable job server does not say what is behind it, and is taken for that of Flink."""
+    return options.get_all_options().get("runner") in _RUNNERS
+
+
 def complete(options: PipelineOptions) -> list[str]:
     """Sets what a stream on Flink needs and was not given. Returns what was set, as flags."""
-    if options.get_all_options().get("runner") not in _RUNNERS:
+    if not is_flink(options):
         return []
     flink = options.view_as(FlinkStreamOptions)
     added = []

@@ -225,7 +225,7 @@ def _submit(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> 
         read = ReadFromUnboundedSource(
             _source(config), max_records_per_bundle=_MOST_IN_BUNDLE, max_read_time_seconds=1.0
         )
-    setting = Setting(streaming, folders, shards=_HOMES, held=True)
+    setting = Setting(streaming, folders, shards=_HOMES, held=flink_options.is_flink(options))
     stream_pipeline.build(made, config, setting, read)
     engine.wait_for(made.run())
     if not config.quiet:

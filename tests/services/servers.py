@@ -110,7 +110,7 @@ def prism() -> Iterator[Service]:
     program = _program("prism", "run `make services` (it needs Go)")
     port, shown = free_port(), free_port()
     command = [program, f"--job_port={port}", f"--web_port={shown}", "--serve_http=false"]
-    flags = ("--runner=PortableRunner", f"--job_endpoint={HOST}:{port}", "--environment_type=LOOPBACK")
+    flags = ("--runner=PrismRunner", f"--job_endpoint={HOST}:{port}", "--environment_type=LOOPBACK")
     with running(command, lambda: answers(port)) as log:
         yield Service(f"{HOST}:{port}", {}, flags, log)
 

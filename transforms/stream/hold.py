@@ -3,7 +3,8 @@
 An engine that goes back to a checkpoint does again what it had done since, and need not do it in the same way: a file of
 records written in between could get other contents under its old name. So such a file is made of what is in a checkpoint
 already. Beam's way to wait for one, stable input, is not there in Python; bundle finalization is: the engine calls back when
-what a bundle has left in state is committed. It may forget to (a worker that ends), so it is asked again and again.
+what a bundle has left in state is committed. It may forget to (a worker that ends), so it is asked again and again. Flink calls
+when a checkpoint is complete. Not for engines that commit a bundle at once (Dataflow), or never call for timers (Prism).
 """
 
 import dataclasses
