@@ -1,0 +1,164 @@
+"""A run that stays, fed from a folder: images a second, and how long a verdict takes.
+
+    .venv/bin/python -m benchmarks.stream FOLDER WORK [--remembered 100000] [--rate 250] [--flags="--runner=..."]
+
+FOLDER: different JPEGs, as `benchmarks.pictures web` makes them. WORK: an empty folder on the same disk; it is written to. The
+images are linked into a folder that `dedup -n --watch` watches; --rate: so many a second, without it all at once. --remembered: images
+with random codes that were judged before; only the engine of this machine takes them (elsewhere state comes from
+checkpoints alone). --flags: for `dedup`, to run elsewhere.
+
+Printed: images a second between the first and the last quarter of all records on disk; and, of each image in the middle half, the time
+from its discovery to its record on disk. Files of records are written twice a second here, and not every ten seconds.
+"""
+
+import argparse
+import contextlib
+import functools
+import json
+import os
+import secrets
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from beam_dedup import stream_pipeline
+from beam_dedup.cli import main as dedup
+from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.model import ImageRef, Status, Verdict
+from transforms.stream.record import RecordVerdicts
+
+OFTEN_SECONDS = 0.5
+_AS_WORKER = "--as-worker"
+_PATIENCE_SECONDS = 900.0
+_SILENCE_SECONDS = 180.0
+
+
+def main() -> None:
+    if sys.argv[1:2] == [_AS_WORKER]:
+        stream_pipeline.RecordVerdicts = functools.partial(  # type: ignore[misc, assignment]
+            RecordVerdicts, interval=OFTEN_SECONDS
+        )
+        sys.exit(dedup(sys.argv[2:]))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--remembered", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=0)
+    parser.add_argument("--flags", default="")
+    options = parser.parse_args()
+    files = sorted(path for path in options.folder.rglob("*") if path.is_file())
+    records = options.work / "records"
+    records.mkdir(parents=True)
+    (options.work / "in").mkdir()
+    if options.remembered:
+        remember(records / "records-0.jsonl", options.remembered)
+    begun = time.monotonic()
+    with running(options.work, shlex.split(options.flags)) as process:
+        feed(files[:1], options.work / "in", 0)
+        wait_for(1, records, process)
+        print(f"first record after {time.monotonic() - begun:.1f} s", flush=True)
+        feed(files[1:], options.work / "in", options.rate)
+        wait_for(len(files), records, process)
+    print(told(records))
+
+
+def remember(path: Path, count: int) -> None:
+    """Writes records of kept images with random codes."""
+    recipe = Recipe().name
+    with path.open("w", encoding="ascii") as file:
+        for number in range(count):
+            ref = ImageRef(f"/before/{number}.jpg", f"{number}.jpg")
+            code, digest = secrets.token_bytes(32), secrets.token_bytes(32)
+            verdict = Verdict(
+                ref,
+                Status.KEPT,
+                digest=digest,
+                fingerprint=code,
+                algorithm=recipe,
+                width=500,
+                height=400,
+                format="JPEG",
+            )
+            file.write(verdict.json_line() + "\n")
+
+
+@contextlib.contextmanager
+def running(work: Path, flags: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.stream",
+        _AS_WORKER,
+        "-n",
+        "--watch",
+        "-i",
+        str(work / "in"),
+        "-o",
+        "",
+    ]
+    command += ["--records", str(work / "records"), *flags]
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def feed(files: list[Path], folder: Path, rate: float) -> None:
+    """Links files into a folder, so many a second."""
+    begun = time.monotonic()
+    for number, path in enumerate(files):
+        if rate:
+            time.sleep(max(0.0, begun + number / rate - time.monotonic()))
+        os.link(path, folder / f"{path.parent.name}-{path.name}")
+
+
+def record_files(records: Path) -> list[Path]:
+    return sorted(records.glob("records-2*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def wait_for(count: int, records: Path, process: "subprocess.Popen[bytes]") -> None:
+    sizes: dict[Path, int] = {}
+    until = time.monotonic() + _PATIENCE_SECONDS
+    heard = time.monotonic()
+    while sum(sizes.values()) < count:
+        new = [path for path in record_files(records) if path not in sizes]
+        for path in new:
+            sizes[path] = path.read_bytes().count(b"\n")
+            heard = time.monotonic()
+        if process.poll() is not None or time.monotonic() > min(until, heard + _SILENCE_SECONDS):
+            sys.exit(f"{sum(sizes.values()):,} of {count:,} records; the run: {process.poll()}")
+        time.sleep(0.2)
+
+
+def told(records: Path) -> str:
+    """Rate and latencies, from the records and the times of their files."""
+    written: list[float] = []
+    waited: list[float] = []
+    for path in record_files(records):
+        at = path.stat().st_mtime
+        for line in path.read_bytes().splitlines():
+            arrived = datetime.fromisoformat(json.loads(line)["metadata"]["event_time"]).timestamp()
+            written.append(at)
+            waited.append(at - arrived)
+    first, last = len(written) // 4, len(written) * 3 // 4
+    rate = (last - first) / (written[last] - written[first])
+    p50, p95 = np.percentile(waited[first:last], [50, 95])
+    return f"{len(written):,} images: {rate:,.0f} a second; from discovery to record p50 {p50:.1f} s, p95 {p95:.1f} s"
+
+
+if __name__ == "__main__":
+    main()
