@@ -140,7 +140,8 @@ def test_whatever_fails_all_goes_on_once_and_nothing_else_was_seen(seed: int) ->
             engine.look()
         engine.checkpoint()
         engine.call_back()
-    assert not engine.state["held"] and not engine.state["look"], "still held"
+    assert not engine.state["held"], "still held"
+    assert not engine.state["look"]
     assert sorted(int(value.split()[0]) for value in engine.kept) == list(range(engine.count)), "each once"
     assert set(engine.seen) == set(engine.kept), "something was seen that the engine took back"
 
@@ -181,4 +182,6 @@ def test_at_the_end_of_the_input_all_goes_on() -> None:
     engine.take()
     engine.end()
     counted = collections.Counter(engine.kept)
-    assert len(counted) == 2 and not engine.state["held"] and not engine.state["look"]
+    assert len(counted) == 2
+    assert not engine.state["held"]
+    assert not engine.state["look"]
