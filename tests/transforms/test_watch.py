@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from apache_beam.io.unbounded_source import CheckpointMark
 
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.inputs import read_images
@@ -106,9 +107,40 @@ def test_a_reader_gives_what_a_thread_finds(tmp_path: Path, monkeypatch: pytest.
     assert arrival.name == "a.png"
     assert abs(float(reader.get_current_timestamp()) - time.time()) < 60
     assert not reader.advance()
+    finder = reader._finder
     reader.close()
-    reader._looking.join(5)
-    assert not reader._looking.is_alive()
+    assert finder._stop.is_set()
+
+
+def test_a_reader_goes_on_where_the_one_before_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while that one is kept open; but from the beginning if the engine has gone back."""
+    monkeypatch.setattr(watch, "_LOOK_SECONDS", 0.01)
+    source = WatchedSource((str(tmp_path),))
+    (tmp_path / "a.png").write_bytes(b"1")
+    first = source.create_reader(None, None)
+    before = passed_on(source, first)
+    until(first)
+    after = passed_on(source, first)
+    second = source.create_reader(None, after)
+    first.close()
+    assert not second.start(), "found again"
+    (tmp_path / "b.png").write_bytes(b"2")
+    until(second)
+    assert Arrival.unpacked(second.get_current()).name == "b.png"
+    gone_back = source.create_reader(None, before)
+    until(gone_back)
+    assert Arrival.unpacked(gone_back.get_current()).name == "a.png", "what was rolled back is found again"
+    second.close()
+    gone_back.close()
+
+
+def passed_on(source: WatchedSource, reader: WatchedReader) -> CheckpointMark:
+    """A position, as an engine keeps it."""
+    coder = source.get_checkpoint_mark_coder()
+    mark: CheckpointMark = coder.decode(coder.encode(reader.get_checkpoint_mark()))
+    return mark
 
 
 def test_a_look_that_fails_is_told_where_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +154,7 @@ def test_a_look_that_fails_is_told_where_it_is_read(tmp_path: Path, monkeypatch:
 
 
 def until(reader: WatchedReader) -> None:
-    found = reader.start() if reader._looking.ident is None else reader.advance()
+    found = reader.start()
     for _ in range(500):
         if found:
             return

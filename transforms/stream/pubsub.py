@@ -6,6 +6,7 @@ to it that no more messages are held than `MOST_HELD`. If a worker dies, its lea
 """
 
 import dataclasses
+import functools
 import queue
 import threading
 import time
@@ -22,6 +23,7 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.notifications import BadNotificationError, OtherEvent, parse
 from transforms import metrics
+from transforms.stream.sharing import Shared
 
 try:
     import google.cloud.pubsub_v1 as pubsub_v1
@@ -100,7 +102,7 @@ class SubscriptionReader(UnboundedReader):
 
     def __init__(self, subscription: str) -> None:
         self._subscription = subscription
-        self._connection = _Connection(subscription)
+        self._connection = _connections.take(subscription, functools.partial(_Connection, subscription))
         self._current: Any = None
         self._read: list[str] = []  # since the last mark
         self._watermark: Timestamp = MIN_TIMESTAMP
@@ -144,7 +146,7 @@ class SubscriptionReader(UnboundedReader):
     def close(self) -> None:
         """Gives back what no mark speaks for."""
         _give_back(self._read)
-        self._connection.close()
+        _connections.give_back(self._subscription)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +204,9 @@ class _Connection:
         while not self._waiting.empty():
             _give_back([self._waiting.get().ack_id])
         self._client.close()
+
+
+_connections: Shared[_Connection] = Shared(_Connection.close)
 
 
 class _Held:

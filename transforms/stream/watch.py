@@ -5,8 +5,10 @@ time is some seconds old. An object of a store is whole as soon as it can be see
 """
 
 import dataclasses
+import functools
 import os
 import queue
+import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -20,6 +22,7 @@ from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.local import version_of
 from beam_dedup.core.paths import is_remote
 from transforms.listing import list_inputs
+from transforms.stream.sharing import Shared
 
 _LOOK_SECONDS = 1.0  # between the end of a look and the next at least
 _SHARE = 4  # looking takes one part in so many of the time at most, however large the folder
@@ -27,16 +30,21 @@ _STILL_NS = 3 * 10**9  # what has not changed for so long is not being written
 _MOST_WAITING = 10_000  # arrivals: then looking waits
 
 
-class _Nothing(CheckpointMark):
-    """There is nothing to be acknowledged."""
+@dataclasses.dataclass(frozen=True)
+class Position(CheckpointMark):
+    """How many arrivals a finder has given. There is nothing to be acknowledged."""
+
+    finder: str
+    given: int
 
 
-class _NothingCoder(coders.Coder):
-    def encode(self, value: _Nothing) -> bytes:  # noqa: ARG002
-        return b""
+class _PositionCoder(coders.Coder):
+    def encode(self, value: Position) -> bytes:
+        return f"{value.finder} {value.given}".encode()
 
-    def decode(self, encoded: bytes) -> _Nothing:  # noqa: ARG002
-        return _Nothing()
+    def decode(self, encoded: bytes) -> Position:
+        finder, given = encoded.decode().split()
+        return Position(finder, int(given))
 
     def is_deterministic(self) -> bool:
         return True
@@ -76,44 +84,29 @@ def _state_of(path: str) -> tuple[str, bool]:
     return version_of(status), time.time_ns() - changed_ns > _STILL_NS
 
 
-class WatchedReader(UnboundedReader):
-    """Gives away what a thread has found."""
+class _Finder:
+    """A thread that looks, and what it has found."""
 
     def __init__(self, paths: tuple[str, ...], exclude: tuple[str, ...]) -> None:
+        self.given = 0
         self._found: queue.Queue[Arrival | Exception] = queue.Queue(_MOST_WAITING)
         self._stop = threading.Event()
-        self._current = Arrival("")
-        self._looking = threading.Thread(
-            target=self._look, args=(Watch(paths, exclude),), name="watch", daemon=True
-        )
+        threading.Thread(target=self._look, args=(Watch(paths, exclude),), name="watch", daemon=True).start()
 
-    def start(self) -> bool:
-        self._looking.start()
-        return self.advance()
-
-    def advance(self) -> bool:
+    def next(self) -> Arrival | None:
         try:
             found = self._found.get_nowait()
         except queue.Empty:
-            return False
+            return None
         if isinstance(found, Exception):
             raise found
-        self._current = found
-        return True
+        self.given += 1
+        return found
 
-    def get_current(self) -> bytes:
-        return self._current.packed()
+    def has_more(self) -> bool:
+        return not self._found.empty()
 
-    def get_current_timestamp(self) -> Timestamp:
-        return Timestamp(micros=(self._current.event_ms or 0) * 1000)
-
-    def get_watermark(self) -> Timestamp:
-        return Timestamp.now() if self._found.empty() else self.get_current_timestamp()
-
-    def get_checkpoint_mark(self) -> _Nothing:
-        return _Nothing()
-
-    def close(self) -> None:
+    def stop(self) -> None:
         self._stop.set()
 
     def _look(self, watch: Watch) -> None:
@@ -136,6 +129,44 @@ class WatchedReader(UnboundedReader):
             return
 
 
+_finders: Shared[_Finder] = Shared(_Finder.stop)
+
+
+class WatchedReader(UnboundedReader):
+    """Gives away what a finder has found: one that has given as much as a position says, if there still is one, or a new one."""
+
+    def __init__(self, paths: tuple[str, ...], exclude: tuple[str, ...], position: Position | None) -> None:
+        known = _finders.find(position.finder) if position else None
+        goes_on = position is not None and known is not None and known.given == position.given
+        self._name = position.finder if position and goes_on else secrets.token_hex(8)
+        self._finder = _finders.take(self._name, functools.partial(_Finder, paths, exclude))
+        self._current = Arrival("")
+
+    def start(self) -> bool:
+        return self.advance()
+
+    def advance(self) -> bool:
+        found = self._finder.next()
+        if found is not None:
+            self._current = found
+        return found is not None
+
+    def get_current(self) -> bytes:
+        return self._current.packed()
+
+    def get_current_timestamp(self) -> Timestamp:
+        return Timestamp(micros=(self._current.event_ms or 0) * 1000)
+
+    def get_watermark(self) -> Timestamp:
+        return self.get_current_timestamp() if self._finder.has_more() else Timestamp.now()
+
+    def get_checkpoint_mark(self) -> Position:
+        return Position(self._name, self._finder.given)
+
+    def close(self) -> None:
+        _finders.give_back(self._name)
+
+
 @dataclasses.dataclass(frozen=True)
 class WatchedSource(UnboundedSource):
     """Arrivals, packed, of files that appear below some paths; each at the time it is found.
@@ -152,11 +183,12 @@ class WatchedSource(UnboundedSource):
         return [self]
 
     def create_reader(self, options: Any, checkpoint_mark: CheckpointMark | None) -> WatchedReader:  # noqa: ARG002
-        """A new reader finds again what another one has found: it is delivered again, and known by its generation."""
-        return WatchedReader(self.paths, self.exclude)
+        """A reader that can't go on finds again what was found: it is delivered again, and known by its generation."""
+        position = checkpoint_mark if isinstance(checkpoint_mark, Position) else None
+        return WatchedReader(self.paths, self.exclude, position)
 
     def get_checkpoint_mark_coder(self) -> coders.Coder:
-        return _NothingCoder()
+        return _PositionCoder()
 
     def default_output_coder(self) -> coders.Coder:
         return coders.BytesCoder()
