@@ -31,6 +31,8 @@ class FlinkStreamOptions(PipelineOptions):
             ("state_backend", "where state is: hashmap (memory) or rocksdb (disk)"),
             ("state_backend_storage_path", "where checkpoints are kept"),
             ("savepoint_path", "a savepoint whose state the job begins with"),
+            ("number_of_execution_retries", "how often a job that fails is begun again"),
+            ("execution_retry_delay", "milliseconds before that"),
             ("max_bundle_size", "elements in a bundle"),
             ("max_bundle_time_mills", "milliseconds that a bundle waits for more"),
         ):

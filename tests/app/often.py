@@ -1,19 +1,22 @@
 """`dedup`, but a run that stays writes its records several times a second, so that a test need not wait for them; and it may
-be told when to die: `DIE=after:3:records-` kills it when the third file whose name begins so has got its name.
+be told when to die: `DIE=after:3:records-` kills it when the third file whose name begins so has got its name; or when a step
+is to fail, for an engine that tries again: `FAIL=2,5` after the second and the fifth such file.
 """
 
 import functools
 import os
 import signal
 import sys
+from typing import Any
 
 from beam_dedup import stream_pipeline
 from beam_dedup.cli import main
 from transforms import placing, storage
+from transforms.stream import record
 from transforms.stream.record import RecordVerdicts
 
 INTERVAL_SECONDS = 0.3
-DIE = "DIE"
+DIE, FAIL = "DIE", "FAIL"
 
 
 def die(when: str, number: int, prefix: str) -> None:
@@ -34,9 +37,26 @@ def die(when: str, number: int, prefix: str) -> None:
     storage.give_name = placing.give_name = give_and_die
 
 
+def fail(numbers: set[int]) -> None:
+    """Arranges for steps that fail once they have written files of records."""
+    write_files = record.write_files
+    written = 0
+
+    def write_and_fail(*arguments: Any) -> None:
+        nonlocal written
+        write_files(*arguments)
+        written += 1
+        if written in numbers:
+            raise RuntimeError(f"fails after file {written}")
+
+    record.write_files = write_and_fail
+
+
 if __name__ == "__main__":
     stream_pipeline.RecordVerdicts = functools.partial(RecordVerdicts, interval=INTERVAL_SECONDS)
     if os.environ.get(DIE):
         when, number, prefix = os.environ[DIE].split(":")
         die(when, int(number), prefix)
+    if os.environ.get(FAIL):
+        fail({int(number) for number in os.environ[FAIL].split(",")})
     sys.exit(main(sys.argv[1:]))

@@ -6,6 +6,8 @@ import pytest
 
 from tests import arriving
 from tests.app.incoming import Incoming, check, files_in
+from tests.app.often import FAIL
+from tests.app.runs import tree
 from tests.app.staying import staying
 from tests.services.servers import Service
 from tests.verdicts_outside import by_status
@@ -40,3 +42,27 @@ def test_a_watched_folder(engine: str, tmp_path: Path, request: pytest.FixtureRe
         run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
         assert run.drain() == 130, run.said()
     check(run, incoming, out)
+
+
+def test_steps_that_fail_leave_no_trace(flink: Service, tmp_path: Path) -> None:
+    """Flink goes back to its last checkpoint each time, and does again what it had done since: no record is lost, doubled or
+    changed, though files had been written.
+    """
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    files = arriving.files(240, seed=5)
+    names = list(files)
+    seen: dict[str, bytes] = {}
+    flags = (*flink.flags, OFTEN, "--number_of_execution_retries=20", "--execution_retry_delay=200")
+    arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *flags)
+    with staying(tmp_path, *arguments, env={FAIL: "2,5,9,14"}) as run:
+        for start in range(0, 240, 40):
+            for name in names[start : start + 40]:
+                incoming.write(name, files[name])
+            run.wait_for(len(incoming.expected), PATIENCE)
+            seen |= tree(tmp_path / "records")
+        run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
+        assert run.drain() == 130, run.said()
+    check(run, incoming, out)
+    assert seen.items() <= tree(tmp_path / "records").items(), "a file of records changed"
+    failures = [f"fails after file {number}" for number in (2, 5, 9, 14)]
+    assert [text for text in failures if text not in flink.log.read_text("utf-8", "replace")] == []
