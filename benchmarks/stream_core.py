@@ -1,6 +1,6 @@
 """What the steps of a stream cost by themselves: no engine, no pictures, one process.
 
-    .venv/bin/python benchmarks/stream_core.py [--remembered 100000 1000000] [-k 4 8] [--block 256 1000] [--prefix 0 1]
+    .venv/bin/python -m benchmarks.stream_core [--remembered 100000 1000000] [-k 4 8] [--block 256 1000] [--prefix 0 1]
 
 Images arrive in blocks; each block goes through all steps before the next. Codes are made from a seed: bits set as often
 as those of photos are, one image in five a near duplicate of one that arrived before. First so many images are taken in as
