@@ -40,8 +40,8 @@ _PATIENCE_SECONDS = 900.0
 _SILENCE_SECONDS = 180.0
 
 
-def main() -> None:
-    if sys.argv[1:2] == [_AS_WORKER]:
+def main(argv: list[str] | None = None) -> None:
+    if argv is None and sys.argv[1:2] == [_AS_WORKER]:
         stream_pipeline.RecordVerdicts = functools.partial(  # type: ignore[misc, assignment]
             RecordVerdicts, interval=OFTEN_SECONDS
         )
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--remembered", type=int, default=0)
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--flags", default="")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     files = sorted(path for path in options.folder.rglob("*") if path.is_file())
     records = options.work / "records"
     records.mkdir(parents=True)
@@ -155,7 +155,9 @@ def told(records: Path) -> str:
             written.append(at)
             waited.append(at - arrived)
     first, last = len(written) // 4, len(written) * 3 // 4
-    rate = (last - first) / (written[last] - written[first])
+    rate = (last - first) / max(
+        OFTEN_SECONDS, written[last] - written[first]
+    )  # what is in one file took so long
     p50, p95 = np.percentile(waited[first:last], [50, 95])
     return f"{len(written):,} images: {rate:,.0f} a second; from discovery to record p50 {p50:.1f} s, p95 {p95:.1f} s"
 

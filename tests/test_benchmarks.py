@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from beam_dedup.core import dct, formats
-from benchmarks import peers, pictures, raw, report, throughput, tools
+from benchmarks import peers, pictures, raw, report, stream, stream_core, throughput, tools
 from tests.pictures import encoded, fingerprint_of, photo
 
 README = report.README.read_text("utf-8")
@@ -122,6 +122,18 @@ class TestThroughput:
     def test_too_few_files(self, web: Path) -> None:
         with pytest.raises(SystemExit, match="has 12 files, 13 are needed"):
             throughput.main(["web", str(web), "--sizes", "2", "13"])
+
+
+class TestStreams:
+    def test_the_core(self, capsys: pytest.CaptureFixture[str]) -> None:
+        stream_core.main(["--remembered", "300", "-k", "4", "--block", "100", "--prefix", "0"])
+        assert "300" in capsys.readouterr().out
+
+    def test_a_run_that_stays(self, web: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """All that is fed is judged against what is remembered."""
+        stream.main([str(web), str(tmp_path), "--remembered", "50", "--rate", "20"])
+        assert "12 images: " in capsys.readouterr().out
+        assert len(list((tmp_path / "in").iterdir())) == 12
 
 
 class TestPeers:
