@@ -7,8 +7,8 @@ images are linked into a folder that `dedup -n --watch` watches; --rate: so many
 with random codes that were judged before; only the engine of this machine takes them (elsewhere state comes from
 checkpoints alone). --flags: for `dedup`, to run elsewhere.
 
-Printed: images a second between the first and the last quarter of all records on disk; and, of each image in the middle half, the time
-from its discovery to its record on disk. Files of records are written twice a second here, and not every ten seconds.
+Printed: images a second between the first and the last quarter of all records on disk; and, of the images in the middle half, the time
+from discovery to verdict, and to the record on disk. Files of records are written twice a second here, and not every ten seconds.
 """
 
 import argparse
@@ -32,16 +32,23 @@ from beam_dedup import stream_pipeline
 from beam_dedup.cli import main as dedup
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.model import ImageRef, Status, Verdict
+from transforms.progress import Tally
+from transforms.stream import record
 from transforms.stream.record import RecordVerdicts
 
 OFTEN_SECONDS = 0.5
 _AS_WORKER = "--as-worker"
+_NOTED, _NOTED_NAME = "DEDUP_BENCHMARK_LATENCIES", "latencies"
+_tell = record.tell
 _PATIENCE_SECONDS = 900.0
 _SILENCE_SECONDS = 180.0
 
 
 def main(argv: list[str] | None = None) -> None:
     if argv is None and sys.argv[1:2] == [_AS_WORKER]:
+        from benchmarks import stream  # this module, by the name by which workers find it
+
+        record.tell = stream.tell_and_note
         stream_pipeline.RecordVerdicts = functools.partial(  # type: ignore[misc, assignment]
             RecordVerdicts, interval=OFTEN_SECONDS
         )
@@ -68,7 +75,14 @@ def main(argv: list[str] | None = None) -> None:
         print(f"first record after {time.monotonic() - begun:.1f} s", flush=True)
         feed(files[1:], options.work / "in", options.rate)
         wait_for(len(files), records, process)
-    print(told(records))
+    print(told(records, options.work / _NOTED_NAME))
+
+
+def tell_and_note(block: bytes, tally: Tally | None = None) -> bytes:
+    """Does what it stands for, and notes how long after its event each verdict came."""
+    with open(os.environ[_NOTED], "a", encoding="ascii") as file:
+        file.writelines(f"{milliseconds}\n" for milliseconds in record.latencies(block))
+    return _tell(block, tally)
 
 
 def remember(path: Path, count: int) -> None:
@@ -106,7 +120,8 @@ def running(work: Path, flags: list[str]) -> Iterator["subprocess.Popen[bytes]"]
         "",
     ]
     command += ["--records", str(work / "records"), *flags]
-    process = subprocess.Popen(command, start_new_session=True)
+    environment = {**os.environ, _NOTED: str(work / _NOTED_NAME)}
+    process = subprocess.Popen(command, start_new_session=True, env=environment)
     try:
         yield process
     finally:
@@ -144,7 +159,7 @@ def wait_for(count: int, records: Path, process: "subprocess.Popen[bytes]") -> N
         time.sleep(0.2)
 
 
-def told(records: Path) -> str:
+def told(records: Path, noted: Path) -> str:
     """Rate and latencies, from the records and the times of their files."""
     written: list[float] = []
     waited: list[float] = []
@@ -158,8 +173,12 @@ def told(records: Path) -> str:
     rate = (last - first) / max(
         OFTEN_SECONDS, written[last] - written[first]
     )  # what is in one file took so long
-    p50, p95 = np.percentile(waited[first:last], [50, 95])
-    return f"{len(written):,} images: {rate:,.0f} a second; from discovery to record p50 {p50:.1f} s, p95 {p95:.1f} s"
+    judged = np.loadtxt(noted)[first:last] / 1000
+    parts = [f"{len(written):,} images: {rate:,.0f} a second"]
+    for name, seconds in (("verdict", judged), ("record", np.array(waited[first:last]))):
+        p50, p95 = np.percentile(seconds, [50, 95])
+        parts.append(f"discovery to {name} p50 {p50:.1f} s, p95 {p95:.1f} s")
+    return "; ".join(parts)
 
 
 if __name__ == "__main__":
