@@ -2,7 +2,7 @@
 
     python loopback.py FOLDER      the folder with beam-sdks-java-core-*.jar
 
-Beam 2.62 makes each of its gRPC servers for a port, and so for all addresses of the machine, though it knows the one that was
+Job server 2.62 of Beam makes each of its gRPC servers for a port, and so for all addresses of the machine, though it knows the one that was
 asked for (`ServerFactory$InetSocketAddressServerFactory.createServer`). Anybody who reaches such a port can have code run. This
 changes one call in that class, `forPort(address.getPort())`, into `forAddress(address)`, and leaves a jar that has been changed as it is.
 The form of class files: chapter 4 of the Java Virtual Machine Specification.
@@ -84,7 +84,7 @@ def bound(data: bytes) -> bytes:
     builder_name = constants.text(constants.numbers(builder)[0])
     before = _VIRTUAL + struct.pack(">H", port) + _STATIC + struct.pack(">H", for_port)
     if data.count(before) != 1:
-        raise ValueError(f"{CLASS} is another than that of Beam 2.62")
+        raise ValueError(f"{CLASS} is another than that of job server 2.62")
     first = constants.count
     added = b"".join(
         (
