@@ -121,10 +121,13 @@ class TestSchemas:
 
 class TestFit:
     def test_the_job_finds_the_job_server_and_that_the_cluster(self) -> None:
+        labels = JOB_SERVER["spec"]["template"]["metadata"]["labels"]
+        assert JOB_SERVER["spec"]["selector"]["matchLabels"].items() <= labels.items()
         service = RESOURCES["Service", "dedup-job-server"]
         ports = {one["name"]: one["port"] for one in service["spec"]["ports"]}
         listening = {one["name"]: one["containerPort"] for one in SERVING["ports"]}
         assert ports == listening
+        assert service["spec"]["selector"].items() <= labels.items()
         told = dict(flag.removeprefix("--").split("=") for flag in SERVING["args"])
         assert {"jobs": int(told["job-port"]), "artifacts": int(told["artifact-port"])} == listening
         name = service["metadata"]["name"]
@@ -134,19 +137,18 @@ class TestFit:
             "the operator's name for it"
         )
 
-    def test_only_what_belongs_to_it_reaches_the_job_server(self) -> None:
-        policy = RESOURCES["NetworkPolicy", "dedup-job-server"]["spec"]
-        labels = JOB_SERVER["spec"]["template"]["metadata"]["labels"]
-        assert policy["podSelector"]["matchLabels"].items() <= labels.items()
-        assert JOB_SERVER["spec"]["selector"]["matchLabels"].items() <= labels.items()
-        [rule] = policy["ingress"]
-        [source] = rule["from"]
+    def test_only_what_belongs_to_it_reaches_any_part_and_the_operator_flinks_interface(self) -> None:
+        policy = RESOURCES["NetworkPolicy", "dedup"]["spec"]
+        ours = policy["podSelector"]
         for one in (
             STREAM["spec"]["template"],
             CLUSTER["spec"]["podTemplate"],
             JOB_SERVER["spec"]["template"],
         ):
-            assert source["podSelector"]["matchLabels"].items() <= one["metadata"]["labels"].items()
+            assert ours["matchLabels"].items() <= one["metadata"]["labels"].items()
+        inside, operator = policy["ingress"]
+        assert inside == {"from": [{"podSelector": ours}]}
+        assert operator["ports"] == [{"port": 8081}]
 
     def test_task_managers_find_their_workers(self) -> None:
         """The entry point of the image listens on this port, and on no other."""
