@@ -1,7 +1,8 @@
 """The options of Flink that Beam for Python does not know by itself, and what a stream on Flink can't do without.
 
 Flink acknowledges what it has read when a checkpoint is complete: without checkpoints nothing ever is. And a checkpoint that
-falls into a bundle may hold back its output for ever, unless bundles are finished first.
+falls into a bundle may hold back its output for ever, unless bundles are finished first. Bundles that wait a second for more, as
+they do of themselves, add up over the steps to more than a verdict may take.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import argparse
 from apache_beam.options.pipeline_options import PipelineOptions
 
 CHECKPOINT_MS = 10_000
+BUNDLE_MS = 100
 
 _RUNNERS = ("FlinkRunner", "PortableRunner")
 
@@ -27,6 +29,9 @@ class FlinkStreamOptions(PipelineOptions):
             default=None,
             help="of Flink: no checkpoint falls into a bundle",
         )
+        parser.add_argument(
+            "--max_bundle_time_mills", type=int, help="of Flink: milliseconds that a bundle waits for more"
+        )
         for name, text in (
             ("state_backend", "where state is: hashmap (memory) or rocksdb (disk)"),
             ("state_backend_storage_path", "where checkpoints are kept"),
@@ -34,7 +39,6 @@ class FlinkStreamOptions(PipelineOptions):
             ("number_of_execution_retries", "how often a job that fails is begun again"),
             ("execution_retry_delay", "milliseconds before that"),
             ("max_bundle_size", "elements in a bundle"),
-            ("max_bundle_time_mills", "milliseconds that a bundle waits for more"),
         ):
             parser.add_argument(f"--{name}", help=f"of Flink: {text}")
 
@@ -56,4 +60,7 @@ def complete(options: PipelineOptions) -> list[str]:
     if not flink.finish_bundle_before_checkpointing:
         flink.finish_bundle_before_checkpointing = True
         added.append("--finish_bundle_before_checkpointing")
+    if not flink.max_bundle_time_mills:
+        flink.max_bundle_time_mills = BUNDLE_MS
+        added.append(f"--max_bundle_time_mills={BUNDLE_MS}")
     return added

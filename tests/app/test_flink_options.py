@@ -1,0 +1,39 @@
+"""What a stream on Flink is given, if it was not given it."""
+
+import pytest
+
+from beam_dedup import engine, flink_options
+
+ALL = [
+    "--checkpointing_interval=10000",
+    "--finish_bundle_before_checkpointing",
+    "--max_bundle_time_mills=100",
+]
+
+
+@pytest.mark.parametrize("runner", ["FlinkRunner", "PortableRunner"])
+@pytest.mark.parametrize("given", range(8))
+def test_what_was_not_given_is_added_and_told(given: int, runner: str) -> None:
+    flags = [flag for number, flag in enumerate(ALL) if given >> number & 1]
+    options = engine.beam_options([f"--runner={runner}", *flags])
+    assert flink_options.complete(options) == [flag for flag in ALL if flag not in flags]
+    assert flink_options.complete(options) == []
+
+
+def test_what_was_given_stays() -> None:
+    given = [
+        "--checkpointing_interval=500",
+        "--finish_bundle_before_checkpointing",
+        "--max_bundle_time_mills=7",
+    ]
+    options = engine.beam_options(["--runner=FlinkRunner", *given])
+    assert flink_options.complete(options) == []
+    told = options.get_all_options()
+    assert (told["checkpointing_interval"], told["max_bundle_time_mills"]) == (500, 7)
+
+
+@pytest.mark.parametrize("runner", ["PrismRunner", "DataflowRunner", "DirectRunner"])
+def test_other_engines_are_given_nothing(runner: str) -> None:
+    options = engine.beam_options([f"--runner={runner}"])
+    assert flink_options.complete(options) == []
+    assert not options.get_all_options()["checkpointing_interval"]
