@@ -7,7 +7,9 @@ they do of themselves, add up over the steps to more than a verdict may take.
 
 import argparse
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+
+from beam_dedup.core.errors import UsageError
 
 CHECKPOINT_MS = 10_000
 BUNDLE_MS = 100
@@ -49,9 +51,18 @@ def is_flink(options: PipelineOptions) -> bool:
 
 
 def complete(options: PipelineOptions) -> list[str]:
-    """Sets what a stream on Flink needs and was not given. Returns what was set, as flags."""
+    """Sets what a stream on Flink needs and was not given. Returns what was set, as flags.
+
+    Raises:
+      UsageError: several workers take turns, and what the reader of one holds would wait until it has its turn again.
+    """
     if not is_flink(options):
         return []
+    if int(options.view_as(PortableOptions).sdk_worker_parallelism) != 1:
+        raise UsageError(
+            "--sdk_worker_parallelism: a stream on Flink has one worker for each task manager (1, the default); "
+            "have more task managers, and a higher --parallelism"
+        )
     flink = options.view_as(FlinkStreamOptions)
     added = []
     if not flink.checkpointing_interval:

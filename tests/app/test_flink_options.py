@@ -3,6 +3,7 @@
 import pytest
 
 from beam_dedup import engine, flink_options
+from beam_dedup.core.errors import UsageError
 
 ALL = [
     "--checkpointing_interval=10000",
@@ -30,6 +31,12 @@ def test_what_was_given_stays() -> None:
     assert flink_options.complete(options) == []
     told = options.get_all_options()
     assert (told["checkpointing_interval"], told["max_bundle_time_mills"]) == (500, 7)
+
+
+def test_workers_that_take_turns_are_refused() -> None:
+    options = engine.beam_options(["--runner=FlinkRunner", "--sdk_worker_parallelism=2"])
+    with pytest.raises(UsageError, match=r"--sdk_worker_parallelism: .*more task managers"):
+        flink_options.complete(options)
 
 
 @pytest.mark.parametrize("runner", ["PrismRunner", "DataflowRunner", "DirectRunner"])
