@@ -22,7 +22,9 @@ setup(
         "ImageHash>=4.3.2,<4.4",  # its version stands in the recipes of its codes
         "fastavro>=1.13,<2",
         "FastWARC>=2.0.1,<2.1",
+        "grpcio>=1.85,<2",
         "numpy>=2.1,<2.5",
+        "protobuf>=6.33,<7",
         "psutil>=7,<8",
         "pyarrow>=25,<26",
         "rich>=15,<16",

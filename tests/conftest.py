@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from beam_dedup.samples import make_samples
+from tests.images import in_new_folder
 
 CI_VARIABLE = (
     "DEDUP_CI"  # in the environment, set to anything: all tests run, and every service has to be there
@@ -34,6 +35,22 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("samples")
     make_samples(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def image_context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which `make image` builds. Only for reading."""
+    folder = tmp_path_factory.mktemp("context") / "image"
+    in_new_folder("context.sh", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image_environment(image_context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the images hold: an environment with our wheel, the pins, and nothing else. Only for reading. Takes minutes."""
+    environment = tmp_path_factory.mktemp("environment") / "dedup"
+    in_new_folder("install.sh", environment, image_context)
+    return environment
 
 
 @pytest.fixture

@@ -1,20 +1,19 @@
 """The images can be built, as far as that can be told without Docker: what Dockerfiles name is there, and what they run is run."""
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from tests.images import FOLDER as IMAGES
+from tests.images import in_new_folder
 from tests.test_packaging import DEV_PINS, PINS, SETUP, pins
 
 ROOT = Path(__file__).parents[1]
-IMAGES = ROOT / "templates/image"
 DOCKERFILES = sorted((ROOT / "templates").rglob("Dockerfile*"))
 IMAGE_PINS = pins("templates/image/requirements.txt")
 BASE_PYTHON = "3.11"
@@ -47,24 +46,6 @@ def stages(path: Path) -> list[list[Instruction]]:
     return found
 
 
-def in_new_folder(script: str, *arguments: Path) -> None:
-    subprocess.run(
-        [IMAGES / script, *arguments],
-        check=True,
-        timeout=600,
-        capture_output=True,
-        env={**os.environ, "PYTHON": sys.executable},
-    )
-
-
-@pytest.fixture(scope="module")
-def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which `make image` builds."""
-    folder = tmp_path_factory.mktemp("context") / "image"
-    in_new_folder("context.sh", folder)
-    return folder
-
-
 class TestDockerfiles:
     def test_there_are_some(self) -> None:
         assert IMAGES / "Dockerfile" in DOCKERFILES
@@ -75,14 +56,14 @@ class TestDockerfiles:
 
     @each_dockerfile
     @pytest.mark.slow
-    def test_what_is_copied_is_there(self, path: Path, context: Path) -> None:
+    def test_what_is_copied_is_there(self, path: Path, image_context: Path) -> None:
         earlier = {one.rest.split(" AS ")[1] for one in instructions(path) if " AS " in one.rest}
         for one in instructions(path):
             if one.name == "COPY" and (match := re.match(r"--from=(\S+)", one.rest)):
                 assert match[1] in earlier, one
             elif one.name == "COPY":
                 for source in one.words()[:-1]:
-                    assert len(list(context.glob(source))) == 1, one
+                    assert len(list(image_context.glob(source))) == 1, one
             assert one.name != "ADD"
 
     @each_dockerfile
@@ -146,23 +127,15 @@ def test_make_says_in_one_sentence_that_there_is_no_docker(tmp_path: Path) -> No
     assert done.stderr.startswith("There is no Docker here that answers: ")
 
 
-@pytest.fixture(scope="module")
-def installed(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `install.sh` makes, in a folder of its own."""
-    environment = tmp_path_factory.mktemp("installed") / "dedup"
-    in_new_folder("install.sh", environment, context)
-    return environment
-
-
 @pytest.fixture
-def run(installed: Path, tmp_path: Path) -> Callable[..., str]:
+def run(image_environment: Path, tmp_path: Path) -> Callable[..., str]:
     """Runs a program of the environment, in which nothing else is known of this machine."""
 
     def run(program: str, *arguments: object) -> str:
         done = subprocess.run(
-            [installed / "bin" / program, *map(str, arguments)],
+            [image_environment / "bin" / program, *map(str, arguments)],
             cwd=tmp_path,
-            env={"PATH": f"{installed}/bin:/usr/bin:/bin", "HOME": str(tmp_path)},
+            env={"PATH": f"{image_environment}/bin:/usr/bin:/bin", "HOME": str(tmp_path)},
             capture_output=True,
             text=True,
             timeout=200,
@@ -190,7 +163,9 @@ class TestInstalled:
         for module in ("sdk_worker_main", "worker_pool_main"):
             run("python", "-c", f"import apache_beam.runners.worker.{module}")
 
-    def test_a_second_environment_does_not_go_into_the_first(self, installed: Path, context: Path) -> None:
+    def test_a_second_environment_does_not_go_into_the_first(
+        self, image_environment: Path, image_context: Path
+    ) -> None:
         with pytest.raises(subprocess.CalledProcessError) as failed:
-            in_new_folder("install.sh", installed, context)
+            in_new_folder("install.sh", image_environment, image_context)
         assert b"is there already" in failed.value.stderr

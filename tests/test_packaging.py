@@ -24,7 +24,13 @@ PACKAGES = {"beam_dedup", "transforms"}
 DISTRIBUTION = "beam-dedup"
 
 # Names under which distributions are imported, where that is not their own.
-IMPORTED_AS = {"pillow-heif": "pillow_heif", "apache-beam": "apache_beam", "pillow": "PIL"}
+IMPORTED_AS = {
+    "pillow-heif": "pillow_heif",
+    "apache-beam": "apache_beam",
+    "pillow": "PIL",
+    "grpcio": "grpc",
+    "protobuf": "google",
+}
 # What Beam's extras bring, and we name only the errors of.
 BROUGHT_BY_EXTRAS = {"aws": {"boto3", "botocore"}, "gcp": {"google"}}
 

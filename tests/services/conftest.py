@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -13,9 +13,11 @@ from tests.services.buckets import Bucket, amazon_bucket, google_bucket
 from tests.services.processes import end_of
 from tests.services.servers import MissingError, Service
 
+T = TypeVar("T")
+
 
 @contextlib.contextmanager
-def required(service: "contextlib.AbstractContextManager[Service]") -> Iterator[Service]:
+def required(service: "contextlib.AbstractContextManager[T]") -> Iterator[T]:
     """A service that is there, or the end of the test."""
     with contextlib.ExitStack() as stack:
         try:

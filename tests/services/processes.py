@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 10  # with a process that was asked to end
 _SHOWN_BYTES = 4000  # of a log
@@ -30,6 +32,17 @@ def answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
         return True
     return False
+
+
+def listening(process: psutil.Process) -> set[str]:
+    """The addresses on which a process and all that it has started listen."""
+    found = [process, *process.children(recursive=True)]
+    return {
+        one.laddr.ip.removeprefix("::ffff:")  # of IPv4, as a socket of IPv6 has it
+        for part in found
+        for one in part.net_connections()
+        if one.status == psutil.CONN_LISTEN
+    }
 
 
 @contextlib.contextmanager

@@ -93,12 +93,19 @@ def pubsub(project: str = "dedup-test") -> Iterator[Service]:
 
 
 @contextlib.contextmanager
-def flink() -> Iterator[Service]:
-    """Beam's job server with a Flink in it; what it runs has its workers in the process that submits."""
+def flink_jars() -> Iterator[Path]:
+    """The folder of Beam's job server, with a Flink."""
     if not (FLINK / ".complete").exists() or not shutil.which("java"):
         raise MissingError("Flink is missing: run `make services` (it needs Maven and Java)")
+    yield FLINK
+
+
+@contextlib.contextmanager
+def flink() -> Iterator[Service]:
+    """Beam's job server with a Flink in it; what it runs has its workers in the process that submits."""
     port = free_port()
-    command = [str(ROOT / "templates/flink/local/job-server"), str(FLINK), str(port)]
+    with flink_jars() as jars:
+        command = [str(ROOT / "templates/flink/local/job-server"), str(jars), str(port)]
     flags = ("--runner=PortableRunner", f"--job_endpoint={HOST}:{port}", "--environment_type=LOOPBACK")
     with running(command, lambda: answers(port)) as log:
         yield Service(f"{HOST}:{port}", {}, flags, log)

@@ -1,0 +1,243 @@
+"""A Flink cluster on this machine, each part a process of its own, listening on 127.0.0.1 only.
+
+    python cluster.py start --jars JARS --state STATE    a job manager, a task manager, workers, Beam's job server; prints the flags for dedup
+    python cluster.py add --jars JARS --state STATE      one more task manager
+    python cluster.py stop --state STATE                 ends them all
+
+JARS is what `get` has fetched: Flink itself comes with the job server. STATE is a folder of the cluster's own: what it was told
+(flink-conf.yaml), logs, numbers of processes, checkpoints. Workers are processes of --python, in whose environment beam_dedup is
+installed; nothing of the machine's other Pythons, or of the process that submits, is used.
+"""
+
+import argparse
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import psutil
+
+HERE = Path(__file__).parent
+HOST = "127.0.0.1"
+PARTS = ("job-server", "workers", "task-manager", "job-manager")
+PORTS = "8081,6123,8099,50000"
+_READY_SECONDS, _END_SECONDS = 90, 15
+
+_OPENED = ("lang", "net", "io", "nio", "text", "time", "util", "util.concurrent", "util.concurrent.atomic")
+_OPENS = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in _OPENED]
+_LOGGED = [
+    f"-Dorg.slf4j.simpleLogger.{name}" for name in ("showDateTime=true", "dateTimeFormat=HH:mm:ss.SSS")
+]
+_ENTRY_POINTS = {
+    "job-manager": "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
+    "task-manager": "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
+}
+# Parts of Flink find each other at one address. All jars are on the class path, so what a job brings is not loaded a second time.
+# Sizes of memory have to be given where Flink's own scripts, which work them out, are not used.
+_CONFIGURATION = """\
+jobmanager.rpc.address: 127.0.0.1
+jobmanager.bind-host: 127.0.0.1
+jobmanager.rpc.port: {rpc}
+rest.address: 127.0.0.1
+rest.bind-address: 127.0.0.1
+rest.port: {rest}
+taskmanager.host: 127.0.0.1
+taskmanager.bind-host: 127.0.0.1
+taskmanager.numberOfTaskSlots: {slots}
+taskmanager.cpu.cores: {slots}
+taskmanager.memory.framework.heap.size: 128m
+taskmanager.memory.framework.off-heap.size: 128m
+taskmanager.memory.task.heap.size: 768m
+taskmanager.memory.task.off-heap.size: 128m
+taskmanager.memory.managed.size: 512m
+taskmanager.memory.network.min: 512m
+taskmanager.memory.network.max: 512m
+taskmanager.memory.jvm-metaspace.size: 256m
+taskmanager.memory.jvm-overhead.min: 192m
+taskmanager.memory.jvm-overhead.max: 192m
+parallelism.default: {slots}
+classloader.resolve-order: parent-first
+heartbeat.interval: 2000
+heartbeat.timeout: 10000
+restart-strategy.type: fixed-delay
+restart-strategy.fixed-delay.attempts: 10
+restart-strategy.fixed-delay.delay: 1 s
+state.backend.type: {backend}
+state.checkpoints.dir: {state_uri}/checkpoints
+state.savepoints.dir: {state_uri}/savepoints
+io.tmp.dirs: {state}/tmp
+"""
+
+
+def main() -> None:
+    given = _arguments()
+    state = given.state.resolve()
+    if given.do == "stop":
+        stop(state)
+        return
+    if not (given.jars / ".complete").exists():
+        _fail(f"{given.jars} is not complete: run {HERE / 'get'} {given.jars}")
+    if not shutil.which("java"):
+        _fail("this needs Java 11 or 17 (Debian, Ubuntu: apt-get install default-jre-headless)")
+    if given.do == "add":
+        if not processes(state, "job-manager"):
+            _fail(f"no cluster runs in {state}")
+        _start_java(state, given.jars, "task-manager")
+        return
+    _start_all(state, given)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("do", choices=["start", "add", "stop"])
+    parser.add_argument(
+        "--jars", type=Path, default=Path("flink"), help="what `get` has fetched (default %(default)s)"
+    )
+    parser.add_argument(
+        "--state", type=Path, default=Path("flink-state"), help="folder of the cluster (default %(default)s)"
+    )
+    parser.add_argument("--python", default=sys.executable, help="of the workers (default %(default)s)")
+    parser.add_argument("--slots", type=int, default=2, help="of a task manager (default %(default)s)")
+    parser.add_argument("--state_backend", default="rocksdb", choices=["rocksdb", "hashmap"])
+    parser.add_argument(
+        "--ports",
+        default=PORTS,
+        help="of REST, the job manager, the job server, the workers (default %(default)s)",
+    )
+    return parser.parse_args()
+
+
+def _start_all(state: Path, given: argparse.Namespace) -> None:
+    ports = [int(port) for port in given.ports.split(",")]
+    rest, rpc, jobs, workers = ports
+    if running := [name for name in PARTS if processes(state, name)]:
+        _fail(f"there is a cluster in {state} ({', '.join(running)}): stop it first")
+    for port in ports:
+        if _answers(port):
+            _fail(f"port {port} is in use: name others with --ports")
+    (state / "tmp").mkdir(parents=True, exist_ok=True)
+    (state / "flink-conf.yaml").write_text(
+        _CONFIGURATION.format(
+            rest=rest,
+            rpc=rpc,
+            slots=given.slots,
+            backend=given.state_backend,
+            state=state,
+            state_uri=state.as_uri(),
+        )
+    )
+    for log in state.glob("*.log"):
+        log.unlink()
+    try:
+        _start_java(state, given.jars, "job-manager")
+        _wait_for(state, "job-manager", lambda: _task_managers(rest) is not None)
+        _start_java(state, given.jars, "task-manager")
+        served = [
+            str(HERE / "job-server"),
+            str(given.jars.resolve()),
+            str(jobs),
+            str(state),
+            f"{HOST}:{rest}",
+        ]
+        _start(state, "job-server", served)
+        _start(state, "workers", [given.python, "-m", "beam_dedup.worker_pool", f"--port={workers}"])
+        _wait_for(state, "job-server", lambda: _answers(jobs))
+        _wait_for(state, "workers", lambda: _answers(workers))
+        _wait_for(state, "task-manager", lambda: bool(_task_managers(rest)))
+    except BaseException:
+        stop(state)
+        raise
+    print(f"Flink's pages: http://{HOST}:{rest}    logs: {state}")
+    print(
+        f"--runner=PortableRunner --job_endpoint={HOST}:{jobs} --environment_type=EXTERNAL --environment_config={HOST}:{workers}"
+    )
+
+
+def _start_java(state: Path, jars: Path, name: str) -> None:
+    command = ["java", "-Xmx1g", "-XX:MaxMetaspaceSize=512m", *_LOGGED, *_OPENS, "-cp", f"{jars.resolve()}/*"]
+    _start(state, name, [*command, _ENTRY_POINTS[name], "--configDir", str(state)])
+
+
+def _start(state: Path, name: str, command: list[str]) -> None:
+    """A process of a session of its own, that is known by its number and when it began."""
+    with (state / f"{name}.log").open("ab") as log:
+        process = psutil.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=state,
+            start_new_session=True,
+        )
+    with (state / f"{name}.pid").open("a") as file:
+        file.write(f"{process.pid} {process.create_time()}\n")
+
+
+def processes(state: Path, name: str) -> list[psutil.Process]:
+    """Those of the parts of that name which still run, in the order in which they were started."""
+    found = []
+    file = state / f"{name}.pid"
+    for line in file.read_text().splitlines() if file.exists() else ():
+        number, began = line.split()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(int(number))
+            if process.create_time() == float(began) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def _wait_for(state: Path, name: str, is_ready: Callable[[], bool]) -> None:
+    until = time.monotonic() + _READY_SECONDS
+    while not is_ready():
+        if not processes(state, name) or time.monotonic() > until:
+            end = (state / f"{name}.log").read_text("utf-8", "replace")[-2000:]
+            _fail(f"{name} did not start; the end of {state / name}.log:\n{end}")
+        time.sleep(0.1)
+
+
+def stop(state: Path) -> None:
+    """Ends all that was started there, and waits for it."""
+    running = [process for name in PARTS for process in processes(state, name)]
+    for process in running:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, left = psutil.wait_procs(running, timeout=_END_SECONDS)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left)
+    for name in PARTS:
+        (state / f"{name}.pid").unlink(missing_ok=True)
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+        return True
+    return False
+
+
+def _task_managers(rest: int) -> int | None:
+    """How many there are, if there is a job manager that knows."""
+    with (
+        contextlib.suppress(OSError),
+        urllib.request.urlopen(f"http://{HOST}:{rest}/overview", timeout=5) as answer,
+    ):
+        return int(json.load(answer)["taskmanagers"])
+    return None
+
+
+def _fail(text: str) -> NoReturn:
+    sys.exit(f"cluster: {text}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""A Flink of its own processes, whose workers have nothing but the wheel and its pins: the answer is that of this machine."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import arriving
+from tests.app.incoming import Incoming, check, files_in
+from tests.app.staying import staying
+from tests.services.buckets import Bucket, files_of
+from tests.services.clusters import Cluster, flink_cluster
+from tests.services.conftest import required
+from tests.services.processes import HOST
+from tests.services.servers import Service, flink_jars
+from tests.verdicts_outside import by_status
+
+pytestmark = [pytest.mark.service, pytest.mark.slow]
+
+PATIENCE = 180.0
+OFTEN = "--checkpointing_interval=1000"
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    gcs: Service, image_environment: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    with required(flink_jars()):
+        state = tmp_path_factory.mktemp("cluster")
+        with flink_cluster(state, image_environment / "bin/python", gcs.environment) as made:
+            yield made
+        assert not any(made.parts(name) for name in ("job-manager", "task-manager", "job-server", "workers"))
+
+
+def test_from_bucket_to_bucket(cluster: Cluster, bucket: Bucket, samples: Path) -> None:
+    """A batch: records, groups, counts and copies are equal byte by byte, but that records are in no order."""
+    bucket.fill({f"in/{name}": data for name, data in files_of(samples).items()})
+    written = {}
+    for name, flags in (("here", ()), ("there", cluster.flags)):
+        outputs = ("-o", f"{{b}}/{name}/groups.json", "--records", f"{{b}}/{name}/r.jsonl")
+        outputs += ("--counts", f"{{b}}/{name}/counts.json", "-d", f"{{b}}/{name}/unique", "-s")
+        done = bucket.dedup("-n", "-i", "{b}/in", *outputs, *flags)
+        assert done.returncode == 0, done.stderr
+        written[name] = bucket.files(name)
+        written[name]["r.jsonl"] = b"".join(sorted(written[name]["r.jsonl"].splitlines(keepends=True)))
+        counts = json.loads(written[name].pop("counts.json"))
+        written[name]["counts"] = json.dumps(counts, sort_keys=True).encode()
+    assert written["there"] == written["here"]
+    assert counts["Initial_Image_Count"] == len(files_of(samples)) > counts["Final_Image_Count"] > 0
+
+
+def test_workers_are_those_of_the_environment_and_nobody_is_reached_from_afar(
+    cluster: Cluster, image_environment: Path
+) -> None:
+    [pool] = cluster.parts("workers")
+    assert pool.cmdline()[0] == str(image_environment / "bin/python")
+    assert "PYTHONPATH" not in pool.environ()
+    assert cluster.addresses() == {HOST}
+
+
+def test_task_managers_that_are_killed_in_mid_stream(cluster: Cluster, tmp_path: Path) -> None:
+    """Twice one is killed and another started: each file has one record, each kept one its copy, and what comes later is
+    compared with what was there before.
+    """
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    files = list(arriving.files(240, seed=4).items())
+    lots = [files[:60], files[60:120], files[120:180], files[180:]]
+    arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *cluster.flags, OFTEN)
+    with staying(tmp_path, *arguments) as run:
+        _write(incoming, lots[0])
+        run.wait_for(len(incoming.expected), PATIENCE)
+        assert cluster.addresses() == {HOST}
+        for restarts, lot in enumerate(lots[1:3], 1):
+            _write(incoming, lot)
+            seen = len(run.records())
+            run.wait_until(lambda seen=seen: len(run.records()) > seen, PATIENCE)
+            [manager] = cluster.parts("task-manager")
+            manager.kill()
+            cluster.add()
+            run.wait_for(len(incoming.expected), PATIENCE)
+            assert cluster.restarts() == restarts
+        _write(incoming, lots[3])
+        run.wait_for(len(incoming.expected), PATIENCE)
+        run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
+        assert len(cluster.parts("workers")[0].children()) == 1, "workers of task managers that are gone"
+        assert run.drain() == 130, run.said()
+    check(run, incoming, out)
+
+
+def _write(incoming: Incoming, files: list[tuple[str, bytes]]) -> None:
+    for name, data in files:
+        incoming.write(name, data)
