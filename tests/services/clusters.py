@@ -1,19 +1,17 @@
 """A Flink of its own processes, as `templates/flink/local/cluster.py` starts it for users."""
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psutil
 
 from templates.flink.local import cluster
-from tests.services.processes import HOST, free_port, listening
+from tests.services.processes import free_port, listening
 from tests.services.servers import FLINK
 
 SCRIPT = Path(cluster.__file__)
@@ -23,7 +21,6 @@ class Cluster(NamedTuple):
     """A running one. flags: of `dedup`, to have it do the work."""
 
     state: Path
-    rest: int
     flags: tuple[str, ...]
 
     def parts(self, name: str) -> list[psutil.Process]:
@@ -37,18 +34,6 @@ class Cluster(NamedTuple):
         """One more task manager."""
         _run("add", "--jars", FLINK, "--state", self.state)
 
-    def restarts(self) -> int:
-        """How often the running job has been begun again."""
-        [job] = [
-            one for one in self._asked("jobs/overview")["jobs"] if one["state"] in ("RUNNING", "RESTARTING")
-        ]
-        found = self._asked(f"jobs/{job['jid']}/metrics?get=numRestarts")
-        return int(found[0]["value"]) if found else 0
-
-    def _asked(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://{HOST}:{self.rest}/{path}", timeout=30) as answer:
-            return json.load(answer)
-
 
 @contextlib.contextmanager
 def flink_cluster(state: Path, python: Path, environment: Mapping[str, str]) -> Iterator[Cluster]:
@@ -58,7 +43,7 @@ def flink_cluster(state: Path, python: Path, environment: Mapping[str, str]) -> 
     told = ("--ports", ",".join(map(str, ports)), "--python", python)
     said = _run("start", "--jars", FLINK, "--state", state, *told, env=bare)
     try:
-        yield Cluster(state, ports[0], tuple(said.splitlines()[-1].split()))
+        yield Cluster(state, tuple(said.splitlines()[-1].split()))
     finally:
         _run("stop", "--state", state)
 

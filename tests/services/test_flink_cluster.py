@@ -60,27 +60,26 @@ def test_workers_are_those_of_the_environment_and_nobody_is_reached_from_afar(
 
 
 def test_task_managers_that_are_killed_in_mid_stream(cluster: Cluster, tmp_path: Path) -> None:
-    """Twice one is killed and another started: each file has one record, each kept one its copy, and what comes later is
-    compared with what was there before.
+    """Twice one is killed while files arrive, and another started: each file has one record, each kept one its copy, and what
+    comes later is compared with what was there before.
     """
     incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
     files = list(arriving.files(240, seed=4).items())
-    lots = [files[:60], files[60:120], files[120:180], files[180:]]
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *cluster.flags, OFTEN)
     with staying(tmp_path, *arguments) as run:
-        _write(incoming, lots[0])
+        _write(incoming, files[:60])
         run.wait_for(len(incoming.expected), PATIENCE)
         assert cluster.addresses() == {HOST}
-        for restarts, lot in enumerate(lots[1:3], 1):
-            _write(incoming, lot)
+        for begin in (60, 120):
+            _write(incoming, files[begin : begin + 30])
             seen = len(run.records())
             run.wait_until(lambda seen=seen: len(run.records()) > seen, PATIENCE)
             [manager] = cluster.parts("task-manager")
             manager.kill()
+            _write(incoming, files[begin + 30 : begin + 60])
             cluster.add()
             run.wait_for(len(incoming.expected), PATIENCE)
-            assert cluster.restarts() == restarts
-        _write(incoming, lots[3])
+        _write(incoming, files[180:])
         run.wait_for(len(incoming.expected), PATIENCE)
         run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
         assert len(cluster.parts("workers")[0].children()) == 1, "workers of task managers that are gone"
