@@ -12,6 +12,7 @@ installed; nothing of the machine's other Pythons, or of the process that submit
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -135,8 +136,8 @@ def _start_all(state: Path, given: argparse.Namespace) -> None:
             state_uri=state.as_uri(),
         )
     )
-    for log in state.glob("*.log"):
-        log.unlink()
+    for name in PARTS:
+        (state / f"{name}.log").unlink(missing_ok=True)
     try:
         _start_java(state, given.jars, "job-manager")
         _wait_for(state, "job-manager", lambda: _task_managers(rest) is not None)
@@ -149,7 +150,12 @@ def _start_all(state: Path, given: argparse.Namespace) -> None:
             f"{HOST}:{rest}",
         ]
         _start(state, "job-server", served)
-        _start(state, "workers", [given.python, "-m", "beam_dedup.worker_pool", f"--port={workers}"])
+        python = shutil.which(given.python)
+        if not python:
+            _fail(f"--python: there is no program {given.python}")
+        _start(
+            state, "workers", [os.path.abspath(python), "-m", "beam_dedup.worker_pool", f"--port={workers}"]
+        )
         _wait_for(state, "job-server", lambda: _answers(jobs))
         _wait_for(state, "workers", lambda: _answers(workers))
         _wait_for(state, "task-manager", lambda: bool(_task_managers(rest)))
