@@ -68,5 +68,9 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
             judged, plan = read.fingerprints | "MarkNear" >> mark
         else:
             judged = read.fingerprints | "MarkExact" >> MarkExactDuplicates(self.homes, self.keep)
-        verdicts = (judged, read.rejections) | "All" >> beam.Flatten() | "Count" >> beam.Map(metrics.count)
-        return Deduplicated(verdicts, plan, read.answered)
+        # Flink runs a step behind a Flatten in each of the branches, and then tells the counters of one of them only.
+        counted = (
+            judged | "Count" >> beam.Map(metrics.count),
+            read.rejections | "CountRejected" >> beam.Map(metrics.count),
+        )
+        return Deduplicated(counted | "All" >> beam.Flatten(), plan, read.answered)

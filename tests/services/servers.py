@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,11 @@ from tests.services.processes import HOST, answers, free_port, running
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".ci/tools"  # where `make services` puts what it gets
 FLINK = TOOLS / "flink"
+_TRIES_AGAIN = """\
+restart-strategy.type: fixed-delay
+restart-strategy.fixed-delay.attempts: 5
+restart-strategy.fixed-delay.delay: 100 ms
+"""
 
 
 class MissingError(Exception):
@@ -104,11 +110,12 @@ def flink_jars() -> Iterator[Path]:
 def flink() -> Iterator[Service]:
     """Beam's job server with a Flink in it; what it runs has its workers in the process that submits."""
     port = free_port()
-    with flink_jars() as jars:
-        command = [str(ROOT / "templates/flink/local/job-server"), str(jars), str(port)]
-    flags = ("--runner=PortableRunner", f"--job_endpoint={HOST}:{port}", "--environment_type=LOOPBACK")
-    with running(command, lambda: answers(port)) as log:
-        yield Service(f"{HOST}:{port}", {}, flags, log)
+    with flink_jars() as jars, tempfile.TemporaryDirectory(prefix="dedup-flink-") as folder:
+        (Path(folder) / "flink-conf.yaml").write_text(_TRIES_AGAIN)
+        command = [str(ROOT / "templates/flink/local/job-server"), str(jars), str(port), folder]
+        flags = ("--runner=PortableRunner", f"--job_endpoint={HOST}:{port}", "--environment_type=LOOPBACK")
+        with running(command, lambda: answers(port)) as log:
+            yield Service(f"{HOST}:{port}", {}, flags, log)
 
 
 @contextlib.contextmanager

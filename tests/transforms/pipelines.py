@@ -11,8 +11,9 @@ from unittest import mock
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import PCollection
+from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.combiners import ToList
 from apache_beam.transforms.window import GlobalWindow, GlobalWindows
@@ -45,7 +46,10 @@ def run(build: Callable[[beam.Pipeline], Mapping[str, PCollection[Any]]], *flags
     with tempfile.TemporaryDirectory() as folder:
         # Worker processes find the tests through their path.
         with mock.patch.dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"):
-            pipeline = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([*flags]))
+            options = PipelineOptions([*flags])
+            name = options.view_as(StandardOptions).runner
+            runner = create_runner(name) if name else FnApiRunner()
+            pipeline = beam.Pipeline(runner=runner, options=options)
             names = []
             for name, values in build(pipeline).items():
                 names.append(name)
@@ -61,7 +65,7 @@ def run(build: Callable[[beam.Pipeline], Mapping[str, PCollection[Any]]], *flags
         found = {name: pickle.loads(Path(folder, name).read_bytes()) for name in names}
     counters: collections.Counter[str] = collections.Counter()
     for counter in result.metrics().query(MetricsFilter().with_namespace(metrics.NAMESPACE))["counters"]:
-        counters[counter.key.metric.name] += counter.committed
+        counters[counter.key.metric.name] += counter.result
     return Ran(
         {name: [value for _, value in pairs] for name, pairs in found.items()},
         {name: [start for start, _ in pairs] for name, pairs in found.items()},
