@@ -95,18 +95,19 @@ def stream(options: argparse.Namespace) -> StreamConfig | None:
     """
     if not is_stream(options):
         for name in ("verdict_topic", "remember", "window", "expected_images"):
-            if value := getattr(options, name):
+            value = getattr(options, name)
+            if value not in (None, ""):
                 raise UsageError(
                     f"--{name} is for runs that stay: it needs --watch or --subscription (got --{name} {value})"
                 )
         return None
     if options.subscription and (options.watch or options.dump_dir):
         raise UsageError("--subscription says what to read: it can't be used with -i or --watch")
+    _check_batch_options(options)
     if options.watch and not options.dump_dir:
         raise UsageError(
             "--watch needs -i: name the folder that is watched, as in: dedup -n --watch -i incoming -d unique"
         )
-    _check_batch_options(options)
     for flag, value, pattern, example in (
         ("--subscription", options.subscription, SUBSCRIPTION, "projects/P/subscriptions/S"),
         ("--verdict_topic", options.verdict_topic, TOPIC, "projects/P/topics/T"),
