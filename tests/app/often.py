@@ -1,6 +1,6 @@
 """`dedup`, but a run that stays writes its records several times a second, so that a test need not wait for them; and it may
 be told when to die: `DIE=after:3:records-` kills it when the third file whose name begins so has got its name; or when a step
-is to fail, for an engine that tries again: `FAIL=2,5` after the second and the fifth such file.
+is to fail, for an engine that tries again: `FAIL=2,5` after the second and the fifth such file. `--window` may be of seconds, too.
 """
 
 import functools
@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any
 
-from beam_dedup import stream_pipeline
+from beam_dedup import stream_options, stream_pipeline
 from beam_dedup.cli import main
 from transforms import placing, storage
 from transforms.stream import record
@@ -53,6 +53,7 @@ def fail(numbers: set[int]) -> None:
 
 
 if __name__ == "__main__":
+    stream_options._LEAST_SECONDS = 1.0
     stream_pipeline.RecordVerdicts = functools.partial(RecordVerdicts, interval=INTERVAL_SECONDS)
     if os.environ.get(DIE):
         when, number, prefix = os.environ[DIE].split(":")

@@ -8,6 +8,7 @@ what is done again writes the same file.
 import dataclasses
 import datetime
 import json
+import math
 import time
 import zlib
 from collections.abc import Iterator
@@ -238,10 +239,15 @@ def write_counts(folders: Folders, name: str, block: bytes) -> None:
 
 
 class _Desk:
-    """When verdicts came to this process to be recorded, and when they last were: for a source that lies in it."""
+    """When verdicts came to this process to be recorded, and when they last were; and which windows are not recorded yet: for a
+    source that lies in it.
+    """
 
     def __init__(self) -> None:
         self._took = self._wrote = 0.0
+        self._open: dict[
+            float, float
+        ] = {}  # windows by when they began, and when the first image came into each
 
     def took(self) -> None:
         self._took = time.monotonic()
@@ -249,9 +255,19 @@ class _Desk:
     def wrote(self) -> None:
         self._wrote = time.monotonic()
 
+    def opened(self, window: float) -> None:
+        """An image goes into a window, which will be recorded when its time is over."""
+        self._open.setdefault(window, time.monotonic())
+
+    def closed(self, window: float) -> None:
+        """All of a window is recorded."""
+        self._open.pop(window, None)
+
     def is_done(self, since: float) -> bool:
         """Whether all that had come at a time is recorded."""
-        return self._wrote >= min(self._took, since)
+        return self._wrote >= min(self._took, since) and since < min(
+            tuple(self._open.values()), default=math.inf
+        )
 
 
 _desks: dict[str, _Desk] = {}
