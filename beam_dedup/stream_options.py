@@ -23,7 +23,6 @@ _OF_BATCH = {
     "output_json": ("-o", "lists all groups at the end of a run; the records tell the same"),
     "reference": ("--reference", "is for runs with an end; begin with a run over both"),
     "preview": ("--preview", "tells at the end of a run what would be placed"),
-    "force_plan": ("--force_plan", "is for runs with an end"),
 }
 
 
@@ -134,6 +133,10 @@ def _check_batch_options(options: argparse.Namespace) -> None:
     for name, (flag, why) in _OF_BATCH.items():
         if getattr(options, name):
             raise UsageError(f"{flag} {why}: it can't be used with --watch or --subscription")
+    if options.force_plan and not options.window:
+        raise UsageError(
+            "--force_plan is for runs with an end, and for windows: with --watch or --subscription it needs --window"
+        )
     if options.keep != "first":
         raise UsageError(
             f"--keep {options.keep} would take back verdicts: with --watch or --subscription the first to arrive is kept"

@@ -84,7 +84,10 @@ WRONG = {
     **_of_batch("-o", ["g.json"], "lists all groups at the end of a run; the records tell the same"),
     **_of_batch("--reference", ["in"], "is for runs with an end; begin with a run over both"),
     **_of_batch("--preview", [], "tells at the end of a run what would be placed"),
-    **_of_batch("--force_plan", [], "is for runs with an end"),
+    "a plan that is forced, but not of windows": (
+        [*WATCH, "-n", "--force_plan"],
+        "--force_plan is for runs with an end, and for windows: with --watch or --subscription it needs --window",
+    ),
     **{
         f"keep {keep}": (
             [*WATCH, "--keep", keep],
@@ -247,6 +250,12 @@ def test_durations(text: str, seconds: float) -> None:
 @pytest.mark.parametrize("count", [1, 10**10])
 def test_expected_images(count: int) -> None:
     assert _stream(*WATCH, "--expected_images", str(count)).expected_images == count
+
+
+def test_the_plan_of_a_window_can_be_forced() -> None:
+    """What a window would refuse is told to do so."""
+    config = _configured(*WATCH, "-n", "--window", "1m", "--force_plan")
+    assert config.force_plan
 
 
 def test_a_topic_and_several_folders() -> None:
