@@ -36,6 +36,7 @@ from transforms.stream.remember import note_undelivered
 
 INTERVAL_SECONDS = 10.0
 RECORDS_PREFIX, COUNTS_PREFIX = "records-", "counts-"
+RECORDS_SUFFIX, COUNTS_SUFFIX = ".jsonl", ".json"
 _MOST_BYTES = 1 << 26  # of verdicts that wait
 _NUMBER_DIGITS = 8
 _END_OF_NAME = b"\0"
@@ -220,7 +221,7 @@ def write_files(folders: Folders, name: str, block: bytes) -> None:
     if folders.state:
         note_undelivered(folders.state, name, block)
     if folders.records:
-        with whole_file(storage.join(folders.records, f"{RECORDS_PREFIX}{name}.jsonl")) as file:
+        with whole_file(storage.join(folders.records, f"{RECORDS_PREFIX}{name}{RECORDS_SUFFIX}")) as file:
             for verdict in unpack_verdicts(block):
                 file.write(verdict.json_line().encode() + b"\n")
     if folders.counts:
@@ -234,7 +235,7 @@ def write_counts(folders: Folders, name: str, block: bytes) -> None:
         **as_counts(metrics.counts_of(block), None, None),
     }
     del counts["Plan"]
-    with whole_file(storage.join(folders.counts, f"{COUNTS_PREFIX}{name}.json")) as file:
+    with whole_file(storage.join(folders.counts, f"{COUNTS_PREFIX}{name}{COUNTS_SUFFIX}")) as file:
         file.write(json.dumps(counts, indent=2).encode() + b"\n")
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_dedup.core import blocks
+from beam_dedup.core.errors import DedupError
 from transforms.storage import whole_file
 
 CODES = pa.schema([("digest", pa.binary(32)), blocks.FINGERPRINTS.field("codes")])
@@ -22,15 +23,17 @@ CODES = pa.schema([("digest", pa.binary(32)), blocks.FINGERPRINTS.field("codes")
 _CODES_PREFIX, _CODES_SUFFIX = "codes-", ".blocks"
 _UNDELIVERED_PREFIX, _UNDELIVERED_SUFFIX = "undelivered-", ".block"
 _PROCESSES = "processes"
+_WITHOUT_CODES = "without it only the whole of pictures that were kept before is compared"
+_WITHOUT_UNDELIVERED = "without it copies and messages of the records of that name may be missing"
 _LENGTH = struct.Struct(">Q")
 
 
 def begun(folder: str) -> list[int]:
     """Notes that this process writes. Returns: the processes that did so before, and were killed."""
     path = os.path.join(folder, _PROCESSES)
-    with open(path, "a+", encoding="ascii") as file:
+    with open(path, "a+", encoding="ascii", errors="replace") as file:
         file.seek(0)
-        before = sorted({int(line) for line in file.read().split()})
+        before = sorted({int(line) for line in file.read().split() if line.isdecimal()})
         file.write(f"{os.getpid()}\n")
     return before
 
@@ -62,7 +65,11 @@ def append(path: str, codes: pa.Table) -> None:
 def codes_of(folder: str, digests: pa.Array) -> pa.Table:
     """The codes of some images, each once, as far as they are there (`CODES`); and forgets those of all others."""
     paths = _files(folder, _CODES_PREFIX, _CODES_SUFFIX)
-    parts = [_wanted(blocks.load([block], CODES), digests) for path in paths for block in _blocks(path)]
+    parts = [
+        _wanted(_loaded(block, CODES, path, _WITHOUT_CODES), digests)
+        for path in paths
+        for block in _blocks(path)
+    ]
     found = pa.concat_tables([CODES.empty_table(), *parts]).combine_chunks()
     first = found.append_column("row", pa.array(range(len(found)), pa.int64()))
     rows = first.group_by("digest").aggregate([("row", "min")])["row_min"]
@@ -83,13 +90,25 @@ def _wanted(codes: pa.Table, digests: pa.Array) -> pa.Table:
 
 def _blocks(path: str) -> Iterator[bytes]:
     """The blocks of a file; the last may have been cut off."""
+    left = os.path.getsize(path)
     with open(path, "rb") as file:
         while len(head := file.read(_LENGTH.size)) == _LENGTH.size:
             (length,) = _LENGTH.unpack(head)
-            block = file.read(length)
-            if len(block) < length:
+            left -= _LENGTH.size + length
+            if left < 0:
                 return
-            yield block
+            yield file.read(length)
+
+
+def _loaded(block: bytes, schema: pa.Schema, path: str, without: str) -> pa.Table:
+    """
+    Raises:
+      DedupError: it is damaged.
+    """
+    try:
+        return blocks.load([block], schema)
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise DedupError(f"{path} is damaged: put it elsewhere, and start again; {without}") from error
 
 
 def note_undelivered(folder: str, name: str, block: bytes) -> None:
@@ -109,7 +128,9 @@ def undelivered(folder: str) -> Iterator[tuple[str, bytes]]:
     for path in _files(folder, _UNDELIVERED_PREFIX, _UNDELIVERED_SUFFIX):
         name = os.path.basename(path)[len(_UNDELIVERED_PREFIX) : -len(_UNDELIVERED_SUFFIX)]
         with open(path, "rb") as file:
-            yield name, file.read()
+            block = file.read()
+        _loaded(block, blocks.VERDICTS, path, _WITHOUT_UNDELIVERED)
+        yield name, block
 
 
 def _files(folder: str, prefix: str, suffix: str) -> list[str]:
