@@ -3,9 +3,11 @@
 codes-*.blocks        the codes of all images, by digest; appended to
 undelivered-*.block   verdicts whose records are written, but whose copies and messages may not be made yet
 processes             the numbers of processes that began to write and did not come to their end
+lock                  empty; held by the one that runs
 """
 
 import contextlib
+import fcntl
 import os
 import struct
 from collections.abc import Iterator
@@ -22,10 +24,27 @@ CODES = pa.schema([("digest", pa.binary(32)), blocks.FINGERPRINTS.field("codes")
 
 _CODES_PREFIX, _CODES_SUFFIX = "codes-", ".blocks"
 _UNDELIVERED_PREFIX, _UNDELIVERED_SUFFIX = "undelivered-", ".block"
-_PROCESSES = "processes"
+_PROCESSES, _LOCK = "processes", "lock"
 _WITHOUT_CODES = "without it only the whole of pictures that were kept before is compared"
 _WITHOUT_UNDELIVERED = "without it copies and messages of the records of that name may be missing"
 _LENGTH = struct.Struct(">Q")
+
+
+@contextlib.contextmanager
+def alone(folder: str) -> Iterator[None]:
+    """While this lasts, nobody else goes on from this folder. It ends with the process, however that ends.
+
+    Raises:
+      BlockingIOError: somebody does.
+    """
+    with open(os.path.join(folder, _LOCK), "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks: all that can be done was tried
+            pass
+        yield
 
 
 def begun(folder: str) -> list[int]:
