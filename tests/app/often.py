@@ -1,10 +1,12 @@
 """`dedup`, but a run that stays writes its records several times a second, so that a test need not wait for them; and it may
 be told when to die: `DIE=after:3:records-` kills it when the third file whose name begins so has got its name; or when a step
-is to fail, for an engine that tries again: `FAIL=2,5` after the second and the fifth such file. `--window` may be of seconds, too.
+is to fail, for an engine that tries again: `FAIL=2,5` after the second and the fifth such file. `MOST=100000` is the most bytes that a file may have, as on a disk without
+room for more. `--window` may be of seconds, too.
 """
 
 import functools
 import os
+import resource
 import signal
 import sys
 from typing import Any
@@ -16,7 +18,7 @@ from transforms.stream import record
 from transforms.stream.record import RecordVerdicts
 
 INTERVAL_SECONDS = 0.3
-DIE, FAIL = "DIE", "FAIL"
+DIE, FAIL, MOST = "DIE", "FAIL", "MOST"
 
 
 def die(when: str, number: int, prefix: str) -> None:
@@ -60,4 +62,6 @@ if __name__ == "__main__":
         die(when, int(number), prefix)
     if os.environ.get(FAIL):
         fail({int(number) for number in os.environ[FAIL].split(",")})
+    if os.environ.get(MOST):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ[MOST]),) * 2)
     sys.exit(main(sys.argv[1:]))
