@@ -11,6 +11,8 @@ from typing import NoReturn
 from beam_dedup import files, options
 from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError, UsageError
 
+_STANDARD_ERROR = 2
+
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -32,13 +34,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """The console script. Ends the process without waiting for the threads that an engine leaves behind."""
+    _open_standard_streams()
     code = main()
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
     except BrokenPipeError:
         code = code or FAILED
     os._exit(code)
+
+
+def _open_standard_streams() -> None:
+    """A service manager may start us without: then the next file that is opened would have the number of one of them, and
+    children would take it for theirs.
+    """
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= _STANDARD_ERROR:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
 
 
 def _main(arguments: Sequence[str]) -> int:

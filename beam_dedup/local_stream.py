@@ -23,8 +23,9 @@ from apache_beam.internal import pickler
 from apache_beam.io.unbounded_source import UnboundedReader, UnboundedSource
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import PBegin, PCollection
-from apache_beam.runners.direct import transform_evaluator
+from apache_beam.runners.direct import executor, transform_evaluator
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
+from apache_beam.runners.direct.executor import _CompletionCallback
 from apache_beam.runners.direct.transform_evaluator import (
     TransformEvaluatorRegistry,
     _ParDoEvaluator,
@@ -43,6 +44,7 @@ _IDLE_SECONDS = 0.02  # between looks at a source that has nothing
 _readings: dict[str, "_Reading"] = {}
 _settled: dict[str, Callable[[float], bool]] = {}
 _stopped: set[str] = set()
+_failures: list[BaseException] = []  # of bundles that were given up, each of which ends its run
 _teardowns: list[Callable[[], None]] = []
 
 _specs_of = functools.lru_cache(maxsize=4096)(userstate.get_dofn_specs)
@@ -121,6 +123,10 @@ class _LocalReadEvaluator(_TransformEvaluator):
             reader = transform.source.create_reader(None, None)
             _readings[token] = _Reading(reader, _settled[token])
         reading = _readings[token]
+        if _failures:
+            # What came of the last bundle may be lost, and the engine has nothing left to do because of that.
+            time.sleep(_IDLE_SECONDS)
+            return self._result([], PBegin(transform.pipeline), reading.reader.get_watermark())
         reading.acknowledge()
         taken = [] if token in _stopped else reading.take()
         watermark = reading.reader.get_watermark()
@@ -175,6 +181,14 @@ def _nothing() -> None:
     pass
 
 
+class _NotingCallback(_CompletionCallback):
+    """Beam's own, which goes on with all else until the main thread has heard of a failure."""
+
+    def handle_exception(self, transform_executor: Any, exception: BaseException) -> None:
+        _failures.append(exception)
+        super().handle_exception(transform_executor, exception)
+
+
 class LocalStreamRunner(BundleBasedDirectRunner):
     """Runs pipelines whose sources are read by `LocalRead`."""
 
@@ -182,6 +196,8 @@ class LocalStreamRunner(BundleBasedDirectRunner):
         options.view_as(StandardOptions).streaming = True
         overrides: dict[Any, Any] = {LocalRead: _LocalReadEvaluator, beam.ParDo: _LastingParDoEvaluator}
         TransformEvaluatorRegistry._test_evaluators_overrides.update(overrides)
+        _failures.clear()
+        vars(executor)["_CompletionCallback"] = _NotingCallback
         userstate.get_dofn_specs = transform_evaluator.get_dofn_specs = _specs_of
         run: Any = super().run_pipeline
         return run(pipeline, options)

@@ -21,10 +21,18 @@ from beam_dedup.core.stream.protocol import StreamPlan
 from beam_dedup.options import DedupConfig
 from transforms import storage, stores
 from transforms.stream import remember
-from transforms.stream.record import COUNTS_PREFIX, RECORDS_PREFIX, Folders, write_counts
+from transforms.stream.record import (
+    COUNTS_PREFIX,
+    COUNTS_SUFFIX,
+    RECORDS_PREFIX,
+    RECORDS_SUFFIX,
+    Folders,
+    write_counts,
+)
 
 _KINDS = {Flag.TINY: Kind.TINY, Flag.FLAT: Kind.FLAT, Flag.DESCRIBED: Kind.METADATA}
 _MILLISECONDS = 1000
+_DIGEST_BYTES = 32
 
 
 class Resumed(NamedTuple):
@@ -59,20 +67,12 @@ def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int,
     judged = kept_count = 0
     for record in _records(config.records):
         judged += 1
-        generation, event_ms = said_in(record["metadata"] or {})
-        path, member = split_uri(record["uri"])
-        if (
-            member or record["status"] == Status.REJECTED
-        ):  # what is rejected may be an archive with good members
-            opened_again.append(identity(record["uri"], generation))
-        else:
-            references.append(identity(path, generation))
-        if record["status"] == Status.KEPT:
+        (opened_again if record.is_opened_again else references).append(record.identity)
+        if record.kept:
             kept_count += 1
-            if event_ms is None or event_ms >= oldest_ms:
-                fingerprint = _known(record)
-                _check_recipe(config, fingerprint)
-                kept[fingerprint.digest] = fingerprint
+            if record.event_ms is None or record.event_ms >= oldest_ms:
+                _check_recipe(config, record.kept)
+                kept[record.kept.digest] = record.kept
     if not judged:
         return Resumed(undelivered=_undelivered(folders))
     table = _with_codes(tables.fingerprints_table(list(kept.values())), folders.state)
@@ -85,29 +85,50 @@ def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int,
     return Resumed(judged, kept_count, beginning, skipped, _undelivered(folders))
 
 
-def _records(folder: str) -> Iterator[dict[str, Any]]:
-    for path in _files(folder, RECORDS_PREFIX):
+class _Record(NamedTuple):
+    """What is to be known of one record."""
+
+    identity: bytes
+    is_opened_again: bool  # what is rejected may be an archive with good members
+    event_ms: int | None
+    kept: Fingerprint | None  # with the code of its whole picture
+
+
+def _records(folder: str) -> Iterator[_Record]:
+    for path in _files(folder, RECORDS_PREFIX, RECORDS_SUFFIX):
         with storage.open_bytes(path) as stream:
             lines = stream.read().splitlines()
         for number, line in enumerate(lines, 1):
             try:
-                record = json.loads(line)
-                yield {**record, "uri": record["uri"]}
-            except (ValueError, KeyError, TypeError) as error:
+                record = _read(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                why = f"{error} is missing" if isinstance(error, KeyError) else error
                 raise DedupError(
-                    f"--records: {path}, line {number} is no record: {error}; put the file elsewhere, or name another folder"
+                    f"--records: {path}, line {number} is no record: {why}; put the file elsewhere, or name another folder"
                 ) from error
+            yield record
 
 
-def _files(folder: str, prefix: str) -> list[str]:
+def _read(record: dict[str, Any]) -> _Record:
+    """Raises ValueError, KeyError, TypeError or AttributeError if it is no record of ours."""
+    generation, event_ms = said_in(record["metadata"] or {})
+    path, member = split_uri(record["uri"])
+    status = Status(record["status"])
+    is_opened_again = bool(member) or status == Status.REJECTED
+    known = identity(record["uri"] if is_opened_again else path, generation)
+    return _Record(known, is_opened_again, event_ms, _known(record) if status == Status.KEPT else None)
+
+
+def _files(folder: str, prefix: str, suffix: str) -> list[str]:
     if is_remote(folder):
-        return sorted(stores.list_objects(folder + prefix))
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    return [os.path.join(folder, name) for name in names if name.startswith(prefix)]
+        paths = sorted(stores.list_objects(folder + prefix))
+    else:
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        paths = [os.path.join(folder, name) for name in names if name.startswith(prefix)]
+    return [path for path in paths if path.endswith(suffix)]
 
 
 def _known(record: dict[str, Any]) -> Fingerprint:
-    """A kept image, with the code of its whole picture."""
     algorithm = record["algorithm"] or ""
     flags = tuple(Flag(flag) for flag in record["flags"])
     code: tuple[Code, ...] = ()
@@ -115,14 +136,17 @@ def _known(record: dict[str, Any]) -> Fingerprint:
         name = algorithm.partition("/")[0]
         kind = next((_KINDS[flag] for flag in flags if flag in _KINDS), ALGORITHMS[name].kind)
         code = (Code(kind, bytes.fromhex(record["fingerprint"])),)
+    digest = bytes.fromhex(record["digest"])
+    if len(digest) != _DIGEST_BYTES:
+        raise ValueError(f"a digest has {_DIGEST_BYTES} bytes")
     return Fingerprint(
         ImageRef(record["uri"], record["uri"], known=True),
-        bytes.fromhex(record["digest"]),
-        record["size_bytes"],
+        digest,
+        int(record["size_bytes"]),
         0,
         record["format"] or "",
-        record["width"] or 0,
-        record["height"] or 0,
+        int(record["width"] or 0),
+        int(record["height"] or 0),
         algorithm,
         code,
         flags,
@@ -156,16 +180,16 @@ def _undelivered(folders: Folders) -> tuple[bytes, ...]:
     """Of what was noted that which was recorded; the rest will be judged again."""
     if not folders.state:
         return ()
-    recorded = {os.path.basename(path) for path in _files(folders.records, RECORDS_PREFIX)}
+    recorded = {os.path.basename(path) for path in _files(folders.records, RECORDS_PREFIX, RECORDS_SUFFIX)}
     counted = (
-        {os.path.basename(path) for path in _files(folders.counts, COUNTS_PREFIX)}
+        {os.path.basename(path) for path in _files(folders.counts, COUNTS_PREFIX, COUNTS_SUFFIX)}
         if folders.counts
         else set()
     )
     found = []
     for name, block in remember.undelivered(folders.state):
-        if f"{RECORDS_PREFIX}{name}.jsonl" in recorded:
+        if f"{RECORDS_PREFIX}{name}{RECORDS_SUFFIX}" in recorded:
             found.append(block)
-            if folders.counts and f"{COUNTS_PREFIX}{name}.json" not in counted:
+            if folders.counts and f"{COUNTS_PREFIX}{name}{COUNTS_SUFFIX}" not in counted:
                 write_counts(folders, name, block)
     return tuple(found)

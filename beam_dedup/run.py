@@ -185,9 +185,12 @@ def stopping_on_signals(
         storage.halt()
         remove_partial_files(config, [child.pid for child in children])
         shutil.rmtree(scratch, ignore_errors=True)
-        if os.isatty(2):
-            os.write(2, _SHOW_CURSOR)
-        os.write(2, b"\ndedup: interrupted; the input is as it was, and every file in the outputs is whole\n")
+        with contextlib.suppress(OSError):  # nobody may listen any more
+            if os.isatty(2):
+                os.write(2, _SHOW_CURSOR)
+            os.write(
+                2, b"\ndedup: interrupted; the input is as it was, and every file in the outputs is whole\n"
+            )
         os._exit(128 + number)
 
     before = {

@@ -23,7 +23,6 @@ _OF_BATCH = {
     "output_json": ("-o", "lists all groups at the end of a run; the records tell the same"),
     "reference": ("--reference", "is for runs with an end; begin with a run over both"),
     "preview": ("--preview", "tells at the end of a run what would be placed"),
-    "force_plan": ("--force_plan", "is for runs with an end"),
 }
 
 
@@ -95,18 +94,19 @@ def stream(options: argparse.Namespace) -> StreamConfig | None:
     """
     if not is_stream(options):
         for name in ("verdict_topic", "remember", "window", "expected_images"):
-            if value := getattr(options, name):
+            value = getattr(options, name)
+            if value not in (None, ""):
                 raise UsageError(
                     f"--{name} is for runs that stay: it needs --watch or --subscription (got --{name} {value})"
                 )
         return None
     if options.subscription and (options.watch or options.dump_dir):
         raise UsageError("--subscription says what to read: it can't be used with -i or --watch")
+    _check_batch_options(options)
     if options.watch and not options.dump_dir:
         raise UsageError(
             "--watch needs -i: name the folder that is watched, as in: dedup -n --watch -i incoming -d unique"
         )
-    _check_batch_options(options)
     for flag, value, pattern, example in (
         ("--subscription", options.subscription, SUBSCRIPTION, "projects/P/subscriptions/S"),
         ("--verdict_topic", options.verdict_topic, TOPIC, "projects/P/topics/T"),
@@ -133,6 +133,10 @@ def _check_batch_options(options: argparse.Namespace) -> None:
     for name, (flag, why) in _OF_BATCH.items():
         if getattr(options, name):
             raise UsageError(f"{flag} {why}: it can't be used with --watch or --subscription")
+    if options.force_plan and not options.window:
+        raise UsageError(
+            "--force_plan is for runs with an end, and for windows: with --watch or --subscription it needs --window"
+        )
     if options.keep != "first":
         raise UsageError(
             f"--keep {options.keep} would take back verdicts: with --watch or --subscription the first to arrive is kept"

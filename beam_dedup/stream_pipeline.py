@@ -10,21 +10,19 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from beam_dedup.core import blocks
 from beam_dedup.core.census import Planning
 from beam_dedup.core.model import ImageRef, Unplaced
 from beam_dedup.options import DedupConfig
 from beam_dedup.resume import Resumed
-from transforms import Deduplicated, DeduplicateImages, PlaceCopies, Placed
+from transforms import PlaceCopies, Placed
 from transforms.placing import How
 from transforms.progress import Tally
 from transforms.stream.judge import AdmitArrivals, JudgeArrivals
 from transforms.stream.publish import PublishVerdicts
 from transforms.stream.pubsub import ParseNotifications
 from transforms.stream.record import Folders, RecordVerdicts
-from transforms.stream.skip import SkipJudgedFn
 from transforms.stream.steps import Streaming
-from transforms.stream.windows import IntoWindows, RecordWindows
+from transforms.stream.windows import DeduplicateWindows, IntoWindows, RecordWindows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,23 +64,20 @@ def _judged_by_window(
 ) -> PCollection[bytes]:
     """The images of each window by themselves."""
     assert config.stream
-    judged: Deduplicated = (
+    verdicts = (
         images
-        | "Window" >> IntoWindows(config.stream.window_seconds)
+        | "Window" >> IntoWindows(config.stream.window_seconds, "" if setting.held else setting.folders.run)
         | "Deduplicate"
-        >> DeduplicateImages(
+        >> DeduplicateWindows(
             config.recipe if config.near else None,
             config.within,
             Planning(spread=False, force=config.force_plan),
             processes=setting.processes,
             tally=setting.tally,
             limits=config.limits,
+            skipped=setting.resumed.skipped,
         )
     )
-    verdicts = judged.verdicts
-    if setting.resumed.skipped:
-        skip = SkipJudgedFn(blocks.VERDICTS, setting.resumed.skipped)
-        verdicts = verdicts | "Skip" >> beam.ParDo(skip).with_output_types(bytes)
     recorded: PCollection[bytes] = verdicts | "Record" >> RecordWindows(
         setting.folders, setting.tally, setting.held
     )

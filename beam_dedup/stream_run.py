@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -23,7 +23,7 @@ from rich.console import Console
 
 from beam_dedup import engine, files, flink_options, local_stream, remote, stream_pipeline, stream_progress
 from beam_dedup.core.census import most_codes
-from beam_dedup.core.errors import DEBUG_VARIABLE
+from beam_dedup.core.errors import DEBUG_VARIABLE, UsageError
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.stream import sizing
 from beam_dedup.core.stream.protocol import StreamPlan, exact_plan, words_of
@@ -62,7 +62,9 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
     scratch = tempfile.mkdtemp(prefix="dedup-")
     try:
         if local:
-            return _run_here(config, options, plan, scratch, started)
+            state = _state_folder(config)
+            with _alone(config, state):
+                return _run_here(config, options, plan, scratch, state, started)
         return _submit(config, options, plan)
     except Exception as error:
         remove_partial_files(config)
@@ -103,10 +105,10 @@ def _say(text: str) -> None:
 
 
 def _run_here(
-    config: DedupConfig, options: PipelineOptions, plan: StreamPlan, scratch: str, started: float
+    config: DedupConfig, options: PipelineOptions, plan: StreamPlan, scratch: str, state: str, started: float
 ) -> int:
     now = datetime.datetime.now(datetime.UTC)
-    folders = Folders(run_name(now), config.records, config.counts, _state_folder(config))
+    folders = Folders(run_name(now), config.records, config.counts, state)
     if folders.state:
         _clear_up(config, folders.state)
     resumed = resume(config, folders, plan, int(now.timestamp() * 1000), scratch)
@@ -115,7 +117,7 @@ def _run_here(
     setting = Setting(streaming, folders, resumed, processes=engine.processes(options, config), tally=tally)
     if not config.quiet:
         _say_start(config, resumed)
-    read = LocalRead(_source(config), _settled(folders))
+    read = LocalRead(_source(config, state), _settled(folders))
     made = beam.Pipeline(runner=LocalStreamRunner(), options=options)
     unplaced = stream_pipeline.build(made, config, setting, read)
     unplaced_path = os.path.join(scratch, "unplaced")
@@ -130,7 +132,8 @@ def _run_here(
             return False
         ended_by = number
         read.stop()
-        os.write(2, b"\ndedup: finishing what was read; once more ends at once\n")
+        with contextlib.suppress(OSError):  # nobody may listen any more: that is no reason to finish nothing
+            os.write(2, b"\ndedup: finishing what was read; once more ends at once\n")
         return True
 
     with contextlib.ExitStack() as around:
@@ -182,6 +185,20 @@ def _state_folder(config: DedupConfig) -> str:
     return folder
 
 
+@contextlib.contextmanager
+def _alone(config: DedupConfig, state: str) -> Iterator[None]:
+    """Of two runs that go on from the same records each would judge what the other has judged."""
+    with contextlib.ExitStack() as held:
+        try:
+            if state:
+                held.enter_context(remember.alone(state))
+        except BlockingIOError as error:
+            raise UsageError(
+                f"--records: another run writes to {config.records}: end it first, or name another folder"
+            ) from error
+        yield
+
+
 def _say_start(config: DedupConfig, resumed: Resumed) -> None:
     if resumed.judged:
         _say(
@@ -193,10 +210,10 @@ def _say_start(config: DedupConfig, resumed: Resumed) -> None:
         _say("without --records nothing is remembered when this ends")
 
 
-def _source(config: DedupConfig) -> Any:
+def _source(config: DedupConfig, state: str = "") -> Any:
     assert config.stream
     if not config.stream.subscription:
-        return WatchedSource(config.inputs, config.not_input)
+        return WatchedSource(config.inputs, (*config.not_input, state) if state else config.not_input)
     from transforms.stream.pubsub import SubscriptionSource
 
     return SubscriptionSource(config.stream.subscription)

@@ -22,6 +22,7 @@ from transforms import stores
 
 MAX_FETCHED_BYTES = 1 << 36  # of an archive that is not on this machine
 _EXTRAS = {"gs": ("gcp", "google.cloud.storage"), "s3": ("aws", "boto3")}  # of setup.py, and what each brings
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of which the system does not say where
 _SPOOLED_BYTES = 1 << 24
 _CHUNK_BYTES = 1 << 20
 
@@ -82,8 +83,13 @@ def whole_file(path: str, replace: bool = True) -> Iterator[BinaryIO]:
     try:
         with _gate:
             stream = open(partial, "xb")  # noqa: SIM115  with the rights of any new file, as the user's umask has it
-        with stream:
-            yield stream
+        try:
+            with stream:
+                yield stream
+        except OSError as error:
+            if error.errno not in _NO_ROOM or error.filename:
+                raise
+            raise OSError(error.errno, os.strerror(error.errno), path) from error
         give_name(partial, path, replace)
     finally:
         with contextlib.suppress(FileNotFoundError):

@@ -1,11 +1,11 @@
 """Which copy is preferred: a total order on images, as bytes that sort in it, the preferred first.
 
-    class (1 byte) | length of what comes next (1 byte) | what the policy looks at | URI
+    class (1 byte) | length of what comes next (1 byte) | what the policy looks at | URI [| 0 | generation]
 
 Known images come before all others, since they are kept whatever comes; pictures that are cut short after all whole ones,
 or a cut copy might displace the whole one; and those that could not be opened last, since there is nothing to keep of
-them but their metadata. Ties of the policy end at the URI, which no two
-images share, so a rank is also the identity of an image.
+them but their metadata. Ties of the policy end at the URI, and in a stream, where what was overwritten is another image of the same URI, at
+the generation. No two images share both, so a rank is also the identity of an image.
 """
 
 import enum
@@ -15,9 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_dedup.core.arrivals import GENERATION, said_of
+from beam_dedup.core.blocks import to_bytes, to_text
 from beam_dedup.core.model import Flag
 
 _KNOWN, _NEW, _CUT_SHORT, _DESCRIBED = range(4)
+_END = b"\0"  # of a URI; of one with such a byte in it, the last
 _MOST = np.uint64((1 << 64) - 1)
 _SIGN = np.uint64(
     1 << 63
@@ -45,8 +48,25 @@ def ranks_of(fingerprints: pa.Table, keep: Keep) -> pa.Array:
     heads[:, 0] = np.select([known, is_described, is_cut], [_KNOWN, _DESCRIBED, _CUT_SHORT], _NEW)
     heads[:, 1] = seen.shape[1]
     heads[:, 2:] = seen
-    uris = fingerprints["uri"].to_pylist()
-    return pa.array([head.tobytes() + uri for head, uri in zip(heads, uris, strict=True)], pa.large_binary())
+    names = _names(fingerprints)
+    return pa.array(
+        [head.tobytes() + name for head, name in zip(heads, names, strict=True)], pa.large_binary()
+    )
+
+
+def _names(fingerprints: pa.Table) -> list[bytes]:
+    """URIs, with the generation where there is one. After a zero byte, so that it changes no order of URIs."""
+    names: list[bytes] = fingerprints["uri"].to_pylist()
+    metadata = fingerprints["metadata"].combine_chunks()
+    has_zero, may_say = (
+        np.asarray(pc.match_substring(texts, part))
+        for texts, part in ((pa.array(names, pa.binary()), _END), (metadata, GENERATION))
+    )
+    for row in np.flatnonzero(has_zero | may_say).tolist():
+        generation = to_bytes(said_of(to_text(metadata[row].as_py()))[0]).replace(_END, b"")
+        if generation or has_zero[row]:
+            names[row] += _END + generation
+    return names
 
 
 def _seen(fingerprints: pa.Table, keep: Keep) -> npt.NDArray[np.uint8]:
@@ -68,13 +88,18 @@ def _seen(fingerprints: pa.Table, keep: Keep) -> npt.NDArray[np.uint8]:
 
 
 def uris_of(ranks: pa.Array) -> pa.Array:
-    """The URIs at the ends of ranks."""
-    return pa.array([rank[2 + rank[1] :] for rank in ranks.to_pylist()], pa.binary())
+    """The URIs in ranks."""
+    return pa.array([_uri(rank) for rank in ranks.to_pylist()], pa.binary())
 
 
 def uri_of(rank: bytes) -> str:
-    """The URI at the end of a rank."""
-    return rank[2 + rank[1] :].decode("utf-8", "surrogateescape")
+    """The URI in a rank."""
+    return to_text(_uri(rank))
+
+
+def _uri(rank: bytes) -> bytes:
+    name = rank[2 + rank[1] :]
+    return name.rpartition(_END)[0] if _END in name else name
 
 
 def are_known(ranks: pa.Array) -> pa.Array:

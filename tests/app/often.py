@@ -1,22 +1,24 @@
 """`dedup`, but a run that stays writes its records several times a second, so that a test need not wait for them; and it may
 be told when to die: `DIE=after:3:records-` kills it when the third file whose name begins so has got its name; or when a step
-is to fail, for an engine that tries again: `FAIL=2,5` after the second and the fifth such file.
+is to fail, for an engine that tries again: `FAIL=2,5` after the second and the fifth such file. `MOST=100000` is the most bytes that a file may have, as on a disk without
+room for more. `--window` may be of seconds, too.
 """
 
 import functools
 import os
+import resource
 import signal
 import sys
 from typing import Any
 
-from beam_dedup import stream_pipeline
+from beam_dedup import stream_options, stream_pipeline
 from beam_dedup.cli import main
 from transforms import placing, storage
 from transforms.stream import record
 from transforms.stream.record import RecordVerdicts
 
 INTERVAL_SECONDS = 0.3
-DIE, FAIL = "DIE", "FAIL"
+DIE, FAIL, MOST = "DIE", "FAIL", "MOST"
 
 
 def die(when: str, number: int, prefix: str) -> None:
@@ -53,10 +55,13 @@ def fail(numbers: set[int]) -> None:
 
 
 if __name__ == "__main__":
+    stream_options._LEAST_SECONDS = 1.0
     stream_pipeline.RecordVerdicts = functools.partial(RecordVerdicts, interval=INTERVAL_SECONDS)
     if os.environ.get(DIE):
         when, number, prefix = os.environ[DIE].split(":")
         die(when, int(number), prefix)
     if os.environ.get(FAIL):
         fail({int(number) for number in os.environ[FAIL].split(",")})
+    if os.environ.get(MOST):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ[MOST]),) * 2)
     sys.exit(main(sys.argv[1:]))

@@ -178,3 +178,26 @@ def test_a_reader_that_fails_ends_the_run() -> None:
     with pytest.raises(OSError, match="the bucket is gone"):
         result.wait_until_finish()
     local_stream.finish(read)
+
+
+def fail_on_two(value: bytes) -> bytes:
+    if value == b"2":
+        raise OSError("the disk is full")
+    return value
+
+
+@pytest.mark.parametrize("attempt", range(3))  # it was a race
+def test_nothing_is_acknowledged_after_a_step_has_failed(attempt: int) -> None:
+    """Not even that all is settled can be told any more."""
+    asked = []
+    read = LocalRead(Source(), lambda since: asked.append(since) or True)  # type: ignore[func-returns-value]
+    put(1)
+    result = started(read, lambda values: values | beam.Map(fail_on_two) | "See" >> beam.Map(see))
+    until(lambda: committed == [b"1"])
+    put(2)
+    with pytest.raises(OSError, match="the disk is full"):
+        result.wait_until_finish()
+    before = len(asked)
+    time.sleep(0.3)
+    assert b"2" not in committed
+    assert len(asked) == before

@@ -7,16 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beam_dedup.core.arrivals import said_of
 from beam_dedup.core.blocks import to_bytes
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef
 from beam_dedup.core.rank import Keep, are_known, ranks_of, uri_of, uris_of
 from beam_dedup.core.tables import fingerprints_table
 
 MOST = (1 << 31) - 1
+GENERATIONS = ["", "1", "2", "2-0"]
 images = st.builds(
     Fingerprint,
     ref=st.builds(
-        ImageRef, uri=st.text("ab/\udcff\u00e9", max_size=4), name=st.just("x"), known=st.booleans()
+        ImageRef,
+        uri=st.text("ab/\udcff\u00e9", max_size=4),
+        name=st.just("x"),
+        known=st.booleans(),
+        metadata=st.sampled_from([one and f'{{"generation": "{one}"}}' for one in GENERATIONS]),
     ),
     digest=st.just(bytes(32)),
     size_bytes=st.integers(0, MOST),
@@ -44,7 +50,8 @@ def wanted(image: Fingerprint, keep: Keep) -> tuple[object, ...]:
         Keep.NEWEST: (-image.modified_ms,),
     }[keep]
     is_described = Flag.DESCRIBED in image.flags and not image.ref.known
-    return (not image.ref.known, is_described, *seen, image.ref.uri.encode("utf-8", "surrogateescape"))
+    uri = image.ref.uri.encode("utf-8", "surrogateescape")
+    return (not image.ref.known, is_described, *seen, uri, said_of(image.ref.metadata)[0])
 
 
 @given(st.lists(images, max_size=6))
@@ -69,3 +76,25 @@ def test_images_of_one_uri_differ_in_rank_only_if_one_is_known() -> None:
     known = dataclasses.replace(image, ref=ImageRef("a", "a", known=True))
     first, second, third = ranks([known, image, image], Keep.FIRST)
     assert first < second == third
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("a\0b", max_size=3), st.sampled_from(GENERATIONS)),
+        min_size=2,
+        max_size=2,
+        unique=True,
+    )
+)
+def test_generations_of_one_uri_have_ranks_of_their_own(names: list[tuple[str, str]]) -> None:
+    """And names with a zero byte in them, as lists of images by strangers may have, are not taken for others."""
+    found = [
+        Fingerprint(
+            ImageRef(uri, "x", f'{{"generation": "{generation}"}}' if generation else ""),
+            bytes(32), 1, 0, "PNG", 1, 1, "", (), (),
+        )
+        for uri, generation in names
+    ]  # fmt: skip
+    one, other = ranks(found, Keep.FIRST)
+    assert one != other
+    assert [uri_of(one), uri_of(other)] == [uri for uri, _ in names]

@@ -29,7 +29,7 @@ from transforms.fingerprint import FingerprintImages
 from transforms.progress import Tally
 from transforms.read import DECODED_AT_ONCE, batched
 from transforms.stream.remember import RememberCodesFn
-from transforms.stream.skip import SkipJudgedFn
+from transforms.stream.skip import without_judged
 from transforms.stream.steps import Keyed, Streaming, Take
 
 
@@ -73,14 +73,7 @@ class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], PCollection[byt
         read = images | "Fingerprint" >> FingerprintImages(
             self.recipe, self.processes, self.tally, self.limits
         )
-        fingerprints, rejections = read.fingerprints, read.rejections
-        if self.skipped:
-            fingerprints = fingerprints | "Skip" >> beam.ParDo(
-                SkipJudgedFn(blocks.FINGERPRINTS, self.skipped)
-            ).with_output_types(bytes)
-            rejections = rejections | "SkipRejected" >> beam.ParDo(
-                SkipJudgedFn(blocks.VERDICTS, self.skipped)
-            ).with_output_types(bytes)
+        fingerprints, rejections, _ = without_judged(read, self.skipped)
         if self.state[0]:
             fingerprints = fingerprints | "Remember" >> beam.ParDo(
                 RememberCodesFn(*self.state)

@@ -8,6 +8,7 @@ what is done again writes the same file.
 import dataclasses
 import datetime
 import json
+import math
 import time
 import zlib
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ from transforms.stream.remember import note_undelivered
 
 INTERVAL_SECONDS = 10.0
 RECORDS_PREFIX, COUNTS_PREFIX = "records-", "counts-"
+RECORDS_SUFFIX, COUNTS_SUFFIX = ".jsonl", ".json"
 _MOST_BYTES = 1 << 26  # of verdicts that wait
 _NUMBER_DIGITS = 8
 _END_OF_NAME = b"\0"
@@ -219,7 +221,7 @@ def write_files(folders: Folders, name: str, block: bytes) -> None:
     if folders.state:
         note_undelivered(folders.state, name, block)
     if folders.records:
-        with whole_file(storage.join(folders.records, f"{RECORDS_PREFIX}{name}.jsonl")) as file:
+        with whole_file(storage.join(folders.records, f"{RECORDS_PREFIX}{name}{RECORDS_SUFFIX}")) as file:
             for verdict in unpack_verdicts(block):
                 file.write(verdict.json_line().encode() + b"\n")
     if folders.counts:
@@ -233,15 +235,20 @@ def write_counts(folders: Folders, name: str, block: bytes) -> None:
         **as_counts(metrics.counts_of(block), None, None),
     }
     del counts["Plan"]
-    with whole_file(storage.join(folders.counts, f"{COUNTS_PREFIX}{name}.json")) as file:
+    with whole_file(storage.join(folders.counts, f"{COUNTS_PREFIX}{name}{COUNTS_SUFFIX}")) as file:
         file.write(json.dumps(counts, indent=2).encode() + b"\n")
 
 
 class _Desk:
-    """When verdicts came to this process to be recorded, and when they last were: for a source that lies in it."""
+    """When verdicts came to this process to be recorded, and when they last were; and which windows are not recorded yet: for a
+    source that lies in it.
+    """
 
     def __init__(self) -> None:
         self._took = self._wrote = 0.0
+        self._open: dict[
+            float, float
+        ] = {}  # windows by when they began, and when the first image came into each
 
     def took(self) -> None:
         self._took = time.monotonic()
@@ -249,9 +256,19 @@ class _Desk:
     def wrote(self) -> None:
         self._wrote = time.monotonic()
 
+    def opened(self, window: float) -> None:
+        """An image goes into a window, which will be recorded when its time is over."""
+        self._open.setdefault(window, time.monotonic())
+
+    def closed(self, window: float) -> None:
+        """All of a window is recorded."""
+        self._open.pop(window, None)
+
     def is_done(self, since: float) -> bool:
         """Whether all that had come at a time is recorded."""
-        return self._wrote >= min(self._took, since)
+        return self._wrote >= min(self._took, since) and since < min(
+            tuple(self._open.values()), default=math.inf
+        )
 
 
 _desks: dict[str, _Desk] = {}

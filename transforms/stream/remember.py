@@ -3,9 +3,11 @@
 codes-*.blocks        the codes of all images, by digest; appended to
 undelivered-*.block   verdicts whose records are written, but whose copies and messages may not be made yet
 processes             the numbers of processes that began to write and did not come to their end
+lock                  empty; held by the one that runs
 """
 
 import contextlib
+import fcntl
 import os
 import struct
 from collections.abc import Iterator
@@ -15,22 +17,42 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_dedup.core import blocks
+from beam_dedup.core.errors import DedupError
 from transforms.storage import whole_file
 
 CODES = pa.schema([("digest", pa.binary(32)), blocks.FINGERPRINTS.field("codes")])
 
 _CODES_PREFIX, _CODES_SUFFIX = "codes-", ".blocks"
 _UNDELIVERED_PREFIX, _UNDELIVERED_SUFFIX = "undelivered-", ".block"
-_PROCESSES = "processes"
+_PROCESSES, _LOCK = "processes", "lock"
+_WITHOUT_CODES = "without it only the whole of pictures that were kept before is compared"
+_WITHOUT_UNDELIVERED = "without it copies and messages of the records of that name may be missing"
 _LENGTH = struct.Struct(">Q")
+
+
+@contextlib.contextmanager
+def alone(folder: str) -> Iterator[None]:
+    """While this lasts, nobody else goes on from this folder. It ends with the process, however that ends.
+
+    Raises:
+      BlockingIOError: somebody does.
+    """
+    with open(os.path.join(folder, _LOCK), "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks: all that can be done was tried
+            pass
+        yield
 
 
 def begun(folder: str) -> list[int]:
     """Notes that this process writes. Returns: the processes that did so before, and were killed."""
     path = os.path.join(folder, _PROCESSES)
-    with open(path, "a+", encoding="ascii") as file:
+    with open(path, "a+", encoding="ascii", errors="replace") as file:
         file.seek(0)
-        before = sorted({int(line) for line in file.read().split()})
+        before = sorted({int(line) for line in file.read().split() if line.isdecimal()})
         file.write(f"{os.getpid()}\n")
     return before
 
@@ -62,7 +84,11 @@ def append(path: str, codes: pa.Table) -> None:
 def codes_of(folder: str, digests: pa.Array) -> pa.Table:
     """The codes of some images, each once, as far as they are there (`CODES`); and forgets those of all others."""
     paths = _files(folder, _CODES_PREFIX, _CODES_SUFFIX)
-    parts = [_wanted(blocks.load([block], CODES), digests) for path in paths for block in _blocks(path)]
+    parts = [
+        _wanted(_loaded(block, CODES, path, _WITHOUT_CODES), digests)
+        for path in paths
+        for block in _blocks(path)
+    ]
     found = pa.concat_tables([CODES.empty_table(), *parts]).combine_chunks()
     first = found.append_column("row", pa.array(range(len(found)), pa.int64()))
     rows = first.group_by("digest").aggregate([("row", "min")])["row_min"]
@@ -83,13 +109,25 @@ def _wanted(codes: pa.Table, digests: pa.Array) -> pa.Table:
 
 def _blocks(path: str) -> Iterator[bytes]:
     """The blocks of a file; the last may have been cut off."""
+    left = os.path.getsize(path)
     with open(path, "rb") as file:
         while len(head := file.read(_LENGTH.size)) == _LENGTH.size:
             (length,) = _LENGTH.unpack(head)
-            block = file.read(length)
-            if len(block) < length:
+            left -= _LENGTH.size + length
+            if left < 0:
                 return
-            yield block
+            yield file.read(length)
+
+
+def _loaded(block: bytes, schema: pa.Schema, path: str, without: str) -> pa.Table:
+    """
+    Raises:
+      DedupError: it is damaged.
+    """
+    try:
+        return blocks.load([block], schema)
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise DedupError(f"{path} is damaged: put it elsewhere, and start again; {without}") from error
 
 
 def note_undelivered(folder: str, name: str, block: bytes) -> None:
@@ -109,7 +147,9 @@ def undelivered(folder: str) -> Iterator[tuple[str, bytes]]:
     for path in _files(folder, _UNDELIVERED_PREFIX, _UNDELIVERED_SUFFIX):
         name = os.path.basename(path)[len(_UNDELIVERED_PREFIX) : -len(_UNDELIVERED_SUFFIX)]
         with open(path, "rb") as file:
-            yield name, file.read()
+            block = file.read()
+        _loaded(block, blocks.VERDICTS, path, _WITHOUT_UNDELIVERED)
+        yield name, block
 
 
 def _files(folder: str, prefix: str, suffix: str) -> list[str]:

@@ -13,6 +13,18 @@ from beam_dedup.core import blocks
 from beam_dedup.core.arrivals import said_of
 from beam_dedup.core.stream.admit import identity
 from transforms import metrics
+from transforms.fingerprint import Fingerprinted
+
+
+def without_judged(read: Fingerprinted, path: str) -> Fingerprinted:
+    """What was read, without what was judged before. path: as of `SkipJudgedFn`; "" if there is nothing of the kind."""
+    if not path:
+        return read
+    new, rejected = SkipJudgedFn(blocks.FINGERPRINTS, path), SkipJudgedFn(blocks.VERDICTS, path)
+    return read._replace(
+        fingerprints=read.fingerprints | "Skip" >> beam.ParDo(new).with_output_types(bytes),
+        rejections=read.rejections | "SkipRejected" >> beam.ParDo(rejected).with_output_types(bytes),
+    )
 
 
 class SkipJudgedFn(beam.DoFn):

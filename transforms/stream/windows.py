@@ -2,46 +2,100 @@
 
 import dataclasses
 import datetime
-import time
 from collections.abc import Iterable
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
-from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue
+from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue, WindowFn
+from apache_beam.utils.timestamp import Timestamp
 
 from beam_dedup.core import blocks
+from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.blocks import VERDICTS
+from beam_dedup.core.census import Planning
+from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import ImageRef
+from beam_dedup.core.within import Within
+from transforms.exact import MarkExactDuplicates
+from transforms.fingerprint import FingerprintImages
+from transforms.near import MarkNearDuplicates
 from transforms.progress import Tally
 from transforms.stream.record import Folders, WriteWhenCertain, desk, named, run_name, tell, write_files
+from transforms.stream.skip import without_judged
 
 _ALL = b"all"
 
 
 @dataclasses.dataclass
 class IntoWindows(beam.PTransform[PCollection[list[ImageRef]], PCollection[list[ImageRef]]]):
-    """Puts what was admitted into the window that is open now, so that nothing comes too late for its own."""
+    """Puts what was admitted into the window that is open now, so that nothing comes too late for its own.
+
+    run: of a source that lies in this process, and waits until what it gave is recorded; "" for others.
+    """
 
     seconds: float
+    run: str = ""
 
     def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[list[ImageRef]]:
         return (
             images
-            | "Now" >> beam.Map(at_this_time).with_output_types(list[ImageRef])
+            | "Now" >> beam.Map(at_this_time, self.seconds, self.run).with_output_types(list[ImageRef])
             | "Into" >> beam.WindowInto(FixedWindows(self.seconds))
         )
 
 
-def at_this_time(images: list[ImageRef]) -> Any:
-    return TimestampedValue(images, time.time())
+def at_this_time(images: list[ImageRef], seconds: float, run: str) -> Any:
+    now = Timestamp.now()
+    if run:
+        (window,) = FixedWindows(seconds).assign(WindowFn.AssignContext(now))
+        desk(run).opened(float(window.start))
+    return TimestampedValue(images, now)
+
+
+@dataclasses.dataclass
+class DeduplicateWindows(beam.PTransform[PCollection[list[ImageRef]], PCollection[bytes]]):
+    """Reads, fingerprints and judges the images of each window by themselves.
+
+    In: references, in windows; of one URI several generations may be in one window. Out: blocks of `blocks.VERDICTS` in the same
+    window, at least one, which may be empty.
+
+    recipe, within, planning, processes, tally, limits: as of `transforms.DeduplicateImages`. skipped: a file with the identities
+    of images that were judged before, and are no part of any window now.
+    """
+
+    recipe: Recipe | None = None
+    within: Within = Within()
+    planning: Planning = Planning()
+    processes: int = 1
+    tally: Tally | None = None
+    limits: Limits = Limits()
+    skipped: str = ""
+
+    def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[bytes]:
+        read = images | "Fingerprint" >> FingerprintImages(
+            self.recipe, self.processes, self.tally, self.limits
+        )
+        fingerprints, rejections, _ = without_judged(read, self.skipped)
+        if self.recipe:
+            judged, _ = fingerprints | "MarkNear" >> MarkNearDuplicates(self.within, self.planning)
+        else:
+            judged = fingerprints | "MarkExact" >> MarkExactDuplicates()
+        nothing = images | "Nothing" >> beam.Map(no_verdicts).with_output_types(bytes)
+        all_verdicts: PCollection[bytes] = (judged, rejections, nothing) | "All" >> beam.Flatten()
+        return all_verdicts
+
+
+def no_verdicts(_images: list[ImageRef]) -> bytes:
+    """So that of each window it is known when it is over, also if all in it was judged before."""
+    return blocks.dump(VERDICTS.empty_table())
 
 
 @dataclasses.dataclass
 class RecordWindows(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
     """Writes the verdicts of each window as one file, named by when it began, and passes them on when they are written.
 
-    In: blocks of `blocks.VERDICTS`, in windows. Out: one for each window, in the global window.
+    In: blocks of `blocks.VERDICTS`, in windows. Out: one for each window that has any, in the global window.
 
     held: the engine has checkpoints, and may go back to one.
     """
@@ -54,7 +108,6 @@ class RecordWindows(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
         gathered = (
             verdicts
             | "Tell" >> beam.Map(tell, self.tally)
-            | "Take" >> beam.Map(noted, self.folders.run)
             | "Key" >> beam.WithKeys(_ALL).with_output_types(tuple[bytes, bytes])
             | "Gather" >> beam.GroupByKey()
         )
@@ -68,11 +121,6 @@ class RecordWindows(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
         )
 
 
-def noted(block: bytes, run: str) -> bytes:
-    desk(run).took()
-    return block
-
-
 class _WriteWindowFn(beam.DoFn):
     """The verdicts of one window -> one block, whose records are written; if they are held, with the name of their file."""
 
@@ -83,12 +131,16 @@ class _WriteWindowFn(beam.DoFn):
     def process(
         self, group: tuple[bytes, Iterable[bytes]], window: Any = beam.DoFn.WindowParam
     ) -> Iterable[Any]:
-        block = blocks.dump(blocks.load(list(group[1]), VERDICTS))
+        verdicts = blocks.load(list(group[1]), VERDICTS)
+        if len(verdicts):
+            yield self._recorded(blocks.dump(verdicts), window)
+        if not self.held:
+            desk(self.folders.run).closed(float(window.start))
+
+    def _recorded(self, block: bytes, window: Any) -> Any:
         began: datetime.datetime = window.start.to_utc_datetime()
         name = f"{self.folders.run}-window-{run_name(began)}"
         if self.held:
-            yield _ALL, named(name, block)
-            return
+            return _ALL, named(name, block)
         write_files(self.folders, name, block)
-        desk(self.folders.run).wrote()
-        yield block
+        return block

@@ -1,0 +1,182 @@
+"""What befalls `dedup --watch` in the hands of its users: nothing is lost, nothing is judged twice, and it says what is wrong."""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from beam_dedup.core.model import Reason
+from tests.app.incoming import LOOKS_APART, Incoming, check
+from tests.app.often import DIE, MOST
+from tests.app.runs import COMMAND, ROOT, dedup_apart, tree
+from tests.app.staying import records_below, staying
+from tests.pictures import encoded, photo
+from tests.verdicts_outside import by_status, key_of
+
+
+def test_copies_that_found_no_room_are_made_when_there_is_some(tmp_path: Path) -> None:
+    """The run ends, and says where there was none."""
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
+    for seed in range(3):
+        incoming.write(f"{seed}.png", encoded(photo(seed, (500, 400))))
+    with staying(tmp_path, *arguments, env={MOST: "20000"}) as run:
+        assert run.process.wait(60) == 1, run.said()
+    assert len(run.records()) == 3
+    told = run.said().strip()
+    assert told.count("\n") == 0
+    assert told.startswith("dedup: failed: ")
+    assert "File too large: " in told
+    assert str(out) in told
+    with staying(tmp_path, *arguments) as run:
+        run.wait_until(lambda: len(tree(out)) == 3)
+        assert run.drain() == 130, run.said()
+    check(run, incoming, out)
+
+
+def test_records_that_found_no_room_are_written_when_there_is_some(tmp_path: Path) -> None:
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
+    for seed in range(12):
+        incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
+    with staying(tmp_path, *arguments, env={MOST: "3000"}) as run:
+        assert run.process.wait(60) == 1, run.said()
+    assert run.records() == []
+    assert "File too large: " in run.said()
+    with staying(tmp_path, *arguments) as run:
+        run.wait_for(12)
+        assert run.drain() == 130, run.said()
+    check(run, incoming, out)
+
+
+def test_two_runs_on_one_folder_of_records(tmp_path: Path) -> None:
+    """The second is refused, with one sentence; when the first was killed it begins."""
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
+    incoming.write("a.jpg", encoded(photo(1), "JPEG"))
+    with staying(tmp_path, *arguments) as run:
+        run.wait_for(1)
+        second = dedup_apart(*arguments, "--records", tmp_path / "records")
+        assert second.returncode == 2
+        assert (
+            second.stdout,
+            second.stderr.count("another run writes to"),
+            "Traceback" in second.stderr,
+        ) == (
+            "",
+            1,
+            False,
+        )
+        assert run.process.poll() is None
+        run.kill()
+    with staying(tmp_path, *arguments) as run:
+        incoming.write("b.jpg", encoded(photo(2), "JPEG"))
+        run.wait_for(2)
+        assert run.drain() == 130, run.said()
+    check(run, incoming, out)
+
+
+def test_a_folder_that_is_removed_and_comes_back(tmp_path: Path) -> None:
+    """It is told that it was gone, once; what is in it later is judged."""
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming.write("a.jpg", encoded(photo(1), "JPEG"))
+    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+        run.wait_for(1)
+        for seed in (2, 3):
+            shutil.rmtree(incoming.folder)
+            time.sleep(2.5 * LOOKS_APART)
+            incoming.folder.mkdir()
+            incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
+            run.wait_for(1 + seed)
+        assert run.drain() == 130, run.said()
+    (gone,) = by_status(run.records(), "rejected")
+    assert (gone["uri"], gone["reason"]) == (str(incoming.folder), Reason.NOT_FOUND)
+    assert {key_of(record) for record in by_status(run.records(), "kept")} == set(incoming.expected)
+    assert sorted(tree(out)) == ["2.jpg", "3.jpg", "a.jpg"]
+
+
+def test_what_was_replaced_or_deleted_before_it_was_copied(tmp_path: Path) -> None:
+    """It is told at the end; what replaced it is another image."""
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
+    for name, seed in (("deleted", 1), ("replaced", 2), ("touched", 3)):
+        incoming.write(f"{name}.jpg", encoded(photo(seed), "JPEG"))
+    with staying(tmp_path, *arguments, env={DIE: "after:1:records-"}) as run:
+        run.process.wait(60)
+    (incoming.folder / "deleted.jpg").unlink()
+    incoming.write("replaced.jpg", encoded(photo(4), "JPEG"))
+    os.utime(incoming.folder / "touched.jpg")
+    incoming.note("touched.jpg")
+    with staying(tmp_path, *arguments) as run:
+        run.wait_for(5)
+        assert run.drain() == 130, run.said()
+    told = run.said()
+    assert "2 of the images could not be placed" in told
+    assert "deleted.jpg vanished after it was read" in told
+    assert "replaced.jpg changed after it was read" in told
+    assert {key_of(record) for record in run.records()} == set(incoming.expected)
+    wanted = {name: (incoming.folder / name).read_bytes() for name in ("replaced.jpg", "touched.jpg")}
+    assert tree(out) == wanted
+
+
+def test_times_of_files_have_no_say(tmp_path: Path) -> None:
+    """Of the future, of before there were any, and of one that has just been written."""
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    now = time.time()
+    for seed, when in enumerate((now + 1e8, 0, -1e8, now - 10)):
+        incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
+        os.utime(incoming.folder / f"{seed}.jpg", (when, when))
+        incoming.expected.popitem()
+        incoming.note(f"{seed}.jpg")
+    for _ in range(2):
+        with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+            run.wait_for(4)
+            time.sleep(2 * LOOKS_APART)
+            assert run.drain() == 130, run.said()
+    check(run, incoming, out)
+
+
+def test_state_within_the_watched_folder_is_no_input(tmp_path: Path) -> None:
+    """All that is written lies in it; else each file that tells of another would have to be told of."""
+    incoming = Incoming(tmp_path / "in")
+    for seed in range(3):
+        incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
+    with staying(
+        incoming.folder, "-n", "--watch", "-i", incoming.folder, "-d", incoming.folder / "out"
+    ) as run:
+        run.wait_for(3)
+        time.sleep(4 * LOOKS_APART)
+        assert run.drain() == 130
+    uris = {Path(record["uri"]).name for record in records_below(incoming.folder)}
+    assert uris - {"log"} == {"0.jpg", "1.jpg", "2.jpg"}
+
+
+def test_without_standard_streams(tmp_path: Path) -> None:
+    """As some who start services do: what is opened instead must not be taken for them."""
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming.write("a.jpg", encoded(photo(1), "JPEG"))
+    arguments = [
+        "-n",
+        "--watch",
+        "-i",
+        str(incoming.folder),
+        "-d",
+        str(out),
+        "--records",
+        str(tmp_path / "records"),
+    ]
+    script = 'exec "$@" <&- >&- 2>&-'
+    process = subprocess.Popen(["sh", "-c", script, "sh", *COMMAND, *arguments], cwd=ROOT)
+    try:
+        until = time.monotonic() + 60
+        while not tree(out):
+            assert process.poll() is None, process.returncode
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == 143
+    finally:
+        process.kill()
+        process.wait()
+    assert len(records_below(tmp_path)) == 1

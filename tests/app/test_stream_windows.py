@@ -1,0 +1,163 @@
+"""`dedup --watch --window`, seen from the outside: each window is a batch by itself, and recorded in one file."""
+
+import hashlib
+import itertools
+import json
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from beam_dedup.core.members import split_uri
+from tests import arriving
+from tests.app.incoming import LOOKS_APART, Incoming
+from tests.app.often import DIE
+from tests.app.runs import dedup, tree
+from tests.app.staying import Staying, counted_below, staying
+from tests.core.archives import zipped
+from tests.pictures import encoded, photo
+from tests.verdicts_outside import Outside, Record, by_status, check_copies, check_each_once
+
+SECONDS = 3
+WINDOW = ("--window", f"{SECONDS}s")
+
+# Where a run dies: what it was about to write, or had just written.
+DEATHS = (
+    "before:1:undelivered-",
+    "before:1:records-",
+    "after:1:records-",
+    "before:2:counts-",
+    "after:2:counts-",
+    "after:5:0",  # copies
+)
+
+
+def windows_of(run: Staying) -> dict[str, list[Record]]:
+    """Records by the file they are in."""
+    return {
+        path.name: [json.loads(line) for line in path.read_bytes().splitlines()]
+        for path in sorted((run.folder / "records").glob("records-*"))
+    }
+
+
+def check(run: Staying, incoming: Incoming, out: Path) -> None:
+    """All that must hold, whatever became of the runs."""
+    records = run.records()
+    check_each_once(records, incoming.expected)
+    codes = Outside(incoming.expected.values())
+    for name, of_window in windows_of(run).items():
+        assert "-window-" in name
+        codes.check(of_window)
+        path = run.folder / "counts" / name.replace("records-", "counts-").replace(".jsonl", ".json")
+        counts = json.loads(path.read_text("utf-8"))
+        assert counts["Initial_Image_Count"] == len(of_window)
+        assert counts["Final_Image_Count"] == len(by_status(of_window, "kept"))
+    assert counted_below(run.folder)["Initial_Image_Count"] == len(records)
+    # What is kept in two windows has two copies.
+    kept = Counter(record["digest"] for record in by_status(records, "kept"))
+    assert Counter(hashlib.sha256(data).hexdigest() for data in tree(out).values()) == kept
+    assert not list(run.folder.rglob(".dedup-*")), "files that were begun and never finished"
+
+
+@pytest.mark.slow
+def test_each_window_is_judged_like_a_batch(tmp_path: Path) -> None:
+    """Its records are those of a run with an end over the same files, but for generations and times."""
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    files = list(arriving.files(90, seed=8).items())
+    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, *WINDOW) as run:
+        for some in (files[:30], list(arriving.hostile().items()), files[30:60]):
+            for name, data in some:
+                incoming.write(name, data)
+            run.wait_for(len(incoming.expected))
+        for name, data in files[:5]:
+            incoming.write(f"again/{name}", data)
+        for name, data in files[60:]:
+            incoming.write(name, data)
+        run.wait_for(len(incoming.expected) - 10)
+        time.sleep(2 * LOOKS_APART)
+        assert run.drain() == 130, run.said()
+    check(run, incoming, out)
+    found = windows_of(run)
+    assert len(found) >= 4
+    for number, of_window in enumerate(found.values()):
+        batch = tmp_path / f"{number}.jsonl"
+        paths = sorted({split_uri(record["uri"])[0] for record in of_window})
+        assert dedup("-n", "--quiet", "--records", batch, *(f"-i{path}" for path in paths)) == 0
+        wanted = {record["uri"]: record for record in map(json.loads, batch.read_text("utf-8").splitlines())}
+        assert {record["uri"]: {**record, "metadata": None} for record in of_window} == wanted
+
+
+@pytest.mark.slow
+def test_what_is_overwritten_within_a_window_is_another_image(tmp_path: Path) -> None:
+    """Every other file gets another picture under its name, all others are touched."""
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    seconds = 7
+    window = ("--window", f"{seconds}s")
+    incoming.write("first.jpg", encoded(photo(99), "JPEG"))
+    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, *window) as run:
+        run.wait_for(1)
+        time.sleep(seconds - time.time() % seconds)
+        for again in range(2):
+            for number in range(12):
+                seed = number + 100 * again * (number % 2)
+                incoming.write(f"{number}.jpg", encoded(photo(seed), "JPEG"))
+            time.sleep(2.5 * LOOKS_APART)
+        run.wait_for(25)
+        assert run.drain() == 130, run.said()
+    check_each_once(run.records(), incoming.expected)
+    *_, last = windows_of(run).values()
+    assert len(last) == 24, "or this tests nothing: too slow a machine"
+    Outside(incoming.expected.values()).check(last)
+    assert len(by_status(last, "kept")) == 18
+    assert len(by_status(last, "duplicate")) == 6
+    changed = [f"{incoming.folder}/{number}.jpg" for number in range(1, 12, 2)]
+    check_copies(run.records(), tree(out), changed)
+
+
+def test_what_was_judged_before_a_restart_is_no_part_of_a_window(tmp_path: Path) -> None:
+    """An archive is opened again to see whether all of it was judged; its members are no company for what is new."""
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    members = {f"{seed}.jpg": encoded(photo(seed), "JPEG") for seed in range(3)}
+    incoming.write("a.zip", zipped(members))
+    incoming.expected = {
+        key._replace(uri=f"{incoming.folder}/a.zip!{name}"): data
+        for key in incoming.expected
+        for name, data in members.items()
+    }
+    arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *WINDOW)
+    with staying(tmp_path, *arguments) as run:
+        run.wait_for(3)
+        assert run.drain() == 130, run.said()
+    incoming.write("b.jpg", members["1.jpg"])
+    with staying(tmp_path, *arguments) as run:
+        run.wait_for(4)
+        time.sleep(SECONDS)
+        assert run.drain() == 130, run.said()
+    check_each_once(run.records(), incoming.expected)
+    assert {record["status"] for record in run.records()} == {"kept"}
+
+
+@pytest.mark.slow
+def test_killed_in_the_midst_of_windows(tmp_path: Path) -> None:
+    """At random times, and where something is written: in the end each file has one record."""
+    rng = random.Random(3)
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *WINDOW)
+    files = iter({**arriving.files(400, seed=9), **arriving.hostile()}.items())
+    for death in (*DEATHS, "", "", "", "end"):
+        for name, data in itertools.islice(files, None if death == "end" else 24):
+            incoming.write(name, data)
+        with staying(tmp_path, *arguments, env={DIE: death if ":" in death else ""}) as run:
+            if death == "end":
+                run.wait_for(len(incoming.expected))
+                assert run.drain() == 130, run.said()
+            elif death:
+                run.process.wait(60)
+                assert run.process.returncode == -signal.SIGKILL, run.said()
+            else:
+                time.sleep(3 + 2 * SECONDS * rng.random())
+                run.kill()
+    check(run, incoming, out)
