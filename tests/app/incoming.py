@@ -6,7 +6,7 @@ from pathlib import Path
 from beam_dedup.core.paths import is_partial
 from tests import arriving
 from tests.app.runs import tree
-from tests.app.staying import Staying, counted_below
+from tests.app.staying import Staying, check_counts
 from tests.verdicts_outside import Key, Outside, by_status, check_copies, check_each_once
 
 PIECES = 6  # of a file that is written slowly
@@ -65,7 +65,7 @@ def check(run: Staying, incoming: Incoming, out: Path) -> None:
     check_each_once(records, incoming.expected)
     Outside(incoming.expected.values()).check(records)
     check_copies(records, tree(out))
-    counted = counted_below(run.folder)
+    counted = check_counts(run.folder)
     assert not list(run.folder.rglob(".dedup-*")), "files that were begun and never finished"
     assert counted["Initial_Image_Count"] == len(records)
     assert counted["Final_Image_Count"] == len(by_status(records, "kept"))

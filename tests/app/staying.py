@@ -3,11 +3,13 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +76,18 @@ class Staying:
 
 @contextlib.contextmanager
 def staying(
-    folder: Path, *arguments: object, often: bool = True, env: Mapping[str, str] | None = None
+    folder: Path,
+    *arguments: object,
+    often: bool = True,
+    quiet: bool = True,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Staying]:
     """A run for as long as the block lasts, at most. folder: where `records`, `counts` and the log go.
 
     often: its records are written several times a second, not one time in ten.
     """
     log = folder / "log"
-    command = [*(OFTEN if often else COMMAND), *map(str, arguments), "--quiet"]
+    command = [*(OFTEN if often else COMMAND), *map(str, arguments), *(("--quiet",) if quiet else ())]
     command += ["--records", str(folder / "records"), "--counts", str(folder / "counts")]
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -107,11 +113,47 @@ def records_below(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
 
 
-def counted_below(folder: Path) -> dict[str, int]:
-    """The sum of all counts that runs have written."""
-    total: dict[str, int] = {}
-    for path in (folder / "counts").glob("counts-*.json"):
-        for name, value in json.loads(path.read_text("utf-8")).items():
-            if isinstance(value, int):
-                total[name] = total.get(name, 0) + value
-    return total
+def check_counts(folder: Path) -> dict[str, int]:
+    """Beside each file of records there is one of its counts, and no other. Returns: the sums."""
+    files = sorted((folder / "records").glob("records-*.jsonl"))
+    names = {path.name.replace("records-", "counts-").replace(".jsonl", ".json") for path in files}
+    assert names == {path.name for path in (folder / "counts").iterdir()}
+    total: Counter[str] = Counter()
+    for path, name in zip(files, sorted(names), strict=True):
+        records = [json.loads(line) for line in path.read_bytes().splitlines()]
+        counts = json.loads((folder / "counts" / name).read_text("utf-8"))
+        assert counts.pop("Written")
+        assert counts == counts_of(records), name
+        total.update({name: value for name, value in counts.items() if isinstance(value, int)})
+    return dict(total)
+
+
+def counts_of(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the counts of some records must be."""
+    status = Counter(record["status"] for record in records)
+    duplicates = Counter(record["reason"] for record in records if record["status"] == "duplicate")
+    reasons = Counter(record["reason"] for record in records if record["status"] == "rejected")
+    return {
+        "Initial_Image_Count": len(records),
+        "Final_Image_Count": status["kept"],
+        "Exact_Duplicate_Count": duplicates["exact"],
+        "Near_Duplicate_Count": duplicates["near"],
+        "Rejected_Count": status["rejected"],
+        "Rejected": dict(reasons),
+    }
+
+
+def check_summary(said: str, records: Sequence[dict[str, Any]]) -> int:
+    """What a run has told at its end is what all the records say, if it wrote all of them. Returns: what was delivered again."""
+    counts = counts_of(records)
+    told = dict(re.findall(r"^(\w[\w ]*?) +([\d,]+)$", said, re.MULTILINE))
+    numbers = {name: int(number.replace(",", "")) for name, number in told.items()}
+    redelivered = numbers.pop("Redelivered")
+    assert numbers == {
+        "Images": counts["Initial_Image_Count"],
+        "Kept": counts["Final_Image_Count"],
+        "Exact duplicates": counts["Exact_Duplicate_Count"],
+        "Near duplicates": counts["Near_Duplicate_Count"],
+        "Rejected": counts["Rejected_Count"],
+    }
+    return redelivered

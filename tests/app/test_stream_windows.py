@@ -16,7 +16,7 @@ from tests import arriving
 from tests.app.incoming import LOOKS_APART, Incoming
 from tests.app.often import DIE
 from tests.app.runs import dedup, tree
-from tests.app.staying import Staying, counted_below, staying
+from tests.app.staying import Staying, check_counts, staying
 from tests.core.archives import zipped
 from tests.pictures import encoded, photo
 from tests.verdicts_outside import Outside, Record, by_status, check_copies, check_each_once
@@ -51,11 +51,7 @@ def check(run: Staying, incoming: Incoming, out: Path) -> None:
     for name, of_window in windows_of(run).items():
         assert "-window-" in name
         codes.check(of_window)
-        path = run.folder / "counts" / name.replace("records-", "counts-").replace(".jsonl", ".json")
-        counts = json.loads(path.read_text("utf-8"))
-        assert counts["Initial_Image_Count"] == len(of_window)
-        assert counts["Final_Image_Count"] == len(by_status(of_window, "kept"))
-    assert counted_below(run.folder)["Initial_Image_Count"] == len(records)
+    check_counts(run.folder)
     # What is kept in two windows has two copies.
     kept = Counter(record["digest"] for record in by_status(records, "kept"))
     assert Counter(hashlib.sha256(data).hexdigest() for data in tree(out).values()) == kept

@@ -26,6 +26,7 @@ class Crawl:
         self.expected: dict[Key, bytes] = {}
         self.changed: set[str] = set()  # overwritten or deleted at some time
         self.nonsense: set[str] = set()  # identities of what names no image
+        self.told_again = 0  # times
 
     def upload(self, name: str, data: bytes) -> Key:
         blob = self.bucket.client.bucket.blob(name)
@@ -48,6 +49,7 @@ class Crawl:
         return str(published.result(timeout=30))
 
     def tell_again(self, key: Key) -> None:
+        self.told_again += 1
         self.tell(json.dumps({"uri": key.uri, "generation": key.generation}).encode())
 
     def tell_nonsense(self, said: bytes, **attributes: str) -> None:

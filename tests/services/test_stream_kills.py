@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import arriving
-from tests.app.staying import staying
+from tests.app.staying import check_counts, staying
 from tests.services.buckets import google_bucket
 from tests.services.crawling import (
     Crawl,
@@ -34,6 +34,7 @@ pytestmark = [
 
 KILLS = 5
 FILES = 900
+WINDOW_SECONDS = 4
 BEFORE = 60  # objects that are there when the first run begins
 
 
@@ -98,6 +99,7 @@ def test_killed_five_times(crawl: Crawl, verdicts: Clients, fronted: Service, tm
     records = run.records()
     check_each_once(records, crawl.expected)
     check_copies(records, out.files("unique"))
+    check_counts(run.folder)
     Outside(crawl.expected.values()).check(records)
     told = [
         json.loads(message.data) for messages in iter(lambda: pulled(verdicts), []) for message in messages
@@ -106,3 +108,30 @@ def test_killed_five_times(crawl: Crawl, verdicts: Clients, fronted: Service, tm
     assert {key_of(record) for record in told} >= set(of_key)
     # What was published is what was recorded, also where it was published twice.
     assert all(of_key[key_of(record)] == record for record in told)
+
+
+def test_killed_in_the_midst_of_windows(crawl: Crawl, fronted: Service, tmp_path: Path) -> None:
+    """What was read and not recorded is not acknowledged: in the end each has one record, and each window is judged by itself."""
+    arguments = ["-n", "--subscription", crawl.clients.subscription, *crawl.bucket.service.flags]
+    arguments += ["--window", f"{WINDOW_SECONDS}s"]
+    environment = environment_of(crawl, fronted)
+    files = iter(arriving.files(150, seed=6).items())
+    for number in range(4):
+        for name, data in itertools.islice(files, 30):
+            crawl.upload(name, data)
+        with staying(tmp_path, *arguments, env=environment) as run:
+            time.sleep(5 + number * WINDOW_SECONDS / 3)
+            run.kill()
+        deliver_again(crawl.clients)
+    for name, data in files:
+        crawl.upload(name, data)
+    with staying(tmp_path, *arguments, env=environment) as run:
+        run.wait_for(len(crawl.expected))
+        time.sleep(1)
+        assert run.drain() == 130, run.said()
+    assert unacknowledged(crawl.clients) == []
+    check_each_once(run.records(), crawl.expected)
+    check_counts(run.folder)
+    codes = Outside(crawl.expected.values())
+    for path in (run.folder / "records").glob("records-*-window-*.jsonl"):
+        codes.check([json.loads(line) for line in path.read_bytes().splitlines()])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests import arriving
-from tests.app.staying import Staying, staying
+from tests.app.staying import Staying, check_counts, check_summary, staying
 from tests.services.buckets import google_bucket
 from tests.services.crawling import Crawl, crawling, environment_of, new_topic, pulled, unacknowledged
 from tests.services.servers import Service
@@ -46,7 +46,8 @@ def verdicts(pubsub: Service) -> Iterator[Clients]:
 
 def test_a_stream_of_notifications(crawl: Crawl, verdicts: Clients, pubsub: Service, tmp_path: Path) -> None:
     """Each (URI, generation) has one record and at least one equal message; each kept image has its copy, and there are no
-    other ones; no two kept ones are within k, and each duplicate has a witness; all is acknowledged.
+    other ones; no two kept ones are within k, and each duplicate has a witness; all is acknowledged. Counts lie beside the
+    records, and their sums are told at the end.
     """
     rng = random.Random(3)
     out = google_bucket(crawl.bucket.service)
@@ -55,7 +56,8 @@ def test_a_stream_of_notifications(crawl: Crawl, verdicts: Clients, pubsub: Serv
     _begin(crawl, files[:BEFORE], files[-OVERWRITTEN:])
     arguments = ("-n", "--subscription", crawl.clients.subscription, "-d", f"{out.uri}/unique")
     arguments += ("--verdict_topic", verdicts.topic, *crawl.bucket.service.flags)
-    with staying(tmp_path, *arguments, often=False, env=environment_of(crawl, pubsub)) as run:
+    environment = environment_of(crawl, pubsub)
+    with staying(tmp_path, *arguments, often=False, quiet=False, env=environment) as run:
         _go_on(crawl, files[BEFORE:], rng)
         run.wait_for(len(crawl.expected), 120)
         _end(crawl, [name for name, _ in files[BEFORE : BEFORE + OVERWRITTEN]], files[:OVERWRITTEN])
@@ -71,6 +73,8 @@ def test_a_stream_of_notifications(crawl: Crawl, verdicts: Clients, pubsub: Serv
     assert ("could not be placed" in run.said()) == bool(unplaced), run.said()
     assert set(out.client.names()) == {f"unique/{name}" for name in out.files("unique")}
     Outside(crawl.expected.values()).check(records)
+    check_counts(run.folder)
+    assert check_summary(run.said(), records) >= crawl.told_again
     _check_rejected(crawl, run)
     _check_published(records, verdicts)
 
