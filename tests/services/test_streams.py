@@ -76,7 +76,7 @@ def test_a_stream_of_notifications(crawl: Crawl, verdicts: Clients, pubsub: Serv
     check_counts(run.folder)
     assert check_summary(run.said(), records) >= crawl.told_again
     _check_rejected(crawl, run)
-    _check_published(records, verdicts)
+    check_published(records, verdicts)
 
 
 def _begin(crawl: Crawl, files: list[tuple[str, bytes]], others: list[tuple[str, bytes]]) -> None:
@@ -135,7 +135,7 @@ def _check_rejected(crawl: Crawl, run: Staying) -> None:
     assert odd == {"empty": {"empty.jpg"}, "not_an_image": {"page.jpg"}}
 
 
-def _check_published(records: list[dict[str, Any]], verdicts: Clients) -> None:
+def check_published(records: list[dict[str, Any]], verdicts: Clients) -> None:
     """Each record is a message, once or more often, and says the same."""
     told: dict[Key, list[Any]] = defaultdict(list)
     while messages := pulled(verdicts):

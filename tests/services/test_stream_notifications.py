@@ -1,0 +1,78 @@
+"""Notifications of a bucket, judged on Flink: what is in the records, in the messages and in the output bucket, and what is left to deliver."""
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import arriving
+from tests.app.staying import staying
+from tests.services.buckets import google_bucket
+from tests.services.crawling import Crawl, crawling, environment_of, new_topic, unacknowledged
+from tests.services.servers import Service
+from tests.services.test_pubsub import Clients
+from tests.services.test_streams import check_published
+from tests.verdicts_outside import Outside, by_status, check_copies, check_each_once
+
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The return_immediately flag"),  # how else to see that nothing is left
+]
+
+PATIENCE = 180.0
+CHECKPOINT_SECONDS = 1
+
+
+@pytest.fixture
+def crawl(pubsub: Service) -> Iterator[Crawl]:
+    with crawling(pubsub) as made:
+        yield made
+
+
+@pytest.fixture
+def verdicts(pubsub: Service) -> Iterator[Clients]:
+    with new_topic(pubsub) as made:
+        yield made
+
+
+def test_on_flink(crawl: Crawl, verdicts: Clients, pubsub: Service, flink: Service, tmp_path: Path) -> None:
+    rng = random.Random(6)
+    out = google_bucket(crawl.bucket.service)
+    files = list({**arriving.files(240, seed=6), **arriving.hostile()}.items())
+    rng.shuffle(files)
+    for name, data in files[:80]:
+        crawl.upload(name, data)
+    arguments = ("-n", "--subscription", crawl.clients.subscription, "-d", f"{out.uri}/unique")
+    arguments += ("--verdict_topic", verdicts.topic, *crawl.bucket.service.flags, *flink.flags)
+    arguments += (f"--checkpointing_interval={1000 * CHECKPOINT_SECONDS}",)
+    with staying(tmp_path, *arguments, env=environment_of(crawl, pubsub)) as run:
+        run.wait_for(len(crawl.expected), PATIENCE)
+        for name, data in files[80:]:
+            key = crawl.upload(name, data)
+            if rng.random() < 0.2:
+                crawl.tell_again(key)
+        crawl.tell_nonsense(b"junk \xff")
+        crawl.tell(b"{}", eventType="OBJECT_DELETE", bucketId="some", objectId="gone", objectGeneration="1")
+        for name, _ in files[:20]:
+            crawl.overwrite(name, rng.choice(files)[1])
+        for name, _ in files[20:30]:
+            crawl.delete(name)
+        run.wait_for(len(crawl.expected), PATIENCE)
+        may_be_missing = len(crawl.changed)
+        run.wait_until(
+            lambda: len(out.files("unique")) >= len(by_status(run.records(), "kept")) - may_be_missing,
+            PATIENCE,
+        )
+        time.sleep(5 * CHECKPOINT_SECONDS)  # what is done is acknowledged with the next checkpoint
+        assert run.drain() == 130, run.said()
+    left = [dict(message.attributes) for message in unacknowledged(crawl.clients)]
+    assert [said for said in left if said.get("bucketId") != out.uri.removeprefix("gs://")] == []
+    records = run.records()
+    check_each_once(records, crawl.expected)
+    Outside(crawl.expected.values()).check(records)
+    check_copies(records, out.files("unique"), crawl.changed)
+    check_published(records, verdicts)
+    assert {record["uri"] for record in records if record["reason"] == "bad_notification"} == crawl.nonsense
