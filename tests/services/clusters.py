@@ -1,20 +1,24 @@
 """A Flink of its own processes, as `templates/flink/local/cluster.py` starts it for users."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
 from templates.flink.local import cluster
-from tests.services.processes import free_port, listening
+from tests.services.processes import HOST, free_port, listening
 from tests.services.servers import FLINK
 
 SCRIPT = Path(cluster.__file__)
+_PATIENCE_SECONDS = 60
 
 
 class Cluster(NamedTuple):
@@ -22,6 +26,7 @@ class Cluster(NamedTuple):
 
     state: Path
     flags: tuple[str, ...]
+    rest: str  # where Flink answers
 
     def parts(self, name: str) -> list[psutil.Process]:
         return cluster.processes(self.state, name)
@@ -34,6 +39,24 @@ class Cluster(NamedTuple):
         """One more task manager."""
         _run("add", "--jars", FLINK, "--state", self.state)
 
+    def stop_job(self) -> str:
+        """Stops the one job that runs. Returns the path of its savepoint."""
+        [job] = [one["id"] for one in self._asked("/jobs")["jobs"] if one["status"] == "RUNNING"]
+        trigger = self._asked(f"/jobs/{job}/stop", {"targetDirectory": (self.state / "savepoints").as_uri()})
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < until:
+            said = self._asked(f"/jobs/{job}/savepoints/{trigger['request-id']}")
+            if said["status"]["id"] == "COMPLETED":
+                return str(said["operation"]["location"])
+            time.sleep(0.2)
+        raise TimeoutError("no savepoint")
+
+    def _asked(self, path: str, said: Any = None) -> Any:
+        data = None if said is None else json.dumps(said).encode()
+        request = urllib.request.Request(self.rest + path, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
 
 @contextlib.contextmanager
 def flink_cluster(state: Path, python: Path, environment: Mapping[str, str]) -> Iterator[Cluster]:
@@ -43,7 +66,8 @@ def flink_cluster(state: Path, python: Path, environment: Mapping[str, str]) -> 
     told = ("--ports", ",".join(map(str, ports)), "--python", python)
     said = _run("start", "--jars", FLINK, "--state", state, *told, env=bare)
     try:
-        yield Cluster(state, tuple(said.splitlines()[-1].split()))
+        flags = tuple(said.splitlines()[-1].split())
+        yield Cluster(state, flags, f"http://{HOST}:{ports[0]}")
     finally:
         _run("stop", "--state", state)
 

@@ -87,6 +87,31 @@ def test_task_managers_that_are_killed_in_mid_stream(cluster: Cluster, tmp_path:
     check(run, incoming, out)
 
 
+def test_a_stream_that_goes_on_from_a_savepoint(cluster: Cluster, tmp_path: Path) -> None:
+    """As another version of a running stream does: nothing is judged again, and what was kept before is known."""
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    files = list(arriving.files(150, seed=8).items())
+    arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *cluster.flags, OFTEN)
+    with staying(tmp_path, *arguments) as run:
+        _write(incoming, files[:60])
+        run.wait_for(len(incoming.expected), PATIENCE)
+        run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
+        savepoint = cluster.stop_job()
+        assert run.process.wait(PATIENCE) == 0, run.said()
+    before = len(run.records())
+    _write(incoming, [(f"again/{name}", data) for name, data in files[:30]])
+    _write(incoming, files[60:])
+    with staying(tmp_path, *arguments, f"--savepoint_path={savepoint}") as run:
+        run.wait_for(len(incoming.expected), PATIENCE)
+        run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
+        assert run.drain() == 130, run.said()
+    check(run, incoming, out)
+    again = [record for record in run.records() if "/again/" in record["uri"]]
+    assert len(again) == 30
+    assert {record["status"] for record in again} == {"duplicate"}
+    assert len(run.records()) == before + 30 + 90
+
+
 def _write(incoming: Incoming, files: list[tuple[str, bytes]]) -> None:
     for name, data in files:
         incoming.write(name, data)
