@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ import psutil
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 10  # with a process that was asked to end
 _SHOWN_BYTES = 4000  # of a log
+_NOT_GIVEN = range(10_000, 30_000)
+_ports = random.SystemRandom()
 
 
 class NotReadyError(Exception):
@@ -22,9 +25,12 @@ class NotReadyError(Exception):
 
 
 def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind((HOST, 0))
-        return int(listening.getsockname()[1])
+    """One of those that the system gives to nobody who does not ask for it: so it is still free when a server comes to it."""
+    while True:
+        port = _ports.choice(_NOT_GIVEN)
+        with contextlib.suppress(OSError), socket.socket() as asked:
+            asked.bind((HOST, port))
+            return port
 
 
 def answers(port: int) -> bool:
