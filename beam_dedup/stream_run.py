@@ -48,6 +48,7 @@ _MICROS = 10**6
 def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> int:
     """Builds the pipeline, runs it until it is told to end, and tells what came of it. See `beam_dedup.run.run`."""
     options = engine.beam_options(beam_arguments)
+    _check_runner(options)
     FileSystems.set_options(options)
     remote.check_file_systems(config)
     files.check_outputs(config)
@@ -73,6 +74,14 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
         raise as_dedup_error(error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_runner(options: PipelineOptions) -> None:
+    runner = options.view_as(StandardOptions).runner or ""
+    if runner.endswith("DirectRunner"):
+        raise UsageError(
+            f"--runner={runner} does not run what has no end: leave it out, and it is done on this machine all the same"
+        )
 
 
 def _plan(config: DedupConfig) -> StreamPlan:

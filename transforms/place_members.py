@@ -17,7 +17,7 @@ from beam_dedup.core.local import open_local
 from beam_dedup.core.members import split_uri
 from beam_dedup.core.model import Placement, Unplaced
 from beam_dedup.core.paths import is_remote
-from transforms.placing import How, PlacingError, is_copy, place_bytes
+from transforms.placing import How, PlacingError, TakenError, is_copy, place_bytes
 from transforms.placing_fn import UNPLACED, Done, PlacingFn
 from transforms.progress import Tally
 from transforms.storage import fetched
@@ -96,7 +96,7 @@ def copied(archive: str, placements: Iterable[Placement]) -> Iterator[Done]:
     """
     wanted: dict[str, Placement] = {}
     for placement in placements:
-        if is_copy(placement.path, placement.digest):
+        if any(is_copy(path, placement.digest) for path in (placement.path, placement.otherwise) if path):
             yield placement, False
         else:
             wanted[split_uri(placement.uri)[1]] = placement
@@ -113,6 +113,10 @@ def copied(archive: str, placements: Iterable[Placement]) -> Iterator[Done]:
 def _placed(placement: Placement, data: bytes) -> Done:
     try:
         return placement, place_bytes(placement.uri, data, placement.path, placement.digest)
+    except TakenError as error:
+        if placement.otherwise:
+            return _placed(dataclasses.replace(placement, path=placement.otherwise, otherwise=""), data)
+        return placement, error
     except PlacingError as error:
         return placement, error
 

@@ -6,11 +6,14 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from beam_dedup.core.model import Reason
 from tests.app.incoming import LOOKS_APART, Incoming, check
-from tests.app.often import DIE, MOST
+from tests.app.often import BACK, DIE, MOST
 from tests.app.runs import COMMAND, ROOT, dedup_apart, tree
 from tests.app.staying import records_below, staying
+from tests.core.archives import zipped
 from tests.pictures import encoded, photo
 from tests.verdicts_outside import by_status, key_of
 
@@ -135,6 +138,44 @@ def test_times_of_files_have_no_say(tmp_path: Path) -> None:
             time.sleep(2 * LOOKS_APART)
             assert run.drain() == 130, run.said()
     check(run, incoming, out)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--window", "3s")])
+def test_the_clock_is_set_back(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """By an hour: what arrives then is judged as soon as ever."""
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    back = tmp_path / "back"
+    for seed in range(2):
+        incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
+    told = ("-n", "--watch", "-i", incoming.folder, "-d", out, *arguments)
+    with staying(tmp_path, *told, env={BACK: str(back)}) as run:
+        run.wait_for(2)
+        back.touch()
+        for seed in (2, 3):
+            incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
+            run.wait_for(seed + 1, 20)
+        assert run.drain() == 130, run.said()
+    check(run, incoming, out)
+
+
+def test_an_archive_that_is_replaced(tmp_path: Path) -> None:
+    """Of two members of one name the second is copied under another, as it is with files."""
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    first, second, both = (encoded(photo(seed), "JPEG") for seed in range(3))
+    archive = incoming.folder / "a.zip"
+    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+        for members in ({"x.jpg": first, "y.jpg": both}, {"x.jpg": second, "y.jpg": both}):
+            partial = tmp_path / "partial"
+            partial.write_bytes(zipped(members))
+            partial.rename(archive)
+            before = len(run.records())
+            run.wait_for(before + 2)
+            run.wait_until(lambda: len(tree(out)) == len(by_status(run.records(), "kept")))
+        assert run.drain() == 130, run.said()
+    assert "could not be placed" not in run.said()
+    (name,) = set(tree(out)) - {"a.zip/x.jpg", "a.zip/y.jpg"}
+    assert name.startswith("a.zip/x~")
+    assert tree(out) == {"a.zip/x.jpg": first, "a.zip/y.jpg": both, name: second}
 
 
 def test_state_within_the_watched_folder_is_no_input(tmp_path: Path) -> None:

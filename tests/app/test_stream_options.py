@@ -152,6 +152,10 @@ WRONG = {
     "placed nowhere": ([*WATCH, "--place", "symlink"], "--place is about the output folder: it needs -d DIR"),
     "k in exact mode": ([*WATCH, "-k", "3"], "needs -n"),
     "no jobs": ([*WATCH, "-j", "0"], "-j must be between 1 and"),
+    "an engine that needs an end": (
+        [*WATCH, "--runner=DirectRunner"],
+        "--runner=DirectRunner does not run what has no end: leave it out",
+    ),
     "a misspelt flag": ([*WATCH, "--windows", "1m"], "no option --windows; the nearest is --window"),
     "copies over the watched folder": ([*WATCH, "--records=", "-d", "in"], "-d: the input in lies in in"),
     "copies around the watched folder": ([*WATCH, "--records=", "-d", "."], "-d: the input in lies in ."),

@@ -53,6 +53,19 @@ def test_each_file_is_judged_when_it_is_whole_and_once(tmp_path: Path) -> None:
     assert before[2].items() < tree(out).items()
 
 
+def test_what_waits_for_its_file_when_a_run_is_told_to_end_is_copied(tmp_path: Path) -> None:
+    """Ten seconds it would have to wait, and it is told to end before."""
+    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    for name, data in arriving.files(30, seed=4).items():
+        incoming.write(name, data)
+    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, often=False) as run:
+        run.wait_until(run.has_begun)
+        time.sleep(2 * LOOKS_APART)
+        assert run.records() == []
+        assert run.drain() == 130, run.said()
+    check(run, incoming, out)
+
+
 def test_a_second_run_knows_what_the_first_has_kept(tmp_path: Path) -> None:
     """Also where only a view tells: a new picture in a frame, of one that was kept; and a new one of which a framed one was."""
     incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"

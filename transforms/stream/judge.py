@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -28,6 +27,7 @@ from transforms import metrics
 from transforms.fingerprint import FingerprintImages
 from transforms.progress import Tally
 from transforms.read import DECODED_AT_ONCE, batched
+from transforms.stream.clock import now_micros
 from transforms.stream.remember import RememberCodesFn
 from transforms.stream.skip import without_judged
 from transforms.stream.steps import Keyed, Streaming, Take
@@ -137,10 +137,6 @@ class _ArriveFn(beam.DoFn):
             identities = [Arrival.unpacked(packed).identity for packed in waiting]
             for _, key, body in as_messages(self.streaming.plan, identities, waiting):
                 yield WindowedValue((key, body), self._earliest[generation], (GlobalWindow(),))
-
-
-def now_micros() -> int:
-    return time.time_ns() // 1000
 
 
 def references(message: Keyed) -> Iterator[list[ImageRef]]:

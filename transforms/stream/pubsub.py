@@ -23,6 +23,7 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.notifications import BadNotificationError, OtherEvent, parse
 from transforms import metrics
+from transforms.stream import clock
 from transforms.stream.sharing import Shared
 
 try:
@@ -136,7 +137,7 @@ class SubscriptionReader(UnboundedReader):
         if self._current is not None:
             self._watermark = max(self._watermark, self.get_current_timestamp())
         if time.monotonic() - self._last_message > _IDLE_SECONDS:
-            self._watermark = max(self._watermark, Timestamp.now() - _IDLE_SECONDS)
+            self._watermark = max(self._watermark, clock.now() - _IDLE_SECONDS)
         return self._watermark
 
     def get_checkpoint_mark(self) -> Acknowledgements:

@@ -22,6 +22,7 @@ from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.local import version_of
 from beam_dedup.core.paths import is_remote
 from transforms.listing import list_inputs
+from transforms.stream import clock
 from transforms.stream.sharing import Shared
 
 _LOOK_SECONDS = 1.0  # between the end of a look and the next at least
@@ -68,7 +69,7 @@ class Watch:
                 continue
             if is_still or self._changing.get(file.path) == generation:
                 self._arrived[file.path] = generation
-                yield Arrival(file.path, generation, time.time_ns() // 10**6, file.metadata, file.name)
+                yield Arrival(file.path, generation, clock.now_micros() // 1000, file.metadata, file.name)
             else:
                 changing[file.path] = generation
         self._changing = changing
@@ -158,7 +159,7 @@ class WatchedReader(UnboundedReader):
         return Timestamp(micros=(self._current.event_ms or 0) * 1000)
 
     def get_watermark(self) -> Timestamp:
-        return self.get_current_timestamp() if self._finder.has_more() else Timestamp.now()
+        return self.get_current_timestamp() if self._finder.has_more() else clock.now()
 
     def get_checkpoint_mark(self) -> Position:
         return Position(self._name, self._finder.given)

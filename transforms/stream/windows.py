@@ -8,7 +8,6 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue, WindowFn
-from apache_beam.utils.timestamp import Timestamp
 
 from beam_dedup.core import blocks
 from beam_dedup.core.algorithms import Recipe
@@ -21,6 +20,7 @@ from transforms.exact import MarkExactDuplicates
 from transforms.fingerprint import FingerprintImages
 from transforms.near import MarkNearDuplicates
 from transforms.progress import Tally
+from transforms.stream import clock
 from transforms.stream.record import Folders, WriteWhenCertain, desk, named, run_name, tell, write_files
 from transforms.stream.skip import without_judged
 
@@ -46,7 +46,7 @@ class IntoWindows(beam.PTransform[PCollection[list[ImageRef]], PCollection[list[
 
 
 def at_this_time(images: list[ImageRef], seconds: float, run: str) -> Any:
-    now = Timestamp.now()
+    now = clock.now()
     if run:
         (window,) = FixedWindows(seconds).assign(WindowFn.AssignContext(now))
         desk(run).opened(float(window.start))
