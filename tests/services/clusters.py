@@ -3,10 +3,13 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +19,11 @@ import psutil
 from templates.flink.local import cluster
 from tests.services.processes import HOST, free_port, listening
 from tests.services.servers import FLINK
+from transforms import metrics
 
 SCRIPT = Path(cluster.__file__)
 _PATIENCE_SECONDS = 60
+_SHOWN = f".{metrics.NAMESPACE}_"  # before the name of a counter
 
 
 class Cluster(NamedTuple):
@@ -39,9 +44,26 @@ class Cluster(NamedTuple):
         """One more task manager."""
         _run("add", "--jars", FLINK, "--state", self.state)
 
+    def counters(self) -> Counter[str]:
+        """What Flink's pages show of ours for the one job that runs, of all tasks together; of a distribution, of how many."""
+        found: Counter[str] = Counter()
+        job = self._running()
+        for vertex in self._asked(f"/jobs/{job}")["vertices"]:
+            path = f"/jobs/{job}/vertices/{vertex['id']}/metrics"
+            for name in (one["id"] for one in self._asked(path)):
+                if _SHOWN in name:
+                    [shown] = self._asked(f"{path}?get={urllib.parse.quote(name)}")
+                    counted = re.search(r"count=(\d+)", shown["value"])
+                    found[name.rpartition(_SHOWN)[2]] += int(counted[1] if counted else shown["value"])
+        return found
+
+    def _running(self) -> str:
+        [job] = [one["id"] for one in self._asked("/jobs")["jobs"] if one["status"] == "RUNNING"]
+        return str(job)
+
     def stop_job(self) -> str:
         """Stops the one job that runs. Returns the path of its savepoint."""
-        [job] = [one["id"] for one in self._asked("/jobs")["jobs"] if one["status"] == "RUNNING"]
+        job = self._running()
         trigger = self._asked(f"/jobs/{job}/stop", {"targetDirectory": (self.state / "savepoints").as_uri()})
         until = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < until:

@@ -15,6 +15,7 @@ from tests.services.conftest import required
 from tests.services.processes import HOST
 from tests.services.servers import Service, flink_jars
 from tests.verdicts_outside import by_status
+from transforms import metrics
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -96,6 +97,11 @@ def test_a_stream_that_goes_on_from_a_savepoint(cluster: Cluster, tmp_path: Path
         _write(incoming, files[:60])
         run.wait_for(len(incoming.expected), PATIENCE)
         run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
+        run.wait_until(lambda: cluster.counters()[metrics.INITIAL] == 60, what="Flink shows it")
+        shown = cluster.counters()
+        kept = len(by_status(run.records(), "kept"))
+        wanted = (metrics.ADMITTED, 60), (metrics.FINAL, kept), (metrics.LATENCY, 60), (metrics.COPIES, kept)
+        assert [(name, shown[name]) for name, _ in wanted] == list(wanted)
         savepoint = cluster.stop_job()
         assert run.process.wait(PATIENCE) == 0, run.said()
     before = len(run.records())

@@ -107,11 +107,10 @@ class RecordWindows(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
     def expand(self, verdicts: PCollection[bytes]) -> PCollection[bytes]:
         gathered = (
             verdicts
-            | "Tell" >> beam.Map(tell, self.tally)
             | "Key" >> beam.WithKeys(_ALL).with_output_types(tuple[bytes, bytes])
             | "Gather" >> beam.GroupByKey()
         )
-        writing = beam.ParDo(_WriteWindowFn(self.folders, self.held))
+        writing = beam.ParDo(_WriteWindowFn(self.folders, self.held, self.tally))
         if not self.held:
             written = gathered | "Write" >> writing.with_output_types(bytes)
             return written | "Global" >> beam.WindowInto(GlobalWindows())
@@ -124,16 +123,19 @@ class RecordWindows(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
 class _WriteWindowFn(beam.DoFn):
     """The verdicts of one window -> one block, whose records are written; if they are held, with the name of their file."""
 
-    def __init__(self, folders: Folders, held: bool) -> None:
+    def __init__(self, folders: Folders, held: bool, tally: Tally | None) -> None:
         self.folders = folders
         self.held = held
+        self.tally = tally
 
     def process(
         self, group: tuple[bytes, Iterable[bytes]], window: Any = beam.DoFn.WindowParam
     ) -> Iterable[Any]:
         verdicts = blocks.load(list(group[1]), VERDICTS)
         if len(verdicts):
-            yield self._recorded(blocks.dump(verdicts), window)
+            block = blocks.dump(verdicts)
+            tell(block, self.tally)
+            yield self._recorded(block, window)
         if not self.held:
             desk(self.folders.run).closed(float(window.start))
 
