@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from beam_dedup import options, stream_run
 from beam_dedup.core.model import Reason
 from tests.app.incoming import LOOKS_APART, Incoming, check
 from tests.app.often import BACK, DIE, MOST
@@ -16,6 +17,7 @@ from tests.app.staying import records_below, staying
 from tests.core.archives import zipped
 from tests.pictures import encoded, photo
 from tests.verdicts_outside import by_status, key_of
+from transforms.listing import list_inputs
 
 
 def test_copies_that_found_no_room_are_made_when_there_is_some(tmp_path: Path) -> None:
@@ -202,6 +204,17 @@ def test_state_within_the_watched_folder_is_no_input(tmp_path: Path) -> None:
         assert run.drain() == 130
     uris = {Path(record["uri"]).name for record in records_below(incoming.folder)}
     assert uris - {"log"} == {"0.jpg", "1.jpg", "2.jpg"}
+
+
+def test_state_of_records_elsewhere_is_no_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies in the current folder, which may be the one that is watched."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--watch", "-i", ".", "--records", "gs://bucket/records"]
+    config = options.configure(options.parse(arguments)[0])
+    source = stream_run._source(config, stream_run._state_folder(config))
+    Path("a.jpg").write_bytes(b"")
+    Path("image_records.state/codes-1.blocks").write_bytes(b"")
+    assert [file.path for file in list_inputs(source.paths, source.exclude)] == ["./a.jpg"]
 
 
 def test_without_standard_streams(tmp_path: Path) -> None:
