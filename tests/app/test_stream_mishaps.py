@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from beam_dedup import options, stream_run
 from beam_dedup.core.model import Reason
 from tests.app.incoming import LOOKS_APART, Incoming, check
 from tests.app.often import BACK, DIE, MOST
@@ -16,6 +17,7 @@ from tests.app.staying import records_below, staying
 from tests.core.archives import zipped
 from tests.pictures import encoded, photo
 from tests.verdicts_outside import by_status, key_of
+from transforms.listing import list_inputs
 
 
 def test_copies_that_found_no_room_are_made_when_there_is_some(tmp_path: Path) -> None:
@@ -26,13 +28,14 @@ def test_copies_that_found_no_room_are_made_when_there_is_some(tmp_path: Path) -
         incoming.write(f"{seed}.png", encoded(photo(seed, (500, 400))))
     with staying(tmp_path, *arguments, env={MOST: "20000"}) as run:
         assert run.process.wait(60) == 1, run.said()
-    assert len(run.records()) == 3
+    assert run.records()
     told = run.said().strip()
     assert told.count("\n") == 0
     assert told.startswith("dedup: failed: ")
     assert "File too large: " in told
     assert str(out) in told
     with staying(tmp_path, *arguments) as run:
+        run.wait_for(3)
         run.wait_until(lambda: len(tree(out)) == 3)
         assert run.drain() == 130, run.said()
     check(run, incoming, out)
@@ -99,28 +102,37 @@ def test_a_folder_that_is_removed_and_comes_back(tmp_path: Path) -> None:
     assert sorted(tree(out)) == ["2.jpg", "3.jpg", "a.jpg"]
 
 
-def test_what_was_replaced_or_deleted_before_it_was_copied(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("deleted", "a.jpg vanished after it was read"),
+        ("replaced", "a.jpg changed after it was read"),
+        ("touched", ""),
+    ],
+)
+def test_what_changed_before_it_was_copied(change: str, told: str, tmp_path: Path) -> None:
     """It is told at the end; what replaced it is another image."""
     incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
-    for name, seed in (("deleted", 1), ("replaced", 2), ("touched", 3)):
-        incoming.write(f"{name}.jpg", encoded(photo(seed), "JPEG"))
+    incoming.write("a.jpg", encoded(photo(1), "JPEG"))
     with staying(tmp_path, *arguments, env={DIE: "after:1:records-"}) as run:
         run.process.wait(60)
-    (incoming.folder / "deleted.jpg").unlink()
-    incoming.write("replaced.jpg", encoded(photo(4), "JPEG"))
-    os.utime(incoming.folder / "touched.jpg")
-    incoming.note("touched.jpg")
+    assert len(run.records()) == 1
+    if change == "deleted":
+        (incoming.folder / "a.jpg").unlink()
+    elif change == "replaced":
+        incoming.write("a.jpg", encoded(photo(2), "JPEG"))
+    else:
+        os.utime(incoming.folder / "a.jpg")
+        incoming.note("a.jpg")
+    incoming.write("b.jpg", encoded(photo(3), "JPEG"))
     with staying(tmp_path, *arguments) as run:
-        run.wait_for(5)
+        run.wait_for(len(incoming.expected))
         assert run.drain() == 130, run.said()
-    told = run.said()
-    assert "2 of the images could not be placed" in told
-    assert "deleted.jpg vanished after it was read" in told
-    assert "replaced.jpg changed after it was read" in told
+    assert ("1 of the images could not be placed" in run.said()) == bool(told)
+    assert told in run.said()
     assert {key_of(record) for record in run.records()} == set(incoming.expected)
-    wanted = {name: (incoming.folder / name).read_bytes() for name in ("replaced.jpg", "touched.jpg")}
-    assert tree(out) == wanted
+    assert tree(out) == {path.name: path.read_bytes() for path in incoming.folder.iterdir()}
 
 
 def test_times_of_files_have_no_say(tmp_path: Path) -> None:
@@ -134,8 +146,9 @@ def test_times_of_files_have_no_say(tmp_path: Path) -> None:
         incoming.note(f"{seed}.jpg")
     for _ in range(2):
         with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+            run.wait_until((run.folder / "records/.state/processes").exists)
             run.wait_for(4)
-            time.sleep(2 * LOOKS_APART)
+            time.sleep(3 * LOOKS_APART)
             assert run.drain() == 130, run.said()
     check(run, incoming, out)
 
@@ -191,6 +204,17 @@ def test_state_within_the_watched_folder_is_no_input(tmp_path: Path) -> None:
         assert run.drain() == 130
     uris = {Path(record["uri"]).name for record in records_below(incoming.folder)}
     assert uris - {"log"} == {"0.jpg", "1.jpg", "2.jpg"}
+
+
+def test_state_of_records_elsewhere_is_no_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies in the current folder, which may be the one that is watched."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--watch", "-i", ".", "--records", "gs://bucket/records"]
+    config = options.configure(options.parse(arguments)[0])
+    source = stream_run._source(config, stream_run._state_folder(config))
+    Path("a.jpg").write_bytes(b"")
+    Path("image_records.state/codes-1.blocks").write_bytes(b"")
+    assert [file.path for file in list_inputs(source.paths, source.exclude)] == ["./a.jpg"]
 
 
 def test_without_standard_streams(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Runs that stay, on other engines: seen from the outside they are those of this machine."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,9 @@ from tests import arriving
 from tests.app.incoming import Incoming, check, files_in
 from tests.app.often import FAIL
 from tests.app.runs import tree
-from tests.app.staying import staying
+from tests.app.staying import check_counts, staying
 from tests.services.servers import Service
-from tests.verdicts_outside import by_status
+from tests.verdicts_outside import by_status, check_each_once
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -66,3 +67,30 @@ def test_steps_that_fail_leave_no_trace(flink: Service, tmp_path: Path) -> None:
     assert seen.items() <= tree(tmp_path / "records").items(), "a file of records changed"
     failures = [f"fails after file {number}" for number in (2, 5, 9, 14)]
     assert [text for text in failures if text not in flink.log.read_text("utf-8", "replace")] == []
+
+
+def test_windows(flink: Service, tmp_path: Path) -> None:
+    """Each is one file, and judged by itself; a file that is overwritten within one is another image. By bytes: with pictures such
+    windows are refused on Flink.
+    """
+    incoming = Incoming(tmp_path / "in")
+    files = list(arriving.files(80, seed=6).items())
+    window = ("--window", "5s")
+    with staying(tmp_path, "--watch", "-i", incoming.folder, *window, *flink.flags, OFTEN) as run:
+        for some in (files[:40], files[40:]):
+            for name, data in some:
+                incoming.write(name, data)
+            run.wait_for(len(incoming.expected), PATIENCE)
+        for (name, _), (_, data) in zip(files[:10], files[10:], strict=False):
+            incoming.write(name, data)
+        run.wait_for(len(incoming.expected), PATIENCE)
+        assert run.drain() == 130, run.said()
+    check_each_once(run.records(), incoming.expected)
+    check_counts(run.folder)
+    windows = list((run.folder / "records").glob("records-*-window-*.jsonl"))
+    assert len(windows) >= 3
+    for path in windows:
+        of_window = [json.loads(line) for line in path.read_bytes().splitlines()]
+        kept = {record["digest"] for record in by_status(of_window, "kept")}
+        assert len(kept) == len(by_status(of_window, "kept"))
+        assert all(record["digest"] in kept for record in of_window)
