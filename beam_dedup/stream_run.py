@@ -48,7 +48,7 @@ _MICROS = 10**6
 def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> int:
     """Builds the pipeline, runs it until it is told to end, and tells what came of it. See `beam_dedup.run.run`."""
     options = engine.beam_options(beam_arguments)
-    _check_runner(options, config)
+    _check_runner(options)
     FileSystems.set_options(options)
     remote.check_file_systems(config)
     files.check_outputs(config)
@@ -76,17 +76,11 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _check_runner(options: PipelineOptions, config: DedupConfig) -> None:
-    assert config.stream
+def _check_runner(options: PipelineOptions) -> None:
     runner = options.view_as(StandardOptions).runner or ""
     if runner.endswith("DirectRunner"):
         raise UsageError(
             f"--runner={runner} does not run what has no end: leave it out, and it is done on this machine all the same"
-        )
-    if config.stream.window_seconds and config.near and flink_options.is_flink(options):
-        # Tried with Flink 1.19 and job server 2.62: elements that wait for a side input of their window can't go into a checkpoint.
-        raise UsageError(
-            "--window with -n does not run on Flink: use --remember, or -e, or this machine without --runner"
         )
 
 

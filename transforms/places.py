@@ -9,7 +9,8 @@ import pyarrow as pa
 from apache_beam.pvalue import AsSingleton, PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core import blocks, rounds
+from beam_dedup.core import blocks, census, rounds
+from beam_dedup.core.census import Planning
 from beam_dedup.core.choosing import Estimate
 from beam_dedup.core.threads import cores
 from beam_dedup.core.within import Within
@@ -22,31 +23,40 @@ _DUPLICATES: Final = "duplicates"
 _REST: Final = "rest"
 _MARKS: Final = "marks"
 _SPREAD: Final = "spread"
+_PLAN: Final = "plan"
 _KeptBlock = TaggedOutput[Literal["kept"], Block]
 _DuplicateBlock = TaggedOutput[Literal["duplicates"], Block]
 _RestBlock = TaggedOutput[Literal["rest"], Block]
 _MarksBlock = TaggedOutput[Literal["marks"], Block]
+_PlanFound = TaggedOutput[Literal["plan"], Estimate]
 _SpreadBlock = TaggedOutput[Literal["spread"], Block]
 
 
+class Judged(NamedTuple):
+    """(home, block of MARKS), for duplicates only; and the plan by which they were found, one a window."""
+
+    marks: PCollection[Block]
+    plan: PCollection[Estimate]
+
+
 @dataclasses.dataclass
-class JudgeInOnePlace(beam.PTransform[PCollection[Block], PCollection[Block]]):
+class JudgeInOnePlace(beam.PTransform[PCollection[Block], Judged]):
     """Judges distinct pictures where one worker has room for all of their codes.
 
-    In: (home, block of CODES). Out: (home, block of MARKS), for duplicates only.
+    In: (home, block of CODES). Chooses the plan itself, with all codes before it: what waits for the side input of its window,
+    Flink can't put into a checkpoint.
     """
 
     within: Within
-    plan: PCollection[Estimate]
-    known: bool
+    planning: Planning
 
-    def expand(self, codes: PCollection[Block]) -> PCollection[Block]:
-        return (
-            codes
-            | "OnePlace" >> beam.Map(to_one_place)
-            | "Gather" >> beam.GroupByKey()
-            | "Judge" >> beam.FlatMap(judge_all, self.within, AsSingleton(self.plan))
+    @no_annotations  # Beam has no types for several outputs
+    def expand(self, codes: PCollection[Block]) -> Judged:
+        judging = beam.FlatMap(plan_and_judge, self.within, self.planning).with_outputs(_PLAN, _MARKS)
+        judged = (
+            codes | "OnePlace" >> beam.Map(to_one_place) | "Gather" >> beam.GroupByKey() | "Judge" >> judging
         )
+        return Judged(judged[_MARKS], judged[_PLAN])
 
 
 @dataclasses.dataclass
@@ -164,10 +174,20 @@ class RemoveNear(beam.PTransform[tuple[PCollection[Block], PCollection[Block]], 
         return Removed(removed[_DUPLICATES], removed[_REST])
 
 
-def judge_all(place: tuple[str, Iterable[bytes]], within: Within, chosen: Estimate) -> Iterator[Block]:
+def plan_and_judge(
+    place: tuple[str, Iterable[bytes]], within: Within, planning: Planning
+) -> Iterator[_PlanFound | _MarksBlock]:
+    """Raises PlanError if the plan would go quadratic, and that was not asked for."""
+    codes = blocks.load(place[1], blocks.CODES)
+    chosen = planning.choose(within, census.take(codes))
+    yield _PlanFound(_PLAN, chosen)
+    for block in judge_all(codes, within, chosen):
+        yield _MarksBlock(_MARKS, block)
+
+
+def judge_all(codes: pa.Table, within: Within, chosen: Estimate) -> Iterator[Block]:
     """Judges all codes in one place; nothing else has work meanwhile, so with all cores there are."""
-    here = rounds.gather(blocks.load(place[1], blocks.CODES))
-    for home, marks in rounds.judge_here(here, within, chosen.plan, cores()):
+    for home, marks in rounds.judge_here(rounds.gather(codes), within, chosen.plan, cores()):
         yield home, blocks.dump(marks)
 
 
@@ -234,11 +254,12 @@ def finish(
     place: tuple[str, Iterable[bytes]], within: Within, chosen: Estimate
 ) -> Iterator[_MarksBlock | _KeptBlock | _DuplicateBlock]:
     """Judges what is left, in one place. If that is everything, the witnesses are here too."""
+    codes = blocks.load(place[1], blocks.CODES)
     if not chosen.plan.prefix:
-        for home, marks in judge_all(place, within, chosen):
-            yield _MarksBlock(_MARKS, (home, marks))
+        for block in judge_all(codes, within, chosen):
+            yield _MarksBlock(_MARKS, block)
         return
-    here = rounds.keep_here(rounds.gather(blocks.load(place[1], blocks.CODES)), within)
+    here = rounds.keep_here(rounds.gather(codes), within)
     kept, duplicates = rounds.decided(here)
     yield _KeptBlock(_KEPT, (rounds.EVERYTHING.encode(), blocks.dump(kept)))
     yield _DuplicateBlock(_DUPLICATES, (rounds.EVERYTHING.encode(), blocks.dump(duplicates)))

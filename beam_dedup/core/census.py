@@ -46,7 +46,17 @@ class Planning:
     force: bool = False
 
     def choose(self, within: Within, census: Census) -> Estimate:
-        """The plan for codes of which a census was taken."""
+        """The plan for all codes.
+
+        Raises:
+          PlanError: it would go quadratic, and that was not asked for.
+        """
+        chosen = self._estimated(within, census)
+        if not self.force:
+            chosen.check()
+        return chosen
+
+    def _estimated(self, within: Within, census: Census) -> Estimate:
         if self.given is None:
             gathered = self.gathered if self.spread else census.codes
             return choosing.choose(within, census.codes, census.bases, census.sample, gathered)

@@ -156,10 +156,6 @@ WRONG = {
         [*WATCH, "--runner=DirectRunner"],
         "--runner=DirectRunner does not run what has no end: leave it out",
     ),
-    "windows of near duplicates on Flink": (
-        [*WATCH, "-n", "--window", "1m", "--runner=FlinkRunner"],
-        "--window with -n does not run on Flink: use --remember, or -e, or this machine without --runner",
-    ),
     "a misspelt flag": ([*WATCH, "--windows", "1m"], "no option --windows; the nearest is --window"),
     "copies over the watched folder": ([*WATCH, "--records=", "-d", "in"], "-d: the input in lies in in"),
     "copies around the watched folder": ([*WATCH, "--records=", "-d", "."], "-d: the input in lies in ."),

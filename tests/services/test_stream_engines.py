@@ -11,7 +11,7 @@ from tests.app.often import FAIL
 from tests.app.runs import tree
 from tests.app.staying import check_counts, staying
 from tests.services.servers import Service
-from tests.verdicts_outside import by_status, check_each_once
+from tests.verdicts_outside import Outside, by_status, check_each_once
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -69,14 +69,15 @@ def test_steps_that_fail_leave_no_trace(flink: Service, tmp_path: Path) -> None:
     assert [text for text in failures if text not in flink.log.read_text("utf-8", "replace")] == []
 
 
-def test_windows(flink: Service, tmp_path: Path) -> None:
-    """Each is one file, and judged by itself; a file that is overwritten within one is another image. By bytes: with pictures such
-    windows are refused on Flink.
-    """
+@pytest.mark.parametrize("engine", ["flink", "prism"])
+@pytest.mark.parametrize("mode", ["-e", "-n"])
+def test_windows(mode: str, engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Each is one file, and judged by itself; a file that is overwritten within one is another image."""
+    service: Service = request.getfixturevalue(engine)
     incoming = Incoming(tmp_path / "in")
     files = list(arriving.files(80, seed=6).items())
-    window = ("--window", "5s")
-    with staying(tmp_path, "--watch", "-i", incoming.folder, *window, *flink.flags, OFTEN) as run:
+    arguments = (mode, "--watch", "-i", incoming.folder, "--window", "5s", *service.flags, OFTEN)
+    with staying(tmp_path, *arguments) as run:
         for some in (files[:40], files[40:]):
             for name, data in some:
                 incoming.write(name, data)
@@ -89,8 +90,12 @@ def test_windows(flink: Service, tmp_path: Path) -> None:
     check_counts(run.folder)
     windows = list((run.folder / "records").glob("records-*-window-*.jsonl"))
     assert len(windows) >= 3
+    outside = Outside(incoming.expected.values())
     for path in windows:
         of_window = [json.loads(line) for line in path.read_bytes().splitlines()]
+        if mode == "-n":
+            outside.check(of_window)
+            continue
         kept = {record["digest"] for record in by_status(of_window, "kept")}
         assert len(kept) == len(by_status(of_window, "kept"))
         assert all(record["digest"] in kept for record in of_window)
