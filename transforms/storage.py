@@ -63,10 +63,10 @@ def fetched(uri: str, max_bytes: int, generation: str = "") -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def whole_file(path: str, replace: bool = True) -> Iterator[BinaryIO]:
+def whole_file(path: str, replace: bool = True, lasting: bool = False) -> Iterator[BinaryIO]:
     """A file that gets its name only when all of it is written; until then another attempt does no harm.
 
-    Folders on the way are made.
+    Folders on the way are made. lasting: what is done after this may rely on the file even if the power fails.
 
     Raises:
       FileExistsError: there is a file of that name, and it is not to be replaced; for local files.
@@ -86,14 +86,27 @@ def whole_file(path: str, replace: bool = True) -> Iterator[BinaryIO]:
         try:
             with stream:
                 yield stream
+                if lasting:
+                    stream.flush()
+                    os.fsync(stream.fileno())
         except OSError as error:
             if error.errno not in _NO_ROOM or error.filename:
                 raise
             raise OSError(error.errno, os.strerror(error.errno), path) from error
         give_name(partial, path, replace)
+        if lasting:
+            _make_names_last(folder)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(partial)
+
+
+def _make_names_last(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def give_name(partial: str, path: str, replace: bool) -> None:

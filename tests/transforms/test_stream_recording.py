@@ -2,6 +2,7 @@
 
 import collections
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from beam_dedup.core import blocks, tables
 from beam_dedup.core.model import ImageRef, Reason, Status, Verdict
 from tests.transforms.streams import FailOnceFn, run, scripted
+from transforms import storage
 from transforms.packing import unpack_verdicts
 from transforms.stream import record, remember
 from transforms.stream.record import Folders, RecordVerdicts, desk
@@ -133,3 +135,22 @@ class TestCodes:
         for cut in (3, 9, len(whole) - 1):
             path.write_bytes(whole + whole[:cut])
             assert len(list(remember._blocks(str(path)))) == 1
+
+
+def test_records_outlast_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a file gets its name its bytes are on the disk, and then the name is: of records, and of what is not copied yet."""
+    done: list[object] = []
+    monkeypatch.setattr(storage.os, "fsync", lambda number: done.append(os.fstat(number).st_ino))
+    give_name = storage.give_name
+
+    def give(partial: str, path: str, replace: bool) -> None:
+        done.append(os.path.basename(path))
+        give_name(partial, path, replace)
+
+    monkeypatch.setattr(storage, "give_name", give)
+    folders = Folders("run", str(tmp_path / "records"), state=str(tmp_path))
+    record.write_files(folders, "name", block(1))
+    wanted: list[object] = []
+    for path in (tmp_path / "undelivered-name.block", tmp_path / "records/records-name.jsonl"):
+        wanted += [path.stat().st_ino, path.name, path.parent.stat().st_ino]
+    assert done == wanted

@@ -223,7 +223,8 @@ def write_files(folders: Folders, name: str, block: bytes) -> None:
     if folders.state:
         note_undelivered(folders.state, name, block)
     if folders.records:
-        with whole_file(storage.join(folders.records, f"{RECORDS_PREFIX}{name}{RECORDS_SUFFIX}")) as file:
+        path = storage.join(folders.records, f"{RECORDS_PREFIX}{name}{RECORDS_SUFFIX}")
+        with whole_file(path, lasting=True) as file:  # what it tells of is acknowledged next
             for verdict in unpack_verdicts(block):
                 file.write(verdict.json_line().encode() + b"\n")
     if folders.counts:

@@ -132,7 +132,8 @@ def _loaded(block: bytes, schema: pa.Schema, path: str, without: str) -> pa.Tabl
 
 def note_undelivered(folder: str, name: str, block: bytes) -> None:
     """Notes verdicts before their records get a name."""
-    with whole_file(os.path.join(folder, f"{_UNDELIVERED_PREFIX}{name}{_UNDELIVERED_SUFFIX}")) as file:
+    path = os.path.join(folder, f"{_UNDELIVERED_PREFIX}{name}{_UNDELIVERED_SUFFIX}")
+    with whole_file(path, lasting=True) as file:
         file.write(block)
 
 
