@@ -19,6 +19,8 @@ from tests.pictures import encoded, photo
 from tests.verdicts_outside import by_status, key_of
 from transforms.listing import list_inputs
 
+pytestmark = pytest.mark.slow
+
 
 def test_copies_that_found_no_room_are_made_when_there_is_some(tmp_path: Path) -> None:
     """The run ends, and says where there was none."""

@@ -39,7 +39,7 @@ CASES = (
 each_engine = pytest.mark.parametrize(
     "engine",
     [
-        "threads",
+        pytest.param("threads", marks=pytest.mark.slow),
         "bundles repeated",
         pytest.param("processes", marks=[pytest.mark.processes, pytest.mark.slow]),
         *(pytest.param(name, marks=[pytest.mark.service, pytest.mark.slow]) for name in ELSEWHERE),

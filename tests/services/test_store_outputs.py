@@ -13,6 +13,7 @@ from tests.transforms.files import encoded, write
 pytestmark = pytest.mark.service
 
 
+@pytest.mark.slow
 def test_copies(bucket: Bucket, samples: Path, tmp_path: Path) -> None:
     """From here to the store, within the store, and back: as from here to here. Done twice, nothing changes."""
     assert dedup_apart("-n", "-i", samples, "-d", tmp_path / "here", "-s", "-o", "").returncode == 0
@@ -66,6 +67,7 @@ def test_names_that_no_store_takes(bucket: Bucket, tmp_path: Path) -> None:
     assert bucket.files("out").keys() == {"a.zip/fine.png", "bytes-%FF.png"}
 
 
+@pytest.mark.slow
 def test_reports(bucket: Bucket, samples: Path, tmp_path: Path) -> None:
     files = {"--records": "r.avro", "-o": "groups.json", "--counts": "counts.json"}
     for at in ("{b}/out", tmp_path):
