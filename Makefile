@@ -37,7 +37,7 @@ test: $(DEV_STAMP) ## install what tests need, run them but the slow ones (PYTES
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-all: PYTEST_ARGS += --slow
-test-all: test ## the same with the slow ones (kills, Flink: half an hour)
+test-all: test ## the same with the slow ones (worker processes, stores, kills, Flink: half an hour)
 
 services: ## get the servers of tests/services, as far as this machine allows (Go or pip, apt)
 	@PYTHON="$(PYTHON)" .ci/services

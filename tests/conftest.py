@@ -12,11 +12,11 @@ from tests.images import in_new_folder
 CI_VARIABLE = (
     "DEDUP_CI"  # in the environment, set to anything: all tests run, and every service has to be there
 )
-SLOW = "slow"
+SLOW = ("slow", "processes")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="run the tests marked slow as well")
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow or processes as well")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     left_out = pytest.mark.skip(reason="slow: run by `make test-all`, and in CI")
     for item in items:
-        if item.get_closest_marker(SLOW):
+        if any(map(item.get_closest_marker, SLOW)):
             item.add_marker(left_out)
 
 

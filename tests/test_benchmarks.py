@@ -129,6 +129,7 @@ class TestStreams:
         stream_core.main(["--remembered", "300", "-k", "4", "--block", "100", "--prefix", "0"])
         assert "300" in capsys.readouterr().out
 
+    @pytest.mark.slow
     def test_a_run_that_stays(self, web: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """All that is fed is judged against what is remembered."""
         stream.main([str(web), str(tmp_path), "--remembered", "50", "--rate", "20"])
@@ -144,6 +145,7 @@ class TestPeers:
         program.chmod(0o755)
         return str(program)
 
+    @pytest.mark.slow
     def test_loop(self, web: Path, capsys: pytest.CaptureFixture[str]) -> None:
         peers.main(["loop", "--set", str(web), "2", "4", "--rounds", "1"])
         told = capsys.readouterr().out

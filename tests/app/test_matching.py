@@ -87,6 +87,7 @@ def test_reference_inside_the_input_is_no_input(folder: Path, tmp_path: Path) ->
     assert [record["status"] for record in records_in(tmp_path / "r").values()] == ["duplicate"] * 5
 
 
+@pytest.mark.slow
 def test_place(folder: Path, tmp_path: Path) -> None:
     """One after the other in one folder: each run makes of what is there what it was asked for, and then rests."""
     out, before = tmp_path / "out", tree(folder)

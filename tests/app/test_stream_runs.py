@@ -5,6 +5,8 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from tests import arriving
 from tests.app.incoming import LOOKS_APART, Incoming, check, files_in
 from tests.app.runs import tree
@@ -100,6 +102,7 @@ def test_a_second_run_knows_what_the_first_has_kept(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_in_random_order_with_restarts(tmp_path: Path) -> None:
     """Files arrive in any order over three runs, each ended while some are on their way: none is lost, or judged twice."""
     rng = random.Random(5)

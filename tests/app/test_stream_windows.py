@@ -113,6 +113,7 @@ def test_what_is_overwritten_within_a_window_is_another_image(tmp_path: Path) ->
     check_copies(run.records(), tree(out), changed)
 
 
+@pytest.mark.slow
 def test_what_was_judged_before_a_restart_is_no_part_of_a_window(tmp_path: Path) -> None:
     """An archive is opened again to see whether all of it was judged; its members are no company for what is new."""
     incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"

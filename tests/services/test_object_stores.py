@@ -13,7 +13,7 @@ from tests.core.archives import tar, zipped
 from tests.services.buckets import Bucket, files_of
 from tests.transforms.files import encoded, write
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service, pytest.mark.slow]
 
 Records = dict[str, dict[str, Any]]
 
