@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -30,7 +31,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
 
     def __init__(self, start: "Callable[[Sequence[str]], subprocess.Popen[bytes]]") -> None:
         self._start = start
-        self._workers: dict[str, subprocess.Popen[bytes]] = {}
+        self._workers: dict[str, list[subprocess.Popen[bytes]]] = defaultdict(list)
         self._lock = threading.Lock()
 
     def StartWorker(  # noqa: N802  the name of the call
@@ -45,24 +46,32 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
             f"--logging_endpoint={request.logging_endpoint.url}",
             f"--provision_endpoint={request.provision_endpoint.url}",
         ]
+        try:
+            worker = self._start(command)
+        except OSError as error:
+            return api.StartWorkerResponse(error=f"the worker could not be started: {error}")
         with self._lock:
-            self._workers = {name: one for name, one in self._workers.items() if one.poll() is None}
-            try:
-                self._workers[request.worker_id] = self._start(command)
-            except OSError as error:
-                return api.StartWorkerResponse(error=f"the worker could not be started: {error}")
+            self._workers[request.worker_id] = [*self._running(request.worker_id), worker]
         return api.StartWorkerResponse()
 
     def StopWorker(self, request: api.StopWorkerRequest, _: Any) -> api.StopWorkerResponse:  # noqa: N802
+        """Task managers that share a pool give the same names. Then it can't be told which is meant, and it ends by itself, as
+        any worker does when its engine hangs up.
+        """
         with self._lock:
-            worker = self._workers.pop(request.worker_id, None)
-        if worker:
-            _stop([worker])
+            running = self._running(request.worker_id)
+            if len(running) < 2:
+                del self._workers[request.worker_id]
+        if len(running) == 1:
+            _stop(running)
         return api.StopWorkerResponse()
+
+    def _running(self, name: str) -> "list[subprocess.Popen[bytes]]":
+        return [worker for worker in self._workers[name] if worker.poll() is None]
 
     def stop_all(self) -> None:
         with self._lock:
-            _stop(list(self._workers.values()))
+            _stop([worker for workers in self._workers.values() for worker in workers])
             self._workers.clear()
 
 

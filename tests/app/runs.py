@@ -24,7 +24,7 @@ def dedup_apart(*arguments: object, **options: Any) -> "subprocess.CompletedProc
     environment = options.pop("env", None)
     options.setdefault("cwd", ROOT)
     return subprocess.run(
-        [*COMMAND, *texts], capture_output=True, text=True, timeout=120, env=environment, **options
+        [*COMMAND, *texts], capture_output=True, text=True, timeout=300, env=environment, **options
     )
 
 

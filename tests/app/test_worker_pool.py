@@ -94,6 +94,18 @@ def test_a_worker_is_started_and_stopped(asking: Asking, started: Started) -> No
     assert second.poll() is None
 
 
+def test_two_of_the_same_name(asking: Asking, started: Started) -> None:
+    """Of two task managers, which know nothing of each other: none ends the worker of the other."""
+    assert asking.start("1-1") == asking.start("1-1") == ""
+    (_, first), (_, second) = started
+    assert asking.stop("1-1") == ""
+    assert first.poll() is second.poll() is None
+    first.kill()
+    first.wait()
+    assert asking.stop("1-1") == ""
+    assert second.poll() is not None
+
+
 def test_one_that_is_not_there_is_stopped_already(asking: Asking, started: Started) -> None:
     assert asking.stop("7") == ""
     assert asking.start("7") == ""

@@ -57,6 +57,15 @@ class Cluster(NamedTuple):
                     found[name.rpartition(_SHOWN)[2]] += int(counted[1] if counted else shown["value"])
         return found
 
+    def task_managers_that_worked(self) -> int:
+        """For the last job that has ended."""
+        job = max(self._asked("/jobs/overview")["jobs"], key=lambda one: one["end-time"])["jid"]
+        vertices = [one["id"] for one in self._asked(f"/jobs/{job}")["vertices"]]
+        worked = [
+            self._asked(f"/jobs/{job}/vertices/{vertex}/taskmanagers")["taskmanagers"] for vertex in vertices
+        ]
+        return len({manager["taskmanager-id"] for managers in worked for manager in managers})
+
     def _running(self) -> str:
         [job] = [one["id"] for one in self._asked("/jobs")["jobs"] if one["status"] == "RUNNING"]
         return str(job)

@@ -8,6 +8,7 @@ import pytest
 
 from tests import arriving
 from tests.app.incoming import Incoming, check, files_in
+from tests.app.runs import dedup_apart
 from tests.app.staying import staying
 from tests.services.buckets import Bucket, files_of
 from tests.services.clusters import Cluster, flink_cluster
@@ -116,6 +117,19 @@ def test_a_stream_that_goes_on_from_a_savepoint(cluster: Cluster, tmp_path: Path
     assert len(again) == 30
     assert {record["status"] for record in again} == {"duplicate"}
     assert len(run.records()) == before + 30 + 90
+
+
+def test_two_task_managers(cluster: Cluster, samples: Path, tmp_path: Path) -> None:
+    """Which share the pool of workers, and give them the same names."""
+    cluster.add()
+    flags = ("-n", "--views", "centre")
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder, more in ((here, ()), (there, (*cluster.flags, "--parallelism=4"))):
+        folder.mkdir()
+        assert dedup_apart("-i", samples, "-o", "", "--records", folder / "r", *flags, *more).returncode == 0
+    records = [sorted((folder / "r").read_bytes().splitlines()) for folder in (here, there)]
+    assert records[0] == records[1]
+    assert cluster.task_managers_that_worked() == 2
 
 
 def _write(incoming: Incoming, files: list[tuple[str, bytes]]) -> None:
