@@ -1,11 +1,12 @@
 """A run that stays, fed from a folder: images a second, and how long a verdict takes.
 
-    .venv/bin/python -m benchmarks.stream FOLDER WORK [--remembered 100000] [--rate 250] [--flags="--runner=..."]
+    .venv/bin/python -m benchmarks.stream FOLDER WORK [--remembered 100000 | --before 100000] [--rate 250] [--flags="--runner=..."]
 
 FOLDER: different JPEGs, as `benchmarks.pictures web` makes them. WORK: an empty folder on the same disk; it is written to. The
 images are linked into a folder that `dedup -n --watch` watches; --rate: so many a second, without it all at once. --remembered: images
-with random codes that were judged before; only the engine of this machine takes them (elsewhere state comes from
-checkpoints alone). --flags: for `dedup`, to run elsewhere.
+with random codes that were judged before, as its records say; only the engine of this machine takes them. --before: for others, whose
+state comes from what they have judged themselves: so many small pictures of noise are judged first, and not counted. --flags: for
+`dedup`, to run elsewhere.
 
 Printed: images a second between the first and the last quarter of all records on disk; and, of the images in the middle half, the time
 from discovery to verdict, and to the record on disk. Files of records are written twice a second here, and not every ten seconds.
@@ -27,6 +28,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from beam_dedup import stream_pipeline
 from beam_dedup.cli import main as dedup
@@ -59,6 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--remembered", type=int, default=0)
+    parser.add_argument("--before", type=int, default=0)
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--flags", default="")
     options = parser.parse_args(argv)
@@ -73,16 +76,19 @@ def main(argv: list[str] | None = None) -> None:
         feed(files[:1], options.work / "in", 0)
         wait_for(1, records, process)
         print(f"first record after {time.monotonic() - begun:.1f} s", flush=True)
+        make_noise(options.work / "in", options.before)
+        wait_for(1 + options.before, records, process)
         feed(files[1:], options.work / "in", options.rate)
-        wait_for(len(files), records, process)
-    print(told(records, options.work / _NOTED_NAME))
+        wait_for(len(files) + options.before, records, process)
+    left_out = 1 + options.before if options.before else 0
+    print(told(records, options.work / _NOTED_NAME, left_out))
 
 
-def tell_and_note(block: bytes, tally: Tally | None = None) -> bytes:
+def tell_and_note(block: bytes, tally: Tally | None = None) -> None:
     """Does what it stands for, and notes how long after its event each verdict came."""
     with open(os.environ[_NOTED], "a", encoding="ascii") as file:
         file.writelines(f"{milliseconds}\n" for milliseconds in record.latencies(block))
-    return _tell(block, tally)
+    _tell(block, tally)
 
 
 def remember(path: Path, count: int) -> None:
@@ -103,6 +109,16 @@ def remember(path: Path, count: int) -> None:
                 format="JPEG",
             )
             file.write(verdict.json_line() + "\n")
+
+
+def make_noise(folder: Path, count: int) -> None:
+    """Puts small pictures of noise into a folder, of which no two are alike."""
+    rng = np.random.default_rng(1)
+    beside = folder.with_name("made")
+    for number in range(count):
+        picture = Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).resize((64, 64))
+        picture.save(beside, "JPEG", quality=70)
+        os.replace(beside, folder / f"noise-{number:06}.jpg")
 
 
 @contextlib.contextmanager
@@ -159,8 +175,8 @@ def wait_for(count: int, records: Path, process: "subprocess.Popen[bytes]") -> N
         time.sleep(0.2)
 
 
-def told(records: Path, noted: Path) -> str:
-    """Rate and latencies, from the records and the times of their files."""
+def told(records: Path, noted: Path, left_out: int) -> str:
+    """Rate and latencies, from the records and the times of their files. left_out: of the first."""
     written: list[float] = []
     waited: list[float] = []
     for path in record_files(records):
@@ -169,12 +185,13 @@ def told(records: Path, noted: Path) -> str:
             arrived = datetime.fromisoformat(json.loads(line)["metadata"]["event_time"]).timestamp()
             written.append(at)
             waited.append(at - arrived)
-    first, last = len(written) // 4, len(written) * 3 // 4
+    count = len(written) - left_out
+    first, last = left_out + count // 4, left_out + count * 3 // 4
     rate = (last - first) / max(
         OFTEN_SECONDS, written[last] - written[first]
     )  # what is in one file took so long
     judged = np.loadtxt(noted)[first:last] / 1000
-    parts = [f"{len(written):,} images: {rate:,.0f} a second"]
+    parts = [f"{count:,} images: {rate:,.0f} a second"]
     for name, seconds in (("verdict", judged), ("record", np.array(waited[first:last]))):
         p50, p95 = np.percentile(seconds, [50, 95])
         parts.append(f"discovery to {name} p50 {p50:.1f} s, p95 {p95:.1f} s")

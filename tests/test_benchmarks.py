@@ -130,11 +130,20 @@ class TestStreams:
         assert "300" in capsys.readouterr().out
 
     @pytest.mark.slow
-    def test_a_run_that_stays(self, web: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    @pytest.mark.parametrize(("flag", "images", "judged"), [("--remembered", 12, 12), ("--before", 11, 62)])
+    def test_a_run_that_stays(
+        self,
+        flag: str,
+        images: int,
+        judged: int,
+        web: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
         """All that is fed is judged against what is remembered."""
-        stream.main([str(web), str(tmp_path), "--remembered", "50", "--rate", "20"])
-        assert "12 images: " in capsys.readouterr().out
-        assert len(list((tmp_path / "in").iterdir())) == 12
+        stream.main([str(web), str(tmp_path), flag, "50", "--rate", "20"])
+        assert f"{images} images: " in capsys.readouterr().out
+        assert len(list((tmp_path / "in").iterdir())) == judged
 
 
 class TestPeers:
