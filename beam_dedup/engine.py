@@ -31,7 +31,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from beam_dedup import flink_options, options  # noqa: F401  the first adds its options
+from beam_dedup import flink_options, options
 from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.options import DedupConfig
 
@@ -100,9 +100,9 @@ def is_dataflow(beam: PipelineOptions) -> bool:
     return bool(beam.view_as(StandardOptions).runner == DATAFLOW)
 
 
-def wait_for(result: PipelineResult) -> None:
+def wait_for(result: PipelineResult, said_when_interrupted: str = "") -> None:
     """Waits until a job has ended as it was meant to: by itself, or, if it stays, drained or replaced by another version.
-    Ctrl-C ends the job.
+    Ctrl-C asks the engine to end the job.
 
     Raises:
       DedupError: it was ended otherwise.
@@ -111,6 +111,8 @@ def wait_for(result: PipelineResult) -> None:
         state = result.wait_until_finish()
     except KeyboardInterrupt:
         result.cancel()
+        if said_when_interrupted:
+            print(f"dedup: {said_when_interrupted}", file=sys.stderr)
         raise
     except Exception:
         state = result.state
@@ -118,6 +120,14 @@ def wait_for(result: PipelineResult) -> None:
             raise
     if state is not None and state not in _MEANT:
         raise DedupError(f"the job ended in the state {state}")
+
+
+def told_when_interrupted(beam: PipelineOptions) -> str:
+    """What there is to know when Ctrl-C has ended the command. Beam's job server cancels what its own Flink runs, and no more."""
+    if not flink_options.is_flink(beam):
+        return ""
+    name = beam.view_as(GoogleCloudOptions).job_name
+    return f"the job is ended if the job server has a Flink of its own; a cluster goes on with {name or 'it'} until it is cancelled there"
 
 
 def told_at_the_end(beam: PipelineOptions) -> str:

@@ -253,7 +253,7 @@ def _submit(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> 
         )
     setting = Setting(streaming, folders, shards=_HOMES, held=flink_options.is_flink(options))
     stream_pipeline.build(made, config, setting, read)
-    engine.wait_for(made.run())
+    engine.wait_for(made.run(), engine.told_when_interrupted(options))
     if not config.quiet:
         print(f"dedup: {engine.told_at_the_end(options)}")
     return 0

@@ -92,11 +92,13 @@ def test_a_folder_that_is_removed_and_comes_back(tmp_path: Path) -> None:
     with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
         run.wait_for(1)
         for seed in (2, 3):
+            run.wait_until(lambda seed=seed: len(tree(out)) == seed - 1, what="copies")
             shutil.rmtree(incoming.folder)
             time.sleep(2.5 * LOOKS_APART)
             incoming.folder.mkdir()
             incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
             run.wait_for(1 + seed)
+        run.wait_until(lambda: len(tree(out)) == 3, what="copies")
         assert run.drain() == 130, run.said()
     (gone,) = by_status(run.records(), "rejected")
     assert (gone["uri"], gone["reason"]) == (str(incoming.folder), Reason.NOT_FOUND)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections import Counter
@@ -23,6 +24,7 @@ from transforms import metrics
 
 SCRIPT = Path(cluster.__file__)
 _PATIENCE_SECONDS = 60
+_GOING_ON = ("CREATED", "RUNNING", "RESTARTING", "FAILING", "CANCELLING")
 _SHOWN = f".{metrics.NAMESPACE}_"  # before the name of a counter
 
 
@@ -69,6 +71,15 @@ class Cluster(NamedTuple):
     def _running(self) -> str:
         [job] = [one["id"] for one in self._asked("/jobs")["jobs"] if one["status"] == "RUNNING"]
         return str(job)
+
+    def cancel_jobs(self) -> None:
+        """Ends what runs: Beam's job server leaves that to the user of a Flink that is not its own."""
+        while running := [one["id"] for one in self._asked("/jobs")["jobs"] if one["status"] in _GOING_ON]:
+            for job in running:
+                request = urllib.request.Request(f"{self.rest}/jobs/{job}", method="PATCH")
+                with contextlib.suppress(urllib.error.HTTPError):  # it is being ended
+                    urllib.request.urlopen(request, timeout=30).close()
+            time.sleep(0.2)
 
     def stop_job(self) -> str:
         """Stops the one job that runs. Returns the path of its savepoint."""

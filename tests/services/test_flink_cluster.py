@@ -35,6 +35,12 @@ def cluster(
         assert not any(made.parts(name) for name in ("job-manager", "task-manager", "job-server", "workers"))
 
 
+@pytest.fixture(autouse=True)
+def nothing_runs(cluster: Cluster) -> Iterator[None]:
+    yield
+    cluster.cancel_jobs()
+
+
 def test_from_bucket_to_bucket(cluster: Cluster, bucket: Bucket, samples: Path) -> None:
     """A batch: records, groups, counts and copies are equal byte by byte, but that records are in no order."""
     bucket.fill({f"in/{name}": data for name, data in files_of(samples).items()})
