@@ -51,7 +51,11 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         except OSError as error:
             return api.StartWorkerResponse(error=f"the worker could not be started: {error}")
         with self._lock:
-            self._workers[request.worker_id] = [*self._running(request.worker_id), worker]
+            for (
+                name
+            ) in self._workers:  # asks all, or those that have ended would stay in the table of processes
+                self._workers[name] = self._running(name)
+            self._workers[request.worker_id].append(worker)
         return api.StartWorkerResponse()
 
     def StopWorker(self, request: api.StopWorkerRequest, _: Any) -> api.StopWorkerResponse:  # noqa: N802
