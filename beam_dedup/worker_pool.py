@@ -51,9 +51,8 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         except OSError as error:
             return api.StartWorkerResponse(error=f"the worker could not be started: {error}")
         with self._lock:
-            for (
-                name
-            ) in self._workers:  # asks all, or those that have ended would stay in the table of processes
+            # Those that have ended and nobody asks after stay in the table of processes.
+            for name in self._workers:
                 self._workers[name] = self._running(name)
             self._workers[request.worker_id].append(worker)
         return api.StartWorkerResponse()

@@ -1,5 +1,6 @@
 """Files as they arrive at a run that stays: pictures, what is equal or near to some of them, and what is none."""
 
+import os
 import random
 from collections.abc import Iterator
 
@@ -62,6 +63,12 @@ def expected_of(path: str, generation: str, data: bytes) -> dict[Key, bytes]:
     if path.endswith(".zip"):
         return {Key(member_uri(path, name), generation): content for name, content in MEMBERS.items()}
     return {Key(file_uri(path), generation): data}
+
+
+def generation_of(path: str) -> str:
+    """As a watched folder tells it."""
+    status = os.stat(path)
+    return f"{status.st_mtime_ns}-{status.st_size}"
 
 
 def hostile() -> dict[str, bytes]:

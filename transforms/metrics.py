@@ -1,5 +1,7 @@
 """Names of all counters. Engines show them on their dashboards; results are never computed from them."""
 
+from collections.abc import Mapping
+
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
@@ -62,6 +64,10 @@ def counts_of(block: bytes) -> dict[str, int]:
 
 def count(block: bytes) -> bytes:
     """Counts verdicts on the engine's dashboard and passes them on."""
-    for name, number in counts_of(block).items():
-        Metrics.counter(NAMESPACE, name).inc(number)
+    add(counts_of(block))
     return block
+
+
+def add(counts: Mapping[str, int]) -> None:
+    for name, number in counts.items():
+        Metrics.counter(NAMESPACE, name).inc(number)

@@ -45,8 +45,7 @@ class Incoming:
 
     def note(self, name: str) -> None:
         path = self.folder / name
-        status = path.stat()
-        generation = f"{status.st_mtime_ns}-{status.st_size}"
+        generation = arriving.generation_of(str(path))
         self.expected |= arriving.expected_of(str(path), generation, path.read_bytes())
 
     def _path(self, name: str) -> Path:

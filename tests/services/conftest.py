@@ -1,32 +1,17 @@
 """Fixtures: services that start when a test first asks for one. Where there is none the test is skipped, but fails in CI."""
 
-import contextlib
-import os
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from tests.conftest import CI_VARIABLE
 from tests.services import servers
 from tests.services.buckets import Bucket, amazon_bucket, google_bucket
+from tests.services.crawling import Crawl, crawling, new_topic
 from tests.services.processes import end_of
-from tests.services.servers import MissingError, Service
-
-T = TypeVar("T")
-
-
-@contextlib.contextmanager
-def required(service: "contextlib.AbstractContextManager[T]") -> Iterator[T]:
-    """A service that is there, or the end of the test."""
-    with contextlib.ExitStack() as stack:
-        try:
-            started = stack.enter_context(service)
-        except MissingError as missing:
-            if os.environ.get(CI_VARIABLE):
-                pytest.fail(f"{missing} (a failure because {CI_VARIABLE} is set)", pytrace=False)
-            pytest.skip(str(missing))
-        yield started
+from tests.services.required import required
+from tests.services.servers import Service
+from tests.services.test_pubsub import Clients
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +50,19 @@ def bucket(request: pytest.FixtureRequest) -> Bucket:
     if request.param == "gs":
         return google_bucket(request.getfixturevalue("gcs"))
     return amazon_bucket(request.getfixturevalue("s3"))
+
+
+@pytest.fixture
+def crawl(pubsub: Service) -> Iterator[Crawl]:
+    with crawling(pubsub) as made:
+        yield made
+
+
+@pytest.fixture
+def verdicts(pubsub: Service) -> Iterator[Clients]:
+    """Where verdicts are published."""
+    with new_topic(pubsub) as made:
+        yield made
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,16 +3,17 @@
 import contextlib
 import itertools
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 from tests import arriving
 from tests.services import servers
 from tests.services.buckets import Bucket, google_bucket
-from tests.services.conftest import required
+from tests.services.required import required
 from tests.services.servers import Service, Topic
 from tests.services.test_pubsub import PROJECT, Clients
-from tests.verdicts_outside import Key
+from tests.verdicts_outside import Key, key_of
 
 _numbers = itertools.count(1)
 
@@ -98,3 +99,24 @@ def unacknowledged(clients: Clients) -> list[Any]:
     """What is not acknowledged: whoever had it."""
     deliver_again(clients)
     return pulled(clients)
+
+
+def check_acknowledged(crawl: Crawl, out: Bucket) -> None:
+    """Nothing is left to deliver, but what the bucket of the copies told of the last ones, when the run read no more."""
+    left = [dict(message.attributes) for message in unacknowledged(crawl.clients)]
+    assert [said for said in left if said.get("bucketId") != out.uri.removeprefix("gs://")] == []
+
+
+def check_published(records: list[dict[str, Any]], verdicts: Clients) -> None:
+    """Each record is a message, once or more often, and says the same."""
+    told: dict[Key, list[Any]] = defaultdict(list)
+    while messages := pulled(verdicts):
+        for message in messages:
+            record = json.loads(message.data)
+            told[key_of(record)].append(record)
+            said = dict(message.attributes)
+            assert (said["uri"], said["status"]) == (record["uri"], record["status"])
+            assert said.get("generation", "") == key_of(record).generation
+    assert set(told) == set(map(key_of, records))
+    for record in records:
+        assert all(one == record for one in told[key_of(record)])

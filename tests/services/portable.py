@@ -1,6 +1,5 @@
 """Pipelines of all our composites, each made of the same inputs, to be run on any engine."""
 
-import os
 import random
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from beam_dedup.core.model import Fingerprint
 from beam_dedup.core.plan import Plan
 from beam_dedup.core.stream import sizing
 from beam_dedup.core.within import Within
+from tests.arriving import generation_of
 from tests.core.archives import tar, zipped
 from tests.transforms import packed
 from tests.transforms.batches import random_batch
@@ -177,9 +177,8 @@ def _marked(batches: list[list[Fingerprint]], mark: Callable[[Any], Any]) -> Bui
     return build
 
 
-def stamp(pair: tuple[int, Fingerprint]) -> Fingerprint:
-    stamped: Any = TimestampedValue(pair[1], pair[0])
-    return stamped
+def stamp(pair: tuple[float, Any]) -> Any:
+    return TimestampedValue(pair[1], pair[0])
 
 
 def stream(inputs: Inputs, outputs: Path) -> Build:
@@ -197,21 +196,10 @@ def stream(inputs: Inputs, outputs: Path) -> Build:
     streaming = Streaming(plan, 7 * 86400 * 10**6, 0)
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        arrived = pipeline | beam.Create([(now, one) for one in told]) | beam.Map(stamp_arrival)
+        arrived = pipeline | beam.Create([(now, one) for one in told]) | beam.Map(stamp)
         admitted = arrived | AdmitArrivals(streaming)
         judged = admitted | JudgeArrivals(streaming, recipe)
         judged | WriteRecords(str(outputs / "records.jsonl"))
         return {"verdicts": judged | UnpackVerdicts()}
 
     return build
-
-
-def generation_of(path: str) -> str:
-    """As a watched folder tells it."""
-    status = os.stat(path)
-    return f"{status.st_mtime_ns}-{status.st_size}"
-
-
-def stamp_arrival(pair: tuple[float, bytes]) -> bytes:
-    stamped: Any = TimestampedValue(pair[1], pair[0])
-    return stamped

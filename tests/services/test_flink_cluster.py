@@ -13,8 +13,8 @@ from tests.app.runs import dedup_apart
 from tests.app.staying import staying
 from tests.services.buckets import Bucket, files_of
 from tests.services.clusters import Cluster, flink_cluster
-from tests.services.conftest import required
 from tests.services.processes import HOST
+from tests.services.required import required
 from tests.services.servers import Service, flink_jars
 from tests.verdicts_outside import by_status
 from transforms import metrics

@@ -14,17 +14,16 @@ from tests.app.staying import check_counts, staying
 from tests.services.buckets import google_bucket
 from tests.services.crawling import (
     Crawl,
-    crawling,
+    check_acknowledged,
+    check_published,
     deliver_again,
     environment_of,
-    new_topic,
-    pulled,
     unacknowledged,
 )
 from tests.services.fronts import front
 from tests.services.servers import Service
 from tests.services.test_pubsub import Clients
-from tests.verdicts_outside import Outside, check_copies, check_each_once, key_of
+from tests.verdicts_outside import Outside, check_copies, check_each_once
 
 pytestmark = [
     pytest.mark.service,
@@ -36,18 +35,6 @@ KILLS = 5
 FILES = 900
 WINDOW_SECONDS = 4
 BEFORE = 60  # objects that are there when the first run begins
-
-
-@pytest.fixture
-def crawl(pubsub: Service) -> Iterator[Crawl]:
-    with crawling(pubsub) as made:
-        yield made
-
-
-@pytest.fixture
-def verdicts(pubsub: Service) -> Iterator[Clients]:
-    with new_topic(pubsub) as made:
-        yield made
 
 
 @pytest.fixture
@@ -94,20 +81,13 @@ def test_killed_five_times(crawl: Crawl, verdicts: Clients, fronted: Service, tm
         run.wait_for(len(crawl.expected))
         time.sleep(1)  # what is delivered again comes also after the last record
         assert run.drain() == 130, run.said()
-    left = [dict(message.attributes) for message in unacknowledged(crawl.clients)]
-    assert [said for said in left if said.get("bucketId") != out.uri.removeprefix("gs://")] == []
+    check_acknowledged(crawl, out)
     records = run.records()
     check_each_once(records, crawl.expected)
     check_copies(records, out.files("unique"))
     check_counts(run.folder)
     Outside(crawl.expected.values()).check(records)
-    told = [
-        json.loads(message.data) for messages in iter(lambda: pulled(verdicts), []) for message in messages
-    ]
-    of_key = {key_of(record): record for record in records}
-    assert {key_of(record) for record in told} >= set(of_key)
-    # What was published is what was recorded, also where it was published twice.
-    assert all(of_key[key_of(record)] == record for record in told)
+    check_published(records, verdicts)
 
 
 def test_killed_in_the_midst_of_windows(crawl: Crawl, fronted: Service, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,9 @@ import pytest
 from tests import arriving
 from tests.app.staying import staying
 from tests.services.buckets import google_bucket
-from tests.services.crawling import Crawl, crawling, environment_of, new_topic, unacknowledged
+from tests.services.crawling import Crawl, check_acknowledged, check_published, environment_of
 from tests.services.servers import Service
 from tests.services.test_pubsub import Clients
-from tests.services.test_streams import check_published
 from tests.verdicts_outside import Outside, by_status, check_copies, check_each_once
 
 pytestmark = [
@@ -24,18 +22,6 @@ pytestmark = [
 
 PATIENCE = 180.0
 CHECKPOINT_SECONDS = 1
-
-
-@pytest.fixture
-def crawl(pubsub: Service) -> Iterator[Crawl]:
-    with crawling(pubsub) as made:
-        yield made
-
-
-@pytest.fixture
-def verdicts(pubsub: Service) -> Iterator[Clients]:
-    with new_topic(pubsub) as made:
-        yield made
 
 
 def test_on_flink(crawl: Crawl, verdicts: Clients, pubsub: Service, flink: Service, tmp_path: Path) -> None:
@@ -68,8 +54,7 @@ def test_on_flink(crawl: Crawl, verdicts: Clients, pubsub: Service, flink: Servi
         )
         time.sleep(5 * CHECKPOINT_SECONDS)  # what is done is acknowledged with the next checkpoint
         assert run.drain() == 130, run.said()
-    left = [dict(message.attributes) for message in unacknowledged(crawl.clients)]
-    assert [said for said in left if said.get("bucketId") != out.uri.removeprefix("gs://")] == []
+    check_acknowledged(crawl, out)
     records = run.records()
     check_each_once(records, crawl.expected)
     Outside(crawl.expected.values()).check(records)

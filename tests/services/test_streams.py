@@ -3,23 +3,20 @@
 From the outside: what was told, and what is in the records, in the messages, and in the output bucket.
 """
 
-import json
 import random
 from collections import defaultdict
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests import arriving
 from tests.app.staying import Staying, check_counts, check_summary, staying
 from tests.services.buckets import google_bucket
-from tests.services.crawling import Crawl, crawling, environment_of, new_topic, pulled, unacknowledged
+from tests.services.crawling import Crawl, check_acknowledged, check_published, environment_of
 from tests.services.servers import Service
 from tests.services.test_pubsub import Clients
-from tests.verdicts_outside import Key, Outside, by_status, check_copies, check_each_once, key_of
+from tests.verdicts_outside import Outside, by_status, check_copies, check_each_once
 
 pytestmark = [
     pytest.mark.service,
@@ -30,18 +27,6 @@ pytestmark = [
 IMAGES = 2000
 BEFORE = 500  # that are there before the run begins
 OVERWRITTEN = 30  # before they can be read, while it runs, and in the end: each
-
-
-@pytest.fixture
-def crawl(pubsub: Service) -> Iterator[Crawl]:
-    with crawling(pubsub) as made:
-        yield made
-
-
-@pytest.fixture
-def verdicts(pubsub: Service) -> Iterator[Clients]:
-    with new_topic(pubsub) as made:
-        yield made
 
 
 def test_a_stream_of_notifications(crawl: Crawl, verdicts: Clients, pubsub: Service, tmp_path: Path) -> None:
@@ -63,9 +48,7 @@ def test_a_stream_of_notifications(crawl: Crawl, verdicts: Clients, pubsub: Serv
         _end(crawl, [name for name, _ in files[BEFORE : BEFORE + OVERWRITTEN]], files[:OVERWRITTEN])
         run.wait_for(len(crawl.expected))
         code = run.drain()
-    left = [dict(message.attributes) for message in unacknowledged(crawl.clients)]
-    # The bucket of the copies tells of them, too: of the last ones after the run had ceased to read.
-    assert [said for said in left if said.get("bucketId") != out.uri.removeprefix("gs://")] == []
+    check_acknowledged(crawl, out)
     records = run.records()
     check_each_once(records, crawl.expected)
     unplaced = check_copies(records, out.files("unique"), crawl.changed)
@@ -133,18 +116,3 @@ def _check_rejected(crawl: Crawl, run: Staying) -> None:
     assert reasons.pop("not_found") <= crawl.changed
     odd = {reason: {uri.rpartition("/")[2] for uri in uris} for reason, uris in reasons.items()}
     assert odd == {"empty": {"empty.jpg"}, "not_an_image": {"page.jpg"}}
-
-
-def check_published(records: list[dict[str, Any]], verdicts: Clients) -> None:
-    """Each record is a message, once or more often, and says the same."""
-    told: dict[Key, list[Any]] = defaultdict(list)
-    while messages := pulled(verdicts):
-        for message in messages:
-            record = json.loads(message.data)
-            told[key_of(record)].append(record)
-            said = dict(message.attributes)
-            assert (said["uri"], said["status"]) == (record["uri"], record["status"])
-            assert said.get("generation", "") == key_of(record).generation
-    assert set(told) == set(map(key_of, records))
-    for record in records:
-        assert all(one == record for one in told[key_of(record)])

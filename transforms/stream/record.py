@@ -109,14 +109,15 @@ def tell(block: bytes, tally: Tally | None = None) -> None:
 
     In a step behind a key: one behind a Flatten, Flink runs in each branch, and adds up no counters of the two.
     """
-    metrics.count(block)
-    if tally:
-        for name, count in metrics.counts_of(block).items():
-            tally.add(name, count)
-        tally.add_times(LATENCY, latencies(block))
+    counts, waited = metrics.counts_of(block), list(latencies(block))
+    metrics.add(counts)
     distribution = Metrics.distribution(metrics.NAMESPACE, metrics.LATENCY)
-    for milliseconds in latencies(block):
+    for milliseconds in waited:
         distribution.update(milliseconds)
+    if tally:
+        for name, count in counts.items():
+            tally.add(name, count)
+        tally.add_times(LATENCY, waited)
 
 
 def latencies(block: bytes) -> Iterator[int]:
@@ -249,9 +250,8 @@ class _Desk:
 
     def __init__(self) -> None:
         self._took = self._wrote = 0.0
-        self._open: dict[
-            float, float
-        ] = {}  # windows by when they began, and when the first image came into each
+        # Windows by when they began, and when the first image came into each.
+        self._open: dict[float, float] = {}
 
     def took(self) -> None:
         self._took = time.monotonic()

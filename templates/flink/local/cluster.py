@@ -125,6 +125,9 @@ def _start_all(state: Path, given: argparse.Namespace) -> None:
     for port in ports:
         if _answers(port):
             _fail(f"port {port} is in use: name others with --ports")
+    if not (found := shutil.which(given.python)):
+        _fail(f"--python: there is no program {given.python}")
+    python = os.path.abspath(found)
     (state / "tmp").mkdir(parents=True, exist_ok=True)
     (state / "flink-conf.yaml").write_text(
         _CONFIGURATION.format(
@@ -150,12 +153,7 @@ def _start_all(state: Path, given: argparse.Namespace) -> None:
             f"{HOST}:{rest}",
         ]
         _start(state, "job-server", served)
-        python = shutil.which(given.python)
-        if not python:
-            _fail(f"--python: there is no program {given.python}")
-        _start(
-            state, "workers", [os.path.abspath(python), "-m", "beam_dedup.worker_pool", f"--port={workers}"]
-        )
+        _start(state, "workers", [python, "-m", "beam_dedup.worker_pool", f"--port={workers}"])
         _wait_for(state, "job-server", lambda: _answers(jobs))
         _wait_for(state, "workers", lambda: _answers(workers))
         _wait_for(state, "task-manager", lambda: bool(_task_managers(rest)))
