@@ -13,6 +13,7 @@ from beam_dedup.core.errors import UsageError
 
 CHECKPOINT_MS = 10_000
 BUNDLE_MS = 100
+STATE_BACKEND = "filesystem"  # of the two that Beam's job server knows, the one that every Flink has
 
 _RUNNERS = ("FlinkRunner", "PortableRunner")
 
@@ -35,8 +36,11 @@ class FlinkStreamOptions(PipelineOptions):
             "--max_bundle_time_mills", type=int, help="of Flink: milliseconds that a bundle waits for more"
         )
         for name, text in (
-            ("state_backend", "where state is: hashmap (memory) or rocksdb (disk)"),
-            ("state_backend_storage_path", "where checkpoints are kept"),
+            ("state_backend", "where state is: filesystem (memory; checkpoints are files) or rocksdb (disk)"),
+            (
+                "state_backend_storage_path",
+                "a folder or prefix for checkpoints, as file:///shared/checkpoints",
+            ),
             ("savepoint_path", "a savepoint whose state the job begins with"),
             ("number_of_execution_retries", "how often a job that fails is begun again"),
             ("execution_retry_delay", "milliseconds before that"),
@@ -54,7 +58,8 @@ def complete(options: PipelineOptions) -> list[str]:
     """Sets what a stream on Flink needs and was not given. Returns what was set, as flags.
 
     Raises:
-      UsageError: several workers take turns, and what the reader of one holds would wait until it has its turn again.
+      UsageError: several workers take turns, and what the reader of one holds would wait until it has its turn again; or
+        a place of state is named without one for checkpoints, which the job server would refuse.
     """
     if not is_flink(options):
         return []
@@ -64,6 +69,11 @@ def complete(options: PipelineOptions) -> list[str]:
             "have more task managers, and a higher --parallelism"
         )
     flink = options.view_as(FlinkStreamOptions)
+    if flink.state_backend and not flink.state_backend_storage_path:
+        raise UsageError(
+            f"--state_backend={flink.state_backend} needs --state_backend_storage_path: a folder that all of Flink sees, "
+            "for checkpoints"
+        )
     added = []
     if not flink.checkpointing_interval:
         flink.checkpointing_interval = CHECKPOINT_MS
@@ -74,4 +84,17 @@ def complete(options: PipelineOptions) -> list[str]:
     if not flink.max_bundle_time_mills:
         flink.max_bundle_time_mills = BUNDLE_MS
         added.append(f"--max_bundle_time_mills={BUNDLE_MS}")
+    if flink.state_backend_storage_path and not flink.state_backend:  # or the job server passes over the path
+        flink.state_backend = STATE_BACKEND
+        added.append(f"--state_backend={STATE_BACKEND}")
     return added
+
+
+def told_of_checkpoints(options: PipelineOptions) -> str:
+    """What there is to know if checkpoints are given no place here: whether Flink has one of its own can't be seen."""
+    if not is_flink(options) or options.view_as(FlinkStreamOptions).state_backend_storage_path:
+        return ""
+    return (
+        "checkpoints go where Flink's own configuration says (state.checkpoints.dir). If it names no place, no state may be larger "
+        "than 5 MB, and the job fails at some 20,000 images: --state_backend_storage_path gives them one"
+    )

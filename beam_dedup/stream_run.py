@@ -238,8 +238,11 @@ def _submit(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> 
     assert config.stream
     now = datetime.datetime.now(datetime.UTC)
     options.view_as(StandardOptions).streaming = True
-    if (added := flink_options.complete(options)) and not config.quiet:
+    added = flink_options.complete(options)
+    if added and not config.quiet:
         _say(f"a stream on Flink needs {' and '.join(added)}: added")
+    if (told := flink_options.told_of_checkpoints(options)) and not config.quiet:
+        _say(told)
     # Not from now on: a job that goes on with the state of another has to number stretches of time as that one did.
     streaming = Streaming(plan, _remember(config), origin_micros=0)
     folders = Folders(run_name(now), config.records, config.counts)

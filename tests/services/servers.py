@@ -20,7 +20,8 @@ from tests.services.processes import HOST, answers, free_port, running
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".ci/tools"  # where `make services` puts what it gets
 FLINK = TOOLS / "flink"
-_TRIES_AGAIN = """\
+_FLINK_CONFIGURATION = """\
+state.checkpoints.dir: {folder}/checkpoints
 restart-strategy.type: fixed-delay
 restart-strategy.fixed-delay.attempts: 5
 restart-strategy.fixed-delay.delay: 100 ms
@@ -111,7 +112,8 @@ def flink() -> Iterator[Service]:
     """Beam's job server with a Flink in it; what it runs has its workers in the process that submits."""
     port = free_port()
     with flink_jars() as jars, tempfile.TemporaryDirectory(prefix="dedup-flink-") as folder:
-        (Path(folder) / "flink-conf.yaml").write_text(_TRIES_AGAIN)
+        told = _FLINK_CONFIGURATION.format(folder=Path(folder).as_uri())
+        (Path(folder) / "flink-conf.yaml").write_text(told)
         command = [str(ROOT / "templates/flink/local/job-server"), str(jars), str(port), folder]
         flags = ("--runner=PortableRunner", f"--job_endpoint={HOST}:{port}", "--environment_type=LOOPBACK")
         with running(command, lambda: answers(port)) as log:
