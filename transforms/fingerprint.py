@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Final, Literal, NamedTuple
 
@@ -20,8 +21,8 @@ from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.paths import is_remote
 from transforms import metrics
+from transforms.fetching import AT_ONCE, fetched_in_turn
 from transforms.progress import READ, Tally
-from transforms.storage import fetched
 from transforms.threaded import ThreadedDoFn
 
 _REJECTIONS: Final = "rejections"
@@ -70,7 +71,7 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
 class _FingerprintFn(ThreadedDoFn):
     """list[ImageRef] -> blocks of FINGERPRINTS; on tagged outputs blocks of VERDICTS for what was rejected, and an account.
 
-    One thread for each process that decodes: it waits for it, and reads for it what is not on this machine.
+    One thread for each process that decodes: it waits for it. Others, for all of them, fetch what is not on this machine.
     """
 
     def __init__(self, recipe: Recipe | None, processes: int, tally: Tally | None, limits: Limits) -> None:
@@ -84,12 +85,14 @@ class _FingerprintFn(ThreadedDoFn):
 
     def setup(self) -> None:
         super().setup()
+        self.fetching = ThreadPoolExecutor(AT_ONCE)
         self.idle: SimpleQueue[IsolatedDecoder] = SimpleQueue()
         for _ in range(self.threads):
             self.idle.put(IsolatedDecoder(self.recipe, self.limits))
 
     def teardown(self) -> None:
         super().teardown()
+        self.fetching.shutdown(cancel_futures=True)
         while not self.idle.empty():
             self.idle.get().close()
 
@@ -99,16 +102,16 @@ class _FingerprintFn(ThreadedDoFn):
             local = [reference for reference in element if not is_remote(reference.uri)]
             answers = [decoder.read(local)] if local else []
             remote = [reference for reference in element if is_remote(reference.uri)]
-            return [*answers, *(self._read_remote(decoder, reference) for reference in remote)]
+            return [*answers, *self._read_remote(decoder, remote)]
         finally:
             self.idle.put(decoder)
 
-    def _read_remote(self, decoder: IsolatedDecoder, reference: ImageRef) -> Answer:
-        try:
-            with fetched(reference.uri, self.limits.max_bytes, reference.generation) as path:
-                return decoder.read([reference], path)
-        except ImageError as error:
-            return Answer.of(instead(reference, error, self.recipe))
+    def _read_remote(self, decoder: IsolatedDecoder, remote: list[ImageRef]) -> Iterator[Answer]:
+        for reference, found in fetched_in_turn(self.fetching, remote, self.limits.max_bytes):
+            if isinstance(found, ImageError):
+                yield Answer.of(instead(reference, found, self.recipe))
+            else:
+                yield decoder.read([reference], found)
 
     def outputs(
         self, element: list[ImageRef], result: list[Answer]

@@ -17,10 +17,10 @@ from beam_dedup.core.local import open_local
 from beam_dedup.core.members import split_uri
 from beam_dedup.core.model import Placement, Unplaced
 from beam_dedup.core.paths import is_remote
+from transforms.fetching import fetched
 from transforms.placing import How, PlacingError, TakenError, is_copy, place_bytes
 from transforms.placing_fn import UNPLACED, Done, PlacingFn
 from transforms.progress import Tally
-from transforms.storage import fetched
 
 _AT_ONCE = 2  # archives: a member of each is in memory
 

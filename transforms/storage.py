@@ -12,19 +12,12 @@ from typing import BinaryIO, cast
 
 from apache_beam.io.filesystems import FileSystems
 
-from beam_dedup.core.containers import container_of
-from beam_dedup.core.errors import ImageError
-from beam_dedup.core.formats import HEAD_BYTES
-from beam_dedup.core.local import refused
-from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix, utf8_name
 from transforms import stores
 
-MAX_FETCHED_BYTES = 1 << 36  # of an archive that is not on this machine
 _EXTRAS = {"gs": ("gcp", "google.cloud.storage"), "s3": ("aws", "boto3")}  # of setup.py, and what each brings
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of which the system does not say where
 _SPOOLED_BYTES = 1 << 24
-_CHUNK_BYTES = 1 << 20
 
 _gate = threading.RLock()  # held while a file gets its first or its final name
 
@@ -32,34 +25,6 @@ _gate = threading.RLock()  # held while a file gets its first or its final name
 def halt() -> None:
     """From now on no file of this process gets a name, first or final; for ending it at once. There is no way back."""
     _gate.acquire()
-
-
-@contextlib.contextmanager
-def fetched(uri: str, max_bytes: int, generation: str = "") -> Iterator[str]:
-    """A local copy of a file in a file system of Beam's, for as long as the block lasts: its path.
-
-    An archive is copied whole, into the folder for temporary files; of anything else no more than `max_bytes`. generation:
-    what has its name later is not meant.
-
-    Raises:
-      ImageError: it is gone, can't be read, or is too large.
-    """
-    if why := unusable(uri):
-        raise ImageError(Reason.UNREADABLE, why)
-    with tempfile.NamedTemporaryFile(prefix="dedup-") as copy:
-        try:
-            with open_bytes(uri, generation) as remote:
-                head = remote.read(HEAD_BYTES)
-                copy.write(head)
-                most = MAX_FETCHED_BYTES if container_of(head) else max_bytes
-                while copy.tell() <= most and (chunk := remote.read(_CHUNK_BYTES)):
-                    copy.write(chunk)
-            copy.flush()
-        except OSError as error:
-            raise refused(error) from error
-        if copy.tell() > most:
-            raise ImageError(Reason.TOO_LARGE, f"more than {most} bytes")
-        yield copy.name
 
 
 @contextlib.contextmanager

@@ -6,59 +6,19 @@ had is told at once, and every refusal is an OSError.
 """
 
 import contextlib
-import copy
 import errno
 import io
 import os
-import shutil
 import threading
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, cast
 
-from apache_beam.io.aws import s3io
-from apache_beam.io.aws.clients.s3 import boto3_client
-from apache_beam.io.aws.clients.s3.messages import S3ClientError
-from apache_beam.io.filesystem import CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions
 
-_CHUNK_BYTES = 1 << 20
+from transforms.store_clients import REFUSALS, AmazonStore, GoogleStore, OtherStore, Store, status_of
+
 _NUMBERS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT}  # of the system's errors, by status
-
-# What clients raise. ValueError and NotImplementedError: a name, or an encoding, that they do not take.
-_REFUSALS: tuple[type[Exception], ...] = (S3ClientError, ValueError, NotImplementedError)
-try:
-    from apache_beam.io.gcp import gcsio
-    from google.api_core.exceptions import GoogleAPIError
-    from google.auth.exceptions import GoogleAuthError
-    from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
-
-    _REFUSALS = (*_REFUSALS, GoogleAPIError, GoogleAuthError, DataCorruption, InvalidResponse)
-except ImportError:  # the extra [gcp] is not installed
-    gcsio = None  # type: ignore[assignment]
-try:
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    _REFUSALS = (*_REFUSALS, Boto3Error, BotoCoreError, ClientError)
-except ImportError:  # the extra [aws] is not installed
-    pass
-
-
-class _Store(Protocol):
-    """What a file system does for us. Errors may be of any of `_REFUSALS`."""
-
-    def open(self, path: str, generation: str) -> BinaryIO: ...
-
-    def upload(self, path: str, stream: BinaryIO) -> None: ...
-
-    def copy(self, source: str, target: str, generation: str) -> None: ...
-
-    def exists(self, path: str) -> bool: ...
-
-    def versions(self, prefix: str) -> Iterator[tuple[str, str]]: ...
-
-    def check_place(self, path: str) -> None: ...
 
 
 def open_object(path: str, generation: str = "") -> BinaryIO:
@@ -132,46 +92,33 @@ def _told(path: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:  # of which Beam makes some, and says it otherwise
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise _as_os_error(error, path) from error
 
 
 def _as_os_error(error: Exception, path: str) -> OSError:
-    number = _NUMBERS.get(_status(error), errno.EIO)
+    number = _NUMBERS.get(status_of(error), errno.EIO)
     if number == errno.ENOENT:
         return OSError(number, os.strerror(number), path)
     return OSError(number, " ".join(str(getattr(error, "message", error)).split()), path)
 
 
-def _status(error: Exception) -> int:
-    """That of the answer which an error came from, or 0."""
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):  # Amazon's own errors
-        return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    code = getattr(error, "code", None)
-    return code if isinstance(code, int) else 0
-
-
-def _bucket(path: str) -> str:
-    return path.split("/")[2]
-
-
-_made: dict[str, tuple[Any, _Store]] = {}  # by scheme: with which options, and what
+_made: dict[str, tuple[Any, Store]] = {}  # by scheme: with which options, and what
 _making = threading.Lock()
 
 
-def _store(path: str) -> _Store:
+def _store(path: str) -> Store:
     system = FileSystems.get_filesystem(path)
     scheme = system.scheme()
     options = getattr(system, {"gs": "_pipeline_options", "s3": "_options"}.get(scheme, ""), None)
     with _making:
         made = _made.get(scheme)
         if scheme not in ("gs", "s3"):
-            return _OtherStore(system)
+            return OtherStore(system)
         if not made or made[0] is not options:
             made = _made[scheme] = (
                 options,
-                (_GoogleStore if scheme == "gs" else _AmazonStore)(_whole(options)),
+                (GoogleStore if scheme == "gs" else AmazonStore)(_whole(options)),
             )
     return made[1]
 
@@ -181,120 +128,3 @@ def _whole(options: Any) -> PipelineOptions:
     if isinstance(options, PipelineOptions):
         return options
     return PipelineOptions.from_dictionary(options) if options else PipelineOptions([])
-
-
-class _GoogleStore:
-    """gs://, also without credentials (`--no_auth`), which Beam would look for half a minute."""
-
-    def __init__(self, options: PipelineOptions) -> None:
-        anonymous = options.view_as(GoogleCloudOptions).no_auth
-        self._io = gcsio.GcsIO(gcsio.create_storage_client(options, use_credentials=not anonymous), options)
-
-    def _blob(self, path: str, generation: str = "") -> Any:
-        bucket, name = gcsio.parse_gcs_path(path)
-        number = int(generation) if generation.isdecimal() else None
-        return self._io.client.bucket(bucket).blob(name, generation=number)
-
-    def open(self, path: str, generation: str) -> BinaryIO:
-        if not generation:
-            stream: BinaryIO = self._io.open(path, "rb")
-            return stream
-        of_generation: BinaryIO = self._blob(path, generation).open("rb", chunk_size=_CHUNK_BYTES)
-        return of_generation
-
-    def upload(self, path: str, stream: BinaryIO) -> None:
-        self._blob(path).upload_from_file(stream, rewind=True, retry=gcsio.DEFAULT_RETRY)
-
-    def copy(self, source: str, target: str, generation: str) -> None:
-        if not generation:
-            self._io.copy(source, target)
-            return
-        copied = self._blob(source, generation)
-        bucket, name = gcsio.parse_gcs_path(target)
-        to = self._io.client.bucket(bucket)
-        copied.bucket.copy_blob(copied, to, name, source_generation=copied.generation)
-
-    def exists(self, path: str) -> bool:
-        return bool(self._io.exists(path))
-
-    def versions(self, prefix: str) -> Iterator[tuple[str, str]]:
-        bucket, start = gcsio.parse_gcs_path(prefix, object_optional=True)
-        fields = "items(name,generation),nextPageToken"
-        found = self._io.client.list_blobs(bucket, prefix=start, fields=fields)
-        return ((f"gs://{bucket}/{blob.name}", str(blob.generation)) for blob in found)
-
-    def check_place(self, path: str) -> None:
-        self._io.client.get_bucket(_bucket(path))
-
-
-class _AmazonStore:
-    """s3://"""
-
-    def __init__(self, options: PipelineOptions) -> None:
-        self._beams = boto3_client.Client(options=options)
-        self._client = self._beams.client
-
-    def open(self, path: str, generation: str) -> BinaryIO:  # noqa: ARG002
-        # Beam's client reads one file at a time; its copies share what takes long to make, and may be used by all threads.
-        stream: BinaryIO = s3io.S3IO(client=copy.copy(self._beams)).open(path, "rb")
-        return stream
-
-    def upload(self, path: str, stream: BinaryIO) -> None:
-        stream.seek(0)
-        self._client.upload_fileobj(stream, *s3io.parse_s3_path(path))
-
-    def copy(self, source: str, target: str, generation: str) -> None:  # noqa: ARG002
-        bucket, key = s3io.parse_s3_path(source)
-        self._client.copy({"Bucket": bucket, "Key": key}, *s3io.parse_s3_path(target))
-
-    def exists(self, path: str) -> bool:
-        bucket, key = s3io.parse_s3_path(path)
-        try:
-            self._client.head_object(Bucket=bucket, Key=key)
-        except ClientError as error:
-            if _status(error) != 404:
-                raise
-            return False
-        return True
-
-    def versions(self, prefix: str) -> Iterator[tuple[str, str]]:
-        bucket, start = s3io.parse_s3_path(prefix, object_optional=True)
-        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start):
-            for found in page.get("Contents", ()):
-                written = int(found["LastModified"].timestamp())
-                yield f"s3://{bucket}/{found['Key']}", f"{written}-{found['ETag'].strip(chr(34))}"
-
-    def check_place(self, path: str) -> None:
-        self._client.head_bucket(Bucket=_bucket(path))
-
-
-class _OtherStore:
-    """Any other file system of Beam's, by what they all have."""
-
-    def __init__(self, system: FileSystem) -> None:
-        self._system = system
-
-    def open(self, path: str, generation: str) -> BinaryIO:  # noqa: ARG002
-        stream: BinaryIO = self._system.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-        return stream
-
-    def upload(self, path: str, stream: BinaryIO) -> None:
-        stream.seek(0)
-        with self._system.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
-            shutil.copyfileobj(stream, remote, _CHUNK_BYTES)
-
-    def copy(self, source: str, target: str, generation: str) -> None:  # noqa: ARG002
-        self._system.copy([source], [target])
-
-    def exists(self, path: str) -> bool:
-        return bool(self._system.exists(path))
-
-    def versions(self, prefix: str) -> Iterator[tuple[str, str]]:
-        # What Beam's own `match` filters, as a stream: `match` itself makes a list of all.
-        return (
-            (file.path, f"{file.last_updated_in_seconds}-{file.size_in_bytes}")
-            for file in self._system._list(prefix)
-        )
-
-    def check_place(self, path: str) -> None:
-        """Nothing is known of it."""

@@ -1,24 +1,30 @@
 """The gate to object stores: what they refuse is told in one way, and what is dear is made once."""
 
+import gzip
 import hashlib
 import io
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
 
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.model import Reason
+from beam_dedup.core.model import ImageRef, Reason
 from tests.services.buckets import Bucket
-from transforms import storage, stores
+from transforms import fetching, store_clients, stores
 from transforms.listing import list_inputs
 from transforms.placing import How, PlacingError, place_file
 
 pytestmark = pytest.mark.service
+
+only_google = pytest.mark.parametrize("bucket", ["gs"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +38,7 @@ def _options(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_what_is_gone_is_rejected_as_a_file_would_be(bucket: Bucket) -> None:
-    with pytest.raises(ImageError) as raised, storage.fetched(f"{bucket.uri}/gone", 1 << 30):
+    with pytest.raises(ImageError) as raised, fetching.fetched(f"{bucket.uri}/gone", 1 << 30):
         pass
     assert (raised.value.reason, raised.value.detail) == (Reason.NOT_FOUND, os.strerror(2))
 
@@ -64,12 +70,12 @@ def test_what_no_name_can_be_is_an_error_of_the_system(bucket: Bucket) -> None:
     assert not stores.exists(f"{bucket.uri}/")
 
 
-def test_empty_and_large_objects(bucket: Bucket) -> None:
-    large = os.urandom(1 << 20) * 18
-    for name, data in (("empty", b""), ("large", large)):
+def test_objects_of_all_sizes(bucket: Bucket) -> None:
+    sizes = [0, 1, *(store_clients._WHOLE_BYTES + difference for difference in (-1, 0, 1)), 18 << 20]
+    for name, data in ((str(size), os.urandom(size)) for size in sizes):
         stores.upload(f"{bucket.uri}/{name}", io.BytesIO(data))
         assert bucket.client.get(name) == data
-        with storage.fetched(f"{bucket.uri}/{name}", 1 << 30) as path:
+        with fetching.fetched(f"{bucket.uri}/{name}", 1 << 30) as path:
             assert Path(path).read_bytes() == data
 
 
@@ -82,6 +88,58 @@ def test_several_are_read_at_a_time(bucket: Bucket) -> None:
     with stores.open_object(f"{bucket.uri}/1") as one, stores.open_object(f"{bucket.uri}/2") as other:
         for _ in range(3):
             assert (one.read(100_000), other.read(100_000)) == (bytes([1]) * 100_000, bytes([2]) * 100_000)
+
+
+def test_as_many_connections_stay_open_as_there_are_threads(
+    bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or nearly each request would begin with making one, and each would be warned of."""
+    files = {f"{number}": bytes([number]) for number in range(200)}
+    bucket.fill(files)
+    with ThreadPoolExecutor(fetching.AT_ONCE) as pool:
+        references = [ImageRef(f"{bucket.uri}/{name}", name) for name in files]
+        for reference, path in fetching.fetched_in_turn(pool, references, 10):
+            assert Path(str(path)).read_bytes() == files[reference.name]
+    assert not [said for said in caplog.messages if "pool is full" in said]
+
+
+@only_google
+def test_a_picture_takes_one_request(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.fill({"picture": bytes(100_000)})
+    store = stores._store(bucket.uri)
+    assert isinstance(store, store_clients.GoogleStore)
+    session = store._io.client._http
+    asked = []
+
+    def request(method: str, url: str, *rest: Any, **more: Any) -> Any:
+        asked.append(url)  # the client asks for the bucket as well, once, beside this
+        return type(session).request(session, method, url, *rest, **more)
+
+    monkeypatch.setattr(session, "request", request)
+    assert read(f"{bucket.uri}/picture") == bytes(100_000)
+    assert len([url for url in asked if "/o/picture" in url]) == 1, asked
+
+
+@only_google
+def test_an_object_with_an_encoding_is_read_as_it_is(bucket: Bucket) -> None:
+    """Its bytes are those of the store, and their digest is that of a copy in the store."""
+    data = gzip.compress(b"a picture")
+    url = {"api_endpoint": bucket.service.url}
+    client = storage.Client("test", AnonymousCredentials(), client_options=url)
+    blob = client.bucket(bucket.uri.removeprefix("gs://")).blob("a")
+    blob.content_encoding = "gzip"
+    blob.upload_from_string(data, "image/jpeg")
+    for generation in ("", str(blob.generation)):
+        with stores.open_object(f"{bucket.uri}/a", generation) as stream:
+            assert stream.read() == data
+
+
+@only_google
+def test_a_store_that_sends_more_than_it_was_asked_for(bucket: Bucket) -> None:
+    taking = store_clients._Bounded(4)
+    taking.write(b"123")
+    with pytest.raises(OSError, match="more than it was asked for"):
+        taking.write(b"45")
 
 
 def test_a_process_has_one_client(bucket: Bucket) -> None:

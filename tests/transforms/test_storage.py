@@ -2,23 +2,19 @@
 
 import contextlib
 import hashlib
-import io
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 import pytest
-from apache_beam.io.localfilesystem import LocalFileSystem
 
 from beam_dedup.core.algorithms import Recipe
-from beam_dedup.core.errors import ImageError
 from beam_dedup.core.model import Flag, ImageRef, Reason
-from tests.core.archives import zipped
 from tests.transforms import packed
 from tests.transforms.files import encoded, ref, write
+from tests.transforms.object_store import SCHEME, uri
 from tests.transforms.pipelines import run
 from transforms import (
     CheckConservation,
@@ -30,100 +26,6 @@ from transforms import (
     storage,
 )
 from transforms.placing import How, place_file
-
-SCHEME = "dedupteststore"
-
-
-class Store(LocalFileSystem):
-    """dedupteststore://bucket/name: an object is there when its upload is closed, and not before."""
-
-    objects: dict[str, bytes] = {}  # noqa: RUF012, Beam makes a new instance for each call
-
-    @classmethod
-    def scheme(cls) -> str:
-        return SCHEME
-
-    def join(self, basepath: str, *paths: str) -> str:
-        return "/".join([basepath.rstrip("/"), *paths])
-
-    def open(self, path: str, *_: Any, **__: Any) -> Any:
-        if path not in self.objects:
-            raise FileNotFoundError(f"no object {path}")
-        return io.BytesIO(self.objects[path])
-
-    def create(self, path: str, *_: Any, **__: Any) -> Any:
-        return _Upload(path)
-
-    def copy(self, sources: list[str], targets: list[str]) -> None:
-        for source, target in zip(sources, targets, strict=True):
-            self.objects[target] = self.objects[source]
-
-
-class _Upload(io.BytesIO):
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.path = path
-
-    def close(self) -> None:
-        if not self.closed:
-            Store.objects[self.path] = self.getvalue()
-        super().close()
-
-
-@pytest.fixture
-def store() -> Iterator[dict[str, bytes]]:
-    Store.objects.clear()
-    yield Store.objects
-    Store.objects.clear()
-
-
-def uri(name: str) -> str:
-    return f"{SCHEME}://bucket/{name}"
-
-
-def test_an_object_is_opened_as_it_is(store: dict[str, bytes]) -> None:
-    store[uri("a.gz")] = b"\x1f\x8b not unpacked"
-    with storage.fetched(uri("a.gz"), 1000) as path:
-        assert Path(path).read_bytes() == store[uri("a.gz")]
-    assert not os.path.exists(path)
-
-
-def test_no_more_of_an_object_is_read_than_an_image_may_have(store: dict[str, bytes]) -> None:
-    store[uri("a")] = b"0123456789"
-    with pytest.raises(ImageError, match="more than 3 bytes") as raised, storage.fetched(uri("a"), 3):
-        pass
-    assert raised.value.reason == Reason.TOO_LARGE
-    store[uri("b")] = b"012"
-    with storage.fetched(uri("b"), 3) as path:
-        assert Path(path).read_bytes() == b"012"
-
-
-def test_an_archive_may_have_more_bytes_than_an_image(
-    store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store[uri("a.zip")] = zipped({"a": b"0123456789"})
-    with storage.fetched(uri("a.zip"), 3) as path:
-        assert Path(path).read_bytes() == store[uri("a.zip")]
-    monkeypatch.setattr(storage, "MAX_FETCHED_BYTES", len(store[uri("a.zip")]) - 1)
-    with pytest.raises(ImageError, match="more than"), storage.fetched(uri("a.zip"), 3):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [(FileNotFoundError("x"), Reason.NOT_FOUND), (beam.io.filesystem.BeamIOError("503"), Reason.UNREADABLE)],
-)
-def test_what_the_store_refuses_is_rejected(
-    store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, error: OSError, reason: Reason
-) -> None:
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise error
-
-    monkeypatch.setattr(Store, "open", refuse)
-    with pytest.raises(ImageError) as raised, storage.fetched(uri("a"), 3):
-        pass
-    assert raised.value.reason == reason
-    assert raised.value.detail
 
 
 def test_an_upload_that_fails_leaves_no_object(store: dict[str, bytes]) -> None:
