@@ -1,6 +1,7 @@
 """What appears in folders: each file once, not before it is complete, and anew when it has changed."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -86,6 +87,25 @@ def test_generations_are_the_same_for_another_watch(tmp_path: Path) -> None:
         assert names(seen) == []
         found += list(seen.look())
     assert found[0].identity == found[1].identity
+
+
+def test_what_goes_while_it_is_looked_for_is_no_new_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been judged before. Of what is there and can't be read it is told, once."""
+    for name in ("a.png", "b.png", "c/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"1")
+    (tmp_path / "to_nothing.png").symlink_to(tmp_path / "nothing")
+    seen = Watch((str(tmp_path),), ())
+    assert names(seen) == ["to_nothing.png"]
+    assert names(seen) == ["a.png", "b.png", "c/d.png"]
+    listed = list(watch.list_inputs([str(tmp_path)], ()))
+    shutil.rmtree(tmp_path / "c")
+    (tmp_path / "c").touch()
+    (tmp_path / "a.png").unlink()
+    monkeypatch.setattr(watch, "list_inputs", lambda *_: listed)
+    assert names(seen) == []
 
 
 def test_names_and_what_is_left_out(tmp_path: Path) -> None:

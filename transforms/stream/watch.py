@@ -28,6 +28,7 @@ from transforms.stream.sharing import Shared
 _LOOK_SECONDS = 1.0  # between the end of a look and the next at least
 _SHARE = 4  # looking takes one part in so many of the time at most, however large the folder
 _STILL_NS = 3 * 10**9  # what has not changed for so long is not being written
+_GONE = "gone"
 _MOST_WAITING = 10_000  # arrivals: then looking waits
 
 
@@ -65,6 +66,8 @@ class Watch:
         changing: dict[str, str] = {}
         for file in list_inputs(self._paths, self._exclude):
             generation, is_still = (file.version, True) if is_remote(file.path) else _state_of(file.path)
+            if generation == _GONE:
+                continue
             if self._arrived.get(file.path) == generation:
                 continue
             if is_still or self._changing.get(file.path) == generation:
@@ -79,6 +82,9 @@ def _state_of(path: str) -> tuple[str, bool]:
     """What tells a local file from what has its name later, and whether it has not changed for a while."""
     try:
         status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        # It went after it was listed: it may have been judged, and is no new image. But a link to nothing is there.
+        return ("unreadable" if os.path.islink(path) else _GONE), True
     except (OSError, ValueError):
         return "unreadable", True  # told when it is opened
     changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
