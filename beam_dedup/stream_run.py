@@ -40,6 +40,7 @@ from transforms.stream.steps import Streaming
 from transforms.stream.watch import WatchedSource
 
 STATE_FOLDER = ".state"
+_CACHE_BYTES = 1 << 29  # of the state of other engines, in each worker
 _HOMES = 4  # shards of what is known of images by number
 _MOST_IN_BUNDLE = 256  # arrivals
 _MICROS = 10**6
@@ -244,7 +245,7 @@ def _submit(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> 
     if (told := flink_options.told_of_checkpoints(options)) and not config.quiet:
         _say(told)
     # Not from now on: a job that goes on with the state of another has to number stretches of time as that one did.
-    streaming = Streaming(plan, _remember(config), origin_micros=0)
+    streaming = Streaming(plan, _remember(config), origin_micros=0, cache_bytes=_CACHE_BYTES)
     folders = Folders(run_name(now), config.records, config.counts)
     made = beam.Pipeline(runner=engine.runner_for(options, config), options=options)
     if config.stream.subscription and engine.is_dataflow(options):

@@ -193,7 +193,7 @@ def stream(inputs: Inputs, outputs: Path) -> Build:
     rng.shuffle(told)
     recipe = Recipe()
     plan = sizing.choose(Within(), 1000, most_codes(recipe), homes=3).plan
-    streaming = Streaming(plan, 7 * 86400 * 10**6, 0)
+    streaming = Streaming(plan, 7 * 86400 * 10**6, 0, cache_bytes=1 << 20)
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         arrived = pipeline | beam.Create([(now, one) for one in told]) | beam.Map(stamp)

@@ -70,9 +70,8 @@ def test_in_lots_of_any_size(seed: int) -> None:
     case, items, plan = case_of(seed, 3)
     rng = random.Random(seed)
     rng.shuffle(items)
-    verdicts = judged(
-        Streaming(plan, DAY, 0), list(in_lots(items, rng, rng.choice([10, 30, 300]))), seed % 2 == 0
-    )
+    streaming = Streaming(plan, DAY, 0, cache_bytes=(0, 30_000, 1 << 30)[seed % 3])
+    verdicts = judged(streaming, list(in_lots(items, rng, rng.choice([10, 30, 300]))), seed % 2 == 0)
     wanted = sorted(item.image.ref.name for item in items if item.image)
     assert sorted(verdict.ref.name for verdict in verdicts) == wanted
     check_verdicts(items, verdicts, case.k, case.verify)
@@ -100,7 +99,9 @@ class TestGenerations:
 
     def kept(self, *events: tuple[float, Fingerprint]) -> list[str]:
         """Days and images."""
-        verdicts = judged(Streaming(PLAN, DAY, 0), [(day * 86400.0, [one]) for day, one in events])
+        verdicts = judged(
+            Streaming(PLAN, DAY, 0, cache_bytes=1 << 20), [(day * 86400.0, [one]) for day, one in events]
+        )
         assert len(verdicts) == len(events)
         return sorted(verdict.ref.name for verdict in verdicts if verdict.status == Status.KEPT)
 

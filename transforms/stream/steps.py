@@ -17,16 +17,18 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_dedup.core.stream import beginnings, generations, messages
-from beam_dedup.core.stream.cells import CellChange, Cells
+from beam_dedup.core.stream.cells import CellChange, Cells, Change
 from beam_dedup.core.stream.generations import SLOTS, Held
 from beam_dedup.core.stream.protocol import Message, Step, StreamPlan
 from beam_dedup.core.stream.steps import CELLS, STEPS
 from transforms import metrics
+from transforms.stream.cell_cache import UNKNOWN, Stamped, Version, new_version, shared
 
 _LOGGER = logging.getLogger(__name__)
 
 Keyed = tuple[bytes, bytes]  # the key of a step, and the body of a message
 
+_NOTHING = Change()
 _PACKED_BYTES = 1 << 24  # of messages that wait for a bundle's end
 
 
@@ -35,13 +37,15 @@ class Streaming:
     """What all steps of one stream share.
 
     remember_micros: how long a generation lasts. origin_micros: when the first began. beginning: a file of
-    `beam_dedup.core.stream.beginnings`, the state of the first generation; "" begins with nothing.
+    `beam_dedup.core.stream.beginnings`, the state of the first generation; "" begins with nothing. cache_bytes: of state that a
+    process of an engine which keeps it elsewhere has at hand.
     """
 
     plan: StreamPlan
     remember_micros: int
     origin_micros: int
     beginning: str = ""
+    cache_bytes: int = 0
 
     def generation(self, time: Timestamp) -> int:
         return generations.generation_of(time.micros, self.origin_micros, self.remember_micros)
@@ -123,6 +127,9 @@ class _StepFn(beam.DoFn):
         self.streaming = streaming
         self.expired = Metrics.counter(metrics.NAMESPACE, metrics.EXPIRED)
 
+    def setup(self) -> None:
+        self.cache = shared(self.streaming.cache_bytes)
+
     def process(
         self,
         element: Keyed,
@@ -141,33 +148,52 @@ class _StepFn(beam.DoFn):
             _Slot(self.step, settled_odd, recent_odd, waiting_odd),
         )
         generation = self.streaming.generation(timestamp)
-        if not self._turn(key, generation, held, slots):
+        stamped = self._turn(key, generation, held, slots)
+        if not stamped:
             self.expired.inc()
             _LOGGER.error("a message of step %s was on its way for too long: an image is lost", self.step)
             return
-        slot = slots[generation % SLOTS]
-        result = STEPS[self.step](self.streaming.plan, key, slot.read(), [body])
-        slot.apply(result.change)
+        number = generation % SLOTS
+        slot, version = slots[number], stamped.versions[number]
+        cells = self._cells(slot, version)
+        result = STEPS[self.step](self.streaming.plan, key, cells, [body])
+        if result.change != _NOTHING:
+            slot.apply(result.change)
+            if self.streaming.cache_bytes:
+                changed = new_version()
+                held.write(stamped.with_version(number, changed).packed())
+                self.cache.put(changed, slot.own(result.change.applied(cells)), instead_of=version)
         for to, to_key, to_body in result.messages:
             yield TaggedOutput(to.value, WindowedValue((to_key, to_body), timestamp, (GlobalWindow(),)))
 
-    def _turn(self, key: bytes, generation: int, held: Any, slots: Sequence["_Slot"]) -> bool:
-        """Makes room for a message. Returns False if its generation is over."""
-        before = Held.unpacked(held.read())
-        if before.is_empty and self.streaming.beginning:
+    def _cells(self, slot: "_Slot", version: Version) -> Cells:
+        found = self.cache.get(version)
+        if found is None:
+            found = slot.read()
+            if version != UNKNOWN:
+                self.cache.put(version, found)
+        return found
+
+    def _turn(self, key: bytes, generation: int, held: Any, slots: Sequence["_Slot"]) -> Stamped | None:
+        """Makes room for a message. Returns None if its generation is over."""
+        before = Stamped.unpacked(held.read())
+        if before.held.is_empty and self.streaming.beginning:
             before = self._begin(key, held, slots)
-        turn = generations.turn(before, generation)
+        turn = generations.turn(before.held, generation)
         if turn is None:
-            return False
+            return None
+        after = before._replace(held=turn.held)
         for number in turn.cleared:
             slots[number].clear()
-        if turn.held != before:
-            held.write(turn.held.packed())
-        return True
+            self.cache.forget(before.versions[number])
+            after = after.with_version(number, UNKNOWN)
+        if after != before:
+            held.write(after.packed())
+        return after
 
-    def _begin(self, key: bytes, held: Any, slots: Sequence["_Slot"]) -> Held:
+    def _begin(self, key: bytes, held: Any, slots: Sequence["_Slot"]) -> Stamped:
         """Writes what is known beforehand into the state of a key, once."""
-        begun = Held(even=0)
+        begun = Stamped(Held(even=0))
         cells = beginnings.read(self.streaming.beginning).get((self.step, key))
         if cells:
             slots[0].add(cells)
@@ -185,7 +211,11 @@ class _Slot:
     def read(self) -> Cells:
         return Cells(**{name: tuple(bag.read()) for name, bag in self._bags.items()})
 
-    def apply(self, change: Any) -> None:
+    def own(self, cells: Cells) -> Cells:
+        """What would be read after these were written."""
+        return Cells(**{name: tuple(map(bytes, getattr(cells, name))) for name in self._bags})
+
+    def apply(self, change: Change) -> None:
         for name, bag in self._bags.items():
             of_bag: CellChange = getattr(change, name)
             if of_bag.clear:
