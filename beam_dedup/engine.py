@@ -25,6 +25,7 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners import create_runner
+from apache_beam.runners.portability.flink_runner import MAGIC_HOST_NAMES
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
@@ -122,12 +123,25 @@ def wait_for(result: PipelineResult, said_when_interrupted: str = "") -> None:
         raise DedupError(f"the job ended in the state {state}")
 
 
+def has_workers_here(beam: PipelineOptions) -> bool:
+    """Whether the workers of another engine are threads of this process."""
+    told = beam.get_all_options()
+    if told["environment_type"]:
+        return bool(told["environment_type"] == "LOOPBACK")
+    # What these runners choose by themselves.
+    return told["runner"] == "PrismRunner" or (
+        told["runner"] == "FlinkRunner" and told["flink_master"] in MAGIC_HOST_NAMES
+    )
+
+
 def told_when_interrupted(beam: PipelineOptions) -> str:
-    """What there is to know when Ctrl-C has ended the command. Beam's job server cancels what its own Flink runs, and no more."""
+    """What there is to know when Ctrl-C has ended the command: Beam's job server then waits no longer for the job, which goes on."""
     if not flink_options.is_flink(beam):
         return ""
-    name = beam.view_as(GoogleCloudOptions).job_name
-    return f"the job is ended if the job server has a Flink of its own; a cluster goes on with {name or 'it'} until it is cancelled there"
+    name = beam.view_as(GoogleCloudOptions).job_name or "the job"
+    if has_workers_here(beam):
+        return f"{name} has lost its workers: Flink begins it anew as often as it is configured to, or until it is cancelled there"
+    return f"Flink goes on with {name} until it is cancelled there"
 
 
 def told_at_the_end(beam: PipelineOptions) -> str:
