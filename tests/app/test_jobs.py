@@ -67,8 +67,8 @@ def test_ctrl_c_asks_for_the_end_of_the_job(
 ) -> None:
     """Beam's job server then waits for the job no longer, and that is all: it is told what becomes of it."""
     result = _Interrupted("RUNNING")
+    options = engine.beam_options([*flags, "--job_name=crawl"])
     with pytest.raises(KeyboardInterrupt):
-        options = engine.beam_options([*flags, "--job_name=crawl"])
         engine.wait_for(result, engine.told_when_interrupted(options))
     assert result.cancelled == 1
     said = capsys.readouterr().err
