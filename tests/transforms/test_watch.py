@@ -1,9 +1,13 @@
 """What appears in folders: each file once, not before it is complete, and anew when it has changed."""
 
+import functools
 import os
 import shutil
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from apache_beam.io.unbounded_source import CheckpointMark
@@ -161,6 +165,51 @@ def passed_on(source: WatchedSource, reader: WatchedReader) -> CheckpointMark:
     coder = source.get_checkpoint_mark_coder()
     mark: CheckpointMark = coder.decode(coder.encode(reader.get_checkpoint_mark()))
     return mark
+
+
+def test_the_next_look_does_not_wait_for_what_is_done_with_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look takes 2 seconds, by a clock that is set by hand, and hours pass until its arrivals are taken."""
+    now = 0.0
+    waited: list[float] = []
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            return now
+
+    class Looks(Watch):
+        def look(self) -> Iterator[Arrival]:
+            nonlocal now
+            for number in range(4):
+                now += 0.5
+                yield Arrival(f"{number}")
+
+    class Finder(watch._Finder):
+        def _give(self, found: Arrival | Exception) -> None:
+            nonlocal now
+            assert isinstance(found, Arrival), found
+            now += 3600
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0)
+            self.set()
+            return True
+
+    monkeypatch.setattr(watch, "time", Clock)
+    monkeypatch.setattr(watch, "Watch", Looks)
+    monkeypatch.setattr(watch, "threading", SimpleNamespace(Event=Stop, Thread=_AtOnce))
+    Finder((str(tmp_path),), ())
+    assert waited == [6.0]
+
+
+class _AtOnce:
+    """A thread that does its work when it is started."""
+
+    def __init__(self, target: Callable[..., None], args: tuple[object, ...], **_: object) -> None:
+        self.start = functools.partial(target, *args)
 
 
 def test_a_look_that_fails_is_told_where_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,11 +119,15 @@ class _Finder:
     def _look(self, watch: Watch) -> None:
         try:
             while not self._stop.is_set():
-                begun = time.monotonic()
+                looking, begun = 0.0, time.monotonic()
                 for arrival in watch.look():
-                    self._give(arrival)
-                taken = time.monotonic() - begun
-                self._stop.wait(max(_LOOK_SECONDS, (_SHARE - 1) * taken))
+                    looking += time.monotonic() - begun
+                    self._give(
+                        arrival
+                    )  # which waits while others have too much to do: that is no reason to look less often
+                    begun = time.monotonic()
+                looking += time.monotonic() - begun
+                self._stop.wait(max(_LOOK_SECONDS, (_SHARE - 1) * looking))
         except Exception as error:  # noqa: BLE001  told by the thread that reads
             self._give(error)
 
