@@ -11,11 +11,11 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +27,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from benchmarks import report
 from tests.services import servers
 from tests.services.buckets import Bucket, google_bucket
-from tests.services.processes import HOST, free_port
+from tests.services.processes import HOST, answers, free_port
 from transforms import fetching, stores
 
 _AS_DEDUP = "--as-dedup"
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         with delaying(int(service.url.rpartition(":")[2]), options.delay) as url:
             os.environ[_EMULATOR] = url
             reading = [(f"reading alone, {at_once} at once", read(bucket, at_once)) for at_once in (1, 32)]
-            run = functools.partial(dedup, options.jobs, service.flags)
+            run = functools.partial(whole_run, options.jobs, service.flags)
             rows = [
                 *reading,
                 ("`dedup -n`, one at a time", run(1, bucket.uri)),
@@ -74,7 +74,19 @@ def main(argv: list[str] | None = None) -> None:
 @contextlib.contextmanager
 def delaying(port: int, delay: float) -> Iterator[str]:
     """A server that hands on to another what it is told, after a while, and the answers at once: its URL."""
+    chosen = free_port()
+    process = multiprocessing.Process(target=_delay, args=(chosen, port, delay), daemon=True)
+    process.start()
+    while not answers(chosen):
+        time.sleep(0.05)
+    try:
+        yield f"http://{HOST}:{chosen}"
+    finally:
+        process.kill()
+        process.join()
 
+
+def _delay(chosen: int, port: int, delay: float) -> None:
     async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, after: float) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(_BYTES):
@@ -87,16 +99,11 @@ def delaying(port: int, delay: float) -> Iterator[str]:
         there, back = await asyncio.open_connection(HOST, port)
         await asyncio.gather(hand_on(reader, back, delay), hand_on(there, writer, 0))
 
-    loop = asyncio.new_event_loop()
-    chosen = free_port()
-    loop.run_until_complete(asyncio.start_server(serve, HOST, chosen))
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://{HOST}:{chosen}"
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+    async def run() -> None:
+        server = await asyncio.start_server(serve, HOST, chosen)
+        await server.serve_forever()
+
+    asyncio.run(run())
 
 
 def read(bucket: Bucket, at_once: int) -> float:
@@ -115,7 +122,7 @@ def _read(path: str) -> bytes:
         return stream.read()
 
 
-def dedup(jobs: int, flags: tuple[str, ...], at_once: int, images: str) -> float:
+def whole_run(jobs: int, flags: tuple[str, ...], at_once: int, images: str) -> float:
     """Seconds of a whole run."""
     command = [sys.executable, "-m", "benchmarks.store", _AS_DEDUP, str(at_once)]
     command += ["-n", "-i", images, "-o", "", "-j", str(jobs), "--quiet", *flags]
