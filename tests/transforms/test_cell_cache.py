@@ -141,6 +141,18 @@ def test_nothing_is_written_where_nothing_is_kept(monkeypatch: pytest.MonkeyPatc
     assert Stamped.unpacked(state["held"].value) == Stamped(Held(even=0))
 
 
+def test_who_keeps_nothing_leaves_no_version_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job may be gone on with by one that has no cache, and that by one that has."""
+    change = Change(recent=CellChange(add=[b"more"]))
+    monkeypatch.setitem(core_steps.STEPS, Step.SETTLE, lambda *_: Result(change, []))
+    with_cache, state = worker(1000), empty()
+    without = _StepFn(Step.SETTLE, Streaming(exact_plan(), DAY_SECONDS * 10**6, 0))
+    without.setup()
+    for fn in (with_cache, without, with_cache):
+        take(fn, b"a", state, 0)
+    assert state["recent_even"].read_count == 3
+
+
 def test_it_has_a_limit() -> None:
     cache = CellCache(100)
     versions = [new_version() for _ in range(50)]

@@ -159,7 +159,7 @@ class _StepFn(beam.DoFn):
         result = STEPS[self.step](self.streaming.plan, key, cells, [body])
         if result.change != _NOTHING:
             slot.apply(result.change)
-            if self.streaming.cache_bytes:
+            if self.streaming.cache_bytes or version != UNKNOWN:
                 changed = new_version()
                 held.write(stamped.with_version(number, changed).packed())
                 self.cache.put(changed, slot.own(result.change.applied(cells)), instead_of=version)
