@@ -130,7 +130,7 @@ class TestStreams:
         assert "300" in capsys.readouterr().out
 
     @pytest.mark.slow
-    @pytest.mark.parametrize(("flag", "images", "judged"), [("--remembered", 12, 12), ("--before", 11, 62)])
+    @pytest.mark.parametrize(("flag", "images", "judged"), [("--remembered", 10, 12), ("--before", 10, 12)])
     def test_a_run_that_stays(
         self,
         flag: str,

@@ -22,7 +22,14 @@ CORE_MAY_IMPORT = {
     "zstandard",
     "beam_dedup.core",
 }
-TRANSFORMS_MAY_IMPORT = CORE_MAY_IMPORT | {"apache_beam", "boto3", "botocore", "google", "transforms"}
+TRANSFORMS_MAY_IMPORT = CORE_MAY_IMPORT | {
+    "apache_beam",
+    "boto3",
+    "botocore",
+    "google",
+    "requests",
+    "transforms",
+}
 APPLICATION_MAY_NOT_IMPORT = {"tests", "templates", "benchmarks"}
 
 

@@ -32,7 +32,7 @@ IMPORTED_AS = {
     "protobuf": "google",
 }
 # What Beam's extras bring, and we name only the errors of.
-BROUGHT_BY_EXTRAS = {"aws": {"boto3", "botocore"}, "gcp": {"google"}}
+BROUGHT_BY_EXTRAS = {"aws": {"boto3", "botocore"}, "gcp": {"google", "requests"}}
 
 
 def setup_arguments() -> dict[str, Any]:

@@ -25,52 +25,6 @@ _AHEAD_BYTES = (
 _CHUNK_BYTES = 1 << 20
 
 
-@contextlib.contextmanager
-def fetched(uri: str, max_bytes: int, generation: str = "") -> Iterator[str]:
-    """A local copy of a file in a file system of Beam's, for as long as the block lasts: its path.
-
-    An archive is copied whole, into the folder for temporary files; of anything else no more than `max_bytes`. generation:
-    what has its name later is not meant.
-
-    Raises:
-      ImageError: it is gone, can't be read, or is too large.
-    """
-    with contextlib.closing(_Copy(uri, max_bytes, generation)) as copy:
-        yield copy.whole()
-
-
-def fetched_in_turn(
-    pool: ThreadPoolExecutor, references: Iterable[ImageRef], max_bytes: int
-) -> Iterator[tuple[ImageRef, str | ImageError]]:
-    """Yields each with the path of a local copy, which is there until the next is asked for, or why there is none; otherwise as
-    `fetched`. The threads of the pool begin with those that come after it.
-    """
-    waiting: deque[tuple[ImageRef, Future[_Copy]]] = deque()
-    left = iter(references)
-    try:
-        while True:
-            while len(waiting) < AT_ONCE and (reference := next(left, None)):
-                begun = pool.submit(_Copy, reference.uri, max_bytes, reference.generation)
-                waiting.append((reference, begun))
-            if not waiting:
-                return
-            reference, begun = waiting.popleft()
-            try:
-                with contextlib.closing(begun.result()) as copy:
-                    yield reference, copy.whole()
-            except ImageError as error:
-                yield reference, error
-    finally:
-        for _, begun in waiting:
-            if not begun.cancel():
-                begun.add_done_callback(_close)
-
-
-def _close(begun: "Future[_Copy]") -> None:
-    if not begun.cancelled() and not begun.exception():
-        begun.result().close()
-
-
 class _Copy:
     """A local copy, of which the beginning is there. One thread may begin it and another have the rest.
 
@@ -115,3 +69,49 @@ class _Copy:
 
     def close(self) -> None:
         self._close()
+
+
+@contextlib.contextmanager
+def fetched(uri: str, max_bytes: int, generation: str = "") -> Iterator[str]:
+    """A local copy of a file in a file system of Beam's, for as long as the block lasts: its path.
+
+    An archive is copied whole, into the folder for temporary files; of anything else no more than `max_bytes`. generation:
+    what has its name later is not meant.
+
+    Raises:
+      ImageError: it is gone, can't be read, or is too large.
+    """
+    with contextlib.closing(_Copy(uri, max_bytes, generation)) as copy:
+        yield copy.whole()
+
+
+def fetched_in_turn(
+    pool: ThreadPoolExecutor, references: Iterable[ImageRef], max_bytes: int
+) -> Iterator[tuple[ImageRef, str | ImageError]]:
+    """Yields each with the path of a local copy, which is there until the next is asked for, or why there is none; otherwise as
+    `fetched`. The threads of the pool begin with those that come after it.
+    """
+    waiting: deque[tuple[ImageRef, Future[_Copy]]] = deque()
+    left = iter(references)
+    try:
+        while True:
+            while len(waiting) < AT_ONCE and (reference := next(left, None)):
+                begun = pool.submit(_Copy, reference.uri, max_bytes, reference.generation)
+                waiting.append((reference, begun))
+            if not waiting:
+                return
+            reference, begun = waiting.popleft()
+            try:
+                with contextlib.closing(begun.result()) as copy:
+                    yield reference, copy.whole()
+            except ImageError as error:
+                yield reference, error
+    finally:
+        for _, begun in waiting:
+            if not begun.cancel():
+                begun.add_done_callback(_close)
+
+
+def _close(begun: Future[_Copy]) -> None:
+    if not begun.cancelled() and not begun.exception():
+        begun.result().close()

@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 
 _CHUNK_BYTES = 1 << 20
 _WHOLE_BYTES = 1 << 22  # of gs://: what comes with one request, and so nearly every picture whole
+_PIECE_BYTES = 1 << 23  # of what is larger
 _CONNECTIONS = 64  # kept open: more than we have threads, or each of the others' requests would make one
 
 # What clients raise. ValueError and NotImplementedError: a name, or an encoding, that they do not take.
@@ -94,7 +95,7 @@ class GoogleStore:
         if first.tell() < _WHOLE_BYTES:
             first.seek(0)
             return first
-        reader: BinaryIO = blob.open("rb", chunk_size=_WHOLE_BYTES, raw_download=True)
+        reader: BinaryIO = blob.open("rb", chunk_size=_PIECE_BYTES, raw_download=True)
         return reader
 
     def upload(self, path: str, stream: BinaryIO) -> None:

@@ -17,7 +17,7 @@ from beam_dedup.core.paths import collision_key
 from tests.app.runs import dedup, tree
 from tests.core.archives import record, response, tar, warc, zipped
 from tests.transforms.files import encoded, write
-from tests.transforms.test_storage import Store
+from tests.transforms.object_store import Store
 from transforms.listing import list_inputs
 
 A, B, C = encoded(1), encoded(2), encoded(3)

@@ -71,7 +71,12 @@ def test_what_no_name_can_be_is_an_error_of_the_system(bucket: Bucket) -> None:
 
 
 def test_objects_of_all_sizes(bucket: Bucket) -> None:
-    sizes = [0, 1, *(store_clients._WHOLE_BYTES + difference for difference in (-1, 0, 1)), 18 << 20]
+    sizes = [
+        0,
+        1,
+        *(store_clients._WHOLE_BYTES + difference for difference in (-1, 0, 1)),
+        18 << 20,
+    ]  # several pieces
     for name, data in ((str(size), os.urandom(size)) for size in sizes):
         stores.upload(f"{bucket.uri}/{name}", io.BytesIO(data))
         assert bucket.client.get(name) == data

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -302,8 +302,23 @@ def test_what_ends_the_process_that_decodes_is_rejected_alone(harmful: Path, pro
     assert done.ran.counters[metrics.KNOWN_REJECTED] == 1
 
 
+@pytest.fixture(autouse=True)
+def _others() -> Iterator[None]:
+    """Workers of other engines that tests before these have had in this process may have decoders, which end with it."""
+    _before.update(_children())
+    yield
+    _before.clear()
+
+
+_before: set[psutil.Process] = set()
+
+
 def decoders() -> list[psutil.Process]:
-    """The processes that decode for this one."""
+    """The processes that decode for this one since a test began."""
+    return [child for child in _children() if child not in _before]
+
+
+def _children() -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
     return [child for child in children if decoder.__name__ in child.cmdline()]
 

@@ -12,7 +12,7 @@ import os
 import random
 import struct
 import threading
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from beam_dedup.core.stream.cells import Cells
 from beam_dedup.core.stream.generations import SLOTS, Held
@@ -34,12 +34,12 @@ class Stamped(NamedTuple):
         return _FORMAT.pack(*self.versions) + self.held.packed()
 
     @classmethod
-    def unpacked(cls, data: bytes | None) -> "Stamped":
+    def unpacked(cls, data: bytes | None) -> Self:
         if not data:
             return cls()
         return cls(Held.unpacked(data[_FORMAT.size :]), _FORMAT.unpack_from(data))
 
-    def with_version(self, slot: int, version: Version) -> "Stamped":
+    def with_version(self, slot: int, version: Version) -> Self:
         versions = list(self.versions)
         versions[slot] = version
         return self._replace(versions=tuple(versions))

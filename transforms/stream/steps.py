@@ -111,6 +111,36 @@ def _bag(name: str) -> BagStateSpec:
     return BagStateSpec(name, BytesCoder())
 
 
+class _Slot:
+    """The bags of one generation of one key."""
+
+    def __init__(self, step: Step, settled: Any, recent: Any, waiting: Any) -> None:
+        every = {"settled": settled, "recent": recent, "waiting": waiting}
+        self._bags = {name: every[name] for name in CELLS[step]}
+
+    def read(self) -> Cells:
+        return Cells(**{name: tuple(bag.read()) for name, bag in self._bags.items()})
+
+    def own(self, cells: Cells) -> Cells:
+        """What would be read after these were written."""
+        return Cells(**{name: tuple(map(bytes, getattr(cells, name))) for name in self._bags})
+
+    def apply(self, change: Change) -> None:
+        for name, bag in self._bags.items():
+            of_bag: CellChange = getattr(change, name)
+            if of_bag.clear:
+                bag.clear()
+            _add(bag, of_bag.add)
+
+    def add(self, cells: Cells) -> None:
+        for name, bag in self._bags.items():
+            _add(bag, getattr(cells, name))
+
+    def clear(self) -> None:
+        for bag in self._bags.values():
+            bag.clear()
+
+
 class _StepFn(beam.DoFn):
     """Keyed messages -> messages for other steps, each on the output that is named after its step.
 
@@ -166,7 +196,7 @@ class _StepFn(beam.DoFn):
         for to, to_key, to_body in result.messages:
             yield TaggedOutput(to.value, WindowedValue((to_key, to_body), timestamp, (GlobalWindow(),)))
 
-    def _cells(self, slot: "_Slot", version: Version) -> Cells:
+    def _cells(self, slot: _Slot, version: Version) -> Cells:
         found = self.cache.get(version)
         if found is None:
             found = slot.read()
@@ -174,7 +204,7 @@ class _StepFn(beam.DoFn):
                 self.cache.put(version, found)
         return found
 
-    def _turn(self, key: bytes, generation: int, held: Any, slots: Sequence["_Slot"]) -> Stamped | None:
+    def _turn(self, key: bytes, generation: int, held: Any, slots: Sequence[_Slot]) -> Stamped | None:
         """Makes room for a message. Returns None if its generation is over."""
         before = Stamped.unpacked(held.read())
         if before.held.is_empty and self.streaming.beginning:
@@ -191,7 +221,7 @@ class _StepFn(beam.DoFn):
             held.write(after.packed())
         return after
 
-    def _begin(self, key: bytes, held: Any, slots: Sequence["_Slot"]) -> Stamped:
+    def _begin(self, key: bytes, held: Any, slots: Sequence[_Slot]) -> Stamped:
         """Writes what is known beforehand into the state of a key, once."""
         begun = Stamped(Held(even=0))
         cells = beginnings.read(self.streaming.beginning).get((self.step, key))
@@ -199,36 +229,6 @@ class _StepFn(beam.DoFn):
             slots[0].add(cells)
         held.write(begun.packed())
         return begun
-
-
-class _Slot:
-    """The bags of one generation of one key."""
-
-    def __init__(self, step: Step, settled: Any, recent: Any, waiting: Any) -> None:
-        every = {"settled": settled, "recent": recent, "waiting": waiting}
-        self._bags = {name: every[name] for name in CELLS[step]}
-
-    def read(self) -> Cells:
-        return Cells(**{name: tuple(bag.read()) for name, bag in self._bags.items()})
-
-    def own(self, cells: Cells) -> Cells:
-        """What would be read after these were written."""
-        return Cells(**{name: tuple(map(bytes, getattr(cells, name))) for name in self._bags})
-
-    def apply(self, change: Change) -> None:
-        for name, bag in self._bags.items():
-            of_bag: CellChange = getattr(change, name)
-            if of_bag.clear:
-                bag.clear()
-            _add(bag, of_bag.add)
-
-    def add(self, cells: Cells) -> None:
-        for name, bag in self._bags.items():
-            _add(bag, getattr(cells, name))
-
-    def clear(self) -> None:
-        for bag in self._bags.values():
-            bag.clear()
 
 
 def _add(bag: Any, blocks: Iterable[bytes]) -> None:

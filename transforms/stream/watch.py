@@ -66,7 +66,7 @@ class Watch:
         changing: dict[str, str] = {}
         for file in list_inputs(self._paths, self._exclude):
             generation, is_still = (file.version, True) if is_remote(file.path) else _state_of(file.path)
-            if generation == _GONE:
+            if generation == _GONE and file.path not in self._paths:
                 continue
             if self._arrived.get(file.path) == generation:
                 continue
@@ -83,7 +83,8 @@ def _state_of(path: str) -> tuple[str, bool]:
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        # It went after it was listed: it may have been judged, and is no new image. But a link to nothing is there.
+        # It went after it was listed: it may have been judged, and is no new image. Unless it was named itself, which is told. A link
+        # to nothing is there.
         return ("unreadable" if os.path.islink(path) else _GONE), True
     except (OSError, ValueError):
         return "unreadable", True  # told when it is opened
