@@ -19,9 +19,8 @@ from transforms.storage import open_bytes, unusable
 
 AT_ONCE = 32  # that a worker has on their way
 MAX_FETCHED_BYTES = 1 << 36  # of an archive
-_AHEAD_BYTES = (
-    1 << 22
-)  # of a file whose turn has not come: most pictures have less, and disks of workers are small
+# Of a file whose turn has not come: most pictures have less, and disks of workers are small.
+_AHEAD_BYTES = 1 << 22
 _CHUNK_BYTES = 1 << 20
 
 
@@ -40,18 +39,17 @@ class _Copy:
             try:
                 self._remote: BinaryIO = opened.enter_context(open_bytes(uri, generation))
                 head = self._remote.read(HEAD_BYTES)
+                self._file.write(head)
             except OSError as error:
                 raise refused(error) from error
-            self._file.write(head)
             self._most = MAX_FETCHED_BYTES if container_of(head) else max_bytes
             self._is_whole = False
             self._go_on(min(self._most, _AHEAD_BYTES))
-            self._close = opened.pop_all().close
+            self._opened = opened.pop_all()
 
     def whole(self) -> str:
         """Copies the rest. Returns the path."""
-        if not self._is_whole:
-            self._go_on(self._most)
+        self._go_on(self._most)
         if self._file.tell() > self._most:
             raise ImageError(Reason.TOO_LARGE, f"more than {self._most} bytes")
         return self._file.name
@@ -68,7 +66,7 @@ class _Copy:
             raise refused(error) from error
 
     def close(self) -> None:
-        self._close()
+        self._opened.close()
 
 
 @contextlib.contextmanager

@@ -302,7 +302,7 @@ def test_what_ends_the_process_that_decodes_is_rejected_alone(harmful: Path, pro
     assert done.ran.counters[metrics.KNOWN_REJECTED] == 1
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _others() -> Iterator[None]:
     """Workers of other engines that tests before these have had in this process may have decoders, which end with it."""
     _before.update(_children())
@@ -314,7 +314,7 @@ _before: set[psutil.Process] = set()
 
 
 def decoders() -> list[psutil.Process]:
-    """The processes that decode for this one since a test began."""
+    """The processes that decode for this one since the first of these tests began."""
     return [child for child in _children() if child not in _before]
 
 

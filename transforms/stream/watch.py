@@ -28,7 +28,7 @@ from transforms.stream.sharing import Shared
 _LOOK_SECONDS = 1.0  # between the end of a look and the next at least
 _SHARE = 4  # looking takes one part in so many of the time at most, however large the folder
 _STILL_NS = 3 * 10**9  # what has not changed for so long is not being written
-_GONE = "gone"
+_UNREADABLE = ("unreadable", True)  # a state; told when it is opened
 _MOST_WAITING = 10_000  # arrivals: then looking waits
 
 
@@ -65,9 +65,10 @@ class Watch:
         """Yields what has arrived since the last look."""
         changing: dict[str, str] = {}
         for file in list_inputs(self._paths, self._exclude):
-            generation, is_still = (file.version, True) if is_remote(file.path) else _state_of(file.path)
-            if generation == _GONE and file.path not in self._paths:
-                continue
+            state = (file.version, True) if is_remote(file.path) else _state_of(file.path)
+            if state is None and file.path not in self._paths:
+                continue  # it may have been judged, and is no new image; of what was named itself it is told
+            generation, is_still = state or _UNREADABLE
             if self._arrived.get(file.path) == generation:
                 continue
             if is_still or self._changing.get(file.path) == generation:
@@ -78,16 +79,14 @@ class Watch:
         self._changing = changing
 
 
-def _state_of(path: str) -> tuple[str, bool]:
-    """What tells a local file from what has its name later, and whether it has not changed for a while."""
+def _state_of(path: str) -> tuple[str, bool] | None:
+    """What tells a local file from what has its name later, and whether it has not changed for a while. None: nothing is there."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        # It went after it was listed: it may have been judged, and is no new image. Unless it was named itself, which is told. A link
-        # to nothing is there.
-        return ("unreadable" if os.path.islink(path) else _GONE), True
+        return _UNREADABLE if os.path.islink(path) else None  # a link to nothing is there
     except (OSError, ValueError):
-        return "unreadable", True  # told when it is opened
+        return _UNREADABLE
     changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
     return version_of(status), time.time_ns() - changed_ns > _STILL_NS
 
@@ -123,9 +122,8 @@ class _Finder:
                 looking, begun = 0.0, time.monotonic()
                 for arrival in watch.look():
                     looking += time.monotonic() - begun
-                    self._give(
-                        arrival
-                    )  # which waits while others have too much to do: that is no reason to look less often
+                    # To wait for others, who have too much to do, is no reason to look less often.
+                    self._give(arrival)
                     begun = time.monotonic()
                 looking += time.monotonic() - begun
                 self._stop.wait(max(_LOOK_SECONDS, (_SHARE - 1) * looking))
