@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 from PIL import Image
 
 from beam_dedup.core import dct, formats
-from benchmarks import peers, pictures, raw, report, stream, stream_core, throughput, tools
+from benchmarks import peers, pictures, raw, report, store, stream, stream_core, throughput, tools
 from tests.pictures import encoded, fingerprint_of, photo
+from tests.services import servers
+from tests.services.required import required
 
 README = report.README.read_text("utf-8")
 
@@ -144,6 +148,22 @@ class TestStreams:
         stream.main([str(web), str(tmp_path), flag, "50", "--rate", "20"])
         assert f"{images} images: " in capsys.readouterr().out
         assert len(list((tmp_path / "in").iterdir())) == judged
+
+
+class TestStore:
+    @pytest.mark.service
+    @pytest.mark.slow
+    def test_whole_runs_and_reading_alone(
+        self, web: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with required(servers.gcs()) as service:
+            monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)  # what it sets ends with this test
+            store.main([str(web), "--count", "4", "--delay", "0.01", "-j", "1"])
+            FileSystems.set_options(PipelineOptions([]))
+        said = capsys.readouterr().out
+        assert "4 files, each request held up by 10 ms" in said
+        rows = ("reading alone, 1 ", "reading alone, 32", "one at a time", "32 at once", "from a disk")
+        assert all(row in said for row in rows)
 
 
 class TestPeers:
