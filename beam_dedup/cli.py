@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn
 
-from beam_dedup import files, options
 from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError, UsageError
+from beam_dedup.options import checks, parser
 
 _STANDARD_ERROR = 2
 
@@ -57,9 +57,9 @@ def _open_standard_streams() -> None:
 
 def _main(arguments: Sequence[str]) -> int:
     started = time.monotonic()
-    given, rest = options.parse(arguments)
+    given, rest = parser.parse(arguments)
     if given.help or not arguments:
-        print(options.parser().format_help(), end="")
+        print(parser.parser().format_help(), end="")
         return DONE
     if given.version:
         from beam_dedup import __version__
@@ -69,19 +69,19 @@ def _main(arguments: Sequence[str]) -> int:
     _check_names()
     _set_up_logging()
     if given.beam_help:
-        from beam_dedup import engine
+        from beam_dedup.runners import select
 
-        print(engine.beam_help(), end="")
+        print(select.beam_help(), end="")
         return DONE
     if given.dump_dir is None and len(rest) == 1 and os.path.isdir(rest[0]):
         raise UsageError(f"-i is missing: did you mean -i {rest[0]}?")
-    config = options.configure(given)
-    files.check_input(config)
+    config = checks.configure(given)
+    checks.check_input(config)
     if config.stream:
-        from beam_dedup import stream_run
+        from beam_dedup.stream import run as stream_run
 
         return stream_run.run(config, rest, started)
-    from beam_dedup import run
+    from beam_dedup.batch import run
 
     return run.run(config, rest, started)
 

@@ -40,7 +40,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         command = [
             sys.executable,
             "-m",
-            "beam_dedup.worker_boot",
+            "beam_dedup.runners.worker_boot",
             f"--id={request.worker_id}",
             f"--control_endpoint={request.control_endpoint.url}",
             f"--logging_endpoint={request.logging_endpoint.url}",

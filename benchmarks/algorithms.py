@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe, Views
-from beam_dedup.core.fingerprints import fingerprint, prepare_decoders
-from beam_dedup.core.model import Code, ImageRef, Kind
-from beam_dedup.core.within import DEFAULT_VERIFY, FLAT_LEVELS, TINY_BITS
+from beam_dedup.core.imaging.fingerprint import fingerprint, prepare_decoders
+from beam_dedup.core.model import Code, CodeKind, ImageRef
+from beam_dedup.core.thresholds import DEFAULT_VERIFY, FLAT_LEVELS, TINY_BITS
 
 LEVELS = (
     "pixel",
@@ -115,21 +115,21 @@ def distances(codes: Sequence[tuple[Code, ...]], verify: int = DEFAULT_VERIFY) -
     count = len(codes)
     apart = np.full((count, count), UNLIKE, np.int64)
     kinds = np.array([of_image[0].kind if of_image else -1 for of_image in codes])
-    hashed = np.flatnonzero((kinds >= 0) & (kinds != Kind.FLAT))
+    hashed = np.flatnonzero((kinds >= 0) & (kinds != CodeKind.FLAT))
     bases = np.stack([words(codes[image][0]) for image in hashed])
-    tiny, wide = kinds[hashed] == Kind.TINY, kinds[hashed] == Kind.WIDE
+    tiny, wide = kinds[hashed] == CodeKind.TINY, kinds[hashed] == CodeKind.WIDE
     for image in hashed.tolist():
         for code in codes[image]:
             bits = np.bitwise_count(bases ^ words(code)).astype(np.int64)
             short, long = bits[:, 0], bits.sum(axis=1)
-            if code.kind == Kind.FULL:
+            if code.kind == CodeKind.FULL:
                 short = np.where(~tiny & (long > verify), UNLIKE, short)
-            if code.kind == Kind.TINY or tiny.any():
-                unsure = tiny | (code.kind == Kind.TINY)
+            if code.kind == CodeKind.TINY or tiny.any():
+                unsure = tiny | (code.kind == CodeKind.TINY)
                 short = np.where(unsure & (bits[:, 0] > TINY_BITS), UNLIKE, short)
             found = np.where(wide, long, short)
             apart[image, hashed] = np.minimum(apart[image, hashed], found)
-    flat = np.flatnonzero(kinds == Kind.FLAT)
+    flat = np.flatnonzero(kinds == CodeKind.FLAT)
     if len(flat):
         profiles = np.stack([np.frombuffer(codes[image][0].data, np.uint8) for image in flat]).astype(int)
         levels = np.abs(profiles[:, None] - profiles[None]).max(axis=2)

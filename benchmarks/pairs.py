@@ -31,12 +31,12 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from beam_dedup.core import blocks, judging
-from beam_dedup.core.census import Planning
-from beam_dedup.core.choosing import Estimate, choose
+from beam_dedup.core import blocks
 from beam_dedup.core.codes import Codes
-from beam_dedup.core.model import Kind
-from beam_dedup.core.within import Within
+from beam_dedup.core.matching import selection
+from beam_dedup.core.matching.planner import Estimate, PlanSettings, choose
+from beam_dedup.core.model import CodeKind
+from beam_dedup.core.thresholds import Thresholds
 from transforms import CountImages, MarkNearDuplicates
 from transforms.count import write_json
 
@@ -83,9 +83,9 @@ def table_row(kind: str, k: int, codes: int, found: dict[str, float]) -> str:
 
 def row(kind: str, k: int, codes: int, core: bool, jobs: int) -> dict[str, float]:
     """Measures one row of the table."""
-    within = Within(k)
+    thresholds = Thresholds(k)
     start = time.perf_counter()
-    counts, plan = in_pipeline(kind, codes, within, jobs)
+    counts, plan = in_pipeline(kind, codes, thresholds, jobs)
     found = {
         "pipeline": time.perf_counter() - start,
         "kept": counts["Final_Image_Count"],
@@ -96,11 +96,13 @@ def row(kind: str, k: int, codes: int, core: bool, jobs: int) -> dict[str, float
     total = codes + (PHOTOS_AMONG_BLANKS if kind == "blank" else 0)
     assert counts["Initial_Image_Count"] == total, counts
     if core:
-        found["core"] = in_core(kind, codes, within)
+        found["core"] = in_core(kind, codes, thresholds)
     return found
 
 
-def in_pipeline(kind: str, codes: int, within: Within, jobs: int) -> tuple[dict[str, int], dict[str, float]]:
+def in_pipeline(
+    kind: str, codes: int, thresholds: Thresholds, jobs: int
+) -> tuple[dict[str, int], dict[str, float]]:
     """Runs the composites as the command line does on this machine."""
     flags = ["--direct_running_mode=multi_threading", f"--direct_num_workers={jobs}"] if jobs > 1 else []
     with tempfile.TemporaryDirectory() as scratch:
@@ -112,7 +114,7 @@ def in_pipeline(kind: str, codes: int, within: Within, jobs: int) -> tuple[dict[
                 | "Spread" >> beam.Reshuffle()
                 | "Make" >> beam.Map(make_block, kind, codes)
             )
-            marked = fingerprints | "Mark" >> MarkNearDuplicates(within, Planning(spread=False))
+            marked = fingerprints | "Mark" >> MarkNearDuplicates(thresholds, PlanSettings(spread=False))
             _ = marked.verdicts | "Counts" >> CountImages() | "TellCounts" >> beam.Map(write_json, told[0])
             _ = marked.plan | "Plan" >> beam.Map(as_dict) | "TellPlan" >> beam.Map(write_json, told[1])
         counts, plan = (json.loads(Path(path).read_text()) for path in told)
@@ -123,7 +125,7 @@ def as_dict(plan: Estimate) -> dict[str, float]:
     return {"keys": plan.plan.key_count, "candidates": plan.candidates, "expected": plan.seconds}
 
 
-def in_core(kind: str, codes: int, within: Within) -> float:
+def in_core(kind: str, codes: int, thresholds: Thresholds) -> float:
     """Seconds of judging alone, of images numbered in order."""
     tables = [
         blocks.load([make_block(start, kind, codes)], blocks.FINGERPRINTS) for start in starts(kind, codes)
@@ -136,7 +138,7 @@ def in_core(kind: str, codes: int, within: Within) -> float:
     zeros = np.zeros(n, np.uint8)
     packed = Codes(np.arange(n), zeros, zeros, words[:, 0].copy(), words, np.zeros((0, 96), np.uint8))
     start = time.perf_counter()
-    judging.judge(packed, n, within, masks=choose(within, n).plan.all_keys)
+    selection.judge(packed, n, thresholds, masks=choose(thresholds, n).plan.all_keys)
     return time.perf_counter() - start
 
 
@@ -160,7 +162,7 @@ def make_block(start: int, kind: str, codes: int) -> bytes:
         bytes(blank_colour(number)) * 32 if blank else word
         for number, blank, word in zip(numbers.tolist(), is_blank.tolist(), rows(words), strict=True)
     ]
-    kinds = np.where(is_blank, int(Kind.FLAT), int(Kind.FULL)).astype(np.uint8)
+    kinds = np.where(is_blank, int(CodeKind.FLAT), int(CodeKind.FULL)).astype(np.uint8)
     return pack(numbers, kinds, data)
 
 

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from beam_dedup.core import dct, decoding
+from beam_dedup.core.imaging import dct, decode
 from beam_dedup.core.limits import Limits
-from beam_dedup.core.within import LONG_BITS
+from beam_dedup.core.thresholds import LONG_BITS
 
 Bits = npt.NDArray[np.uint8]  # (n, 32)
 NEAR = ("pixel", "near")
@@ -34,7 +34,7 @@ FLAT_LEVELS = 8
 class Variant:
     """One recipe. `order`: which 64 of the 256 coefficients are the short code."""
 
-    draft: int = decoding.DRAFT_SIDE
+    draft: int = decode.DRAFT_SIDE
     resample: Image.Resampling = Image.Resampling.BILINEAR
     dead: float = dct.DEAD_ZONE
     order: str = "square"
@@ -123,7 +123,7 @@ def row(
 
 
 def codes_of(files: Iterable[bytes], variant: Variant) -> Codes:
-    decoding.DRAFT_SIDE = variant.draft
+    decode.DRAFT_SIDE = variant.draft
     greys, colours = zip(*(squares(data, variant) for data in files), strict=True)
     coefs = dct.coefficients(np.stack(greys))
     threshold = variant.dead * 2.0**30
@@ -136,16 +136,16 @@ def codes_of(files: Iterable[bytes], variant: Variant) -> Codes:
 def squares(data: bytes, variant: Variant) -> tuple[dct.Pixels, dct.Pixels]:
     """The picture of a file in 64 x 64, grey and in colour."""
     stream = io.BytesIO(data)
-    picture = decoding.opened(stream, scaled=True, heavy=False, allowed=Limits())
-    source = decoding.thumbnail(picture.image, "L")
+    picture = decode.opened(stream, scaled=True, heavy=False, allowed=Limits())
+    source = decode.thumbnail(picture.image, "L")
     box = (0, 0, source.width, source.height)
     small = source.image.resize((dct.SIDE, dct.SIDE), variant.resample, box)
-    grey = decoding.oriented(decoding.over_white(small, "L"), picture.orientation)
+    grey = decode.oriented(decode.over_white(small, "L"), picture.orientation)
     coefs = dct.coefficients(grey)
     if np.count_nonzero(np.abs(coefs) > 2.0**30) >= LONG_BITS // 4:
         return grey, np.zeros((dct.SIDE, dct.SIDE, 3), np.uint8)  # far from flat by any of the dead zones
-    colour = decoding.square(decoding.thumbnail(decoding.colours(stream, picture), "RGB"), "RGB")
-    return grey, decoding.oriented(colour, picture.orientation)
+    colour = decode.square(decode.thumbnail(decode.colours(stream, picture), "RGB"), "RGB")
+    return grey, decode.oriented(colour, picture.orientation)
 
 
 def order(name: str) -> npt.NDArray[np.intp]:

@@ -28,7 +28,7 @@ from benchmarks import report
 from tests.services import servers
 from tests.services.buckets import Bucket, google_bucket
 from tests.services.processes import HOST, answers, free_port
-from transforms import fetching, stores
+from transforms.storage import objects, prefetch
 
 _AS_DEDUP = "--as-dedup"
 _EMULATOR = "STORAGE_EMULATOR_HOST"
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     if argv is None and sys.argv[1:2] == [_AS_DEDUP]:
         from beam_dedup.cli import main as dedup
 
-        fetching.AT_ONCE = int(sys.argv[2])
+        prefetch.AT_ONCE = int(sys.argv[2])
         sys.exit(dedup(sys.argv[3:]))
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -63,8 +63,8 @@ def main(argv: list[str] | None = None) -> None:
             rows = [
                 *reading,
                 ("`dedup -n`, one at a time", run(1, bucket.uri)),
-                (f"`dedup -n`, {fetching.AT_ONCE} at once", run(fetching.AT_ONCE, bucket.uri)),
-                ("`dedup -n` from a disk", run(fetching.AT_ONCE, folder)),
+                (f"`dedup -n`, {prefetch.AT_ONCE} at once", run(prefetch.AT_ONCE, bucket.uri)),
+                ("`dedup -n` from a disk", run(prefetch.AT_ONCE, folder)),
             ]
     print(f"{head} {len(files):,} files, each request held up by {options.delay * 1000:.0f} ms.\n")
     shown = [[name, f"{seconds:.1f}", f"{len(files) / seconds:,.0f}"] for name, seconds in rows]
@@ -109,7 +109,7 @@ def _delay(chosen: int, port: int, delay: float) -> None:
 def read(bucket: Bucket, at_once: int) -> float:
     """Seconds to read all objects in so many threads."""
     FileSystems.set_options(PipelineOptions(list(bucket.service.flags)))
-    paths = list(stores.list_objects(f"{bucket.uri}/"))
+    paths = list(objects.list_objects(f"{bucket.uri}/"))
     begun = time.monotonic()
     with ThreadPoolExecutor(at_once) as pool:
         for _ in pool.map(_read, paths):
@@ -118,7 +118,7 @@ def read(bucket: Bucket, at_once: int) -> float:
 
 
 def _read(path: str) -> bytes:
-    with stores.open_object(path) as stream:
+    with objects.open_object(path) as stream:
         return stream.read()
 
 

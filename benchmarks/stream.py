@@ -32,13 +32,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from beam_dedup import stream_pipeline
 from beam_dedup.cli import main as dedup
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.model import ImageRef, Status, Verdict
-from transforms.progress import Tally
+from beam_dedup.stream import pipeline
 from transforms.stream import record
 from transforms.stream.record import RecordVerdicts
+from transforms.tally import Tally
 
 OFTEN_SECONDS = 0.5
 _AS_WORKER = "--as-worker"
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         from benchmarks import stream  # this module, by the name by which workers find it
 
         record.tell = stream.tell_and_note
-        stream_pipeline.RecordVerdicts = functools.partial(  # type: ignore[misc, assignment]
+        pipeline.RecordVerdicts = functools.partial(  # type: ignore[misc, assignment]
             RecordVerdicts, interval=OFTEN_SECONDS
         )
         sys.exit(dedup(sys.argv[2:]))

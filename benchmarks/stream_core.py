@@ -19,15 +19,15 @@ import numpy as np
 import pyarrow as pa
 
 from beam_dedup.core import blocks
-from beam_dedup.core.model import Kind
-from beam_dedup.core.plan import plan_for
+from beam_dedup.core.matching.plan import plan_for
+from beam_dedup.core.model import CodeKind
 from beam_dedup.core.stream import messages
 from beam_dedup.core.stream.admit import arrivals
-from beam_dedup.core.stream.cells import Cells
 from beam_dedup.core.stream.originals import fingerprinted
 from beam_dedup.core.stream.protocol import Message, Step, StreamPlan
+from beam_dedup.core.stream.state_cells import Cells
 from beam_dedup.core.stream.steps import STEPS
-from beam_dedup.core.within import Within
+from beam_dedup.core.thresholds import Thresholds
 
 NEAR = 5  # one image in so many is a near duplicate
 TAKEN_IN = 20_000  # images a block, until there are enough
@@ -102,7 +102,7 @@ def fingerprints(start: int, words: np.ndarray) -> pa.Table:
     codes = pa.StructArray.from_arrays(
         [
             pa.array(np.zeros(n, np.uint8)),
-            pa.array(np.full(n, int(Kind.FULL), np.uint8)),
+            pa.array(np.full(n, int(CodeKind.FULL), np.uint8)),
             pa.array([raw[at : at + 32] for at in range(0, len(raw), 32)], pa.binary()),
         ],
         fields=list(blocks.FINGERPRINTS.field("codes").type.value_type),
@@ -141,8 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for k in options.k:
         for prefix in options.prefix:
-            pairs = plan_for(Within(k), 1, prefix, options.shards if prefix else 1)
-            measure(StreamPlan(Within(k), pairs, options.homes), options.remembered, options.block)
+            pairs = plan_for(Thresholds(k), 1, prefix, options.shards if prefix else 1)
+            measure(
+                StreamPlan(Thresholds(k), pairs, options.digest_shards), options.remembered, options.block
+            )
 
 
 def measure(plan: StreamPlan, remembered: Sequence[int], sizes: Sequence[int]) -> None:
@@ -167,7 +169,7 @@ def report(process: Process, plan: StreamPlan, remembered: int, size: int, image
     each = [f"{process.seconds[step] / timed * 1e6:.0f}" for step in STEPS]
     state = [f"{process.bytes_of(step) / images:.0f}" for step in STEPS]
     cells = (
-        plan.within.k,
+        plan.thresholds.k,
         plan.pairs.prefix,
         f"{remembered:,}",
         f"{size:,}",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from beam_dedup.core.fingerprints import fingerprint
+from beam_dedup.core.imaging.fingerprint import fingerprint
 from beam_dedup.core.model import Code, Fingerprint, ImageRef
 
 REF = ImageRef("file:///in/a", "a")

@@ -10,11 +10,11 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from PIL import Image
 
-from beam_dedup.core import dct, formats
+from beam_dedup.core.imaging import dct, formats
 from benchmarks import peers, pictures, raw, report, store, stream, stream_core, throughput, tools
 from tests.pictures import encoded, fingerprint_of, photo
 from tests.services import servers
-from tests.services.required import required
+from tests.services.require_service import required
 
 README = report.README.read_text("utf-8")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MAX_LINES = 300
+MAX_LINES = 500
 
 CORE_MAY_IMPORT = {
     "PIL",
@@ -31,6 +31,27 @@ TRANSFORMS_MAY_IMPORT = CORE_MAY_IMPORT | {
     "transforms",
 }
 APPLICATION_MAY_NOT_IMPORT = {"tests", "templates", "benchmarks"}
+
+# What each room may import besides itself and the modules that lie directly in its parent package.
+ROOMS_MAY_IMPORT: dict[str, set[str]] = {
+    "beam_dedup.core.metadata": set(),
+    "beam_dedup.core.imaging": {"beam_dedup.core.metadata"},
+    "beam_dedup.core.archives": {"beam_dedup.core.imaging"},
+    "beam_dedup.core.reading": {
+        "beam_dedup.core.archives",
+        "beam_dedup.core.imaging",
+        "beam_dedup.core.metadata",
+    },
+    "beam_dedup.core.matching": set(),
+    "beam_dedup.core.stream": {"beam_dedup.core.matching"},
+    "transforms.storage": set(),
+    "transforms.stream": {"transforms.storage"},
+    "beam_dedup.options": set(),
+    "beam_dedup.runners": {"beam_dedup.options"},
+    "beam_dedup.batch": {"beam_dedup.options", "beam_dedup.runners"},
+    "beam_dedup.stream": {"beam_dedup.options", "beam_dedup.runners"},
+    "beam_dedup.dataflow": {"beam_dedup.options", "beam_dedup.runners"},
+}
 
 
 def modules(*folders: str) -> dict[str, Path]:
@@ -102,6 +123,40 @@ def test_the_application_imports_downwards(name: str) -> None:
     assert not [
         imported for imported in imports(tree(name)) if is_below(imported, APPLICATION_MAY_NOT_IMPORT)
     ]
+
+
+def room_of(name: str) -> str:
+    return next((room for room in ROOMS_MAY_IMPORT if is_below(name, {room})), "")
+
+
+def test_every_package_is_a_room_of_the_table() -> None:
+    packages = {name for name, path in OURS.items() if path.name == "__init__.py"}
+    assert packages == {*ROOMS_MAY_IMPORT, "beam_dedup", "beam_dedup.core", "transforms"}
+
+
+@each({name: path for name, path in OURS.items() if room_of(name)})
+def test_rooms_import_only_the_rooms_below_them(name: str) -> None:
+    """The core's stream and matching rooms never import each other's users; batch never imports the stream."""
+    room = room_of(name)
+    ring = room.rpartition(".")[0]
+    for imported in imports(tree(name)):
+        other = room_of(imported)
+        if other and other != room and other.rpartition(".")[0] == ring:
+            assert other in ROOMS_MAY_IMPORT[room], f"{room} imports {other}"
+
+
+@each({name: path for name, path in OURS.items() if name.startswith("beam_dedup.batch")})
+def test_batch_does_not_import_the_streaming_protocol(name: str) -> None:
+    todo, seen = [name], set[str]()
+    while todo:
+        module = todo.pop()
+        if module in seen or module not in OURS:
+            continue
+        seen.add(module)
+        assert not module.startswith(("beam_dedup.core.stream", "beam_dedup.stream", "transforms.stream")), (
+            module
+        )
+        todo += [module_of(imported) for imported in imports(tree(module))]
 
 
 @pytest.mark.parametrize("name", ["beam_dedup", "beam_dedup.core"])

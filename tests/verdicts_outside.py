@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from beam_dedup.core.codes import VIEWS
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.model import DUPLICATE_REASONS, REASONS, Kind
-from beam_dedup.core.within import DEFAULT_BIT_DISTANCE, DEFAULT_VERIFY
+from beam_dedup.core.model import DUPLICATE_REASONS, REASONS, CodeKind
+from beam_dedup.core.thresholds import DEFAULT_BIT_DISTANCE, DEFAULT_VERIFY
 from tests import oracle
 from tests.pictures import fingerprint_of
 
@@ -92,7 +92,7 @@ def _codes(image: int, data: bytes) -> list[oracle.Code]:
         return []
     return [
         oracle.Code(image, VIEWS.index(code.view), code.kind, cells=code.data)
-        if code.kind == Kind.FLAT
+        if code.kind == CodeKind.FLAT
         else oracle.Code(image, VIEWS.index(code.view), code.kind, int.from_bytes(code.data))
         for code in codes
     ]

@@ -1,14 +1,13 @@
 """Composites over PCollections: each public class is a verb, usable in any Beam pipeline."""
 
+from transforms.batching import PackFingerprints, PackReferences, UnpackVerdicts
 from transforms.count import CheckConservation, CountImages
 from transforms.deduplicate import Deduplicated, DeduplicateImages
 from transforms.exact import MarkExactDuplicates
 from transforms.fingerprint import Fingerprinted, FingerprintImages
 from transforms.near import MarkNearDuplicates, NearMarked
-from transforms.packing import PackFingerprints, PackReferences, UnpackVerdicts
 from transforms.place import PlaceCopies, Placed
-from transforms.read import ReadImages
-from transforms.read_metadata import ReadMetadata
+from transforms.read import ReadImages, ReadMetadata
 from transforms.write import WriteGroups, WritePlacements, WriteRecords, WriteUnplaced
 
 __all__ = [

@@ -8,14 +8,13 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, PCollection
 
-from beam_dedup.core import accounts, uri_sums
-from beam_dedup.core.accounts import Answered
-from beam_dedup.core.choosing import Estimate
+from beam_dedup.core import conservation
+from beam_dedup.core.conservation import ReadTally, UriTally
 from beam_dedup.core.errors import ConservationError
+from beam_dedup.core.matching.planner import Estimate
 from beam_dedup.core.model import REJECT_REASONS, ImageRef
-from beam_dedup.core.uri_sums import Tallied
 from transforms import metrics
-from transforms.storage import whole_file
+from transforms.storage.files import whole_file
 
 
 @dataclasses.dataclass
@@ -29,35 +28,35 @@ class CheckConservation(beam.PTransform[PCollection[list[ImageRef]], PCollection
     """
 
     verdicts: PCollection[bytes]
-    answered: PCollection[Answered] | None = None
+    read_tally: PCollection[ReadTally] | None = None
 
     def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[int]:
         listed = (
             images
-            | "Uris" >> beam.Map(accounts.of_references)
-            | "Read" >> beam.CombineGlobally(uri_sums.total)
+            | "Uris" >> beam.Map(conservation.tally_references)
+            | "Read" >> beam.CombineGlobally(conservation.sum_tallies)
         )
         judged = (
             self.verdicts
-            | "VerdictUris" >> beam.Map(accounts.of_verdicts)
-            | "Judged" >> beam.CombineGlobally(uri_sums.total)
+            | "VerdictUris" >> beam.Map(conservation.tally_verdicts)
+            | "Judged" >> beam.CombineGlobally(conservation.sum_tallies)
         )
-        if self.answered is None:
+        if self.read_tally is None:
             return listed | "Compare" >> beam.Map(compare_tallies, AsSingleton(judged))
-        answered = self.answered | "Answered" >> beam.CombineGlobally(accounts.total)
-        return listed | "Compare" >> beam.Map(compare_all, AsSingleton(answered), AsSingleton(judged))
+        read_tally = self.read_tally | "Answered" >> beam.CombineGlobally(conservation.sum_reads)
+        return listed | "Compare" >> beam.Map(compare_all, AsSingleton(read_tally), AsSingleton(judged))
 
 
-def compare_all(listed: Tallied, answered: Answered, judged: Tallied) -> int:
-    if listed != answered.references:
+def compare_all(listed: UriTally, read_tally: ReadTally, judged: UriTally) -> int:
+    if listed != read_tally.references:
         raise ConservationError(
-            f"{listed[0]} files were listed and {answered.references[0]} read, or not the same: "
+            f"{listed[0]} files were listed and {read_tally.references[0]} read, or not the same: "
             "a file was lost or read twice. Please report this; the outputs of this run are not to be trusted."
         )
-    return compare_tallies(answered.images, judged)
+    return compare_tallies(read_tally.images, judged)
 
 
-def compare_tallies(read: Tallied, judged: Tallied) -> int:
+def compare_tallies(read: UriTally, judged: UriTally) -> int:
     if read != judged:
         raise ConservationError(
             f"{read[0]} images were read and {judged[0]} verdicts given, or not on the same images: "
@@ -97,18 +96,20 @@ class CountImages(beam.PTransform[PCollection[bytes], PCollection[dict[str, Any]
     """
 
     plan: PCollection[Estimate] | None = None
-    answered: PCollection[Answered] | None = None
+    read_tally: PCollection[ReadTally] | None = None
 
     def expand(self, verdicts: PCollection[bytes]) -> PCollection[dict[str, Any]]:
         counted = verdicts | "Count" >> beam.CombineGlobally(_CountFn())
         plan = None if self.plan is None else AsSingleton(self.plan, default_value=None)
-        answered = None
-        if self.answered is not None:
-            answered = AsSingleton(self.answered | "Answered" >> beam.CombineGlobally(accounts.total))
-        return counted | "Counts" >> beam.Map(as_counts, plan, answered)
+        read_tally = None
+        if self.read_tally is not None:
+            read_tally = AsSingleton(
+                self.read_tally | "Answered" >> beam.CombineGlobally(conservation.sum_reads)
+            )
+        return counted | "Counts" >> beam.Map(as_counts, plan, read_tally)
 
 
-def as_counts(counts: dict[str, int], plan: Estimate | None, answered: Answered | None) -> dict[str, Any]:
+def as_counts(counts: dict[str, int], plan: Estimate | None, read_tally: ReadTally | None) -> dict[str, Any]:
     """The counts file's content: every counter, zero or not, save those that few runs have; then the plan."""
     names = (
         metrics.INITIAL,
@@ -122,8 +123,8 @@ def as_counts(counts: dict[str, int], plan: Estimate | None, answered: Answered 
     result["Rejected"] = {reason: count for reason, count in by_reason.items() if count}
     if described := counts.get(metrics.DESCRIBED, 0):
         result[metrics.DESCRIBED] = described
-    if answered and answered.skipped:
-        result[metrics.SKIPPED] = answered.skipped
+    if read_tally and read_tally.skipped:
+        result[metrics.SKIPPED] = read_tally.skipped
     result["Plan"] = plan.describe() if plan else None
     return result
 

@@ -7,19 +7,18 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core.accounts import Answered
 from beam_dedup.core.algorithms import Recipe
-from beam_dedup.core.census import Planning
-from beam_dedup.core.choosing import Estimate
+from beam_dedup.core.conservation import ReadTally
 from beam_dedup.core.limits import Limits
+from beam_dedup.core.matching.planner import Estimate, PlanSettings
 from beam_dedup.core.model import ImageRef
-from beam_dedup.core.rank import Keep
-from beam_dedup.core.within import Within
+from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.thresholds import Thresholds
 from transforms import metrics
-from transforms.exact import HOMES, MarkExactDuplicates
+from transforms.exact import DIGEST_SHARDS, MarkExactDuplicates
 from transforms.fingerprint import FingerprintImages
 from transforms.near import MarkNearDuplicates
-from transforms.progress import Tally
+from transforms.tally import Tally
 
 
 class Deduplicated(NamedTuple):
@@ -27,7 +26,7 @@ class Deduplicated(NamedTuple):
 
     verdicts: PCollection[bytes]
     plan: PCollection[Estimate] | None
-    answered: PCollection[Answered]
+    read_tally: PCollection[ReadTally]
 
 
 @dataclasses.dataclass
@@ -45,10 +44,10 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
     """
 
     recipe: Recipe | None = None
-    within: Within = Within()
-    planning: Planning = Planning()
-    homes: int = HOMES
-    keep: Keep = Keep.FIRST
+    thresholds: Thresholds = Thresholds()
+    planning: PlanSettings = PlanSettings()
+    digest_shards: int = DIGEST_SHARDS
+    keep: KeepPolicy = KeepPolicy.FIRST
     known: PCollection[list[ImageRef]] | None = None
     processes: int = 1
     tally: Tally | None = None
@@ -63,14 +62,14 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
         plan = None
         if self.recipe:
             mark = MarkNearDuplicates(
-                self.within, self.planning, self.homes, self.keep, self.known is not None
+                self.thresholds, self.planning, self.digest_shards, self.keep, self.known is not None
             )
             judged, plan = read.fingerprints | "MarkNear" >> mark
         else:
-            judged = read.fingerprints | "MarkExact" >> MarkExactDuplicates(self.homes, self.keep)
+            judged = read.fingerprints | "MarkExact" >> MarkExactDuplicates(self.digest_shards, self.keep)
         # Flink runs a step behind a Flatten in each of the branches, and then tells the counters of one of them only.
         counted = (
             judged | "Count" >> beam.Map(metrics.count),
             read.rejections | "CountRejected" >> beam.Map(metrics.count),
         )
-        return Deduplicated(counted | "All" >> beam.Flatten(), plan, read.answered)
+        return Deduplicated(counted | "All" >> beam.Flatten(), plan, read.read_tally)

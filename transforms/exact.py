@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from beam_dedup.core import blocks, grouping, tables
-from beam_dedup.core.rank import Keep
+from beam_dedup.core import blocks, tables
+from beam_dedup.core.matching import shard_verdicts
+from beam_dedup.core.rank import KeepPolicy
 
 PACKED_BYTES = 1 << 22  # of the fingerprints that a block is cut from
-HOMES = 64
+DIGEST_SHARDS = 64
 
 
 @dataclasses.dataclass
@@ -23,14 +24,14 @@ class PackByDigest(beam.PTransform[PCollection[bytes], PCollection[tuple[bytes, 
     homes: how many; images of one home meet in the memory of one worker. keep: the policy that ranks.
     """
 
-    homes: int = HOMES
-    keep: Keep = Keep.FIRST
+    digest_shards: int = DIGEST_SHARDS
+    keep: KeepPolicy = KeepPolicy.FIRST
 
     def expand(self, fingerprints: PCollection[bytes]) -> PCollection[tuple[bytes, bytes]]:
         return (
             fingerprints
             | "Batch" >> beam.BatchElements(PACKED_BYTES, PACKED_BYTES, element_size_fn=len)
-            | "Split" >> beam.FlatMap(pack_by_home, self.homes, self.keep)
+            | "Split" >> beam.FlatMap(pack_by_digest_shard, self.digest_shards, self.keep)
         )
 
 
@@ -42,28 +43,28 @@ class MarkExactDuplicates(beam.PTransform[PCollection[bytes], PCollection[bytes]
     is not known, in the same window; windows are judged by themselves.
     """
 
-    homes: int = HOMES
-    keep: Keep = Keep.FIRST
+    digest_shards: int = DIGEST_SHARDS
+    keep: KeepPolicy = KeepPolicy.FIRST
 
     def expand(self, fingerprints: PCollection[bytes]) -> PCollection[bytes]:
         return (
             fingerprints
-            | "Pack" >> PackByDigest(self.homes, self.keep)
+            | "Pack" >> PackByDigest(self.digest_shards, self.keep)
             | "ByDigest" >> beam.GroupByKey()
             | "Judge" >> beam.Map(judge_bytes)
         )
 
 
-def pack_by_home(
-    fingerprints: list[bytes], homes: int, keep: Keep = Keep.FIRST
+def pack_by_digest_shard(
+    fingerprints: list[bytes], digest_shards: int, keep: KeepPolicy = KeepPolicy.FIRST
 ) -> Iterator[tuple[bytes, bytes]]:
     """Blocks of images, one for each home that has some."""
     table = tables.ranked(blocks.load(fingerprints, blocks.FINGERPRINTS), keep)
-    for home, images in blocks.split(table, blocks.homes(table, homes)):
-        yield b"%d" % home, blocks.dump(images)
+    for shard, images in blocks.split(table, blocks.digest_shards(table, digest_shards)):
+        yield b"%d" % shard, blocks.dump(images)
 
 
-def judge_bytes(home: tuple[bytes, Iterable[bytes]]) -> bytes:
+def judge_bytes(shard: tuple[bytes, Iterable[bytes]]) -> bytes:
     """The verdicts of one home by bytes alone."""
-    settled = grouping.settle(blocks.load(home[1], blocks.IMAGES), pictures=False)
-    return blocks.dump(grouping.verdicts(settled, blocks.MARKS.empty_table()))
+    settled = shard_verdicts.group_images(blocks.load(shard[1], blocks.IMAGES), pictures=False)
+    return blocks.dump(shard_verdicts.verdicts(settled, blocks.MARKS.empty_table()))

@@ -11,24 +11,24 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core import accounts
-from beam_dedup.core.accounts import Answered
+from beam_dedup.core import conservation
 from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.conservation import ReadTally
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.inputs import instead
-from beam_dedup.core.isolation import Answer, IsolatedDecoder
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.paths import is_remote
+from beam_dedup.core.reading.isolated_decoder import DecodeResult, IsolatedDecoder
+from beam_dedup.core.reading.reader import instead
 from transforms import metrics
-from transforms.fetching import AT_ONCE, fetched_in_turn
-from transforms.progress import READ, Tally
+from transforms.storage.prefetch import AT_ONCE, fetched_in_turn
+from transforms.tally import READ, Tally
 from transforms.threaded import ThreadedDoFn
 
 _REJECTIONS: Final = "rejections"
-_ANSWERED: Final = "answered"
+_READ_TALLY: Final = "read_tally"
 _RejectionBlock = TaggedOutput[Literal["rejections"], bytes]
-_TaggedAnswered = TaggedOutput[Literal["answered"], Answered]
+_TaggedReadTally = TaggedOutput[Literal["read_tally"], ReadTally]
 
 
 class Fingerprinted(NamedTuple):
@@ -36,7 +36,7 @@ class Fingerprinted(NamedTuple):
 
     fingerprints: PCollection[bytes]  # blocks of FINGERPRINTS
     rejections: PCollection[bytes]  # blocks of VERDICTS
-    answered: PCollection[Answered]  # which references were read, and which images found
+    read_tally: PCollection[ReadTally]  # which references were read, and which images found
 
 
 @dataclasses.dataclass
@@ -45,7 +45,7 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
 
     In: references, some at a time. Out: `Fingerprinted`. Image bytes stay on the worker that reads them. An image that
     can't be read or is none becomes a rejection; one whose picture can't be decoded has a fingerprint without codes. A
-    reference to an archive leads to its members, each an image: `beam_dedup.core.containers` tells which there are.
+    reference to an archive leads to its members, each an image: `beam_dedup.core.archives.containers` tells which there are.
 
     recipe: what codes are made; None leaves out decoding, for exact mode. processes: decoding processes of one worker;
     more than one where the engine itself has one worker on a machine of several cores. limits: what a file may ask for.
@@ -63,9 +63,9 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
             # Listing is one worker's work, reading is everybody's: without this they would be fused. Where there is one
             # worker only, being fused lets the first images be read while the last are listed.
             images |= "Spread" >> beam.Reshuffle()
-        reading = beam.ParDo(read).with_output_types(bytes, rejections=bytes, answered=Answered)
-        done = images | "Read" >> reading.with_outputs(_REJECTIONS, _ANSWERED, main="main")
-        return Fingerprinted(done["main"], done[_REJECTIONS], done[_ANSWERED])
+        reading = beam.ParDo(read).with_output_types(bytes, rejections=bytes, read_tally=ReadTally)
+        done = images | "Read" >> reading.with_outputs(_REJECTIONS, _READ_TALLY, main="main")
+        return Fingerprinted(done["main"], done[_REJECTIONS], done[_READ_TALLY])
 
 
 class _FingerprintFn(ThreadedDoFn):
@@ -96,7 +96,7 @@ class _FingerprintFn(ThreadedDoFn):
         while not self.idle.empty():
             self.idle.get().close()
 
-    def work(self, element: list[ImageRef]) -> list[Answer]:
+    def work(self, element: list[ImageRef]) -> list[DecodeResult]:
         decoder = self.idle.get()
         try:
             local = [reference for reference in element if not is_remote(reference.uri)]
@@ -106,16 +106,16 @@ class _FingerprintFn(ThreadedDoFn):
         finally:
             self.idle.put(decoder)
 
-    def _read_remote(self, decoder: IsolatedDecoder, remote: list[ImageRef]) -> Iterator[Answer]:
+    def _read_remote(self, decoder: IsolatedDecoder, remote: list[ImageRef]) -> Iterator[DecodeResult]:
         for reference, found in fetched_in_turn(self.fetching, remote, self.limits.max_bytes):
             if isinstance(found, ImageError):
-                yield Answer.of(instead(reference, found, self.recipe))
+                yield DecodeResult.of(instead(reference, found, self.recipe))
             else:
                 yield decoder.read([reference], found)
 
     def outputs(
-        self, element: list[ImageRef], result: list[Answer]
-    ) -> Iterator[bytes | _RejectionBlock | _TaggedAnswered]:
+        self, element: list[ImageRef], result: list[DecodeResult]
+    ) -> Iterator[bytes | _RejectionBlock | _TaggedReadTally]:
         for answer in result:
             yield from answer.fingerprints
             for block in answer.rejections:
@@ -126,7 +126,7 @@ class _FingerprintFn(ThreadedDoFn):
                 self.known_rejected.inc(answer.known_rejected)
             if answer.skipped:
                 self.skipped.inc(answer.skipped)
-        account: _TaggedAnswered = TaggedOutput(_ANSWERED, accounts.answered(element, result))
+        account: _TaggedReadTally = TaggedOutput(_READ_TALLY, conservation.read_tally(element, result))
         yield account
         if self.tally:
             self.tally.add(READ, len(element))

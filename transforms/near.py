@@ -15,13 +15,13 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core import blocks, census, grouping
-from beam_dedup.core.census import Planning
-from beam_dedup.core.choosing import Estimate
-from beam_dedup.core.rank import Keep
-from beam_dedup.core.within import Within
-from transforms.exact import HOMES, PackByDigest
-from transforms.places import Block, JudgeCodes, JudgeInOnePlace
+from beam_dedup.core import blocks
+from beam_dedup.core.matching import planner, shard_verdicts
+from beam_dedup.core.matching.planner import Estimate, PlanSettings
+from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.thresholds import Thresholds
+from transforms.exact import DIGEST_SHARDS, PackByDigest
+from transforms.near_rounds import Block, JudgeCodes, JudgeOnOneWorker
 
 
 class NearMarked(NamedTuple):
@@ -42,60 +42,62 @@ class MarkNearDuplicates(beam.PTransform[PCollection[bytes], NearMarked]):
     ranks. known: whether there may be known images among the fingerprints.
     """
 
-    within: Within = Within()
-    planning: Planning = Planning()
-    homes: int = HOMES
-    keep: Keep = Keep.FIRST
+    thresholds: Thresholds = Thresholds()
+    planning: PlanSettings = PlanSettings()
+    digest_shards: int = DIGEST_SHARDS
+    keep: KeepPolicy = KeepPolicy.FIRST
     known: bool = False
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, fingerprints: PCollection[bytes]) -> NearMarked:
-        images = fingerprints | "Pack" >> PackByDigest(self.homes, self.keep)  # (home, block of IMAGES)
+        images = fingerprints | "Pack" >> PackByDigest(
+            self.digest_shards, self.keep
+        )  # (home, block of IMAGES)
         codes = (
-            images | "ByDigest" >> beam.GroupByKey() | "Codes" >> beam.FlatMap(codes_of_home)
+            images | "ByDigest" >> beam.GroupByKey() | "Codes" >> beam.FlatMap(codes_of_shard)
         )  # (home, CODES)
         if self.planning.spread:
             chosen = (  # Estimate, one a window
                 codes
-                | "Census" >> beam.Map(census_of)
+                | "Census" >> beam.Map(stats_of)
                 | "Sum" >> beam.CombineGlobally(add_up).without_defaults()
-                | "Plan" >> beam.Map(choose_plan, self.within, self.planning)
+                | "Plan" >> beam.Map(choose_plan, self.thresholds, self.planning)
             )
-            marks = codes | "Near" >> JudgeCodes(self.within, chosen, self.known)  # (home, MARKS)
+            marks = codes | "Near" >> JudgeCodes(self.thresholds, chosen, self.known)  # (home, MARKS)
         else:
-            marks, chosen = codes | "Near" >> JudgeInOnePlace(self.within, self.planning)
+            marks, chosen = codes | "Near" >> JudgeOnOneWorker(self.thresholds, self.planning)
         verdicts = (
             {"images": images, "marks": marks}
             | "Home" >> beam.CoGroupByKey()
-            | "Verdicts" >> beam.Map(judge_home)
+            | "Verdicts" >> beam.Map(judge_shard)
         )
         return NearMarked(verdicts, chosen)
 
 
-def codes_of_home(home: tuple[bytes, Iterable[bytes]]) -> Iterator[Block]:
+def codes_of_shard(shard: tuple[bytes, Iterable[bytes]]) -> Iterator[Block]:
     """The codes of the images that speak for a home."""
-    settled = grouping.settle(blocks.load(home[1], blocks.IMAGES))
-    yield home[0], blocks.dump(grouping.compared_codes(settled, int(home[0])))
+    settled = shard_verdicts.group_images(blocks.load(shard[1], blocks.IMAGES))
+    yield shard[0], blocks.dump(shard_verdicts.compared_codes(settled, int(shard[0])))
 
 
-def census_of(block: Block) -> bytes:
-    return census.dump(census.take(blocks.load([block[1]], blocks.CODES)))
+def stats_of(block: Block) -> bytes:
+    return planner.dump_stats(planner.code_stats(blocks.load([block[1]], blocks.CODES)))
 
 
 def add_up(parts: Iterable[bytes]) -> bytes:
-    return census.dump(census.total(map(census.load, parts)))
+    return planner.dump_stats(planner.merge_stats(map(planner.load_stats, parts)))
 
 
-def choose_plan(counted: bytes, within: Within, planning: Planning) -> Estimate:
+def choose_plan(counted: bytes, thresholds: Thresholds, planning: PlanSettings) -> Estimate:
     """The plan for all codes.
 
     Raises:
       PlanError: it would go quadratic, and that was not asked for.
     """
-    return planning.choose(within, census.load(counted))
+    return planning.choose(thresholds, planner.load_stats(counted))
 
 
-def judge_home(home: tuple[bytes, dict[str, Iterable[bytes]]]) -> bytes:
+def judge_shard(shard: tuple[bytes, dict[str, Iterable[bytes]]]) -> bytes:
     """The verdicts of one home, with the witnesses that were found elsewhere."""
-    settled = grouping.settle(blocks.load(home[1]["images"], blocks.IMAGES))
-    return blocks.dump(grouping.verdicts(settled, blocks.load(home[1]["marks"], blocks.MARKS)))
+    settled = shard_verdicts.group_images(blocks.load(shard[1]["images"], blocks.IMAGES))
+    return blocks.dump(shard_verdicts.verdicts(settled, blocks.load(shard[1]["marks"], blocks.MARKS)))

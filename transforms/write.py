@@ -12,7 +12,7 @@ import pyarrow as pa
 from apache_beam.pvalue import AsIter, PCollection
 
 from beam_dedup.core import blocks
-from beam_dedup.core.members import split_uri
+from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.model import (
     AVRO_SCHEMA,
     Placement,
@@ -23,8 +23,8 @@ from beam_dedup.core.model import (
     json_text,
     printable,
 )
-from transforms.packing import unpack_verdicts
-from transforms.storage import whole_file
+from transforms.batching import unpack_verdicts
+from transforms.storage.files import whole_file
 
 # Sorted by the first two. Large: all lines together may be more than 2 GiB.
 _LINES = pa.schema([(name, pa.large_binary()) for name in ("first", "second", "line")])

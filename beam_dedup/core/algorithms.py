@@ -1,7 +1,7 @@
 """The algorithms that make codes of pictures, and the recipe a run is made by.
 
-`dct` is our own (`beam_dedup.core.dct`), the only one with views and turns; `simhash` is of the metadata, not of the picture
-(`beam_dedup.core.metadata`); the others are those of the libraries imagehash and pdqhash, bit for bit.
+`dct` is our own (`beam_dedup.core.imaging.dct`), the only one with views and turns; `simhash` is of the metadata, not of the picture
+(`beam_dedup.core.metadata.simhash`); the others are those of the libraries imagehash and pdqhash, bit for bit.
 
 Codes of different recipes are never compared. The default k of each is the largest at which its table
 in benchmarks/README.md has no wrong pair; of colorhash every k has some, and pdq's is the one its authors recommend.
@@ -11,9 +11,14 @@ import dataclasses
 import enum
 import importlib.util
 
-from beam_dedup.core.metadata import SIMHASH_BITS, SIMHASH_K
-from beam_dedup.core.model import Kind
-from beam_dedup.core.within import DEFAULT_BIT_DISTANCE, MAX_BIT_DISTANCE, SHORT_BITS
+from beam_dedup.core.model import CodeKind
+from beam_dedup.core.thresholds import (
+    DEFAULT_BIT_DISTANCE,
+    MAX_BIT_DISTANCE,
+    SHORT_BITS,
+    SIMHASH_BITS,
+    SIMHASH_K,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,7 +30,7 @@ class Algorithm:
     bits: int  # of a code; what `k` is out of
     default_k: int
     max_k: int  # beyond, unrelated pictures agree by chance
-    kind: Kind  # of the codes of ordinary pictures
+    kind: CodeKind  # of the codes of ordinary pictures
     is_heavy: bool = False  # makes arrays of numbers as large as the picture
     is_of_metadata: bool = False  # looks at no pixels
 
@@ -46,14 +51,14 @@ DEFAULT_VIEWS = Views.TRIM
 ALGORITHMS = {
     algorithm.name: algorithm
     for algorithm in (
-        Algorithm(DCT, "dct/1", SHORT_BITS, DEFAULT_BIT_DISTANCE, MAX_BIT_DISTANCE, Kind.FULL),
-        Algorithm("phash", "phash/imagehash-4.3", 64, 6, 12, Kind.HASH),
-        Algorithm("dhash", "dhash/imagehash-4.3", 64, 4, 10, Kind.HASH),
-        Algorithm("ahash", "ahash/imagehash-4.3", 64, 1, 4, Kind.HASH),
-        Algorithm("whash", "whash/imagehash-4.3-haar", 64, 1, 4, Kind.HASH, is_heavy=True),
-        Algorithm("colorhash", "colorhash/imagehash-4.3-3bits", 42, 0, 2, Kind.HASH, is_heavy=True),
-        Algorithm("pdq", "pdq/pdqhash-0.2", 256, 31, 64, Kind.WIDE, is_heavy=True),
-        Algorithm(SIMHASH, "simhash/1", SIMHASH_BITS, SIMHASH_K, 8, Kind.HASH, is_of_metadata=True),
+        Algorithm(DCT, "dct/1", SHORT_BITS, DEFAULT_BIT_DISTANCE, MAX_BIT_DISTANCE, CodeKind.FULL),
+        Algorithm("phash", "phash/imagehash-4.3", 64, 6, 12, CodeKind.HASH),
+        Algorithm("dhash", "dhash/imagehash-4.3", 64, 4, 10, CodeKind.HASH),
+        Algorithm("ahash", "ahash/imagehash-4.3", 64, 1, 4, CodeKind.HASH),
+        Algorithm("whash", "whash/imagehash-4.3-haar", 64, 1, 4, CodeKind.HASH, is_heavy=True),
+        Algorithm("colorhash", "colorhash/imagehash-4.3-3bits", 42, 0, 2, CodeKind.HASH, is_heavy=True),
+        Algorithm("pdq", "pdq/pdqhash-0.2", 256, 31, 64, CodeKind.WIDE, is_heavy=True),
+        Algorithm(SIMHASH, "simhash/1", SIMHASH_BITS, SIMHASH_K, 8, CodeKind.HASH, is_of_metadata=True),
     )
 }
 

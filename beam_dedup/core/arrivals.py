@@ -5,18 +5,33 @@ under an old name has another, and is another image. Both go where the image goe
 """
 
 import datetime
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from beam_dedup.core.blocks import to_bytes
 from beam_dedup.core.model import ImageRef, Reason
-from beam_dedup.core.stream.admit import identity
 
 GENERATION = "generation"
 EVENT_TIME = "event_time"
+IDENTITY_BYTES = 16
 
 _UTC = datetime.UTC
 _EPOCH = datetime.datetime.fromtimestamp(0, _UTC)
+
+
+def identity(uri: str, generation: str) -> bytes:
+    """16 bytes; two things that differ in either have different ones.
+
+    >>> (
+    ...     identity("gs://a/b", "1") == identity("gs://a/b", "1"),
+    ...     identity("gs://a/b", "1") == identity("gs://a/b", "2"),
+    ... )
+    (True, False)
+    """
+    text = b"%d %s%s" % (len(to_bytes(uri)), to_bytes(uri), to_bytes(generation))
+    return hashlib.blake2b(text, digest_size=IDENTITY_BYTES).digest()
 
 
 class Arrival(NamedTuple):
@@ -67,15 +82,15 @@ def default_name(uri: str) -> str:
     return uri.rpartition("://")[2].lstrip("/")
 
 
-def said_of(metadata: str) -> tuple[str, int | None]:
+def event_metadata(metadata: str) -> tuple[str, int | None]:
     """Generation and time of the event, of what the metadata of an image say: "" and None where they say nothing.
 
     What is beside an image in an archive may say anything by these names.
     """
-    return said_in(json.loads(metadata)) if metadata else ("", None)
+    return event_metadata_in(json.loads(metadata)) if metadata else ("", None)
 
 
-def said_in(said: Mapping[str, Any]) -> tuple[str, int | None]:
+def event_metadata_in(said: Mapping[str, Any]) -> tuple[str, int | None]:
     """The same, of metadata that are no text any more."""
     if not said:
         return "", None

@@ -70,7 +70,7 @@ VERDICTS = pa.schema(
 # What near matching needs; one row per code. `home` is the number of the image's home, which gets the answer.
 CODES = pa.schema(
     [
-        ("home", pa.int32()),
+        ("digest_shard", pa.int32()),
         ("rank", pa.large_binary()),
         ("digest", pa.binary(32)),
         ("view", pa.uint8()),
@@ -141,7 +141,7 @@ def begins(column: pa.ChunkedArray) -> BoolArray:
     return first
 
 
-def homes(table: pa.Table, count: int) -> IntArray:
+def digest_shards(table: pa.Table, count: int) -> IntArray:
     """Where each image's block is: its digest modulo `count`. Images of one digest share a home."""
     head = fixed_bytes(table["digest"], 32)[:, :4].copy().view(">u4")[:, 0]
     return (head % np.uint32(count)).astype(np.int64)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from beam_dedup.core.model import BASE_VIEW, Code, Kind
+from beam_dedup.core.model import BASE_VIEW, Code, CodeKind
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -20,7 +20,7 @@ ByteArray = npt.NDArray[np.uint8]
 Found = Iterator[tuple[IntArray, IntArray, ByteArray]]  # pairs of rows (i, j), and their distances
 
 # Names of the views; a view's number, which is stored, is its place here: add at the end. Of two views that match
-# equally well the first counts. What each is of a picture: `beam_dedup.core.views` and, for turns, `.dct`.
+# equally well the first counts. What each is of a picture: `beam_dedup.core.imaging.views` and, for turns, `.dct`.
 TURNS = ("mirror", "flip", "rot180", "rot90", "rot270", "transpose", "transverse")
 VIEWS = (
     BASE_VIEW,
@@ -60,17 +60,17 @@ class Codes:
     @property
     def hashed(self) -> IntArray:
         """Rows that are not flat."""
-        return np.flatnonzero(self.kind != Kind.FLAT)
+        return np.flatnonzero(self.kind != CodeKind.FLAT)
 
     @property
     def flat(self) -> IntArray:
         """Rows that are flat; `pixels` belongs to them."""
-        return np.flatnonzero(self.kind == Kind.FLAT)
+        return np.flatnonzero(self.kind == CodeKind.FLAT)
 
     def take(self, rows: IntArray) -> "Codes":
         """The given rows, in the given order."""
-        flat_row = np.cumsum(self.kind == Kind.FLAT) - 1
-        chosen_flat = rows[self.kind[rows] == Kind.FLAT]
+        flat_row = np.cumsum(self.kind == CodeKind.FLAT) - 1
+        chosen_flat = rows[self.kind[rows] == CodeKind.FLAT]
         return Codes(
             self.image[rows],
             self.view[rows],
@@ -104,8 +104,8 @@ def from_columns(image: IntArray, view: ByteArray, kind: ByteArray, data: bytes)
     raw = np.frombuffer(data, np.uint8)
     long = np.zeros((n, 4), np.uint64)
     short = np.zeros(n, np.uint64)
-    flat = np.flatnonzero(kind == Kind.FLAT)
-    wide = np.flatnonzero((kind == Kind.FULL) | (kind == Kind.WIDE))
+    flat = np.flatnonzero(kind == CodeKind.FLAT)
+    wide = np.flatnonzero((kind == CodeKind.FULL) | (kind == CodeKind.WIDE))
     narrow = np.flatnonzero(sizes == 8)
     long[wide] = _words(raw, starts[wide], 32)
     short[wide] = long[wide, 0]
@@ -142,5 +142,5 @@ def whole_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
 
 def long_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
     """Long distance of each pair of rows (a, b), or NO_DISTANCE where one of them has no long code."""
-    both = (codes.kind[a] == Kind.FULL) & (codes.kind[b] == Kind.FULL)
+    both = (codes.kind[a] == CodeKind.FULL) & (codes.kind[b] == CodeKind.FULL)
     return np.where(both, whole_distance(codes, a, b), NO_DISTANCE)

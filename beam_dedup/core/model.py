@@ -57,7 +57,7 @@ DUPLICATE_REASONS = (Reason.EXACT, Reason.NEAR)
 REJECT_REASONS = tuple(reason for reason in Reason if reason not in DUPLICATE_REASONS)
 
 
-class Kind(enum.IntEnum):
+class CodeKind(enum.IntEnum):
     """How a code is compared (see `beam_dedup.core.codes`)."""
 
     FULL = 0  # 32 bytes: 256 bits, the first 64 of them the short code
@@ -85,7 +85,7 @@ class Flag(enum.StrEnum):
 class ImageRef:
     """Where an image is, and what its copy is to be called.
 
-    `uri` is the path that is opened; of what comes of it, the URI as `beam_dedup.core.members` writes it: a file, or one of
+    `uri` is the path that is opened; of what comes of it, the URI as `beam_dedup.core.archives.members` writes it: a file, or one of
     the members if it is an archive. `name` is the path of the copy below the output folder, with `/` between folders.
     `metadata` is what the source says about the image beyond its bytes, as a JSON object. A `known` image is kept
     beforehand: it can be what others duplicate, but is not judged, copied or counted itself. Of a `described` image the metadata
@@ -106,8 +106,8 @@ class ImageRef:
 class Code:
     """One fingerprint of one view of a picture."""
 
-    kind: Kind
-    data: bytes  # the length is fixed by `kind`; bit order: see beam_dedup.core.fingerprints
+    kind: CodeKind
+    data: bytes  # the length is fixed by `kind`; bit order: see beam_dedup.core.imaging.fingerprint
     view: str = BASE_VIEW
 
 

@@ -184,3 +184,9 @@ def duplicate_name(group: str, name: str, portable: bool = False) -> str:
     '_duplicates/ab12/holiday/b.jpg'
     """
     return f"{DUPLICATES_FOLDER}/{group}/{copy_name(name, portable)}"
+
+
+def name_hash(name: str) -> int:
+    """64 bits that stand for a name, the same in every process."""
+    data = name.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_dedup.core.arrivals import GENERATION, said_of
+from beam_dedup.core.arrivals import GENERATION, event_metadata
 from beam_dedup.core.blocks import to_bytes, to_text
 from beam_dedup.core.model import Flag
 
@@ -27,7 +27,7 @@ _SIGN = np.uint64(
 )  # flipped, numbers below 0 come before those above: a file may be older than the epoch
 
 
-class Keep(enum.StrEnum):
+class KeepPolicy(enum.StrEnum):
     """The policies."""
 
     FIRST = "first"  # by URI
@@ -36,7 +36,7 @@ class Keep(enum.StrEnum):
     NEWEST = "newest"
 
 
-def ranks_of(fingerprints: pa.Table, keep: Keep) -> pa.Array:
+def ranks_of(fingerprints: pa.Table, keep: KeepPolicy) -> pa.Array:
     """The ranks of images, given as rows of `blocks.FINGERPRINTS`; of two the one with the smaller rank is preferred."""
     seen = _seen(fingerprints, keep)
     known = np.asarray(fingerprints["known"].combine_chunks())
@@ -63,26 +63,26 @@ def _names(fingerprints: pa.Table) -> list[bytes]:
         for texts, part in ((pa.array(names, pa.binary()), _END), (metadata, GENERATION))
     )
     for row in np.flatnonzero(has_zero | may_say).tolist():
-        generation = to_bytes(said_of(to_text(metadata[row].as_py()))[0]).replace(_END, b"")
+        generation = to_bytes(event_metadata(to_text(metadata[row].as_py()))[0]).replace(_END, b"")
         if generation or has_zero[row]:
             names[row] += _END + generation
     return names
 
 
-def _seen(fingerprints: pa.Table, keep: Keep) -> npt.NDArray[np.uint8]:
+def _seen(fingerprints: pa.Table, keep: KeepPolicy) -> npt.NDArray[np.uint8]:
     """What the policy looks at, in as many bytes for each image."""
 
     def column(name: str) -> npt.NDArray[np.uint64]:
         return np.asarray(fingerprints[name].combine_chunks()).astype(np.uint64)
 
     match keep:
-        case Keep.FIRST:
+        case KeepPolicy.FIRST:
             return np.zeros((len(fingerprints), 0), np.uint8)
-        case Keep.LARGEST:
+        case KeepPolicy.LARGEST:
             values = [_MOST - column("width") * column("height"), _MOST - column("size_bytes")]
-        case Keep.OLDEST:
+        case KeepPolicy.OLDEST:
             values = [np.where(column("modified_ms"), column("modified_ms") ^ _SIGN, _MOST)]
-        case Keep.NEWEST:
+        case KeepPolicy.NEWEST:
             values = [_MOST - (column("modified_ms") ^ _SIGN)]
     return np.stack(values, axis=1).astype(">u8").view(np.uint8)
 

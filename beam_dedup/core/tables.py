@@ -8,8 +8,18 @@ import pyarrow as pa
 
 from beam_dedup.core.blocks import FINGERPRINTS, IMAGES, VERDICTS, dump, joined, to_bytes, to_text
 from beam_dedup.core.codes import VIEWS, Codes, IntArray, from_columns
-from beam_dedup.core.model import REASONS, Code, Fingerprint, Flag, ImageRef, Kind, Status, Verdict, Witness
-from beam_dedup.core.rank import Keep, ranks_of
+from beam_dedup.core.model import (
+    REASONS,
+    Code,
+    CodeKind,
+    Fingerprint,
+    Flag,
+    ImageRef,
+    Status,
+    Verdict,
+    Witness,
+)
+from beam_dedup.core.rank import KeepPolicy, ranks_of
 
 
 def fingerprints_table(fingerprints: Sequence[Fingerprint]) -> pa.Table:
@@ -60,13 +70,15 @@ def fingerprints_of(table: pa.Table) -> Iterator[Fingerprint]:
             width=row["width"],
             height=row["height"],
             algorithm=to_text(row["algorithm"]),
-            codes=tuple(Code(Kind(code["kind"]), code["data"], VIEWS[code["view"]]) for code in row["codes"]),
+            codes=tuple(
+                Code(CodeKind(code["kind"]), code["data"], VIEWS[code["view"]]) for code in row["codes"]
+            ),
             flags=_flags(row["flags"]),
             detail=to_text(row["detail"]),
         )
 
 
-def ranked(fingerprints: pa.Table, keep: Keep) -> pa.Table:
+def ranked(fingerprints: pa.Table, keep: KeepPolicy) -> pa.Table:
     """A table of `FINGERPRINTS` as one of `IMAGES`, ranked by a policy."""
     learnt = fingerprints.drop_columns(["uri", "known"])
     return pa.Table.from_arrays([ranks_of(fingerprints, keep), *learnt.columns], schema=IMAGES)

@@ -9,7 +9,7 @@ import fastavro
 import pytest
 
 from beam_dedup import __version__
-from tests.app.runs import dedup, records_in, tree
+from tests.app.cli_runs import dedup, records_in, tree
 
 SAMPLE_COUNTS = {
     "Initial_Image_Count": 42,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.app.runs import ROOT, dedup, records_in
+from tests.app.cli_runs import ROOT, dedup, records_in
 
 CORPUS = ROOT.parent / "shared" / "corpus"
 pytestmark = pytest.mark.skipif(

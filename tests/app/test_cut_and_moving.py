@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.runs import dedup, records_in
+from tests.app.cli_runs import dedup, records_in
 from tests.pictures import encoded, photo
 
 

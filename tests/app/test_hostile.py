@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from beam_dedup.core.fingerprints import prepare_decoders
+from beam_dedup.core.imaging.fingerprint import prepare_decoders
 from beam_dedup.core.model import REASONS
-from tests.app.runs import COMMAND, ROOT
+from tests.app.cli_runs import COMMAND, ROOT
 from tests.pictures import encoded, photo
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "ICO", "PPM", "JPEG2000", "HEIF")

@@ -3,8 +3,8 @@
 import pytest
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
-from beam_dedup import engine
 from beam_dedup.core.errors import DedupError
+from beam_dedup.runners import select
 
 
 class _Raising(PipelineResult):
@@ -27,14 +27,14 @@ each_kind = pytest.mark.parametrize("kind", [_Raising, _Telling])
 @each_kind
 @pytest.mark.parametrize("state", [PipelineState.DONE, PipelineState.DRAINED, PipelineState.UPDATED])
 def test_a_stream_that_is_drained_or_replaced_has_not_failed(kind: type[PipelineResult], state: str) -> None:
-    engine.wait_for(kind(state))
+    select.wait_for(kind(state))
 
 
 @each_kind
 @pytest.mark.parametrize("state", [PipelineState.FAILED, PipelineState.CANCELLED])
 def test_all_else_is_told(kind: type[PipelineResult], state: str) -> None:
     with pytest.raises((DedupError, RuntimeError), match=state):
-        engine.wait_for(kind(state))
+        select.wait_for(kind(state))
 
 
 class _Interrupted(_Telling):
@@ -67,9 +67,9 @@ def test_ctrl_c_asks_for_the_end_of_the_job(
 ) -> None:
     """Beam's job server then waits for the job no longer, and that is all: it is told what becomes of it."""
     result = _Interrupted("RUNNING")
-    options = engine.beam_options([*flags, "--job_name=crawl"])
+    options = select.beam_options([*flags, "--job_name=crawl"])
     with pytest.raises(KeyboardInterrupt):
-        engine.wait_for(result, engine.told_when_interrupted(options))
+        select.wait_for(result, select.interrupted_message(options))
     assert result.cancelled == 1
     said = capsys.readouterr().err
     assert told in said

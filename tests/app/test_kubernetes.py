@@ -15,8 +15,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from beam_dedup import engine, flink_options, options
-from tests.app.runs import ROOT
+from beam_dedup.options import checks, parser
+from beam_dedup.runners import flink, select
+from tests.app.cli_runs import ROOT
 from tests.conftest import CI_VARIABLE
 from tests.services.servers import TOOLS
 from tests.test_packaging import PINS
@@ -175,7 +176,7 @@ class TestFit:
         assert SERVING["image"] == f"apache/beam_flink{match[1]}_job_server:{PINS['apache-beam']}"
         [plugin] = container(spec["podTemplate"]["spec"], FLINK)["env"]
         assert plugin["value"] == f"flink-gs-fs-hadoop-{match[1]}{match[2]}.jar"
-        assert match[1] in engine.beam_help(), "Beam knows this Flink"
+        assert match[1] in select.beam_help(), "Beam knows this Flink"
 
 
 class TestCare:
@@ -214,12 +215,12 @@ class TestCare:
 
 def test_dedup_takes_the_flags_and_nothing_is_missing_for_flink() -> None:
     assert SUBMITTING["command"] == ["dedup"]
-    given, rest = options.parse(SUBMITTING["args"])
-    config = options.configure(given)
+    given, rest = parser.parse(SUBMITTING["args"])
+    config = checks.configure(given)
     assert config.stream
     assert config.stream.subscription
     assert config.near
-    assert flink_options.complete(engine.beam_options(rest)) == []
+    assert flink.complete(select.beam_options(rest)) == []
 
 
 def test_the_page_says_how_to_fill_in_what_is_yours(tmp_path: Path) -> None:
@@ -239,8 +240,8 @@ def test_the_batch_of_the_page_is_taken_too() -> None:
     engines = [
         flag for flag in SUBMITTING["args"] if flag.startswith(("--runner", "--environment", "--parallelism"))
     ]
-    given, rest = options.parse([*line.split(), *engines])
-    config = options.configure(given)
+    given, rest = parser.parse([*line.split(), *engines])
+    config = checks.configure(given)
     assert config.stream is None
     assert not config.output_json
-    assert engine.beam_options(rest)
+    assert select.beam_options(rest)

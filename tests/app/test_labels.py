@@ -14,16 +14,17 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 
-from beam_dedup import pipeline, stream_pipeline
-from beam_dedup.core.census import Planning, most_codes
+from beam_dedup.batch import pipeline
+from beam_dedup.core.imaging.views import most_codes
+from beam_dedup.core.matching.planner import PlanSettings
 from beam_dedup.core.stream import sizing
 from beam_dedup.core.stream.protocol import StreamPlan, exact_plan, words_of
-from beam_dedup.options import DedupConfig
-from beam_dedup.stream_options import StreamConfig
-from beam_dedup.stream_pipeline import Setting
+from beam_dedup.options.config import DedupConfig, StreamConfig
+from beam_dedup.stream import pipeline as stream_pipeline
+from beam_dedup.stream.pipeline import StreamContext
 from transforms.stream.pubsub import SubscriptionSource
 from transforms.stream.record import Folders
-from transforms.stream.steps import Streaming
+from transforms.stream.steps import StreamSettings
 from transforms.stream.watch import WatchedSource
 
 LABELS = Path(__file__).with_name("labels.txt")
@@ -55,7 +56,12 @@ def _batches() -> Iterator[beam.Pipeline]:
     near = DedupConfig(("in",), near=True, reference="known", records="r", counts="c", output_dir="out")
     exact = DedupConfig(("in",), records="r/", output_json="", output_dir="out", preview=True)
     rows = DedupConfig(json_metadata="l")
-    runs = ((near, Planning()), (near, Planning(spread=False)), (exact, Planning()), (rows, Planning()))
+    runs = (
+        (near, PlanSettings()),
+        (near, PlanSettings(spread=False)),
+        (exact, PlanSettings()),
+        (rows, PlanSettings()),
+    )
     for config, planning in runs:
         made = beam.Pipeline(options=PipelineOptions([]))
         pipeline.build(made, config, pipeline.Reports("counts", "preview", "unplaced"), planning)
@@ -70,11 +76,11 @@ def _streams() -> Iterator[beam.Pipeline]:
     by_window = DedupConfig(output_dir="out", records="r/", stream=StreamConfig(**told, window_seconds=60.0))
     for config in (watched, subscribed, by_window):
         for near in (False, True):
-            yield _stream(dataclasses.replace(config, near=near), held=True)
-            yield _stream(dataclasses.replace(config, near=near), held=False)
+            yield _stream(dataclasses.replace(config, near=near), checkpointed=True)
+            yield _stream(dataclasses.replace(config, near=near), checkpointed=False)
 
 
-def _stream(config: DedupConfig, held: bool) -> beam.Pipeline:
+def _stream(config: DedupConfig, checkpointed: bool) -> beam.Pipeline:
     assert config.stream
     if config.stream.subscription:
         source: Any = SubscriptionSource(config.stream.subscription)
@@ -82,7 +88,7 @@ def _stream(config: DedupConfig, held: bool) -> beam.Pipeline:
         source = WatchedSource(config.inputs, config.outputs)
     made = beam.Pipeline(options=PipelineOptions(["--streaming"]))
     folders = Folders("run", config.records, config.counts)
-    setting = Setting(Streaming(_plan(config), 10**6, 0), folders, held=held)
+    setting = StreamContext(StreamSettings(_plan(config), 10**6, 0), folders, checkpointed=checkpointed)
     stream_pipeline.build(made, config, setting, beam.io.Read(source))
     return made
 
@@ -91,7 +97,7 @@ def _plan(config: DedupConfig) -> StreamPlan:
     if not config.near:
         return exact_plan(1)
     return sizing.choose(
-        config.within, 1000, most_codes(config.recipe), words_of(config.recipe.algorithm), 1
+        config.thresholds, 1000, most_codes(config.recipe), words_of(config.recipe.algorithm), 1
     ).plan
 
 

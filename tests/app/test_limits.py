@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from beam_dedup.core import decoder
+from beam_dedup.core.reading import decoder_process
 from beam_dedup.samples import picture
-from tests.app.runs import ROOT, dedup, dedup_apart, records_in
-from tests.core.archives import zipped
+from tests.app.cli_runs import ROOT, dedup, dedup_apart, records_in
+from tests.core.archives.made_archives import zipped
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_pixels(folder: Path) -> None:
 def test_seconds(mode: list[str], folder: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, time\n"
-        f"if {decoder.__name__!r} in sys.orig_argv:\n"
-        "    from beam_dedup.core import inputs\n"
+        f"if {decoder_process.__name__!r} in sys.orig_argv:\n"
+        "    from beam_dedup.core.reading import reader as inputs\n"
         "    real = inputs.fingerprint\n"
         "    def slow(ref, *rest):\n"
         "        time.sleep(60 if 'large' in ref.uri else 0)\n"

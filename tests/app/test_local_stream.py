@@ -13,8 +13,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
-from beam_dedup import local_stream
-from beam_dedup.local_stream import LocalRead, LocalStreamRunner
+from beam_dedup.runners import local_stream
+from beam_dedup.runners.local_stream import LocalRead, LocalStreamRunner
 
 waiting: "queue.SimpleQueue[bytes | Exception]" = queue.SimpleQueue()
 committed: list[bytes] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from beam_dedup.samples import picture
-from tests.app.runs import dedup, records_in, tree
+from tests.app.cli_runs import dedup, records_in, tree
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_dedup.samples import picture
-from tests.app.runs import dedup, records_in, tree
-from tests.core.archives import zipped
+from tests.app.cli_runs import dedup, records_in, tree
+from tests.core.archives.made_archives import zipped
 
 TAKEN = {
     "Content-Type": "image/jpeg",

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from beam_dedup import progress
-from transforms.progress import LISTED, PLACED, READ, Tally
+from beam_dedup.batch import progress
+from transforms.tally import LISTED, PLACED, READ, Tally
 
 
 def test_tally_adds_up_threads(tmp_path: Path) -> None:

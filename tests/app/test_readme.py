@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from beam_dedup import cli, options
+from beam_dedup import cli
 from beam_dedup.core import limits
 from beam_dedup.core.algorithms import ALGORITHMS, Recipe, Views
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import RECORD_FIELDS, Flag, Reason, Status
+from beam_dedup.options import parser
 from beam_dedup.samples import picture
-from tests.app.runs import ROOT, records_in
+from tests.app.cli_runs import ROOT, records_in
 from transforms import metrics
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -29,7 +30,7 @@ def table(heading: str) -> dict[str, str]:
 
 def test_options() -> None:
     documented = {tuple(names.split(", ")): text for names, text in table("option").items()}
-    actions = {tuple(action.option_strings): action for action in options.parser()._actions}
+    actions = {tuple(action.option_strings): action for action in parser.parser()._actions}
     assert documented.keys() == actions.keys()
     for names, text in documented.items():
         default = actions[names].default
@@ -101,12 +102,13 @@ def test_counters() -> None:
 
 
 def test_every_reason_and_number_of_the_text() -> None:
-    from beam_dedup.core import choosing, fingerprints
+    from beam_dedup.core.imaging import fingerprint
+    from beam_dedup.core.matching import planner
 
-    for number in (choosing.GATHERED_CODES, choosing.MAX_CANDIDATES):
+    for number in (planner.GATHERED_CODES, planner.MAX_CANDIDATES):
         assert f"{number:,}" in README
     assert Recipe().name in README
-    assert f"under {fingerprints.TINY_SIDE} pixels" in README
+    assert f"under {fingerprint.TINY_SIDE} pixels" in README
     for path in re.findall(r"\]\(([\w./]+)\)", README):
         assert (ROOT / path).exists(), path
 

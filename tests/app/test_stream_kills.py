@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import arriving
-from tests.app.incoming import Incoming, check
-from tests.app.often import DIE
-from tests.app.staying import staying
+from tests import stream_files
+from tests.app.fault_injection import DIE
+from tests.app.stream_process import staying
+from tests.app.watched_folder import Incoming, check
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ def test_killed_ten_times(incoming: Incoming, tmp_path: Path) -> None:
     """
     rng = random.Random(11)
     out = tmp_path / "out"
-    files = iter({**arriving.files(FILES, seed=4), **arriving.hostile()}.items())
+    files = iter({**stream_files.files(FILES, seed=4), **stream_files.hostile()}.items())
     recorded = []
 
     def feed(seconds: float) -> None:
@@ -79,8 +79,8 @@ def test_killed_wherever_something_is_written(incoming: Incoming, tmp_path: Path
     """The same, by the file that was about to get its name or had just got it: state, records, counts and copies."""
     out = tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
-    files = iter(arriving.files(24 * (len(DEATHS) + 1), seed=6).items())
-    late = iter({f"late/{name}": data for name, data in arriving.files(1000, seed=7).items()}.items())
+    files = iter(stream_files.files(24 * (len(DEATHS) + 1), seed=6).items())
+    late = iter({f"late/{name}": data for name, data in stream_files.files(1000, seed=7).items()}.items())
     for death in (*DEATHS, ""):
         for name, data in itertools.islice(files, 24):
             incoming.write(name, data)

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from beam_dedup import options, stream_run
 from beam_dedup.core.model import Reason
-from tests.app.incoming import LOOKS_APART, Incoming, check
-from tests.app.often import BACK, DIE, MOST
-from tests.app.runs import COMMAND, ROOT, dedup_apart, tree
-from tests.app.staying import records_below, staying
-from tests.core.archives import zipped
+from beam_dedup.options import checks, parser
+from beam_dedup.stream import run as stream_run
+from tests.app.cli_runs import COMMAND, ROOT, dedup_apart, tree
+from tests.app.fault_injection import BACK, DIE, MOST
+from tests.app.stream_process import records_below, staying
+from tests.app.watched_folder import LOOKS_APART, Incoming, check
+from tests.core.archives.made_archives import zipped
 from tests.pictures import encoded, photo
 from tests.verdicts_outside import by_status, key_of
-from transforms.listing import list_inputs
+from transforms.storage.listing import list_inputs
 
 pytestmark = pytest.mark.slow
 
@@ -214,7 +215,7 @@ def test_state_of_records_elsewhere_is_no_input(tmp_path: Path, monkeypatch: pyt
     """It lies in the current folder, which may be the one that is watched."""
     monkeypatch.chdir(tmp_path)
     arguments = ["--watch", "-i", ".", "--records", "gs://bucket/records"]
-    config = options.configure(options.parse(arguments)[0])
+    config = checks.configure(parser.parse(arguments)[0])
     source = stream_run._source(config, stream_run._state_folder(config))
     Path("a.jpg").write_bytes(b"")
     Path("image_records.state/codes-1.blocks").write_bytes(b"")

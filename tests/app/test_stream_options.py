@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from beam_dedup import options
 from beam_dedup.cli import main
-from beam_dedup.options import DedupConfig
-from beam_dedup.stream_options import StreamConfig
+from beam_dedup.options import checks, parser
+from beam_dedup.options.config import DedupConfig, StreamConfig
 
 SUBSCRIPTION = "projects/p/subscriptions/s"
 TOPIC = "projects/p/topics/t"
@@ -196,9 +195,9 @@ def test_wrong_usage_is_one_sentence_and_nothing_is_written(
 
 
 def _configured(*arguments: str) -> DedupConfig:
-    given, rest = options.parse(arguments)
+    given, rest = parser.parse(arguments)
     assert rest == []
-    return options.configure(given)
+    return checks.configure(given)
 
 
 def _stream(*arguments: str) -> StreamConfig:
@@ -290,7 +289,7 @@ def test_records_and_counts_are_folders(given: list[str], records: str, counts: 
 
 
 def test_the_help_names_the_defaults() -> None:
-    text = " ".join(options.parser().format_help().split())
+    text = " ".join(parser.parser().format_help().split())
     assert "at the end of each its images are forgotten (default 24h)" in text
     assert "which the search is laid out for (default 1000000)" in text
     assert "always a folder (default image_records/)" in text

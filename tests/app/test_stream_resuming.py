@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from beam_dedup import options, resume
 from beam_dedup.core.errors import DedupError
 from beam_dedup.core.stream.protocol import exact_plan
-from transforms.stream import remember
+from beam_dedup.options import checks, parser
+from beam_dedup.stream import resume
+from transforms.stream import local_state
 from transforms.stream.record import Folders
 
 RECORD = {
@@ -49,7 +50,7 @@ class Before:
 
     def resumed(self) -> resume.Resumed:
         arguments = ["-n", "--watch", "-i", "in", "--records", str(self.records)]
-        config = options.configure(options.parse(arguments)[0])
+        config = checks.configure(parser.parse(arguments)[0])
         folders = Folders("run", config.records, config.counts, str(self.state))
         return resume.resume(config, folders, exact_plan(1), 1_769_860_800_000, str(self.scratch))
 
@@ -122,7 +123,10 @@ def test_what_is_not_ours_is_left_alone(before: Before) -> None:
 
 @pytest.mark.parametrize(
     ("name", "without"),
-    [("codes-2.blocks", remember._WITHOUT_CODES), ("undelivered-1.block", remember._WITHOUT_UNDELIVERED)],
+    [
+        ("codes-2.blocks", local_state._WITHOUT_CODES),
+        ("undelivered-1.block", local_state._WITHOUT_UNDELIVERED),
+    ],
 )
 def test_damaged_state_is_told(name: str, without: str, before: Before) -> None:
     (before.state / name).write_bytes(bytes(7) + b"\x09" + b"no block.")
@@ -134,4 +138,4 @@ def test_damaged_state_is_told(name: str, without: str, before: Before) -> None:
 
 def test_numbers_of_processes_that_are_none_are_passed_over(before: Before) -> None:
     (before.state / "processes").write_bytes(b"17\nabc\n\xff\n17\n4\n")
-    assert remember.begun(str(before.state)) == [4, 17]
+    assert local_state.begun(str(before.state)) == [4, 17]

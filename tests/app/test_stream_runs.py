@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import arriving
-from tests.app.incoming import LOOKS_APART, Incoming, check, files_in
-from tests.app.runs import tree
-from tests.app.staying import staying
+from tests import stream_files
+from tests.app.cli_runs import tree
+from tests.app.stream_process import staying
+from tests.app.watched_folder import LOOKS_APART, Incoming, check, files_in
 from tests.pictures import encoded, photo
 from tests.verdicts_outside import by_status
 
@@ -20,12 +20,12 @@ def test_each_file_is_judged_when_it_is_whole_and_once(tmp_path: Path) -> None:
     record, none of a part of it, and a restart adds none. Ctrl-C exits 130.
     """
     incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
-    files = arriving.files(160)
+    files = stream_files.files(160)
     names = list(files)
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     for name in names[:40]:
         incoming.write(name, files[name])
-    for name, data in arriving.hostile().items():
+    for name, data in stream_files.hostile().items():
         incoming.write(name, data)
     with staying(tmp_path, *arguments) as run:
         for name in names[40:100]:
@@ -58,7 +58,7 @@ def test_each_file_is_judged_when_it_is_whole_and_once(tmp_path: Path) -> None:
 def test_what_waits_for_its_file_when_a_run_is_told_to_end_is_copied(tmp_path: Path) -> None:
     """Ten seconds it would have to wait, and it is told to end before."""
     incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
-    for name, data in arriving.files(30, seed=4).items():
+    for name, data in stream_files.files(30, seed=4).items():
         incoming.write(name, data)
     with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, often=False) as run:
         run.wait_until(run.has_begun)
@@ -74,7 +74,7 @@ def test_a_second_run_knows_what_the_first_has_kept(tmp_path: Path) -> None:
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     pictures = [photo(seed, (160, 120)) for seed in range(6)]
     for number, picture in enumerate(pictures):
-        framed = arriving.framed(picture) if number >= 4 else encoded(picture)
+        framed = stream_files.framed(picture) if number >= 4 else encoded(picture)
         incoming.write(f"first/{number}.png", framed)
     with staying(tmp_path, *arguments) as run:
         run.wait_for(6)
@@ -82,12 +82,12 @@ def test_a_second_run_knows_what_the_first_has_kept(tmp_path: Path) -> None:
     assert len(by_status(run.records(), "kept")) == 6
     incoming.write("second/equal.png", encoded(pictures[0]))
     incoming.write("second/small.jpg", encoded(pictures[1].resize((96, 72)), "JPEG"))
-    incoming.write("second/framed.png", arriving.framed(pictures[2], "white"))
+    incoming.write("second/framed.png", stream_files.framed(pictures[2], "white"))
     incoming.write("second/other.png", encoded(photo(99, (160, 120))))
     with staying(tmp_path, *arguments) as run:
         run.wait_for(10)
         incoming.write("second/unframed 4.jpg", encoded(pictures[4], "JPEG"))
-        incoming.write("second/framed otherwise.png", arriving.framed(pictures[3], "green"))
+        incoming.write("second/framed otherwise.png", stream_files.framed(pictures[3], "green"))
         run.wait_for(12)
         assert run.drain() == 130, run.said()
     check(run, incoming, out)
@@ -107,7 +107,7 @@ def test_in_random_order_with_restarts(tmp_path: Path) -> None:
     """Files arrive in any order over three runs, each ended while some are on their way: none is lost, or judged twice."""
     rng = random.Random(5)
     incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
-    files = list(arriving.files(240, seed=2).items())
+    files = list(stream_files.files(240, seed=2).items())
     for third in (files[:80], files[80:160], files[160:]):
         with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
             before = len(run.records())

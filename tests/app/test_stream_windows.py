@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from beam_dedup.core.members import split_uri
-from tests import arriving
-from tests.app.incoming import LOOKS_APART, Incoming
-from tests.app.often import DIE
-from tests.app.runs import dedup, tree
-from tests.app.staying import Staying, check_counts, staying
-from tests.core.archives import zipped
+from beam_dedup.core.archives.members import split_uri
+from tests import stream_files
+from tests.app.cli_runs import dedup, tree
+from tests.app.fault_injection import DIE
+from tests.app.stream_process import Staying, check_counts, staying
+from tests.app.watched_folder import LOOKS_APART, Incoming
+from tests.core.archives.made_archives import zipped
 from tests.pictures import encoded, photo
 from tests.verdicts_outside import Outside, Record, by_status, check_copies, check_each_once
 
@@ -62,9 +62,9 @@ def check(run: Staying, incoming: Incoming, out: Path) -> None:
 def test_each_window_is_judged_like_a_batch(tmp_path: Path) -> None:
     """Its records are those of a run with an end over the same files, but for generations and times."""
     incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
-    files = list(arriving.files(90, seed=8).items())
+    files = list(stream_files.files(90, seed=8).items())
     with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, *WINDOW) as run:
-        for some in (files[:30], list(arriving.hostile().items()), files[30:60]):
+        for some in (files[:30], list(stream_files.hostile().items()), files[30:60]):
             for name, data in some:
                 incoming.write(name, data)
             run.wait_for(len(incoming.expected))
@@ -143,7 +143,7 @@ def test_killed_in_the_midst_of_windows(tmp_path: Path) -> None:
     rng = random.Random(3)
     incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *WINDOW)
-    files = iter({**arriving.files(400, seed=9), **arriving.hostile()}.items())
+    files = iter({**stream_files.files(400, seed=9), **stream_files.hostile()}.items())
     for death in (*DEATHS, "", "", "", "end"):
         for name, data in itertools.islice(files, None if death == "end" else 24):
             incoming.write(name, data)

@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_dedup import engine, options, pipeline, run
+from beam_dedup.batch import pipeline, run
 from beam_dedup.cli import main
-from beam_dedup.core import choosing
 from beam_dedup.core.algorithms import ALGORITHMS
 from beam_dedup.core.limits import Limits
+from beam_dedup.core.matching import planner
+from beam_dedup.options import parser
+from beam_dedup.runners import select
 from beam_dedup.samples import picture
-from tests.app.runs import dedup_apart
-from transforms import storage
+from tests.app.cli_runs import dedup_apart
+from transforms.storage import files
 
 
 @pytest.fixture
@@ -209,7 +211,7 @@ def test_a_file_system_that_is_not_installed(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(storage, "_is_installed", lambda _: False)
+    monkeypatch.setattr(files, "_is_installed", lambda _: False)
     assert main([argument.replace("{in}", str(folder)) for argument in arguments]) == 2
     assert sentence.replace("{pip}", "pip install 'beam-dedup") in capfd.readouterr().err
 
@@ -226,7 +228,7 @@ def test_hard_links_need_one_device(folder: Path, capfd: pytest.CaptureFixture[s
 @pytest.fixture
 def refusing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder, with more different pictures in it than are allowed."""
-    monkeypatch.setattr(choosing, "MAX_CANDIDATES", 2)
+    monkeypatch.setattr(planner, "MAX_CANDIDATES", 2)
     for seed in range(8):
         picture(seed, (60, 40)).save(folder / f"{seed}.png")
     return folder
@@ -281,20 +283,20 @@ def test_wrong_usage_as_a_user_sees_it() -> None:
 
 def test_no_name_of_ours_is_one_of_beams() -> None:
     beams = {name for part in PipelineOptions.__subclasses__() for name in _names(part)}
-    ours = set(options.parser()._option_string_actions)
+    ours = set(parser.parser()._option_string_actions)
     assert {"--runner", "--streaming"} <= beams
     assert not ours & beams
 
 
 def _names(part: type[PipelineOptions]) -> set[str]:
-    parser = engine._BeamParser(add_help=False)
+    parser = select._BeamParser(add_help=False)
     if "_add_argparse_args" in part.__dict__:
         part._add_argparse_args(parser)
     return set(parser._option_string_actions)
 
 
 def test_limits_in_the_help_are_those_that_hold() -> None:
-    text = " ".join(options.parser().format_help().split())
+    text = " ".join(parser.parser().format_help().split())
     dct, *others = ALGORITHMS.values()
     assert f"0 to {dct.max_k} of the {dct.bits} of their short codes (default {dct.default_k})" in text
     assert ", ".join(f"{other.name} ({other.default_k}, {other.max_k})" for other in others) in text

@@ -21,9 +21,10 @@ from apache_beam.portability.api import (
 )
 from google.protobuf import json_format, struct_pb2, text_format
 
-from beam_dedup import worker_boot, worker_pool
+from beam_dedup import worker_pool
+from beam_dedup.runners import worker_boot
 from beam_dedup.worker_pool import HOST, WorkerPool
-from tests.app.runs import ROOT
+from tests.app.cli_runs import ROOT
 from tests.services.processes import answers, free_port, listening, running
 
 Started = list["tuple[Sequence[str], subprocess.Popen[bytes]]"]
@@ -82,7 +83,7 @@ def test_a_worker_is_started_and_stopped(asking: Asking, started: Started) -> No
     assert asking.start("1-1") == asking.start("1-2") == ""
     (command, first), (_, second) = started
     assert command == [
-        *(sys.executable, "-m", "beam_dedup.worker_boot", "--id=1-1"),
+        *(sys.executable, "-m", "beam_dedup.runners.worker_boot", "--id=1-1"),
         *(
             "--control_endpoint=somewhere:7",
             "--logging_endpoint=somewhere:7",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from beam_dedup.core.fingerprints import prepare_decoders
+from beam_dedup.core.imaging.fingerprint import prepare_decoders
 
 
 @pytest.fixture(scope="session", autouse=True)

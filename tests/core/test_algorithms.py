@@ -14,9 +14,9 @@ from PIL import Image
 
 from beam_dedup.core import limits
 from beam_dedup.core.algorithms import ALGORITHMS, SIMHASH, Recipe, missing_library
-from beam_dedup.core.fingerprints import fingerprint
-from beam_dedup.core.metadata import simhash
-from beam_dedup.core.model import Code, Flag, ImageRef, Kind
+from beam_dedup.core.imaging.fingerprint import fingerprint
+from beam_dedup.core.metadata.simhash import simhash
+from beam_dedup.core.model import Code, CodeKind, Flag, ImageRef
 from tests.pictures import encoded, fingerprint_of, photo
 
 FUNCTIONS = {
@@ -51,7 +51,7 @@ def test_codes_of_imagehash(name: str) -> None:
         found = fingerprint_of(data, recipe=Recipe(name, "none"))
         [code] = found.codes
         theirs = FUNCTIONS[name](Image.open(io.BytesIO(data)))
-        assert (code.kind, len(code.data)) == (Kind.HASH, 8)
+        assert (code.kind, len(code.data)) == (CodeKind.HASH, 8)
         assert found.algorithm == ALGORITHMS[name].recipe
         spare = 64 - ALGORITHMS[name].bits
         assert int.from_bytes(code.data) == int(str(theirs), 16) << spare, label
@@ -63,7 +63,7 @@ def test_codes_of_pdqhash() -> None:
     for data in FILES.values():
         [code] = fingerprint_of(data, recipe=Recipe("pdq", "none")).codes
         bits, _ = pdqhash.compute(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
-        assert (code.kind, code.data) == (Kind.WIDE, np.packbits(bits).tobytes())
+        assert (code.kind, code.data) == (CodeKind.WIDE, np.packbits(bits).tobytes())
 
 
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != SIMHASH])
@@ -72,7 +72,7 @@ def test_pictures_without_structure_are_compared_by_colour(name: str) -> None:
     for colour in ("white", "red"):
         data = encoded(Image.new("RGB", (200, 150), colour), "PNG")
         found = fingerprint_of(data, recipe=Recipe(name, "none"))
-        assert (found.codes[0].kind, found.flags) == (Kind.FLAT, (Flag.FLAT,))
+        assert (found.codes[0].kind, found.flags) == (CodeKind.FLAT, (Flag.FLAT,))
         assert found.codes == fingerprint_of(data).codes
 
 
@@ -99,7 +99,7 @@ def test_codes_of_metadata_look_at_no_pixels() -> None:
     recipe = Recipe(SIMHASH, "none")
     for data in (FILES["PNG"], FILES["PNG"][:200], b"<svg></svg>"):
         found = fingerprint(ImageRef("x", "x", said), io.BytesIO(data), len(data), recipe=recipe)
-        assert found.codes == (Code(Kind.HASH, simhash(json.loads(said))[0]),)
+        assert found.codes == (Code(CodeKind.HASH, simhash(json.loads(said))[0]),)
         assert (found.algorithm, found.width, found.flags) == ("simhash/1", 0, ())
     for said in ("", "{}", '{"Image Width": 640}'):
         found = fingerprint(ImageRef("x", "x", said), io.BytesIO(data), len(data), recipe=recipe)

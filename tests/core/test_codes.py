@@ -5,14 +5,14 @@ import pytest
 
 from beam_dedup.core import codes as core
 from beam_dedup.core.codes import Codes
-from beam_dedup.core.model import Code, Kind
-from beam_dedup.core.within import Within
+from beam_dedup.core.model import Code, CodeKind
+from beam_dedup.core.thresholds import Thresholds
 
-FULL = Code(Kind.FULL, bytes(range(32)))
-OTHER = Code(Kind.FULL, bytes(range(100, 132)))
-TINY = Code(Kind.TINY, b"\x80" + bytes(6) + b"\x01")
-FLAT = Code(Kind.FLAT, bytes(range(96)))
-WHITE = Code(Kind.FLAT, b"\xff" * 96)
+FULL = Code(CodeKind.FULL, bytes(range(32)))
+OTHER = Code(CodeKind.FULL, bytes(range(100, 132)))
+TINY = Code(CodeKind.TINY, b"\x80" + bytes(6) + b"\x01")
+FLAT = Code(CodeKind.FLAT, bytes(range(96)))
+WHITE = Code(CodeKind.FLAT, b"\xff" * 96)
 
 
 def packed() -> Codes:
@@ -24,7 +24,7 @@ def test_pack() -> None:
     assert len(codes) == 5
     assert codes.image.tolist() == [0, 1, 3, 4, 5]
     assert codes.view.tolist() == [core.BASE] * 5
-    assert codes.kind.tolist() == [Kind.FLAT, Kind.FULL, Kind.TINY, Kind.FLAT, Kind.FULL]
+    assert codes.kind.tolist() == [CodeKind.FLAT, CodeKind.FULL, CodeKind.TINY, CodeKind.FLAT, CodeKind.FULL]
     assert codes.short.tolist() == [0, 0x0001020304050607, 0x8000000000000001, 0, 0x6465666768696A6B]
     assert [f"{word:016x}" for word in codes.long[1].tolist()] == [
         "0001020304050607",
@@ -49,7 +49,7 @@ def rows(codes: Codes) -> list[tuple[int, int, int, int, list[int], bytes]]:
     """Rows as tuples; pixels looked up where they belong."""
     pixels = iter(codes.pixels)
     return [
-        (image, view, kind, short, long, next(pixels).tobytes() if kind == Kind.FLAT else b"")
+        (image, view, kind, short, long, next(pixels).tobytes() if kind == CodeKind.FLAT else b"")
         for image, view, kind, short, long in zip(
             *(column.tolist() for column in (codes.image, codes.view, codes.kind, codes.short, codes.long)),
             strict=True,
@@ -91,8 +91,8 @@ def test_long_distance() -> None:
 
 
 def test_thresholds() -> None:
-    assert (Within().k, Within().verify) == (8, 48)
-    assert [(Within(k).tiny_bits, Within(k).flat_levels) for k in (0, 3, 4, 5, 8, 9, 16)] == [
+    assert (Thresholds().k, Thresholds().verify) == (8, 48)
+    assert [(Thresholds(k).tiny_bits, Thresholds(k).flat_levels) for k in (0, 3, 4, 5, 8, 9, 16)] == [
         (0, 0),
         (3, 3),
         (4, 4),
@@ -101,12 +101,12 @@ def test_thresholds() -> None:
         (4, 8),
         (4, 8),
     ]
-    Within(0, 0)
-    Within(16, 256)
+    Thresholds(0, 0)
+    Thresholds(16, 256)
 
 
 @pytest.mark.parametrize(("k", "verify"), [(-1, 48), (17, 48), (8, -1), (8, 257)])
 def test_thresholds_out_of_range(k: int, verify: int) -> None:
     wrong = k if not 0 <= k <= 16 else verify
     with pytest.raises(ValueError, match=f"must be between 0 and .* got {wrong}$"):
-        Within(k, verify)
+        Thresholds(k, verify)

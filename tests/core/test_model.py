@@ -14,17 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_dedup.core import codes, errors, judging, model, neighbours, plan, within
+from beam_dedup.core import codes, errors, model, thresholds
+from beam_dedup.core.matching import near_pairs, plan, selection
 from beam_dedup.core.model import (
     AVRO_SCHEMA,
     DUPLICATE_REASONS,
     RECORD_FIELDS,
     REJECT_REASONS,
     Code,
+    CodeKind,
     Fingerprint,
     Flag,
     ImageRef,
-    Kind,
     Placement,
     Reason,
     Rejection,
@@ -214,7 +215,7 @@ FINGERPRINT = Fingerprint(
     7,
     8,
     "dct/1",
-    (Code(Kind.FULL, DIGEST), Code(Kind.TINY, DIGEST[:8], "trim")),
+    (Code(CodeKind.FULL, DIGEST), Code(CodeKind.TINY, DIGEST[:8], "trim")),
     (Flag.TINY,),
     "d",
 )
@@ -227,11 +228,11 @@ TRAVELLERS = [
     NOT_UTF8,
     Placement(NOT_UTF8.uri, NOT_UTF8.name, DIGEST),
     Unplaced(Placement(NOT_UTF8.uri, NOT_UTF8.name, DIGEST), "why"),
-    within.Within(3, 4),
+    thresholds.Thresholds(3, 4),
     plan.Plan(8, 3, 2, 50),
     *Status,
     *Reason,
-    *Kind,
+    *CodeKind,
     *Flag,
 ]
 
@@ -256,7 +257,7 @@ def test_every_class_of_the_model_is_tested_above() -> None:
 
 
 def test_values_cannot_be_changed() -> None:
-    for thing in (KEPT, FINGERPRINT, FINGERPRINT.codes[0], NEAR.witness, NOT_UTF8, within.Within()):
+    for thing in (KEPT, FINGERPRINT, FINGERPRINT.codes[0], NEAR.witness, NOT_UTF8, thresholds.Thresholds()):
         name = dataclasses.fields(thing)[0].name  # type: ignore[arg-type]
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(thing, name, None)
@@ -264,9 +265,9 @@ def test_values_cannot_be_changed() -> None:
 
 
 def test_arrays_pickle() -> None:
-    packed = codes.pack([[Code(Kind.FLAT, b"\1" * 96)], [FINGERPRINT.codes[0]]])
-    found = judging.nearest_kept(packed, np.array([True, False]), within.Within())
-    (pairs,) = neighbours.near_pairs(codes.pack([[FINGERPRINT.codes[0]]] * 2), within.Within())
+    packed = codes.pack([[Code(CodeKind.FLAT, b"\1" * 96)], [FINGERPRINT.codes[0]]])
+    found = selection.nearest_kept(packed, np.array([True, False]), thresholds.Thresholds())
+    (pairs,) = near_pairs.near_pairs(codes.pack([[FINGERPRINT.codes[0]]] * 2), thresholds.Thresholds())
     for thing in (packed, found, pairs):
         copy = pickle.loads(pickle.dumps(thing))
         for field in dataclasses.fields(thing):

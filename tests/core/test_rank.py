@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_dedup.core.arrivals import said_of
+from beam_dedup.core.arrivals import event_metadata
 from beam_dedup.core.blocks import to_bytes
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef
-from beam_dedup.core.rank import Keep, are_known, ranks_of, uri_of, uris_of
+from beam_dedup.core.rank import KeepPolicy, are_known, ranks_of, uri_of, uris_of
 from beam_dedup.core.tables import fingerprints_table
 
 MOST = (1 << 31) - 1
@@ -36,35 +36,35 @@ images = st.builds(
 )
 
 
-def ranks(images: list[Fingerprint], keep: Keep) -> list[bytes]:
+def ranks(images: list[Fingerprint], keep: KeepPolicy) -> list[bytes]:
     found: list[bytes] = ranks_of(fingerprints_table(images), keep).to_pylist()
     return found
 
 
-def wanted(image: Fingerprint, keep: Keep) -> tuple[object, ...]:
+def wanted(image: Fingerprint, keep: KeepPolicy) -> tuple[object, ...]:
     """The policies in words of their own."""
     seen = {
-        Keep.FIRST: (),
-        Keep.LARGEST: (-image.width * image.height, -image.size_bytes),
-        Keep.OLDEST: (image.modified_ms == 0, image.modified_ms),
-        Keep.NEWEST: (-image.modified_ms,),
+        KeepPolicy.FIRST: (),
+        KeepPolicy.LARGEST: (-image.width * image.height, -image.size_bytes),
+        KeepPolicy.OLDEST: (image.modified_ms == 0, image.modified_ms),
+        KeepPolicy.NEWEST: (-image.modified_ms,),
     }[keep]
     is_described = Flag.DESCRIBED in image.flags and not image.ref.known
     uri = image.ref.uri.encode("utf-8", "surrogateescape")
-    return (not image.ref.known, is_described, *seen, uri, said_of(image.ref.metadata)[0])
+    return (not image.ref.known, is_described, *seen, uri, event_metadata(image.ref.metadata)[0])
 
 
 @given(st.lists(images, max_size=6))
 def test_order(found: list[Fingerprint]) -> None:
-    for keep in Keep:
+    for keep in KeepPolicy:
         pairs = itertools.combinations(zip(ranks(found, keep), found, strict=True), 2)
         for (rank, one), (other_rank, other) in pairs:
             assert (rank < other_rank) == (wanted(one, keep) < wanted(other, keep))
 
 
-@pytest.mark.parametrize("keep", Keep)
+@pytest.mark.parametrize("keep", KeepPolicy)
 @given(found=st.lists(images, max_size=4))
-def test_the_uri_and_whether_it_is_known_come_back(keep: Keep, found: list[Fingerprint]) -> None:
+def test_the_uri_and_whether_it_is_known_come_back(keep: KeepPolicy, found: list[Fingerprint]) -> None:
     table = ranks_of(fingerprints_table(found), keep)
     assert uris_of(table).to_pylist() == [to_bytes(image.ref.uri) for image in found]
     assert are_known(table).to_pylist() == [image.ref.known for image in found]
@@ -74,7 +74,7 @@ def test_the_uri_and_whether_it_is_known_come_back(keep: Keep, found: list[Finge
 def test_images_of_one_uri_differ_in_rank_only_if_one_is_known() -> None:
     image = Fingerprint(ImageRef("a", "a"), bytes(32), 1, 1, "PNG", 1, 1, "", ())
     known = dataclasses.replace(image, ref=ImageRef("a", "a", known=True))
-    first, second, third = ranks([known, image, image], Keep.FIRST)
+    first, second, third = ranks([known, image, image], KeepPolicy.FIRST)
     assert first < second == third
 
 
@@ -95,6 +95,6 @@ def test_generations_of_one_uri_have_ranks_of_their_own(names: list[tuple[str, s
         )
         for uri, generation in names
     ]  # fmt: skip
-    one, other = ranks(found, Keep.FIRST)
+    one, other = ranks(found, KeepPolicy.FIRST)
     assert one != other
     assert [uri_of(one), uri_of(other)] == [uri for uri, _ in names]

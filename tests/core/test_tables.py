@@ -5,17 +5,34 @@ from hypothesis import strategies as st
 
 from beam_dedup.core import blocks
 from beam_dedup.core.codes import VIEWS
-from beam_dedup.core.model import Code, Fingerprint, Flag, ImageRef, Kind, Reason, Status, Verdict, Witness
+from beam_dedup.core.model import (
+    Code,
+    CodeKind,
+    Fingerprint,
+    Flag,
+    ImageRef,
+    Reason,
+    Status,
+    Verdict,
+    Witness,
+)
 from beam_dedup.core.tables import fingerprints_of, fingerprints_table, verdicts_of, verdicts_table
 
 SETTINGS = settings(derandomize=True, deadline=None, max_examples=150)
-SIZES = {Kind.FULL: 32, Kind.TINY: 8, Kind.FLAT: 96, Kind.HASH: 8, Kind.WIDE: 32, Kind.METADATA: 8}
+SIZES = {
+    CodeKind.FULL: 32,
+    CodeKind.TINY: 8,
+    CodeKind.FLAT: 96,
+    CodeKind.HASH: 8,
+    CodeKind.WIDE: 32,
+    CodeKind.METADATA: 8,
+}
 
 # As os.fsdecode gives names: any bytes at all.
 names = st.binary(max_size=6).map(lambda name: name.decode("utf-8", "surrogateescape"))
 int32, int64 = st.integers(0, (1 << 31) - 1), st.integers(0, (1 << 63) - 1)
 digests = st.binary(min_size=32, max_size=32)
-codes = st.sampled_from(Kind).flatmap(
+codes = st.sampled_from(CodeKind).flatmap(
     lambda kind: st.builds(
         Code, st.just(kind), st.binary(min_size=SIZES[kind], max_size=SIZES[kind]), st.sampled_from(VIEWS)
     )
@@ -78,13 +95,13 @@ def test_verdicts(parts: list[list[Verdict]]) -> None:
 @given(st.lists(fingerprints, max_size=8), st.integers(1, 5))
 def test_homes_and_split(images: list[Fingerprint], count: int) -> None:
     table = fingerprints_table(images)
-    homes = blocks.homes(table, count)
-    parts = dict(blocks.split(table, homes))
+    digest_shards = blocks.digest_shards(table, count)
+    parts = dict(blocks.split(table, digest_shards))
     assert sum(map(len, parts.values())) == len(images)
-    for home, part in parts.items():
+    for shard, part in parts.items():
         # As slices, which what reads buffers must mind.
-        wanted = [image for image in images if int.from_bytes(image.digest[:4], "big") % count == home]
+        wanted = [image for image in images if int.from_bytes(image.digest[:4], "big") % count == shard]
         assert list(fingerprints_of(part)) == wanted
-        assert blocks.homes(part, count).tolist() == [home] * len(part)
+        assert blocks.digest_shards(part, count).tolist() == [shard] * len(part)
         assert list(fingerprints_of(blocks.load([blocks.dump(part)], blocks.FINGERPRINTS))) == wanted
         assert blocks.joined(part["uri"]) == b"".join(blocks.to_bytes(image.ref.uri) for image in wanted)

@@ -12,7 +12,7 @@ import boto3
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from tests.app.runs import dedup_apart
+from tests.app.cli_runs import dedup_apart
 from tests.services.servers import Service
 
 _numbers = itertools.count(1)

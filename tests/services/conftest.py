@@ -9,7 +9,7 @@ from tests.services import servers
 from tests.services.buckets import Bucket, amazon_bucket, google_bucket
 from tests.services.crawling import Crawl, crawling, new_topic
 from tests.services.processes import end_of
-from tests.services.required import required
+from tests.services.require_service import required
 from tests.services.servers import Service
 from tests.services.test_pubsub import Clients
 

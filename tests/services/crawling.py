@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from tests import arriving
+from tests import stream_files
 from tests.services import servers
 from tests.services.buckets import Bucket, google_bucket
-from tests.services.required import required
+from tests.services.require_service import required
 from tests.services.servers import Service, Topic
 from tests.services.test_pubsub import PROJECT, Clients
 from tests.verdicts_outside import Key, key_of
@@ -33,7 +33,7 @@ class Crawl:
         blob = self.bucket.client.bucket.blob(name)
         blob.upload_from_string(data, "application/octet-stream")
         uri, generation = f"{self.bucket.uri}/{name}", str(blob.generation)
-        self.expected |= arriving.expected_of(uri, generation, data)
+        self.expected |= stream_files.expected_of(uri, generation, data)
         return Key(uri, generation)
 
     def overwrite(self, name: str, data: bytes) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.runs import dedup_apart, tree
+from tests.app.cli_runs import dedup_apart, tree
 from tests.services.servers import Service
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]

@@ -16,7 +16,7 @@ from apache_beam.internal import pickler
 from apache_beam.portability.api import beam_runner_api_pb2
 
 from tests.app import test_labels
-from tests.app.runs import ROOT
+from tests.app.cli_runs import ROOT
 from tests.services.buckets import Bucket, google_bucket
 from tests.services.servers import Service
 
@@ -167,7 +167,7 @@ def test_options_reach_the_batch(jobs: dict[str, Job]) -> None:
 def test_options_reach_the_stream(jobs: dict[str, Job]) -> None:
     job = jobs["stream"]
     band = job.step("Judge/Judge/Band/Take/ParDo(_StepFn)")
-    assert band.streaming.plan.within.k == 5
+    assert band.streaming.plan.thresholds.k == 5
     assert band.streaming.remember_micros == 2 * 3600 * 10**6
     assert band.streaming.origin_micros == 0, "an update would take all that arrives for long forgotten"
     assert job.step("Judge/Fingerprint/Read/ParDo(_FingerprintFn)").recipe.views == "centre"

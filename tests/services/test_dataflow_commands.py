@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from beam_dedup import options, template
-from tests.app.runs import ROOT
-from tests.app.test_template import METADATA, fits
+from beam_dedup.dataflow import launcher
+from beam_dedup.options import checks, parser
+from tests.app.cli_runs import ROOT
+from tests.app.test_dataflow_template import METADATA, fits
 from tests.conftest import CI_VARIABLE
 
 pytestmark = pytest.mark.service
@@ -162,8 +163,8 @@ def test_a_launch_asks_for_what_dedup_takes(dataflow: Dataflow, command: str) ->
     )
     parameters = launch["parameters"]
     assert [name for name, value in parameters.items() if not fits(name, value)] == []
-    flags = template.flags([f"--{name}={value}" for name, value in parameters.items()])
-    config = options.configure(options.parse(flags)[0])
+    flags = launcher.flags([f"--{name}={value}" for name, value in parameters.items()])
+    config = checks.configure(parser.parse(flags)[0])
     assert bool(config.stream) == (launch["jobName"] == "dedup-stream")
     assert config.near
     if not config.stream:

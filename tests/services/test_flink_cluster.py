@@ -7,14 +7,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests import arriving
-from tests.app.incoming import Incoming, check, files_in
-from tests.app.runs import dedup_apart
-from tests.app.staying import staying
+from tests import stream_files
+from tests.app.cli_runs import dedup_apart
+from tests.app.stream_process import staying
+from tests.app.watched_folder import Incoming, check, files_in
 from tests.services.buckets import Bucket, files_of
 from tests.services.clusters import Cluster, flink_cluster
 from tests.services.processes import HOST
-from tests.services.required import required
+from tests.services.require_service import required
 from tests.services.servers import Service, flink_jars
 from tests.verdicts_outside import by_status
 from transforms import metrics
@@ -73,7 +73,7 @@ def test_task_managers_that_are_killed_in_mid_stream(cluster: Cluster, tmp_path:
     comes later is compared with what was there before.
     """
     incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
-    files = list(arriving.files(240, seed=4).items())
+    files = list(stream_files.files(240, seed=4).items())
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *cluster.flags, OFTEN)
     with staying(tmp_path, *arguments) as run:
         _write(incoming, files[:60])
@@ -102,7 +102,7 @@ def test_task_managers_that_are_killed_in_mid_stream(cluster: Cluster, tmp_path:
 def test_a_stream_that_goes_on_from_a_savepoint(cluster: Cluster, tmp_path: Path) -> None:
     """As another version of a running stream does: nothing is judged again, and what was kept before is known."""
     incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
-    files = list(arriving.files(150, seed=8).items())
+    files = list(stream_files.files(150, seed=8).items())
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *cluster.flags, OFTEN)
     with staying(tmp_path, *arguments) as run:
         _write(incoming, files[:60])

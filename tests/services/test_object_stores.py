@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from beam_dedup.core.members import file_uri
+from beam_dedup.core.archives.members import file_uri
 from beam_dedup.core.paths import copy_name
-from tests.app.runs import dedup_apart
-from tests.core.archives import tar, zipped
+from tests.app.cli_runs import dedup_apart
+from tests.core.archives.made_archives import tar, zipped
 from tests.services.buckets import Bucket, files_of
 from tests.transforms.files import encoded, write
 

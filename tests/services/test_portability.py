@@ -11,17 +11,19 @@ import fastavro
 import pytest
 
 import transforms
-from beam_dedup.core import grouping, isolation
-from beam_dedup.core.members import file_uri
-from tests.app.runs import tree
-from tests.arriving import generation_of
-from tests.services import portable
-from tests.services.portable import Build, Inputs
+from beam_dedup.core.archives.members import file_uri
+from beam_dedup.core.matching import shard_verdicts
+from beam_dedup.core.reading import isolated_decoder
+from tests.app.cli_runs import tree
+from tests.services import runner_pipelines
+from tests.services.runner_pipelines import Build, Inputs
+from tests.stream_files import generation_of
 from tests.transforms.pipelines import IN_MEMORY, PROCESSES, REPEATED, THREADS, Ran, run
 from tests.transforms.test_failures import Dies
 from tests.verdicts_outside import Key, Outside, check_each_once
-from transforms import metrics, placing
+from transforms import metrics
 from transforms import write as writing
+from transforms.storage import placing
 
 # Workers of engines that run elsewhere are threads of this process: theirs is the last word when the engine hangs up.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -29,12 +31,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExc
 HERE = {"threads": THREADS, "processes": PROCESSES, "bundles repeated": REPEATED}
 ELSEWHERE = ("prism", "flink")
 CASES = (
-    portable.near,
-    portable.exact,
-    portable.metadata,
-    portable.single,
-    portable.marked_near,
-    portable.marked_exact,
+    runner_pipelines.near,
+    runner_pipelines.exact,
+    runner_pipelines.metadata,
+    runner_pipelines.single,
+    runner_pipelines.marked_near,
+    runner_pipelines.marked_exact,
 )
 
 each_engine = pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def _files(outputs: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    return portable.make_inputs(tmp_path_factory.mktemp("inputs"))
+    return runner_pipelines.make_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_all_composites_are_run() -> None:
         for name in transforms.__all__
         if isinstance(made := getattr(transforms, name), type) and issubclass(made, beam.PTransform)
     }
-    text = Path(portable.__file__).read_text("utf-8")
+    text = Path(runner_pipelines.__file__).read_text("utf-8")
     assert {name for name in names if f"{name}(" not in text} == set()
 
 
@@ -134,7 +136,7 @@ def test_the_answer_is_the_same(
 
 
 def test_there_is_something_to_compare(expected: Any) -> None:
-    answer = expected(portable.near)
+    answer = expected(runner_pipelines.near)
     files, (values, windows), counters = answer.files, answer.rest, answer.counters
     assert set(files) > {
         "records.jsonl",
@@ -151,10 +153,11 @@ def test_there_is_something_to_compare(expected: Any) -> None:
     assert values["images"] == [str(statuses.total())]
     assert counters[metrics.INITIAL] == statuses.total()
     assert counters[metrics.REJECTED] == 2
-    assert len(expected(portable.marked_near).rest[1]["verdicts"]) == 2, "windows"
-    assert len(expected(portable.exact).files["records/"]) > 40
+    assert len(expected(runner_pipelines.marked_near).rest[1]["verdicts"]) == 2, "windows"
+    assert len(expected(runner_pipelines.exact).files["records/"]) > 40
     described = [
-        json.loads(line)["flags"] for line in expected(portable.metadata).files["records.jsonl"].splitlines()
+        json.loads(line)["flags"]
+        for line in expected(runner_pipelines.metadata).files["records.jsonl"].splitlines()
     ]
     assert ["described"] in described
     assert windows["images"] == {None: 1}
@@ -163,13 +166,13 @@ def test_there_is_something_to_compare(expected: Any) -> None:
 @each_engine
 def test_a_stream(engine: str, flags: tuple[str, ...], inputs: Inputs, tmp_path: Path) -> None:
     """Which images are kept depends on the order; what must hold does not."""
-    ran = run(portable.stream(inputs, tmp_path), *flags)
+    ran = run(runner_pipelines.stream(inputs, tmp_path), *flags)
     records = [json.loads(line) for line in (tmp_path / "records.jsonl").read_bytes().splitlines()]
     wanted: dict[Key, bytes] = {}
     for name, data in tree(Path(inputs.pictures)).items():
         path = f"{inputs.pictures}/{name}"
         uri, generation = file_uri(path), generation_of(path)
-        members = portable.ARCHIVES.get(name)
+        members = runner_pipelines.ARCHIVES.get(name)
         if members is None:
             wanted[Key(uri, generation)] = data
         else:
@@ -183,8 +186,8 @@ def test_a_stream(engine: str, flags: tuple[str, ...], inputs: Inputs, tmp_path:
 
 
 DYING = [
-    pytest.param(isolation, "receive", 13, id="while it reads"),
-    pytest.param(grouping, "verdicts", 1, id="while it judges"),
+    pytest.param(isolated_decoder, "receive", 13, id="while it reads"),
+    pytest.param(shard_verdicts, "verdicts", 1, id="while it judges"),
     pytest.param(placing, "whole_file", 9, id="while it copies"),
     pytest.param(writing, "whole_file", 1, id="before it writes a file"),
 ]
@@ -206,13 +209,13 @@ def test_a_step_that_dies_once_leaves_no_trace(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Flink runs it again by itself. Prism gives up, and the user runs all of it again."""
-    wanted = expected(portable.near)
+    wanted = expected(runner_pipelines.near)
     function = Dies(getattr(module, name), good)
     monkeypatch.setattr(module, name, function)
     if engine == "prism":
         with pytest.raises(Exception, match="the worker died"):
-            done(portable.near, inputs, tmp_path, flags)
-    found = done(portable.near, inputs, tmp_path, flags)
+            done(runner_pipelines.near, inputs, tmp_path, flags)
+    found = done(runner_pipelines.near, inputs, tmp_path, flags)
     assert function.calls > good + 1
     if engine == "prism":  # what was there is not placed again
         assert found.files == wanted.files

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.app.runs import ROOT
+from tests.app.cli_runs import ROOT
 from tests.conftest import CI_VARIABLE
 from tests.services.processes import NotReadyError, answers, free_port, running
 

@@ -12,7 +12,7 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 
 from tests.services import servers
 from tests.services.buckets import google_bucket
-from tests.services.required import required
+from tests.services.require_service import required
 from tests.services.servers import Service, Topic
 
 pytestmark = pytest.mark.service

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.runs import dedup_apart
-from tests.core.archives import zipped
+from tests.app.cli_runs import dedup_apart
+from tests.core.archives.made_archives import zipped
 from tests.services.buckets import Bucket, amazon_bucket, files_of
 from tests.services.servers import Service
 from tests.transforms.files import encoded, write

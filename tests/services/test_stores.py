@@ -18,9 +18,9 @@ from google.cloud import storage
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.model import ImageRef, Reason
 from tests.services.buckets import Bucket
-from transforms import fetching, store_clients, stores
-from transforms.listing import list_inputs
-from transforms.placing import How, PlacingError, place_file
+from transforms.storage import clients, objects, prefetch
+from transforms.storage.listing import list_inputs
+from transforms.storage.placing import PlaceMode, PlacingError, place_file
 
 pytestmark = pytest.mark.service
 
@@ -38,7 +38,7 @@ def _options(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_what_is_gone_is_rejected_as_a_file_would_be(bucket: Bucket) -> None:
-    with pytest.raises(ImageError) as raised, fetching.fetched(f"{bucket.uri}/gone", 1 << 30):
+    with pytest.raises(ImageError) as raised, prefetch.fetched(f"{bucket.uri}/gone", 1 << 30):
         pass
     assert (raised.value.reason, raised.value.detail) == (Reason.NOT_FOUND, os.strerror(2))
 
@@ -47,17 +47,17 @@ def test_what_is_gone_is_rejected_as_a_file_would_be(bucket: Bucket) -> None:
 def test_a_source_that_vanished_can_not_be_placed(bucket: Bucket, tmp_path: Path, target: str) -> None:
     path = target.replace("{b}", bucket.uri).replace("{tmp}", str(tmp_path))
     with pytest.raises(PlacingError, match="vanished after it was read"):
-        place_file(f"{bucket.uri}/gone", path, hashlib.sha256(b"").digest(), How.COPY)
+        place_file(f"{bucket.uri}/gone", path, hashlib.sha256(b"").digest(), PlaceMode.COPY)
     assert not bucket.files()
 
 
 def test_a_bucket_that_is_not_there(bucket: Bucket) -> None:
     nowhere = f"{bucket.uri}-nosuch"
     for call in (
-        lambda: list(stores.list_objects(f"{nowhere}/")),
-        lambda: stores.upload(f"{nowhere}/a", io.BytesIO(b"data")),
-        lambda: stores.open_object(f"{nowhere}/a"),
-        lambda: stores.check_place(f"{nowhere}/a"),
+        lambda: list(objects.list_objects(f"{nowhere}/")),
+        lambda: objects.upload(f"{nowhere}/a", io.BytesIO(b"data")),
+        lambda: objects.open_object(f"{nowhere}/a"),
+        lambda: objects.check_place(f"{nowhere}/a"),
     ):
         with pytest.raises(FileNotFoundError):
             call()
@@ -65,22 +65,22 @@ def test_a_bucket_that_is_not_there(bucket: Bucket) -> None:
 
 def test_what_no_name_can_be_is_an_error_of_the_system(bucket: Bucket) -> None:
     with pytest.raises(OSError, match="must be in the form"):
-        stores.open_object(f"{bucket.uri}/a\nb")
-    assert not stores.exists(bucket.uri)
-    assert not stores.exists(f"{bucket.uri}/")
+        objects.open_object(f"{bucket.uri}/a\nb")
+    assert not objects.exists(bucket.uri)
+    assert not objects.exists(f"{bucket.uri}/")
 
 
 def test_objects_of_all_sizes(bucket: Bucket) -> None:
     sizes = [
         0,
         1,
-        *(store_clients._WHOLE_BYTES + difference for difference in (-1, 0, 1)),
+        *(clients._WHOLE_BYTES + difference for difference in (-1, 0, 1)),
         18 << 20,
     ]  # several pieces
     for name, data in ((str(size), os.urandom(size)) for size in sizes):
-        stores.upload(f"{bucket.uri}/{name}", io.BytesIO(data))
+        objects.upload(f"{bucket.uri}/{name}", io.BytesIO(data))
         assert bucket.client.get(name) == data
-        with fetching.fetched(f"{bucket.uri}/{name}", 1 << 30) as path:
+        with prefetch.fetched(f"{bucket.uri}/{name}", 1 << 30) as path:
             assert Path(path).read_bytes() == data
 
 
@@ -90,7 +90,7 @@ def test_several_are_read_at_a_time(bucket: Bucket) -> None:
     bucket.fill(files)
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda name: read(f"{bucket.uri}/{name}"), files)) == list(files.values())
-    with stores.open_object(f"{bucket.uri}/1") as one, stores.open_object(f"{bucket.uri}/2") as other:
+    with objects.open_object(f"{bucket.uri}/1") as one, objects.open_object(f"{bucket.uri}/2") as other:
         for _ in range(3):
             assert (one.read(100_000), other.read(100_000)) == (bytes([1]) * 100_000, bytes([2]) * 100_000)
 
@@ -101,9 +101,9 @@ def test_as_many_connections_stay_open_as_there_are_threads(
     """Or nearly each request would begin with making one, and each would be warned of."""
     files = {f"{number}": bytes([number]) for number in range(200)}
     bucket.fill(files)
-    with ThreadPoolExecutor(fetching.AT_ONCE) as pool:
+    with ThreadPoolExecutor(prefetch.AT_ONCE) as pool:
         references = [ImageRef(f"{bucket.uri}/{name}", name) for name in files]
-        for reference, path in fetching.fetched_in_turn(pool, references, 10):
+        for reference, path in prefetch.fetched_in_turn(pool, references, 10):
             assert Path(str(path)).read_bytes() == files[reference.name]
     assert not [said for said in caplog.messages if "pool is full" in said]
 
@@ -111,8 +111,8 @@ def test_as_many_connections_stay_open_as_there_are_threads(
 @only_google
 def test_a_picture_takes_one_request(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket.fill({"picture": bytes(100_000)})
-    store = stores._store(bucket.uri)
-    assert isinstance(store, store_clients.GoogleStore)
+    store = objects._store(bucket.uri)
+    assert isinstance(store, clients.GoogleStore)
     session = store._io.client._http
     asked = []
 
@@ -135,13 +135,13 @@ def test_an_object_with_an_encoding_is_read_as_it_is(bucket: Bucket) -> None:
     blob.content_encoding = "gzip"
     blob.upload_from_string(data, "image/jpeg")
     for generation in ("", str(blob.generation)):
-        with stores.open_object(f"{bucket.uri}/a", generation) as stream:
+        with objects.open_object(f"{bucket.uri}/a", generation) as stream:
             assert stream.read() == data
 
 
 @only_google
 def test_a_store_that_sends_more_than_it_was_asked_for(bucket: Bucket) -> None:
-    taking = store_clients._Bounded(4)
+    taking = clients._Bounded(4)
     taking.write(b"123")
     with pytest.raises(OSError, match="more than it was asked for"):
         taking.write(b"45")
@@ -149,10 +149,10 @@ def test_a_store_that_sends_more_than_it_was_asked_for(bucket: Bucket) -> None:
 
 def test_a_process_has_one_client(bucket: Bucket) -> None:
     with ThreadPoolExecutor(8) as pool:
-        made = set(pool.map(lambda number: id(stores._store(f"{bucket.uri}/{number}")), range(50)))
+        made = set(pool.map(lambda number: id(objects._store(f"{bucket.uri}/{number}")), range(50)))
     assert len(made) == 1
     FileSystems.set_options(PipelineOptions(list(bucket.service.flags)))
-    assert id(stores._store(bucket.uri)) not in made, "other options are another client"
+    assert id(objects._store(bucket.uri)) not in made, "other options are another client"
 
 
 def test_more_than_a_page_is_listed(bucket: Bucket) -> None:
@@ -164,5 +164,5 @@ def test_more_than_a_page_is_listed(bucket: Bucket) -> None:
 
 
 def read(path: str) -> bytes:
-    with stores.open_object(path) as stream:
+    with objects.open_object(path) as stream:
         return stream.read()

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import arriving
-from tests.app.incoming import Incoming, check, files_in
-from tests.app.often import FAIL
-from tests.app.runs import tree
-from tests.app.staying import check_counts, staying
+from tests import stream_files
+from tests.app.cli_runs import tree
+from tests.app.fault_injection import FAIL
+from tests.app.stream_process import check_counts, staying
+from tests.app.watched_folder import Incoming, check, files_in
 from tests.services.servers import Service
 from tests.verdicts_outside import Outside, by_status, check_each_once
 
@@ -26,11 +26,11 @@ def test_a_watched_folder(engine: str, tmp_path: Path, request: pytest.FixtureRe
     """
     service: Service = request.getfixturevalue(engine)
     incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
-    files = arriving.files(160)
+    files = stream_files.files(160)
     names = list(files)
     for name in names[:60]:
         incoming.write(name, files[name])
-    for name, data in arriving.hostile().items():
+    for name, data in stream_files.hostile().items():
         incoming.write(name, data)
     with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, *service.flags, OFTEN) as run:
         run.wait_for(len(incoming.expected), PATIENCE)
@@ -50,7 +50,7 @@ def test_steps_that_fail_leave_no_trace(flink: Service, tmp_path: Path) -> None:
     changed, though files had been written.
     """
     incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
-    files = arriving.files(240, seed=5)
+    files = stream_files.files(240, seed=5)
     names = list(files)
     seen: dict[str, bytes] = {}
     flags = (*flink.flags, OFTEN, "--number_of_execution_retries=20", "--execution_retry_delay=200")
@@ -75,7 +75,7 @@ def test_windows(mode: str, engine: str, tmp_path: Path, request: pytest.Fixture
     """Each is one file, and judged by itself; a file that is overwritten within one is another image."""
     service: Service = request.getfixturevalue(engine)
     incoming = Incoming(tmp_path / "in")
-    files = list(arriving.files(80, seed=6).items())
+    files = list(stream_files.files(80, seed=6).items())
     arguments = (mode, "--watch", "-i", incoming.folder, "--window", "5s", *service.flags, OFTEN)
     with staying(tmp_path, *arguments) as run:
         for some in (files[:40], files[40:]):

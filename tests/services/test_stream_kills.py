@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import arriving
-from tests.app.staying import check_counts, staying
+from tests import stream_files
+from tests.app.stream_process import check_counts, staying
 from tests.services.buckets import google_bucket
 from tests.services.crawling import (
     Crawl,
@@ -20,7 +20,7 @@ from tests.services.crawling import (
     environment_of,
     unacknowledged,
 )
-from tests.services.fronts import front
+from tests.services.pubsub_proxy import front
 from tests.services.servers import Service
 from tests.services.test_pubsub import Clients
 from tests.verdicts_outside import Outside, check_copies, check_each_once
@@ -52,7 +52,7 @@ def test_killed_five_times(crawl: Crawl, verdicts: Clients, fronted: Service, tm
     arguments = ["-n", "--subscription", crawl.clients.subscription, "-d", f"{out.uri}/unique"]
     arguments += ["--verdict_topic", verdicts.topic, *crawl.bucket.service.flags]
     environment = environment_of(crawl, fronted)
-    files = iter({**arriving.files(FILES, seed=5), **arriving.hostile()}.items())
+    files = iter({**stream_files.files(FILES, seed=5), **stream_files.hostile()}.items())
     recorded = []
 
     def feed(seconds: float) -> None:
@@ -62,7 +62,7 @@ def test_killed_five_times(crawl: Crawl, verdicts: Clients, fronted: Service, tm
                 crawl.upload(name, data)
             time.sleep(rng.random() * 0.1)
 
-    for name, data in arriving.hostile().items():
+    for name, data in stream_files.hostile().items():
         crawl.upload(f"before/{name}", data)
     for name, data in itertools.islice(files, BEFORE):
         crawl.upload(name, data)
@@ -95,7 +95,7 @@ def test_killed_in_the_midst_of_windows(crawl: Crawl, fronted: Service, tmp_path
     arguments = ["-n", "--subscription", crawl.clients.subscription, *crawl.bucket.service.flags]
     arguments += ["--window", f"{WINDOW_SECONDS}s"]
     environment = environment_of(crawl, fronted)
-    files = iter(arriving.files(150, seed=6).items())
+    files = iter(stream_files.files(150, seed=6).items())
     for number in range(4):
         for name, data in itertools.islice(files, 30):
             crawl.upload(name, data)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import arriving
-from tests.app.staying import staying
+from tests import stream_files
+from tests.app.stream_process import staying
 from tests.services.buckets import google_bucket
 from tests.services.crawling import Crawl, check_acknowledged, check_published, environment_of
 from tests.services.servers import Service
@@ -27,7 +27,7 @@ CHECKPOINT_SECONDS = 1
 def test_on_flink(crawl: Crawl, verdicts: Clients, pubsub: Service, flink: Service, tmp_path: Path) -> None:
     rng = random.Random(6)
     out = google_bucket(crawl.bucket.service)
-    files = list({**arriving.files(240, seed=6), **arriving.hostile()}.items())
+    files = list({**stream_files.files(240, seed=6), **stream_files.hostile()}.items())
     rng.shuffle(files)
     for name, data in files[:80]:
         crawl.upload(name, data)

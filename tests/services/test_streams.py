@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import arriving
-from tests.app.staying import Staying, check_counts, check_summary, staying
+from tests import stream_files
+from tests.app.stream_process import Staying, check_counts, check_summary, staying
 from tests.services.buckets import google_bucket
 from tests.services.crawling import Crawl, check_acknowledged, check_published, environment_of
 from tests.services.servers import Service
@@ -36,7 +36,7 @@ def test_a_stream_of_notifications(crawl: Crawl, verdicts: Clients, pubsub: Serv
     """
     rng = random.Random(3)
     out = google_bucket(crawl.bucket.service)
-    files = list({**arriving.files(IMAGES, seed=3), **arriving.hostile()}.items())
+    files = list({**stream_files.files(IMAGES, seed=3), **stream_files.hostile()}.items())
     rng.shuffle(files)
     _begin(crawl, files[:BEFORE], files[-OVERWRITTEN:])
     arguments = ("-n", "--subscription", crawl.clients.subscription, "-d", f"{out.uri}/unique")

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from beam_dedup.core.model import (
     BASE_VIEW,
     Code,
+    CodeKind,
     Fingerprint,
     Flag,
     ImageRef,
-    Kind,
     Reason,
     Verdict,
     Witness,
@@ -97,7 +97,7 @@ def _fingerprint(rng: random.Random, seed: str, image: int, code: oracle.Code | 
         width=rng.randint(1, 9999) if code else 0,
         height=rng.randint(1, 9999) if code else 0,
         algorithm="dct/1" if code else "",
-        codes=(Code(Kind(code.kind), random_sets.data(code)),) if code else (),
+        codes=(Code(CodeKind(code.kind), random_sets.data(code)),) if code else (),
         flags={oracle.TINY: (Flag.TINY,), oracle.FLAT: (Flag.FLAT,)}.get(code.kind, ())
         if code
         else (Flag.UNDECODABLE,),

@@ -11,7 +11,7 @@ from apache_beam.pvalue import PCollection
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import TimestampedValue
 
-from beam_dedup.local_stream import LocalStreamRunner
+from beam_dedup.runners.local_stream import LocalStreamRunner
 
 Event = tuple[float, Sequence[Any]]  # seconds, and elements that come together at that time
 

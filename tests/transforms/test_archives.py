@@ -12,15 +12,15 @@ import pytest
 
 from beam_dedup.core import tables
 from beam_dedup.core.algorithms import Recipe
-from beam_dedup.core.members import split_uri
+from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.model import ImageRef, Placement, Unplaced, Verdict
-from tests.core.archives import PACKERS, record, response, tar, warc, zipped
+from tests.core.archives.made_archives import PACKERS, record, response, tar, warc, zipped
 from tests.transforms.files import encoded, write
 from tests.transforms.pipelines import IN_MEMORY, PROCESSES, REPEATED, run
 from transforms import CheckConservation, CountImages, DeduplicateImages, PlaceCopies, ReadImages
-from transforms.packing import unpack_verdicts
-from transforms.place_members import copied
-from transforms.placing import How
+from transforms.batching import unpack_verdicts
+from transforms.place import copied
+from transforms.storage.placing import PlaceMode
 
 # Exact and near duplicates, and what is no image.
 FILES: dict[str, bytes] = {
@@ -56,8 +56,8 @@ def judged(read: Path, near: bool, *flags: str, known: Path | None = None, **opt
         done = images | DeduplicateImages(Recipe() if near else None, known=had)
         made = {
             "verdicts": done.verdicts,
-            "read": images | CheckConservation(done.verdicts, done.answered),
-            "counts": done.verdicts | CountImages(done.plan, done.answered),
+            "read": images | CheckConservation(done.verdicts, done.read_tally),
+            "counts": done.verdicts | CountImages(done.plan, done.read_tally),
         }
         if options:
             made |= (done.verdicts | PlaceCopies(**options))._asdict()
@@ -144,8 +144,8 @@ def why_unplaced(ran: dict[str, Any]) -> dict[str, str]:
     return {split_uri(one.placement.uri)[1]: one.why for one in ran["unplaced"]}
 
 
-@pytest.mark.parametrize("how", [How.HARDLINK, How.SYMLINK])
-def test_members_can_not_be_linked(tmp_path: Path, how: How) -> None:
+@pytest.mark.parametrize("how", [PlaceMode.HARDLINK, PlaceMode.SYMLINK])
+def test_members_can_not_be_linked(tmp_path: Path, how: PlaceMode) -> None:
     write(tmp_path / "in/a.zip", zipped({"x.png": encoded(1)}))
     ran = judged(tmp_path / "in", False, folder=str(tmp_path / "out"), how=how)
     assert "can only be copied" in why_unplaced(ran)["x.png"]
@@ -209,7 +209,7 @@ class TestConservation:
             images = pipeline | ReadImages(str(tmp_path / "in"))
             some = images | beam.Map(without_archives).with_output_types(list[ImageRef])
             done = some | DeduplicateImages()
-            return {"read": images | CheckConservation(done.verdicts, done.answered)}
+            return {"read": images | CheckConservation(done.verdicts, done.read_tally)}
 
         with pytest.raises(Exception, match="2 files were listed and 1 read"):
             run(build)

@@ -12,9 +12,9 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_dedup.core import blocks
-from beam_dedup.core.choosing import Estimate
+from beam_dedup.core.matching.plan import Plan
+from beam_dedup.core.matching.planner import Estimate
 from beam_dedup.core.model import REJECT_REASONS, ImageRef, Reason, Rejection, Status, Verdict
-from beam_dedup.core.plan import Plan
 from tests.transforms import packed
 from tests.transforms.batches import in_order, random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run

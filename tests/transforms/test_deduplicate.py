@@ -11,13 +11,12 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
-from beam_dedup.core.accounts import Answered
 from beam_dedup.core.algorithms import Recipe
-from beam_dedup.core.census import Planning
-from beam_dedup.core.choosing import Estimate
+from beam_dedup.core.conservation import ReadTally
+from beam_dedup.core.matching.plan import Plan
+from beam_dedup.core.matching.planner import Estimate, PlanSettings
 from beam_dedup.core.model import ImageRef, Reason, Status, Verdict
-from beam_dedup.core.plan import Plan
-from beam_dedup.core.within import Within
+from beam_dedup.core.thresholds import Thresholds
 from tests.transforms import packed
 from tests.transforms.batches import in_order
 from tests.transforms.files import encoded, ref, write
@@ -70,7 +69,7 @@ def told(verdicts: list[Verdict]) -> dict[str, tuple[Status, Reason | None, str 
     return {v.ref.name: (v.status, v.reason, v.witness and v.witness.uri) for v in verdicts}
 
 
-ROUNDS = Planning(Plan(8, 1, 1, 3))
+ROUNDS = PlanSettings(Plan(8, 1, 1, 3))
 NEAR = DeduplicateImages(Recipe())
 
 
@@ -116,8 +115,8 @@ def check_counters(ran: Ran) -> None:
     [
         pytest.param(NEAR, REPEATED, id="bundles repeated"),
         pytest.param(NEAR, THREADS, id="threads"),
-        pytest.param(DeduplicateImages(Recipe(), planning=ROUNDS, homes=5), (), id="rounds"),
-        pytest.param(DeduplicateImages(Recipe(), planning=Planning(spread=False)), (), id="one place"),
+        pytest.param(DeduplicateImages(Recipe(), planning=ROUNDS, digest_shards=5), (), id="rounds"),
+        pytest.param(DeduplicateImages(Recipe(), planning=PlanSettings(spread=False)), (), id="one place"),
         pytest.param(DeduplicateImages(Recipe(), processes=3), (), id="decoding processes"),
     ],
 )
@@ -138,7 +137,7 @@ def test_the_thresholds_are_those_asked_for(tmp_path: Path) -> None:
     }
     images = [ref(write(tmp_path / name, data)) for name, data in files.items()]
 
-    ran = deduplicate(images, DeduplicateImages(Recipe(), within=Within(k=8, verify=0)))
+    ran = deduplicate(images, DeduplicateImages(Recipe(), thresholds=Thresholds(k=8, verify=0)))
     assert [verdict.reason for verdict in in_order(ran.values["verdicts"])] == [None, Reason.NEAR, None]
 
 
@@ -232,7 +231,7 @@ def test_types_are_declared(recipe: Recipe | None) -> None:
     images = packed.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
     done = images | DeduplicateImages(recipe)
     assert done.verdicts.element_type is bytes
-    assert done.answered.element_type is Answered
+    assert done.read_tally.element_type is ReadTally
     if done.plan:
         assert done.plan.element_type is Estimate
 

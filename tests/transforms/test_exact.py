@@ -12,7 +12,7 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from beam_dedup.core.model import Fingerprint, Reason, Status, Verdict
 from tests.transforms.batches import Batch, in_order, random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run
-from transforms import MarkExactDuplicates, PackFingerprints, UnpackVerdicts, exact, packing
+from transforms import MarkExactDuplicates, PackFingerprints, UnpackVerdicts, batching, exact
 
 BATCH = random_batch("exact", 8, 48, sets=40)
 
@@ -46,7 +46,7 @@ def told(verdicts: list[Verdict]) -> list[tuple[str, Status, Reason | None, str 
 
 
 @pytest.mark.parametrize(
-    ("homes", "packed", "flags"),
+    ("digest_shards", "packed", "flags"),
     [
         (64, 1024, ()),
         (1, 1, REPEATED),
@@ -54,14 +54,14 @@ def told(verdicts: list[Verdict]) -> list[tuple[str, Status, Reason | None, str 
     ],
 )
 def test_agrees_with_the_definition(
-    homes: int, packed: int, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    digest_shards: int, packed: int, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing, "_PACKED", packed)
+    monkeypatch.setattr(batching, "_PACKED", packed)
     monkeypatch.setattr(exact, "PACKED_BYTES", 1 if packed == 1 else exact.PACKED_BYTES)
     expected = definition(BATCH.fingerprints)
     assert sum(status == Status.DUPLICATE for _, status, _, _ in expected) > 50
-    shuffled = random.Random(homes).sample(BATCH.fingerprints, len(BATCH.fingerprints))
-    assert told(judge(shuffled, MarkExactDuplicates(homes), *flags)) == expected
+    shuffled = random.Random(digest_shards).sample(BATCH.fingerprints, len(BATCH.fingerprints))
+    assert told(judge(shuffled, MarkExactDuplicates(digest_shards), *flags)) == expected
 
 
 def test_the_witness_is_the_kept_image_at_no_distance() -> None:

@@ -8,9 +8,10 @@ import apache_beam as beam
 import psutil
 import pytest
 
-from beam_dedup.core import decoder, grouping, isolation
 from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.matching import shard_verdicts
 from beam_dedup.core.model import ImageRef, Status, Verdict
+from beam_dedup.core.reading import decoder_process, isolated_decoder
 from tests.transforms import packed
 from tests.transforms.files import encoded, write
 from tests.transforms.pipelines import IN_MEMORY, PROCESSES, REPEATED, THREADS, Ran, run
@@ -21,11 +22,11 @@ from transforms import (
     PlaceCopies,
     WriteGroups,
     WriteRecords,
-    placing,
 )
 from transforms import write as writing
 from transforms.count import write_json
 from transforms.read import list_files
+from transforms.storage import placing
 
 FILES = {
     f"{number % 5}/{number}.png": encoded(1 + number % 12, compress_level=number // 12 % 4)
@@ -49,13 +50,13 @@ def whole_run(folder: Path, outputs: Path, recipe: Recipe | None, *flags: str) -
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         read = packed.references(pipeline, images)
-        done = read | DeduplicateImages(recipe, homes=3)
+        done = read | DeduplicateImages(recipe, digest_shards=3)
         return {
-            "read": read | CheckConservation(done.verdicts, done.answered),
+            "read": read | CheckConservation(done.verdicts, done.read_tally),
             "records": done.verdicts | "Records" >> WriteRecords(str(outputs / "records.jsonl")),
             "groups": done.verdicts | "Groups" >> WriteGroups(str(outputs / "groups.json")),
             "counts": done.verdicts
-            | "Counts" >> CountImages(done.plan, done.answered)
+            | "Counts" >> CountImages(done.plan, done.read_tally)
             | "WriteCounts" >> beam.Map(write_json, str(outputs / "counts.json")),
             "placed": (done.verdicts | "Place" >> PlaceCopies(str(outputs / "out"), duplicates=True)).copies,
         }
@@ -120,8 +121,8 @@ class Dies:
 @pytest.mark.parametrize(
     ("module", "name", "good", "flags"),
     [
-        pytest.param(isolation, "receive", 13, IN_MEMORY, id="while it reads"),
-        pytest.param(grouping, "verdicts", 2, IN_MEMORY, id="while it judges"),
+        pytest.param(isolated_decoder, "receive", 13, IN_MEMORY, id="while it reads"),
+        pytest.param(shard_verdicts, "verdicts", 2, IN_MEMORY, id="while it judges"),
         pytest.param(placing, "whole_file", 29, THREADS, id="while it copies"),
     ],
 )
@@ -162,7 +163,7 @@ class Kills:
         self.calls += 1
         if self.calls in self.at:
             for child in psutil.Process().children(recursive=True):
-                if decoder.__name__ in child.cmdline():
+                if decoder_process.__name__ in child.cmdline():
                     child.kill()
         return self.function(*arguments)
 
@@ -172,8 +173,8 @@ def test_a_decoder_that_is_ended_from_outside_changes_nothing(
     folder: Path, tmp_path: Path, exact: dict[str, bytes], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by a system without memory: its images are given to another, and none is rejected for it."""
-    function = Kills(getattr(isolation, name), {3, 7})
-    monkeypatch.setattr(isolation, name, function)
+    function = Kills(getattr(isolated_decoder, name), {3, 7})
+    monkeypatch.setattr(isolated_decoder, name, function)
     whole_run(folder, tmp_path, None)
     assert function.calls > 9
     assert tree(tmp_path) == exact

@@ -14,18 +14,18 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
-from beam_dedup.core import decoder
-from beam_dedup.core.accounts import Answered
 from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.conservation import ReadTally
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.limits import Limits
-from beam_dedup.core.local import open_local
-from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Kind, Reason, Status, Verdict
+from beam_dedup.core.model import CodeKind, Fingerprint, Flag, ImageRef, Reason, Status, Verdict
+from beam_dedup.core.reading import decoder_process
+from beam_dedup.core.reading.local_files import open_local
 from tests.transforms import packed
 from tests.transforms.files import SVG, encoded, ref, write
 from tests.transforms.pipelines import PROCESSES, ROOT, THREADS, Ran, run
 from transforms import FingerprintImages, PackReferences, UnpackVerdicts, metrics
-from transforms.progress import READ, Tally
+from transforms.tally import READ, Tally
 
 
 class Done(NamedTuple):
@@ -164,10 +164,10 @@ def test_what_cannot_be_decoded_takes_part_by_digest(tmp_path: Path) -> None:
 def test_pictures_have_codes_and_what_a_record_tells(tmp_path: Path) -> None:
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     files = {
-        "full": (encoded(1), "PNG", (96, 64), Kind.FULL, ()),
-        "wrong name.gif": (encoded(2, "JPEG", exif=exif), "JPEG", (64, 96), Kind.FULL, ()),
-        "tiny": (encoded(3, size=(40, 20)), "PNG", (40, 20), Kind.TINY, (Flag.TINY,)),
-        "-rf \udcff\n": (encoded(4, "WEBP"), "WEBP", (96, 64), Kind.FULL, ()),
+        "full": (encoded(1), "PNG", (96, 64), CodeKind.FULL, ()),
+        "wrong name.gif": (encoded(2, "JPEG", exif=exif), "JPEG", (64, 96), CodeKind.FULL, ()),
+        "tiny": (encoded(3, size=(40, 20)), "PNG", (40, 20), CodeKind.TINY, (Flag.TINY,)),
+        "-rf \udcff\n": (encoded(4, "WEBP"), "WEBP", (96, 64), CodeKind.FULL, ()),
     }
     images = [
         ImageRef(str(write(tmp_path / name, data)), f"as/{name}", '{"url": "x"}')
@@ -277,7 +277,7 @@ def harmful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f"    if path == {str(tmp_path / 'sleep')!r}:\n"
         "        time.sleep(60)\n"
         "    return real(path, *rest, **more)\n"
-        f"if {decoder.__name__!r} in sys.orig_argv:\n"
+        f"if {decoder_process.__name__!r} in sys.orig_argv:\n"
         "    os.stat = stat\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path / "site"), str(ROOT))))
@@ -320,7 +320,7 @@ def decoders() -> list[psutil.Process]:
 
 def _children() -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if decoder.__name__ in child.cmdline()]
+    return [child for child in children if decoder_process.__name__ in child.cmdline()]
 
 
 @pytest.mark.parametrize("processes", [1, 3])
@@ -357,4 +357,4 @@ def test_types_are_declared() -> None:
     done = images | FingerprintImages()
     assert done.fingerprints.element_type is bytes
     assert done.rejections.element_type is bytes
-    assert done.answered.element_type is Answered
+    assert done.read_tally.element_type is ReadTally

@@ -13,18 +13,17 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
-from beam_dedup.core import choosing
-from beam_dedup.core.census import Planning
-from beam_dedup.core.choosing import Estimate
-from beam_dedup.core.model import Code, Fingerprint, ImageRef, Kind, Reason, Status, Verdict
-from beam_dedup.core.plan import Plan
-from beam_dedup.core.within import MAX_BIT_DISTANCE, Within
+from beam_dedup.core.matching import planner
+from beam_dedup.core.matching.plan import Plan
+from beam_dedup.core.matching.planner import Estimate, PlanSettings
+from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef, Reason, Status, Verdict
+from beam_dedup.core.thresholds import MAX_BIT_DISTANCE, Thresholds
 from tests import oracle
 from tests.oracle import FULL
 from tests.random_sets import VERIFY, RandomSet
 from tests.transforms.batches import Batch, batch, in_order, random_batch
 from tests.transforms.pipelines import PROCESSES, REPEATED, THREADS, run
-from transforms import MarkNearDuplicates, PackFingerprints, UnpackVerdicts, exact, packing, places
+from transforms import MarkNearDuplicates, PackFingerprints, UnpackVerdicts, batching, exact, near_rounds
 
 SECONDS = 60  # a window
 
@@ -76,17 +75,19 @@ def check(batches: Sequence[Batch], mark: MarkNearDuplicates, *flags: str) -> No
     judged = judge(batches, mark, *flags)
     for number, (made, (verdicts, plan)) in enumerate(zip(batches, judged, strict=True)):
         assert not (wrong := first_difference(verdicts, made.verdicts)), f"batch {number}, {plan}: {wrong}"
-        check_invariants(made, verdicts, mark.within)
+        check_invariants(made, verdicts, mark.thresholds)
 
 
-def check_invariants(made: Batch, verdicts: list[Verdict], within: Within) -> None:
+def check_invariants(made: Batch, verdicts: list[Verdict], thresholds: Thresholds) -> None:
     """The promises of DESIGN section 2 by themselves, whatever the definition says beyond them."""
     assert sorted(verdict.ref.uri for verdict in verdicts) == sorted(f.ref.uri for f in made.fingerprints)
     images = {fingerprint.ref.uri: fingerprint for fingerprint in made.fingerprints}
     kept = {verdict.ref.uri for verdict in verdicts if verdict.status == Status.KEPT}
     for one, other in itertools.combinations(sorted(kept), 2):
         assert images[one].digest != images[other].digest
-        assert not near_by_definition(images[one], images[other], within), f"kept, but near: {one}, {other}"
+        assert not near_by_definition(images[one], images[other], thresholds), (
+            f"kept, but near: {one}, {other}"
+        )
     for verdict in verdicts:
         if verdict.ref.uri not in kept:
             assert verdict.status == Status.DUPLICATE
@@ -95,17 +96,17 @@ def check_invariants(made: Batch, verdicts: list[Verdict], within: Within) -> No
             witness, image = images[verdict.witness.uri], images[verdict.ref.uri]
             assert verdict.witness.digest == witness.digest
             assert (verdict.reason == Reason.EXACT) == (witness.digest == image.digest)
-            assert verdict.reason == Reason.EXACT or near_by_definition(image, witness, within)
+            assert verdict.reason == Reason.EXACT or near_by_definition(image, witness, thresholds)
 
 
-def near_by_definition(one: Fingerprint, other: Fingerprint, within: Within) -> bool:
-    return bool(oracle.matches(oracle_codes(0, one), oracle_codes(1, other), within.k, within.verify))
+def near_by_definition(one: Fingerprint, other: Fingerprint, thresholds: Thresholds) -> bool:
+    return bool(oracle.matches(oracle_codes(0, one), oracle_codes(1, other), thresholds.k, thresholds.verify))
 
 
 def oracle_codes(image: int, fingerprint: Fingerprint) -> list[oracle.Code]:
     return [
         oracle.Code(image, 0, code.kind, cells=code.data)
-        if code.kind == Kind.FLAT
+        if code.kind == CodeKind.FLAT
         else oracle.Code(image, 0, code.kind, int.from_bytes(code.data, "big"))
         for code in fingerprint.codes
     ]
@@ -134,21 +135,21 @@ def test_every_k_is_tested() -> None:
 def test_agrees_with_the_definition_in_one_place(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each window is a set: 9 x 25 sets."""
     monkeypatch.setattr(
-        places, "ROUNDS", 0
+        near_rounds, "ROUNDS", 0
     )  # they are passed by anyway, and to build them takes half of the time
-    within = Within(k, VERIFY[k // 2 % len(VERIFY)])
-    batches = [random_batch(f"one place {number}", within.k, within.verify) for number in range(25)]
-    check(batches, MarkNearDuplicates(within, homes=(64, 1, 3)[k % 3]))
+    thresholds = Thresholds(k, VERIFY[k // 2 % len(VERIFY)])
+    batches = [random_batch(f"one place {number}", thresholds.k, thresholds.verify) for number in range(25)]
+    check(batches, MarkNearDuplicates(thresholds, digest_shards=(64, 1, 3)[k % 3]))
 
 
-@pytest.mark.parametrize(("k", "verify", "plan", "homes", "rounds"), ROUNDS)
+@pytest.mark.parametrize(("k", "verify", "plan", "digest_shards", "rounds"), ROUNDS)
 def test_agrees_with_the_definition_in_rounds(
-    k: int, verify: int, plan: Plan, homes: int, rounds: int, monkeypatch: pytest.MonkeyPatch
+    k: int, verify: int, plan: Plan, digest_shards: int, rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many places and few rounds, so that some images are decided in each and some remain: 10 x 16 sets."""
-    monkeypatch.setattr(places, "ROUNDS", rounds)
+    monkeypatch.setattr(near_rounds, "ROUNDS", rounds)
     batches = [random_batch(f"rounds {number}", k, verify, sets=8) for number in range(2)]
-    check(batches, MarkNearDuplicates(Within(k, verify), Planning(plan), homes))
+    check(batches, MarkNearDuplicates(Thresholds(k, verify), PlanSettings(plan), digest_shards))
 
 
 def camera_pan(frames: int, step: int) -> RandomSet:
@@ -164,13 +165,13 @@ def camera_pan(frames: int, step: int) -> RandomSet:
 def finished(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images were left to be judged in one place, each time some were."""
     left: list[int] = []
-    keep_here = places.rounds.keep_here
+    keep_here = near_rounds.rounds.keep_here
 
-    def counted(here: places.rounds.Gathered, within: Within) -> places.rounds.Gathered:
+    def counted(here: near_rounds.rounds.Gathered, thresholds: Thresholds) -> near_rounds.rounds.Gathered:
         left.append(len(here.images))
-        return keep_here(here, within)
+        return keep_here(here, thresholds)
 
-    monkeypatch.setattr(places.rounds, "keep_here", counted)
+    monkeypatch.setattr(near_rounds.rounds, "keep_here", counted)
     return left
 
 
@@ -179,9 +180,9 @@ def test_what_no_round_decides_is_decided_in_one_place(
     rounds: int, finished: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A chain in order of rank is what rounds are slowest at: an anchor and its neighbours at a time."""
-    monkeypatch.setattr(places, "ROUNDS", rounds)
+    monkeypatch.setattr(near_rounds, "ROUNDS", rounds)
     frames = batch(camera_pan(60, 5), "pan")
-    check([frames], MarkNearDuplicates(Within(8, 256), Planning(Plan(8, 1, 1, 3)), homes=4))
+    check([frames], MarkNearDuplicates(Thresholds(8, 256), PlanSettings(Plan(8, 1, 1, 3)), digest_shards=4))
     [left] = finished
     assert left == 60 if not rounds else 0 < left < 60
 
@@ -204,16 +205,16 @@ def test_the_nearest_kept_image_may_be_one_of_a_later_round() -> None:
     of_mine = next(verdict for verdict in made.verdicts if verdict.ref.uri.startswith("/in/000030"))
     assert of_mine.witness is not None
     assert (of_mine.witness.uri[:10], of_mine.witness.distance) == ("/in/000020", 4)
-    check([made], MarkNearDuplicates(Within(8, 256), Planning(Plan(8, 1, 1, 1)), homes=2))
+    check([made], MarkNearDuplicates(Thresholds(8, 256), PlanSettings(Plan(8, 1, 1, 1)), digest_shards=2))
 
 
 MIXED = random_batch("mixed", 6, 48, sets=25)
-MIXED_MARK = MarkNearDuplicates(Within(6, 48), Planning(Plan(6, 2, 1, 3)), homes=5)
+MIXED_MARK = MarkNearDuplicates(Thresholds(6, 48), PlanSettings(Plan(6, 2, 1, 3)), digest_shards=5)
 
 
 @pytest.mark.parametrize(("seed", "packed"), [(1, 1), (2, 7)])
 def test_order_and_blocks_do_not_matter(seed: int, packed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "_PACKED", packed)
+    monkeypatch.setattr(batching, "_PACKED", packed)
     monkeypatch.setattr(exact, "PACKED_BYTES", 1 if packed == 1 else exact.PACKED_BYTES)
     [(verdicts, _)] = judge([MIXED], MIXED_MARK, seed=seed)
     assert not first_difference(verdicts, MIXED.verdicts)
@@ -235,7 +236,9 @@ def test_the_engine_does_not_matter(flags: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("plan", [None, Plan(6, 3, 2, 5)], ids=["chosen", "places"])
 def test_every_plan_gives_the_same_answer(plan: Plan | None) -> None:
-    [(verdicts, chosen)] = judge([MIXED], MarkNearDuplicates(Within(6, 48), Planning(plan), homes=2))
+    [(verdicts, chosen)] = judge(
+        [MIXED], MarkNearDuplicates(Thresholds(6, 48), PlanSettings(plan), digest_shards=2)
+    )
     assert not first_difference(verdicts, MIXED.verdicts)
     assert chosen is not None
     assert plan in (None, chosen.plan)
@@ -244,18 +247,21 @@ def test_every_plan_gives_the_same_answer(plan: Plan | None) -> None:
 def test_without_places_the_answer_is_the_same() -> None:
     """For where one worker is promised to have room; windows, too, and one with nothing to compare."""
     batches = [MIXED, batch(RandomSet(6, 48, 5, []), "no codes"), random_batch("second", 6, 48, sets=3)]
-    check(batches, MarkNearDuplicates(Within(6, 48), Planning(spread=False, gathered=1), homes=5))
+    check(
+        batches,
+        MarkNearDuplicates(Thresholds(6, 48), PlanSettings(spread=False, gathered=1), digest_shards=5),
+    )
 
 
 def test_more_codes_than_one_place_has_room_for_are_judged_in_rounds(finished: list[int]) -> None:
-    mark = MarkNearDuplicates(Within(6, 48), Planning(gathered=50), homes=5)
+    mark = MarkNearDuplicates(Thresholds(6, 48), PlanSettings(gathered=50), digest_shards=5)
     [(verdicts, chosen)] = judge([MIXED], mark)
     assert not first_difference(verdicts, MIXED.verdicts)
     assert chosen is not None
     assert chosen.codes > 50
     assert chosen.plan.prefix
     assert sum(finished) < len(MIXED.fingerprints) / 20
-    [(_, gathered)] = judge([MIXED], dataclasses.replace(mark, planning=Planning(gathered=chosen.codes)))
+    [(_, gathered)] = judge([MIXED], dataclasses.replace(mark, planning=PlanSettings(gathered=chosen.codes)))
     assert gathered is not None
     assert not gathered.plan.prefix
 
@@ -264,11 +270,11 @@ def test_more_codes_than_one_place_has_room_for_are_judged_in_rounds(finished: l
 def test_what_would_take_for_ever_is_refused_unless_forced(
     spread: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choosing, "MAX_CANDIDATES", 2)
+    monkeypatch.setattr(planner, "MAX_CANDIDATES", 2)
     with pytest.raises(Exception, match=r"comparisons a code, .*: use a smaller -k.*--force_plan"):
-        judge([MIXED], MarkNearDuplicates(Within(6, 48), Planning(spread=spread)))
+        judge([MIXED], MarkNearDuplicates(Thresholds(6, 48), PlanSettings(spread=spread)))
     [(verdicts, chosen)] = judge(
-        [MIXED], MarkNearDuplicates(Within(6, 48), Planning(spread=spread, force=True))
+        [MIXED], MarkNearDuplicates(Thresholds(6, 48), PlanSettings(spread=spread, force=True))
     )
     assert not first_difference(verdicts, MIXED.verdicts)
     assert chosen is not None
@@ -279,7 +285,7 @@ def test_the_plan_is_for_the_codes_that_are_compared() -> None:
     """Exact copies and, in one home, equal pictures are not compared: what is told is how many are."""
     cases = [oracle.Code(image, 0, FULL, image // 2 << 192) for image in range(10)]
     made = batch(RandomSet(0, 48, 12, cases), "plan")  # the last two have no code
-    [(_, plan)] = judge([made], MarkNearDuplicates(Within(0, 48), homes=1))
+    [(_, plan)] = judge([made], MarkNearDuplicates(Thresholds(0, 48), digest_shards=1))
     assert plan is not None
     assert (plan.plan, plan.codes, plan.candidates) == (Plan(0, 0), 5, 2.5)
 
@@ -288,7 +294,7 @@ def test_equal_pictures_are_near_whatever_the_thresholds() -> None:
     """Also at k = 0: those of one home are not compared, but share the witness of those of other homes."""
     codes = [oracle.Code(image, 0, FULL, 77 << 192 | 5) for image in range(40)]
     made = batch(RandomSet(0, 0, 40, codes), "equal")
-    check([made], MarkNearDuplicates(Within(0, 0), homes=64))
+    check([made], MarkNearDuplicates(Thresholds(0, 0), digest_shards=64))
     assert sum(verdict.status == Status.KEPT for verdict in made.verdicts) == 1
 
 
@@ -298,7 +304,9 @@ def test_windows_know_nothing_of_each_other(plan: Plan | None) -> None:
     same = random_batch("windows", 8, 48, sets=4)
     undecodable = batch(RandomSet(8, 48, 5, []), "no codes")
     assert [verdict.status for verdict in undecodable.verdicts].count(Status.KEPT) == 5
-    check([same, undecodable, same], MarkNearDuplicates(Within(8, 48), Planning(plan), homes=3))
+    check(
+        [same, undecodable, same], MarkNearDuplicates(Thresholds(8, 48), PlanSettings(plan), digest_shards=3)
+    )
 
 
 def test_nothing_in_nothing_out() -> None:
@@ -314,11 +322,13 @@ def test_a_repeated_uri_is_an_error_that_names_it() -> None:
 
 
 def test_types_are_declared() -> None:
-    image = Fingerprint(ImageRef("a", "a"), bytes(32), 1, 0, "PNG", 1, 1, "", (Code(Kind.TINY, bytes(8)),))
+    image = Fingerprint(
+        ImageRef("a", "a"), bytes(32), 1, 0, "PNG", 1, 1, "", (Code(CodeKind.TINY, bytes(8)),)
+    )
     fingerprints = beam.Pipeline(options=PipelineOptions([])) | beam.Create([image])
     assert fingerprints.element_type is Fingerprint
     packed = fingerprints | PackFingerprints()
     for spread in (True, False):
-        marked = packed | f"Mark {spread}" >> MarkNearDuplicates(planning=Planning(spread=spread))
+        marked = packed | f"Mark {spread}" >> MarkNearDuplicates(planning=PlanSettings(spread=spread))
         assert marked.verdicts.element_type is bytes
         assert marked.plan.element_type is Estimate

@@ -30,8 +30,8 @@ from tests.transforms import packed
 from tests.transforms.files import write
 from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import PlaceCopies, metrics
-from transforms.placing import How, place_file
-from transforms.progress import PLACED, Tally
+from transforms.storage.placing import PlaceMode, place_file
+from transforms.tally import PLACED, Tally
 
 
 class Entry(NamedTuple):
@@ -226,19 +226,19 @@ def test_an_image_that_changed_or_vanished_is_not_placed(tmp_path: Path) -> None
     assert "vanished" in done.unplaced[str(tmp_path / "out/1")]
 
 
-@pytest.mark.parametrize(("how", "other"), list(itertools.permutations(How, 2)))
+@pytest.mark.parametrize(("how", "other"), list(itertools.permutations(PlaceMode, 2)))
 def test_a_run_with_another_way_of_placing_replaces_what_the_first_placed(
-    tmp_path: Path, how: How, other: How
+    tmp_path: Path, how: PlaceMode, other: PlaceMode
 ) -> None:
     """It is the same image, so it may go; the image itself stays as it is."""
     [file] = source(tmp_path, b"data")
     digest = hashlib.sha256(b"data").digest()
     target = tmp_path / "out/a/b"
 
-    def form() -> How:
+    def form() -> PlaceMode:
         if target.is_symlink():
-            return How.SYMLINK
-        return How.HARDLINK if target.samefile(file) else How.COPY
+            return PlaceMode.SYMLINK
+        return PlaceMode.HARDLINK if target.samefile(file) else PlaceMode.COPY
 
     for wanted in (how, other):
         assert place_file(str(file), str(target), digest, wanted)

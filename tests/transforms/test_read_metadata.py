@@ -10,7 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beam_dedup.core.model import ImageRef
 from tests.transforms.pipelines import run
 from transforms import ReadMetadata
-from transforms.read_metadata import list_rows
+from transforms.read import list_rows
 
 
 def written(path: Path, *rows: Any) -> str:

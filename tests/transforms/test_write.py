@@ -28,7 +28,8 @@ from beam_dedup.core.model import (
 from tests.transforms import packed
 from tests.transforms.batches import random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run
-from transforms import WriteGroups, WriteRecords, storage
+from transforms import WriteGroups, WriteRecords
+from transforms.storage import files
 
 BATCH = random_batch("write", 8, 48, sets=12)
 REJECTIONS = [
@@ -195,7 +196,7 @@ class TestGroups:
 class TestWholeFile:
     def test_it_has_its_name_only_when_it_is_whole(self, tmp_path: Path) -> None:
         path = tmp_path / "a/b/file"
-        with storage.whole_file(str(path)) as file:
+        with files.whole_file(str(path)) as file:
             file.write(b"half")
             file.flush()
             assert not path.exists()
@@ -209,7 +210,7 @@ class TestWholeFile:
         older = tmp_path / "older"
         older.write_bytes(b"older")
         for path in (older, tmp_path / "newer"):
-            with contextlib.suppress(error), storage.whole_file(str(path)) as file:
+            with contextlib.suppress(error), files.whole_file(str(path)) as file:
                 file.write(b"half")
                 raise error
         assert os.listdir(tmp_path) == ["older"]
@@ -217,7 +218,7 @@ class TestWholeFile:
 
     def test_what_cannot_get_its_name_leaves_nothing_behind(self, tmp_path: Path) -> None:
         (tmp_path / "folder").mkdir()
-        with pytest.raises(IsADirectoryError), storage.whole_file(str(tmp_path / "folder")) as file:
+        with pytest.raises(IsADirectoryError), files.whole_file(str(tmp_path / "folder")) as file:
             file.write(b"x")
         assert os.listdir(tmp_path) == ["folder"]
 
@@ -225,7 +226,7 @@ class TestWholeFile:
         path = tmp_path / "file"
         path.write_bytes(b"older")
         with path.open("rb") as reader:
-            with storage.whole_file(str(path)) as file:
+            with files.whole_file(str(path)) as file:
                 file.write(b"newer")
             assert reader.read() == b"older"
         assert path.read_bytes() == b"newer"
@@ -233,7 +234,7 @@ class TestWholeFile:
     def test_a_link_is_replaced_not_followed(self, tmp_path: Path) -> None:
         (tmp_path / "theirs").write_bytes(b"theirs")
         (tmp_path / "link").symlink_to("theirs")
-        with storage.whole_file(str(tmp_path / "link")) as file:
+        with files.whole_file(str(tmp_path / "link")) as file:
             file.write(b"ours")
         assert (tmp_path / "theirs").read_bytes() == b"theirs"
         assert (tmp_path / "link").read_bytes() == b"ours"
@@ -242,13 +243,13 @@ class TestWholeFile:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        with storage.whole_file("here") as file:
+        with files.whole_file("here") as file:
             file.write(b"x")
         assert os.listdir(tmp_path) == ["here"]
 
     @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
     def test_it_may_be_read_by_whom_the_user_wants(self, tmp_path: Path, mask: int) -> None:
-        with umask(mask), storage.whole_file(str(tmp_path / "file")) as file:
+        with umask(mask), files.whole_file(str(tmp_path / "file")) as file:
             file.write(b"x")
         assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask
 
@@ -263,7 +264,7 @@ class TestWholeFile:
 
         def write_some(number: int) -> None:
             for i in range(10):
-                with storage.whole_file(str(tmp_path / f"{number}-{i}")):
+                with files.whole_file(str(tmp_path / f"{number}-{i}")):
                     pass
 
         with umask(0o077):

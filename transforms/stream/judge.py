@@ -18,19 +18,19 @@ from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import ImageRef
-from beam_dedup.core.stream import generations
+from beam_dedup.core.stream import retention
 from beam_dedup.core.stream.admit import arrivals as as_messages
 from beam_dedup.core.stream.messages import ARRIVALS
 from beam_dedup.core.stream.originals import fingerprinted
 from beam_dedup.core.stream.protocol import Step, StreamPlan, Topic, by_topic
 from transforms import metrics
 from transforms.fingerprint import FingerprintImages
-from transforms.progress import Tally
 from transforms.read import DECODED_AT_ONCE, batched
 from transforms.stream.clock import now_micros
-from transforms.stream.remember import RememberCodesFn
-from transforms.stream.skip import without_judged
-from transforms.stream.steps import Keyed, Streaming, Take
+from transforms.stream.local_state import RememberCodesFn
+from transforms.stream.skip_judged import without_judged
+from transforms.stream.steps import Keyed, RunStep, StreamSettings
+from transforms.tally import Tally
 
 
 @dataclasses.dataclass
@@ -40,12 +40,12 @@ class AdmitArrivals(beam.PTransform[PCollection[bytes], PCollection[list[ImageRe
     In: arrivals, packed, each at the time of its event.
     """
 
-    streaming: Streaming
+    streaming: StreamSettings
     tally: Tally | None = None
 
     def expand(self, arrivals: PCollection[bytes]) -> PCollection[list[ImageRef]]:
         arrived = arrivals | "Arrive" >> beam.ParDo(_ArriveFn(self.streaming)).with_output_types(Keyed)
-        parted = arrived | "Admit" >> Take(Step.ADMIT, (Step.ADMITTED, Step.REDELIVERED), self.streaming)
+        parted = arrived | "Admit" >> RunStep(Step.ADMIT, (Step.ADMITTED, Step.REDELIVERED), self.streaming)
         parted[Step.REDELIVERED] | "Redelivered" >> beam.Map(count_redelivered, self.tally)
         return parted[Step.ADMITTED] | "References" >> beam.FlatMap(references)
 
@@ -61,7 +61,7 @@ class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], PCollection[byt
     a file with the identities of images that were judged before.
     """
 
-    streaming: Streaming
+    streaming: StreamSettings
     recipe: Recipe | None = None
     processes: int = 1
     tally: Tally | None = None
@@ -87,10 +87,10 @@ class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], PCollection[byt
 class JudgeFingerprints(beam.PTransform[PCollection[Keyed], PCollection[bytes]]):
     """The protocol from the first step that knows bytes. In: messages to `originals`. Out: blocks of `blocks.VERDICTS`."""
 
-    streaming: Streaming
+    streaming: StreamSettings
 
     def expand(self, fingerprints: PCollection[Keyed]) -> PCollection[bytes]:
-        take = functools.partial(Take, streaming=self.streaming)
+        take = functools.partial(RunStep, streaming=self.streaming)
         if self.streaming.plan.exact:
             original = fingerprints | "Originals" >> take(Step.ORIGINALS, (Step.SETTLE,))
             to_settle = (original[Step.SETTLE],)
@@ -115,7 +115,7 @@ class JudgeFingerprints(beam.PTransform[PCollection[Keyed], PCollection[bytes]])
 class _ArriveFn(beam.DoFn):
     """Packed arrivals -> messages to `admit`, those of a bundle together."""
 
-    def __init__(self, streaming: Streaming) -> None:
+    def __init__(self, streaming: StreamSettings) -> None:
         self.streaming = streaming
         self.late = Metrics.counter(metrics.NAMESPACE, metrics.LATE)
 
@@ -124,7 +124,7 @@ class _ArriveFn(beam.DoFn):
         self._earliest: dict[int, Timestamp] = {}
 
     def process(self, element: bytes, timestamp: Any = beam.DoFn.TimestampParam) -> None:
-        entered = generations.entered(timestamp.micros, now_micros(), self.streaming.remember_micros)
+        entered = retention.entered(timestamp.micros, now_micros(), self.streaming.remember_micros)
         if entered != timestamp.micros:
             self.late.inc()
             timestamp = Timestamp(micros=entered)

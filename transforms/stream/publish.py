@@ -8,10 +8,10 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection
 
-from beam_dedup.core.arrivals import GENERATION, said_of
+from beam_dedup.core.arrivals import GENERATION, event_metadata
 from beam_dedup.core.model import printable
 from transforms import metrics
-from transforms.packing import unpack_verdicts
+from transforms.batching import unpack_verdicts
 
 try:
     import google.cloud.pubsub_v1 as pubsub_v1
@@ -50,7 +50,7 @@ class _PublishFn(beam.DoFn):
     def process(self, block: bytes) -> Iterator[None]:
         sent: list[Any] = []
         for verdict in unpack_verdicts(block):
-            generation, _ = said_of(verdict.ref.metadata)
+            generation, _ = event_metadata(verdict.ref.metadata)
             attributes = {
                 "status": verdict.status.value,
                 "uri": printable(verdict.ref.uri),

@@ -21,10 +21,10 @@ from apache_beam.pvalue import PCollection
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 
 from beam_dedup.core.arrivals import Arrival
-from beam_dedup.core.notifications import BadNotificationError, OtherEvent, parse
+from beam_dedup.core.stream.notifications import BadNotificationError, OtherEvent, parse
 from transforms import metrics
 from transforms.stream import clock
-from transforms.stream.sharing import Shared
+from transforms.stream.shared_readers import Shared
 
 try:
     import google.cloud.pubsub_v1 as pubsub_v1

@@ -1,7 +1,7 @@
 """Records and counts of a stream, as files that appear whole and in order; what follows of a verdict follows its record.
 
 Verdicts wait in state until it is time for a file (`RecordVerdicts.interval`), so that a file has many. A file is numbered
-in its shard. Where an engine may go back to a checkpoint, a file is written when its contents are in one (`transforms.stream.hold`):
+in its shard. Where an engine may go back to a checkpoint, a file is written when its contents are in one (`transforms.stream.commit_gate`):
 what is done again writes the same file.
 """
 
@@ -24,15 +24,16 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_dedup.core import blocks
-from beam_dedup.core.arrivals import rfc3339, said_of
+from beam_dedup.core.arrivals import event_metadata, rfc3339
 from beam_dedup.core.blocks import VERDICTS
-from transforms import metrics, storage
+from transforms import metrics
+from transforms.batching import unpack_verdicts
 from transforms.count import as_counts
-from transforms.packing import unpack_verdicts
-from transforms.progress import LATENCY, Tally
-from transforms.storage import whole_file
-from transforms.stream.hold import HoldUntilCommitted
-from transforms.stream.remember import note_undelivered
+from transforms.storage import files as storage
+from transforms.storage.files import whole_file
+from transforms.stream.commit_gate import HoldUntilCommitted
+from transforms.stream.local_state import note_undelivered
+from transforms.tally import LATENCY, Tally
 
 INTERVAL_SECONDS = 10.0
 RECORDS_PREFIX, COUNTS_PREFIX = "records-", "counts-"
@@ -46,7 +47,7 @@ _END_OF_NAME = b"\0"
 class Folders:
     """Where files go; "" for what is not wanted. run: what their names begin with, the time at which the stream began.
 
-    state: of an engine that does not remember itself what follows a record (`transforms.stream.remember`).
+    state: of an engine that does not remember itself what follows a record (`transforms.stream.local_state`).
     """
 
     run: str
@@ -69,14 +70,14 @@ class RecordVerdicts(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
     interval: float = INTERVAL_SECONDS
     shards: int = 1
     tally: Tally | None = None
-    held: bool = False
+    checkpointed: bool = False
 
     def expand(self, verdicts: PCollection[bytes]) -> PCollection[bytes]:
         sharded = verdicts | "Shard" >> beam.Map(with_shard, self.shards).with_output_types(
             tuple[bytes, bytes]
         )
-        recording = beam.ParDo(_RecordFn(self.folders, self.interval, self.held, self.tally))
-        if not self.held:
+        recording = beam.ParDo(_RecordFn(self.folders, self.interval, self.checkpointed, self.tally))
+        if not self.checkpointed:
             return sharded | "Record" >> recording.with_output_types(bytes)
         named = sharded | "Record" >> recording.with_output_types(tuple[bytes, bytes])
         return named | "Certain" >> WriteWhenCertain(self.folders)
@@ -124,7 +125,7 @@ def latencies(block: bytes) -> Iterator[int]:
     """Milliseconds since the event of each image of a block, where it is known."""
     now_ms = time.time_ns() // 10**6
     for metadata in blocks.load([block], VERDICTS)["metadata"].to_pylist():
-        _, event_ms = said_of(blocks.to_text(metadata))
+        _, event_ms = event_metadata(blocks.to_text(metadata))
         if event_ms is not None:
             yield max(0, now_ms - event_ms)
 
@@ -153,10 +154,10 @@ class _RecordFn(beam.DoFn):
     DUE = TimerSpec("due", TimeDomain.REAL_TIME)
     END = TimerSpec("end", TimeDomain.WATERMARK)
 
-    def __init__(self, folders: Folders, interval: float, held: bool, tally: Tally | None) -> None:
+    def __init__(self, folders: Folders, interval: float, checkpointed: bool, tally: Tally | None) -> None:
         self.folders = folders
         self.interval = interval
-        self.held = held
+        self.checkpointed = checkpointed
         self.tally = tally
 
     def process(
@@ -173,7 +174,7 @@ class _RecordFn(beam.DoFn):
         waiting.add(block)
         before = int(size.read() or b"0")
         size.write(b"%d" % (before + len(block)))
-        desk(self.folders.run).took()
+        recording_progress(self.folders.run).took()
         if not before:
             due.set(Timestamp.now() + self.interval)
             end.set(GlobalWindow().max_timestamp())
@@ -210,13 +211,13 @@ class _RecordFn(beam.DoFn):
         count = int(number.read() or b"0")
         block = blocks.dump(blocks.load(parts, VERDICTS))
         name = f"{self.folders.run}-{shard.decode()}-{count:0{_NUMBER_DIGITS}}"
-        if not self.held:
+        if not self.checkpointed:
             write_files(self.folders, name, block)
         number.write(b"%d" % (count + 1))
         waiting.clear()
         size.clear()
-        desk(self.folders.run).wrote()
-        yield (shard, named(name, block)) if self.held else block
+        recording_progress(self.folders.run).wrote()
+        yield (shard, named(name, block)) if self.checkpointed else block
 
 
 def write_files(folders: Folders, name: str, block: bytes) -> None:
@@ -243,7 +244,7 @@ def write_counts(folders: Folders, name: str, block: bytes) -> None:
         file.write(json.dumps(counts, indent=2).encode() + b"\n")
 
 
-class _Desk:
+class RecordingProgress:
     """When verdicts came to this process to be recorded, and when they last were; and which windows are not recorded yet: for a
     source that lies in it.
     """
@@ -274,9 +275,9 @@ class _Desk:
         )
 
 
-_desks: dict[str, _Desk] = {}
+_progress_by_run: dict[str, RecordingProgress] = {}
 
 
-def desk(run: str) -> _Desk:
+def recording_progress(run: str) -> RecordingProgress:
     """That of a run."""
-    return _desks.setdefault(run, _Desk())
+    return _progress_by_run.setdefault(run, RecordingProgress())

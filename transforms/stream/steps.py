@@ -16,13 +16,13 @@ from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_dedup.core.stream import beginnings, generations, messages
-from beam_dedup.core.stream.cells import CellChange, Cells, Change
-from beam_dedup.core.stream.generations import SLOTS, Held
+from beam_dedup.core.stream import initial_state, messages, retention
 from beam_dedup.core.stream.protocol import Message, Step, StreamPlan
+from beam_dedup.core.stream.retention import SLOTS, PeriodSlots
+from beam_dedup.core.stream.state_cells import CellChange, Cells, Change
 from beam_dedup.core.stream.steps import CELLS, STEPS
 from transforms import metrics
-from transforms.stream.cell_cache import UNKNOWN, Stamped, Version, new_version, shared
+from transforms.stream.state_cache import UNKNOWN, Stamped, Version, new_version, shared
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -33,11 +33,11 @@ _PACKED_BYTES = 1 << 24  # of messages that wait for a bundle's end
 
 
 @dataclasses.dataclass(frozen=True)
-class Streaming:
+class StreamSettings:
     """What all steps of one stream share.
 
     remember_micros: how long a generation lasts. origin_micros: when the first began. beginning: a file of
-    `beam_dedup.core.stream.beginnings`, the state of the first generation; "" begins with nothing. cache_bytes: of state that a
+    `beam_dedup.core.stream.initial_state`, the state of the first generation; "" begins with nothing. cache_bytes: of state that a
     process of an engine which keeps it elsewhere has at hand.
     """
 
@@ -48,11 +48,11 @@ class Streaming:
     cache_bytes: int = 0
 
     def generation(self, time: Timestamp) -> int:
-        return generations.generation_of(time.micros, self.origin_micros, self.remember_micros)
+        return retention.period_of(time.micros, self.origin_micros, self.remember_micros)
 
 
 @dataclasses.dataclass
-class Take(beam.PTransform[PCollection[Keyed], Mapping[Step, PCollection[Keyed]]]):
+class RunStep(beam.PTransform[PCollection[Keyed], Mapping[Step, PCollection[Keyed]]]):
     """One step: takes messages and has some for other steps.
 
     In: messages by key, of one or several PCollections. Out: those for each of `to`.
@@ -60,7 +60,7 @@ class Take(beam.PTransform[PCollection[Keyed], Mapping[Step, PCollection[Keyed]]
 
     step: Step
     to: Sequence[Step]
-    streaming: Streaming
+    streaming: StreamSettings
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, sent: PCollection[Keyed] | tuple[PCollection[Keyed], ...]) -> dict[Step, Any]:
@@ -82,7 +82,7 @@ class PackMessagesFn(beam.DoFn):
     What is joined is of one generation, and gets its earliest time.
     """
 
-    def __init__(self, step: Step, streaming: Streaming) -> None:
+    def __init__(self, step: Step, streaming: StreamSettings) -> None:
         self.step = step
         self.streaming = streaming
 
@@ -152,7 +152,7 @@ class _StepFn(beam.DoFn):
     RECENT_EVEN, RECENT_ODD = _bag("recent_even"), _bag("recent_odd")
     WAITING_EVEN, WAITING_ODD = _bag("waiting_even"), _bag("waiting_odd")
 
-    def __init__(self, step: Step, streaming: Streaming) -> None:
+    def __init__(self, step: Step, streaming: StreamSettings) -> None:
         self.step = step
         self.streaming = streaming
         self.expired = Metrics.counter(metrics.NAMESPACE, metrics.EXPIRED)
@@ -209,7 +209,7 @@ class _StepFn(beam.DoFn):
         before = Stamped.unpacked(held.read())
         if before.held.is_empty and self.streaming.beginning:
             before = self._begin(key, held, slots)
-        turn = generations.turn(before.held, generation)
+        turn = retention.turn(before.held, generation)
         if turn is None:
             return None
         after = before._replace(held=turn.held)
@@ -223,8 +223,8 @@ class _StepFn(beam.DoFn):
 
     def _begin(self, key: bytes, held: Any, slots: Sequence[_Slot]) -> Stamped:
         """Writes what is known beforehand into the state of a key, once."""
-        begun = Stamped(Held(even=0))
-        cells = beginnings.read(self.streaming.beginning).get((self.step, key))
+        begun = Stamped(PeriodSlots(even=0))
+        cells = initial_state.read(self.streaming.beginning).get((self.step, key))
         if cells:
             slots[0].add(cells)
         held.write(begun.packed())

@@ -19,11 +19,11 @@ from apache_beam.io.unbounded_source import CheckpointMark, UnboundedReader, Unb
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_dedup.core.arrivals import Arrival
-from beam_dedup.core.local import version_of
 from beam_dedup.core.paths import is_remote
-from transforms.listing import list_inputs
+from beam_dedup.core.reading.local_files import version_of
+from transforms.storage.listing import list_inputs
 from transforms.stream import clock
-from transforms.stream.sharing import Shared
+from transforms.stream.shared_readers import Shared
 
 _LOOK_SECONDS = 1.0  # between the end of a look and the next at least
 _SHARE = 4  # looking takes one part in so many of the time at most, however large the folder

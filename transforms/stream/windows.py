@@ -12,17 +12,25 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindows, Timestamp
 from beam_dedup.core import blocks
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.blocks import VERDICTS
-from beam_dedup.core.census import Planning
 from beam_dedup.core.limits import Limits
+from beam_dedup.core.matching.planner import PlanSettings
 from beam_dedup.core.model import ImageRef
-from beam_dedup.core.within import Within
+from beam_dedup.core.thresholds import Thresholds
 from transforms.exact import MarkExactDuplicates
 from transforms.fingerprint import FingerprintImages
 from transforms.near import MarkNearDuplicates
-from transforms.progress import Tally
 from transforms.stream import clock
-from transforms.stream.record import Folders, WriteWhenCertain, desk, named, run_name, tell, write_files
-from transforms.stream.skip import without_judged
+from transforms.stream.record import (
+    Folders,
+    WriteWhenCertain,
+    named,
+    recording_progress,
+    run_name,
+    tell,
+    write_files,
+)
+from transforms.stream.skip_judged import without_judged
+from transforms.tally import Tally
 
 _ALL = b"all"
 
@@ -49,7 +57,7 @@ def at_this_time(images: list[ImageRef], seconds: float, run: str) -> Any:
     now = clock.now()
     if run:
         (window,) = FixedWindows(seconds).assign(WindowFn.AssignContext(now))
-        desk(run).opened(float(window.start))
+        recording_progress(run).opened(float(window.start))
     return TimestampedValue(images, now)
 
 
@@ -65,8 +73,8 @@ class DeduplicateWindows(beam.PTransform[PCollection[list[ImageRef]], PCollectio
     """
 
     recipe: Recipe | None = None
-    within: Within = Within()
-    planning: Planning = Planning()
+    thresholds: Thresholds = Thresholds()
+    planning: PlanSettings = PlanSettings()
     processes: int = 1
     tally: Tally | None = None
     limits: Limits = Limits()
@@ -78,7 +86,7 @@ class DeduplicateWindows(beam.PTransform[PCollection[list[ImageRef]], PCollectio
         )
         fingerprints, rejections, _ = without_judged(read, self.skipped)
         if self.recipe:
-            judged, _ = fingerprints | "MarkNear" >> MarkNearDuplicates(self.within, self.planning)
+            judged, _ = fingerprints | "MarkNear" >> MarkNearDuplicates(self.thresholds, self.planning)
         else:
             judged = fingerprints | "MarkExact" >> MarkExactDuplicates()
         nothing = images | "Nothing" >> beam.Map(no_verdicts).with_output_types(bytes)
@@ -102,7 +110,7 @@ class RecordWindows(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
 
     folders: Folders
     tally: Tally | None = None
-    held: bool = False
+    checkpointed: bool = False
 
     def expand(self, verdicts: PCollection[bytes]) -> PCollection[bytes]:
         gathered = (
@@ -110,8 +118,8 @@ class RecordWindows(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
             | "Key" >> beam.WithKeys(_ALL).with_output_types(tuple[bytes, bytes])
             | "Gather" >> beam.GroupByKey()
         )
-        writing = beam.ParDo(_WriteWindowFn(self.folders, self.held, self.tally))
-        if not self.held:
+        writing = beam.ParDo(_WriteWindowFn(self.folders, self.checkpointed, self.tally))
+        if not self.checkpointed:
             written = gathered | "Write" >> writing.with_output_types(bytes)
             return written | "Global" >> beam.WindowInto(GlobalWindows())
         files = gathered | "Name" >> writing.with_output_types(tuple[bytes, bytes])
@@ -123,9 +131,9 @@ class RecordWindows(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
 class _WriteWindowFn(beam.DoFn):
     """The verdicts of one window -> one block, whose records are written; if they are held, with the name of their file."""
 
-    def __init__(self, folders: Folders, held: bool, tally: Tally | None) -> None:
+    def __init__(self, folders: Folders, checkpointed: bool, tally: Tally | None) -> None:
         self.folders = folders
-        self.held = held
+        self.checkpointed = checkpointed
         self.tally = tally
 
     def process(
@@ -136,13 +144,13 @@ class _WriteWindowFn(beam.DoFn):
             block = blocks.dump(verdicts)
             tell(block, self.tally)
             yield self._recorded(block, window)
-        if not self.held:
-            desk(self.folders.run).closed(float(window.start))
+        if not self.checkpointed:
+            recording_progress(self.folders.run).closed(float(window.start))
 
     def _recorded(self, block: bytes, window: Any) -> Any:
         began: datetime.datetime = window.start.to_utc_datetime()
         name = f"{self.folders.run}-window-{run_name(began)}"
-        if self.held:
+        if self.checkpointed:
             return _ALL, named(name, block)
         write_files(self.folders, name, block)
         return block

@@ -5,33 +5,19 @@ remembered from the moment it arrives. So a second delivery is recognised on eit
 is a new image.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from beam_dedup.core import blocks
-from beam_dedup.core.stream import seen
-from beam_dedup.core.stream.cells import Cells
-from beam_dedup.core.stream.messages import ARRIVALS, send, send_home
+from beam_dedup.core.arrivals import IDENTITY_BYTES
+from beam_dedup.core.stream import state_tables
+from beam_dedup.core.stream.messages import ARRIVALS, send, send_to_digest_shards
 from beam_dedup.core.stream.protocol import Message, Result, Step, StreamPlan, Topic, by_topic
+from beam_dedup.core.stream.state_cells import Cells
 
-IDENTITY_BYTES = 16
 _SEEN = np.dtype([("key", f"S{IDENTITY_BYTES}")])
-
-
-def identity(uri: str, generation: str) -> bytes:
-    """16 bytes; two things that differ in either have different ones.
-
-    >>> (
-    ...     identity("gs://a/b", "1") == identity("gs://a/b", "1"),
-    ...     identity("gs://a/b", "1") == identity("gs://a/b", "2"),
-    ... )
-    (True, False)
-    """
-    text = b"%d %s%s" % (len(blocks.to_bytes(uri)), blocks.to_bytes(uri), blocks.to_bytes(generation))
-    return hashlib.blake2b(text, digest_size=IDENTITY_BYTES).digest()
 
 
 def arrivals(plan: StreamPlan, identities: Sequence[bytes], references: Sequence[bytes]) -> list[Message]:
@@ -40,7 +26,7 @@ def arrivals(plan: StreamPlan, identities: Sequence[bytes], references: Sequence
         [pa.array(identities, pa.binary(16)), pa.array(references, pa.binary())], schema=ARRIVALS
     )
     head = blocks.fixed_bytes(table["identity"], IDENTITY_BYTES)[:, :4].copy().view(">u4")[:, 0]
-    return send_home(plan, Step.ADMIT, Topic.ARRIVALS, table, head.astype(np.int64))
+    return send_to_digest_shards(plan, Step.ADMIT, Topic.ARRIVALS, table, head.astype(np.int64))
 
 
 def admit(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
@@ -49,9 +35,9 @@ def admit(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -
     table = blocks.load(by_topic(bodies)[Topic.ARRIVALS], ARRIVALS)
     rows = np.zeros(len(table), _SEEN)
     rows["key"] = blocks.fixed_bytes(table["identity"], IDENTITY_BYTES).view(_SEEN["key"])[:, 0]
-    new = seen.firsts(rows["key"]) & ~seen.find(cells, _SEEN, rows)[0]
+    new = state_tables.first_of_each(rows["key"]) & ~state_tables.find_keys(cells, _SEEN, rows)[0]
     return Result(
-        seen.add(cells, rows[new]),
+        state_tables.add_keys(cells, rows[new]),
         [
             *send(Step.ADMITTED, key, Topic.ARRIVALS, table.filter(pa.array(new))),
             *send(Step.REDELIVERED, key, Topic.ARRIVALS, table.filter(pa.array(~new))),

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from beam_dedup.core.codes import BASE, NO_DISTANCE, BoolArray, IntArray
-from beam_dedup.core.model import Kind
-from beam_dedup.core.stream import places, search
-from beam_dedup.core.stream.cells import Cells
+from beam_dedup.core.model import CodeKind
+from beam_dedup.core.stream import code_search, code_shards
+from beam_dedup.core.stream.code_search import Met
 from beam_dedup.core.stream.messages import (
     ANSWER_ROWS,
     FIRST,
@@ -26,16 +26,16 @@ from beam_dedup.core.stream.messages import (
     Rows,
     codes_from_rows,
     rows_of,
-    send_home,
+    send_to_digest_shards,
 )
 from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, by_topic
-from beam_dedup.core.stream.search import Met
+from beam_dedup.core.stream.state_cells import Cells
 
 
 def band(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
     """Answers every new code of an image that is to be judged, and remembers it."""
-    place = places.place_of(plan, key)
-    rows = rows_of([part for parts in by_topic(bodies).values() for part in parts], place.dtype)
+    shard = code_shards.code_shard_of(plan, key)
+    rows = rows_of([part for parts in by_topic(bodies).values() for part in parts], shard.dtype)
     rows = rows[np.argsort(rows["flags"] & KNOWN == 0, kind="stable")]  # known ones were there before all
     images, image = np.unique(rows["image"], return_inverse=True)
     codes = codes_from_rows(rows)
@@ -44,11 +44,11 @@ def band(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) ->
     repeats = np.zeros(len(rows), bool)
     named: list[Rows] = []
     asked = not known.all()  # nobody asks who was here before what is known
-    for met in search.met_before(place, cells, codes) if asked else ():
+    for met in code_search.met_before(shard, cells, codes) if asked else ():
         near[image[met.row]] = True
         repeats[met.row[_repeats(rows, met)]] = True
         named.append(_named(rows, met, met.earlier["flags"] & FIRST > 0))
-    here = list(search.met_within(place, rows, codes)) if asked else []
+    here = list(code_search.met_within(shard, rows, codes)) if asked else []
     for met in here:
         near[image[met.row]] = True
         repeats[met.row[_repeats(rows, met)]] = True
@@ -59,8 +59,8 @@ def band(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) ->
     names = np.concatenate([np.zeros(0, ANSWER_ROWS), *named])
     answers = np.concatenate([_tallies(images, image, ~known, near, names), names])
     return Result(
-        search.remember(place, cells, new),
-        send_home(plan, Step.GATHER, Topic.ANSWERS, answers, answers["image"]),
+        code_search.remember(shard, cells, new),
+        send_to_digest_shards(plan, Step.GATHER, Topic.ANSWERS, answers, answers["image"]),
     )
 
 
@@ -76,7 +76,7 @@ def _repeats(rows: Rows, met: Met) -> BoolArray:
     equal = (
         (met.distance == 0) & (met.earlier["view"] == BASE) & (rows["kind"][met.row] == met.earlier["kind"])
     )
-    verified: BoolArray = (met.long_distance == 0) | (met.earlier["kind"] != Kind.FULL)
+    verified: BoolArray = (met.long_distance == 0) | (met.earlier["kind"] != CodeKind.FULL)
     repeated: BoolArray = equal & verified
     return repeated
 

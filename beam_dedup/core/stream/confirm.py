@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from beam_dedup.core import blocks
 from beam_dedup.core.codes import NO_DISTANCE
-from beam_dedup.core.stream import ledger
-from beam_dedup.core.stream.cells import CellChange, Cells
+from beam_dedup.core.stream import state_tables
 from beam_dedup.core.stream.messages import (
     QUESTION_ROWS,
     REPLIES,
@@ -21,9 +20,10 @@ from beam_dedup.core.stream.messages import (
     Rows,
     bodies_of,
     rows_of,
-    send_home,
+    send_to_digest_shards,
 )
 from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, by_topic
+from beam_dedup.core.stream.state_cells import CellChange, Cells
 
 
 def confirm(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
@@ -32,12 +32,12 @@ def confirm(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes])
     received = by_topic([*cells.waiting, *bodies])
     statuses = blocks.load(received[Topic.STATUSES], STATUSES)
     questions = rows_of(received[Topic.QUESTIONS], QUESTION_ROWS)
-    found, rows = ledger.find(cells, statuses, questions["other"])
+    found, rows = state_tables.find_images(cells, statuses, questions["other"])
     waiting = CellChange(bool(cells.waiting), bodies_of((Topic.QUESTIONS, questions[~found])))
     replies = _replies(questions[found], rows)
     return Result(
-        dataclasses.replace(ledger.add(cells, statuses), waiting=waiting),
-        send_home(plan, Step.DECIDE, Topic.REPLIES, replies, questions["image"][found]),
+        dataclasses.replace(state_tables.add_images(cells, statuses), waiting=waiting),
+        send_to_digest_shards(plan, Step.DECIDE, Topic.REPLIES, replies, questions["image"][found]),
     )
 
 

@@ -8,10 +8,10 @@ import pyarrow.compute as pc
 
 from beam_dedup.core import blocks
 from beam_dedup.core.codes import NO_DISTANCE
-from beam_dedup.core.stream import fates
-from beam_dedup.core.stream.cells import CellChange, Cells, Change
+from beam_dedup.core.stream import messages
 from beam_dedup.core.stream.messages import ORPHANS, REPLIES, UNDECIDED, bodies_of, numbers, occurrences, send
 from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, by_topic
+from beam_dedup.core.stream.state_cells import CellChange, Cells, Change
 
 FINISH_KEY = b"all"
 
@@ -36,7 +36,7 @@ def decide(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) 
     return Result(
         Change(waiting=CellChange(True, waiting)),
         [
-            *send(Step.SETTLE, key, Topic.FATES, _duplicates(nearest)),
+            *send(Step.SETTLE, key, Topic.OUTCOMES, _duplicates(nearest)),
             *send(Step.FINISH, FINISH_KEY, Topic.ORPHANS, orphans.select(ORPHANS.names)),
         ],
     )
@@ -52,4 +52,4 @@ def _nearest(replies: pa.Table) -> pa.Table:
 def _duplicates(nearest: pa.Table) -> pa.Table:
     long = np.asarray(pc.fill_null(nearest["long_distance"], NO_DISTANCE).combine_chunks())
     view = numbers(nearest, "view").astype(np.uint8)
-    return fates.duplicates(numbers(nearest), nearest, numbers(nearest, "distance"), long, view)
+    return messages.duplicate_outcomes(numbers(nearest), nearest, numbers(nearest, "distance"), long, view)

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from beam_dedup.core import blocks, judging
+from beam_dedup.core import blocks
 from beam_dedup.core.codes import Codes, concatenate
-from beam_dedup.core.judging import Witnesses
-from beam_dedup.core.stream import fates
-from beam_dedup.core.stream.cells import Cells, remembered
+from beam_dedup.core.matching import selection
+from beam_dedup.core.matching.selection import Witnesses
+from beam_dedup.core.stream import messages
 from beam_dedup.core.stream.messages import (
     ORPHANS,
     PROFILE_ROWS,
@@ -21,9 +21,10 @@ from beam_dedup.core.stream.messages import (
     codes_from_rows,
     numbers,
     rows_of,
-    send_home,
+    send_to_digest_shards,
 )
 from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, by_topic
+from beam_dedup.core.stream.state_cells import Cells, remembered
 
 
 def finish(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
@@ -34,10 +35,10 @@ def finish(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) 
     every = pa.concat_tables([before, orphans])
     known = np.arange(len(every)) < len(before)
     codes = _codes(every, plan.words)
-    kept = judging.keep(codes, len(every), plan.within, known=known)
-    found = judging.nearest_kept(codes, kept, plan.within)
+    kept = selection.keep(codes, len(every), plan.thresholds, known=known)
+    found = selection.nearest_kept(codes, kept, plan.thresholds)
     new = every.filter(pa.array(kept & ~known))
-    told = pa.concat_tables([fates.kept(numbers(new), new), _duplicates(every, found)])
+    told = pa.concat_tables([messages.kept_outcomes(numbers(new), new), _duplicates(every, found)])
 
     def join(parts: Sequence[bytes]) -> bytes:
         return blocks.dump(blocks.load(parts, ORPHANS))
@@ -47,7 +48,7 @@ def finish(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) 
 
     return Result(
         remembered(cells, blocks.dump(new) if len(new) else b"", join, merge),
-        send_home(plan, Step.SETTLE, Topic.FATES, told, numbers(told)),
+        send_to_digest_shards(plan, Step.SETTLE, Topic.OUTCOMES, told, numbers(told)),
     )
 
 
@@ -70,6 +71,6 @@ def _codes(orphans: pa.Table, words: int) -> Codes:
 
 def _duplicates(orphans: pa.Table, found: Witnesses) -> pa.Table:
     witnesses = orphans.take(pa.array(found.kept))
-    return fates.duplicates(
+    return messages.duplicate_outcomes(
         numbers(orphans)[found.image], witnesses, found.distance, found.long_distance, found.view
     )

@@ -8,8 +8,7 @@ import pyarrow.compute as pc
 
 from beam_dedup.core import blocks
 from beam_dedup.core.codes import BoolArray, IntArray
-from beam_dedup.core.stream import fates
-from beam_dedup.core.stream.cells import CellChange, Cells, Change
+from beam_dedup.core.stream import messages
 from beam_dedup.core.stream.messages import (
     ANSWER_ROWS,
     NOBODY,
@@ -22,9 +21,10 @@ from beam_dedup.core.stream.messages import (
     occurrences,
     rows_of,
     send,
-    send_home,
+    send_to_digest_shards,
 )
 from beam_dedup.core.stream.protocol import Message, Result, Step, StreamPlan, Topic, by_topic
+from beam_dedup.core.stream.state_cells import CellChange, Cells, Change
 
 
 def gather(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
@@ -92,7 +92,7 @@ def _statuses(key: bytes, done: pa.Table, near: BoolArray) -> list[Message]:
     anchors = done.filter(anchor)
     return [
         *send(Step.CONFIRM, key, Topic.STATUSES, statuses),
-        *send(Step.SETTLE, key, Topic.FATES, fates.kept(numbers(anchors), anchors)),
+        *send(Step.SETTLE, key, Topic.OUTCOMES, messages.kept_outcomes(numbers(anchors), anchors)),
     ]
 
 
@@ -100,7 +100,7 @@ def _questions(plan: StreamPlan, named: Rows) -> list[Message]:
     questions = np.zeros(len(named), QUESTION_ROWS)
     for name in QUESTION_ROWS.names or ():
         questions[name] = named[name]
-    return send_home(plan, Step.CONFIRM, Topic.QUESTIONS, questions, questions["other"])
+    return send_to_digest_shards(plan, Step.CONFIRM, Topic.QUESTIONS, questions, questions["other"])
 
 
 def _undecided(key: bytes, done: pa.Table, near: BoolArray, named: Rows) -> list[Message]:

@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from beam_dedup.core import blocks
 from beam_dedup.core.blocks import VERDICTS
-from beam_dedup.core.codes import PROFILE_BYTES, Codes, IntArray
-from beam_dedup.core.model import Kind
-from beam_dedup.core.stream.protocol import Block, Message, Step, StreamPlan, Topic, body_of, home_key
+from beam_dedup.core.codes import BASE, NO_DISTANCE, PROFILE_BYTES, ByteArray, Codes, IntArray
+from beam_dedup.core.model import CodeKind
+from beam_dedup.core.stream.protocol import Block, Message, Step, StreamPlan, Topic, body_of, digest_shard_key
 
 Rows = npt.NDArray[np.void]
 Columns = dict[str, npt.NDArray[Any]]
@@ -79,7 +79,7 @@ STATUSES = pa.schema([("image", pa.int64()), *_NAMES])
 REPLIES = pa.schema([("image", pa.int64()), ("other", pa.int64()), *_HOW, *_NAMES])
 
 # Whether an image is kept, and the witness of the copies of its bytes: itself, or its own witness.
-FATES = pa.schema([("image", pa.int64()), ("kept", pa.bool_()), *_NAMES, *_HOW])
+OUTCOMES = pa.schema([("image", pa.int64()), ("kept", pa.bool_()), *_NAMES, *_HOW])
 
 # What a verdict says of an image itself. image: the number of the one whose fate it shares. copy: it is not that one.
 OWN = (
@@ -104,7 +104,7 @@ SCHEMAS = {
     Topic.UNDECIDED: UNDECIDED,
     Topic.ORPHANS: ORPHANS,
     Topic.DETAILS: DETAILS,
-    Topic.FATES: FATES,
+    Topic.OUTCOMES: OUTCOMES,
     Topic.VERDICTS: VERDICTS,
 }
 
@@ -151,16 +151,16 @@ def send(to: Step, key: bytes, topic: Topic, content: Rows | pa.Table) -> list[M
     return [Message(to, key, body) for body in bodies_of((topic, content))]
 
 
-def send_home(
+def send_to_digest_shards(
     plan: StreamPlan, to: Step, topic: Topic, content: Rows | pa.Table, image: IntArray
 ) -> list[Message]:
     """Rows or a table, to the homes of the images that each row is for."""
-    home = image % plan.homes
+    shard = image % plan.digest_shards
     sent = []
-    for number in np.unique(home).tolist():
-        here = home == number
+    for number in np.unique(shard).tolist():
+        here = shard == number
         part = content[here] if isinstance(content, np.ndarray) else content.filter(pa.array(here))
-        sent += send(to, home_key(number), topic, part)
+        sent += send(to, digest_shard_key(number), topic, part)
     return sent
 
 
@@ -192,7 +192,7 @@ def rows_from_codes(codes: Codes, flags: npt.NDArray[np.uint8], words: int) -> t
       ValueError: a code has more words.
     """
     hashed, flat = codes.hashed, codes.flat
-    if words == 1 and np.isin(codes.kind[hashed], (Kind.FULL, Kind.WIDE)).any():
+    if words == 1 and np.isin(codes.kind[hashed], (CodeKind.FULL, CodeKind.WIDE)).any():
         raise ValueError("a code has 4 words, but the plan of the stream says 1")
     rows = np.zeros(len(hashed), code_rows(words))
     rows["word0"] = codes.short[hashed]
@@ -244,3 +244,36 @@ def occurrences(ordered: IntArray, wanted: IntArray) -> IntArray:
     [2, 0, 1]
     """
     return np.searchsorted(ordered, wanted, side="right") - np.searchsorted(ordered, wanted)
+
+
+def kept_outcomes(image: IntArray, names: pa.Table) -> pa.Table:
+    """Of images that are kept, given their own names: a copy is a duplicate of the image itself."""
+    zeros = np.zeros(len(image), np.int64)
+    return _outcomes(image, True, names, zeros, zeros + NO_DISTANCE, np.full(len(image), BASE, np.uint8))
+
+
+def duplicate_outcomes(
+    image: IntArray, names: pa.Table, distance: IntArray, long_distance: IntArray, view: ByteArray
+) -> pa.Table:
+    """Of duplicates, given the names of their witnesses: a copy has the same witness."""
+    return _outcomes(image, False, names, distance, long_distance, view)
+
+
+def _outcomes(
+    image: IntArray,
+    is_kept: bool,
+    names: pa.Table,
+    distance: IntArray,
+    long_distance: IntArray,
+    view: ByteArray,
+) -> pa.Table:
+    columns = [
+        pa.array(image, pa.int64()),
+        pa.array(np.full(len(image), is_kept)),
+        names["uri"],
+        names["digest"],
+        pa.array(distance, pa.int32()),
+        pa.array(long_distance, pa.int32(), mask=long_distance == NO_DISTANCE),
+        pa.array(view, pa.uint8()),
+    ]
+    return pa.Table.from_arrays(columns, schema=OUTCOMES)

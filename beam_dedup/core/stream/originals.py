@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 from beam_dedup.core import blocks
 from beam_dedup.core.blocks import FINGERPRINTS
 from beam_dedup.core.codes import BoolArray, Codes, IntArray, from_columns
-from beam_dedup.core.stream import fates, messages, seen
-from beam_dedup.core.stream.cells import Cells
-from beam_dedup.core.stream.messages import DETAILS, KNOWN, OPENED, OWN, send, send_home
-from beam_dedup.core.stream.places import answers_of, to_places
+from beam_dedup.core.stream import messages, state_tables
+from beam_dedup.core.stream.code_shards import answers_of, to_code_shards
+from beam_dedup.core.stream.messages import DETAILS, KNOWN, OPENED, OWN, send, send_to_digest_shards
 from beam_dedup.core.stream.protocol import Message, Result, Step, StreamPlan, Topic, by_topic
+from beam_dedup.core.stream.state_cells import Cells
 
 _DIGEST_BYTES = 32
 _SEEN = np.dtype([("key", f"S{_DIGEST_BYTES}"), ("image", "<i8")])
@@ -24,8 +24,8 @@ _SEEN = np.dtype([("key", f"S{_DIGEST_BYTES}"), ("image", "<i8")])
 
 def fingerprinted(plan: StreamPlan, fingerprints: pa.Table) -> list[Message]:
     """Images that were read (`FINGERPRINTS`), to the homes of their digests."""
-    home = blocks.homes(fingerprints, plan.homes)
-    return send_home(plan, Step.ORIGINALS, Topic.FINGERPRINTS, fingerprints, home)
+    shard = blocks.digest_shards(fingerprints, plan.digest_shards)
+    return send_to_digest_shards(plan, Step.ORIGINALS, Topic.FINGERPRINTS, fingerprints, shard)
 
 
 def originals(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
@@ -39,19 +39,21 @@ def originals(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes
     table = table.take(pa.array(np.argsort(~known, kind="stable")))
     rows = np.zeros(len(table), _SEEN)
     rows["key"] = blocks.fixed_bytes(table["digest"], _DIGEST_BYTES).view(_SEEN["key"])[:, 0]
-    was_there, found = seen.find(cells, _SEEN, rows)
-    new = seen.firsts(rows["key"]) & ~was_there
+    was_there, found = state_tables.find_keys(cells, _SEEN, rows)
+    new = state_tables.first_of_each(rows["key"]) & ~was_there
     # Counted over all that this home has ever numbered, so that no number is given twice.
-    rows["image"][new] = (seen.count(cells, _SEEN) + np.arange(new.sum())) * plan.homes + int(key)
+    rows["image"][new] = (
+        state_tables.count_keys(cells, _SEEN) + np.arange(new.sum())
+    ) * plan.digest_shards + int(key)
     image = np.where(was_there, found["image"], _of_firsts(rows, new))
     sent = send(Step.SETTLE, key, Topic.DETAILS, _details(table, image, ~new))
     if new.any():
         names = table.filter(pa.array(new))
         if plan.exact:
-            sent += send(Step.SETTLE, key, Topic.FATES, fates.kept(image[new], names))
+            sent += send(Step.SETTLE, key, Topic.OUTCOMES, messages.kept_outcomes(image[new], names))
         else:
             sent += _opened(plan, key, names, image[new])
-    return Result(seen.add(cells, rows[new]), sent)
+    return Result(state_tables.add_keys(cells, rows[new]), sent)
 
 
 def _of_firsts(rows: messages.Rows, new: BoolArray) -> IntArray:
@@ -102,7 +104,7 @@ def _opened(plan: StreamPlan, key: bytes, table: pa.Table, image: IntArray) -> l
         ],
         schema=OPENED,
     )
-    return [*send(Step.GATHER, key, Topic.OPENED, opened), *to_places(plan, rows, profiles)]
+    return [*send(Step.GATHER, key, Topic.OPENED, opened), *to_code_shards(plan, rows, profiles)]
 
 
 def _codes(table: pa.Table, image: IntArray) -> Codes:

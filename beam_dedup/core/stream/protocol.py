@@ -44,7 +44,7 @@ What is up to the engine:
 - *Known images*, those kept beforehand, count for the images that come after them; so they must come first.
 - *Rejections.* What cannot be read has its verdict where it was read. It passes none of this.
 
-Of images that come one by one, those are kept that the definition (`beam_dedup.core.judging`) keeps in the order of
+Of images that come one by one, those are kept that the definition (`beam_dedup.core.matching.selection`) keeps in the order of
 arrival. A witness is chosen when the duplicate is judged, and stays when a nearer one arrives later. It is the nearest
 anchor there is; for an orphan, which has none, the nearest kept orphan, those of its own block among them. Of equally near
 ones it is that with the smaller number; each home gives numbers in the order of arrival.
@@ -57,10 +57,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from beam_dedup.core.algorithms import ALGORITHMS
-from beam_dedup.core.model import Kind
-from beam_dedup.core.plan import Plan, plan_for
-from beam_dedup.core.stream.cells import Change
-from beam_dedup.core.within import Within
+from beam_dedup.core.matching.plan import Plan, plan_for
+from beam_dedup.core.model import CodeKind
+from beam_dedup.core.stream.state_cells import Change
+from beam_dedup.core.thresholds import Thresholds
 
 Block = bytes | memoryview
 
@@ -96,7 +96,7 @@ class Topic(enum.IntEnum):
     UNDECIDED = 9
     ORPHANS = 10
     DETAILS = 11
-    FATES = 12
+    OUTCOMES = 12
     VERDICTS = 13
 
 
@@ -123,31 +123,31 @@ class StreamPlan:
     that a code has; 1 or 4. exact: compare bytes alone.
     """
 
-    within: Within
+    thresholds: Thresholds
     pairs: Plan
-    homes: int = 4
+    digest_shards: int = 4
     words: int = 4
     exact: bool = False
 
     def __post_init__(self) -> None:
-        if self.homes < 1:
-            raise ValueError(f"homes must be at least 1, got {self.homes}")
-        if self.words not in (1, 4) or self.words < self.within.words:
+        if self.digest_shards < 1:
+            raise ValueError(f"digest_shards must be at least 1, got {self.digest_shards}")
+        if self.words not in (1, 4) or self.words < self.thresholds.words:
             raise ValueError(f"a code has 1 or 4 words, all that are searched among them, got {self.words}")
         found = (self.pairs.k, self.pairs.bits, self.pairs.words)
-        wanted = (self.within.word_k, self.within.word_bits, self.within.words)
+        wanted = (self.thresholds.word_k, self.thresholds.word_bits, self.thresholds.words)
         if found != wanted:
             raise ValueError(f"the keys are for k, bits and words of {found}, the thresholds have {wanted}")
 
 
-def exact_plan(homes: int = 4) -> StreamPlan:
+def exact_plan(digest_shards: int = 4) -> StreamPlan:
     """The plan that compares bytes alone."""
-    return StreamPlan(Within(), plan_for(Within(), 0), homes, exact=True)
+    return StreamPlan(Thresholds(), plan_for(Thresholds(), 0), digest_shards, exact=True)
 
 
 def words_of(algorithm: str) -> int:
     """How many words the codes of an algorithm have."""
-    return 4 if ALGORITHMS[algorithm].kind in (Kind.FULL, Kind.WIDE) else 1
+    return 4 if ALGORITHMS[algorithm].kind in (CodeKind.FULL, CodeKind.WIDE) else 1
 
 
 def body_of(topic: Topic, block: Block) -> bytes:
@@ -162,6 +162,6 @@ def by_topic(bodies: Iterable[bytes]) -> dict[Topic, list[Block]]:
     return found
 
 
-def home_key(number: int) -> bytes:
+def digest_shard_key(number: int) -> bytes:
     """The key of the steps that know images by their numbers: those of an image are all of one home."""
     return b"%d" % number

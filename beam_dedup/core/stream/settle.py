@@ -13,23 +13,23 @@ import pyarrow.compute as pc
 from beam_dedup.core import blocks
 from beam_dedup.core.blocks import VERDICTS
 from beam_dedup.core.model import Reason, Status
-from beam_dedup.core.stream import ledger
-from beam_dedup.core.stream.cells import CellChange, Cells
-from beam_dedup.core.stream.messages import DETAILS, FATES, OWN, bodies_of, numbers, send
+from beam_dedup.core.stream import state_tables
+from beam_dedup.core.stream.messages import DETAILS, OUTCOMES, OWN, bodies_of, numbers, send
 from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, by_topic
+from beam_dedup.core.stream.state_cells import CellChange, Cells
 
 
 def settle(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
     """Gives the verdicts on images whose fate is known; none on images that are known beforehand."""
     del plan
     received = by_topic([*cells.waiting, *bodies])
-    told = blocks.load(received[Topic.FATES], FATES)
+    told = blocks.load(received[Topic.OUTCOMES], OUTCOMES)
     details = blocks.load(received[Topic.DETAILS], DETAILS)
-    found, fate = ledger.find(cells, told, numbers(details))
+    found, fate = state_tables.find_images(cells, told, numbers(details))
     waiting = CellChange(bool(cells.waiting), bodies_of((Topic.DETAILS, details.filter(pa.array(~found)))))
     judged = _verdicts(details.filter(pa.array(found)), fate)
     return Result(
-        dataclasses.replace(ledger.add(cells, told), waiting=waiting),
+        dataclasses.replace(state_tables.add_images(cells, told), waiting=waiting),
         send(Step.VERDICTS, key, Topic.VERDICTS, judged),
     )
 

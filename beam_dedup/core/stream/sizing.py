@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from beam_dedup.core.plan import Plan, plan_for
+from beam_dedup.core.matching.plan import Plan, plan_for
 from beam_dedup.core.stream.protocol import StreamPlan
-from beam_dedup.core.within import Within
+from beam_dedup.core.thresholds import Thresholds
 
 # Measured by benchmarks/stream_core.py: nanoseconds and microseconds of one core.
 _NS_PER_CANDIDATE = 1.0
@@ -61,36 +61,41 @@ class Sizing:
         pairs = self.plan.pairs
         where = f"{pairs.copies} x {pairs.shards} places" if pairs.prefix else "one place"
         return (
-            f"{self.images:,} images remembered, within {self.plan.within.k} bits: {pairs.key_count} keys in {where}, about "
+            f"{self.images:,} images remembered, within {self.plan.thresholds.k} bits: {pairs.key_count} keys in {where}, about "
             f"{self.candidates:,.0f} comparisons and {self.microseconds:,.0f} us of one core an image, "
             f"{self.state_bytes:,.0f} bytes of state each, {self.state_bytes * self.images / 1e9:,.2f} GB in all"
         )
 
     def alternatives(self) -> list["Sizing"]:
         """The same with a smaller k, and with a tenth of the memory."""
-        within, words, spread = self.plan.within, self.plan.words, bool(self.plan.pairs.prefix)
-        nearer = dataclasses.replace(within, k=within.k // 2)
+        thresholds, words, spread = self.plan.thresholds, self.plan.words, bool(self.plan.pairs.prefix)
+        nearer = dataclasses.replace(thresholds, k=thresholds.k // 2)
         return [
-            choose(nearer, self.images, self.codes, words, self.plan.homes, spread),
-            choose(within, self.images // 10, self.codes, words, self.plan.homes, spread),
+            choose(nearer, self.images, self.codes, words, self.plan.digest_shards, spread),
+            choose(thresholds, self.images // 10, self.codes, words, self.plan.digest_shards, spread),
         ]
 
 
 def choose(
-    within: Within, images: int, codes: float = 1.0, words: int = 4, homes: int = 4, spread: bool = True
+    thresholds: Thresholds,
+    images: int,
+    codes: float = 1.0,
+    words: int = 4,
+    digest_shards: int = 4,
+    spread: bool = True,
 ) -> Sizing:
     """The plan that costs least once so many images are remembered.
 
     codes: of an image, on average. words: of a code. spread: over places that different workers may have; else all codes
     are in the state of one.
     """
-    most = min(_MAX_SUBSET, within.word_bits - within.word_k)
-    plans = [_plan(within, subset, images * codes, spread) for subset in range(int(spread), most + 1)]
-    found = [Sizing(StreamPlan(within, pairs, homes, words), images, codes) for pairs in plans]
+    most = min(_MAX_SUBSET, thresholds.word_bits - thresholds.word_k)
+    plans = [_plan(thresholds, subset, images * codes, spread) for subset in range(int(spread), most + 1)]
+    found = [Sizing(StreamPlan(thresholds, pairs, digest_shards, words), images, codes) for pairs in plans]
     return min(found, key=lambda sizing: sizing.microseconds)
 
 
-def _plan(within: Within, subset: int, codes: float, spread: bool) -> Plan:
+def _plan(thresholds: Thresholds, subset: int, codes: float, spread: bool) -> Plan:
     """Of a place with one key the codes are sorted for good; so the prefix is the key."""
     shards = max(1, round(codes / SHARD_CODES))
-    return plan_for(within, subset, subset, shards) if spread else plan_for(within, subset)
+    return plan_for(thresholds, subset, subset, shards) if spread else plan_for(thresholds, subset)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from beam_dedup.core.stream.admit import admit
 from beam_dedup.core.stream.band import band
-from beam_dedup.core.stream.cells import Cells
 from beam_dedup.core.stream.confirm import confirm
 from beam_dedup.core.stream.decide import decide
 from beam_dedup.core.stream.finish import finish
@@ -12,6 +11,7 @@ from beam_dedup.core.stream.gather import gather
 from beam_dedup.core.stream.originals import originals
 from beam_dedup.core.stream.protocol import Result, Step, StreamPlan
 from beam_dedup.core.stream.settle import settle
+from beam_dedup.core.stream.state_cells import Cells
 
 # Of the plan, a key, its state, and the bodies of messages to it.
 Take = Callable[[StreamPlan, bytes, Cells, Sequence[bytes]], Result]

@@ -1,0 +1,96 @@
+"""The whole data flow on one page.
+
+folder -> references -> fingerprints -> verdicts -> records, groups, counts, copies
+                    \\-> rejections ---/
+"""
+
+from typing import NamedTuple
+
+import apache_beam as beam
+
+from beam_dedup.core.matching.planner import PlanSettings
+from beam_dedup.options.config import DedupConfig
+from transforms import (
+    CheckConservation,
+    CountImages,
+    DeduplicateImages,
+    PlaceCopies,
+    ReadImages,
+    ReadMetadata,
+    WriteGroups,
+    WritePlacements,
+    WriteRecords,
+    WriteUnplaced,
+)
+from transforms.count import write_json
+from transforms.place import placements
+from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE
+from transforms.storage.placing import PlaceMode
+from transforms.tally import Tally
+
+
+class Reports(NamedTuple):
+    """Files that the command line reads at the end of a run; "" for one that is not wanted."""
+
+    counts: str
+    preview: str = ""
+    unplaced: str = ""
+
+
+def build(
+    pipeline: beam.Pipeline,
+    config: DedupConfig,
+    reports: Reports,
+    planning: PlanSettings,
+    processes: int = 1,
+    tally: Tally | None = None,
+) -> None:
+    """Adds all steps of a run to a pipeline.
+
+    planning: how pairs are found. processes: that decode for one worker. tally: how workers on this machine report progress.
+    """
+    batch = DECODED_AT_ONCE if config.near else DIGESTED_AT_ONCE
+    # PCollection[list[ImageRef]], one reference per file or row
+    if config.json_metadata:
+        images = pipeline | "Read" >> ReadMetadata(config.json_metadata, config.not_input, batch)
+    else:
+        images = pipeline | "Read" >> ReadImages(config.inputs, config.not_input, batch=batch)
+    known = None
+    if config.reference:
+        known = pipeline | "ReadKnown" >> ReadImages(
+            config.reference, config.outputs, known=True, batch=batch
+        )
+    # PCollection[bytes], blocks with one verdict per image; PCollection[Estimate], the one plan of near mode;
+    # PCollection[Answered], what was read
+    verdicts, plan, read_tally = images | "Deduplicate" >> DeduplicateImages(
+        config.recipe if config.near else None,
+        config.thresholds,
+        planning,
+        keep=config.keep,
+        known=known,
+        processes=processes,
+        tally=tally,
+        limits=config.limits,
+    )
+    images | "Check" >> CheckConservation(verdicts, read_tally)
+    if config.records:
+        verdicts | "Records" >> WriteRecords(config.records)
+    if config.output_json:
+        verdicts | "Groups" >> WriteGroups(config.output_json)
+    if config.preview:
+        placing = beam.FlatMap(placements, config.output_dir, config.show_duplicates, config.portable_names)
+        verdicts | "Placements" >> placing | "Preview" >> WritePlacements(reports.preview)
+    elif config.output_dir:
+        # PCollection[Placement], PCollection[Unplaced]
+        _, unplaced = verdicts | "Place" >> PlaceCopies(
+            config.output_dir, config.show_duplicates, tally, PlaceMode(config.place), config.portable_names
+        )
+        if reports.unplaced:
+            unplaced | "Unplaced" >> WriteUnplaced(reports.unplaced)
+    if reports.counts:
+        # PCollection[dict], one
+        (
+            verdicts
+            | "Counts" >> CountImages(plan, read_tally)
+            | "WriteCounts" >> beam.Map(write_json, reports.counts)
+        )

@@ -1,0 +1,241 @@
+"""Checks, before any work is done, that a run can read its input and write its outputs, and can harm neither."""
+
+import contextlib
+import dataclasses
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from beam_dedup.core.errors import UsageError
+from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote
+from beam_dedup.core.reading import input_paths
+from beam_dedup.options.config import DEFAULT_OUTPUT_JSON, DedupConfig
+from beam_dedup.runners import select
+from transforms.storage import files as storage
+from transforms.storage import objects
+from transforms.storage.listing import list_inputs
+from transforms.write import is_prefix
+
+HEAD_BYTES = 4096  # of a file that tell whose it is
+_NOT_OURS = b"?"
+# How the files begin that we write: what begins otherwise is not replaced.
+_BEGINNINGS: dict[str, tuple[bytes, ...]] = {
+    "-o": (rb'\{\s*"[0-9a-f]{64}": \[', rb"\{\}\s*$"),
+    "--records": (rb'\{"uri": "', rb"Obj\x01[\s\S]*beam_dedup"),
+    "--counts": (rb'\{\s*"Initial_Image_Count": ',),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run whose options, inputs and outputs were checked."""
+
+    config: DedupConfig
+    beam_options: PipelineOptions
+    is_local: bool  # this process and its children do the work
+
+
+def prepare(config: DedupConfig, beam_arguments: Sequence[str]) -> Prepared:
+    """Checks the options of Beam, and that inputs can be read and outputs written, before any work is done.
+
+    Args:
+      config: the options of `dedup`.
+      beam_arguments: all other arguments.
+
+    Returns:
+      What the run needs; `portable_names` is set if the output folder does not distinguish `A` and `a`.
+
+    Raises:
+      UsageError: an option is unknown or wrong, or an input or output can't be used.
+    """
+    options = select.beam_options(beam_arguments)
+    if config.stream:
+        select.check_stream_runner(options)
+    FileSystems.set_options(options)  # a pipeline would do so, but files are looked at before
+    check_file_systems(config)
+    check_outputs(config)
+    if config.output_dir and folds_names(config.output_dir):
+        config = dataclasses.replace(config, portable_names=True)
+    local = select.is_local(options)
+    if local:
+        check_places(config)
+    elif select.is_dataflow(options):
+        check_reachable(config)
+    if config.preview and not local:
+        raise UsageError("--preview prints what this machine would place: it can't be used with --runner")
+    return Prepared(config, options, local)
+
+
+def check_outputs(config: DedupConfig) -> None:
+    """Makes the folders that outputs go to, and tries to write there.
+
+    Raises:
+      UsageError: that fails, or an output would change the input or a file that is not ours.
+    """
+    for flag, path in config.output_files.items():
+        if not is_remote(path):
+            _check_output_file(flag, path, bool(config.stream))
+    if config.place != "copy":
+        for flag, path in (("-d", config.output_dir), *(("-i", path) for path in config.inputs)):
+            if is_remote(path):
+                raise UsageError(f"--place {config.place} links files of this machine, but {flag} is {path}")
+    if config.output_dir and is_remote(config.output_dir):
+        for path in config.inputs:
+            if is_remote(path) and input_paths.holds(config.output_dir, path):
+                raise UsageError(
+                    f"-d: the input {path} lies in {config.output_dir}; copies would be taken for input: name another folder"
+                )
+    elif config.output_dir:
+        _check_output_folder(config)
+
+
+def _check_output_file(flag: str, path: str, goes_on: bool) -> None:
+    if path.endswith("/"):
+        if not path.isprintable():
+            raise UsageError(
+                f"{flag}: the name of the folder {path!r} has characters that can't be printed; name another"
+            )
+        _try_to_write(flag, path)
+        if not goes_on and any(name.startswith("records-") for name in os.listdir(path)):
+            raise UsageError(f"{flag}: {path} holds records already; remove them, or name another folder")
+        return
+    if os.path.isdir(path):
+        raise UsageError(f"{flag} needs a file name, but {path} is a folder")
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            check_ours(flag, path, file.read(HEAD_BYTES))
+    elif os.path.lexists(path):
+        check_ours(flag, path, _NOT_OURS)  # a pipe or a device: a file would take its name
+    _try_to_write(flag, os.path.dirname(path) or ".")
+
+
+def _check_output_folder(config: DedupConfig) -> None:
+    output = config.output_dir
+    folders = [input_paths.root(path) or "." for path in config.inputs if not is_remote(path)]
+    if os.path.exists(output) and not os.path.isdir(output):
+        raise UsageError(f"-d needs a folder, but {output} is a file")
+    for folder in folders:
+        if input_paths.is_inside(folder, output):
+            raise UsageError(
+                f"-d: the input {folder} lies in {output}; copies could replace images of the input: name another folder"
+            )
+    if config.preview:
+        return
+    _try_to_write("-d", output)
+    for folder in folders:
+        if config.place == "hardlink" and os.stat(folder).st_dev != os.stat(output).st_dev:
+            raise UsageError(
+                f"--place hardlink needs {folder} and {output} on one device; use --place copy or symlink"
+            )
+
+
+def folds_names(folder: str) -> bool:
+    """Whether the file system of a local folder, which may not be there yet, takes two names for one: A and a, or the two forms
+    of an accented letter.
+    """
+    if is_remote(folder):
+        return False
+    folder = os.path.abspath(folder)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    if not os.access(folder, os.W_OK):
+        return False  # nothing will be written there
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{PARTIAL_PREFIX}A\u00c5") as file:
+        head, name = os.path.split(file.name)
+        others = name.replace("A\u00c5", "a\u00c5"), name.replace("A\u00c5", "AA\u030a")
+        return any(os.path.exists(os.path.join(head, other)) for other in others)
+
+
+def check_ours(flag: str, path: str, head: bytes) -> None:
+    """Raises UsageError unless a file that is there is an earlier run's, by how it begins, or empty."""
+    if head and not any(re.match(beginning, head) for beginning in _BEGINNINGS[flag]):
+        raise UsageError(
+            f"{flag}: {path} is there already and is no file of this kind; name another, or remove it"
+        )
+
+
+def _try_to_write(flag: str, folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder, prefix=PARTIAL_PREFIX).close()
+    except OSError as error:
+        where = "the current folder" if folder == "." else folder
+        hint = f" (where {DEFAULT_OUTPUT_JSON} goes by default; -o '' writes none)" if flag == "-o" else ""
+        raise UsageError(f"{flag}: nothing can be written to {where}: {error.strerror}{hint}") from error
+
+
+def check_file_systems(config: DedupConfig) -> None:
+    """Raises UsageError if a path is of a file system that nobody has, or for which something must be installed."""
+    for flag, path in _inputs(config):
+        if why := storage.unusable(path):
+            raise UsageError(f"{flag}: {path} can't be read: {why}")
+    for flag, path in _outputs(config):
+        if why := storage.unusable(path):
+            raise UsageError(f"{flag}: {path} can't be written: {why}")
+
+
+def check_places(config: DedupConfig) -> None:
+    """Asks the file systems themselves: for runs on this machine, as workers elsewhere may see others.
+
+    Raises:
+      UsageError: there is nothing to read, or an output would replace what is not ours, or all of this is refused.
+    """
+    for flag, path in _inputs(config):
+        with _refused(f"{flag}: {path} can't be read"):
+            if next(list_inputs([path]), None) is None:
+                raise UsageError(f"{flag}: there is no file at {path}")
+    for flag, path in _outputs(config):
+        with _refused(f"{flag}: {path} can't be written"):
+            objects.check_place(path)
+            if flag in config.output_files and not config.stream:
+                _check_not_others(flag, path)
+
+
+def check_reachable(config: DedupConfig) -> None:
+    """Raises UsageError if a path is of this machine: for workers in a cloud."""
+    for flag, path in (*_given_inputs(config), *_given_outputs(config)):
+        if path and not is_remote(path):
+            hint = ", or -o '' for none" if flag == "-o" else ""
+            raise UsageError(
+                f"{flag}: {path} is on this machine, and workers of Dataflow are not: name a path in a bucket{hint}"
+            )
+
+
+def _given_inputs(config: DedupConfig) -> list[tuple[str, str]]:
+    given = [("-i", path) for path in config.inputs]
+    return [*given, ("-l", config.json_metadata), ("--reference", config.reference)]
+
+
+def _given_outputs(config: DedupConfig) -> list[tuple[str, str]]:
+    return [*config.output_files.items(), ("-d", config.output_dir)]
+
+
+def _inputs(config: DedupConfig) -> list[tuple[str, str]]:
+    return [(flag, path) for flag, path in _given_inputs(config) if is_remote(path)]
+
+
+def _outputs(config: DedupConfig) -> list[tuple[str, str]]:
+    return [(flag, path) for flag, path in _given_outputs(config) if is_remote(path)]
+
+
+@contextlib.contextmanager
+def _refused(sentence: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UsageError(f"{sentence}: there is no such bucket") from error
+    except OSError as error:
+        raise UsageError(f"{sentence}: {error.strerror or error}") from error
+
+
+def _check_not_others(flag: str, path: str) -> None:
+    if is_prefix(path):
+        if next(objects.list_objects(f"{path}records-"), None) is not None:
+            raise UsageError(f"{flag}: {path} holds records already; remove them, or name another folder")
+    elif objects.exists(path):
+        with storage.open_bytes(path) as stream:
+            check_ours(flag, path, stream.read(HEAD_BYTES))

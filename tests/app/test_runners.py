@@ -1,0 +1,341 @@
+"""One answer on every engine of this machine, a clean end on Ctrl-C, and failures that are told."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from apache_beam.options.pipeline_options import DirectOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from beam_dedup import cli, preflight
+from beam_dedup.core import blocks, tables
+from beam_dedup.core.model import ImageRef
+from beam_dedup.core.reading import decoder_process
+from beam_dedup.options import config
+from beam_dedup.options.config import DedupConfig
+from beam_dedup.runners import select
+from beam_dedup.samples import picture
+from tests.app.cli_runs import COMMAND, ROOT, dedup, dedup_apart, tree
+
+MODES = ("in_memory", "multi_threading", pytest.param("multi_processing", marks=pytest.mark.processes))
+
+
+@pytest.fixture(scope="module")
+def expected(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The records of the samples, made by one worker."""
+    path = tmp_path_factory.mktemp("expected") / "r.jsonl"
+    assert dedup("-n", "-i", samples, "-j", 1, "--quiet", "--records", path) == 0
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("jobs", [2, 4])
+@pytest.mark.parametrize("mode", MODES)
+def test_one_answer(mode: str, jobs: int, samples: Path, expected: bytes, tmp_path: Path) -> None:
+    records = tmp_path / "r.jsonl"
+    flags = ("--quiet", "-j", jobs, f"--direct_running_mode={mode}")
+    assert dedup("-n", "-i", samples, "--records", records, *flags) == 0
+    assert records.read_bytes() == expected
+
+
+@pytest.mark.parametrize("order", ["reversed", "sizes"])
+def test_the_order_of_files_does_not_matter(
+    order: str, samples: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transforms import read
+
+    listed = read.list_files
+
+    def shuffled(folder: str, exclude: tuple[str, ...] = ()) -> Iterator[str]:
+        names = list(listed(folder, exclude))
+        if order == "reversed":
+            return reversed(names)
+        return iter(sorted(names, key=lambda name: os.stat(os.path.join(folder, name)).st_size))
+
+    monkeypatch.setattr(read, "list_files", shuffled)
+    assert (
+        dedup("-n", "-i", samples, "--records", tmp_path / "r", "--direct_runner_bundle_repeat=1", "-j", 1)
+        == 0
+    )
+    assert (tmp_path / "r").read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "workers", "processes"),
+    [
+        ((), 1, 5),
+        (("--runner=FnApiRunner",), 1, 5),
+        (("--direct_running_mode=multi_threading",), 5, 1),
+        (("--direct_running_mode=multi_processing",), 5, 1),
+        (("--direct_running_mode=multi_threading", "--direct_num_workers=3"), 3, 1),
+        (("--direct_num_workers=3",), 3, 1),
+        (("--runner=PortableRunner",), 1, 1),
+    ],
+)
+def test_choice_of_the_engine(flags: tuple[str, ...], workers: int, processes: int) -> None:
+    """One worker with as many decoding processes as jobs, or as many workers that decode in one process each."""
+    config = DedupConfig(inputs=("in",), jobs=5)
+    asked = select.beam_options(flags)
+    runner = select.runner_for(asked, config)
+    assert isinstance(runner, FnApiRunner) == select.is_local(asked)
+    assert asked.view_as(DirectOptions).direct_num_workers == workers
+    assert select.processes(asked, config) == processes
+
+
+def test_help_does_not_import_the_engine() -> None:
+    code = "import sys; from beam_dedup.cli import main; main(['--help']); print([m for m in sys.modules if 'beam' in m])"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+    assert "apache_beam" not in shown.splitlines()[-1]
+    assert "beam_dedup" in shown.splitlines()[-1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(mode: str, number: signal.Signals, tmp_path: Path) -> None:
+    """To all processes at once, as a terminal does, in the midst of copying."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for seed in range(4):
+        # Not so large that decoding takes long, but with so many bytes behind the picture that copying does.
+        picture(seed).save(folder / f"{seed}.png")
+        with open(folder / f"{seed}.png", "ab") as file:
+            file.write(os.urandom(1 << 20) * 60)
+    before = tree(folder)
+    process = _started(
+        *("-n", "-i", folder, "-d", out, "--records", tmp_path / "r.jsonl", "-o", "", "-j", "2"),
+        f"--direct_running_mode={mode}",
+    )
+    try:
+        assert _soon(lambda: process.poll() is not None or _begun(out))
+        assert process.poll() is None, process.communicate()
+        children = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, number)
+        _, said = process.communicate(timeout=30)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 128 + number, said
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    copied = tree(out)
+    assert copied.items() <= before.items(), "a file is not whole, or has a name that is not final"
+    assert tree(folder) == before
+    assert not _group_is_alive(process.pid)
+    assert not any(map(_runs, children))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_while_it_decodes(
+    mode: str, number: signal.Signals, samples: Path, tmp_path: Path
+) -> None:
+    """The processes that decode have a session of their own, and end with the one that started them, also if that is killed."""
+    for copy in range(20):
+        shutil.copytree(samples, tmp_path / "in" / str(copy))
+    process = _started(
+        *("-n", "-i", tmp_path / "in", "-o", "", "--records", tmp_path / "r", "-j", 2),
+        f"--direct_running_mode={mode}",
+    )
+
+    def children() -> list[psutil.Process]:
+        return psutil.Process(process.pid).children(recursive=True)
+
+    try:
+        assert _soon(lambda: process.poll() is not None or sum(map(_decodes, children())) == 2)
+        assert process.poll() is None, process.communicate()
+        found = children()
+        assert all(child.pid == os.getsid(child.pid) for child in found if _decodes(child))
+        os.killpg(process.pid, number)
+        process.communicate(timeout=30)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert _soon(lambda: not any(map(_runs, found)))
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def _started(*arguments: object) -> "subprocess.Popen[str]":
+    # A shell that runs tests in the background has Ctrl-C ignored, and what it starts inherits that.
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        cwd=ROOT,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def _soon(come: Callable[[], bool]) -> bool:
+    """Whether something comes true within a minute."""
+    ends = time.monotonic() + 60
+    while not (is_true := come()) and time.monotonic() < ends:
+        time.sleep(0.01)
+    return is_true
+
+
+def _decodes(process: psutil.Process) -> bool:
+    try:
+        return decoder_process.__name__ in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _runs(process: psutil.Process) -> bool:
+    """It does not if it has ended and nobody has asked yet how."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _begun(out: Path) -> bool:
+    """Whether a copy is being made: it is there, not whole yet."""
+    return any(path.name.startswith(".dedup-") for path in out.glob("*"))
+
+
+def _group_is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_can_not_be_placed_is_told_at_the_end(mode: str, samples: Path, tmp_path: Path) -> None:
+    """A folder stands where one copy should go, another file where another should: all others are placed."""
+    first, second, *_ = sorted(path.relative_to(samples) for path in samples.rglob("*.png"))
+    (tmp_path / "out" / first / "x").mkdir(parents=True)
+    (tmp_path / "out" / second).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "out" / second).write_text("mine")
+    records = tmp_path / "r.jsonl"
+    ended = dedup_apart(
+        *("-i", samples, "-d", tmp_path / "out", "--records", records, "-o", ""),
+        *(f"--direct_running_mode={mode}", "-j", "2"),
+    )
+    assert ended.returncode == 1
+    said = ended.stderr[ended.stderr.index("dedup: ") :].splitlines()
+    assert said[0] == "dedup: 2 of the images could not be placed:"
+    assert [str(name) in line for name, line in zip((first, second), said[1:], strict=True)] == [True, True]
+    assert "Traceback" not in ended.stderr
+    assert (tmp_path / "out" / second).read_text() == "mine"
+    kept = [
+        record for record in map(json.loads, records.read_text().splitlines()) if record["status"] == "kept"
+    ]
+    assert len(tree(tmp_path / "out")) == len(kept) - 1
+    assert not list((tmp_path / "out").rglob(".dedup-*"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_failure_is_one_sentence(mode: str, samples: Path, tmp_path: Path) -> None:
+    """Writing fails when all has been judged: the device is full."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full, as Linux has it")
+    # What is written under a temporary name beside the target would not be full: so the folder goes.
+    ended = dedup_apart(
+        *("-i", samples, "-o", "", "--records", tmp_path / "gone" / "r.jsonl", "--quiet"),
+        *(f"--direct_running_mode={mode}", "-j", "2"),
+        env={**os.environ, "PYTHONPATH": _with_site(tmp_path)},
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("dedup: failed: ")
+    assert "No space left on device" in ended.stderr
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_bug_in_the_process_that_decodes_is_one_sentence_and_blames_no_image(
+    mode: str, samples: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        f"if {decoder_process.__name__!r} in sys.orig_argv:\n"
+        "    from beam_dedup.core.reading import reader as inputs\n"
+        "    inputs.fingerprint = lambda *_: {}['missing']\n"
+    )
+    ended = dedup_apart(
+        *("-i", samples, "-o", "", "--records", tmp_path / "r.jsonl", "--quiet"),
+        *(f"--direct_running_mode={mode}", "-j", "2"),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("dedup: failed: the process that decodes failed at ")
+    assert "no fault of the image: KeyError: 'missing'; set DEDUP_DEBUG=1" in ended.stderr
+    assert not (tmp_path / "r.jsonl").exists()
+
+
+def _with_site(folder: Path) -> str:
+    """A path to import from with which, in every process, files can be begun but not filled."""
+    (folder / "sitecustomize.py").write_text(
+        "import builtins, io\n"
+        "real = builtins.open\n"
+        "def opened(file, mode='r', *rest, **more):\n"
+        "    if str(file).endswith('.part') and 'gone' in str(file):\n"
+        "        real(file, mode, *rest, **more).close()\n"
+        "        return real('/dev/full', 'wb', 0)\n"
+        "    return real(file, mode, *rest, **more)\n"
+        "builtins.open = opened\n"
+    )
+    return os.pathsep.join((str(folder), str(ROOT)))
+
+
+def test_a_breach_of_conservation_ends_with_1(
+    samples: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transforms import deduplicate
+
+    monkeypatch.setattr(deduplicate.metrics, "count", _twice)
+    assert dedup("-i", samples, "--quiet", "-j", 1) == 1
+    assert "lost or judged twice" in capfd.readouterr().err
+
+
+def _twice(block: bytes) -> bytes:
+    """As if one image had been judged over and over, and all others lost."""
+    table = blocks.load([block], blocks.VERDICTS)
+    one = ImageRef("one/and/the/same", "x")
+    verdicts = [dataclasses.replace(verdict, ref=one) for verdict in tables.verdicts_of(table)]
+    return blocks.dump(tables.verdicts_table(verdicts))
+
+
+def test_a_shadowed_transforms_is_named(tmp_path: Path) -> None:
+    (tmp_path / "transforms.py").write_text("")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
+    ended = dedup_apart("-i", tmp_path, cwd=tmp_path, env=environment)
+    assert ended.returncode == 1
+    assert str(tmp_path / "transforms.py") in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_partial_files_of_others_are_no_input_and_stay(tmp_path: Path) -> None:
+    (tmp_path / ".dedup-1-abc.part").write_bytes(b"GIF89a")
+    (tmp_path / "a.gif").write_bytes(b"GIF89a")
+    assert dedup("-i", tmp_path, "--records", tmp_path / "r") == 0
+    assert len((tmp_path / "r").read_text().splitlines()) == 1
+    assert (tmp_path / ".dedup-1-abc.part").exists()
+
+
+def test_the_modules_of_the_edge_agree_on_what_is_remote() -> None:
+    from transforms.storage import files as storage
+
+    for path, remote in (
+        ("gs://b/x", True),
+        ("a/b", False),
+        ("/a", False),
+        ("s3://b", True),
+        ("c:\\x", False),
+    ):
+        assert preflight.is_remote(path) == storage.is_remote(path) == remote
+    assert cli.WRONG_USAGE == 2
+    assert config.DEFAULT_OUTPUT_JSON == "image_locations.json"

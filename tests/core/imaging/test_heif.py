@@ -1,0 +1,56 @@
+"""HEIF and HEIC, by a library of their own, as other pictures; without it, by digest."""
+
+import io
+
+import pillow_heif
+import pytest
+from PIL import Image
+
+from beam_dedup.core.imaging import formats
+from beam_dedup.core.imaging.fingerprint import prepare_decoders
+from beam_dedup.core.model import Flag
+from tests.pictures import bits_apart, encoded, fingerprint_of, photo
+
+prepare_decoders()
+PHOTO = photo(5, (400, 300))
+HEIC = encoded(PHOTO, "HEIF", quality=80)
+
+
+def test_a_heic_copy_is_within_k() -> None:
+    found, original = fingerprint_of(HEIC), fingerprint_of(encoded(PHOTO))
+    assert (found.format, found.width, found.height, found.flags) == ("HEIF", 400, 300, ())
+    assert bits_apart(found.codes[0], original.codes[0]) <= 24
+
+
+def test_orientation_is_honoured() -> None:
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    turned = fingerprint_of(encoded(PHOTO, "HEIF", quality=80, exif=tags.tobytes()))
+    jpeg = fingerprint_of(encoded(PHOTO, "JPEG", quality=90, exif=tags.tobytes()))
+    assert (turned.width, turned.height) == (jpeg.width, jpeg.height) == (300, 400)
+    assert bits_apart(turned.codes[0], jpeg.codes[0]) <= 24
+
+
+def test_several_pictures_of_one_file_are_no_still() -> None:
+    file = pillow_heif.HeifFile()
+    for seed in (5, 6, 7):
+        file.add_from_pillow(photo(seed, (400, 300)))
+    stream = io.BytesIO()
+    file.save(stream)
+    found = fingerprint_of(stream.getvalue())
+    assert found.flags == (Flag.ANIMATED,)
+    assert found.detail == "3 frames, 0 ms"
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
+def test_cut(share: float) -> None:
+    found = fingerprint_of(HEIC[: int(len(HEIC) * share)])
+    assert Flag.UNDECODABLE in found.flags
+    assert not found.codes
+
+
+def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(Image.OPEN, formats.HEIF)
+    found = fingerprint_of(HEIC)
+    assert (found.format, found.flags, found.codes) == ("HEIF", (Flag.UNDECODABLE,), ())
+    assert found.detail == 'HEIF is not decoded; pip install "beam-dedup[heif]"'

@@ -1,0 +1,230 @@
+"""All of judging without an engine, from fingerprints to verdicts: homes, places, rounds, known images, policies."""
+
+import collections
+import dataclasses
+import hashlib
+import random
+from collections.abc import Callable, Iterator
+
+import pyarrow as pa
+import pytest
+
+from beam_dedup.core import blocks
+from beam_dedup.core.codes import VIEWS
+from beam_dedup.core.matching import rounds, shard_verdicts
+from beam_dedup.core.matching.plan import Key, Plan, plan_for
+from beam_dedup.core.matching.rounds import Gathered
+from beam_dedup.core.matching.shard_verdicts import DigestShard
+from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef, Reason, Status, Verdict, Witness
+from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.tables import fingerprints_table, ranked, verdicts_of
+from beam_dedup.core.thresholds import Thresholds
+from tests import oracle, random_sets
+from tests.core import small_limits
+from tests.core.matching.test_selection import thresholds_of
+from tests.core.test_rank import wanted as rank_wanted
+from tests.random_sets import RandomSet, random_set
+from tests.verdicts import verdict_on
+
+Step = Callable[[Gathered, Thresholds, tuple[Key, ...] | None], Iterator[tuple[bytes, pa.Table]]]
+
+
+def images_of(case: RandomSet, rng: random.Random) -> list[Fingerprint]:
+    """An image for each of the set, copies of bytes and of pictures, some known, under names in no order."""
+    found = []
+    codes_of: dict[int, list[oracle.Code]] = collections.defaultdict(list)
+    for code in sorted(case.codes, key=lambda code: code.view):
+        codes_of[code.image].append(code)
+    for image in range(case.images):
+        codes = tuple(
+            Code(CodeKind(code.kind), random_sets.data(code), VIEWS[code.view]) for code in codes_of[image]
+        )
+        if codes and codes[0].view != VIEWS[0]:
+            codes = ()  # the base is always there
+        digest = hashlib.sha256(f"{image} {rng.random()}".encode()).digest()
+        first = Fingerprint(
+            ImageRef("", "", known=rng.random() < 0.15), digest, rng.randint(1, 3), rng.randint(0, 3), "PNG",
+            rng.randint(1, 2), rng.randint(1, 2), "dct/1" if codes else "", codes,
+        )  # fmt: skip
+        found.append(first)
+        for _ in range(rng.choice([0, 0, 0, 1, 2])):
+            same_bytes = rng.random() < 0.5
+            found.append(
+                dataclasses.replace(
+                    first,
+                    digest=digest if same_bytes else hashlib.sha256(rng.randbytes(8)).digest(),
+                    ref=dataclasses.replace(first.ref, known=rng.random() < 0.15),
+                    modified_ms=rng.randint(0, 3),
+                    size_bytes=first.size_bytes if same_bytes else rng.randint(1, 3),
+                )
+            )
+    rng.shuffle(found)
+    names = [f"{number} {rng.choice(['a', 'å', chr(0xDCFF)])}" for number in range(len(found))]
+    return [
+        dataclasses.replace(image, ref=dataclasses.replace(image.ref, uri=name, name=name))
+        for image, name in zip(found, names, strict=True)
+    ]
+
+
+def by_definition(images: list[Fingerprint], case: RandomSet, keep: KeepPolicy) -> list[Verdict]:
+    """DESIGN sections 2 and 3."""
+    images = sorted(images, key=lambda image: rank_wanted(image, keep))
+    first: dict[bytes, int] = {}
+    for number, image in enumerate(images):
+        first.setdefault(image.digest, number)
+    judged = sorted(first.values())
+    codes = [
+        oracle.Code(place, VIEWS.index(code.view), code.kind, cells=code.data)
+        if code.kind == CodeKind.FLAT
+        else oracle.Code(place, VIEWS.index(code.view), code.kind, int.from_bytes(code.data, "big"))
+        for place, number in enumerate(judged)
+        for code in images[number].codes
+    ]
+    known = [place for place, number in enumerate(judged) if images[number].ref.known]
+    _, duplicates = oracle.judge(codes, len(judged), case.k, case.verify, known)
+    verdicts = []
+    for number, image in enumerate(images):
+        if image.ref.known:
+            continue
+        speaker = first[image.digest]
+        match = duplicates.get(judged.index(speaker))
+        witness = None
+        if match:
+            other = images[judged[match.kept]]
+            long = None if match.long_distance == oracle.NONE else match.long_distance
+            witness = Witness(other.ref.uri, other.digest, match.distance, long, VIEWS[match.view])
+        elif speaker != number:
+            witness = Witness(images[speaker].ref.uri, image.digest, 0, None, VIEWS[0])
+        same = witness is not None and witness.digest == image.digest
+        reason = None if witness is None else Reason.EXACT if same else Reason.NEAR
+        verdicts.append(verdict_on(image, reason, witness))
+    return sorted(verdicts, key=lambda verdict: verdict.ref.uri)
+
+
+def digest_shards_of(images: list[Fingerprint], keep: KeepPolicy, count: int) -> list[DigestShard]:
+    table = ranked(fingerprints_table(images), keep)
+    parts = dict(blocks.split(table, blocks.digest_shards(table, count)))
+    return [shard_verdicts.group_images(parts.get(number, table.slice(0, 0))) for number in range(count)]
+
+
+def at_places(step: Step, codes: pa.Table, plan: Plan, thresholds: Thresholds, schema: pa.Schema) -> pa.Table:
+    there = collections.defaultdict(list)
+    half = len(codes) // 2
+    for part in (codes.slice(0, half), codes.slice(half)):
+        for place, rows in rounds.code_shards(part, plan, thresholds):
+            there[place].append(rows)
+    answers = [
+        table
+        for place, parts in there.items()
+        for _, table in step(rounds.gather(pa.concat_tables(parts)), thresholds, rounds.keys_of(place, plan))
+    ]
+    return pa.concat_tables([schema.empty_table(), *answers])
+
+
+def marks_by_rounds(codes: pa.Table, plan: Plan, thresholds: Thresholds, turns: int) -> pa.Table:
+    known, rest = rounds.known_and_new(codes)
+    duplicates, rest = rounds.without(
+        rest, at_places(rounds.near_anchors_here, codes, plan, thresholds, blocks.FLAGS)
+    )
+    kept, away = [known], [duplicates]
+    for turn in range(turns):
+        all_here = turn == 0 and not len(duplicates)
+        flags = at_places(rounds.flags_here, rest, plan, thresholds, blocks.FLAGS)
+        anchors, rest = rounds.divide(rest, flags, all_here)
+        near = at_places(
+            rounds.near_anchors_here, pa.concat_tables([anchors, rest]), plan, thresholds, blocks.FLAGS
+        )
+        gone, rest = rounds.without(rest, near)
+        kept.append(anchors)
+        away.append(gone)
+    last, gone = rounds.decided(rounds.keep_here(rounds.gather(rest), thresholds))
+    everything = pa.concat_tables([*kept, last, *away, gone])
+    return at_places(rounds.witnesses_here, everything, plan, thresholds, blocks.MARKS)
+
+
+def marks_at_once(codes: pa.Table, plan: Plan, thresholds: Thresholds, threads: int) -> pa.Table:
+    found = rounds.judge_here(rounds.gather(codes), thresholds, plan, threads)
+    return pa.concat_tables([blocks.MARKS.empty_table(), *(table for _, table in found)])
+
+
+@pytest.mark.parametrize("keep", KeepPolicy)
+@pytest.mark.parametrize(
+    ("algorithm", "k"),
+    [*(("dct", k) for k in (0, 1, 3, 4, 8, 12)), ("phash", 4), ("colorhash", 2), ("pdq", 11)],
+)
+def test_verdicts_are_those_of_the_definition(
+    algorithm: str, k: int, keep: KeepPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(7):
+        rng = random.Random(f"{seed} {keep}")
+        case = random_set(f"grouping {seed} {keep}", k, views=rng.choice([0, 0, 2, 10]), algorithm=algorithm)
+        thresholds = thresholds_of(case)
+        images = images_of(case, rng)
+        digest_shards = digest_shards_of(images, keep, rng.randint(1, 4))
+        codes = pa.concat_tables(
+            [shard_verdicts.compared_codes(shard, number) for number, shard in enumerate(digest_shards)]
+        )
+        prefix = rng.choice([0, 1, 1, 2])
+        plan = plan_for(thresholds, rng.randint(prefix, 2), prefix, rng.randint(1, 4) if prefix else 1)
+        with monkeypatch.context() as patch:
+            small_limits.cut_small(patch, rng)
+            if rng.random() < 0.5:
+                small_limits.go_through_keys(patch)
+            marks = (
+                marks_by_rounds(codes, plan, thresholds, rng.randint(0, 3))
+                if prefix
+                else marks_at_once(codes, plan, thresholds, rng.choice([1, 1, 2]))
+            )
+        found = [
+            verdict
+            for shard in digest_shards
+            for verdict in verdicts_of(shard_verdicts.verdicts(shard, marks))
+        ]
+        found.sort(key=lambda verdict: verdict.ref.uri)
+        for verdict, wanted in zip(found, by_definition(images, case, keep), strict=True):
+            assert verdict == wanted, f"{seed=} {plan}"
+
+
+def test_one_image_none_and_all_known() -> None:
+    thresholds = Thresholds()
+    code = Code(CodeKind.FULL, bytes(32))
+    image = Fingerprint(ImageRef("a", "a"), bytes(32), 1, 0, "PNG", 1, 1, "dct/1", (code,))
+    known = dataclasses.replace(image, ref=ImageRef("a", "a", known=True))
+    other = dataclasses.replace(known, ref=ImageRef("b", "b", known=True), digest=b"\1" * 32)
+    svg = dataclasses.replace(image, codes=(), algorithm="")
+    for images, kept in (([], 0), ([image], 1), ([known], 0), ([known, other], 0), ([svg], 1)):
+        for plan in (Plan(8, 2), Plan(8, 2, 1, 3)):
+            digest_shards = digest_shards_of(images, KeepPolicy.FIRST, 2)
+            codes = pa.concat_tables(
+                [shard_verdicts.compared_codes(shard, number) for number, shard in enumerate(digest_shards)]
+            )
+            marks = (
+                marks_by_rounds(codes, plan, thresholds, 1)
+                if plan.prefix
+                else marks_at_once(codes, plan, thresholds, 1)
+            )
+            found = [
+                verdict
+                for shard in digest_shards
+                for verdict in verdicts_of(shard_verdicts.verdicts(shard, marks))
+            ]
+            assert [verdict.status for verdict in found] == [Status.KEPT] * kept
+
+
+def test_two_images_of_one_uri_are_refused() -> None:
+    image = Fingerprint(ImageRef("a", "a"), bytes(32), 1, 0, "PNG", 1, 1, "", ())
+    with pytest.raises(ValueError, match="two images have the URI 'a'"):
+        digest_shards_of([image, dataclasses.replace(image, size_bytes=2)], KeepPolicy.FIRST, 1)
+
+
+def test_equal_codes_in_other_views_are_not_the_same_picture() -> None:
+    """A duplicate's record says through which view it matched."""
+    base, other = (Code(CodeKind.FULL, bytes([byte] * 32)) for byte in (0, 255))
+    images = [
+        Fingerprint(
+            ImageRef(uri, uri), uri.encode() * 32, 1, 0, "PNG", 1, 1, "dct/1", (base, dataclasses.replace(other, view=view))
+        )
+        for uri, view in (("a", "trim"), ("b", "mirror"), ("c", "trim"))
+    ]  # fmt: skip
+    (shard,) = digest_shards_of(images, KeepPolicy.FIRST, 1)
+    assert shard.same_picture.tolist() == [0, 1, 0]

@@ -1,0 +1,244 @@
+"""What metadata says of an image's identity."""
+
+import base64
+import hashlib
+import itertools
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam_dedup.core.metadata.simhash import (
+    canonical,
+    canonical_key,
+    identity,
+    recorded_digest,
+    simhash,
+)
+from beam_dedup.core.thresholds import SIMHASH_K
+
+PLAIN = {
+    "Content-Type": "image/jpeg",
+    "X-Parsed-By": ["org.apache.tika.parser.DefaultParser", "org.apache.tika.parser.image.JpegParser"],
+    "Compression Type": "Baseline",
+    "Data Precision": "8 bits",
+    "Number of Components": "3",
+    "Component 1": "Y component: Quantization table 0, Sampling factors 2 horiz/2 vert",
+    "Component 2": "Cb component: Quantization table 1, Sampling factors 1 horiz/1 vert",
+    "Image Height": "3000 pixels",
+    "Image Width": "4000 pixels",
+    "tiff:ImageWidth": "4000",
+    "tiff:ImageLength": "3000",
+    "tiff:BitsPerSample": "8",
+    "Resolution Units": "inch",
+    "X Resolution": "72 dots",
+    "Y Resolution": "72 dots",
+}
+PLACE = {
+    "__path__": "/a/b.jpg",
+    "resourceName": "b.jpg",
+    "File Name": "apache-tika-1.tmp",
+    "File Modified Date": "Sat",
+}
+
+
+def record(chance: random.Random, camera: int = 0) -> dict[str, Any]:
+    """Metadata such as Tika finds in a photograph; of one camera much is the same."""
+    taken = f"2024-{chance.randrange(1, 13):02}-{chance.randrange(1, 29):02}T{chance.randrange(24):02}:{chance.randrange(60):02}:{chance.randrange(60):02}"
+    return PLAIN | {
+        "__path__": f"/{chance.random()}.jpg",
+        "File Name": f"apache-tika-{chance.random()}.tmp",
+        "File Size": f"{chance.randrange(10**6, 9 * 10**6)} bytes",
+        "tiff:Make": f"Maker {camera}",
+        "tiff:Model": f"Model {camera}",
+        "tiff:Software": f"Firmware {camera}",
+        "exif:DateTimeOriginal": taken,
+        "dcterms:created": taken,
+        "Exif SubIFD:Date/Time Original": taken,
+        "Exif IFD0:Date/Time": taken,
+        "exif:ExposureTime": chance.choice(["1/60", "1/125", "1/250", "1/500"]),
+        "exif:FNumber": chance.choice(["2.8", "4", "5.6"]),
+        "exif:IsoSpeedRatings": chance.choice(["100", "200", "400"]),
+        "exif:FocalLength": chance.choice(["24", "35", "50"]),
+        "Color Space": "sRGB",
+        "White Balance Mode": "Auto",
+    }
+
+
+def distance(one: dict[str, Any], other: dict[str, Any]) -> int:
+    return (int.from_bytes(simhash(one)[0], "big") ^ int.from_bytes(simhash(other)[0], "big")).bit_count()
+
+
+class TestCanonical:
+    def test_what_does_not_count(self) -> None:
+        same = [
+            PLAIN,
+            PLAIN | PLACE,
+            PLAIN
+            | {
+                "X-TIKA:parse_time_millis": "12",
+                "fs:modified": "2024",
+                "FileModifyDate": "x",
+                "X-Parsed-By": "y",
+            },
+            {
+                **PLAIN,
+                "tiff:ImageWidth": 4000,
+                "Number of Components": 3.0,
+                "Nothing": None,
+                "Empty": " ",
+                "None": [],
+            },
+            {name.upper(): value for name, value in PLAIN.items()},
+            dict(reversed(PLAIN.items())),
+            {**PLAIN, "Data Precision": [" 8  bits\n"]},
+        ]
+        assert len({canonical_key(one) for one in same}) == 1
+        assert len({simhash(one)[0] for one in same}) == 1
+
+    def test_what_counts(self) -> None:
+        others = [{**PLAIN, key: "other"} for key in PLAIN if key != "X-Parsed-By"]
+        assert (
+            len({canonical_key(one) for one in [PLAIN, *others, PLAIN | {"File Size": "1"}]})
+            == len(others) + 2
+        )
+
+    def test_several_values_have_no_order(self) -> None:
+        assert (
+            canonical({"dc:subject": ["b", "a", "a"]})
+            == canonical({"dc:subject": ["a", "b"]})
+            != canonical({"dc:subject": "a b"})
+        )
+
+    def test_nested(self) -> None:
+        assert canonical({"a": {"B": 1, "c": [{"d": True}, 2.5]}}) == {
+            "a/b": ("1",),
+            "a/c": ("2.5",),
+            "a/c/d": ("true",),
+        }
+
+    def test_unicode_forms(self) -> None:
+        assert canonical({"title": "e\u0301"}) == canonical({"title": "é"})
+
+    @pytest.mark.parametrize(
+        "metadata", [{}, PLACE, {"Content-Type": "image/png"}, {"Content-Type": "image/png", **PLACE}]
+    )
+    def test_the_content_type_alone_makes_no_match(self, metadata: dict[str, Any]) -> None:
+        assert canonical_key(metadata) is None
+        assert identity(metadata) is None
+        assert not simhash(metadata)[1]
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        )
+    )
+    def test_any_json(self, value: Any) -> None:
+        metadata = {"key": value, "other": 1}
+        assert canonical(metadata) == canonical(dict(canonical(metadata)))
+        assert len(canonical_key(metadata) or b"") == 32
+        assert len(simhash(metadata)[0]) == 8
+
+    def test_stored_keys_stay_comparable(self) -> None:
+        """They are compared with those of earlier runs: a change of these is a change of version."""
+        assert simhash(PLAIN)[0].hex() == "709d7f7a516db76a"
+        assert (canonical_key(PLAIN) or b"").hex()[:16] == "8b8335d4e4a41cff"
+
+
+class TestDigests:
+    DATA = b"some bytes"
+
+    @pytest.mark.parametrize("kind", ["sha256", "sha512", "sha384", "sha1", "md5"])
+    @pytest.mark.parametrize("key", ["X-TIKA:digest:{}", "{}", "{}sum"])
+    def test_each_kind_and_spelling(self, kind: str, key: str) -> None:
+        data = hashlib.new(kind, self.DATA).digest()
+        for name in {key.format(kind.upper()), key.format(kind.replace("sha", "SHA-")), key.format(kind)}:
+            for text in (
+                data.hex(),
+                data.hex().upper(),
+                base64.b32encode(data).decode(),
+                base64.b32encode(data).decode().rstrip("="),
+            ):
+                assert recorded_digest({name: text}) == (kind, data)
+
+    def test_the_best_is_taken(self) -> None:
+        digests = {
+            kind: hashlib.new(kind, self.DATA).hexdigest() for kind in ("md5", "sha1", "sha512", "sha256")
+        }
+        for best in ("sha256", "sha512", "sha1", "md5"):
+            assert recorded_digest(digests) == (best, hashlib.new(best, self.DATA).digest())
+            del digests[best]
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            {"md5": "abc"},
+            {"md5": 12},
+            {"sha256": "z" * 64},
+            {"X-TIKA:digest:text:MD5": "0" * 32},
+            {"digest": "0" * 64},
+        ],
+    )
+    def test_what_is_none(self, metadata: dict[str, Any]) -> None:
+        assert recorded_digest(metadata) is None
+
+    def test_a_recorded_sha256_is_the_digest_of_the_bytes(self) -> None:
+        digest = hashlib.sha256(self.DATA)
+        assert identity({"X-TIKA:digest:SHA256": digest.hexdigest()}) == digest.digest()
+
+    def test_other_identities_are_nobody_elses(self) -> None:
+        md5 = hashlib.md5(self.DATA).hexdigest()
+        found = [
+            identity(one)
+            for one in ({"md5": md5}, {"sha1": md5 + "0" * 8}, PLAIN, PLAIN | {"md5": md5}, {"key": md5})
+        ]
+        assert found[0] == found[3]
+        assert len({*found, hashlib.sha256(self.DATA).digest()}) == 5
+        assert {len(one or b"") for one in found} == {32}
+
+
+class TestSimhash:
+    def test_only_the_content_type_in_common(self) -> None:
+        ones = [
+            {"Content-Type": "image/jpeg"} | {f"key {n} {m}": str(m) for m in range(5)} for n in range(40)
+        ]
+        apart = [distance(one, other) for one, other in itertools.combinations(ones, 2)]
+        assert min(apart) > 10
+        assert sum(apart) / len(apart) == pytest.approx(32, abs=1.5)
+
+    def test_one_field_of_many_changed(self) -> None:
+        chance = random.Random(1)
+        thresholds = []
+        for _ in range(300):
+            one = record(chance)
+            thresholds.append(distance(one, {**one, chance.choice(list(PLAIN)[2:]): "other"}) <= SIMHASH_K)
+        assert sum(thresholds) / len(thresholds) > 0.85
+
+    def test_pictures_of_one_camera_are_apart(self) -> None:
+        chance = random.Random(2)
+        ones = [record(chance) for _ in range(150)]
+        assert all(simhash(one)[1] for one in ones)
+        apart = [distance(one, other) for one, other in itertools.combinations(ones, 2)]
+        assert sum(one <= SIMHASH_K for one in apart) <= len(apart) // 10_000
+
+    def test_when_it_was_taken_tells_apart(self) -> None:
+        chance = random.Random(3)
+        ones = [record(chance) for _ in range(100)]
+        others = [
+            one | {key: "2001-01-01T00:00:00" for key in one if "riginal" in key or "created" in key}
+            for one in ones
+        ]
+        assert sum(distance(*pair) <= SIMHASH_K for pair in zip(ones, others, strict=True)) <= 1
+
+    def test_what_tells_nothing_apart_is_not_enough(self) -> None:
+        """Two pictures of one size by one encoder."""
+        assert not simhash(PLAIN)[1]
+        assert not simhash(PLAIN | {"File Size": "12345 bytes"})[1]
+        assert not simhash(PLAIN | {"dc:title": "x"})[1]
+        assert simhash(PLAIN | {"dc:title": "x", "geo:lat": 1})[1]
+
+    def test_it_is_the_same_in_every_process(self) -> None:
+        assert simhash({"a": 1, "title": "x"})[0] == bytes.fromhex("c8ef2346e242accd")

@@ -1,0 +1,35 @@
+"""Patterns mean the same elsewhere as they do here."""
+
+import glob
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from beam_dedup.core.reading import input_paths
+
+FOLDERS = ["a", "b", "ab", ".h", "[q]"]
+FILES = ["c.x", "ab.x", ".h.x", "[q].x"]
+PARTS = ["*", "**", "a*", "?", "*.x", "[ab]", "[!a]*", "a", "b", "**", ".*", "[[]q]", "a**"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_as_glob_finds_files_and_what_is_in_folders(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    files = {
+        "/".join([*chance.choices(FOLDERS, k=chance.randrange(4)), chance.choice(FILES)]) for _ in range(15)
+    }
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for _ in range(30):
+        pattern = "/".join(chance.choices(PARTS, k=chance.randrange(1, 5)))
+        found = {os.path.normpath(name) for name in glob.glob(pattern, root_dir=tmp_path, recursive=True)}
+        in_folders = [name for name in found if "**" not in pattern and (tmp_path / name).is_dir()]
+        expected = {
+            name for name in files if name in found or name.startswith(tuple(f"{one}/" for one in in_folders))
+        }
+        assert {
+            name for name in files if input_paths.matches(f"gs://b/{name}", f"gs://b/{pattern}")
+        } == expected, pattern

@@ -1,0 +1,208 @@
+"""Pipelines of all our composites, each made of the same inputs, to be run on any engine."""
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam.transforms.window import FixedWindows, TimestampedValue
+
+from beam_dedup.core.algorithms import SIMHASH, Recipe
+from beam_dedup.core.arrivals import Arrival
+from beam_dedup.core.imaging.views import most_codes
+from beam_dedup.core.matching.plan import Plan
+from beam_dedup.core.matching.planner import PlanSettings
+from beam_dedup.core.model import Fingerprint
+from beam_dedup.core.stream import sizing
+from beam_dedup.core.thresholds import Thresholds
+from tests.core.archives.made_archives import tar, zipped
+from tests.stream_files import generation_of
+from tests.transforms import packed
+from tests.transforms.batches import random_batch
+from tests.transforms.files import encoded, write
+from transforms import (
+    CheckConservation,
+    CountImages,
+    DeduplicateImages,
+    FingerprintImages,
+    MarkExactDuplicates,
+    MarkNearDuplicates,
+    PackFingerprints,
+    PackReferences,
+    PlaceCopies,
+    ReadImages,
+    ReadMetadata,
+    UnpackVerdicts,
+    WriteGroups,
+    WritePlacements,
+    WriteRecords,
+    WriteUnplaced,
+)
+from transforms.count import write_json
+from transforms.place import placements
+from transforms.read import list_files
+from transforms.stream.judge import AdmitArrivals, JudgeArrivals
+from transforms.stream.steps import StreamSettings
+
+SECONDS = 60  # a window
+Build = Callable[[beam.Pipeline], dict[str, Any]]
+
+
+_MEMBERS = {f"m/{number}.png": encoded(10 + number % 4) for number in range(6)}
+ARCHIVES = {"a!.zip": _MEMBERS, "b.tar": _MEMBERS | {"../c.png": encoded(20)}}
+
+
+class Inputs(NamedTuple):
+    pictures: str
+    known: str
+    metadata: str
+
+
+def make_inputs(folder: Path) -> Inputs:
+    """40 files of 12 pictures, some of them equal to the byte; two archives; what is no picture; some that are known; metadata."""
+    files = {
+        f"{number % 5}/{number}.png": encoded(1 + number % 12, compress_level=number // 12 % 4)
+        for number in range(40)
+    }
+    for name, data in files.items():
+        write(folder / "in" / name, data)
+    write(folder / "in/a!.zip", zipped(ARCHIVES["a!.zip"]))
+    write(folder / "in/b.tar", tar(ARCHIVES["b.tar"]))
+    write(folder / "in/notes.jpg", b"no picture")
+    write(folder / "in/empty.jpg", b"")
+    for seed in (3, 4):
+        write(folder / f"known/{seed}.png", encoded(seed, "BMP"))
+    rows = [f'{{"__path__": "{folder}/in/{name}", "title": "some words of {name[0]}"}}' for name in files]
+    rows += [
+        f'{{"__path__": "gone/{n}.jpg", "title": "words that are said of picture {n % 3}"}}' for n in range(9)
+    ]
+    write(folder / "rows.jsonl", "\n".join([*rows, "{", '{"a": 1}']).encode())
+    return Inputs(str(folder / "in"), str(folder / "known"), str(folder / "rows.jsonl"))
+
+
+def near(inputs: Inputs, outputs: Path) -> Build:
+    """All that a run does, with known images, in rounds, and what is in the way of a copy."""
+    write(outputs / "out/0/0.png", b"another")
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        read = pipeline | "Read" >> ReadImages(inputs.pictures, batch=packed.SOME)
+        known = pipeline | "ReadKnown" >> ReadImages(inputs.known, known=True)
+        planning = PlanSettings(Plan(8, 1, 1, 3))
+        done = read | DeduplicateImages(Recipe(), planning=planning, digest_shards=3, known=known)
+        placed = done.verdicts | "Place" >> PlaceCopies(str(outputs / "out"), duplicates=True)
+        shown = done.verdicts | beam.FlatMap(placements, str(outputs / "out"), True, False)
+        counts = done.verdicts | "Count" >> CountImages(done.plan, done.read_tally)
+        counts | "WriteCounts" >> beam.Map(write_json, str(outputs / "counts.json"))
+        done.verdicts | "Records" >> WriteRecords(str(outputs / "records.jsonl"))
+        done.verdicts | "Avro" >> WriteRecords(str(outputs / "records.avro"))
+        done.verdicts | "Groups" >> WriteGroups(str(outputs / "groups.json"))
+        placed.unplaced | WriteUnplaced(str(outputs / "unplaced"))
+        shown | WritePlacements(str(outputs / "placements"))
+        return {
+            "images": read | CheckConservation(done.verdicts, done.read_tally),
+            "counts": counts,
+            "plan": done.plan,
+        }
+
+    return build
+
+
+def exact(inputs: Inputs, outputs: Path) -> Build:
+    """Equal bytes only, with records in many files."""
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        read = pipeline | ReadImages((inputs.pictures, inputs.known))
+        done = read | DeduplicateImages(digest_shards=2)
+        done.verdicts | WriteRecords(f"{outputs}/records/")
+        placed = done.verdicts | PlaceCopies(str(outputs / "out"), portable=True)
+        return {
+            "verdicts": done.verdicts | UnpackVerdicts(),
+            "copies": placed.copies | beam.Map(digest_of),
+        }
+
+    return build
+
+
+def digest_of(copy: Any) -> bytes:
+    return bytes(copy.digest)
+
+
+def metadata(inputs: Inputs, outputs: Path) -> Build:
+    """Images that are compared by what is said of them."""
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        rows = pipeline | ReadMetadata(inputs.metadata, batch=packed.SOME)
+        done = rows | DeduplicateImages(Recipe(SIMHASH, "none"), Thresholds(3, 256))
+        done.verdicts | WriteRecords(str(outputs / "records.jsonl"))
+        return {"images": rows | CheckConservation(done.verdicts, done.read_tally)}
+
+    return build
+
+
+def single(inputs: Inputs, outputs: Path) -> Build:
+    """References one by one; what is made of each."""
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        lists = pipeline | ReadImages(inputs.pictures)
+        one_by_one = lists | beam.FlatMap(list)
+        read = one_by_one | PackReferences(5) | FingerprintImages(Recipe(views="crops"))
+        return {"fingerprints": read.fingerprints | beam.FlatMap(packed.unpack_fingerprints)}
+
+    return build
+
+
+def marked_near(inputs: Inputs, outputs: Path) -> Build:
+    """Made-up codes, in two windows, each judged in many places."""
+    batches = [random_batch(f"portable {number}", 6, 48, 40) for number in range(2)]
+    mark = MarkNearDuplicates(Thresholds(6, 48), PlanSettings(Plan(6, 2, 1, 3)), digest_shards=5)
+    return _marked([made.fingerprints for made in batches], lambda read: (read | mark).verdicts)
+
+
+def marked_exact(inputs: Inputs, outputs: Path) -> Build:
+    batches = [random_batch(f"portable {number}", 6, 48, 40) for number in range(2)]
+    return _marked(
+        [made.fingerprints for made in batches], lambda read: read | MarkExactDuplicates(digest_shards=5)
+    )
+
+
+def _marked(batches: list[list[Fingerprint]], mark: Callable[[Any], Any]) -> Build:
+    timed = [
+        (number * SECONDS + SECONDS // 2, one) for number, images in enumerate(batches) for one in images
+    ]
+    random.Random(1).shuffle(timed)
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        stamped = pipeline | beam.Create(timed) | beam.Map(stamp) | beam.WindowInto(FixedWindows(SECONDS))
+        return {"verdicts": mark(stamped | PackFingerprints()) | UnpackVerdicts()}
+
+    return build
+
+
+def stamp(pair: tuple[float, Any]) -> Any:
+    return TimestampedValue(pair[1], pair[0])
+
+
+def stream(inputs: Inputs, outputs: Path) -> Build:
+    """The protocol of streams on files that are all there, each told of up to three times. Which are kept depends on the order in
+    which they come.
+    """
+    rng = random.Random(2)
+    now = time.time()
+    paths = [f"{inputs.pictures}/{name}" for name in list_files(inputs.pictures)]
+    arrivals = [Arrival(path, generation_of(path), int(now * 1000)) for path in paths]
+    told = [arrival.packed() for arrival in arrivals for _ in range(rng.randint(1, 3))]
+    rng.shuffle(told)
+    recipe = Recipe()
+    plan = sizing.choose(Thresholds(), 1000, most_codes(recipe), digest_shards=3).plan
+    streaming = StreamSettings(plan, 7 * 86400 * 10**6, 0, cache_bytes=1 << 20)
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        arrived = pipeline | beam.Create([(now, one) for one in told]) | beam.Map(stamp)
+        admitted = arrived | AdmitArrivals(streaming)
+        judged = admitted | JudgeArrivals(streaming, recipe)
+        judged | WriteRecords(str(outputs / "records.jsonl"))
+        return {"verdicts": judged | UnpackVerdicts()}
+
+    return build

@@ -1,0 +1,197 @@
+"""Local copies of objects, against a store that behaves as object stores do."""
+
+import contextlib
+import io
+import os
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pytest
+
+from beam_dedup.core.errors import ImageError
+from beam_dedup.core.imaging.formats import HEAD_BYTES
+from beam_dedup.core.model import ImageRef, Reason
+from tests.core.archives.made_archives import zipped
+from tests.transforms.object_store import Store, uri
+from transforms.storage import prefetch
+
+_SECONDS = 20
+
+
+def test_an_object_is_opened_as_it_is(store: dict[str, bytes]) -> None:
+    store[uri("a.gz")] = b"\x1f\x8b not unpacked"
+    with prefetch.fetched(uri("a.gz"), 1000) as path:
+        assert Path(path).read_bytes() == store[uri("a.gz")]
+    assert not os.path.exists(path)
+
+
+def test_no_more_of_an_object_is_read_than_an_image_may_have(store: dict[str, bytes]) -> None:
+    store[uri("a")] = b"0123456789"
+    with pytest.raises(ImageError, match="more than 3 bytes") as raised, prefetch.fetched(uri("a"), 3):
+        pass
+    assert raised.value.reason == Reason.TOO_LARGE
+    store[uri("b")] = b"012"
+    with prefetch.fetched(uri("b"), 3) as path:
+        assert Path(path).read_bytes() == b"012"
+
+
+def test_an_archive_may_have_more_bytes_than_an_image(
+    store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store[uri("a.zip")] = zipped({"a": b"0123456789"})
+    with prefetch.fetched(uri("a.zip"), 3) as path:
+        assert Path(path).read_bytes() == store[uri("a.zip")]
+    monkeypatch.setattr(prefetch, "MAX_FETCHED_BYTES", len(store[uri("a.zip")]) - 1)
+    with pytest.raises(ImageError, match="more than"), prefetch.fetched(uri("a.zip"), 3):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(FileNotFoundError("x"), Reason.NOT_FOUND), (beam.io.filesystem.BeamIOError("503"), Reason.UNREADABLE)],
+)
+def test_what_the_store_refuses_is_rejected(
+    store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, error: OSError, reason: Reason
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Store, "open", refuse)
+    with pytest.raises(ImageError) as raised, prefetch.fetched(uri("a"), 3):
+        pass
+    assert raised.value.reason == reason
+    assert raised.value.detail
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(prefetch.AT_ONCE) as made:
+        yield made
+
+
+@pytest.fixture
+def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which local copies are."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def references(*names: str) -> list[ImageRef]:
+    return [ImageRef(uri(name), name) for name in names]
+
+
+def test_each_in_turn_is_there_until_the_next(
+    store: dict[str, bytes], pool: ThreadPoolExecutor, copies: Path
+) -> None:
+    for number in range(100):
+        if number % 7:
+            store[uri(f"{number}")] = bytes([number]) * number
+    names = [f"{number}" for number in range(100)]
+    found: dict[str, bytes | Reason] = {}
+    before = ""
+    for reference, path in prefetch.fetched_in_turn(pool, references(*names), 90):
+        assert not os.path.exists(before)
+        if isinstance(path, ImageError):
+            found[reference.name] = path.reason
+        else:
+            found[reference.name] = Path(path).read_bytes()
+            before = path
+    assert list(found) == names, "in their order"
+    for number, content in enumerate(found.values()):
+        missing = Reason.TOO_LARGE if number > 90 else None
+        assert content == (missing or bytes([number]) * number if number % 7 else Reason.NOT_FOUND)
+    assert not list(copies.iterdir())
+
+
+def test_a_store_is_asked_for_many_at_once(
+    store: dict[str, bytes], pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is answered before all of them are asked for."""
+    names = [f"{number}" for number in range(prefetch.AT_ONCE)]
+    for name in names:
+        store[uri(name)] = name.encode()
+    asked = threading.Barrier(len(names))
+    opening = Store.open
+
+    def wait(self: Store, path: str, *rest: Any, **more: Any) -> Any:
+        asked.wait(_SECONDS)
+        return opening(self, path, *rest, **more)
+
+    monkeypatch.setattr(Store, "open", wait)
+    found = prefetch.fetched_in_turn(pool, references(*names), 100)
+    assert [Path(str(path)).read_bytes() for _, path in found] == [name.encode() for name in names]
+
+
+def test_of_what_comes_later_little_is_read(
+    store: dict[str, bytes], pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten archives, no more than one at a time is on the disk."""
+    data = zipped({"a": os.urandom(1 << 16)})
+    names = [f"{number}" for number in range(10)]
+    for name in names:
+        store[uri(name)] = data
+    read: Counter[str] = Counter()
+
+    class Counted(io.BytesIO):
+        def __init__(self, name: str) -> None:
+            super().__init__(data)
+            self.name = name
+
+        def read(self, size: int | None = -1) -> bytes:
+            chunk = super().read(size)
+            read[self.name] += len(chunk)
+            return chunk
+
+    most = HEAD_BYTES + 2000
+    assert most < len(data)
+    monkeypatch.setattr(prefetch, "_AHEAD_BYTES", 1000)
+    monkeypatch.setattr(prefetch, "_CHUNK_BYTES", 1000)
+    monkeypatch.setattr(Store, "open", lambda _, path, *__, **___: Counted(path))
+    for number, (reference, path) in enumerate(prefetch.fetched_in_turn(pool, references(*names), 10)):
+        assert Path(str(path)).read_bytes() == data
+        assert read.pop(reference.uri) == len(data)
+        assert all(count < most for count in read.values()), f"after {number}"
+
+
+def test_what_is_not_asked_for_any_more_is_removed(
+    store: dict[str, bytes], pool: ThreadPoolExecutor, copies: Path
+) -> None:
+    names = [f"{number}" for number in range(100)]
+    for name in names:
+        store[uri(name)] = b"data"
+    found = prefetch.fetched_in_turn(pool, references(*names), 100)
+    next(found)
+    assert list(copies.iterdir())
+    with contextlib.closing(found):  # as an error of the one who asks does
+        pass
+    pool.shutdown()
+    assert not list(copies.iterdir())
+
+
+def test_one_that_breaks_off_is_rejected_and_no_other(
+    store: dict[str, bytes], pool: ThreadPoolExecutor, copies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        store[uri(name)] = b"data"
+    opening = Store.open
+
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            chunk = super().read(size)
+            if not chunk:
+                raise beam.io.filesystem.BeamIOError("reset by peer")
+            return chunk
+
+    def broken(self: Store, path: str, *rest: Any, **more: Any) -> Any:
+        return Broken(b"data") if path == uri("b") else opening(self, path, *rest, **more)
+
+    monkeypatch.setattr(Store, "open", broken)
+    found = [path for _, path in prefetch.fetched_in_turn(pool, references("a", "b", "c"), 100)]
+    assert [isinstance(path, ImageError) for path in found] == [False, True, False]
+    assert not list(copies.iterdir())

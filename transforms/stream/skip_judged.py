@@ -1,0 +1,56 @@
+"""What was judged before a stream was stopped, of references that are opened again: archives, and what was rejected."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+
+from beam_dedup.core import blocks
+from beam_dedup.core.arrivals import event_metadata, identity
+from transforms import metrics
+from transforms.fingerprint import Fingerprinted
+
+
+def without_judged(read: Fingerprinted, path: str) -> Fingerprinted:
+    """What was read, without what was judged before. path: as of `SkipJudgedFn`; "" if there is nothing of the kind."""
+    if not path:
+        return read
+    new, rejected = SkipJudgedFn(blocks.FINGERPRINTS, path), SkipJudgedFn(blocks.VERDICTS, path)
+    return read._replace(
+        fingerprints=read.fingerprints | "Skip" >> beam.ParDo(new).with_output_types(bytes),
+        rejections=read.rejections | "SkipRejected" >> beam.ParDo(rejected).with_output_types(bytes),
+    )
+
+
+class SkipJudgedFn(beam.DoFn):
+    """Blocks with a `uri` and `metadata`, without the images that were judged before.
+
+    schema: of the blocks. path: of their identities, sorted (a .npy file).
+    """
+
+    def __init__(self, schema: pa.Schema, path: str) -> None:
+        self.schema = schema
+        self.path = path
+
+    def setup(self) -> None:
+        self._judged: npt.NDArray[Any] = np.load(self.path, mmap_mode="r")
+
+    def process(self, block: bytes) -> Iterator[bytes]:
+        table = blocks.load([block], self.schema)
+        uris, metadata = (table[name].to_pylist() for name in ("uri", "metadata"))
+        new = [not self._was_judged(uri, said) for uri, said in zip(uris, metadata, strict=True)]
+        if not all(new):
+            Metrics.counter(metrics.NAMESPACE, metrics.REDELIVERED).inc(len(new) - sum(new))
+            table = table.filter(pa.array(new))
+        if len(table):
+            yield blocks.dump(table)
+
+    def _was_judged(self, uri: bytes, metadata: bytes) -> bool:
+        text = blocks.to_text(uri)
+        wanted = np.array(identity(text, event_metadata(blocks.to_text(metadata))[0]), "S16")
+        at = int(np.searchsorted(self._judged, wanted))
+        return at < len(self._judged) and bool(self._judged[at] == wanted)
