@@ -45,7 +45,7 @@ services: ## get the servers of tests/services, as far as this machine allows (G
 check: $(DEV_STAMP) ## formatting, lint and types; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy $(CODE)
+	$(BIN)/mypy
 
 format: $(DEV_STAMP) ## format the code and mend what lint can mend
 	$(BIN)/ruff check --fix-only .

@@ -95,6 +95,14 @@ MARKS = pa.schema(
     ]
 )
 
+# A block of each schema, as the steps pass it on. Plain aliases: Beam 2.77 infers Any for a NewType.
+FingerprintBlock = bytes  # rows of FINGERPRINTS
+ImageBlock = bytes  # rows of IMAGES
+VerdictBlock = bytes  # rows of VERDICTS
+CodeBlock = bytes  # rows of CODES
+FlagBlock = bytes  # rows of FLAGS
+MarkBlock = bytes  # rows of MARKS
+
 
 def dump(table: pa.Table) -> bytes:
     """A block as bytes. The schema is not among them: the reader knows which it is."""
