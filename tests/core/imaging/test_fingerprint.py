@@ -21,9 +21,7 @@ BIT_ORDER += [(row, column) for row in range(1, 17) for column in range(1, 17) i
 
 
 def textbook_dct(pixels: npt.NDArray[np.uint8]) -> dict[tuple[int, int], float]:
-    """Computes the orthonormal DCT-II by its formula: coefficients (row, column) from 1 to 16, in grey
-    levels.
-    """
+    """Computes the orthonormal DCT-II by its formula, in grey levels, by (row, column) from 1 to 16."""
 
     def cosine(frequency: int, at: int) -> float:
         return math.sqrt(2 / 64) * math.cos(math.pi / 64 * (at + 0.5) * frequency)
@@ -38,16 +36,15 @@ def textbook_dct(pixels: npt.NDArray[np.uint8]) -> dict[tuple[int, int], float]:
 
 
 def wave(row: int, column: int, amplitude: float = 12.0) -> npt.NDArray[np.float64]:
-    """Returns a picture with one coefficient: `row` half waves from top to bottom, `column` from left to
-    right.
-    """
+    """Returns a picture with one coefficient: `row` half waves downwards, `column` half waves across."""
     at = (np.arange(64) + 0.5) * np.pi / 64
     return amplitude * np.outer(np.cos(at * row), np.cos(at * column))
 
 
 def grey(pixels: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Rounds a picture to grey levels around 128, with noise, or the rounding errors would add up to
-    coefficients.
+    """Rounds a picture to grey levels around 128.
+
+    Noise is added first, or the rounding errors would add up to coefficients of their own.
     """
     noise = np.random.RandomState(0).random_sample(pixels.shape) - 0.5
     return np.rint(128 + pixels + noise).astype(np.uint8)
@@ -155,9 +152,7 @@ GOLDEN_CODES = {
 
 @pytest.mark.parametrize("name", GOLDENS)
 def test_golden_codes_are_unchanged(name: str) -> None:
-    """A change of any golden code makes a new recipe, which needs another name: stored fingerprints would
-    be wrong.
-    """
+    """A changed code needs a new recipe name, since stored fingerprints would no longer be comparable."""
     fingerprint = fingerprint_of(GOLDENS[name]())
     assert fingerprint.algorithm == "dct/1"
     assert fingerprint.codes[0].data.hex() == GOLDEN_CODES[name]

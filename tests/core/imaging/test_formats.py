@@ -12,9 +12,7 @@ from tests.pictures import encoded, photo
 
 
 def iso(*brands: bytes, length: int | None = None) -> bytes:
-    """Returns the first box of an ISO media file (brand, version, compatible brands), followed by other
-    bytes.
-    """
+    """Returns the first box of an ISO media file (brand, version, compatible brands) and more bytes."""
     body = b"ftyp" + brands[0] + bytes(4) + b"".join(brands[1:])
     return (length or 4 + len(body)).to_bytes(4) + body + b"\0\0\0\x08mdatavif"
 

@@ -40,8 +40,9 @@ def framed(image: Image.Image, colour: str, across: int, down: int) -> Image.Ima
 
 
 def turned(image: Image.Image, degrees: float) -> Image.Image:
-    """Rotates a picture and crops it to the largest frame of its shape (at 600 x 400 and 4 degrees, 0.89 of
-    each side).
+    """Rotates a picture and crops it to the largest frame of its shape that lies in it.
+
+    With 600 x 400 pixels and 4 degrees that is 0.89 of each side.
     """
     whole = image.rotate(degrees, Image.Resampling.BICUBIC)
     share = 1 / (np.cos(np.radians(abs(degrees))) + 1.5 * np.sin(np.radians(abs(degrees))))
