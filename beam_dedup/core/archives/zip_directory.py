@@ -79,7 +79,7 @@ def find_directory(stream: BinaryIO, end: int) -> DirectoryLocation | None:
             directory_end, size, offset = _zip64_end_record(stream, locator_at, recorded)
     begin = directory_end - size
     before = begin - offset
-    # If bytes lie both before and after the archive, it is a stored member of a truncated archive.
+    # If bytes lie both before and after the archive, it is probably a stored member of a truncated archive.
     if begin < 0 or (before > 0 and at + _END_RECORD.size + comment < len(tail)):
         return None
     return DirectoryLocation(begin, size, max(before, 0))

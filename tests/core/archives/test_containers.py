@@ -268,8 +268,8 @@ class TestZip:
     def test_directory_of_a_stored_archive_is_not_used_for_a_truncated_one(self) -> None:
         inner = zipped({"inner.png": PNG})
         data = zipped({"a.png": PNG, "b.zip": inner}, zipfile.ZIP_STORED)
-        cut = data[: data.index(b"PK\x01\x02", data.index(inner) + len(inner)) + 10]
-        assert summary(cut) == [("a.png", PNG), ("b.zip", "nested_archive"), ("", "damaged")]
+        truncated = data[: data.index(b"PK\x01\x02", data.index(inner) + len(inner)) + 10]
+        assert summary(truncated) == [("a.png", PNG), ("b.zip", "nested_archive"), ("", "damaged")]
 
     def test_names_are_utf8_or_surrogates(self) -> None:
         data = zipped({"xxx.png": PNG})

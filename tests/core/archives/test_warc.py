@@ -160,11 +160,11 @@ class TestDamage:
     @both
     def test_truncated_image_and_file_are_damaged(self, compressed: bool) -> None:
         data = warc(*self.RECORDS, compressed=compressed)[:-1500]
-        *intact, cut, whole = items(data)
+        *intact, image, whole = items(data)
         assert names_of(intact) == [f"e.org/{number}.png" for number in range(4)]
-        assert isinstance(cut, BadMember)
+        assert isinstance(image, BadMember)
         assert isinstance(whole, BadMember)
-        assert (cut.name, cut.reason, whole.name, whole.reason) == (
+        assert (image.name, image.reason, whole.name, whole.reason) == (
             "e.org/4.png",
             Reason.DAMAGED,
             "",

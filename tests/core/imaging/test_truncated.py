@@ -34,8 +34,8 @@ ROW_BY_ROW = {
 PROGRESSIVE = encoded(PHOTO, "JPEG", progressive=True)
 
 
-def cut(data: bytes, share: float) -> bytes:
-    """Returns the first bytes of a file."""
+def truncate(data: bytes, share: float) -> bytes:
+    """Returns the given share of a file, from its beginning."""
     return data[: int(len(data) * share)]
 
 
@@ -43,7 +43,7 @@ def cut(data: bytes, share: float) -> bytes:
 def test_picture_with_most_of_its_rows_has_a_near_code(name: str) -> None:
     whole = fingerprint_of(ROW_BY_ROW[name])
     assert Flag.TRUNCATED not in whole.flags
-    part = fingerprint_of(cut(ROW_BY_ROW[name], 0.96))
+    part = fingerprint_of(truncate(ROW_BY_ROW[name], 0.96))
     assert part.flags == (Flag.TRUNCATED,)
     assert part.detail.startswith("truncated: 9")
     assert part.detail.endswith("% of its rows are present")
@@ -70,7 +70,7 @@ def test_code_depends_on_present_rows_only(name: str) -> None:
 @pytest.mark.parametrize("share", [0.6, 0.3, 0.05])
 @pytest.mark.parametrize("name", ROW_BY_ROW)
 def test_picture_with_too_few_rows_has_no_code(name: str, share: float) -> None:
-    part = fingerprint_of(cut(ROW_BY_ROW[name], share))
+    part = fingerprint_of(truncate(ROW_BY_ROW[name], share))
     assert Flag.UNDECODABLE in part.flags
     assert not part.codes
     if len(ROW_BY_ROW[name]) * share > 2000:  # else its header may be incomplete
@@ -80,7 +80,7 @@ def test_picture_with_too_few_rows_has_no_code(name: str, share: float) -> None:
 
 @pytest.mark.parametrize("share", [0.999, 0.9, 0.6, 0.35])
 def test_progressive_jpeg_is_complete_with_its_first_scan(share: float) -> None:
-    part, whole = fingerprint_of(cut(PROGRESSIVE, share)), fingerprint_of(PROGRESSIVE)
+    part, whole = fingerprint_of(truncate(PROGRESSIVE, share)), fingerprint_of(PROGRESSIVE)
     assert part.flags == (Flag.TRUNCATED,)
     assert bits_apart(part.codes[0], whole.codes[0]) <= 24
 
@@ -96,7 +96,7 @@ def test_scans_of_an_embedded_thumbnail_are_not_counted() -> None:
     assert counts[0] == 0
     assert counts[-1] == every
     # A segment that contains a complete JPEG with scans of its own.
-    inner = cut(PROGRESSIVE, 1)[:60000]
+    inner = truncate(PROGRESSIVE, 1)[:60000]
     segment = b"\xff\xe5" + (len(inner) + 2).to_bytes(2, "big") + inner
     assert truncated.jpeg_scans(io.BytesIO(PROGRESSIVE[:2] + segment + PROGRESSIVE[2:])) == (every, True)
     first = next(length for length, count in enumerate(counts) if count == 1)
@@ -133,7 +133,7 @@ def test_flat_upper_part_has_no_code() -> None:
     """In a photo below a large sky, the upper part looks like a blank page."""
     picture = Image.new("RGB", (400, 400), (90, 140, 220))
     picture.paste(PHOTO.resize((400, 60)), (0, 340))
-    part = fingerprint_of(cut(encoded(picture, "TIFF"), 0.8))
+    part = fingerprint_of(truncate(encoded(picture, "TIFF"), 0.8))
     assert part.flags == (Flag.TRUNCATED,), part.detail
     assert not part.codes
 
@@ -141,7 +141,7 @@ def test_flat_upper_part_has_no_code() -> None:
 def test_formats_not_decoded_row_by_row_are_not_decoded_partially() -> None:
     """Pillow's tolerance of truncated files is off again afterwards."""
     for image_format in ("WEBP", "AVIF", "JPEG2000", "BMP"):
-        part = fingerprint_of(cut(encoded(PHOTO, image_format), 0.95))
+        part = fingerprint_of(truncate(encoded(PHOTO, image_format), 0.95))
         assert Flag.UNDECODABLE in part.flags
         assert not part.codes
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
@@ -153,7 +153,7 @@ def test_truncated_picture_ranks_after_complete_ones_whatever_the_policy(keep: K
     whole = fingerprint_of(ROW_BY_ROW["PNG"], modified_ms=1000)
     larger = encoded(PHOTO.resize((960, 640)))
     for modified_ms in (1, 5000):
-        part = fingerprint_of(cut(larger, 0.97), modified_ms=modified_ms)
+        part = fingerprint_of(truncate(larger, 0.97), modified_ms=modified_ms)
         part = dataclasses.replace(part, ref=ImageRef("file:///a", "a"))
         last = dataclasses.replace(whole, ref=ImageRef("file:///z", "z"))
         ranks = ranks_of(fingerprints_table([part, last]), keep).to_pylist()

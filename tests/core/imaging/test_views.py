@@ -23,7 +23,7 @@ def views_of(data: bytes, recipe: Recipe = ALL) -> dict[str, Code]:
     return {code.view: code for code in fingerprint_of(data, recipe=recipe).codes}
 
 
-def cut(share: tuple[float, float, float, float]) -> Image.Image:
+def crop(share: tuple[float, float, float, float]) -> Image.Image:
     width, height = PHOTO.size
     return PHOTO.crop(
         (
@@ -50,32 +50,32 @@ def turned(image: Image.Image, degrees: float) -> Image.Image:
     return whole.crop((round(x), round(y), round(image.width - x), round(image.height - y)))
 
 
-CUT = {
-    "centre95": cut((0.025, 0.025, 0.975, 0.975)),
-    "centre90": cut((0.05, 0.05, 0.95, 0.95)),
-    "centre85": cut((0.075, 0.075, 0.925, 0.925)),
-    "centre80": cut((0.1, 0.1, 0.9, 0.9)),
-    "centre70": cut((0.15, 0.15, 0.85, 0.85)),
-    "left05": cut((0.05, 0, 1, 1)),
-    "right05": cut((0, 0, 0.95, 1)),
-    "top05": cut((0, 0.05, 1, 1)),
-    "bottom05": cut((0, 0, 1, 0.95)),
-    "left10": cut((0.1, 0, 1, 1)),
-    "right10": cut((0, 0, 0.9, 1)),
-    "top10": cut((0, 0.1, 1, 1)),
-    "bottom10": cut((0, 0, 1, 0.9)),
-    "topleft05": cut((0.05, 0.05, 1, 1)),
-    "topright05": cut((0, 0.05, 0.95, 1)),
-    "bottomleft05": cut((0.05, 0, 1, 0.95)),
-    "bottomright05": cut((0, 0, 0.95, 0.95)),
-    "topleft10": cut((0.1, 0.1, 1, 1)),
-    "topright10": cut((0, 0.1, 0.9, 1)),
-    "bottomleft10": cut((0.1, 0, 1, 0.9)),
-    "bottomright10": cut((0, 0, 0.9, 0.9)),
-    "1:1": cut((1 / 6, 0, 5 / 6, 1)),
-    "4:3": cut((1 / 18, 0, 17 / 18, 1)),
-    "16:9": cut((0, 0.078, 1, 0.922)),
-    "9:16": cut((0.3125, 0, 0.6875, 1)),
+CROPPED = {
+    "centre95": crop((0.025, 0.025, 0.975, 0.975)),
+    "centre90": crop((0.05, 0.05, 0.95, 0.95)),
+    "centre85": crop((0.075, 0.075, 0.925, 0.925)),
+    "centre80": crop((0.1, 0.1, 0.9, 0.9)),
+    "centre70": crop((0.15, 0.15, 0.85, 0.85)),
+    "left05": crop((0.05, 0, 1, 1)),
+    "right05": crop((0, 0, 0.95, 1)),
+    "top05": crop((0, 0.05, 1, 1)),
+    "bottom05": crop((0, 0, 1, 0.95)),
+    "left10": crop((0.1, 0, 1, 1)),
+    "right10": crop((0, 0, 0.9, 1)),
+    "top10": crop((0, 0.1, 1, 1)),
+    "bottom10": crop((0, 0, 1, 0.9)),
+    "topleft05": crop((0.05, 0.05, 1, 1)),
+    "topright05": crop((0, 0.05, 0.95, 1)),
+    "bottomleft05": crop((0.05, 0, 1, 0.95)),
+    "bottomright05": crop((0, 0, 0.95, 0.95)),
+    "topleft10": crop((0.1, 0.1, 1, 1)),
+    "topright10": crop((0, 0.1, 0.9, 1)),
+    "bottomleft10": crop((0.1, 0, 1, 0.9)),
+    "bottomright10": crop((0, 0, 0.9, 0.9)),
+    "1:1": crop((1 / 6, 0, 5 / 6, 1)),
+    "4:3": crop((1 / 18, 0, 17 / 18, 1)),
+    "16:9": crop((0, 0.078, 1, 0.922)),
+    "9:16": crop((0.3125, 0, 0.6875, 1)),
     "tiltleft": turned(PHOTO, 2.5),
     "tiltright": turned(PHOTO, -2.5),
 }
@@ -94,7 +94,7 @@ def test_names_of_views_are_complete_and_unique() -> None:
     assert len(set(VIEWS)) == len(VIEWS) <= 255
     assert VIEWS[0] == BASE_VIEW
     assert VIEWS[-7:] == TURNS == tuple(TURNED)
-    assert {*CUT, *TURNED, BASE_VIEW, "trim"} == set(VIEWS)
+    assert {*CROPPED, *TURNED, BASE_VIEW, "trim"} == set(VIEWS)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -106,7 +106,7 @@ def test_each_view_is_the_part_it_is_named_after(orientation: int) -> None:
     stored = ImageOps.exif_transpose(_tagged(PHOTO, orientation))
     found = views_of(encoded(stored, exif=exif.tobytes()))
     assert [*found] == [name for name in VIEWS if name != "trim"]
-    for name, part in CUT.items():
+    for name, part in CROPPED.items():
         allowed = 24 if name.startswith("tilt") else 12
         assert bits_apart(found[name], code_of(part)) <= allowed, name
 
