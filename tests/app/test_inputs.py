@@ -163,7 +163,7 @@ class TestArchives:
     def test_pages_are_told(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         page = record("http://a.org/", response(b"<html>", "text/html"))
         image = record("http://a.org/b.png", response(A))
-        write(tmp_path / "in/a.warc.gz", warc(page, image, page, packed=True))
+        write(tmp_path / "in/a.warc.gz", warc(page, image, page, compressed=True))
         assert dedup("-i", tmp_path / "in/a.warc.gz", "--counts", tmp_path / "c.json", "-j", "1") == 0
         assert json.loads((tmp_path / "c.json").read_text())["Skipped_Page_Count"] == 2
         assert "Skipped_Page_Count     2  pages of crawls" in capsys.readouterr().out
