@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError, UsageError
 from beam_dedup.options import help_text, parser
+from beam_dedup.options.option import quoted
 
 _STANDARD_ERROR = 2
 
@@ -90,7 +91,7 @@ def _main(arguments: Sequence[str]) -> int:
         return DONE
     if given.dump_dir is None and len(beam_arguments) == 1 and os.path.isdir(beam_arguments[0]):
         [path] = beam_arguments
-        raise UsageError(f'-i is required before an input; got "{path}". Try -i {shlex.quote(path)}')
+        raise UsageError(f"-i is required before an input; got {quoted(path)}. Try -i {shlex.quote(path)}")
     from beam_dedup.options import checks
 
     config = checks.configure(given)

@@ -14,7 +14,7 @@ from typing import NoReturn
 from beam_dedup import cli
 from beam_dedup.core.errors import UsageError
 from beam_dedup.options import checks, parser
-from beam_dedup.options.option import Option
+from beam_dedup.options.option import Option, quoted
 from beam_dedup.options.option_table import OPTIONS
 
 # The options that a template does not have, by name, and why: they concern one machine, or a person in front of it.
@@ -75,7 +75,7 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         match = _PARAMETER.fullmatch(argument)
         if not match:
-            raise UsageError(f'a parameter must have the form --name=value; got "{argument}"')
+            raise UsageError(f"a parameter must have the form --name=value; got {quoted(argument)}")
         name, value = match.groups()
         values[name] = value
         if name in EXCLUDED_OPTIONS:
@@ -124,7 +124,7 @@ def _is_true(name: str, value: str | None) -> bool:
         return True
     is_true = _BOOLEANS.get(value.strip().lower())
     if is_true is None:
-        raise UsageError(f'{name} must be true or false; got "{value}"')
+        raise UsageError(f"{name} must be true or false; got {quoted(value)}")
     return is_true
 
 

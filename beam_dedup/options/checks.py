@@ -6,7 +6,6 @@ run starts, which needs Beam.
 
 import argparse
 import glob
-import json
 import os
 import re
 from typing import TypeVar
@@ -25,6 +24,7 @@ from beam_dedup.options.defaults import (
     DEFAULT_RECORDS,
     DEFAULT_REMEMBER,
 )
+from beam_dedup.options.option import quoted
 
 MAX_JOBS = 1024
 MAX_BYTES = 1 << 40
@@ -106,15 +106,6 @@ def _normal(path: str) -> str:
     return path if is_remote(path) else os.path.normpath(path)
 
 
-def _quoted(text: str) -> str:
-    """A value of the user in double quotes; line breaks are escaped, so that a message stays one line.
-
-    >>> print(_quoted("r.jsonl"), _quoted("new\\nline"))
-    "r.jsonl" "new\\nline"
-    """
-    return json.dumps(text, ensure_ascii=False)
-
-
 def _in_range(flag: str, value: _Number | None, default: _Number, least: _Number, most: _Number) -> _Number:
     """Returns the value, or the default for None.
 
@@ -134,7 +125,7 @@ def _check_distinct(config: DedupConfig) -> None:
     for flag, path in config.output_files.items():
         other = flags.setdefault(os.path.realpath(path), flag)
         if other != flag:
-            raise UsageError(f"{other} and {flag} must name different paths; both name {_quoted(path)}")
+            raise UsageError(f"{other} and {flag} must name different paths; both name {quoted(path)}")
 
 
 def _check_mode(options: argparse.Namespace) -> None:
@@ -261,7 +252,7 @@ def stream_config(options: argparse.Namespace) -> StreamConfig | None:
         ("--verdict_topic", options.verdict_topic, TOPIC, "projects/P/topics/T"),
     ):
         if value and not pattern.fullmatch(value):
-            raise UsageError(f"{flag} must have the form {form}; got {_quoted(value)}")
+            raise UsageError(f"{flag} must have the form {form}; got {quoted(value)}")
     if options.remember and options.window:
         raise UsageError(
             "--window judges each window separately; --remember does not apply. Remove one of them"
@@ -307,7 +298,7 @@ def _check_batch_options(options: argparse.Namespace) -> None:
         if path and not is_remote(path) and path.endswith((".json", ".jsonl", ".avro")):
             raise UsageError(
                 f"{flag} must be a directory with --watch or --subscription (it receives one file per interval); "
-                f"got {_quoted(path)}. Try {flag} {flag.lstrip('-')}/"
+                f"got {quoted(path)}. Try {flag} {flag.lstrip('-')}/"
             )
 
 
@@ -322,7 +313,7 @@ def _seconds(flag: str, text: str) -> float:
     """
     match = DURATION.fullmatch(text)
     if not match:
-        raise UsageError(f"{flag} must be a number and a unit, such as 90m, 24h or 7d; got {_quoted(text)}")
+        raise UsageError(f"{flag} must be a number and a unit, such as 90m, 24h or 7d; got {quoted(text)}")
     seconds = float(match[1]) * _UNIT_SECONDS[match[2]]
     if not MIN_DURATION_SECONDS <= seconds <= MAX_DURATION_SECONDS:
         raise UsageError(f"{flag} must be between 1m and 3650d; got {text}")
@@ -337,24 +328,24 @@ def check_input(config: DedupConfig) -> None:
     """
     if config.json_metadata and not is_remote(config.json_metadata):
         if not os.path.isfile(config.json_metadata):
-            raise UsageError(f"-l must name an existing file; got {_quoted(config.json_metadata)}")
+            raise UsageError(f"-l must name an existing file; got {quoted(config.json_metadata)}")
         _check_readable("-l", config.json_metadata)
     for path in config.inputs:
         _check_readable("-i", path)
     if overlap := input_paths.overlapping(config.inputs):
-        first, second = map(_quoted, overlap)
+        first, second = map(quoted, overlap)
         raise UsageError(f"-i must not name a file twice; {first} and {second} overlap. Remove one of them")
     if config.reference:
         if input_paths.is_pattern(config.reference):
             raise UsageError(
-                f"--reference must be a directory or a file, not a pattern; got {_quoted(config.reference)}"
+                f"--reference must be a directory or a file, not a pattern; got {quoted(config.reference)}"
             )
         _check_readable("--reference", config.reference)
         for path in config.inputs:
             if input_paths.holds(config.reference, path):
                 raise UsageError(
-                    f"-i must not lie inside --reference, whose images are all known; got -i {_quoted(path)} and "
-                    f"--reference {_quoted(config.reference)}. Name another input"
+                    f"-i must not lie inside --reference, whose images are all known; got -i {quoted(path)} and "
+                    f"--reference {quoted(config.reference)}. Name another input"
                 )
 
 
@@ -364,17 +355,17 @@ def _check_readable(flag: str, path: str) -> None:
         return
     if input_paths.is_pattern(path):
         if next(glob.iglob(path, recursive=True), None) is None:
-            raise UsageError(f"{flag} must match a directory or file; nothing matches {_quoted(path)}")
+            raise UsageError(f"{flag} must match a directory or file; nothing matches {quoted(path)}")
         return
     if not os.path.exists(path):
-        raise UsageError(f"{flag} must name an existing directory, file or pattern; got {_quoted(path)}")
+        raise UsageError(f"{flag} must name an existing directory, file or pattern; got {quoted(path)}")
     try:
         if os.path.isdir(path):
             os.scandir(path).close()
         elif not os.path.isfile(path):
-            raise UsageError(f"{flag} must be a directory or a regular file; got {_quoted(path)}")
+            raise UsageError(f"{flag} must be a directory or a regular file; got {quoted(path)}")
         else:
             open(path, "rb").close()
     except OSError as error:
         action = "list the directory" if os.path.isdir(path) else "read the file"
-        raise UsageError(f"{flag}: cannot {action} {_quoted(path)}: {error.strerror}") from error
+        raise UsageError(f"{flag}: cannot {action} {quoted(path)}: {error.strerror}") from error

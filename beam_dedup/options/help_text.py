@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator
 
 from beam_dedup.core.errors import UsageError
-from beam_dedup.options.option import Group, Option
+from beam_dedup.options.option import Group, Option, quoted
 from beam_dedup.options.option_table import OPTIONS, find
 
 MIN_WIDTH, MAX_WIDTH = 60, 100  # columns
@@ -105,7 +105,7 @@ def option_help(flag: str, columns: int | None = None) -> str:
         nearest = difflib.get_close_matches(f"--{flag.lstrip('-')}", known, n=1)
         advice = f"; the nearest is {nearest[0]}" if nearest else ""
         raise UsageError(
-            f'--help must be followed by an option of dedup; got "{flag}"{advice}. Options of Beam: dedup --beam_help'
+            f"--help must be followed by an option of dedup; got {quoted(flag)}{advice}. Options of Beam: dedup --beam_help"
         )
     width = _width(columns)
     lines = [heading(option), *wrapped(option.help, width, _INDENT), ""]

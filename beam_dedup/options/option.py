@@ -7,6 +7,7 @@ The short layer is `Option.help`, one imperative sentence that `dedup --help` sh
 import argparse
 import dataclasses
 import enum
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -95,6 +96,15 @@ class Option:
         return [part for part in parts if part]
 
 
+def quoted(text: str) -> str:
+    """Returns a user's value in double quotes, for a message of one line: line breaks are escaped.
+
+    >>> print(quoted("r.jsonl"), quoted("new\\nline"))
+    "r.jsonl" "new\\nline"
+    """
+    return json.dumps(text, ensure_ascii=False)
+
+
 def whole_number(text: str) -> int:
     """Returns the number that an option's text holds.
 
@@ -104,7 +114,7 @@ def whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f'must be a whole number; got "{text}"') from None
+        raise argparse.ArgumentTypeError(f"must be a whole number; got {quoted(text)}") from None
 
 
 def number(text: str) -> float:
@@ -116,4 +126,4 @@ def number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f'must be a number; got "{text}"') from None
+        raise argparse.ArgumentTypeError(f"must be a number; got {quoted(text)}") from None
