@@ -7,7 +7,6 @@ at once.
 import importlib.util
 import logging
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -91,7 +90,7 @@ def _main(arguments: Sequence[str]) -> int:
         return DONE
     if given.dump_dir is None and len(beam_arguments) == 1 and os.path.isdir(beam_arguments[0]):
         [path] = beam_arguments
-        raise UsageError(f"-i is required before an input; got {quoted(path)}. Try -i {shlex.quote(path)}")
+        raise UsageError(f"-i is required before an input; got {quoted(path)}. Try -i {quoted(path)}")
     from beam_dedup.options import checks
 
     config = checks.configure(given)

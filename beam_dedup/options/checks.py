@@ -274,7 +274,7 @@ def _check_no_stream_options(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value not in (None, ""):
             raise UsageError(
-                f"--{name} applies only to streaming; got --{name} {value} without --watch or --subscription. "
+                f"--{name} applies only to streaming; got --{name} {quoted(value)} without --watch or --subscription. "
                 f"Add one of them or remove --{name}"
             )
 

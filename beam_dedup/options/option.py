@@ -96,13 +96,13 @@ class Option:
         return [part for part in parts if part]
 
 
-def quoted(text: str) -> str:
-    """Returns a user's value in double quotes, for a message of one line: line breaks are escaped.
+def quoted(value: str | int) -> str:
+    """Returns a value as a message of one line shows it: text in double quotes, with escaped line breaks.
 
-    >>> print(quoted("r.jsonl"), quoted("new\\nline"))
-    "r.jsonl" "new\\nline"
+    >>> print(quoted("r.jsonl"), quoted("new\\nline"), quoted(3))
+    "r.jsonl" "new\\nline" 3
     """
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def whole_number(text: str) -> int:

@@ -18,8 +18,9 @@ Case = tuple[list[str], str]  # the arguments, and a part of the message
 
 
 def _without_stream(flag: str, value: str) -> Case:
+    shown = value if flag == "--expected_images" else f'"{value}"'
     message = (
-        f"{flag} applies only to streaming; got {flag} {value} without --watch or --subscription. "
+        f"{flag} applies only to streaming; got {flag} {shown} without --watch or --subscription. "
         f"Add one of them or remove {flag}"
     )
     return ["-i", "in", flag, value], message

@@ -234,7 +234,7 @@ WRONG = {
         ["-i", "{in}", "--runner", "NoRunner"],
         "--runner: Unexpected pipeline runner: NoRunner",
     ),
-    "directory without -i": (["{in}"], '-i is required before an input; got "{in}". Try -i {in}'),
+    "directory without -i": (["{in}"], '-i is required before an input; got "{in}". Try -i "{in}"'),
     "records over an image": (
         ["-i", "{in}", "--records", "{in}/a.gif"],
         "is there already and is no file of this kind",
