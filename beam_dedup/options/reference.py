@@ -10,6 +10,13 @@ from beam_dedup.options.option import Group, Option
 from beam_dedup.options.option_table import OPTIONS
 
 _WIDTH = 120  # characters of a line
+# The pages that explain the options of a group, relative to the page of options.
+_PAGES = {
+    Group.INPUT: ("guides/folders.md", "guides/archives.md", "guides/metadata.md", "guides/object-stores.md"),
+    Group.MATCHING: ("concepts/duplicates.md", "concepts/fingerprints.md"),
+    Group.OUTPUT: ("guides/folders.md", "reference/records.md", "reference/counters.md"),
+    Group.STREAMING: ("guides/streaming.md", "guides/flink.md", "guides/dataflow.md"),
+}
 _COMMAND = "python -m beam_dedup.options.reference > docs/reference/options.md"
 
 
@@ -39,6 +46,8 @@ def reference() -> str:
     ]
     for group in Group:
         lines += ["", f"## {group}"]
+        if pages := _PAGES.get(group):
+            lines += ["", f"See also: {', '.join(map(_link, pages))}."]
         for option in OPTIONS:
             if option.group is group:
                 lines += ["", *_section(option)]
@@ -56,7 +65,7 @@ def _overview() -> list[str]:
 def _exit_codes() -> list[str]:
     rows = [f"| {code} | {meaning} |" for code, meaning in help_text.EXIT_CODES]
     debugging = help_text.wrapped(_code(help_text.DEBUGGING, "DEDUP_DEBUG=1"), _WIDTH)
-    return ["| exit code | meaning |", "|---|---|", *rows, "", *debugging]
+    return ["| [exit code](exit-codes.md) | meaning |", "|---|---|", *rows, "", *debugging]
 
 
 def _section(option: Option) -> list[str]:
@@ -74,6 +83,15 @@ def _section(option: Option) -> list[str]:
     if option.examples:
         lines += ["", *(f"    {example}" for example in option.examples)]
     return lines
+
+
+def _link(page: str) -> str:
+    """
+    >>> _link("guides/object-stores.md")
+    '[object stores](../guides/object-stores.md)'
+    """
+    title = page.rpartition("/")[2].removesuffix(".md").replace("-", " ")
+    return f"[{title}](../{page})"
 
 
 def _cell(text: str) -> str:

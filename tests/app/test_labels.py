@@ -1,7 +1,7 @@
 """Compares the labels of the steps with the committed list, so that a change of labels shows in a diff.
 
 Labels are an interface with running jobs: a stream that is updated while it runs finds its state by them
-(templates/dataflow/README.md lists what else an update needs). After an intended change run
+(docs/guides/dataflow.md lists what else an update needs). After an intended change run
 
     python -m tests.app.test_labels > tests/app/labels.txt
 """
