@@ -23,7 +23,7 @@ STREAMING_OPTIONS: tuple[Option, ...] = (
         details="""
             Requires `-i`, which names directories or prefixes of stores. A new file is read once it is
             complete. Each image is judged within seconds against all remembered images. The first to arrive
-            is kept and stays kept, in whatever order images arrive.
+            is kept, and its verdict is final.
 
             An image is identified by its URI and generation. A redelivered image is counted
             (`Redelivered_Count`) and judged once. A file that was rewritten under its old name is another

@@ -288,7 +288,7 @@ def test_missing_extra_is_named(
 def test_hard_links_need_one_device(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shared_memory = Path("/dev/shm")
     if not shared_memory.is_dir() or shared_memory.stat().st_dev == folder.stat().st_dev:
-        pytest.skip("needs a second device: /dev/shm is none here")
+        pytest.skip("needs a second device, at /dev/shm")
     with tempfile.TemporaryDirectory(dir=shared_memory) as out:
         assert main(["-i", str(folder), "-d", out, "--place", "hardlink"]) == 2
     assert "on one device; use --place copy or symlink" in capfd.readouterr().err
