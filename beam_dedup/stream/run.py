@@ -210,7 +210,9 @@ def _say_start(config: DedupConfig, resumed: Resumed) -> None:
 def _source(config: DedupConfig, state: str = "") -> Any:
     assert config.stream
     if not config.stream.subscription:
-        return WatchedSource(config.inputs, (*config.not_input, state) if state else config.not_input)
+        return WatchedSource(
+            config.inputs, (*config.excluded_paths, state) if state else config.excluded_paths
+        )
     from transforms.stream.pubsub import SubscriptionSource
 
     return SubscriptionSource(config.stream.subscription)
