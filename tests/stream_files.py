@@ -1,4 +1,4 @@
-"""Files as input of a stream: pictures, equal copies and near duplicates of some of them, and files that are no images."""
+"""Files as input of a stream: pictures, copies and near duplicates, and files that are no images."""
 
 import os
 import random
@@ -18,7 +18,8 @@ _PAN = (4, 3)  # frames of a slow pan, and pixels from one frame to the next
 def files(count: int, seed: int = 1) -> dict[str, bytes]:
     """Returns a number of files by name, in random order.
 
-    Some pictures have equal copies or near duplicates. Others are frames of a pan: neighbours are similar, the ends are not.
+    Some pictures have equal copies or near duplicates. Others are frames of a pan: neighbours are similar,
+    the ends are not.
     """
     rng = random.Random(seed)
     made: list[bytes] = []
@@ -60,7 +61,10 @@ def framed(picture: Image.Image, colour: str = "navy") -> bytes:
 
 
 def expected_of(path: str, generation: str, data: bytes) -> dict[Key, bytes]:
-    """Returns the images that must have a verdict once a file has arrived, with their bytes. An archive has several."""
+    """Returns the images that must have a verdict once a file has arrived, with their bytes.
+
+    An archive has several.
+    """
     if path.endswith(".zip"):
         return {Key(member_uri(path, name), generation): content for name, content in MEMBERS.items()}
     return {Key(file_uri(path), generation): data}

@@ -20,7 +20,10 @@ _found: dict[tuple[int, str], list[Any]] = collections.defaultdict(list)
 
 
 def scripted(events: Sequence[Event]) -> TestStream:
-    """Returns a stream of the elements of some events, in order. An event starts when all before it are processed."""
+    """Returns a stream of the elements of some events, in order.
+
+    An event starts when all before it are processed.
+    """
     stream = TestStream()
     for seconds, elements in events:
         stream = stream.add_elements([TimestampedValue(element, seconds) for element in elements])
@@ -28,7 +31,10 @@ def scripted(events: Sequence[Event]) -> TestStream:
 
 
 def run(build: Callable[[beam.Pipeline], Mapping[str, PCollection[Any]]]) -> dict[str, list[Any]]:
-    """Runs a pipeline made by `build`. Returns the elements of the collections that `build` names, in order of arrival."""
+    """Runs a pipeline made by `build`.
+
+    Returns the elements of the collections that `build` names, in order of arrival.
+    """
     number = next(_runs)
     pipeline = beam.Pipeline(runner=LocalStreamRunner(), options=PipelineOptions([]))
     names = []

@@ -1,7 +1,7 @@
 """Returns the time for the steps of a stream: that of the system, except that it never goes back.
 
-If the system clock is set back, by an hour say, this clock continues at normal speed. Otherwise new images would belong to
-closed windows and cleared periods for an hour, and be lost.
+If the system clock is set back, by an hour say, this clock continues at normal speed. Otherwise new images
+would belong to closed windows and cleared periods for an hour, and be lost.
 """
 
 import threading

@@ -1,12 +1,14 @@
 """Buffers output until the runner has committed the bundle that produced it.
 
-When a runner goes back to a checkpoint, it repeats everything after that checkpoint, and not necessarily in the same way: a
-file of records written in between could get other contents under its old name. So a file is only written from data that a
-checkpoint already contains. Beam's feature for this, stable input, does not exist in the Python SDK, but bundle
-finalization does: the runner calls back when the state that a bundle has written is committed. A callback may be lost
-(with its worker), so a timer requests a new one every second until it comes. Flink calls back when a checkpoint is complete.
+When a runner goes back to a checkpoint, it repeats everything after that checkpoint, and not necessarily in
+the same way: a file of records written in between could get other contents under its old name. So a file is
+only written from data that a checkpoint already contains. Beam's feature for this, stable input, does not
+exist in the Python SDK, but bundle finalization does: the runner calls back when the state that a bundle has
+written is committed. A callback may be lost (with its worker), so a timer requests a new one every second
+until it comes. Flink calls back when a checkpoint is complete.
 
-Not for runners that commit each bundle at once (Dataflow), nor for runners that never call back for timers (Prism).
+Not for runners that commit each bundle at once (Dataflow), nor for runners that never call back for timers
+(Prism).
 """
 
 import dataclasses
@@ -26,8 +28,8 @@ CHECK_SECONDS = 1.0  # between two checks whether bundles are committed
 _STAMP_BYTES = 16
 _ASKED, _CERTAIN = "asked", "certain"  # outputs: stamps that await a callback; values that are committed
 
-# Stamps from committed bundles of this process; each is removed when its value is released. `_AskFn` and `_HoldFn` share
-# this set, since runners fuse the two steps into one process.
+# Stamps from committed bundles of this process; each is removed when its value is released. `_AskFn` and
+# `_HoldFn` share this set, since runners fuse the two steps into one process.
 committed_stamps: set[bytes] = set()
 
 
@@ -35,9 +37,9 @@ committed_stamps: set[bytes] = set()
 class HoldUntilCommitted(beam.PTransform[PCollection[tuple[bytes, bytes]], PCollection[bytes]]):
     """Buffers values in state, and releases each once a checkpoint contains it.
 
-    In: pairs of key and value, in the global window; unbounded. Out: the values, in the global window, at the earliest after
-    the next checkpoint. If the runner goes back to a checkpoint, it releases the same values again, unchanged. When the
-    input ends, all buffered values are released.
+    In: pairs of key and value, in the global window; unbounded. Out: the values, in the global window, at the
+    earliest after the next checkpoint. If the runner goes back to a checkpoint, it releases the same values
+    again, unchanged. When the input ends, all buffered values are released.
     """
 
     def expand(self, keyed: PCollection[tuple[bytes, bytes]]) -> PCollection[bytes]:
@@ -50,7 +52,7 @@ class HoldUntilCommitted(beam.PTransform[PCollection[tuple[bytes, bytes]], PColl
 
 
 class _HoldFn(beam.DoFn):
-    """(key, value) -> committed values, and on the output `asked` the stamps of values that are not committed yet.
+    """(key, value) -> committed values; on the output `asked`, the stamps of values not committed yet.
 
     The name of this class is part of the label of its step, by which a running job finds its state.
     """

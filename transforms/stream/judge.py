@@ -1,4 +1,7 @@
-"""Judges new images without an end: wires the steps of `beam_dedup.core.stream.protocol` as its diagram shows."""
+"""Judges new images in an unbounded stream.
+
+The steps are those of `beam_dedup.core.stream.protocol`, wired as in its diagram.
+"""
 
 import dataclasses
 import functools
@@ -38,8 +41,8 @@ from transforms.tally import Tally
 class AdmitArrivals(beam.PTransform[PCollection[bytes], PCollection[list[ImageRef]]]):
     """Passes on references to new images; counts redelivered ones, and drops them.
 
-    In: packed arrivals (`beam_dedup.core.arrivals`), each at the time of its event; unbounded. Out: lists of references.
-    Both are in the global window.
+    In: packed arrivals (`beam_dedup.core.arrivals`), each at the time of its event; unbounded. Out: lists of
+    references. Both are in the global window.
     """
 
     streaming: StreamSettings
@@ -56,8 +59,8 @@ class AdmitArrivals(beam.PTransform[PCollection[bytes], PCollection[list[ImageRe
 class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], PCollection[VerdictBlock]]):
     """Reads and fingerprints new images, and judges each against all that arrived before it.
 
-    In: lists of references, from `AdmitArrivals`; unbounded. Out: blocks of `blocks.VERDICTS`, one verdict per image, as
-    soon as it is final. Both are in the global window.
+    In: lists of references, from `AdmitArrivals`; unbounded. Out: blocks of `blocks.VERDICTS`, one verdict
+    per image, as soon as it is final. Both are in the global window.
 
     Attributes:
       streaming: settings of the steps.
@@ -65,9 +68,10 @@ class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], PCollection[Ver
       processes: decoder processes per worker.
       tally: where workers on this machine report progress.
       limits: what a file may use of time and memory.
-      state: for a runner without state of its own (the local one): the directory of `transforms.stream.local_state`, and
-        the name of the run. ("", "") for others.
-      skipped: file with the identities of images that were judged before (`SkipJudgedFn`); "" if there are none.
+      state: for a runner without state of its own (the local one): the directory of
+        `transforms.stream.local_state`, and the name of the run. ("", "") for others.
+      skipped: file with the identities of images that were judged before (`SkipJudgedFn`); "" if there are
+        none.
     """
 
     streaming: StreamSettings
@@ -96,7 +100,8 @@ class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], PCollection[Ver
 class JudgeFingerprints(beam.PTransform[PCollection[Keyed], PCollection[VerdictBlock]]):
     """Runs the protocol from the step `originals` on.
 
-    In: messages to `originals`, by key; unbounded. Out: blocks of `blocks.VERDICTS`. Both are in the global window.
+    In: messages to `originals`, by key; unbounded. Out: blocks of `blocks.VERDICTS`. Both are in the global
+    window.
     """
 
     streaming: StreamSettings

@@ -1,4 +1,4 @@
-"""Keeps what a stream on this machine needs to resume after it was stopped, beside its records, in a state directory.
+"""Keeps what a local stream needs to resume, beside its records, in a state directory.
 
 codes-*.blocks        the codes of all images, by digest; appended to
 undelivered-*.block   verdicts whose records are written, but whose copies and messages may be missing
@@ -63,7 +63,7 @@ def note_started(folder: str) -> list[int]:
 
 
 def note_finished(folder: str) -> None:
-    """Notes that this process has finished all its files, and that those left by killed processes are removed."""
+    """Notes that this process has finished its files, and those left by killed processes are removed."""
     with contextlib.suppress(FileNotFoundError):
         os.remove(os.path.join(folder, _PROCESSES))
 
@@ -148,7 +148,10 @@ def _loaded(block: bytes, schema: pa.Schema, path: str, without: str) -> pa.Tabl
 
 
 def note_undelivered(folder: str, name: str, block: VerdictBlock) -> None:
-    """Saves verdicts before the file of their records gets its name. name: of the records, without prefix and suffix."""
+    """Saves verdicts before the file of their records gets its name.
+
+    name: of the records, without prefix and suffix.
+    """
     path = os.path.join(folder, f"{_UNDELIVERED_PREFIX}{name}{_UNDELIVERED_SUFFIX}")
     with whole_file(path, lasting=True) as file:
         file.write(block)

@@ -29,8 +29,9 @@ class PublishVerdicts(beam.PTransform[PCollection[VerdictBlock], PCollection[Non
 
     In: blocks of `blocks.VERDICTS` whose records are written; unbounded. Out: nothing.
 
-    Messages are published at least once: a runner that goes back to a checkpoint publishes the later ones again. An attribute
-    that exceeds the limit of Pub/Sub (1,024 bytes) is left out; the record contains its value.
+    Messages are published at least once: a runner that goes back to a checkpoint publishes the later ones
+    again. An attribute that exceeds the limit of Pub/Sub (1,024 bytes) is left out; the record contains its
+    value.
 
     Attributes:
       topic: projects/P/topics/T.

@@ -1,8 +1,9 @@
 """Reads a Pub/Sub subscription as an unbounded source, on any runner.
 
-Dataflow has a reader of its own; this one serves the other runners. A message is acknowledged when the runner has committed
-the bundle that read it (`finalize_checkpoint`). Until then the client library extends its lease, and limits the number of
-unacknowledged messages to `MAX_UNACKNOWLEDGED`. If a worker dies, its leases end, and Pub/Sub redelivers the messages.
+Dataflow has a reader of its own; this one serves the other runners. A message is acknowledged when the runner
+has committed the bundle that read it (`finalize_checkpoint`). Until then the client library extends its
+lease, and limits the number of unacknowledged messages to `MAX_UNACKNOWLEDGED`. If a worker dies, its leases
+end, and Pub/Sub redelivers the messages.
 """
 
 import dataclasses
@@ -42,15 +43,16 @@ _IDLE_SECONDS = 2.0  # after this time without a message, the watermark follows 
 class ParseNotifications(beam.PTransform[PCollection[Any], PCollection[bytes]]):
     """Converts messages to arrivals.
 
-    In: `PubsubMessage`; unbounded. Out: packed arrivals (`beam_dedup.core.arrivals`). Windows and times are not changed.
+    In: `PubsubMessage`; unbounded. Out: packed arrivals (`beam_dedup.core.arrivals`). Windows and times are
+    not changed.
 
-    Other events on objects, such as deletions, are only counted. A message that cannot be understood becomes an arrival that
-    will be rejected: so it is reported once, however often it is delivered.
+    Other events on objects, such as deletions, are only counted. A message that cannot be understood becomes
+    an arrival that will be rejected: so it is reported once, however often it is delivered.
 
     Attributes:
       subscription: of the messages; part of the URI of messages that name no image.
-      outputs: directories that this pipeline writes to. If a bucket with notifications contains one, its new objects are
-        reported too, but they are counted as other events.
+      outputs: directories that this pipeline writes to. If a bucket with notifications contains one, its new
+        objects are reported too, but they are counted as other events.
     """
 
     subscription: str
@@ -85,7 +87,10 @@ class Acknowledgements(CheckpointMark):
         self.ids = list(ids)
 
     def finalize_checkpoint(self) -> None:
-        """Acknowledges the messages: their bundle is committed. Another process than the one that read them may call this."""
+        """Acknowledges the messages: their bundle is committed.
+
+        Another process than the one that read them may call this.
+        """
         _acknowledge(self.subscription, self.ids)
 
 
@@ -136,8 +141,8 @@ class SubscriptionReader(UnboundedReader):
     def get_watermark(self) -> Timestamp:
         """Returns the latest publish time read; for an idle subscription, at least the time 2 seconds ago.
 
-        Pub/Sub delivers messages only roughly in the order of their publication, and redelivers those that are not
-        acknowledged in time. Such messages are late.
+        Pub/Sub delivers messages only roughly in the order of their publication, and redelivers those that
+        are not acknowledged in time. Such messages are late.
         """
         if self._current is not None:
             self._watermark = max(self._watermark, self.get_current_timestamp())

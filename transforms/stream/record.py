@@ -1,9 +1,9 @@
-"""Writes the records and counts of a stream as files that appear complete and in order, and then passes the verdicts on.
+"""Writes the records and counts of a stream to files, and then passes the verdicts on.
 
-So a copy or a message about an image follows its record. Verdicts wait in state for some seconds
-(`RecordVerdicts.interval`), so that a file contains many. Files are numbered within their shard. If the runner may go back
-to a checkpoint, a file is only written once a checkpoint contains its verdicts (`transforms.stream.commit_gate`): a
-repeated bundle writes the same file.
+Files appear complete, and in order. A copy or a message about an image always follows its record. Verdicts
+wait in state for some seconds (`RecordVerdicts.interval`), so that a file contains many. Files are numbered
+within their shard. If the runner may go back to a checkpoint, a file is only written once a checkpoint
+contains its verdicts (`transforms.stream.commit_gate`): a repeated bundle writes the same file.
 """
 
 import dataclasses
@@ -51,8 +51,8 @@ class Folders:
       run: the start of the names of all files: the time at which the stream started (`run_name`).
       records: directory of records; "" for none.
       counts: directory of counts; "" for none.
-      state: directory of `transforms.stream.local_state`, for a runner that does not itself resume the copies and messages
-        that follow a record; "" for others.
+      state: directory of `transforms.stream.local_state`, for a runner that does not itself resume the copies
+        and messages that follow a record; "" for others.
     """
 
     run: str
@@ -65,7 +65,8 @@ class Folders:
 class RecordVerdicts(beam.PTransform[PCollection[VerdictBlock], PCollection[VerdictBlock]]):
     """Writes records and counts of verdicts, and passes the verdicts on when their records are written.
 
-    In: blocks of `blocks.VERDICTS`; unbounded. Out: the same verdicts in larger blocks. Both are in the global window.
+    In: blocks of `blocks.VERDICTS`; unbounded. Out: the same verdicts in larger blocks. Both are in the
+    global window.
 
     Attributes:
       folders: where the files go.
@@ -100,7 +101,8 @@ class RecordVerdicts(beam.PTransform[PCollection[VerdictBlock], PCollection[Verd
 class WriteWhenCommitted(beam.PTransform[PCollection[tuple[bytes, bytes]], PCollection[VerdictBlock]]):
     """Writes files of records once a checkpoint contains their verdicts, and passes the verdicts on.
 
-    In: pairs of a key and a block with the name of its file (`with_name`), in the global window; unbounded. Out: the blocks.
+    In: pairs of a key and a block with the name of its file (`with_name`), in the global window; unbounded.
+    Out: the blocks.
     """
 
     folders: Folders
@@ -122,8 +124,8 @@ def run_name(now: datetime.datetime) -> str:
 def count_verdicts(block: VerdictBlock, tally: Tally | None = None) -> None:
     """Counts verdicts, and the latency of each since its event, in Beam metrics and in the tally.
 
-    Only for steps after a GroupByKey or with state: Flink executes a step after a Flatten once per branch, and does not add
-    up the counters of the branches.
+    Only for steps after a GroupByKey or with state: Flink executes a step after a Flatten once per branch,
+    and does not add up the counters of the branches.
     """
     counts, times = metrics.counts_of(block), list(latencies(block))
     metrics.add(counts)
@@ -165,7 +167,8 @@ def write_named_block(named_block: bytes, folders: Folders) -> VerdictBlock:
 class _RecordFn(beam.DoFn):
     """(shard, block) -> larger blocks whose records are written.
 
-    With `checkpointed` the records are not written yet: the output is the shard, and the block with the name of its file.
+    With `checkpointed` the records are not written yet: the output is the shard, and the block with the name
+    of its file.
     """
 
     WAITING = BagStateSpec("waiting", BytesCoder())
@@ -276,7 +279,7 @@ def write_counts(folders: Folders, name: str, block: VerdictBlock) -> None:
 
 
 class RecordingProgress:
-    """Tracks whether the verdicts that reached the recording step are recorded, for a source in the same process.
+    """Tracks whether verdicts are recorded, for a source in the same process.
 
     Times are those of `clock`, in seconds.
     """
@@ -297,7 +300,10 @@ class RecordingProgress:
         self._recorded = self._clock()
 
     def window_opened(self, window: float) -> None:
-        """Notes that an image belongs to a window, which is recorded when the window ends. window: its start."""
+        """Notes that an image belongs to a window, which is recorded when the window ends.
+
+        window: its start.
+        """
         self._open.setdefault(window, self._clock())
 
     def window_closed(self, window: float) -> None:

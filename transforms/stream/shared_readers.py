@@ -1,8 +1,8 @@
 """Shares resources between the readers of a process, for as long as one of them uses them.
 
-Beam's unbounded sources keep their reader from bundle to bundle, in the instance of the DoFn that reads. While a bundle waits
-for its checkpoint, its instance waits too, and another instance continues, with a new reader. Without a shared resource
-the new reader would start from nothing.
+Beam's unbounded sources keep their reader from bundle to bundle, in the instance of the DoFn that reads.
+While a bundle waits for its checkpoint, its instance waits too, and another instance continues, with a new
+reader. Without a shared resource the new reader would start from nothing.
 """
 
 import threading

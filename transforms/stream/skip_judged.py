@@ -19,7 +19,10 @@ from transforms.fingerprint import Fingerprinted
 
 
 def without_judged(read: Fingerprinted, path: str) -> Fingerprinted:
-    """Returns what was read, without images that were judged before. path: as in `SkipJudgedFn`; "" if there are none."""
+    """Returns what was read, without images that were judged before.
+
+    path: as in `SkipJudgedFn`; "" if there are none.
+    """
     if not path:
         return read
     new, rejected = SkipJudgedFn(blocks.FINGERPRINTS, path), SkipJudgedFn(blocks.VERDICTS, path)

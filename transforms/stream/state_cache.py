@@ -1,10 +1,11 @@
 """Caches the state of keys in a worker, so that it is not read again for each message.
 
-A runner that keeps state outside the worker sends it anew for each bundle: megabytes for a key with 100,000 codes, although a
-message adds only some bytes. So each change of a key's bags also writes a random number, the version, to its state, and the
-worker that made the change caches the new contents under that version. A worker that reads a version and has it in its
-cache knows the contents, whichever key, bundle or run it belongs to. If a bundle fails, its version disappears from the
-state with all its other changes, and nobody asks for it again.
+A runner that keeps state outside the worker sends it anew for each bundle: megabytes for a key with 100,000
+codes, although a message adds only some bytes. So each change of a key's bags also writes a random number,
+the version, to its state, and the worker that made the change caches the new contents under that version. A
+worker that reads a version and has it in its cache knows the contents, whichever key, bundle or run it
+belongs to. If a bundle fails, its version disappears from the state with all its other changes, and nobody
+asks for it again.
 """
 
 import functools
@@ -53,8 +54,8 @@ def new_version() -> Version:
 class CellCache:
     """The contents of bags by version, for all threads of a process.
 
-    If there are more than `max_bytes`, random entries are removed. The oldest would be the wrong choice: a stream reads all its
-    keys in turn, so it would find no entry at all as soon as one of them has no room.
+    If there are more than `max_bytes`, random entries are removed. The oldest would be the wrong choice: a
+    stream reads all its keys in turn, so it would find no entry at all as soon as one of them has no room.
     """
 
     def __init__(self, max_bytes: int) -> None:

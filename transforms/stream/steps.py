@@ -1,4 +1,4 @@
-"""Runs the steps of `beam_dedup.core.stream` as stateful DoFns, which read state, call the step, and write state."""
+"""Runs the steps of `beam_dedup.core.stream` as stateful DoFns: read state, call the step, write state."""
 
 import dataclasses
 import logging
@@ -40,8 +40,10 @@ class StreamSettings:
       plan: how images are compared.
       remember_micros: length of a period, in microseconds.
       origin_micros: start of period 0, in microseconds since the epoch.
-      initial_state: file of `beam_dedup.core.stream.initial_state` with the state of period 0; "" starts with empty state.
-      cache_bytes: size of the state cache of a worker process, for runners that keep state outside the worker; 0: no cache.
+      initial_state: file of `beam_dedup.core.stream.initial_state` with the state of period 0; "" starts with
+        empty state.
+      cache_bytes: size of the state cache of a worker process, for runners that keep state outside the
+        worker; 0: no cache.
     """
 
     plan: StreamPlan
@@ -59,8 +61,8 @@ class StreamSettings:
 class RunStep(beam.PTransform[PCollection[Keyed], Mapping[Step, PCollection[Keyed]]]):
     """Runs one step of the protocol.
 
-    In: messages to the step, by key, in one or several PCollections; unbounded, in the global window. Out: by receiving
-    step, the messages to it, in the global window, at the time of the message that caused them.
+    In: messages to the step, by key, in one or several PCollections; unbounded, in the global window. Out: by
+    receiving step, the messages to it, in the global window, at the time of the message that caused them.
 
     Attributes:
       step: to run.
@@ -154,9 +156,9 @@ class _Slot:
 class _StepFn(beam.DoFn):
     """Messages by key -> messages to other steps, each on the output with the name of its step.
 
-    The state of a key has two slots (`beam_dedup.core.stream.retention`) of three bags (`state_cells`), and a header. Bags that a
-    step does not use are never touched. The name of this class is part of the label of its step, by which a running job
-    finds its state.
+    The state of a key has two slots (`beam_dedup.core.stream.retention`) of three bags (`state_cells`), and a
+    header. Bags that a step does not use are never touched. The name of this class is part of the label of
+    its step, by which a running job finds its state.
     """
 
     HEADER = ReadModifyWriteStateSpec("held", BytesCoder())
@@ -219,7 +221,10 @@ class _StepFn(beam.DoFn):
         return cells
 
     def _advance(self, key: bytes, period: int, header: Any, slots: Sequence[_Slot]) -> StateHeader | None:
-        """Clears the slots of periods that are over. Returns the header, or None if `period` is over itself."""
+        """Clears the slots of periods that are over.
+
+        Returns the header, or None if `period` is over itself.
+        """
         before = StateHeader.unpacked(header.read())
         if before.slots.is_empty and self.streaming.initial_state:
             before = self._write_initial_state(key, header, slots)

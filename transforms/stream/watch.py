@@ -1,7 +1,8 @@
 """Finds new images in directories and buckets, by scanning them again and again.
 
-A local file arrives when it is complete: two scans have found the same size and times, or it has not changed for some
-seconds. An object of a store is complete as soon as it is visible. Images that exist at the start arrive first.
+A local file arrives when it is complete: two scans have found the same size and times, or it has not changed
+for some seconds. An object of a store is complete as soon as it is visible. Images that exist at the start
+arrive first.
 """
 
 import dataclasses
@@ -92,7 +93,7 @@ class Watch:
 
 
 def _state_of(path: str, settle_ns: int) -> tuple[str, bool] | None:
-    """Returns the generation of a local file, and whether it has not changed for `settle_ns`; None if there is no file."""
+    """Returns the generation of a local file, and whether it is complete; None if there is no file."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -115,7 +116,10 @@ class Scanner:
         threading.Thread(target=self._scan, args=(watch,), name="watch", daemon=True).start()
 
     def next(self) -> Arrival | None:
-        """Returns the next arrival, or None if none is waiting. Raises the error that has ended the thread."""
+        """Returns the next arrival, or None if none is waiting.
+
+        Raises the error that has ended the thread.
+        """
         try:
             found = self._found.get_nowait()
         except queue.Empty:
@@ -160,8 +164,8 @@ _scanners: Shared[Scanner] = Shared(Scanner.stop)
 class WatchedReader(UnboundedReader):
     """Reads the arrivals that a scanner has found.
 
-    It uses the scanner of its position if that scanner still exists and has given out exactly the arrivals before the position;
-    otherwise a new one.
+    It uses the scanner of its position if that scanner still exists and has given out exactly the arrivals
+    before the position; otherwise a new one.
     """
 
     def __init__(
@@ -204,7 +208,7 @@ class WatchedReader(UnboundedReader):
 
 @dataclasses.dataclass(frozen=True)
 class WatchedSource(UnboundedSource):
-    """An unbounded source of packed arrivals: files that appear below some paths, each at the time it is found.
+    """An unbounded source of packed arrivals: new files below some paths, each at the time it is found.
 
     A file that changes after it has arrived arrives again, with another generation.
 
@@ -222,7 +226,10 @@ class WatchedSource(UnboundedSource):
         return [self]
 
     def create_reader(self, options: Any, checkpoint_mark: CheckpointMark | None) -> WatchedReader:  # noqa: ARG002
-        """Returns a reader. If it cannot continue, it finds all files again: they are redelivered, and not judged twice."""
+        """Returns a reader.
+
+        If it cannot continue, it finds all files again: they are redelivered, and not judged twice.
+        """
         position = checkpoint_mark if isinstance(checkpoint_mark, Position) else None
         return WatchedReader(self.paths, self.exclude, position, self.times)
 

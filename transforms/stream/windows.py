@@ -1,4 +1,7 @@
-"""Judges each window of a stream as a small batch by itself, with the composites for batch runs, and records it in one file."""
+"""Judges each window of a stream as a small batch by itself, and records it in one file.
+
+Uses the composites for batch runs.
+"""
 
 import dataclasses
 import datetime
@@ -43,7 +46,8 @@ class IntoWindows(beam.PTransform[PCollection[list[ImageRef]], PCollection[list[
 
     Attributes:
       seconds: length of a window.
-      run: name of the run, if its source is in this process and waits until its images are recorded; "" for others.
+      run: name of the run, if its source is in this process and waits until its images are recorded; "" for
+        others.
     """
 
     seconds: float
@@ -70,12 +74,13 @@ def at_this_time(images: list[ImageRef], seconds: float, run: str) -> Any:
 class DeduplicateWindows(beam.PTransform[PCollection[list[ImageRef]], PCollection[VerdictBlock]]):
     """Reads, fingerprints and judges the images of each window, without the images of other windows.
 
-    In: lists of references, in windows, unbounded. A window may contain several generations of the same URI. Out: blocks of
-    `blocks.VERDICTS` in the same window: at least one per window, which may be empty.
+    In: lists of references, in windows, unbounded. A window may contain several generations of the same URI.
+    Out: blocks of `blocks.VERDICTS` in the same window: at least one per window, which may be empty.
 
     Attributes:
       recipe, thresholds, planning, processes, tally, limits: as in `transforms.DeduplicateImages`.
-      skipped: file with the identities of images that were judged before and belong to no window now (`SkipJudgedFn`).
+      skipped: file with the identities of images that were judged before and belong to no window now
+        (`SkipJudgedFn`).
     """
 
     recipe: Recipe | None = None
@@ -107,9 +112,12 @@ def no_verdicts(_images: list[ImageRef]) -> VerdictBlock:
 
 @dataclasses.dataclass
 class RecordWindows(beam.PTransform[PCollection[VerdictBlock], PCollection[VerdictBlock]]):
-    """Writes the verdicts of each window to one file, named by the start of the window, and passes them on when it is written.
+    """Writes the verdicts of each window to one file, then passes them on.
 
-    In: blocks of `blocks.VERDICTS`, in windows, unbounded. Out: one block per window that has verdicts, in the global window.
+    The file is named by the start of the window.
+
+    In: blocks of `blocks.VERDICTS`, in windows, unbounded. Out: one block per window that has verdicts, in
+    the global window.
 
     Attributes:
       folders: where the files go.
@@ -142,7 +150,8 @@ class RecordWindows(beam.PTransform[PCollection[VerdictBlock], PCollection[Verdi
 class _WriteWindowFn(beam.DoFn):
     """(key, verdicts of one window) -> one block whose records are written.
 
-    With `checkpointed` the records are not written yet: the output is the key, and the block with the name of its file.
+    With `checkpointed` the records are not written yet: the output is the key, and the block with the name of
+    its file.
     """
 
     def __init__(self, folders: Folders, checkpointed: bool, tally: Tally | None) -> None:

@@ -1,8 +1,8 @@
 """Recognises redelivered images before anything is read.
 
-Sources deliver at least once. An arrival has an *identity*: its URI and the generation (version) of the object. The step
-stores the identity when the image first arrives, so it recognises a redelivery before and after the verdict. A new
-generation of the same URI is a new image.
+Sources deliver at least once. An arrival has an *identity*: its URI and the generation (version) of the
+object. The step stores the identity when the image first arrives, so it recognises a redelivery before and
+after the verdict. A new generation of the same URI is a new image.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ from beam_dedup.core.stream.messages import ARRIVALS, send, send_to_digest_shard
 from beam_dedup.core.stream.protocol import Message, Result, Step, StreamPlan, Topic, blocks_by_topic
 from beam_dedup.core.stream.state_cells import Cells
 
-_KEY_ROWS = np.dtype([("key", f"S{IDENTITY_BYTES}")])  # rows in the state: identities
+# Rows in the state: identities.
+_KEY_ROWS = np.dtype([("key", f"S{IDENTITY_BYTES}")])
 
 
 def arrival_messages(
@@ -38,7 +39,7 @@ def arrival_messages(
 
 
 def admit(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Sends new arrivals to `admitted`, redelivered ones to `redelivered`, and stores the identities of the new ones."""
+    """Sends new arrivals to `admitted`, redelivered ones to `redelivered`, and stores the new identities."""
     del plan
     table = blocks.load(blocks_by_topic(bodies)[Topic.ARRIVALS], ARRIVALS)
     rows = np.zeros(len(table), _KEY_ROWS)

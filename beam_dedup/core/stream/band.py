@@ -1,16 +1,17 @@
 """Finds, for each new code, the images within k that arrived earlier.
 
-The key of the step is a code shard (`beam_dedup.core.stream.code_shards`); its state is all codes that have arrived there.
-Each block of new codes is compared with the stored codes and within itself.
+The key of the step is a code shard (`beam_dedup.core.stream.code_shards`); its state is all codes that have
+arrived there. Each block of new codes is compared with the stored codes and within itself.
 
-An answer says whether an image has predecessors here, but it names only those that may be anchors. A predecessor that
-itself had a predecessor in this code shard is no anchor, whatever happens elsewhere, so it is not named. Thus each
-image is given few names, however many similar images there are.
+An answer says whether an image has predecessors here, but it names only those that may be anchors. A
+predecessor that itself had a predecessor in this code shard is no anchor, whatever happens elsewhere, so it
+is not named. Thus each image is given few names, however many similar images there are.
 
 A code that equals a stored code of a base view is not stored. This is safe:
 
 - Its image has a predecessor here, so it is no anchor.
-- An image that arrives later and is within k of it is also within k of the stored code, so it is no anchor either.
+- An image that arrives later and is within k of it is also within k of the stored code, so it is no anchor
+  either.
 - If neither is near an anchor, both are orphans, and `finish` compares them.
 
 So a million copies of one picture are stored as one code.
@@ -45,9 +46,8 @@ def band(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) ->
     """
     shard = code_shards.code_shard_of(plan, key)
     rows = load_rows([part for parts in blocks_by_topic(bodies).values() for part in parts], shard.dtype)
-    rows = rows[
-        np.argsort(rows["flags"] & KNOWN == 0, kind="stable")
-    ]  # known images arrive before all others of the block
+    # Known images arrive before all others of the block.
+    rows = rows[np.argsort(rows["flags"] & KNOWN == 0, kind="stable")]
     images, image = np.unique(rows["image"], return_inverse=True)
     codes = codes_from_rows(rows)
     known = rows["flags"] & KNOWN > 0
@@ -97,7 +97,7 @@ def _repeats(rows: Rows, match: Matches) -> BoolArray:
 
 
 def _named(rows: Rows, match: Matches, first: BoolArray) -> Rows:
-    """Returns the answer rows that name predecessors: those that may be anchors, for images that are not known."""
+    """Returns the answer rows that name possible anchors, for images that are not known."""
     chosen = np.flatnonzero(first & (rows["flags"][match.row] & KNOWN == 0))
     found = np.zeros(len(chosen), ANSWER_ROWS)
     found["image"] = rows["image"][match.row[chosen]]

@@ -1,8 +1,8 @@
-"""Stores the codes of a code shard, in a form in which a block of new codes is quickly compared with all of them.
+"""Stores the codes of a code shard, and compares a block of new codes with all of them.
 
-Settled pieces are columns. A code shard with exactly one key keeps its codes sorted by that key, so that new codes are only
-compared with codes of the same key value. Base views and other views are in separate pieces, since a view is only
-compared with base views.
+Settled pieces are columns. A code shard with exactly one key keeps its codes sorted by that key, so that new
+codes are only compared with codes of the same key value. Base views and other views are in separate pieces,
+since a view is only compared with base views.
 """
 
 import dataclasses
@@ -55,7 +55,8 @@ class Piece:
     columns: Columns  # as stored
     dtype: np.dtype[np.void]
     # Only in a code shard with exactly one key:
-    # words and key: of each code, sorted by key. order: sorts `columns` by key; None if they are sorted already.
+    # words and key: of each code, sorted by key. order: sorts `columns` by key; None if they are sorted
+    # already.
     words: WordArray | None = None
     key: KeyArray | None = None
     order: IntArray | None = None
@@ -104,7 +105,7 @@ def matches_in_block(shard: CodeShard, rows: Rows, new: Codes) -> Iterator[Match
 def _compared(
     shard: CodeShard, new: Codes, row: IntArray, earlier: Rows, distance: ByteArray
 ) -> Iterator[Matches]:
-    """Yields those pairs that match by all thresholds, given pairs that are near by a word or by their pixels."""
+    """Yields the pairs that match by all thresholds, out of pairs that are near by a word or by pixels."""
     n = len(row)
     both = concatenate([new.take(row), codes_from_rows(earlier)])
     for pairs in admitted(both, shard.thresholds, np.arange(n), np.arange(n, 2 * n), distance):

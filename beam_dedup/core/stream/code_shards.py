@@ -4,7 +4,8 @@
     word/prefix/shard   codes whose word has, in the bands of the prefix, a value of this shard
     flat/range          flat pictures by their mean colour: ranges overlap, and each profile is in two
 
-Every pair within k shares at least one of these keys (`beam_dedup.core.matching.plan`), whatever the number of shards.
+Every pair within k shares at least one of these keys (`beam_dedup.core.matching.plan`), whatever the number
+of shards.
 """
 
 import dataclasses
@@ -35,8 +36,8 @@ class CodeShard:
       keys: matching codes agree on one of these; masks over all words of a code. Empty for flat pictures.
       of_word: the same keys by word; masks over that word.
       dtype: type of the rows in messages and of recent codes.
-      word, key: the key that stored codes are sorted by, and its word, if there is exactly one key; otherwise the empty
-        key.
+      word, key: the key that stored codes are sorted by, and its word, if there is exactly one key; otherwise
+        the empty key.
       piece_dtype: type of settled rows: `dtype`, and the value of `key` if there is one.
     """
 
@@ -59,8 +60,8 @@ def code_shard_of(plan: StreamPlan, key: bytes) -> CodeShard:
     if key != _ALL_CODES:
         word, prefix, _ = map(int, key.split(b"/"))
         keys = plan.pairs.keys_in(word, plan.pairs.prefixes[prefix])
-    # Without `earlier`: a pair is found at each key on which it agrees, not only at the first. So each code shard can
-    # see by itself that it has stored an equal code already.
+    # Without `earlier`: a pair is found at each key on which it agrees, not only at the first. So each code
+    # shard can see by itself that it has stored an equal code already.
     keys = tuple(Key(key.mask) for key in keys)
     of_word = tuple(keys_over(keys, word) for word in range(plan.pairs.words))
     if len(keys) != 1 or not keys[0].mask:

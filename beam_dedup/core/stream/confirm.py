@@ -1,8 +1,8 @@
 """Replies to the question whether an image is an anchor.
 
-Joins statuses (from `gather`) with questions (also from `gather`) by image number. A question that arrives before the
-status waits in the state, and leaves it when it gets its reply. Statuses are stored for good: images are asked about as
-long as their codes are found. The status of an anchor includes its URI and digest.
+Joins statuses (from `gather`) with questions (also from `gather`) by image number. A question that arrives
+before the status waits in the state, and leaves it when it gets its reply. Statuses are stored for good:
+images are asked about as long as their codes are found. The status of an anchor includes its URI and digest.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Collects the replies for each image with predecessors: near an anchor it is a duplicate, otherwise an orphan."""
+"""Waits for all replies to an image: near an anchor it is a duplicate, otherwise an orphan."""
 
 from collections.abc import Sequence
 
@@ -51,7 +51,7 @@ def decide(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) 
 
 
 def _nearest(replies: pa.Table) -> pa.Table:
-    """Returns for each image that has anchors the reply of the nearest, by smallest number if several are equally near."""
+    """Returns the reply of the nearest anchor of each image; if equally near, the smallest number."""
     anchors = replies.filter(replies["uri"].is_valid())
     anchors = anchors.sort_by([(name, "ascending") for name in ("image", "distance", "other")])
     return anchors.filter(pa.array(blocks.begins(anchors["image"])))

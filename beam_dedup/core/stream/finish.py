@@ -1,7 +1,7 @@
-"""Judges orphans one after the other, in the order in which they arrive here, against the orphans kept so far.
+"""Judges orphans one after the other, in order of arrival, against the orphans kept so far.
 
-There is one key, so that the order is total. Orphans are few: images without predecessors and images near an anchor never
-come here. Only kept orphans are stored.
+The step has a single key, so that all orphans are judged in one order. They are few: images without
+predecessors and images near an anchor never come here. Only kept orphans are stored.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Waits until all keys have answered all codes of an image; an image without predecessors is an anchor, and kept."""
+"""Waits for all answers to an image: without predecessors it is an anchor, and kept."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ from beam_dedup.core.stream.state_cells import CellChange, Cells, Change
 
 
 def gather(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Publishes whether each image that has all its answers is an anchor; if not, asks about its named predecessors."""
+    """Publishes whether images with all their answers are anchors; if not, asks about their predecessors."""
     received = blocks_by_topic([*cells.waiting, *bodies])
     opened = blocks.load(received[Topic.OPENED], OPENED)
     answers = merge_answers(load_rows(received[Topic.ANSWERS], ANSWER_ROWS))
@@ -52,9 +52,10 @@ def gather(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) 
 
 
 def merge_answers(answers: Rows) -> Rows:
-    """Returns answers merged and sorted by image: one summary row per image, and one row per named predecessor.
+    """Merges answers, by image: one summary row per image, and one row per named predecessor.
 
-    A predecessor keeps the values of the nearest pair of codes; among equally near ones, those of the first view.
+    A predecessor keeps the values of the nearest pair of codes; among equally near ones, those of the first
+    view.
     """
     order = np.lexsort([answers[name] for name in ("long_distance", "view", "distance", "other", "image")])
     answers = answers[order]
@@ -71,7 +72,7 @@ def merge_answers(answers: Rows) -> Rows:
 
 
 def _answer_totals(answers: Rows, images: IntArray) -> tuple[IntArray, BoolArray]:
-    """Returns how many codes of each image are answered, (images,), and whether it has predecessors, (images,).
+    """Returns for each image how many codes are answered, and whether it has predecessors; both (images,).
 
     Both are 0 for an image until all the predecessors that its summary row announces have been named.
     """

@@ -1,7 +1,8 @@
-"""Builds the state that a stream starts with: known images, and images that were judged before the stream was stopped.
+"""Builds the state that a stream starts with: known images, and images judged in earlier runs.
 
-The steps themselves build it, from messages that need no answer. So each known image is in the state of its keys before the
-first image arrives. The state is kept in a file, and each worker reads from it what its keys need.
+The steps themselves build it, from messages that need no answer. So each known image is in the state of its
+keys before the first image arrives. The state is kept in a file, and each worker reads from it what its keys
+need.
 """
 
 import collections

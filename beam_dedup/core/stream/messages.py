@@ -1,7 +1,8 @@
 """Defines the layout of the blocks in messages.
 
-Blocks of fixed-size rows are numpy structured arrays as bytes: such blocks are joined by joining their bytes. Blocks with
-names are Arrow record batches (`beam_dedup.core.blocks`). Images are identified by their numbers (`image`).
+Blocks of fixed-size rows are numpy structured arrays as bytes: such blocks are joined by joining their bytes.
+Blocks with names are Arrow record batches (`beam_dedup.core.blocks`). Images are identified by their numbers
+(`image`).
 """
 
 import functools
@@ -48,10 +49,10 @@ PROFILE_ROWS = np.dtype(
 )
 
 # Topic ANSWERS: the answers of a code shard. There are two kinds of row:
-# - summary (`other` is NO_IMAGE). count: codes of the image that arrived here. near: whether the image has predecessors
-#   here. named: number of rows that name predecessors, for this image.
-# - name. other: a predecessor that may be an anchor. count: how many such rows were merged into this one. view,
-#   distance, long_distance: of the nearest pair of codes.
+# - summary (`other` is NO_IMAGE). count: codes of the image that arrived here. near: whether the image has
+#   predecessors here. named: number of rows of the other kind for this image.
+# - name (`other` is an image): a predecessor that may be an anchor. count: how many such rows were merged
+#   into this one. view, distance, long_distance: of the nearest pair of codes.
 ANSWER_ROWS = np.dtype(
     [
         ("image", "<i8"),
@@ -81,6 +82,8 @@ _MATCH = [("distance", pa.int32()), ("long_distance", pa.int32()), ("view", pa.u
 # Topic UNDECIDED: an image with predecessors. expected: number of replies it waits for.
 OPENED = pa.schema([("image", pa.int64()), ("expected", pa.int64()), *_NAMES, *_CODES])
 UNDECIDED = OPENED
+
+# Topic ORPHANS: images with predecessors, none of which is an anchor.
 ORPHANS = pa.schema([("image", pa.int64()), *_NAMES, *_CODES])
 
 # Topic STATUSES: the URI and digest of an anchor; null for other images.
@@ -89,7 +92,8 @@ STATUSES = pa.schema([("image", pa.int64()), *_NAMES])
 # Topic REPLIES: replies to questions; URI and digest of `other` if it is an anchor, otherwise null.
 REPLIES = pa.schema([("image", pa.int64()), ("other", pa.int64()), *_MATCH, *_NAMES])
 
-# Topic OUTCOMES: whether an image is kept, and the witness of its copies: itself if it is kept, otherwise its own witness.
+# Topic OUTCOMES: whether an image is kept, and the witness of its copies: itself if it is kept, otherwise its
+# own witness.
 OUTCOMES = pa.schema([("image", pa.int64()), ("kept", pa.bool_()), *_NAMES, *_MATCH])
 
 # Fields of a verdict that describe the image itself.
@@ -98,7 +102,8 @@ OWN_FIELDS = (
     "width", "height", "format", "size_bytes", "flags", "detail",
 )  # fmt: skip
 
-# Topic DETAILS. image: number of the first image with the same digest, whose outcome applies. copy: it is not that image.
+# Topic DETAILS. image: number of the first image with the same digest, whose outcome applies. copy: it is not
+# that image.
 DETAILS = pa.schema(
     [
         ("image", pa.int64()),
@@ -269,7 +274,10 @@ def occurrences(ordered: IntArray, wanted: IntArray) -> IntArray:
 
 
 def kept_outcomes(image: IntArray, names: pa.Table) -> pa.Table:
-    """Returns outcomes of kept images. names: their URIs and digests, since a copy is a duplicate of the image itself."""
+    """Returns outcomes of kept images.
+
+    names: their URIs and digests, since a copy is a duplicate of the image itself.
+    """
     zeros = np.zeros(len(image), np.int64)
     return _outcomes(image, True, names, zeros, zeros + NO_DISTANCE, np.full(len(image), BASE, np.uint8))
 
@@ -277,7 +285,10 @@ def kept_outcomes(image: IntArray, names: pa.Table) -> pa.Table:
 def duplicate_outcomes(
     image: IntArray, names: pa.Table, distance: IntArray, long_distance: IntArray, view: ByteArray
 ) -> pa.Table:
-    """Returns outcomes of duplicates. names: URIs and digests of their witnesses, which are also those of copies."""
+    """Returns outcomes of duplicates.
+
+    names: URIs and digests of their witnesses, which are also those of copies.
+    """
     return _outcomes(image, False, names, distance, long_distance, view)
 
 

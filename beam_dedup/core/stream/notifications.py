@@ -1,13 +1,13 @@
-"""Parses notification messages: the arrival of an image, another event, or a message that cannot be understood.
+"""Parses notification messages: the arrival of an image, another event, or an invalid message.
 
 Two forms are understood. Cloud Storage describes an object in the attributes of a message
-(https://cloud.google.com/storage/docs/pubsub-notifications). Only OBJECT_FINALIZE is an arrival; an object that is
-overwritten arrives again, with another generation. Other publishers may send JSON:
+(https://cloud.google.com/storage/docs/pubsub-notifications). Only OBJECT_FINALIZE is an arrival; an object
+that is overwritten arrives again, with another generation. Other publishers may send JSON:
 
     {"uri": "s3://bucket/a.jpg", "generation": "7", "time": "2026-01-31T12:00:00Z", "metadata": {...}}
 
-All fields except `uri` may be missing. The URI must be in an object store. Local files are refused, since otherwise anyone
-who may publish could request any file of the machine that reads the message.
+All fields except `uri` may be missing. The URI must be in an object store. Local files are refused, since
+otherwise anyone who may publish could request any file of the machine that reads the message.
 """
 
 import json

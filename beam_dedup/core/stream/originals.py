@@ -1,6 +1,7 @@
 """Numbers the first image of each digest, which represents all copies of the same bytes.
 
-The copies wait in `settle` for its outcome. In exact mode this is the whole decision: the first image is kept.
+The copies wait in `settle` for its outcome. In exact mode this is the whole decision: the first image is
+kept.
 """
 
 from collections.abc import Sequence
@@ -19,9 +20,8 @@ from beam_dedup.core.stream.protocol import Message, Result, Step, StreamPlan, T
 from beam_dedup.core.stream.state_cells import Cells
 
 _DIGEST_BYTES = 32
-_KEY_ROWS = np.dtype(
-    [("key", f"S{_DIGEST_BYTES}"), ("image", "<i8")]
-)  # rows in the state: digests and numbers
+# Rows in the state: digests and numbers.
+_KEY_ROWS = np.dtype([("key", f"S{_DIGEST_BYTES}"), ("image", "<i8")])
 
 
 def fingerprint_messages(plan: StreamPlan, fingerprints: pa.Table) -> list[Message]:
@@ -31,10 +31,11 @@ def fingerprint_messages(plan: StreamPlan, fingerprints: pa.Table) -> list[Messa
 
 
 def originals(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Numbers each image with a new digest and sends its codes to `band`. Sends the details of all images to `settle`.
+    """Numbers each image with a new digest, and sends its codes to `band`.
 
-    Known images come before the others of their block. A known image whose digest has arrived before changes nothing: it
-    is a copy, and known images get no verdict.
+    Sends the details of all images to `settle`. Known images come before the others of their block. A known
+    image whose digest has arrived before changes
+    nothing: it is a copy, and known images get no verdict.
     """
     table = blocks.load(blocks_by_topic(bodies)[Topic.FINGERPRINTS], FINGERPRINTS)
     known = np.asarray(table["known"].combine_chunks())
@@ -88,7 +89,7 @@ def _base_codes(table: pa.Table) -> pa.Array:
 
 
 def _opened(plan: StreamPlan, key: bytes, table: pa.Table, image: IntArray) -> list[Message]:
-    """Returns, for near mode, the messages that announce new images to `gather` and send their codes to `band`."""
+    """Returns the messages of near mode: new images to `gather`, their codes to `band`."""
     codes = _codes(table, image)
     known = image[np.asarray(table["known"].combine_chunks())]
     flags = np.where(np.isin(codes.image, known), KNOWN, 0).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Judges images in the order in which they arrive, without a clock: the steps, their messages, and why the result is safe.
+"""Judges images as they arrive, without a clock: the steps, their messages, and why the result is safe.
 
     arrivals ------> admit ----> new images are read and fingerprinted; redelivered images are only counted
 
@@ -17,48 +17,59 @@
                                                         (outcomes come from gather, decide and finish;
                                                         in exact mode from originals)
 
-Each step (`beam_dedup.core.stream.steps`) is a pure function of the state of one key and some blocks of messages. It returns the change of that state and
-messages to other steps. Blocks may be split and merged in any way, and messages may overtake each other: nothing below
-depends on their order. A message must be neither lost nor processed twice. A runner's keyed state guarantees that.
+Each step (`beam_dedup.core.stream.steps`) is a pure function of the state of one key and some blocks of
+messages. It returns the change of that state and messages to other steps. Blocks may be split and merged in
+any way, and messages may overtake each other: nothing below depends on their order. A message must be neither
+lost nor processed twice. A runner's keyed state guarantees that.
 
 Definitions:
 
-- An image *arrives* at a key when the key processes its codes. Within a block, images arrive in the order of the block.
+- Two images are *within k* of each other if a view of one matches the base of the other by the thresholds.
+- An image *arrives* at a key when the key processes its codes. Within a block, images arrive in the order of
+  the block.
 - The *predecessors* of an image are the images within k of it that arrived before it at some key.
 - An *anchor* is an image without predecessors. It is kept.
 - An *orphan* is an image that has predecessors, none of which is an anchor.
 
 Why the result is safe, however messages race:
 
-1. No two anchors are within k of each other. Two images within k share at least one key. That key processes one block
-   at a time, so one of the two is a predecessor of the other there. (At another key the order may be reversed; then each
-   is a predecessor of the other.) An image with a predecessor is no anchor. The one case in which `band` does not store
-   a code does not break this: its module shows that then neither of the two images is an anchor.
-2. No orphan is within k of an anchor. If it were, the two would share a key. The anchor has no predecessors, so the
-   anchor would be a predecessor of the orphan. But an orphan has no anchor among its predecessors.
-3. No two kept images are within k of each other. Kept images are anchors and kept orphans. By 1 and 2 only two orphans
-   could be too close, and `finish` compares all orphans with each other, one after the other, at a single key.
-4. Every duplicate has a witness that is kept. The witness is an anchor or a kept orphan, and neither verdict ever changes.
-5. Every image gets a verdict. Each key answers each code, whether it found predecessors or not, so each image gets all its
-   answers. Then `gather` publishes the status of the image, so every question about it gets a reply. Images, answers
-   and questions leave the state when they are dealt with.
-6. Copies of the same bytes are judged once. The first image of a digest represents all of them; the others wait for its
-   outcome. Their codes need not be compared: whatever is within k of a copy is within k of the first image.
-7. A redelivered image is not judged again. `admit` identifies it by its URI and generation before anything else is done.
+1. No two anchors are within k of each other. Two images within k share at least one key. That key processes
+   one block at a time, so one of the two is a predecessor of the other there. (At another key the order may
+   be reversed; then each is a predecessor of the other.) An image with a predecessor is no anchor. The one
+   case in which `band` does not store a code does not break this: its module shows that then neither of the
+   two images is an anchor.
+2. No orphan is within k of an anchor. If it were, the two would share a key. The anchor has no predecessors,
+   so the anchor would be a predecessor of the orphan. But an orphan has no anchor among its predecessors.
+3. No two kept images are within k of each other. Kept images are anchors and kept orphans. By 1 and 2 only
+   two orphans could be too close, and `finish` compares all orphans with each other, one after the other, at
+   a single key.
+4. Every duplicate has a witness that is kept. The witness is an anchor or a kept orphan, and neither verdict
+   ever changes.
+5. Every image gets a verdict. Each key answers each code, whether it found predecessors or not, so each image
+   gets all its answers. Then `gather` publishes the status of the image, so every question about it gets a
+   reply. Images, answers and questions leave the state when they are dealt with.
+6. Copies of the same bytes are judged once. The first image of a digest represents all of them; the others
+   wait for its outcome. Their codes need not be compared: whatever is within k of a copy is within k of the
+   first image.
+7. A redelivered image is not judged again. `admit` identifies it by its URI and generation before anything
+   else is done.
 
-The runner has to provide three things:
+The DoFns around the steps are responsible for three things:
 
-- *Periods.* State belongs to a period: an interval of event time, like a window. Periods share no state, so the state of
-  a period can be cleared as a whole, and no question is left without a reply. Images of different periods are not
-  compared: of two copies on either side of a boundary both are kept.
-- *Known images* (kept beforehand) count only for images that arrive after them, so they must arrive first.
-- *Rejections.* An image that cannot be read gets its verdict where it is read. It passes through none of these steps.
+- *Periods.* State belongs to a period: an interval of event time, like a window. Periods share no state, so
+  the state of a period can be cleared as a whole, and no question is left without a reply
+  (`beam_dedup.core.stream.retention`). Images of different periods are not compared: of two copies on either
+  side of a boundary both are kept.
+- *Known images*, which are kept beforehand, count only for images that arrive after them, so they must arrive
+  first.
+- *Rejections.* An image that cannot be read gets its verdict where it is read. It passes through none of
+  these steps.
 
-If images arrive one by one, the kept ones are those of the definition (`beam_dedup.core.matching.selection`) for the order
-of arrival. The witness of a duplicate is chosen when the duplicate is judged, and does not change when a nearer image
-arrives later. It is the nearest anchor; if there is no anchor (an orphan), the nearest kept orphan, those of its own block
-included. Among equally near images it is the one with the smallest number. Each digest shard numbers its images in the
-order of arrival.
+If images arrive one by one, the kept ones are those of the definition (`beam_dedup.core.matching.selection`)
+for the order of arrival. The witness of a duplicate is chosen when the duplicate is judged, and does not
+change when a nearer image arrives later. It is the nearest anchor. An orphan has no anchor, so its witness is
+the nearest kept orphan, those of its own block included. Among equally near images it is the one with the
+smallest number. Each digest shard numbers its images in the order of arrival.
 """
 
 import dataclasses

@@ -37,16 +37,16 @@ class PeriodSlots(NamedTuple):
 
 
 class SlotUpdate(NamedTuple):
-    """The slots once a message has been received, and the slots whose state has to be cleared first."""
+    """The result of `advance`: the new slots, and the numbers of the slots whose state has to be cleared."""
 
     slots: PeriodSlots
     cleared: tuple[int, ...] = ()
 
 
 def entry_time(event_micros: int, now_micros: int, period_micros: int) -> int:
-    """Returns the time at which an image enters the stream: that of its event, or now if that is too long ago.
+    """Returns the time that decides on the period of an image: its event time, or now.
 
-    Too long ago means more than half of a period. All times are in microseconds.
+    It is now if the event happened more than half a period ago. All times are in microseconds.
 
     >>> entry_time(100, 105, 10), entry_time(100, 106, 10)
     (100, 106)
@@ -64,7 +64,7 @@ def period_of(micros: int, origin_micros: int, period_micros: int) -> int:
 
 
 def advance(slots: PeriodSlots, period: int) -> SlotUpdate | None:
-    """Returns the slots once there is a message of a period, or None if that period is over.
+    """Returns the slots with room for a message of `period`, or None if that period is over.
 
     >>> advance(PeriodSlots(4, 3), 5), advance(PeriodSlots(4, 5), 4), advance(PeriodSlots(4, 5), 3)
     (SlotUpdate(slots=PeriodSlots(even=4, odd=5), cleared=(1,)), SlotUpdate(slots=PeriodSlots(even=4, odd=5), cleared=()), None)

@@ -1,7 +1,7 @@
-"""Joins outcomes with the details of images, and issues the verdicts: on each image itself, and on copies of its bytes.
+"""Joins outcomes with the details of images, and issues the verdicts, also those on copies.
 
-Outcomes are stored for good, since copies may arrive as long as there is state. Details wait in the state until their
-outcome is known, then leave it.
+Outcomes are stored for good, since copies may arrive as long as there is state. Details wait in the state
+until their outcome is known, then leave it.
 """
 
 import dataclasses
@@ -21,7 +21,10 @@ from beam_dedup.core.stream.state_cells import CellChange, Cells
 
 
 def settle(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Returns the verdicts on images whose outcome is known. Known images (kept beforehand) get no verdict."""
+    """Returns the verdicts on images whose outcome is known.
+
+    Known images (kept beforehand) get no verdict.
+    """
     del plan
     received = blocks_by_topic([*cells.waiting, *bodies])
     outcomes = blocks.load(received[Topic.OUTCOMES], OUTCOMES)
@@ -38,7 +41,10 @@ def settle(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) 
 
 
 def _verdicts(details: pa.Table, outcome: pa.Table) -> pa.Table:
-    """Returns verdicts (`VERDICTS`) on some images. outcome: row by row, that of the first image with the same bytes."""
+    """Returns verdicts (`VERDICTS`) on some images.
+
+    outcome: row by row, that of the first image with the same bytes.
+    """
     is_duplicate = np.asarray(pc.or_(details["copy"], pc.invert(outcome["kept"])).combine_chunks())
     digest = outcome["digest"].combine_chunks().cast(pa.binary())
     same_bytes = np.asarray(pc.equal(details["digest"].combine_chunks(), digest))

@@ -1,4 +1,7 @@
-"""Estimates the cost of a stream once its state holds as many images as expected. The estimate is printed before the start."""
+"""Estimates the cost of a stream once its state holds as many images as expected.
+
+The estimate is printed before the start.
+"""
 
 import dataclasses
 
@@ -37,12 +40,11 @@ class Sizing:
     def candidates(self) -> float:
         """Comparisons per new image once `images` are stored, if codes are spread evenly."""
         pairs = self.plan.pairs
-        met = self.images * (
-            2 * self.codes - 1
-        )  # its base is compared with all codes, its views with base views
+        # The base of the image is compared with all codes, its views with base views.
+        compared = self.images * (2 * self.codes - 1)
         if not pairs.subset:
-            return met * pairs.words
-        return met * pairs.key_count / 2 ** (pairs.bits * pairs.subset / (pairs.k + pairs.subset))
+            return compared * pairs.words
+        return compared * pairs.key_count / 2 ** (pairs.bits * pairs.subset / (pairs.k + pairs.subset))
 
     @property
     def microseconds(self) -> float:
@@ -95,7 +97,8 @@ def choose(
       codes: codes per image, on average.
       words: 64-bit words per code.
       digest_shards: as in `StreamPlan`.
-      spread: spread the codes over code shards, which different workers may process; otherwise there is one code shard.
+      spread: spread the codes over code shards, which different workers may process; otherwise there is one
+        code shard.
     """
     most = min(_MAX_SUBSET, thresholds.word_bits - thresholds.word_k)
     plans = [_plan(thresholds, subset, images * codes, spread) for subset in range(int(spread), most + 1)]

@@ -1,8 +1,9 @@
 """Keeps the state of one key in three bags of bytes, to which adding is cheap.
 
-`recent` receives each new block of permanent state as it comes. When it has grown large compared to `settled`, both are
-merged into `settled`, in a form made for searching. So each byte is written about ten times at most, and a large state
-is not rewritten for each small block. `waiting` holds what is in flight, which leaves the state again.
+`recent` receives each new block of permanent state as it comes. When it has grown large compared to
+`settled`, both are merged into `settled`, in a form made for searching. So each byte is written about ten
+times at most, and a large state is not rewritten for each small block. `waiting` holds what is in flight,
+which leaves the state again.
 """
 
 import dataclasses
@@ -10,7 +11,9 @@ from collections.abc import Callable, Sequence
 
 RECENT_BYTES = 1 << 16  # up to this size, recent blocks are not merged
 RECENT_SHARE = 4  # recent blocks are merged when they exceed 1/4 of the settled bytes
-RECENT_BLOCKS = 128  # more recent blocks are joined into one, since each has a cost to read
+RECENT_BLOCKS = (
+    128  # if there are more recent blocks, they are joined into one, since each has a cost to read
+)
 PIECE_BYTES = 1 << 22  # size of a settled piece, 4 MiB: larger values are slow to move
 
 Join = Callable[[Sequence[bytes]], bytes]
@@ -19,7 +22,10 @@ Merge = Callable[[bytes], list[bytes]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cells:
-    """The state of one key, as a step reads it. Not all steps use all bags (`beam_dedup.core.stream.steps.CELLS`)."""
+    """The state of one key, as a step reads it.
+
+    Not all steps use all bags (`beam_dedup.core.stream.steps.CELLS`).
+    """
 
     settled: Sequence[bytes] = ()
     recent: Sequence[bytes] = ()

@@ -1,4 +1,8 @@
-"""Keeps tables in the state of a key: rows by a key of fixed size (`find_keys`), and rows by image number (`find_images`)."""
+"""Keeps tables in the state of a key: tables of keys, and tables of images.
+
+A table of keys (`find_keys`) has rows of fixed size, found by their field `key`. A table of images
+(`find_images`) is an Arrow table, whose rows are found by image number.
+"""
 
 from collections.abc import Sequence
 
@@ -28,9 +32,7 @@ def find_keys(cells: Cells, dtype: np.dtype[np.void], wanted: Rows) -> tuple[Boo
     rows = np.zeros(len(wanted), dtype)
     keys = np.ascontiguousarray(wanted["key"])
     recent = load_rows(cells.recent, dtype)
-    recent = recent[
-        np.isin(_key_heads(recent), _key_heads(wanted))
-    ]  # keeps only rows that can match, so that little is sorted
+    recent = recent[np.isin(_key_heads(recent), _key_heads(wanted))]  # only rows that can match, to sort few
     recent = recent[np.argsort(recent["key"])]
     for columns in (
         *(unpack_columns(piece, dtype) for piece in cells.settled),

@@ -53,8 +53,8 @@ class Item(NamedTuple):
 def items_of(case: RandomSet, rng: random.Random, copies: bool = True) -> list[Item]:
     """Returns an item for each image of a set, in order.
 
-    With `copies` there are also copies of bytes and of pictures, rejected items, and new generations of earlier URIs, in
-    random order.
+    With `copies` there are also copies of bytes and of pictures, rejected items, and new generations of
+    earlier URIs, in random order.
     """
     of_image = collections.defaultdict(list)
     for code in sorted(case.codes, key=lambda code: code.view):
@@ -141,7 +141,7 @@ class Stream:
             self.runner.run()
 
     def at_random(self, times: int = 1) -> None:
-        """Delivers each item up to `times` times, in any order and grouping, and reads admitted items some time later."""
+        """Delivers each item up to `times` times, in any order and grouping; reads admitted items later."""
         todo = [n for n in range(len(self.items)) for _ in range(self.rng.randint(1, times))]
         if self.rng.random() < 0.7:
             self.rng.shuffle(todo)
@@ -163,7 +163,7 @@ class Stream:
         assert self.redelivered == repeated
 
     def check(self, k: int, verify: int) -> None:
-        """Checks the definition (DESIGN, section 2: 1 to 3), that no state is waiting, and that each outcome is sent once."""
+        """Checks DESIGN, section 2, 1 to 3; that no state is waiting; and that each outcome is sent once."""
         assert not any(cells.waiting for cells in self.runner.state.values())
         outcomes = self.runner.messages_to(Step.SETTLE, Topic.OUTCOMES, OUTCOMES)
         assert pc.count_distinct(outcomes["image"]).as_py() == len(outcomes)
@@ -189,7 +189,10 @@ def check_verdicts(
     verify: int,
     anchors: Mapping[bytes, int] | None = None,
 ) -> None:
-    """Checks the verdicts on all items that were read against DESIGN, section 2. anchors: numbers by digest, if known."""
+    """Checks the verdicts on all items that were read against DESIGN, section 2.
+
+    anchors: numbers by digest, if known.
+    """
     anchors = anchors or {}
     pictures = collections.defaultdict(list)
     for verdict in verdicts:
@@ -218,7 +221,10 @@ def check_verdicts(
 
 
 def _witness_of_copies(group: list[Verdict]) -> Witness | None:
-    """Checks the verdicts on images with the same bytes. Returns their witness, or None if one of them is kept."""
+    """Checks the verdicts on images with the same bytes.
+
+    Returns their witness, or None if one of them is kept.
+    """
     kept = [verdict for verdict in group if verdict.status == Status.KEPT]
     copies = [verdict for verdict in group if verdict.status == Status.DUPLICATE]
     assert len(kept) + len(copies) == len(group)

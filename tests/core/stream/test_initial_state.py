@@ -1,4 +1,4 @@
-"""A stream that resumes from an initial state judges new images as if it had never stopped, and no image twice."""
+"""A stream that resumes judges new images as if it had never stopped, and no image twice."""
 
 import dataclasses
 import random

@@ -1,4 +1,4 @@
-"""The state of a stream: everything added is found again, written few times, and kept in pieces of moderate size."""
+"""The state of a stream: all that is added is found again, written few times, and kept in small pieces."""
 
 import itertools
 import random

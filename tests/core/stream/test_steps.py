@@ -35,7 +35,10 @@ BITS = 192  # position of the short code within the 256 bits
 def image(
     number: int, value: int, same_bytes_as: int | None = None, kind: CodeKind = CodeKind.FULL
 ) -> Fingerprint:
-    """Returns an image with a code of the given value. same_bytes_as: number of the image whose bytes it has."""
+    """Returns an image with a code of the given value.
+
+    same_bytes_as: number of the image whose bytes it has.
+    """
     digest = hashlib.sha256(b"%d" % (number if same_bytes_as is None else same_bytes_as)).digest()
     code = Code(kind, value.to_bytes(32, "big"))
     return Fingerprint(ImageRef(f"{number}", f"{number}"), digest, 1, 0, "PNG", 1, 1, "dct/1", (code,))
@@ -170,7 +173,7 @@ def test_equal_codes_are_stored_once(plan: StreamPlan) -> None:
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_few_predecessors_are_named_among_many_similar_images(plan: StreamPlan) -> None:
-    """All are within k of each other, none equal: only the first of each bucket of a code shard may be an anchor."""
+    """All are within k, none are equal: only the first image of each bucket may be an anchor."""
     run = runner(plan)
     pairs = list(itertools.combinations(range(64), 2))[:300]
     for start in range(0, 300, 30):
@@ -267,9 +270,10 @@ def test_known_image_comes_first_in_exact_mode() -> None:
 
 
 def test_periods_are_independent() -> None:
-    """Each period has its own state. The next one starts while the last messages of the first are on their way.
+    """Each period has its own state. One starts while messages of the previous one are on their way.
 
-    When they have been processed, nothing waits in the state of the first. An image that is in both is judged in both.
+    When these have been processed, nothing waits in the state of the previous period. An image that is in
+    both periods is judged in both.
     """
     for seed in range(10):
         rng = random.Random(seed)

@@ -1,4 +1,7 @@
-"""The protocol of streams against the definition, for any order of messages. For images in order, see test_order.py."""
+"""The protocol of streams against the definition, for any order of messages.
+
+For images in order, see test_order.py.
+"""
 
 import random
 

@@ -1,4 +1,7 @@
-"""A small runner for the steps of a stream. It may cut, mix and delay blocks at random; it neither loses nor repeats one."""
+"""A small runner for the steps of a stream.
+
+It may cut, mix and delay blocks at random; it neither loses nor repeats one.
+"""
 
 import collections
 import random
@@ -26,7 +29,8 @@ class ToyRunner:
     Attributes:
       plan: of the stream.
       rng: source of all random choices.
-      mixed: probability that a block is cut in two, or waits while others overtake it; 0 processes all blocks in order.
+      mixed: probability that a block is cut in two, or waits while others overtake it; 0 processes all blocks
+        in order.
       state: of all keys.
       pending: bodies of messages that are not processed yet, by step and key.
       received: bodies of all messages so far, by receiving step.

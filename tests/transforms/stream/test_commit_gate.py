@@ -1,4 +1,4 @@
-"""Buffered values are released once a checkpoint contains them, and always released in the end, on a runner with random failures."""
+"""The commit gate releases each value once a checkpoint contains it, whatever fails."""
 
 import collections
 import copy
@@ -62,8 +62,10 @@ class _Finalizer:
 
 
 class _Runner:
-    """A runner for one key. Bundles change its state at once. A checkpoint saves state, position in the input, and output;
-    the callbacks of the bundles in it are made some time later, or never.
+    """A runner for one key.
+
+    Bundles change its state at once. A checkpoint saves state, position in the input, and output; the
+    callbacks of the bundles in it are made some time later, or never.
     """
 
     def __init__(self, count: int) -> None:

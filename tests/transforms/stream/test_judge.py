@@ -1,4 +1,4 @@
-"""The steps of a stream as DoFns, for blocks of any size, redelivered images, several periods, and failing bundles."""
+"""The steps of a stream as DoFns: blocks of any size, redeliveries, periods, and failing bundles."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -142,7 +142,7 @@ class TestDelivery:
         )
 
     def test_late_arrival_enters_the_current_period(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """More than half a period after its event, an arrival belongs to the current period, and is recognised there."""
+        """More than half a period after its event, an arrival belongs to the current period."""
         monkeypatch.setattr(judge, "now_micros", lambda: 10 * DAY)
         delivered = [(at * 86400.0, [Arrival("gs://b/a", "1")]) for at in (3, 9.4, 9.6, 10.0, 0.0)]
         # It is admitted once in period 10 and once in period 9; the other three are redeliveries.

@@ -1,4 +1,4 @@
-"""Records of a stream: each verdict is in one file, files are complete and numbered, and verdicts are passed on afterwards."""
+"""Records of a stream: each verdict is in one complete, numbered file before it is passed on."""
 
 import collections
 import json
@@ -156,7 +156,7 @@ class TestCodes:
 
 
 def test_records_survive_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of records and of undelivered verdicts are synced before they get their name, and their directory after it."""
+    """A file is synced before it gets its name, its directory after it; undelivered verdicts come first."""
     done: list[object] = []
     monkeypatch.setattr(os, "fsync", lambda number: done.append(os.fstat(number).st_ino))
     give_name = storage.give_name

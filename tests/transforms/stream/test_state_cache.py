@@ -1,4 +1,4 @@
-"""The cached state of a key is its state: when bundles fail, keys move to another worker, or entries are removed."""
+"""The state cache returns the current state, also when bundles fail or keys move to other workers."""
 
 import copy
 import random

@@ -1,4 +1,4 @@
-"""Files that appear in watched directories arrive once each, not before they are complete, and again when they have changed."""
+"""Files in watched directories arrive once they are complete, and again when they have changed."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""Windows of streams: images are committed to the source once they are recorded, and no sooner; verdicts are counted once."""
+"""Windows of streams: images are committed once they are recorded, no sooner; verdicts are counted once."""
 
 import json
 import queue
