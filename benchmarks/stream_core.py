@@ -131,9 +131,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--remembered", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("-k", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--block", type=int, nargs="+", default=[256, 1000])
-    parser.add_argument("--prefix", type=int, nargs="+", default=[0, 1], help="0: one place sees all codes")
-    parser.add_argument("--shards", type=int, default=1, help="places a prefix")
-    parser.add_argument("--homes", type=int, default=4)
+    parser.add_argument(
+        "--prefix", type=int, nargs="+", default=[0, 1], help="0: one code shard has all codes"
+    )
+    parser.add_argument("--shards", type=int, default=1, help="code shards per prefix")
+    parser.add_argument("--digest-shards", type=int, default=4)
     options = parser.parse_args(arguments)
     print(
         f"| k | prefix | remembered | block | images/s | {', '.join(STEPS)}: us an image | bytes an image | calls a block |"
