@@ -1,7 +1,9 @@
-"""Images that arrive, one after the other, and what is said of each beyond its bytes.
+"""Defines the arrival of an image in a stream: its URI, its generation, and the time of its event.
 
-An arrival's identity is its URI and its *generation*: what is delivered again has the same, and what is written anew
-under an old name has another, and is another image. Both go where the image goes: its metadata name them.
+An image is identified by its URI and *generation*. A redelivered image has the same generation. A file that is
+written again under an old name has another generation, and is another image. The metadata of the image contain
+its generation and event time under `GENERATION` and `EVENT_TIME`, so that its record does. These two names belong
+to the stream: metadata from a message or an archive that use them are renamed (`without_own_fields`).
 """
 
 import datetime
@@ -17,12 +19,15 @@ GENERATION = "generation"
 EVENT_TIME = "event_time"
 IDENTITY_BYTES = 16
 
+_OWN_FIELDS = (GENERATION, EVENT_TIME)
+_RENAMED_PREFIX = "source_"
+
 _UTC = datetime.UTC
 _EPOCH = datetime.datetime.fromtimestamp(0, _UTC)
 
 
 def identity(uri: str, generation: str) -> bytes:
-    """16 bytes; two things that differ in either have different ones.
+    """Returns 16 bytes that differ if the URI or the generation differs.
 
     >>> (
     ...     identity("gs://a/b", "1") == identity("gs://a/b", "1"),
@@ -35,34 +40,42 @@ def identity(uri: str, generation: str) -> bytes:
 
 
 class Arrival(NamedTuple):
-    """An image that can be read now."""
+    """An image that can be read now.
+
+    Attributes:
+      uri: of the file or object.
+      generation: version of the object; a later version with the same URI is another image.
+      event_ms: time of the event, in milliseconds since the epoch; None if unknown.
+      metadata: other properties from the source, as a JSON object; "" if there are none.
+      name: of the copy, with `/` between directories; "" derives it from the URI.
+      refused: why no image can be read; "" if one can.
+    """
 
     uri: str
-    generation: str = ""  # of what is there: a later one of the same name is another image
-    event_ms: int | None = None  # since the epoch
-    metadata: str = ""  # what is said of it besides, as a JSON object
-    name: str = ""  # of its copy, with `/` between folders
-    refused: str = ""  # why there is no image that could be read
+    generation: str = ""
+    event_ms: int | None = None
+    metadata: str = ""
+    name: str = ""
+    refused: str = ""
 
     @property
     def identity(self) -> bytes:
         return identity(self.uri, self.generation)
 
     def reference(self) -> ImageRef:
-        """What is to be read, and no other generation of it where the store tells them apart."""
-        said = json.loads(self.metadata) if self.metadata else {}
+        """Returns the reference that is read. It means no other generation, in stores that have generations."""
+        metadata = without_own_fields(json.loads(self.metadata)) if self.metadata else {}
         if self.generation:
-            said[GENERATION] = self.generation
+            metadata[GENERATION] = self.generation
         if self.event_ms is not None:
-            said[EVENT_TIME] = rfc3339(self.event_ms)
-        metadata = json.dumps(said) if said else ""
-        refused = (Reason.BAD_NOTIFICATION.value, self.refused) if self.refused else None
+            metadata[EVENT_TIME] = rfc3339(self.event_ms)
         return ImageRef(
             self.uri,
             self.name or default_name(self.uri),
-            metadata,
-            refused=refused,
+            json.dumps(metadata) if metadata else "",
+            refused=(Reason.BAD_NOTIFICATION.value, self.refused) if self.refused else None,
             generation=self.generation,
+            arrived=True,
         )
 
     def packed(self) -> bytes:
@@ -74,7 +87,7 @@ class Arrival(NamedTuple):
 
 
 def default_name(uri: str) -> str:
-    """The path of the copy of what has no place below an input: bucket and all.
+    """Returns the name of the copy of an object that lies below no input: its bucket and path.
 
     >>> default_name("gs://crawl/2026/a.jpg")
     'crawl/2026/a.jpg'
@@ -82,42 +95,65 @@ def default_name(uri: str) -> str:
     return uri.rpartition("://")[2].lstrip("/")
 
 
-def event_metadata(metadata: str) -> tuple[str, int | None]:
-    """Generation and time of the event, of what the metadata of an image say: "" and None where they say nothing.
+def without_own_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns metadata from outside, with the names that belong to the stream renamed.
 
-    What is beside an image in an archive may say anything by these names.
+    >>> without_own_fields({"generation": "7", "title": "a"})
+    {'source_generation': '7', 'title': 'a'}
+    """
+    return {
+        f"{_RENAMED_PREFIX}{name}" if name in _OWN_FIELDS else name: value for name, value in metadata.items()
+    }
+
+
+def event_metadata(metadata: str) -> tuple[str, int | None]:
+    """Returns generation and event time from the metadata of an image, as JSON; "" and None if missing.
+
+    Outside a stream, the metadata may contain any value under these names. Invalid values count as missing.
     """
     return event_metadata_in(json.loads(metadata)) if metadata else ("", None)
 
 
-def event_metadata_in(said: Mapping[str, Any]) -> tuple[str, int | None]:
-    """The same, of metadata that are no text any more."""
-    if not said:
+def event_metadata_in(metadata: Mapping[str, Any]) -> tuple[str, int | None]:
+    """Does the same for metadata that are parsed already."""
+    if not metadata:
         return "", None
     try:
-        time = milliseconds(said[EVENT_TIME])
-    except (KeyError, TypeError, ValueError, OverflowError):
+        time = milliseconds(metadata[EVENT_TIME])
+    except (KeyError, TypeError, ValueError):
         time = None
-    return str(said.get(GENERATION, "")), time
+    generation = metadata.get(GENERATION, "")
+    return generation if isinstance(generation, str) and _is_text(generation) else "", time
+
+
+def _is_text(value: str) -> bool:
+    try:
+        to_bytes(value)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def milliseconds(time: str) -> int:
-    """Since the epoch, of a time as RFC 3339 has it; without a time zone, of UTC.
+    """Converts a time as in RFC 3339 to milliseconds since the epoch; without a time zone it is in UTC.
 
     Raises:
-      ValueError: it is written otherwise.
+      ValueError: the time is written differently, or in UTC its year is not within 1 to 9999.
 
     >>> milliseconds("1970-01-01T00:00:01.5Z")
     1500
     """
     found = datetime.datetime.fromisoformat(time)
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=_UTC)
-    return (found - _EPOCH) // datetime.timedelta(milliseconds=1)
+    try:
+        in_utc = found.replace(tzinfo=_UTC) if found.tzinfo is None else found.astimezone(_UTC)
+    except OverflowError:
+        raise ValueError(f"the year is not within 1 to 9999 in UTC: {time}") from None
+    return (in_utc - _EPOCH) // datetime.timedelta(milliseconds=1)
 
 
 def rfc3339(since_ms: int) -> str:
-    """
+    """Converts milliseconds since the epoch to a time as in RFC 3339.
+
     >>> rfc3339(1500)
     '1970-01-01T00:00:01.500Z'
     """

@@ -90,7 +90,8 @@ class ImageRef:
     `metadata` is what the source says about the image beyond its bytes, as a JSON object. A `known` image is kept
     beforehand: it can be what others duplicate, but is not judged, copied or counted itself. Of a `described` image the metadata
     stand for the bytes if it can't be opened. `refused` is a reason and a detail, of what was listed to be rejected.
-    `generation` is that of an object, where only this one is meant and not what has its name later.
+    `generation` is that of an object, where only this one is meant and not what has its name later. An `arrived` image is one of
+    a stream, whose metadata contain the generation and time of its event (`beam_dedup.core.arrivals`).
     """
 
     uri: str
@@ -100,6 +101,7 @@ class ImageRef:
     described: bool = False
     refused: tuple[str, str] | None = None
     generation: str = ""
+    arrived: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

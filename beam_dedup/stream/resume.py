@@ -84,7 +84,7 @@ def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int,
     return Resumed(judged, kept_count, beginning, skipped, _undelivered(folders))
 
 
-class _Record(NamedTuple):
+class JudgedRecord(NamedTuple):
     """What is to be known of one record."""
 
     identity: bytes
@@ -93,13 +93,13 @@ class _Record(NamedTuple):
     kept: Fingerprint | None  # with the code of its whole picture
 
 
-def _records(folder: str) -> Iterator[_Record]:
+def _records(folder: str) -> Iterator[JudgedRecord]:
     for path in _files(folder, RECORDS_PREFIX, RECORDS_SUFFIX):
         with files.open_bytes(path) as stream:
             lines = stream.read().splitlines()
         for number, line in enumerate(lines, 1):
             try:
-                record = _read(json.loads(line))
+                record = read_record(json.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 why = f"{error} is missing" if isinstance(error, KeyError) else error
                 raise DedupError(
@@ -108,14 +108,14 @@ def _records(folder: str) -> Iterator[_Record]:
             yield record
 
 
-def _read(record: dict[str, Any]) -> _Record:
+def read_record(record: dict[str, Any]) -> JudgedRecord:
     """Raises ValueError, KeyError, TypeError or AttributeError if it is no record of ours."""
     generation, event_ms = event_metadata_in(record["metadata"] or {})
     path, member = split_uri(record["uri"])
     status = Status(record["status"])
     is_opened_again = bool(member) or status == Status.REJECTED
     known = identity(record["uri"] if is_opened_again else path, generation)
-    return _Record(known, is_opened_again, event_ms, _known(record) if status == Status.KEPT else None)
+    return JudgedRecord(known, is_opened_again, event_ms, _known(record) if status == Status.KEPT else None)
 
 
 def _files(folder: str, prefix: str, suffix: str) -> list[str]:

@@ -19,7 +19,7 @@ _WHOLE_BYTES = 1 << 22  # of gs://: what comes with one request, and so nearly e
 _PIECE_BYTES = 1 << 23  # of what is larger
 _CONNECTIONS = 64  # kept open: more than we have threads, or each of the others' requests would make one
 
-# What clients raise. ValueError and NotImplementedError: a name, or an encoding, that they do not take.
+# What clients raise on purpose. ValueError and NotImplementedError: they do not accept a name, or an encoding.
 REFUSALS: tuple[type[Exception], ...] = (S3ClientError, ValueError, NotImplementedError)
 try:
     from apache_beam.io.gcp import gcsio
@@ -43,7 +43,7 @@ except ImportError:  # the extra [aws] is not installed
 
 
 class Store(Protocol):
-    """What a file system does for us. Errors may be of any of `REFUSALS`."""
+    """What a file system does for us. Errors may be of any class; `transforms.storage.objects` converts them."""
 
     def open(self, path: str, generation: str) -> BinaryIO: ...
 

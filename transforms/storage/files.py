@@ -15,7 +15,13 @@ from apache_beam.io.filesystems import FileSystems
 from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix, utf8_name
 from transforms.storage import objects
 
-_EXTRAS = {"gs": ("gcp", "google.cloud.storage"), "s3": ("aws", "boto3")}  # of setup.py, and what each brings
+# What has to be installed for each scheme, and a package that is installed with it.
+_REQUIREMENTS = {
+    "gs": ("beam-dedup[gcp]", "google.cloud.storage"),
+    "s3": ("beam-dedup[aws]", "boto3"),
+    "hdfs": ("apache-beam[hadoop]", "hdfs"),
+    "azfs": ("apache-beam[azure]", "azure.storage.blob"),
+}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of which the system does not say where
 _SPOOLED_BYTES = 1 << 24
 
@@ -97,16 +103,16 @@ def open_bytes(uri: str, generation: str = "") -> BinaryIO:
 
 
 def unusable(path: str) -> str:
-    """Why no file system of Beam's can take a path like gs://..., or "" if one can; and what to install."""
+    """Returns why no file system of Beam can open a path such as gs://..., and what to install; "" if one can."""
     scheme = path.partition("://")[0]
-    extra, package = _EXTRAS.get(scheme, ("", ""))
-    hint = f"{scheme}:// needs more than is installed: pip install 'beam-dedup[{extra}]'" if extra else ""
+    requirement, package = _REQUIREMENTS.get(scheme, ("", ""))
+    hint = f"{scheme}:// needs more than is installed: pip install '{requirement}'" if requirement else ""
     if package and not _is_installed(package):
         return hint  # Beam has file systems that fail only when they are used
     try:
         FileSystems.get_filesystem(path)
-    except ValueError as error:
-        return hint or str(error)
+    except Exception as error:  # noqa: BLE001  each file system has its own: ValueError, BeamIOError, ImportError
+        return str(error)
     return ""
 
 

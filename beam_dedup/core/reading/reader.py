@@ -15,6 +15,7 @@ from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.archives.containers import Container, container_of, members
 from beam_dedup.core.archives.members import BadMember, Member, Skipped, file_uri, member_uri
 from beam_dedup.core.archives.nutch import refusal
+from beam_dedup.core.arrivals import without_own_fields
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.fingerprint import fingerprint
 from beam_dedup.core.imaging.formats import HEAD_BYTES
@@ -94,7 +95,8 @@ def of_member(reference: ImageRef, name: str, metadata: Mapping[str, object] | N
     said = reference.metadata
     if metadata:
         # In ASCII: what a stranger wrote may hold what no encoding can carry.
-        said = json.dumps({**(json.loads(said) if said else {}), **metadata})
+        own = without_own_fields(metadata) if reference.arrived else metadata
+        said = json.dumps({**(json.loads(said) if said else {}), **own})
     return ImageRef(member_uri(reference.uri, name), f"{reference.name}/{name}", said, reference.known)
 
 
