@@ -1,5 +1,10 @@
-"""What a stream on this machine did before it was stopped, or killed: read from its records, and what lies beside them."""
+"""Reads what a stream on this machine did before it was stopped or killed: its records, and the state beside them.
 
+Every file is read with care, and none is skipped: one that cannot be read, is damaged, or is a copy of another raises a
+`DedupError` that names it and says what to do. Skipping it would judge its images a second time.
+"""
+
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -12,6 +17,8 @@ from beam_dedup.core import blocks, tables
 from beam_dedup.core.algorithms import ALGORITHMS
 from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.arrivals import event_metadata_in, identity
+from beam_dedup.core.blocks import to_bytes
+from beam_dedup.core.codes import code_bytes
 from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.core.model import Code, CodeKind, Fingerprint, Flag, ImageRef, Status
 from beam_dedup.core.paths import is_remote
@@ -26,20 +33,28 @@ from transforms.stream.record import (
     RECORDS_PREFIX,
     RECORDS_SUFFIX,
     Folders,
+    is_records_name,
     write_counts,
 )
 
 _KINDS = {Flag.TINY: CodeKind.TINY, Flag.FLAT: CodeKind.FLAT, Flag.DESCRIBED: CodeKind.METADATA}
 _MILLISECONDS = 1000
 _DIGEST_BYTES = 32
+MOST_LINE_BYTES = 1 << 28
+_CHUNK_BYTES = 1 << 20
+_MOST_PIXELS = (1 << 31) - 1  # of a side
+_MOST_BYTES = (1 << 63) - 1  # of a file
 
 
 class Resumed(NamedTuple):
-    """Where a stream goes on.
+    """How a stream continues.
 
-    judged, kept: how many images were, as far as is recorded. beginning: the state it begins with, a file; "" if there is none.
-    skipped: identities of images that were judged, of references that are opened again, a file. undelivered: blocks of
-    verdicts that are recorded, whose copies and messages are to be made.
+    Attributes:
+      judged: number of images with a record.
+      kept: how many of them were kept.
+      beginning: file of the initial state; "" if there is none.
+      skipped: file of the identities of judged images whose references are opened again; "" if there are none.
+      undelivered: blocks of verdicts that are recorded, but whose copies and messages may be missing.
     """
 
     judged: int = 0
@@ -50,28 +65,28 @@ class Resumed(NamedTuple):
 
 
 def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int, scratch: str) -> Resumed:
-    """Reads what is there.
+    """Reads the records and the state.
 
     Raises:
-      UsageError: it was made with other codes.
-      DedupError: a file of records is damaged.
+      UsageError: the records have codes of another recipe.
+      DedupError: a file cannot be read, is damaged, or is a copy of another.
     """
     assert config.stream
     if not config.records:
         return Resumed()
     oldest_ms = now_ms - int(config.stream.remember_seconds * _MILLISECONDS)
-    references: list[bytes] = []
-    opened_again: list[bytes] = []
+    references: set[bytes] = set()
+    opened_again: set[bytes] = set()
     kept: dict[bytes, Fingerprint] = {}
-    judged = kept_count = 0
+    kept_images: set[bytes] = set()
     for record in _records(config.records):
-        judged += 1
-        (opened_again if record.is_opened_again else references).append(record.identity)
+        (opened_again if record.is_opened_again else references).add(record.identity)
         if record.kept:
-            kept_count += 1
+            kept_images.add(record.identity)
             if record.event_ms is None or record.event_ms >= oldest_ms:
                 _check_recipe(config, record.kept)
                 kept[record.kept.digest] = record.kept
+    judged = len(references) + len(opened_again)
     if not judged:
         return Resumed(undelivered=_undelivered(folders))
     table = _with_codes(tables.fingerprints_table(list(kept.values())), folders.state)
@@ -80,36 +95,79 @@ def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int,
     skipped = ""
     if opened_again:
         skipped = os.path.join(scratch, "skipped.npy")
-        np.save(skipped, np.sort(np.array(opened_again, "S16")))
-    return Resumed(judged, kept_count, beginning, skipped, _undelivered(folders))
+        np.save(skipped, np.sort(np.array(list(opened_again), "S16")))
+    return Resumed(judged, len(kept_images), beginning, skipped, _undelivered(folders))
 
 
 class JudgedRecord(NamedTuple):
-    """What is to be known of one record."""
+    """The fields of a record that a restart needs."""
 
     identity: bytes
-    is_opened_again: bool  # what is rejected may be an archive with good members
+    is_opened_again: bool  # a rejected file may be an archive with good members
     event_ms: int | None
-    kept: Fingerprint | None  # with the code of its whole picture
+    kept: Fingerprint | None  # with the code of the whole picture; None for other images
 
 
 def _records(folder: str) -> Iterator[JudgedRecord]:
+    contents: dict[bytes, str] = {}
     for path in _files(folder, RECORDS_PREFIX, RECORDS_SUFFIX):
-        with files.open_bytes(path) as stream:
-            lines = stream.read().splitlines()
-        for number, line in enumerate(lines, 1):
+        content = hashlib.sha256()
+        number = 0
+        for number, line in enumerate(_lines(path), 1):
+            content.update(line + b"\n")
             try:
-                record = read_record(json.loads(line))
+                record = read_record(_parse(line))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 why = f"{error} is missing" if isinstance(error, KeyError) else error
                 raise DedupError(
                     f"--records: {path}, line {number} is no record: {why}; put the file elsewhere, or name another folder"
                 ) from error
             yield record
+        first = contents.setdefault(content.digest(), path)
+        if number and first != path and not (is_records_name(first) and is_records_name(path)):
+            raise DedupError(
+                f"--records: {path} is a copy of {first}; put one of them elsewhere, or name another folder"
+            )
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _lines(path: str) -> Iterator[bytes]:
+    """Yields the lines of a file of records, without line ends.
+
+    Raises:
+      DedupError: the file cannot be read, or has a line that no record has.
+    """
+    try:
+        with files.open_bytes(path) if is_remote(path) else files.open_regular(path) as stream:
+            rest = b""
+            while chunk := stream.read(_CHUNK_BYTES):
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from lines
+                if len(rest) > MOST_LINE_BYTES:
+                    raise DedupError(
+                        f"--records: {path} has a line of more than {MOST_LINE_BYTES} bytes, which is no record; "
+                        "put the file elsewhere, or name another folder"
+                    )
+            if rest:
+                yield rest
+    except OSError as error:
+        raise DedupError(
+            f"--records: {path} cannot be read: {error.strerror or error}; put it elsewhere, or name another folder"
+        ) from error
 
 
 def read_record(record: dict[str, Any]) -> JudgedRecord:
-    """Raises ValueError, KeyError, TypeError or AttributeError if it is no record of ours."""
+    """Returns the fields that a restart needs.
+
+    Raises:
+      ValueError, KeyError, TypeError, AttributeError: it is no record of a stream.
+    """
     generation, event_ms = event_metadata_in(record["metadata"] or {})
     path, member = split_uri(record["uri"])
     status = Status(record["status"])
@@ -134,22 +192,42 @@ def _known(record: dict[str, Any]) -> Fingerprint:
     if record["fingerprint"]:
         name = algorithm.partition("/")[0]
         kind = next((_KINDS[flag] for flag in flags if flag in _KINDS), ALGORITHMS[name].kind)
-        code = (Code(kind, bytes.fromhex(record["fingerprint"])),)
-    digest = bytes.fromhex(record["digest"])
-    if len(digest) != _DIGEST_BYTES:
-        raise ValueError(f"a digest has {_DIGEST_BYTES} bytes")
+        code = (
+            Code(
+                kind,
+                _hex(record["fingerprint"], int(code_bytes(np.array([kind], np.uint8))[0]), "a fingerprint"),
+            ),
+        )
     return Fingerprint(
         ImageRef(record["uri"], record["uri"], known=True),
-        digest,
-        int(record["size_bytes"]),
+        _hex(record["digest"], _DIGEST_BYTES, "a digest"),
+        _number(record["size_bytes"], _MOST_BYTES),
         0,
-        record["format"] or "",
-        int(record["width"] or 0),
-        int(record["height"] or 0),
+        _text(record["format"] or ""),
+        _number(record["width"] or 0, _MOST_PIXELS),
+        _number(record["height"] or 0, _MOST_PIXELS),
         algorithm,
         code,
         flags,
     )
+
+
+def _hex(text: str, size: int, what: str) -> bytes:
+    data = bytes.fromhex(text)
+    if len(data) != size:
+        raise ValueError(f"{what} has {size} bytes")
+    return data
+
+
+def _text(value: str) -> str:
+    to_bytes(value)  # raises if it cannot be stored
+    return value
+
+
+def _number(value: Any, most: int) -> int:
+    if not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError(f"a number must be an integer from 0 to {most}")
+    return value
 
 
 def _check_recipe(config: DedupConfig, known: Fingerprint) -> None:
@@ -161,7 +239,7 @@ def _check_recipe(config: DedupConfig, known: Fingerprint) -> None:
 
 
 def _with_codes(known: pa.Table, folder: str) -> pa.Table:
-    """Known images with all of their codes, where these are remembered."""
+    """Returns known images with all of their codes, if these are stored."""
     if not folder or not len(known):
         return known
     codes = local_state.take_codes(folder, known["digest"].combine_chunks().cast(pa.binary()))
@@ -176,7 +254,7 @@ def _with_codes(known: pa.Table, folder: str) -> pa.Table:
 
 
 def _undelivered(folders: Folders) -> tuple[bytes, ...]:
-    """Of what was noted that which was recorded; the rest will be judged again."""
+    """Returns the saved verdicts whose records are written. The images of the others are judged again."""
     if not folders.state:
         return ()
     recorded = {os.path.basename(path) for path in _files(folders.records, RECORDS_PREFIX, RECORDS_SUFFIX)}

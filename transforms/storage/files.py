@@ -5,6 +5,7 @@ import errno
 import importlib.util
 import os
 import secrets
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -100,6 +101,31 @@ def give_name(partial: str, path: str, replace: bool) -> None:
 def open_bytes(uri: str, generation: str = "") -> BinaryIO:
     """Any file for reading, as it is: nothing is unpacked because of its name."""
     return objects.open_object(uri, generation) if is_remote(uri) else open(uri, "rb")
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Opens a local file for reading, and nothing else that may have its name: it never waits for a pipe.
+
+    Raises:
+      OSError: the file is missing, cannot be read, or is not a regular file.
+    """
+    _check_regular(path, os.stat(path).st_mode)  # before it is opened: that alone has effects on some devices
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        _check_regular(path, os.fstat(descriptor).st_mode)
+        return open(descriptor, "rb")
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(path: str, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "a device")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", path)
+
+
+_KINDS = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
 
 
 def unusable(path: str) -> str:
