@@ -76,7 +76,7 @@ def keys_of(place: str, plan: Plan) -> tuple[Key, ...] | None:
 def gather(codes: pa.Table) -> Gathered:
     """Numbers the images of some rows of `CODES` by rank."""
     codes = codes.sort_by("rank").combine_chunks()
-    first = blocks.begins(codes["rank"])
+    first = blocks.first_rows(codes["rank"])
     images = codes.filter(pa.array(first))
     return Gathered(
         rows=codes,

@@ -36,7 +36,7 @@ def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
       ValueError: two images have the same URI; a URI is what tells images apart.
     """
     images = images.sort_by("rank")
-    first = blocks.begins(images["rank"])
+    first = blocks.first_rows(images["rank"])
     if not first.all():
         uri = uri_of(images["rank"][int(np.argmin(first))].as_py())
         raise ValueError(f"two images have the URI {uri!r}: URIs must be unique")
@@ -135,7 +135,7 @@ def _best_marks(marks: pa.Table) -> pa.Table:
     order = ("rank", "distance", "kept_rank", "view", "long_distance")
     # No long distance comes before any, as in one place (NO_DISTANCE).
     marks = marks.sort_by([(name, "ascending", "at_start") for name in order])
-    return marks.filter(pa.array(blocks.begins(marks["rank"])))
+    return marks.filter(pa.array(blocks.first_rows(marks["rank"])))
 
 
 def _of_base(images: pa.Table, field: str) -> pa.Array:
