@@ -243,7 +243,7 @@ def test_a_run_that_would_take_for_ever_is_refused_before_an_image_is_read(
     assert out == ""
     assert error.count("\n") == 1
     assert "use a smaller -k" in error
-    assert "--force_plan does it all the same" in error
+    assert "or run it anyway with --force_plan" in error
     assert not list(Path().iterdir())
 
 
@@ -272,7 +272,7 @@ def test_a_plan_that_turns_out_too_dear_when_the_pictures_are_known_is_one_sente
     error = capfd.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("dedup: ")
-    assert "--force_plan does it all the same" in error
+    assert "or run it anyway with --force_plan" in error
     assert not list(Path().iterdir())
 
 

@@ -165,13 +165,13 @@ def camera_pan(frames: int, step: int) -> RandomSet:
 def finished(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images were left to be judged in one place, each time some were."""
     left: list[int] = []
-    keep_here = near_rounds.rounds.keep_here
+    keep_here = near_rounds.rounds.keep_in_shard
 
-    def counted(here: near_rounds.rounds.Gathered, thresholds: Thresholds) -> near_rounds.rounds.Gathered:
+    def counted(here: near_rounds.rounds.CodeShard, thresholds: Thresholds) -> near_rounds.rounds.CodeShard:
         left.append(len(here.images))
         return keep_here(here, thresholds)
 
-    monkeypatch.setattr(near_rounds.rounds, "keep_here", counted)
+    monkeypatch.setattr(near_rounds.rounds, "keep_in_shard", counted)
     return left
 
 
@@ -271,7 +271,7 @@ def test_what_would_take_for_ever_is_refused_unless_forced(
     spread: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planner, "MAX_CANDIDATES", 2)
-    with pytest.raises(Exception, match=r"comparisons a code, .*: use a smaller -k.*--force_plan"):
+    with pytest.raises(Exception, match=r"comparisons per code .*: use a smaller -k.*--force_plan"):
         judge([MIXED], MarkNearDuplicates(Thresholds(6, 48), PlanSettings(spread=spread)))
     [(verdicts, chosen)] = judge(
         [MIXED], MarkNearDuplicates(Thresholds(6, 48), PlanSettings(spread=spread, force=True))

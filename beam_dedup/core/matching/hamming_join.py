@@ -291,7 +291,9 @@ def compare_chunk(words: WordArray, start: int, following: IntArray, k: int) -> 
         )
 
 
-def _compare_picked(a: WordArray, b: WordArray, i: IntArray, first: IntArray, count: IntArray, k: int) -> Found:
+def _compare_picked(
+    a: WordArray, b: WordArray, i: IntArray, first: IntArray, count: IntArray, k: int
+) -> Found:
     """Yields the pairs of words `i` of `a` with the run of `count` words of `b` that starts at `first`."""
     # Sorted by count, so that the words of one batch have runs of similar length.
     by_count = np.argsort(-count, kind="stable")

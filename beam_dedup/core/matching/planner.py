@@ -14,7 +14,9 @@ from beam_dedup.core.matching.skew import comparisons
 from beam_dedup.core.tables import codes_of
 from beam_dedup.core.thresholds import Thresholds
 
-GATHERED_CODES = 4_000_000  # up to here one worker judges all codes, without rounds and copies; that takes about 1.5 GB
+GATHERED_CODES = (
+    4_000_000  # up to here one worker judges all codes, without rounds and copies; that takes about 1.5 GB
+)
 SHARD_CODES = 250_000  # codes per code shard if there are more
 
 # If a code is compared with more codes than this, comparing costs more than decoding its picture, and the cost per code grows with
