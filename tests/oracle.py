@@ -1,4 +1,5 @@
-"""Implements the definition of a duplicate (DESIGN section 2) by brute force, on integers. It shares no code with the core.
+"""Implements the definition of a duplicate (DESIGN section 2) by brute force, on integers. It shares no
+code with the core.
 
 Images are numbers in order of rank, the preferred image first.
 """
@@ -22,7 +23,9 @@ class Code(NamedTuple):
 
 
 class Match(NamedTuple):
-    """One way in which an image duplicates a kept one. The smallest match is reported: by distance, then rank, then view."""
+    """One way in which an image duplicates a kept one. The smallest match is reported: by distance, then
+    rank, then view.
+    """
 
     distance: int
     kept: int

@@ -1,10 +1,11 @@
 """Makes random sets of codes that test the edges of the relation "within k".
 
-The sets contain chains, cliques, equal codes, ties, tiny and flat codes. Their codes have a long code to verify with, or none: hashes of
-at most 64 bits, and wide codes of 256 bits.
+The sets contain chains, cliques, equal codes, ties, tiny and flat codes. Their codes have a long code to
+verify with, or none: hashes of at most 64 bits, and wide codes of 256 bits.
 
-A set is a number of images and their codes, in the oracle's form; `arrays` converts codes to the core's form. The same seed always gives
-the same set, also with other versions of Python (`random.Random` guarantees that for the methods used here).
+A set is a number of images and their codes, in the oracle's form; `arrays` converts codes to the core's
+form. The same seed always gives the same set, also with other versions of Python (`random.Random`
+guarantees that for the methods used here).
 """
 
 import itertools
@@ -39,7 +40,8 @@ def random_set(
     algorithm: str = "dct",
     verify: int | None = None,
 ) -> RandomSet:
-    """Returns a set: images in random order of rank, each with up to `views` views besides its base; codes in random order.
+    """Returns a set: images in random order of rank, each with up to `views` views besides its base; codes
+    in random order.
 
     Args:
       seed: any text.
@@ -92,7 +94,9 @@ class _Maker:
         return Code(0, 0, TINY, self.rng.getrandbits(64)) if self.kind == FULL else self.code()
 
     def metadata(self) -> Code:
-        """Returns a code of metadata, for an image that can't be opened; only for algorithms with codes of 64 bits."""
+        """Returns a code of metadata, for an image that can't be opened; only for algorithms with codes of
+        64 bits.
+        """
         return Code(0, 0, METADATA, self.rng.getrandbits(64)) if self.bits == 64 else self.code()
 
     def flat(self) -> Code:
@@ -102,7 +106,9 @@ class _Maker:
         return Code(0, 0, FLAT, cells=bytes(self.rng.randrange(256) for _ in range(96)))
 
     def view(self, codes: list[Code], bases: list[Code]) -> Code:
-        """Returns a view: similar to a code of some image, or equal to a base, as a view of a cropped copy may be."""
+        """Returns a view: similar to a code of some image, or equal to a base, as a view of a cropped copy
+        may be.
+        """
         return self.rng.choice(bases) if self.rng.random() < 0.2 else self.like(self.rng.choice(codes))
 
     def about(self, threshold: int) -> int:
@@ -115,7 +121,9 @@ class _Maker:
         )
 
     def like(self, code: Code) -> Code:
-        """Returns a code of the same kind, or a tiny one for a full one, about as far away as the relation allows."""
+        """Returns a code of the same kind, or a tiny one for a full one, about as far away as the relation
+        allows.
+        """
         if code.kind == FLAT:
             return code._replace(cells=self._other_cells(code.cells))
         if code.kind == TINY:
@@ -138,8 +146,9 @@ class _Maker:
         return value
 
     def _other_words(self, value: int) -> int:
-        """Returns another wide code. The differing bits are random, or spread evenly over the four words, so that no word is nearer
-        than it must be."""
+        """Returns another wide code. The differing bits are random, or spread evenly over the four words,
+        so that no word is nearer than it must be.
+        """
         bits = self.about(self.k)
         if self.rng.random() < 0.3:
             return self.flip(value, self.positions, bits)
@@ -215,7 +224,9 @@ def _flats(make: _Maker) -> list[Code]:
 
 
 def _described(make: _Maker) -> list[Code]:
-    """Codes of metadata about as far from each other as the relation allows, and a full code with one of them as short code."""
+    """Codes of metadata about as far from each other as the relation allows, and a full code with one of
+    them as short code.
+    """
     codes = [make.metadata()]
     for _ in range(make.rng.randint(2, 5)):
         codes.append(make.like(make.rng.choice(codes)))

@@ -32,7 +32,8 @@ TRANSFORMS_MAY_IMPORT = CORE_MAY_IMPORT | {
 }
 APPLICATION_MAY_NOT_IMPORT = {"tests", "templates", "benchmarks"}
 
-# A room is a package inside a layer. It may import itself, the modules directly in its parent package, and these rooms.
+# A room is a package inside a layer. It may import itself, the modules directly in its parent package, and
+# these rooms.
 ROOMS_MAY_IMPORT: dict[str, set[str]] = {
     "beam_dedup.core.metadata": set(),
     "beam_dedup.core.imaging": {"beam_dedup.core.metadata"},
@@ -136,7 +137,9 @@ def test_every_package_is_in_the_table_of_rooms() -> None:
 
 @each({name: path for name, path in OURS.items() if room_of(name)})
 def test_rooms_import_only_allowed_rooms(name: str) -> None:
-    """For example, the core's matching room does not import its stream room, and batch does not import stream."""
+    """For example, the core's matching room does not import its stream room, and batch does not import
+    stream.
+    """
     room = room_of(name)
     ring = room.rpartition(".")[0]
     for imported in imports(tree(name)):
@@ -183,7 +186,9 @@ def test_no_circular_imports() -> None:
 
 
 def module_of(imported: str) -> str:
-    """Returns the module of an import: `from a import b` imports module `a.b` if it exists, else a name of module `a`."""
+    """Returns the module of an import: `from a import b` imports module `a.b` if it exists, else a name of
+    module `a`.
+    """
     return imported if imported in OURS else imported.rpartition(".")[0]
 
 
@@ -241,7 +246,9 @@ class TestComposites:
 
     @each(TRANSFORMS)
     def test_no_lambda_is_a_step(self, name: str) -> None:
-        """The label of such a step would contain its line number, and everything in scope would be sent to the workers."""
+        """The label of such a step would contain its line number, and everything in scope would be sent to
+        the workers.
+        """
         for node in ast.walk(tree(name)):
             if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("beam."):
                 for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
@@ -264,7 +271,9 @@ class TestComposites:
 
     @each(TRANSFORMS)
     def test_steps_are_not_defined_inside_functions(self, name: str) -> None:
-        """Workers import steps by name. A function or class inside another would be pickled, with everything in scope."""
+        """Workers import steps by name. A function or class inside another would be pickled, with
+        everything in scope.
+        """
         for node in ast.walk(tree(name)):
             if isinstance(node, ast.FunctionDef):
                 inner = [one for one in ast.walk(node) if isinstance(one, ast.FunctionDef | ast.ClassDef)]

@@ -1,6 +1,7 @@
 """Checks the records and copies of any run against the definition, without using the search.
 
-Files are identified by their digests. The checks need the bytes of every file that was ever an input, whatever its name was.
+Files are identified by their digests. The checks need the bytes of every file that was ever an input,
+whatever its name was.
 """
 
 import hashlib
@@ -54,7 +55,9 @@ class Outside:
             self.codes[hashlib.sha256(data).hexdigest()] = _codes(len(self.codes), data)
 
     def check(self, records: Sequence[Record]) -> None:
-        """Checks that no two kept images are equal or within k, and that each duplicate has a kept witness at the recorded distance."""
+        """Checks that no two kept images are equal or within k, and that each duplicate has a kept witness
+        at the recorded distance.
+        """
         kept = by_status(records, "kept")
         digests = [record["digest"] for record in kept]
         assert len(set(digests)) == len(digests), "two equal files are kept"

@@ -1,11 +1,12 @@
 """Lists the algorithms that compute codes, and defines the recipe of a run: algorithm, views and turns.
 
-`dct` is our own (`beam_dedup.core.imaging.dct`) and the only one with views and turns. `simhash` hashes the metadata instead of
-the picture (`beam_dedup.core.metadata.simhash`). The others return the codes of the libraries imagehash and pdqhash, bit for bit.
+`dct` is our own (`beam_dedup.core.imaging.dct`) and the only one with views and turns. `simhash` hashes the
+metadata instead of the picture (`beam_dedup.core.metadata.simhash`). The others return the codes of the
+libraries imagehash and pdqhash, bit for bit.
 
-Codes of different recipes are never compared. The default k of an algorithm is the largest k at which its table in
-benchmarks/README.md has no wrong pair, with two exceptions: colorhash has wrong pairs at every k, and for pdq it is the k
-that its authors recommend.
+Codes of different recipes are never compared. The default k of an algorithm is the largest k at which its
+table in benchmarks/README.md has no wrong pair, with two exceptions: colorhash has wrong pairs at every k,
+and for pdq it is the k that its authors recommend.
 """
 
 import dataclasses
@@ -95,7 +96,9 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """Name and version of the algorithm's recipe, as stored beside every code. Views and turns are not part of it."""
+        """Name and version of the algorithm's recipe, as stored beside every code. Views and turns are not
+        part of it.
+        """
         return ALGORITHMS[self.algorithm].recipe
 
 

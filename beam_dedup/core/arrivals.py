@@ -1,8 +1,8 @@
 """Describes new images of a stream: their identity, and their generation and event time in the metadata.
 
-An arrival is identified by its URI and its *generation* (the version of the object or file). A redelivered notification has the
-same URI and generation; an object that is overwritten keeps its URI, gets another generation, and is another image. Generation
-and event time travel with the image as keys of its metadata.
+An arrival is identified by its URI and its *generation* (the version of the object or file). A redelivered
+notification has the same URI and generation; an object that is overwritten keeps its URI, gets another
+generation, and is another image. Generation and event time travel with the image as keys of its metadata.
 """
 
 import datetime
@@ -50,7 +50,9 @@ class Arrival(NamedTuple):
         return identity(self.uri, self.generation)
 
     def reference(self) -> ImageRef:
-        """Returns the reference that readers open, limited to this generation where the source has generations."""
+        """Returns the reference that readers open, limited to this generation where the source has
+        generations.
+        """
         metadata = json.loads(self.metadata) if self.metadata else {}
         if self.generation:
             metadata[GENERATION] = self.generation
@@ -76,7 +78,8 @@ class Arrival(NamedTuple):
 
 
 def default_name(uri: str) -> str:
-    """Returns the path of the copy of an image that belongs to no input directory: its URI from the bucket on.
+    """Returns the path of the copy of an image that belongs to no input directory: its URI from the bucket
+    on.
 
     >>> default_name("gs://crawl/2026/a.jpg")
     'crawl/2026/a.jpg'
@@ -85,10 +88,11 @@ def default_name(uri: str) -> str:
 
 
 def event_metadata(metadata: str) -> tuple[str, int | None]:
-    """Returns generation and event time (milliseconds since the epoch) from an image's metadata, a JSON object or "".
+    """Returns generation and event time (milliseconds since the epoch) from an image's metadata, a JSON
+    object or "".
 
-    The generation is "" and the time is None where the metadata have no such key, or where the time is malformed: a sidecar
-    in an archive may use these names for anything.
+    The generation is "" and the time is None where the metadata have no such key, or where the time is
+    malformed: a sidecar in an archive may use these names for anything.
     """
     return event_metadata_in(json.loads(metadata)) if metadata else ("", None)
 
@@ -105,7 +109,8 @@ def event_metadata_in(metadata: Mapping[str, Any]) -> tuple[str, int | None]:
 
 
 def milliseconds(time: str) -> int:
-    """Returns the milliseconds since the epoch of an RFC 3339 time. A time without a time zone is taken as UTC.
+    """Returns the milliseconds since the epoch of an RFC 3339 time. A time without a time zone is taken as
+    UTC.
 
     Raises:
       ValueError: the text is not such a time.

@@ -1,11 +1,12 @@
 """Defines blocks: Arrow record batches with many images, serialised to bytes, one block per element.
 
-A runner's cost is per element and per state access, from microseconds to a millisecond each; the cost of a row of an array is
-nanoseconds. So the steps exchange blocks instead of single images. A block is `bytes` because every runner encodes bytes in the
-same way, and has one of the schemas below.
+A runner's cost is per element and per state access, from microseconds to a millisecond each; the cost of a
+row of an array is nanoseconds. So the steps exchange blocks instead of single images. A block is `bytes`
+because every runner encodes bytes in the same way, and has one of the schemas below.
 
-Text columns hold bytes (`surrogateescape`), so that names which are not UTF-8 survive. An image is identified by its rank
-(`beam_dedup.core.rank`), whose bytes sort in the order of preference and end with the URI.
+Text columns hold bytes (`surrogateescape`), so that names which are not UTF-8 survive. An image is
+identified by its rank (`beam_dedup.core.rank`), whose bytes sort in the order of preference and end with
+the URI.
 """
 
 from collections.abc import Iterable, Iterator
@@ -38,8 +39,8 @@ _PROPERTIES = [  # the fields of a Fingerprint, except those that identify the i
 # Images after reading: the rows are Fingerprints.
 FINGERPRINTS = pa.schema([("uri", pa.binary()), ("known", pa.bool_()), *_PROPERTIES])
 
-# Images while they are judged. The rank contains the URI and whether the image is known. It is a large_binary because the ranks
-# of millions of images in one table may take more than 2 GiB.
+# Images while they are judged. The rank contains the URI and whether the image is known. It is a
+# large_binary because the ranks of millions of images in one table may take more than 2 GiB.
 IMAGES = pa.schema([("rank", pa.large_binary()), *_PROPERTIES])
 
 # The rows are Verdicts.
@@ -67,7 +68,8 @@ VERDICTS = pa.schema(
     ]
 )
 
-# What near matching needs, one row per code. `digest_shard` is the number of the image's digest shard, which gets the answer.
+# What near matching needs, one row per code. `digest_shard` is the number of the image's digest shard,
+# which gets the answer.
 CODES = pa.schema(
     [
         ("digest_shard", pa.int32()),
@@ -83,8 +85,8 @@ CODES = pa.schema(
     ]
 )
 
-# Answers of code shards about images. `better`: the image has a better-ranked neighbour (or lies near an anchor); `worse`: it
-# may have a worse-ranked one.
+# Answers of code shards about images. `better`: the image has a better-ranked neighbour (or lies near an
+# anchor); `worse`: it may have a worse-ranked one.
 FLAGS = pa.schema([("rank", pa.large_binary()), ("better", pa.bool_()), ("worse", pa.bool_())])
 
 # Duplicates and their witnesses, one row per duplicate and code shard.
@@ -99,7 +101,8 @@ MARKS = pa.schema(
     ]
 )
 
-# The types of the blocks that steps exchange. They are plain aliases, since Beam 2.77 infers Any for a NewType.
+# The types of the blocks that steps exchange. They are plain aliases, since Beam 2.77 infers Any for a
+# NewType.
 FingerprintBlock = bytes  # rows of FINGERPRINTS
 ImageBlock = bytes  # rows of IMAGES
 VerdictBlock = bytes  # rows of VERDICTS
@@ -151,7 +154,9 @@ def split(table: pa.Table, part: npt.NDArray[Any]) -> Iterator[tuple[int, pa.Tab
 
 
 def first_rows(column: pa.ChunkedArray) -> BoolArray:
-    """Returns a mask of the rows of a sorted column whose value differs from the row before: the first row of each value."""
+    """Returns a mask of the rows of a sorted column whose value differs from the row before: the first row
+    of each value.
+    """
     values = column.combine_chunks()
     first = np.ones(len(values), dtype=bool)
     if len(values) > 1:
@@ -160,7 +165,9 @@ def first_rows(column: pa.ChunkedArray) -> BoolArray:
 
 
 def digest_shards(table: pa.Table, count: int) -> IntArray:
-    """Returns the digest shard of each image: its digest modulo `count`. Images with equal digests share a digest shard."""
+    """Returns the digest shard of each image: its digest modulo `count`. Images with equal digests share a
+    digest shard.
+    """
     head = fixed_bytes(table["digest"], 32)[:, :4].copy().view(">u4")[:, 0]
     return (head % np.uint32(count)).astype(np.int64)
 

@@ -1,7 +1,7 @@
 """Holds the codes of many images as arrays, and computes distances between them.
 
-One row is one code: (image, view, code). Images are numbers. Code that judges images numbers them by rank, so that the smaller of
-two numbers belongs to the preferred image.
+One row is one code: (image, view, code). Images are numbers. Code that judges images numbers them by rank,
+so that the smaller of two numbers belongs to the preferred image.
 """
 
 import dataclasses
@@ -19,8 +19,9 @@ ByteArray = npt.NDArray[np.uint8]
 
 Found = Iterator[tuple[IntArray, IntArray, ByteArray]]  # pairs of rows (i, j), and their distances
 
-# Names of the views. The stored number of a view is its index here, so new views go to the end. If two views match equally well,
-# the one with the smaller number is reported. `beam_dedup.core.imaging.views` and, for turns, `.dct` compute the views.
+# Names of the views. The stored number of a view is its index here, so new views go to the end. If two
+# views match equally well, the one with the smaller number is reported. `beam_dedup.core.imaging.views`
+# and, for turns, `.dct` compute the views.
 TURNS = ("mirror", "flip", "rot180", "rot90", "rot270", "transpose", "transverse")
 VIEWS = (
     BASE_VIEW,
@@ -146,6 +147,8 @@ def whole_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
 
 
 def long_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
-    """Returns the long distance of each pair of rows (a, b); NO_DISTANCE where one of the two has no long code."""
+    """Returns the long distance of each pair of rows (a, b); NO_DISTANCE where one of the two has no long
+    code.
+    """
     both = (codes.kind[a] == CodeKind.FULL) & (codes.kind[b] == CodeKind.FULL)
     return np.where(both, whole_distance(codes, a, b), NO_DISTANCE)

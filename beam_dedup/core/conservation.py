@@ -1,8 +1,9 @@
 """Tallies URIs, so that a run can prove that it lost no image and counted none twice.
 
-A run compares the tallies of the images that it listed, read and judged. A tally is the number of URIs and a sum of their hashes:
-each URI has a hash of 128 bits, whose two halves are added up separately. Two collections with equal tallies hold the same URIs
-equally often, except with a probability of about 2**-128: a lost image cannot be hidden by another that occurs twice.
+A run compares the tallies of the images that it listed, read and judged. A tally is the number of URIs and
+a sum of their hashes: each URI has a hash of 128 bits, whose two halves are added up separately. Two
+collections with equal tallies hold the same URIs equally often, except with a probability of about 2**-128:
+a lost image cannot be hidden by another that occurs twice.
 """
 
 import dataclasses
@@ -15,8 +16,8 @@ from beam_dedup.core import blocks
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.reading.isolated_decoder import DecodeResult
 
-# Number of URIs, and the two 64-bit halves of the sum of their hashes. The sum is bytes because Beam's coders refuse integers of
-# 2**63 and more.
+# Number of URIs, and the two 64-bit halves of the sum of their hashes. The sum is bytes because Beam's
+# coders refuse integers of 2**63 and more.
 UriTally = tuple[int, bytes]
 
 _HASH_BYTES = 16

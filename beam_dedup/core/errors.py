@@ -26,7 +26,9 @@ class UsageError(DedupError):
 
 
 class PlanError(DedupError):
-    """Near matching would grow with the square of the number of images; the message has the numbers and what to change."""
+    """Near matching would grow with the square of the number of images; the message has the numbers and
+    what to change.
+    """
 
 
 class ConservationError(DedupError):

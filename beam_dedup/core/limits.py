@@ -10,8 +10,9 @@ from PIL import Image
 
 from beam_dedup.core.errors import DecodeError
 
-# Pictures with more pixels are not decoded, whatever `Limits` allow. A JPEG is decoded at 1/8 of its size, so it may have more
-# pixels for the same memory; a progressive JPEG may not, since the decoder holds all of its coefficients.
+# Pictures with more pixels are not decoded, whatever `Limits` allow. A JPEG is decoded at 1/8 of its size,
+# so it may have more pixels for the same memory; a progressive JPEG may not, since the decoder holds all of
+# its coefficients.
 MAX_PIXELS = 120_000_000
 MAX_PIXELS_SCALED = 250_000_000
 MAX_PIXELS_HEAVY = 30_000_000  # for algorithms that allocate arrays of numbers as large as the picture
@@ -24,12 +25,14 @@ _PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 class Limits:
     """The limits on one image and on one archive.
 
-    An image of more than `max_bytes`, or that takes longer than `decode_seconds` to read or to decode, is rejected. A picture with
-    more than `max_pixels`, or one that would take too much memory (see `most_pixels`), is not decoded.
+    An image of more than `max_bytes`, or that takes longer than `decode_seconds` to read or to decode, is
+    rejected. A picture with more than `max_pixels`, or one that would take too much memory (see
+    `most_pixels`), is not decoded.
 
-    A member of an archive is held in memory, for a moment twice, so its limit is lower than that of a file. `max_ratio` limits
-    decompressed to compressed bytes. It applies only beyond the first `free_bytes` decompressed bytes, which take a second or two
-    to decompress: a blank picture, and many copies of one picture, legitimately compress a thousandfold.
+    A member of an archive is held in memory, for a moment twice, so its limit is lower than that of a file.
+    `max_ratio` limits decompressed to compressed bytes. It applies only beyond the first `free_bytes`
+    decompressed bytes, which take a second or two to decompress: a blank picture, and many copies of one
+    picture, legitimately compress a thousandfold.
     """
 
     max_bytes: int = 1 << 30  # 1 GiB
@@ -43,7 +46,8 @@ class Limits:
 
 
 def most_pixels(image: Image.Image, scaled: bool, heavy: bool, limits: Limits) -> int:
-    """Returns the maximum number of pixels for a picture: `limits.max_pixels`, or fewer if decoding would exceed a few hundred MB.
+    """Returns the maximum number of pixels for a picture: `limits.max_pixels`, or fewer if decoding would
+    exceed a few hundred MB.
 
     Args:
       image: the opened, not yet decoded picture.
@@ -69,8 +73,8 @@ def check_icon(stream: BinaryIO) -> None:
     """Checks an icon before Pillow opens it, since Pillow then decodes any PNG inside, however large.
 
     Raises:
-      DecodeError: the icon contains a PNG far larger than an icon's directory can declare, or has more than 16 MiB, beyond which
-        it is not searched.
+      DecodeError: the icon contains a PNG far larger than an icon's directory can declare, or has more than
+        16 MiB, beyond which it is not searched.
     """
     stream.seek(0)
     data = stream.read(_ICON_BYTES)

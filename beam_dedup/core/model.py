@@ -1,7 +1,8 @@
 """Defines the data classes of an image on its way through a run: reference, fingerprint, verdict and record.
 
-Workers exchange these classes, so their module path is part of stored data: add fields at the end, with defaults, and do not move
-the classes. Text is `str`; a file name that is not UTF-8 keeps its bytes through `surrogateescape`.
+Workers exchange these classes, so their module path is part of stored data: add fields at the end, with
+defaults, and do not move the classes. Text is `str`; a file name that is not UTF-8 keeps its bytes through
+`surrogateescape`.
 """
 
 import dataclasses
@@ -83,14 +84,17 @@ class ImageRef:
     """Where an image is, and the name of its copy.
 
     Args:
-      uri: before reading, the path to open; after reading, the URI of the image as `beam_dedup.core.archives.members` writes it:
-        of the file, or, if the file is an archive, of one member.
+      uri: before reading, the path to open; after reading, the URI of the image as
+        `beam_dedup.core.archives.members` writes it: of the file, or, if the file is an archive, of one
+        member.
       name: path of the copy below the output directory, with `/` between directories.
       metadata: facts from the source besides the bytes, as a JSON object; "" if there are none.
-      known: whether the image was kept beforehand. A known image can be a witness, but is not judged, copied or counted.
+      known: whether the image was kept beforehand. A known image can be a witness, but is not judged,
+        copied or counted.
       described: whether the metadata are compared in place of the picture if the image can't be opened.
       refused: reason and detail, if listing already decided that the image is rejected.
-      generation: generation of the object or file, if no other generation under the same URI may be read; else "".
+      generation: generation of the object or file, if no other generation under the same URI may be read;
+        else "".
     """
 
     uri: str
@@ -239,15 +243,17 @@ def avro_record(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def printable(value: Any) -> Any:
-    """Returns text that UTF-8 can encode: bytes that were not UTF-8 become backslash escapes. Other values are unchanged."""
+    """Returns text that UTF-8 can encode: bytes that were not UTF-8 become backslash escapes. Other values
+    are unchanged.
+    """
     return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
 
 
 def json_text(value: Any) -> str:
     r"""Returns a value as JSON that UTF-8 can encode.
 
-    Characters outside ASCII are written as they are. Only if the value holds text that is not UTF-8 are all of them escaped, so
-    that `json.loads` returns exactly the same text.
+    Characters outside ASCII are written as they are. Only if the value holds text that is not UTF-8 are all
+    of them escaped, so that `json.loads` returns exactly the same text.
 
     >>> json_text("blå"), json_text("bl\udce5")
     ('"blå"', '"bl\\udce5"')

@@ -1,17 +1,19 @@
 """Derives the path of a copy from the name of the image, and the name from the path.
 
-The path depends on the name alone, so placing an image twice writes the same file. A name is the path of the image relative to
-its input. Names come from strangers, so no name may lead out of the output directory, and two names never get the same path.
-Parts that would break this are escaped as `%XX`, and so is a `%` that would read as such an escape. Escaped are: parts that lead
-elsewhere (`..`, a leading `/`, a drive letter, backslashes), control characters, empty parts, and names that the pipeline itself
-uses. `name_of_copy` reverses the escapes. Names too long for file systems are shortened and end in a hash, `%~` and 32 hex digits;
-such a path cannot be reversed, but the records have the whole name.
+The path depends on the name alone, so placing an image twice writes the same file. A name is the path of
+the image relative to its input. Names come from strangers, so no name may lead out of the output directory,
+and two names never get the same path. Parts that would break this are escaped as `%XX`, and so is a `%`
+that would read as such an escape. Escaped are: parts that lead elsewhere (`..`, a leading `/`, a drive
+letter, backslashes), control characters, empty parts, and names that the pipeline itself uses.
+`name_of_copy` reverses the escapes. Names too long for file systems are shortened and end in a hash, `%~`
+and 32 hex digits; such a path cannot be reversed, but the records have the whole name.
 
-Ordinary names are not escaped, although not every file system can hold them side by side: file systems that ignore case, or
-normalise Unicode, treat two names as one (`collision_key`), and Windows reserves some words and characters. The verdict on such a
-collision must not depend on which name was written first. So each name also has a `portable` form, which depends on nothing but
-the name: it escapes everything that has an upper case, an accent or a meaning on Windows. It is hard to read, so it is used only for
-names that need it.
+Ordinary names are not escaped, although not every file system can hold them side by side: file systems that
+ignore case, or normalise Unicode, treat two names as one (`collision_key`), and Windows reserves some words
+and characters. The verdict on such a collision must not depend on which name was written first. So each
+name also has a `portable` form, which depends on nothing but the name: it escapes everything that has an
+upper case, an accent or a meaning on Windows. It is hard to read, so it is used only for names that need
+it.
 """
 
 import hashlib
@@ -113,7 +115,8 @@ def name_of_copy(path: str) -> str | None:
 
 
 def utf8_name(path: str) -> str:
-    r"""Returns a path of `copy_name` in UTF-8, for file systems whose names are text: all other bytes are escaped too.
+    r"""Returns a path of `copy_name` in UTF-8, for file systems whose names are text: all other bytes are
+    escaped too.
 
     >>> utf8_name("é/\udcff.jpg")
     'é/%FF.jpg'

@@ -2,10 +2,11 @@
 
     class (1 byte) | length of the next part (1 byte) | values of the policy | URI [| 0 | generation]
 
-The class sorts first: known images, since they are kept in any case; then complete images; then truncated ones, so that a truncated
-copy never displaces the complete picture; and last images that could not be opened, of which there is nothing to keep but their
-metadata. Images equal under the policy are ordered by URI, and in a stream, where an overwritten object is another image with the
-same URI, by generation. No two images share URI and generation, so a rank also identifies an image.
+The class sorts first: known images, since they are kept in any case; then complete images; then truncated
+ones, so that a truncated copy never displaces the complete picture; and last images that could not be
+opened, of which there is nothing to keep but their metadata. Images equal under the policy are ordered by
+URI, and in a stream, where an overwritten object is another image with the same URI, by generation. No two
+images share URI and generation, so a rank also identifies an image.
 """
 
 import enum
@@ -24,7 +25,8 @@ _END = (
     b"\0"  # ends the URI if a generation follows; if the URI itself contains such bytes, the last one ends it
 )
 _MOST = np.uint64((1 << 64) - 1)
-# With the sign bit flipped, negative times sort before positive ones as unsigned numbers: a file may be older than the epoch.
+# With the sign bit flipped, negative times sort before positive ones as unsigned numbers: a file may be
+# older than the epoch.
 _SIGN = np.uint64(1 << 63)
 
 
@@ -64,7 +66,9 @@ def ranks_of(fingerprints: pa.Table, keep: KeepPolicy) -> pa.Array:
 
 
 def _names(fingerprints: pa.Table) -> list[bytes]:
-    """Returns the URIs, each with its generation if it has one, after a zero byte so that URIs sort as they would without."""
+    """Returns the URIs, each with its generation if it has one, after a zero byte so that URIs sort as they
+    would without.
+    """
     names: list[bytes] = fingerprints["uri"].to_pylist()
     metadata = fingerprints["metadata"].combine_chunks()
     has_zero, may_have_generation = (

@@ -11,7 +11,8 @@ def parse(text: str) -> Any:
     """Returns the value of a JSON text.
 
     Raises:
-      ValueError: the text is not JSON, is nested too deeply, or has a number that JSON can't represent (NaN or infinite).
+      ValueError: the text is not JSON, is nested too deeply, or has a number that JSON can't represent (NaN
+        or infinite).
 
     >>> parse('{"a": [1, null]}')
     {'a': [1, None]}

@@ -1,4 +1,6 @@
-"""Runs generators in threads, in parallel where they spend their time in NumPy: it sorts and compares without Python's lock."""
+"""Runs generators in threads, in parallel where they spend their time in NumPy: it sorts and compares
+without Python's lock.
+"""
 
 import os
 import queue
@@ -23,8 +25,8 @@ def interleaved(
 ) -> Generator[tuple[_Tag, _Result]]:
     """Yields the results of all tasks as they come, each with the tag of its task.
 
-    With one thread the results come in the order of the tasks. An exception in a task, or in the iterator of tasks, is raised
-    here and stops the other tasks. Closing this generator stops all tasks.
+    With one thread the results come in the order of the tasks. An exception in a task, or in the iterator
+    of tasks, is raised here and stops the other tasks. Closing this generator stops all tasks.
 
     Args:
       tasks: pairs of a tag and a function that starts the task's generator.

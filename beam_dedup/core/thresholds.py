@@ -31,7 +31,8 @@ class Thresholds:
     """The thresholds of the relation.
 
     Args:
-      k: maximum distance of two short codes, 0 to 16 bits; of two codes of 256 bits that are compared as a whole, 0 to 64 bits.
+      k: maximum distance of two short codes, 0 to 16 bits; of two codes of 256 bits that are compared as a
+        whole, 0 to 64 bits.
       verify: maximum distance of two long codes, 0 to 256 bits; 256 turns verification off.
       bits: length of the code that k applies to: `Algorithm.bits`.
 

@@ -44,7 +44,9 @@ def cut_small(monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> None:
 
 
 def go_through_keys(monkeypatch: pytest.MonkeyPatch, by_keys: bool = True) -> None:
-    """Makes the search use all keys, however few the codes are; or, if False, compare all with all, however many they are."""
+    """Makes the search use all keys, however few the codes are; or, if False, compare all with all, however
+    many they are.
+    """
 
     def forced(a: WordArray, b: WordArray, keys: Sequence[Key], k: int) -> Sequence[Key]:
         if not len(a) or not len(b) or not keys:

@@ -176,7 +176,9 @@ def test_json_text_restores_any_value(value: Any) -> None:
 
 
 def pairs_of_characters(value: Any) -> list[tuple[str, str]]:
-    """Returns all adjacent characters in a value: JSON joins adjacent surrogates, of which file names never contain the first."""
+    """Returns all adjacent characters in a value: JSON joins adjacent surrogates, of which file names never
+    contain the first.
+    """
     text = repr(value) if not isinstance(value, str) else value
     found = list(itertools.pairwise(text))
     if isinstance(value, list):

@@ -89,7 +89,9 @@ def test_images_of_one_uri_differ_in_rank_only_if_one_is_known() -> None:
     )
 )
 def test_generations_of_one_uri_have_different_ranks(names: list[tuple[str, str]]) -> None:
-    """URIs with a zero byte, which a stranger's list of images may contain, are not confused with a URI and a generation."""
+    """URIs with a zero byte, which a stranger's list of images may contain, are not confused with a URI and
+    a generation.
+    """
     found = [
         Fingerprint(
             ImageRef(uri, "x", f'{{"generation": "{generation}"}}' if generation else ""),

@@ -38,7 +38,8 @@ def compact(words: WordArray, mask: int) -> tuple[KeyArray, int]:
 def order_of(key: KeyArray, bits: int) -> IntArray:
     """Returns the order that sorts keys, stably.
 
-    NumPy sorts keys of up to 16 bits by radix, several times faster than wider ones; so wider keys are sorted in two passes.
+    NumPy sorts keys of up to 16 bits by radix, several times faster than wider ones; so wider keys are
+    sorted in two passes.
 
     Args:
       bits: number of bits of the keys, at most 32.
@@ -67,7 +68,9 @@ def runs_of(sorted_keys: KeyArray, keys: KeyArray, bits: int) -> tuple[IntArray,
 
 
 def discriminating_bits(words: WordArray) -> int:
-    """Returns a mask of the bits that discriminate between words: those that differ from the majority in at least 1 word of 32."""
+    """Returns a mask of the bits that discriminate between words: those that differ from the majority in at
+    least 1 word of 32.
+    """
     set_bits = np.unpackbits(words.astype(">u8").view(np.uint8)).reshape(-1, 64).sum(axis=0, dtype=np.int64)
     discriminates = np.minimum(set_bits, len(words) - set_bits) * 32 >= len(words)
     return int(np.packbits(discriminates).view(">u8")[0])

@@ -1,9 +1,10 @@
 """Finds pairs of flat pictures, which have no structure, by comparing their colours.
 
-The code of a flat picture is its colour profile: 96 bytes, the mean colour of each of 16 vertical and 16 horizontal strips. If two
-profiles differ nowhere by more than some number of levels, neither do their mean colours. So mean colours are sorted into a grid of
-cells that are slightly wider than that number of levels, and a picture is compared with those in its own cell and in the 26 cells
-around it. Two pictures of one plain colour are within k only if they are equal, so such pairs are found by sorting.
+The code of a flat picture is its colour profile: 96 bytes, the mean colour of each of 16 vertical and 16
+horizontal strips. If two profiles differ nowhere by more than some number of levels, neither do their mean
+colours. So mean colours are sorted into a grid of cells that are slightly wider than that number of levels,
+and a picture is compared with those in its own cell and in the 26 cells around it. Two pictures of one
+plain colour are within k only if they are equal, so such pairs are found by sorting.
 """
 
 import itertools
@@ -27,7 +28,8 @@ def pairs_of_one(pixels: ByteArray, levels: int) -> Found:
 
 
 def pairs_of_two(pixels_a: ByteArray, pixels_b: ByteArray, levels: int) -> Found:
-    """Yields the pairs (i, j) of a profile of each array that differ nowhere by more than `levels`; plain colours only if equal.
+    """Yields the pairs (i, j) of a profile of each array that differ nowhere by more than `levels`; plain
+    colours only if equal.
 
     Args:
       pixels_a, pixels_b: (pictures, 96) profiles.

@@ -1,15 +1,18 @@
-"""Finds all pairs of 64-bit words that differ in at most k bits, by sorting and comparing arrays; no Python code runs per pair.
+"""Finds all pairs of 64-bit words that differ in at most k bits, by sorting and comparing arrays; no Python
+code runs per pair.
 
-The result is exact: a key (a mask over the word, see `beam_dedup.core.matching.plan`) only decides where to look; whether two words
-are within k is decided on the words. Words that agree on a key are a *bucket*. Buckets are compared in place, in sorted order:
+The result is exact: a key (a mask over the word, see `beam_dedup.core.matching.plan`) only decides where to
+look; whether two words are within k is decided on the words. Words that agree on a key are a *bucket*.
+Buckets are compared in place, in sorted order:
 
     sorted by key   a a a b b c c c c          shift 1: each word with the next one, as two overlapping slices
     shift 1         a-a a-a a-b b-b b-c ...    shift 2: each with the next but one, ...
                                                until the longest bucket of the chunk is done
 
-A pair that straddles two buckets (a-b) is compared too: that costs a nanosecond. A long bucket is compared separately, as a square; a
-bucket that is too long for that is split by further keys, over the bits that its own key does not use. A pair that also agrees on
-an earlier key is reported only at that earlier key, and words of a long bucket are not compared with those they met there.
+A pair that straddles two buckets (a-b) is compared too: that costs a nanosecond. A long bucket is compared
+separately, as a square; a bucket that is too long for that is split by further keys, over the bits that its
+own key does not use. A pair that also agrees on an earlier key is reported only at that earlier key, and
+words of a long bucket are not compared with those they met there.
 """
 
 import dataclasses
@@ -44,8 +47,8 @@ class JoinSizes:
       wide_bucket: of two arrays: longer buckets are compared as rectangles.
       wide_rectangle: of few words and many: rectangles with more comparisons get a call of their own.
       groups: maximum number of groups of a long bucket that are compared with each other only.
-      few_left: share of a chunk's words; fewer words than this are picked out one by one. Picking one word costs as much as 24
-        comparisons.
+      few_left: share of a chunk's words; fewer words than this are picked out one by one. Picking one word
+        costs as much as 24 comparisons.
       picked: comparisons of picked words at a time.
       sample_words: words from which the number of comparisons is estimated.
     """
@@ -67,7 +70,8 @@ SIZES = JoinSizes()
 
 
 def worthwhile(a: WordArray, b: WordArray, keys: Sequence[Key], k: int) -> Sequence[Key]:
-    """Returns the keys to use: the given ones, or only the empty key if comparing all pairs is less work than using the keys.
+    """Returns the keys to use: the given ones, or only the empty key if comparing all pairs is less work
+    than using the keys.
 
     Args:
       a, b: the words to compare; the same array if its words are compared with each other.
@@ -121,7 +125,9 @@ def _compare_buckets(words: WordArray, starts: IntArray, k: int, key: Key, free:
 
 
 def pairs_of_two(a: WordArray, b: WordArray, k: int, key: Key, free: int = ALL_BITS) -> Found:
-    """Yields the pairs (i, j) of a word of the first array and one of the second that meet at a key; see `pairs_of_one`."""
+    """Yields the pairs (i, j) of a word of the first array and one of the second that meet at a key; see
+    `pairs_of_one`.
+    """
     if not key.mask:
         yield from compare_rectangle(a, b, k)
         return
@@ -200,7 +206,8 @@ def _long_bucket(a: WordArray, b: WordArray, k: int, key: Key, free: int) -> Fou
     """Yields the pairs of a bucket, without most of those that met at an earlier key.
 
     Args:
-      a, b: the words of the bucket; the same array if its words are compared with each other, else those of each array.
+      a, b: the words of the bucket; the same array if its words are compared with each other, else those of
+        each array.
     """
     free &= ~key.mask
     if a is not b:
@@ -248,7 +255,8 @@ def _join_block(a: WordArray, b: WordArray, k: int, free: int) -> Found:
 
 
 def is_crowded(a: WordArray, b: WordArray, keys: Sequence[Key], k: int) -> bool:
-    """Returns whether using all keys would be more work than comparing all with all, as estimated from some words and keys.
+    """Returns whether using all keys would be more work than comparing all with all, as estimated from some
+    words and keys.
 
     Keys are chosen for words that are spread evenly; the words of a thousand small pictures are not.
     """

@@ -30,7 +30,9 @@ from beam_dedup.core.thresholds import Thresholds
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pairs:
-    """Columns of length n: pairs of rows of `Codes` that are within k. A pair may occur more than once, in either order."""
+    """Columns of length n: pairs of rows of `Codes` that are within k. A pair may occur more than once, in
+    either order.
+    """
 
     a: IntArray  # (n,) rows
     b: IntArray  # (n,) rows
@@ -51,15 +53,16 @@ def near_pairs(
     roles: BoolArray | None = None,
     threads: int = 1,
 ) -> Iterator[Pairs]:
-    """Yields every pair of rows that are within k; the two are codes of different images, and at least one is a base view.
+    """Yields every pair of rows that are within k; the two are codes of different images, and at least one
+    is a base view.
 
     Args:
       codes: the codes to search.
       thresholds: when two codes are within k.
-      keys: where to look for pairs, with masks over the words of a code; pairs that meet at none of the keys may or may not be
-        found. Without it, keys are chosen such that every pair is found.
-      roles: (images,) if given, only pairs of an image that is True and one that is False are found, and the work grows with the
-        number of those pairs instead of all pairs.
+      keys: where to look for pairs, with masks over the words of a code; pairs that meet at none of the
+        keys may or may not be found. Without it, keys are chosen such that every pair is found.
+      roles: (images,) if given, only pairs of an image that is True and one that is False are found, and
+        the work grows with the number of those pairs instead of all pairs.
       threads: number of keys that are searched at a time.
     """
     tasks = [*_hashed_tasks(codes, thresholds, keys, roles), *_flat_tasks(codes, thresholds, roles)]
@@ -101,7 +104,9 @@ def _hashed_tasks(
 def _words(
     codes: Codes, thresholds: Thresholds, keys: Sequence[Key]
 ) -> Iterator[tuple[WordArray, Sequence[Key]]]:
-    """Yields the words to search, (codes,) at a time, with the keys over them: one array, or four for codes of 256 bits."""
+    """Yields the words to search, (codes,) at a time, with the keys over them: one array, or four for codes
+    of 256 bits.
+    """
     if thresholds.words == 1:
         yield codes.short, keys
         return

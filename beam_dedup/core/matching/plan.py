@@ -1,8 +1,9 @@
 """Plans how to find every pair within k without comparing all with all: bands, keys, prefixes and shards.
 
-Cut the 64 bits of the short code into k + m bands. Two codes within k differ in at most k bands, so they agree exactly on at least
-m bands. Every m-subset of the bands is a key, so every pair within k meets at one key at least (Manku, Jain and Das Sarma,
-"Detecting near-duplicates for web crawling", 2007). For example, k = 2, m = 2, and a pair two bits apart:
+Cut the 64 bits of the short code into k + m bands. Two codes within k differ in at most k bands, so they
+agree exactly on at least m bands. Every m-subset of the bands is a key, so every pair within k meets at one
+key at least (Manku, Jain and Das Sarma, "Detecting near-duplicates for web crawling", 2007). For example, k
+= 2, m = 2, and a pair two bits apart:
 
     band         0                1                2                3
     x      0110101011010010 0001011010111001 1100101101001011 0101101001011010
@@ -11,19 +12,20 @@ m bands. Every m-subset of the bands is a key, so every pair within k meets at o
 
 The more bands a key has, the fewer codes share it by chance, but the more keys there are.
 
-A code of 256 bits that is compared as a whole has four words of 64 bits. Two such codes within k are within k // 4 in at least one
-word, so each word is banded separately for that distance.
+A code of 256 bits that is compared as a whole has four words of 64 bits. Two such codes within k are within
+k // 4 in at least one word, so each word is banded separately for that distance.
 
-Shuffling codes by key would copy each code once per key. So codes are shuffled by a *prefix* of the key: its first r bands, of which
-there are only C(k + r, r). A worker then sorts the codes that share a prefix by the keys that begin with it:
+Shuffling codes by key would copy each code once per key. So codes are shuffled by a *prefix* of the key:
+its first r bands, of which there are only C(k + r, r). A worker then sorts the codes that share a prefix by
+the keys that begin with it:
 
     r = 0   one code shard holds all codes
     r = 1   k + 1 copies of each code, spread over shards by the value of one band
     r = 2   C(k + 2, 2) copies, spread over shards by the values of two bands
 
-A pair that agrees on more than m bands would be found at several keys. The first of these keys is that of the first m bands on
-which the pair agrees. So a pair counts at a key only if it differs in every band that lies before the key's last band and is not
-part of the key.
+A pair that agrees on more than m bands would be found at several keys. The first of these keys is that of
+the first m bands on which the pair agrees. So a pair counts at a key only if it differs in every band that
+lies before the key's last band and is not part of the key.
 
 Keys are masks over all words of a code: the mask for word w is shifted by 64 w bits.
 """
@@ -162,7 +164,8 @@ class Plan:
 
 @functools.cache
 def band_masks(bands: int, free: int = ALL_BITS) -> tuple[int, ...]:
-    """Returns the masks of bands of as equal width as possible, which together are the bits of `free`; the first bits first.
+    """Returns the masks of bands of as equal width as possible, which together are the bits of `free`; the
+    first bits first.
 
     >>> [f"{mask:016x}" for mask in band_masks(4)]
     ['ffff000000000000', '0000ffff00000000', '00000000ffff0000', '000000000000ffff']
@@ -194,7 +197,9 @@ def keys_of(k: int, subset: int, prefix: tuple[int, ...] = (), free: int = ALL_B
 
 
 def keys_over(keys: Sequence[Key], word: int) -> tuple[Key, ...]:
-    """Returns those of the keys over all words of a code that are over one word, shifted to that word; the empty key is over all."""
+    """Returns those of the keys over all words of a code that are over one word, shifted to that word; the
+    empty key is over all.
+    """
     if any(not key.mask for key in keys):
         return (ALL_WITH_ALL,)
     return tuple(
@@ -229,13 +234,17 @@ def cheapest_subset(k: int, codes: int, bits: int = SHORT_BITS) -> int:
 
 
 def shard_of(words: WordArray, plan: Plan, prefix: tuple[int, ...]) -> WordArray:
-    """Returns the code shard, from 0 to `plan.shards` - 1, of each word: words that agree on the bands of `prefix` share it."""
+    """Returns the code shard, from 0 to `plan.shards` - 1, of each word: words that agree on the bands of
+    `prefix` share it.
+    """
     mask = np.uint64(sum(plan.bands[band] for band in prefix))
     return mixed(words & mask) % np.uint64(plan.shards)
 
 
 def mixed(words: WordArray) -> WordArray:
-    """Returns a hash of each word: the finaliser of MurmurHash3, in which every bit of a word affects every bit of the result."""
+    """Returns a hash of each word: the finaliser of MurmurHash3, in which every bit of a word affects every
+    bit of the result.
+    """
     for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
         words = (words ^ (words >> np.uint64(33))) * np.uint64(factor)
     return words ^ (words >> np.uint64(33))

@@ -19,8 +19,9 @@ GATHERED_CODES = (
 )
 SHARD_CODES = 250_000  # codes per code shard if there are more
 
-# If a code is compared with more codes than this, comparing costs more than decoding its picture, and the cost per code grows with
-# the number of codes. Such a plan is refused. Comparing all of 400,000 codes is just below the limit.
+# If a code is compared with more codes than this, comparing costs more than decoding its picture, and the
+# cost per code grows with the number of codes. Such a plan is refused. Comparing all of 400,000 codes is
+# just below the limit.
 MAX_CANDIDATES = 200_000
 
 SAMPLE_CODES = 8192  # size of a sample: enough to see how often codes share keys
@@ -41,7 +42,8 @@ class Estimate:
     def describe(self) -> str:
         """Returns plan and cost in one line, for example:
 
-        12,000 codes within 8 bits: 45 keys of 2 bands, about 17.0 candidates per code, 0.3 s on one core, one shard
+        12,000 codes within 8 bits: 45 keys of 2 bands, about 17.0 candidates per code, 0.3 s on one core,
+        one shard
         """
         plan = self.plan
         keys = f"{plan.key_count} keys of {plan.subset} bands" if plan.subset else "all pairs compared"
@@ -88,8 +90,8 @@ def choose(
       thresholds: when two codes are within k.
       codes: number of codes.
       bases: how many of them are bases; all if not given.
-      sample: some of the real codes, in any order; without it, codes are assumed to be uniformly distributed. Real codes share
-        keys more often than that.
+      sample: some of the real codes, in any order; without it, codes are assumed to be uniformly
+        distributed. Real codes share keys more often than that.
       gathered: up to how many codes are judged in one code shard.
     """
     pairs = pairs_of(codes, codes if bases is None else bases)
@@ -119,8 +121,8 @@ def choose(
 class CodeStats:
     """The number of codes, and a sample of the bases.
 
-    The sample holds the distinct short codes with the smallest hashes. So it does not depend on how the codes were divided, and a
-    code that many images share is in it once, just as it is compared once.
+    The sample holds the distinct short codes with the smallest hashes. So it does not depend on how the
+    codes were divided, and a code that many images share is in it once, just as it is compared once.
     """
 
     codes: int
@@ -135,8 +137,8 @@ class PlanSettings:
     Args:
       given: the plan to use; None to choose one.
       gathered: up to how many codes are judged in one code shard.
-      spread: False to judge all codes in one code shard, however many there are, so that a pipeline can leave out the steps for
-        several.
+      spread: False to judge all codes in one code shard, however many there are, so that a pipeline can
+        leave out the steps for several.
       force: whether a plan is accepted whose work grows with the square of the number of codes.
     """
 

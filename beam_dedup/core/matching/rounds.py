@@ -1,8 +1,9 @@
-"""Judges images whose codes are spread over several code shards: the work of one code shard, and of one digest shard, in each step.
+"""Judges images whose codes are spread over several code shards: the work of one code shard, and of one
+digest shard, in each step.
 
-A *code shard* sees the codes that agree on some bands (see `beam_dedup.core.matching.plan`), so every pair within k meets in at
-least one code shard. Tables in and out have the schemas of `beam_dedup.core.blocks`. Answers of a code shard are grouped by the
-digest shard that they go to.
+A *code shard* sees the codes that agree on some bands (see `beam_dedup.core.matching.plan`), so every pair
+within k meets in at least one code shard. Tables in and out have the schemas of `beam_dedup.core.blocks`.
+Answers of a code shard are grouped by the digest shard that they go to.
 
     known, codes --code shards--> flag_near_kept --digest shards--> split_near    an image near a known one is a duplicate
     codes --code shards--> flag_neighbours --digest shards--> split_anchors       an anchor has no better neighbour: it is kept
@@ -42,7 +43,9 @@ class CodeShard:
 
 
 def code_shards(codes: pa.Table, plan: Plan, thresholds: Thresholds) -> Iterator[tuple[str, pa.Table]]:
-    """Yields (name of a code shard, rows of `CODES`): each code goes to all shards where it may meet a code within k."""
+    """Yields (name of a code shard, rows of `CODES`): each code goes to all shards where it may meet a code
+    within k.
+    """
     if not plan.prefix:
         if len(codes):
             yield EVERYTHING, codes
@@ -60,7 +63,8 @@ def code_shards(codes: pa.Table, plan: Plan, thresholds: Thresholds) -> Iterator
 def _flat_shards(flat: pa.Table, thresholds: Thresholds) -> Iterator[tuple[str, pa.Table]]:
     """Divides flat codes into overlapping ranges of mean colour.
 
-    Each range is twice as wide as the mean colours of two flat pictures within k can differ, so two such pictures share a range.
+    Each range is twice as wide as the mean colours of two flat pictures within k can differ, so two such
+    pictures share a range.
     """
     width = max(thresholds.flat_levels, 1) * PROFILE_BYTES
     bucket = codes_of(flat).pixels.sum(axis=1, dtype=np.int64) // width
@@ -93,7 +97,9 @@ def gather(codes: pa.Table) -> CodeShard:
 def flag_neighbours(
     shard: CodeShard, thresholds: Thresholds, keys: tuple[Key, ...] | None
 ) -> Iterator[tuple[bytes, pa.Table]]:
-    """Yields (digest shard, `FLAGS`) for the images that have neighbours in this code shard, and nothing for all others."""
+    """Yields (digest shard, `FLAGS`) for the images that have neighbours in this code shard, and nothing
+    for all others.
+    """
     better, worse = selection.neighbour_flags(shard.codes, len(shard.images), thresholds, keys)
     yield from _flags(shard, better | worse, {"better": better, "worse": worse})
 
@@ -139,7 +145,8 @@ def judge_shard(
     threads: int,
     max_pairs: int = MAX_PAIRS,
 ) -> Iterator[tuple[bytes, pa.Table]]:
-    """Judges a code shard with all images, and yields (digest shard, `MARKS`): the witnesses of the duplicates.
+    """Judges a code shard with all images, and yields (digest shard, `MARKS`): the witnesses of the
+    duplicates.
 
     Args:
       threads: number of keys that are searched at a time.
@@ -180,8 +187,9 @@ def split_anchors(codes: pa.Table, flags: pa.Table, all_undecided: bool) -> tupl
     Args:
       codes: rows of `CODES`.
       flags: rows of `FLAGS`.
-      all_undecided: whether no image at all has been decided yet. An image without any neighbour is then kept and needs no further
-        step, so it is in neither table. In later rounds such an image may still be the nearest witness of a duplicate.
+      all_undecided: whether no image at all has been decided yet. An image without any neighbour is then
+        kept and needs no further step, so it is in neither table. In later rounds such an image may still
+        be the nearest witness of a duplicate.
     """
     better = pc.is_in(codes["rank"], flags.filter(flags["better"])["rank"])
     worse = pc.is_in(codes["rank"], flags.filter(flags["worse"])["rank"])
@@ -210,7 +218,9 @@ def keep_in_shard(shard: CodeShard, thresholds: Thresholds) -> CodeShard:
 
 
 def split_kept(shard: CodeShard) -> tuple[pa.Table, pa.Table]:
-    """Splits the codes of a code shard in which every image is judged into (codes of kept images, codes of duplicates)."""
+    """Splits the codes of a code shard in which every image is judged into (codes of kept images, codes of
+    duplicates).
+    """
     kept = pa.array(shard.kept[shard.codes.image])
     return _with_kept(shard.rows.filter(kept), True), shard.rows.filter(pc.invert(kept))
 

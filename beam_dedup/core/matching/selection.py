@@ -1,15 +1,16 @@
 """Selects which images are kept, and finds the witness of each duplicate.
 
-Images are numbered 0 .. n-1 by rank, the preferred image first. Known images are kept. The other images are judged in that order: an
-image is a duplicate if a kept image lies within k of it; else it is kept. The witness of a duplicate is the nearest kept image; of
-several equally near ones, the one with the best rank.
+Images are numbered 0 .. n-1 by rank, the preferred image first. Known images are kept. The other images are
+judged in that order: an image is a duplicate if a kept image lies within k of it; else it is kept. The
+witness of a duplicate is the nearest kept image; of several equally near ones, the one with the best rank.
 
 Two ways lead to the same verdicts:
 
 - `keep` judges all images in one code shard.
-- Rounds judge images that are spread over several code shards, each of which sees only some of the pairs: `neighbour_flags` finds
-  which images have better or worse neighbours; images without a better one in *any* code shard are anchors and kept; `near_marked`
-  finds the duplicates of anchors; all other images go to the next round, or to `keep`.
+- Rounds judge images that are spread over several code shards, each of which sees only some of the pairs:
+  `neighbour_flags` finds which images have better or worse neighbours; images without a better one in *any*
+  code shard are anchors and kept; `near_marked` finds the duplicates of anchors; all other images go to the
+  next round, or to `keep`.
 
 `nearest_kept` then finds the witnesses.
 """
@@ -24,8 +25,9 @@ from beam_dedup.core.matching.near_pairs import Pairs, near_pairs
 from beam_dedup.core.matching.plan import Key, mixed
 from beam_dedup.core.thresholds import Thresholds
 
-# Number of pairs held at a time, some 100 MiB. If there are more, as for thousands of frames of one scene, images are judged in two
-# halves by rank: the second half without the duplicates of the first half's kept images, which are most of it.
+# Number of pairs held at a time, some 100 MiB. If there are more, as for thousands of frames of one scene,
+# images are judged in two halves by rank: the second half without the duplicates of the first half's kept
+# images, which are most of it.
 MAX_PAIRS = 1 << 23
 
 _Keys = Sequence[Key] | None
@@ -57,7 +59,8 @@ def judge(
       codes: the codes of the images. Images without codes are kept.
       images: number of images.
       thresholds: when two codes are within k.
-      known: (images,) True for images that are kept beforehand, however near they are to each other; none if not given.
+      known: (images,) True for images that are kept beforehand, however near they are to each other; none
+        if not given.
       keys: the keys of a plan that finds every pair; chosen if not given.
       threads: number of keys that are searched at a time.
       max_pairs: number of pairs held at a time.
@@ -98,7 +101,8 @@ def _judge(
 def _witnesses_of_represented(
     codes: Codes, kept: BoolArray, representative: IntArray, found: Witnesses
 ) -> Witnesses:
-    """Returns the witnesses of images with another representative: that image if it is kept, else its witness.
+    """Returns the witnesses of images with another representative: that image if it is kept, else its
+    witness.
 
     Args:
       found: the witnesses of the representatives.
@@ -202,7 +206,8 @@ def _all_pairs(
         found.append(pairs)
         waiting += len(pairs)
         if waiting > max_pairs:
-            # Very similar codes agree on most keys and are found at each of them, so repeated pairs do not count.
+            # Very similar codes agree on most keys and are found at each of them, so repeated pairs do not
+            # count.
             found = [_each_once(found, len(codes))]
             waiting = 0
             if may_give_up and len(found[0]) > max_pairs:
@@ -228,10 +233,11 @@ def _by_rank(codes: Codes, pairs: Pairs) -> tuple[IntArray, IntArray]:
 def neighbour_flags(
     codes: Codes, images: int, thresholds: Thresholds, keys: _Keys = None, max_pairs: int = MAX_PAIRS
 ) -> tuple[BoolArray, BoolArray]:
-    """Returns which images have a better-ranked neighbour, and which may have a worse-ranked one: two (images,) masks.
+    """Returns which images have a better-ranked neighbour, and which may have a worse-ranked one: two
+    (images,) masks.
 
-    The first mask is exact for these codes and keys. The second may be True for an image without a worse-ranked neighbour; it only
-    saves work.
+    The first mask is exact for these codes and keys. The second may be True for an image without a
+    worse-ranked neighbour; it only saves work.
     """
     judged = np.unique(codes.image)
     kept = np.zeros(images, dtype=bool)
@@ -269,10 +275,11 @@ def nearest_kept(
     threads: int = 1,
     max_pairs: int = MAX_PAIRS,
 ) -> Witnesses:
-    """Returns the nearest kept image, among these codes, for every image that is not kept: least distance, then best rank.
+    """Returns the nearest kept image, among these codes, for every image that is not kept: least distance,
+    then best rank.
 
-    Images without a kept image within k, among these codes, are left out. If two images match through several views at the same
-    distance, the first of these views is reported.
+    Images without a kept image within k, among these codes, are left out. If two images match through
+    several views at the same distance, the first of these views is reported.
 
     Args:
       kept: (images,) True for kept images.
@@ -328,14 +335,17 @@ def _first_each(witnesses: Witnesses) -> Witnesses:
 
 
 def representatives(codes: Codes, known: BoolArray) -> IntArray:
-    """Returns the representative of each image: the best-ranked image with the same code, if both have one code only.
+    """Returns the representative of each image: the best-ranked image with the same code, if both have one
+    code only.
 
-    An image with several codes, or none, is its own representative. Known images and new images do not represent each other: known
-    images are kept however near they are to each other, so the witness of a new image may be a better-ranked known image, as near
-    by its short code as the known image with the equal code.
+    An image with several codes, or none, is its own representative. Known images and new images do not
+    represent each other: known images are kept however near they are to each other, so the witness of a new
+    image may be a better-ranked known image, as near by its short code as the known image with the equal
+    code.
 
-    Only images with neighbouring hashes are compared. If the hashes of two different codes are equal (probability 2**-64), some
-    images may remain their own representatives; they are then compared like images with different codes, so verdicts are the same.
+    Only images with neighbouring hashes are compared. If the hashes of two different codes are equal
+    (probability 2**-64), some images may remain their own representatives; they are then compared like
+    images with different codes, so verdicts are the same.
 
     Args:
       known: (images,) True for known images.

@@ -1,8 +1,9 @@
-"""Decides exact duplicates in a digest shard, chooses the representatives to compare, and assembles the verdicts.
+"""Decides exact duplicates in a digest shard, chooses the representatives to compare, and assembles the
+verdicts.
 
-Images with equal digests are in the same digest shard, so exact duplicates are found there. Among images of a digest shard with equal
-codes, only the best-ranked one, the representative, is compared with images of other shards. The other images get the outcome of
-their representative.
+Images with equal digests are in the same digest shard, so exact duplicates are found there. Among images of
+a digest shard with equal codes, only the best-ranked one, the representative, is compared with images of
+other shards. The other images get the outcome of their representative.
 """
 
 import dataclasses
@@ -23,8 +24,9 @@ class DigestShard:
 
     images: pa.Table  # of blocks.IMAGES, sorted by rank
     same_bytes: IntArray  # (images,) row of the best-ranked image with the same bytes
-    # (images,) row of the representative. For a new image with the bytes of a known one, it is that known image. For any other
-    # image it is the best-ranked one whose picture is equal to that of the image at `same_bytes`, known and new images apart.
+    # (images,) row of the representative. For a new image with the bytes of a known one, it is that known
+    # image. For any other image it is the best-ranked one whose picture is equal to that of the image at
+    # `same_bytes`, known and new images apart.
     representative: IntArray
 
 
@@ -50,7 +52,8 @@ def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
     has_codes = _code_counts(images)[firsts] > 0
     compared = firsts[has_codes]
     same_picture = np.arange(len(same_bytes))
-    # Known images do not represent new ones: an equal known image with a better rank may be in another digest shard.
+    # Known images do not represent new ones: an equal known image with a better rank may be in another
+    # digest shard.
     known = np.asarray(are_known(images["rank"].combine_chunks()))
     groups = 2 * _picture_numbers(images.take(pa.array(compared))) + known[compared]
     same_picture[compared] = compared[_firsts(groups)]
@@ -88,8 +91,8 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
 
     Args:
       shard: the digest shard.
-      marks: the witnesses (`MARKS`) of its representatives. Several code shards may have found a witness for one image; the
-        nearest one counts, and of equally near ones the one with the best rank.
+      marks: the witnesses (`MARKS`) of its representatives. Several code shards may have found a witness
+        for one image; the nearest one counts, and of equally near ones the one with the best rank.
     """
     images, rows, representative = shard.images, np.arange(len(shard.images)), shard.representative
     digests = images["digest"].combine_chunks().cast(pa.binary())
@@ -173,8 +176,8 @@ def _code_counts(images: pa.Table) -> IntArray:
 def _picture_numbers(images: pa.Table) -> IntArray:
     """Returns a number for each image; images with equal codes in equal views have equal numbers.
 
-    Kinds are not compared: the length of a code's data implies its kind, except that tiny codes and codes of metadata both have 8
-    bytes. Two of these are equal only by chance, with a probability of 2**-64.
+    Kinds are not compared: the length of a code's data implies its kind, except that tiny codes and codes
+    of metadata both have 8 bytes. Two of these are equal only by chance, with a probability of 2**-64.
     """
     codes = images["codes"].combine_chunks()
     code = codes.flatten()

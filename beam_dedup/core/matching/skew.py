@@ -1,8 +1,9 @@
 """Estimates how many comparisons the keys of a plan lead to, from a sample of the words.
 
-Real words are skewed: they share keys more often than uniformly distributed words. Some bits are set in most photos, and the pictures
-of one catalogue may agree in half of the bits. A long bucket costs less than the square of its size, though: words that also agree on
-an earlier key are compared only there, and a hot bucket is split by further keys (see `beam_dedup.core.matching.hamming_join`).
+Real words are skewed: they share keys more often than uniformly distributed words. Some bits are set in
+most photos, and the pictures of one catalogue may agree in half of the bits. A long bucket costs less than
+the square of its size, though: words that also agree on an earlier key are compared only there, and a hot
+bucket is split by further keys (see `beam_dedup.core.matching.hamming_join`).
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,8 @@ def comparisons(
     """Returns the expected number of comparisons at the keys of one plan.
 
     Args:
-      a, b: samples of the two sets of words to compare; the same array if words of one set are compared with each other.
+      a, b: samples of the two sets of words to compare; the same array if words of one set are compared
+        with each other.
       keys: the keys of the plan.
       k: maximum distance, in bits.
       pairs: number of pairs of all words, not only of the sample.
@@ -68,7 +70,8 @@ def _pairs_of(rows: IntArray, starts: IntArray, of_a: BoolArray | None) -> _Floa
     Args:
       rows: rows of the sample, bucket by bucket.
       starts: where each bucket starts.
-      of_a: (sample,) whether a word is of the first set, if pairs are of a word of each set; None if there is one set.
+      of_a: (sample,) whether a word is of the first set, if pairs are of a word of each set; None if there
+        is one set.
     """
     sizes = np.diff(starts, append=len(rows)).astype(np.float64)
     if of_a is None:
@@ -80,7 +83,8 @@ def _pairs_of(rows: IntArray, starts: IntArray, of_a: BoolArray | None) -> _Floa
 def _left_of_long(
     sample: WordArray, rows: IntArray, values: KeyArray, key: Key, of_a: BoolArray | None
 ) -> _FloatArray:
-    """Returns the number of pairs of each bucket, without those that agree on one earlier band: the one that saves most pairs.
+    """Returns the number of pairs of each bucket, without those that agree on one earlier band: the one
+    that saves most pairs.
 
     Args:
       rows: rows of the sample, sorted by their keys.
@@ -102,7 +106,9 @@ def _left_of_long(
 
 
 def _in_hot_bucket(pairs: float, free: int, k: int) -> float:
-    """Returns the expected number of comparisons in a hot bucket with a number of pairs, which is split by keys over `free`."""
+    """Returns the expected number of comparisons in a hot bucket with a number of pairs, which is split by
+    keys over `free`.
+    """
     words = int((2 * pairs) ** 0.5)
     plan = Plan(k, cheapest_subset(k, words, free.bit_count()), bits=free.bit_count())
     if not plan.subset:

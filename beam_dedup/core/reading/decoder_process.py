@@ -1,8 +1,10 @@
-"""Runs the decoder process: opens and decodes images on request, so that a harmful image can end only this process.
+"""Runs the decoder process: opens and decodes images on request, so that a harmful image can end only this
+process.
 
-Crawled files are written by strangers, and decoders are written in C: a file may crash a decoder, or keep it busy without end.
-Either ends this process, and the process that started it (`beam_dedup.core.reading.isolated_decoder`) finds out which file was the
-cause. Several decoder processes also run in parallel, unaffected by Python's lock, and each starts sooner than a worker of a runner.
+Crawled files are written by strangers, and decoders are written in C: a file may crash a decoder, or keep
+it busy without end. Either ends this process, and the process that started it
+(`beam_dedup.core.reading.isolated_decoder`) finds out which file was the cause. Several decoder processes
+also run in parallel, unaffected by Python's lock, and each starts sooner than a worker of a runner.
 
 The two processes communicate by
 
@@ -12,8 +14,8 @@ The two processes communicate by
                      FINGERPRINTS, a block of VERDICTS
     progress         a file of `PROGRESS_BYTES` bytes: whether an image is being worked on, and which step of which image
 
-A frame is its length in 8 bytes, followed by that many bytes. An exception that nobody expected is a bug in this program and not
-the fault of an image: it is sent in place of a reply, and ends the process.
+A frame is its length in 8 bytes, followed by that many bytes. An exception that nobody expected is a bug in
+this program and not the fault of an image: it is sent in place of a reply, and ends the process.
 """
 
 import json
@@ -38,8 +40,8 @@ from beam_dedup.core.reading.reader import DecodeStep, Found, Harmful, read_imag
 READY = b"ready"
 BUG = "bug"  # the only key of a header that reports a bug; its value is [the exception in one line, the traceback]
 IMAGES_PER_REPLY = 512  # since an archive may hold a million
-# Memory that one image may take besides mapped files: enough for every image that core/limits.py accepts. The system refuses more,
-# and the picture then counts as undecodable.
+# Memory that one image may take besides mapped files: enough for every image that core/limits.py accepts.
+# The system refuses more, and the picture then counts as undecodable.
 MEMORY_BYTES = 1 << 30
 
 _LENGTH = struct.Struct("<Q")
@@ -129,7 +131,9 @@ class Reply:
 
 
 class _Guard:
-    """Holds the settings of this process; limits time and memory, and writes the progress file, while images are decoded."""
+    """Holds the settings of this process; limits time and memory, and writes the progress file, while
+    images are decoded.
+    """
 
     def __init__(self, settings: dict[str, Any], memory_bytes: int) -> None:
         self.recipe = settings["recipe"] and Recipe(**settings["recipe"])
@@ -150,7 +154,9 @@ class _Guard:
         signal.setitimer(signal.ITIMER_REAL, self.limits.decode_seconds)
 
     def stop_work(self) -> None:
-        """Lifts the limits and notes that no image is being worked on, so that no image is blamed for what follows."""
+        """Lifts the limits and notes that no image is being worked on, so that no image is blamed for what
+        follows.
+        """
         signal.setitimer(signal.ITIMER_REAL, 0)
         self._progress[:] = bytes(PROGRESS_BYTES)
         # Out of memory while writing the reply would end the process, and an image would be blamed.

@@ -34,7 +34,8 @@ def root(path: str) -> str:
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Returns whether the path of an object matches a pattern, by the rules that `glob` applies to local files.
+    """Returns whether the path of an object matches a pattern, by the rules that `glob` applies to local
+    files.
 
     A pattern without `**` also matches everything below a directory that it matches.
 
@@ -66,9 +67,11 @@ def _matches(names: list[str], parts: list[str], below: bool) -> bool:
 
 
 def labels(inputs: Sequence[str]) -> tuple[str, ...]:
-    """Returns the label of each input, with which the names of its images begin: "" for a single input, else its last part.
+    """Returns the label of each input, with which the names of its images begin: "" for a single input,
+    else its last part.
 
-    So names depend on the inputs alone, not on their content. If an input is a file, its name is the label itself.
+    So names depend on the inputs alone, not on their content. If an input is a file, its name is the label
+    itself.
 
     >>> labels(["/a/b"]), labels(["/a/b", "/c/b", "x/*.jpg", "y.zip", "z/y.zip"])
     (('',), ('b', 'b#2', 'x', 'y.zip', 'y#2.zip'))

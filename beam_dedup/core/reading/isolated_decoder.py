@@ -137,15 +137,15 @@ class _Request:
         """
         position = ended.position
         if position is None or position in self._harmful:
-            # The process was not working on an image, so no image is to blame; unless it happens again and again: then the
-            # last image is blamed, so that the request ends.
+            # The process was not working on an image, so no image is to blame; unless it happens again and
+            # again: then the last image is blamed, so that the request ends.
             self._idle_ends += 1
             if self._idle_ends <= _MOST_IDLE_ENDS:
                 return
             position = list(self._unread())[-1]
-        # Something else may have killed the process, such as the system when it is out of memory. So an image is rejected only if
-        # it crashes the process twice. The two crashes need not be consecutive, or two images that crash now and then could
-        # alternate without end.
+        # Something else may have killed the process, such as the system when it is out of memory. So an
+        # image is rejected only if it crashes the process twice. The two crashes need not be consecutive,
+        # or two images that crash now and then could alternate without end.
         if ended.code == -signal.SIGALRM or position in self._suspects:
             self._harmful[position] = _harm(ended.code, timeout)
         self._suspects.add(position)
@@ -184,11 +184,12 @@ def _rows(block: bytes, schema: pa.Schema) -> int:
 
 
 class IsolatedDecoder:
-    """Computes fingerprints in a decoder process, which is started when it is first needed, and again after it died.
+    """Computes fingerprints in a decoder process, which is started when it is first needed, and again after
+    it died.
 
-    An image that ends the process, or takes longer than the limits allow, is rejected for that reason; all other images are
-    answered. An archive that does so while it is read, as opposed to while a member is decoded, is rejected from that point on.
-    Not thread-safe.
+    An image that ends the process, or takes longer than the limits allow, is rejected for that reason; all
+    other images are answered. An archive that does so while it is read, as opposed to while a member is
+    decoded, is rejected from that point on. Not thread-safe.
 
     Args:
       recipe: the codes to compute; None to compute digests only.
@@ -211,7 +212,8 @@ class IsolatedDecoder:
     def start(self) -> None:
         """Starts the process without waiting for it."""
         self._progress = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
-        # Written before it is mapped: a full disk then fails here, and does not end the process and blame an image.
+        # Written before it is mapped: a full disk then fails here, and does not end the process and blame
+        # an image.
         os.write(self._progress.fileno(), bytes(PROGRESS_BYTES))
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         environment["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the default pool takes 128 MiB for a few bytes
@@ -248,7 +250,8 @@ class IsolatedDecoder:
 
         Args:
           references: what to read.
-          path: the local file that holds the bytes of the only reference; "" if the URIs of the references are local paths.
+          path: the local file that holds the bytes of the only reference; "" if the URIs of the references
+            are local paths.
 
         Raises:
           RuntimeError: the process can't be started, does not answer for all images, or has a bug.

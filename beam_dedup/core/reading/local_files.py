@@ -25,8 +25,8 @@ def open_local(path: str, version: str = "") -> Iterator[tuple[BinaryIO, int, in
       ImageError: the file is gone or was replaced, the system refused to open it, or it is not a file.
     """
     try:
-        # Checked before it is opened, since opening a device may have side effects; and opened without blocking, since opening
-        # a pipe would wait for a writer.
+        # Checked before it is opened, since opening a device may have side effects; and opened without
+        # blocking, since opening a pipe would wait for a writer.
         try:
             kind = os.stat(path).st_mode
         except ValueError as error:  # no file can have such a name, for example one that contains a NUL

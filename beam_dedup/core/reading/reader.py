@@ -1,7 +1,8 @@
 """Reads the images of one reference: the file itself, or, if it is an archive, its members.
 
-The URI of a reference is a path; the URI of an image found there (`beam_dedup.core.archives.members`) also names the member. For an
-image that is no member the two are equal, unless the path contains a `!`, which is escaped in URIs.
+The URI of a reference is a path; the URI of an image found there (`beam_dedup.core.archives.members`) also
+names the member. For an image that is no member the two are equal, unless the path contains a `!`, which is
+escaped in URIs.
 """
 
 import contextlib
@@ -47,7 +48,8 @@ def read_images(
 ) -> Iterator[Found]:
     """Opens a reference and yields one item for each image, and one for the archive itself if it is damaged.
 
-    The same file always gives the same images in the same order, so a reading that was interrupted can be continued.
+    The same file always gives the same images in the same order, so a reading that was interrupted can be
+    continued.
 
     Args:
       reference: the image or archive.
@@ -55,7 +57,8 @@ def read_images(
       recipe: the codes to compute; None to compute digests only.
       begin: called before each step, and repeatedly while a long step makes progress.
       start: number of the first image to yield.
-      harmful: steps to leave out, and the reason and detail with which the image, or the rest of the archive, is rejected instead.
+      harmful: steps to leave out, and the reason and detail with which the image, or the rest of the
+        archive, is rejected instead.
       limits: limits on images and archives. The caller has to enforce `decode_seconds`.
     """
     if reference.refused:
@@ -76,14 +79,18 @@ def read_images(
 def fallback_or_rejection(
     reference: ImageRef, error: ImageError, recipe: Recipe | None
 ) -> Fingerprint | Rejection:
-    """Returns the result for an image that can't be opened: a fingerprint of its metadata where allowed, else a rejection."""
+    """Returns the result for an image that can't be opened: a fingerprint of its metadata where allowed,
+    else a rejection.
+    """
     image = file_ref(reference)
     return fallback.stand_in(image, error, recipe) or Rejection(image, error.reason, error.detail)
 
 
 @contextlib.contextmanager
 def _memory_errors_as_rejections() -> Iterator[None]:
-    """Reports out of memory while reading as an error of the input. The decoder handles it while it decodes a picture."""
+    """Reports out of memory while reading as an error of the input. The decoder handles it while it decodes
+    a picture.
+    """
     try:
         yield
     except MemoryError as error:
@@ -183,7 +190,9 @@ class _Walk:
 
 
 class _WatchedStream(io.IOBase):
-    """Calls a function at each read, so that a long archive without any image in it does not count as hanging."""
+    """Calls a function at each read, so that a long archive without any image in it does not count as
+    hanging.
+    """
 
     def __init__(self, stream: BinaryIO, on_read: Callable[[], None]) -> None:
         self._stream = stream

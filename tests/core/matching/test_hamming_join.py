@@ -56,7 +56,9 @@ def test_order_of_is_a_stable_sort(bits: int) -> None:
 
 
 def crowd(rng: random.Random, n: int, bits: int, k: int) -> WordArray:
-    """Returns words of which some are equal and some are about k bits apart; all differ in the first `bits` bits only."""
+    """Returns words of which some are equal and some are about k bits apart; all differ in the first `bits`
+    bits only.
+    """
     words = [rng.getrandbits(bits) << (64 - bits)]
     while len(words) < n:
         word = rng.choice(words)
@@ -207,8 +209,9 @@ def test_worthwhile_keys() -> None:
 
 
 def test_crowding_is_estimated_from_the_work_at_all_keys() -> None:
-    """Five bands have few values each. The first key costs a share of all pairs; each other key costs the pairs that do not agree
-    on the first."""
+    """Five bands have few values each. The first key costs a share of all pairs; each other key costs the
+    pairs that do not agree on the first.
+    """
     keys = keys_of(4, 1)
     rng = np.random.default_rng(2)
 
@@ -227,7 +230,9 @@ def test_crowding_is_estimated_from_the_work_at_all_keys() -> None:
 
 
 def test_hot_bucket_is_split_by_discriminating_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bits of its key, and others that all its words share, would not split it, and all would be compared with all."""
+    """Bits of its key, and others that all its words share, would not split it, and all would be compared
+    with all.
+    """
     small_limits.set_join_sizes(monkeypatch, hot_bucket=2000)
     square = hamming_join.compare_square
 

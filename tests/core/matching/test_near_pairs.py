@@ -1,4 +1,6 @@
-"""`near_pairs` finds every pair within k and no other, for every k and m (DESIGN section 4), compared with brute force."""
+"""`near_pairs` finds every pair within k and no other, for every k and m (DESIGN section 4), compared with
+brute force.
+"""
 
 import itertools
 import random
@@ -97,7 +99,9 @@ def fail_all_with_all(*_: object) -> None:
 
 
 def pairs_that_share_one_key(k: int, subset: int, rng: random.Random) -> list[tuple[int, int, int]]:
-    """Returns (key, one, other) for every key: two codes that differ by one bit in every band outside the key."""
+    """Returns (key, one, other) for every key: two codes that differ by one bit in every band outside the
+    key.
+    """
     bands = band_masks(k + subset)
     pairs = []
     for key in itertools.combinations(bands, subset):
@@ -113,7 +117,9 @@ def pairs_that_share_one_key(k: int, subset: int, rng: random.Random) -> list[tu
 def test_pair_that_agrees_on_one_key_only_is_found(
     k: int, subset: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If k bits differ in k bands, the pair agrees on one key only. There are too many codes to compare all with all."""
+    """If k bits differ in k bands, the pair agrees on one key only. There are too many codes to compare all
+    with all.
+    """
     rng = random.Random(k * 10 + subset)
     worst = pairs_that_share_one_key(k, subset, rng)
     assert sorted(mask for mask, _, _ in worst) == sorted(key.mask for key in keys_of(k, subset))
@@ -188,7 +194,9 @@ def fail_keys(*_: object) -> None:
 def test_codes_crowded_at_the_keys_are_compared_all_with_all(
     roles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In codes of small pictures and screenshots most bits never differ, so going through the keys would repeat most work."""
+    """In codes of small pictures and screenshots most bits never differ, so going through the keys would
+    repeat most work.
+    """
     rng = random.Random(3)
     shorts = [sum(1 << bit for bit in rng.sample(range(20), 6)) for _ in range(120)]
     codes = full_codes(shorts)
@@ -221,7 +229,9 @@ def test_keys_of_one_word_search_that_word_only(codes: int) -> None:
 
 @pytest.mark.parametrize("varied", [0, 1, 3])
 def test_hot_bucket_whose_codes_differ_in_few_bits(varied: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of codes have almost equal short codes, so too few bits discriminate between them to split the bucket."""
+    """Thousands of codes have almost equal short codes, so too few bits discriminate between them to split
+    the bucket.
+    """
     small_limits.set_join_sizes(monkeypatch, hot_bucket=1500)
     n = 1600
     shorts = np.random.default_rng(1).integers(0, 1 << varied, n, dtype=np.uint64)

@@ -115,7 +115,9 @@ def test_few_codes_are_compared_all_with_all_and_many_by_keys() -> None:
 
 
 def test_expected_candidates() -> None:
-    """DESIGN section 4 counts each pair for both codes; for k = 4, m = 2 and one million codes, 5.7 candidates per code."""
+    """DESIGN section 4 counts each pair for both codes; for k = 4, m = 2 and one million codes, 5.7
+    candidates per code.
+    """
     assert Plan(4, 2).candidates(10**6) == pytest.approx(5.7 / 2, rel=0.02)
     assert Plan(6, 1).candidates(10**6) == pytest.approx(12_400 / 2, rel=0.01)
     assert Plan(8, 0).candidates(1000) == 500
@@ -155,7 +157,9 @@ def test_codes_that_agree_on_a_prefix_meet_in_one_shard(plan: Plan) -> None:
     ids=str,
 )
 def test_no_shard_has_many_times_its_share(plan: Plan) -> None:
-    """Otherwise one worker would do most of the work. (If a prefix has few values per shard, no hash spreads evenly.)"""
+    """Otherwise one worker would do most of the work. (If a prefix has few values per shard, no hash
+    spreads evenly.)
+    """
     n = 20_000
     for prefix in plan.prefixes:
         sizes = np.bincount(shard_of(random_shorts(n), plan, prefix).astype(np.int64), minlength=plan.shards)

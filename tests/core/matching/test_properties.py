@@ -93,7 +93,9 @@ def test_equal_image_with_the_next_rank_changes_no_other_verdict(case: RandomSet
 @SETTINGS
 @given(sets(), st.data())
 def test_all_images_near_marked_ones_are_found(case: RandomSet, data: st.DataObject) -> None:
-    """`near_marked` and `nearest_kept` are correct for any marks, even if marked images are near each other, as known ones may be."""
+    """`near_marked` and `nearest_kept` are correct for any marks, even if marked images are near each
+    other, as known ones may be.
+    """
     marks = data.draw(st.lists(st.booleans(), min_size=case.images, max_size=case.images))
     codes: Codes = arrays(case.codes)
     thresholds, marked = Thresholds(case.k, case.verify), np.array(marks, bool)

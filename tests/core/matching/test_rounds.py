@@ -76,7 +76,8 @@ def witnesses_by_shards(case: RandomSet, kept: BoolArray, plan: Plan, max_pairs:
 
 
 def force(monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> None:
-    # Comparing all with all finds more pairs than the keys of the shard do, so half of the sets use the keys only.
+    # Comparing all with all finds more pairs than the keys of the shard do, so half of the sets use the
+    # keys only.
     small_limits.cut_small(monkeypatch, rng)
     if rng.random() < 0.5:
         small_limits.go_through_keys(monkeypatch)
@@ -142,14 +143,17 @@ def test_flags_of_better_and_worse_neighbours(
         plan = random_plan(rng, thresholds, prefix)
         has_better, has_worse = flags(arrays(case.codes), case.images, thresholds, plan, max_pairs)
         assert has_better.tolist() == [any(near[i][:i]) for i in range(case.images)], f"{seed=} {plan}"
-        # `has_worse` may be True for images without a worse neighbour, but is never False for one that has one.
+        # `has_worse` may be True for images without a worse neighbour, but is never False for one that has
+        # one.
         for image in range(case.images):
             assert has_worse[image] or not any(near[image][image + 1 :]), f"{seed=} {plan} {image=}"
             assert not has_worse[image] or any(near[image]), f"{seed=} {plan} {image=}"
 
 
 def test_each_round_decides_one_link_of_a_chain() -> None:
-    """0~1~2~...: 0 is an anchor and 1 its duplicate, then 2 is an anchor, and so on; after one round four images remain."""
+    """0~1~2~...: 0 is an anchor and 1 its duplicate, then 2 is an anchor, and so on; after one round four
+    images remain.
+    """
     codes = [oracle.Code(image, 0, oracle.FULL, ((1 << 4 * image) - 1) << 192) for image in range(6)]
     case, plan = RandomSet(4, 256, 6, codes), Plan(4, 1, 1, 3)
     arrays_of = arrays(codes)

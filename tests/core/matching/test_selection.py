@@ -1,4 +1,6 @@
-"""`judge`, `keep` and `nearest_kept` against the definition, in one code shard. For several shards see test_rounds.py."""
+"""`judge`, `keep` and `nearest_kept` against the definition, in one code shard. For several shards see
+test_rounds.py.
+"""
 
 import collections
 import itertools
@@ -34,7 +36,9 @@ def thresholds_of(case: RandomSet) -> Thresholds:
 def judged(
     case: RandomSet, max_pairs: int = 1 << 23, known: Sequence[int] = (), threads: int = 1
 ) -> tuple[list[int], dict[int, Match]]:
-    """Returns kept images and witnesses in the oracle's form; `judge` must agree with `keep` and `nearest_kept`."""
+    """Returns kept images and witnesses in the oracle's form; `judge` must agree with `keep` and
+    `nearest_kept`.
+    """
     codes, thresholds = arrays(case.codes), thresholds_of(case)
     mask = np.isin(np.arange(case.images), known)
     kept = selection.keep(codes, case.images, thresholds, max_pairs, mask, threads=threads)
@@ -52,7 +56,9 @@ def truth_of(case: RandomSet, known: Sequence[int] = ()) -> tuple[list[int], dic
 
 
 def check(seed: int, case: RandomSet, monkeypatch: pytest.MonkeyPatch, force_keys: bool) -> None:
-    """Compares the core with the definition, for some sets with known images, threads, or too many pairs to hold."""
+    """Compares the core with the definition, for some sets with known images, threads, or too many pairs to
+    hold.
+    """
     rng = random.Random(seed)
     max_pairs = rng.choice(MAX_PAIRS)
     known = rng.sample(range(case.images), rng.randint(0, case.images)) if rng.random() < 0.2 else []
@@ -287,7 +293,9 @@ class TestSmallCases:
         assert judged(RandomSet(8, 48, 2, through)) == ([0], {1: Match(0, 0, 2, 0)})
 
     def test_witness_does_not_depend_on_the_order_of_rows(self) -> None:
-        """Base to view 1 and view 1 to base are equally near by the short code; the result must always be the same one."""
+        """Base to view 1 and view 1 to base are equally near by the short code; the result must always be
+        the same one.
+        """
         codes = [
             Code(0, 0, FULL, 0),
             Code(0, 1, FULL, 0xFF << 192 | 0xF),
@@ -301,7 +309,8 @@ class TestSmallCases:
         cells = [b"\xff" * 96] * 1000 + [b"\xff\xff\xfe" * 32, b"\xff" * 95 + b"\xf8"]
         codes = [Code(image, 0, FLAT, cells=of_image) for image, of_image in enumerate(cells)]
         kept, found = judged(RandomSet(8, 48, len(codes), codes))
-        # The last one has one different cell, so it is not a plain colour, and it is within 8 levels of both colours.
+        # The last one has one different cell, so it is not a plain colour, and it is within 8 levels of
+        # both colours.
         assert kept == [0, 1000]
         assert found == {i: Match(0, 0, 0, -1) for i in range(1, 1000)} | {1001: Match(6, 1000, 0, -1)}
 

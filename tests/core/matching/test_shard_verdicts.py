@@ -32,7 +32,9 @@ Step = Callable[[CodeShard, Thresholds, tuple[Key, ...] | None], Iterator[tuple[
 
 
 def images_of(case: RandomSet, rng: random.Random) -> list[Fingerprint]:
-    """Returns an image for each image of the set, and copies of bytes and of pictures; some are known, names are in random order."""
+    """Returns an image for each image of the set, and copies of bytes and of pictures; some are known,
+    names are in random order.
+    """
     found = []
     codes_of: dict[int, list[oracle.Code]] = collections.defaultdict(list)
     for code in sorted(case.codes, key=lambda code: code.view):

@@ -51,7 +51,9 @@ def hot(n: int, bits: int) -> WordArray:
 
 
 def test_bucket_counts_at_the_first_key_on_which_it_agrees() -> None:
-    """Half of 14,000 words agree in 40 bits. They are compared at one of the 35 keys only; others would repeat the comparisons."""
+    """Half of 14,000 words agree in 40 bits. They are compared at one of the 35 keys only; others would
+    repeat the comparisons.
+    """
     sample, codes = hot(4000, 40), 14_000
     plan = Plan(4, 3)
     half = (codes / 2) ** 2 / 2

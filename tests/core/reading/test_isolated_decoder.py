@@ -1,4 +1,6 @@
-"""IsolatedDecoder: whatever happens to the decoder process, all images but the harmful ones get their normal result."""
+"""IsolatedDecoder: whatever happens to the decoder process, all images but the harmful ones get their
+normal result.
+"""
 
 import contextlib
 import os
@@ -20,7 +22,8 @@ from beam_dedup.core.reading.isolated_decoder import DecodeResult, IsolatedDecod
 from beam_dedup.core.tables import fingerprints_of, verdicts_of
 from tests.pictures import encoded, photo
 
-# The module that the process runs instead of beam_dedup.core.reading.decoder_process. The name of a file selects the harm.
+# The module that the process runs instead of beam_dedup.core.reading.decoder_process. The name of a file
+# selects the harm.
 _HARMFUL = """
 import os, signal, sys, time
 from beam_dedup.core.reading import decoder_process, reader
