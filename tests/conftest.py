@@ -47,8 +47,9 @@ def image_context(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def image_environment(image_context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The environment that the images contain: our wheel and the pinned packages. Read-only. Takes minutes
-    to build.
+    """The environment that the images contain: our wheel and the pinned packages.
+
+    Read-only. Takes minutes to build.
     """
     environment = tmp_path_factory.mktemp("environment") / "dedup"
     in_new_folder("install.sh", environment, image_context)
@@ -57,8 +58,9 @@ def image_environment(image_context: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def refused(tmp_path: Path) -> Iterator[Path]:
-    """A directory with a file, neither of which this user may read. Skips the test for root, who may read
-    everything.
+    """A directory with a file, neither of which this user may read.
+
+    Skips the test for root, who may read everything.
     """
     folder = tmp_path / "refused"
     folder.mkdir()

@@ -1,5 +1,6 @@
-"""Implements the definition of a duplicate (DESIGN section 2) by brute force, on integers. It shares no
-code with the core.
+"""Implements the definition of a duplicate (DESIGN section 2) by brute force, on integers.
+
+It shares no code with the core.
 
 Images are numbers in order of rank, the preferred image first.
 """

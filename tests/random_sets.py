@@ -40,8 +40,9 @@ def random_set(
     algorithm: str = "dct",
     verify: int | None = None,
 ) -> RandomSet:
-    """Returns a set: images in random order of rank, each with up to `views` views besides its base; codes
-    in random order.
+    """Returns a random set of codes.
+
+    Images are in random order of rank, each with up to `views` views besides its base. Codes are in random order.
 
     Args:
       seed: any text.

@@ -96,8 +96,9 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """Name and version of the algorithm's recipe, as stored beside every code. Views and turns are not
-        part of it.
+        """Name and version of the recipe, as stored beside every code.
+
+        Views and turns are not part of it.
         """
         return ALGORITHMS[self.algorithm].recipe
 

@@ -50,9 +50,7 @@ class Arrival(NamedTuple):
         return identity(self.uri, self.generation)
 
     def reference(self) -> ImageRef:
-        """Returns the reference that readers open, limited to this generation where the source has
-        generations.
-        """
+        """Returns the reference that readers open; it is limited to this generation, if there is one."""
         metadata = json.loads(self.metadata) if self.metadata else {}
         if self.generation:
             metadata[GENERATION] = self.generation
@@ -78,8 +76,7 @@ class Arrival(NamedTuple):
 
 
 def default_name(uri: str) -> str:
-    """Returns the path of the copy of an image that belongs to no input directory: its URI from the bucket
-    on.
+    """Returns the path of the copy of an image outside any input directory: its URI from the bucket on.
 
     >>> default_name("gs://crawl/2026/a.jpg")
     'crawl/2026/a.jpg'
@@ -88,8 +85,9 @@ def default_name(uri: str) -> str:
 
 
 def event_metadata(metadata: str) -> tuple[str, int | None]:
-    """Returns generation and event time (milliseconds since the epoch) from an image's metadata, a JSON
-    object or "".
+    """Returns generation and event time from an image's metadata.
+
+    The metadata are a JSON object or "". The time is in milliseconds since the epoch.
 
     The generation is "" and the time is None where the metadata have no such key, or where the time is
     malformed: a sidecar in an archive may use these names for anything.
@@ -109,8 +107,7 @@ def event_metadata_in(metadata: Mapping[str, Any]) -> tuple[str, int | None]:
 
 
 def milliseconds(time: str) -> int:
-    """Returns the milliseconds since the epoch of an RFC 3339 time. A time without a time zone is taken as
-    UTC.
+    """Returns the milliseconds since the epoch of an RFC 3339 time; without a time zone, of a time in UTC.
 
     Raises:
       ValueError: the text is not such a time.

@@ -68,8 +68,8 @@ VERDICTS = pa.schema(
     ]
 )
 
-# What near matching needs, one row per code. `digest_shard` is the number of the image's digest shard,
-# which gets the answer.
+# The columns that near matching needs, one row per code. `digest_shard` is the number of the image's digest
+# shard, which gets the answer.
 CODES = pa.schema(
     [
         ("digest_shard", pa.int32()),
@@ -154,9 +154,7 @@ def split(table: pa.Table, part: npt.NDArray[Any]) -> Iterator[tuple[int, pa.Tab
 
 
 def first_rows(column: pa.ChunkedArray) -> BoolArray:
-    """Returns a mask of the rows of a sorted column whose value differs from the row before: the first row
-    of each value.
-    """
+    """Returns a mask of the first row of each value in a sorted column."""
     values = column.combine_chunks()
     first = np.ones(len(values), dtype=bool)
     if len(values) > 1:
@@ -165,8 +163,9 @@ def first_rows(column: pa.ChunkedArray) -> BoolArray:
 
 
 def digest_shards(table: pa.Table, count: int) -> IntArray:
-    """Returns the digest shard of each image: its digest modulo `count`. Images with equal digests share a
-    digest shard.
+    """Returns the digest shard of each image: its digest modulo `count`.
+
+    Images with equal digests share a digest shard.
     """
     head = fixed_bytes(table["digest"], 32)[:, :4].copy().view(">u4")[:, 0]
     return (head % np.uint32(count)).astype(np.int64)

@@ -147,8 +147,9 @@ def whole_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
 
 
 def long_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
-    """Returns the long distance of each pair of rows (a, b); NO_DISTANCE where one of the two has no long
-    code.
+    """Returns the long distance of each pair of rows (a, b).
+
+    It is NO_DISTANCE where one of the two has no long code.
     """
     both = (codes.kind[a] == CodeKind.FULL) & (codes.kind[b] == CodeKind.FULL)
     return np.where(both, whole_distance(codes, a, b), NO_DISTANCE)

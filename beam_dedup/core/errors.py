@@ -2,11 +2,11 @@
 
     DedupError                 ends the run with exit code 1; the message is for the person who runs the tool
       +-- UsageError           the command line or the configuration is wrong; exit code 2
-      +-- PlanError            near matching would take far too long; exit code 2 if found before the run starts
+      +-- PlanError            near matching would take far too long; exit code 2 if found before the start
       +-- ConservationError    initial != kept + duplicates + rejected: a bug, never to be ignored
     ImageError                 one input item can't be deduplicated; becomes a `Rejection`, never ends a run
       +-- ArchiveError         an archive can't be read any further; the members before that point count
-    DecodeError                the bytes are an image, but its picture can't be decoded; it is still compared by digest
+    DecodeError                the bytes are an image without a decodable picture; it is compared by digest
 
 Any other exception is a bug and fails the bundle in which it was raised.
 """
@@ -26,8 +26,9 @@ class UsageError(DedupError):
 
 
 class PlanError(DedupError):
-    """Near matching would grow with the square of the number of images; the message has the numbers and
-    what to change.
+    """The work would grow with the square of the number of images.
+
+    The message has the numbers, and says what to change.
     """
 
 

@@ -46,8 +46,9 @@ class Limits:
 
 
 def most_pixels(image: Image.Image, scaled: bool, heavy: bool, limits: Limits) -> int:
-    """Returns the maximum number of pixels for a picture: `limits.max_pixels`, or fewer if decoding would
-    exceed a few hundred MB.
+    """Returns the maximum number of pixels for a picture.
+
+    It is `limits.max_pixels`, or fewer if decoding would take more than a few hundred MB.
 
     Args:
       image: the opened, not yet decoded picture.

@@ -65,7 +65,7 @@ class CodeKind(enum.IntEnum):
     FLAT = 2  # 96 bytes: colour profiles of a picture without structure
     HASH = 3  # 8 bytes: a code of up to 64 bits, most significant bits first, with no long code to verify it
     WIDE = 4  # 32 bytes: a code of 256 bits that is compared as a whole
-    METADATA = 5  # 8 bytes: a simhash of the metadata of an image that can't be opened, in a run on codes of pictures
+    METADATA = 5  # 8 bytes: a simhash of the metadata of an image that can't be opened
 
 
 class Flag(enum.StrEnum):
@@ -74,8 +74,10 @@ class Flag(enum.StrEnum):
     UNDECODABLE = "undecodable"  # known image format, but no picture: compared by digest alone
     TINY = "tiny"  # compared by the short code alone
     FLAT = "flat"  # compared by its colours
-    TRUNCATED = "truncated"  # incomplete file: ranked after complete ones, compared if enough of the picture is present
-    ANIMATED = "animated"  # several frames or pages: compared only with images of as many frames and the same duration
+    TRUNCATED = (
+        "truncated"  # incomplete file: ranked after complete ones, compared if enough of it is present
+    )
+    ANIMATED = "animated"  # several frames or pages: compared only with as many frames of the same duration
     DESCRIBED = "described"  # could not be opened: compared by its metadata alone
 
 
@@ -243,8 +245,9 @@ def avro_record(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def printable(value: Any) -> Any:
-    """Returns text that UTF-8 can encode: bytes that were not UTF-8 become backslash escapes. Other values
-    are unchanged.
+    """Returns text that UTF-8 can encode: bytes that were not UTF-8 become backslash escapes.
+
+    Other values are returned unchanged.
     """
     return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
 

@@ -115,8 +115,9 @@ def name_of_copy(path: str) -> str | None:
 
 
 def utf8_name(path: str) -> str:
-    r"""Returns a path of `copy_name` in UTF-8, for file systems whose names are text: all other bytes are
-    escaped too.
+    r"""Returns a path of `copy_name` in which bytes that are not UTF-8 are escaped too.
+
+    It is for file systems whose names are text.
 
     >>> utf8_name("é/\udcff.jpg")
     'é/%FF.jpg'

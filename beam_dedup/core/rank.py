@@ -66,8 +66,9 @@ def ranks_of(fingerprints: pa.Table, keep: KeepPolicy) -> pa.Array:
 
 
 def _names(fingerprints: pa.Table) -> list[bytes]:
-    """Returns the URIs, each with its generation if it has one, after a zero byte so that URIs sort as they
-    would without.
+    """Returns the URIs, each with its generation if it has one.
+
+    A zero byte separates the two, so that URIs sort as they would without a generation.
     """
     names: list[bytes] = fingerprints["uri"].to_pylist()
     metadata = fingerprints["metadata"].combine_chunks()

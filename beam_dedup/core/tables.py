@@ -79,9 +79,7 @@ def fingerprints_of(table: pa.Table) -> Iterator[Fingerprint]:
 
 
 def ranked(fingerprints: pa.Table, keep: KeepPolicy) -> pa.Table:
-    """Returns a table of `FINGERPRINTS` as a table of `IMAGES`, with ranks by a policy; the order of the
-    rows is the same.
-    """
+    """Returns a table of `FINGERPRINTS` as a table of `IMAGES`, in the same order, with ranks by a policy."""
     properties = fingerprints.drop_columns(["uri", "known"])
     return pa.Table.from_arrays([ranks_of(fingerprints, keep), *properties.columns], schema=IMAGES)
 
@@ -98,8 +96,7 @@ def codes_of(codes: pa.Table, image: IntArray | None = None) -> Codes:
 
 
 def rejections_block(rejected: Sequence[Verdict]) -> tuple[bytes, int]:
-    """Returns rejections of new images as a block of `VERDICTS`, and the number of rejections of known
-    images.
+    """Returns rejections of new images as a block of `VERDICTS`, and counts those of known images.
 
     Known images get no verdict, so they are only counted. The block is b"" if no new image was rejected.
     """

@@ -1,5 +1,6 @@
-"""Runs generators in threads, in parallel where they spend their time in NumPy: it sorts and compares
-without Python's lock.
+"""Runs generators in threads.
+
+They run in parallel while they are in NumPy, which sorts and compares without Python's lock.
 """
 
 import os

@@ -7,7 +7,7 @@ Two codes of different images, at least one of them a base view, are within k if
     wide, wide          distance of all 256 bits <= k
     metadata, metadata  distance <= min(k, 3)
     tiny, tiny or full  short distance <= min(k, 4): at least one of them has no long code to verify with
-    flat, flat          every cell of the profiles within min(k, 8) colour levels; two plain colours only if they are equal
+    flat, flat          every cell within min(k, 8) colour levels; two plain colours only if they are equal
     any other kinds     never
 
 The relation is symmetric, but not transitive. `beam_dedup.core.matching.near_pairs` applies it to arrays.

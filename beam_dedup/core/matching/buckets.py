@@ -68,8 +68,9 @@ def runs_of(sorted_keys: KeyArray, keys: KeyArray, bits: int) -> tuple[IntArray,
 
 
 def discriminating_bits(words: WordArray) -> int:
-    """Returns a mask of the bits that discriminate between words: those that differ from the majority in at
-    least 1 word of 32.
+    """Returns a mask of the bits that discriminate between words.
+
+    These are the bits in which at least one word in 32 differs from the majority.
     """
     set_bits = np.unpackbits(words.astype(">u8").view(np.uint8)).reshape(-1, 64).sum(axis=0, dtype=np.int64)
     discriminates = np.minimum(set_bits, len(words) - set_bits) * 32 >= len(words)

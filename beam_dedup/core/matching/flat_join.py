@@ -28,8 +28,9 @@ def pairs_of_one(pixels: ByteArray, levels: int) -> Found:
 
 
 def pairs_of_two(pixels_a: ByteArray, pixels_b: ByteArray, levels: int) -> Found:
-    """Yields the pairs (i, j) of a profile of each array that differ nowhere by more than `levels`; plain
-    colours only if equal.
+    """Yields the pairs (i, j) of a profile of each array that differ nowhere by more than `levels`.
+
+    Two plain colours are a pair only if they are equal.
 
     Args:
       pixels_a, pixels_b: (pictures, 96) profiles.

@@ -1,5 +1,6 @@
-"""Finds all pairs of 64-bit words that differ in at most k bits, by sorting and comparing arrays; no Python
-code runs per pair.
+"""Finds all pairs of 64-bit words that differ in at most k bits, by sorting and comparing arrays.
+
+No Python code runs per pair.
 
 The result is exact: a key (a mask over the word, see `beam_dedup.core.matching.plan`) only decides where to
 look; whether two words are within k is decided on the words. Words that agree on a key are a *bucket*.
@@ -70,8 +71,9 @@ SIZES = JoinSizes()
 
 
 def worthwhile(a: WordArray, b: WordArray, keys: Sequence[Key], k: int) -> Sequence[Key]:
-    """Returns the keys to use: the given ones, or only the empty key if comparing all pairs is less work
-    than using the keys.
+    """Returns the keys to use.
+
+    These are the given keys, or only the empty key if comparing all with all is less work than using them.
 
     Args:
       a, b: the words to compare; the same array if its words are compared with each other.
@@ -125,9 +127,7 @@ def _compare_buckets(words: WordArray, starts: IntArray, k: int, key: Key, free:
 
 
 def pairs_of_two(a: WordArray, b: WordArray, k: int, key: Key, free: int = ALL_BITS) -> Found:
-    """Yields the pairs (i, j) of a word of the first array and one of the second that meet at a key; see
-    `pairs_of_one`.
-    """
+    """Yields the pairs (i, j) of a word of each array that meet at a key; see `pairs_of_one`."""
     if not key.mask:
         yield from compare_rectangle(a, b, k)
         return
@@ -255,8 +255,9 @@ def _join_block(a: WordArray, b: WordArray, k: int, free: int) -> Found:
 
 
 def is_crowded(a: WordArray, b: WordArray, keys: Sequence[Key], k: int) -> bool:
-    """Returns whether using all keys would be more work than comparing all with all, as estimated from some
-    words and keys.
+    """Estimates whether using all keys would be more work than comparing all with all.
+
+    The estimate is made from some of the words and keys.
 
     Keys are chosen for words that are spread evenly; the words of a thousand small pictures are not.
     """

@@ -30,13 +30,14 @@ from beam_dedup.core.thresholds import Thresholds
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pairs:
-    """Columns of length n: pairs of rows of `Codes` that are within k. A pair may occur more than once, in
-    either order.
+    """Columns of length n: pairs of rows of `Codes` that are within k.
+
+    A pair may occur more than once, in either order.
     """
 
     a: IntArray  # (n,) rows
     b: IntArray  # (n,) rows
-    distance: ByteArray  # (n,) bits of the short code, or of the whole code if it is compared as a whole; flat: colour levels
+    distance: ByteArray  # (n,) bits of the short or whole code, whichever k applies to; flat: colour levels
 
     def __len__(self) -> int:
         return len(self.a)
@@ -53,8 +54,9 @@ def near_pairs(
     roles: BoolArray | None = None,
     threads: int = 1,
 ) -> Iterator[Pairs]:
-    """Yields every pair of rows that are within k; the two are codes of different images, and at least one
-    is a base view.
+    """Yields every pair of rows that are within k.
+
+    The two rows are codes of different images, and at least one of them is a base view.
 
     Args:
       codes: the codes to search.
@@ -104,8 +106,9 @@ def _hashed_tasks(
 def _words(
     codes: Codes, thresholds: Thresholds, keys: Sequence[Key]
 ) -> Iterator[tuple[WordArray, Sequence[Key]]]:
-    """Yields the words to search, (codes,) at a time, with the keys over them: one array, or four for codes
-    of 256 bits.
+    """Yields the words to search, one word of each code at a time, with the keys over these words.
+
+    A code has one word, or four if it has 256 bits.
     """
     if thresholds.words == 1:
         yield codes.short, keys

@@ -164,8 +164,7 @@ class Plan:
 
 @functools.cache
 def band_masks(bands: int, free: int = ALL_BITS) -> tuple[int, ...]:
-    """Returns the masks of bands of as equal width as possible, which together are the bits of `free`; the
-    first bits first.
+    """Divides the bits of `free` into bands of as equal width as possible; returns their masks, first bits first.
 
     >>> [f"{mask:016x}" for mask in band_masks(4)]
     ['ffff000000000000', '0000ffff00000000', '00000000ffff0000', '000000000000ffff']
@@ -197,8 +196,9 @@ def keys_of(k: int, subset: int, prefix: tuple[int, ...] = (), free: int = ALL_B
 
 
 def keys_over(keys: Sequence[Key], word: int) -> tuple[Key, ...]:
-    """Returns those of the keys over all words of a code that are over one word, shifted to that word; the
-    empty key is over all.
+    """Returns the keys over one word of a code, out of keys over all its words, as masks over that word.
+
+    The empty key is a key over every word.
     """
     if any(not key.mask for key in keys):
         return (ALL_WITH_ALL,)
@@ -234,17 +234,16 @@ def cheapest_subset(k: int, codes: int, bits: int = SHORT_BITS) -> int:
 
 
 def shard_of(words: WordArray, plan: Plan, prefix: tuple[int, ...]) -> WordArray:
-    """Returns the code shard, from 0 to `plan.shards` - 1, of each word: words that agree on the bands of
-    `prefix` share it.
+    """Returns the code shard of each word, from 0 to `plan.shards` - 1.
+
+    Words that agree on the bands of `prefix` are in the same shard.
     """
     mask = np.uint64(sum(plan.bands[band] for band in prefix))
     return mixed(words & mask) % np.uint64(plan.shards)
 
 
 def mixed(words: WordArray) -> WordArray:
-    """Returns a hash of each word: the finaliser of MurmurHash3, in which every bit of a word affects every
-    bit of the result.
-    """
+    """Returns a hash of each word, in which every bit of the word affects every bit: the finaliser of MurmurHash3."""
     for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
         words = (words ^ (words >> np.uint64(33))) * np.uint64(factor)
     return words ^ (words >> np.uint64(33))

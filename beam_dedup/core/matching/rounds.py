@@ -1,15 +1,20 @@
-"""Judges images whose codes are spread over several code shards: the work of one code shard, and of one
-digest shard, in each step.
+"""Judges images whose codes are spread over several code shards.
+
+The functions do the work of one code shard, or of one digest shard, in one step.
 
 A *code shard* sees the codes that agree on some bands (see `beam_dedup.core.matching.plan`), so every pair
 within k meets in at least one code shard. Tables in and out have the schemas of `beam_dedup.core.blocks`.
 Answers of a code shard are grouped by the digest shard that they go to.
 
-    known, codes --code shards--> flag_near_kept --digest shards--> split_near    an image near a known one is a duplicate
-    codes --code shards--> flag_neighbours --digest shards--> split_anchors       an anchor has no better neighbour: it is kept
-    anchors, rest --code shards--> flag_near_kept --digest shards--> split_near   an image near an anchor is a duplicate
-    the rest goes through further rounds, then to one worker: judge_shard, or keep_in_shard where witnesses follow
-    kept, duplicates --code shards--> find_witnesses                              the witness is the nearest kept image
+    input             in code shards    in digest shards
+    known, codes  ->  flag_near_kept    -> split_near       an image near a known one is a duplicate
+    codes         ->  flag_neighbours   -> split_anchors    an anchor has no better neighbour: it is kept
+    anchors, rest ->  flag_near_kept    -> split_near       an image near an anchor is a duplicate
+    rest          ->  the same two steps again, a fixed number of times
+    rest          ->  keep_in_shard, in one code shard      the remaining images are judged in order of rank
+    all codes     ->  find_witnesses                        the witness is the nearest kept image
+
+If one code shard holds all codes from the beginning, `judge_shard` does all of this at once.
 """
 
 import dataclasses
@@ -43,8 +48,9 @@ class CodeShard:
 
 
 def code_shards(codes: pa.Table, plan: Plan, thresholds: Thresholds) -> Iterator[tuple[str, pa.Table]]:
-    """Yields (name of a code shard, rows of `CODES`): each code goes to all shards where it may meet a code
-    within k.
+    """Yields (name of a code shard, rows of `CODES`).
+
+    Each code goes to all code shards in which it may meet a code within k.
     """
     if not plan.prefix:
         if len(codes):
@@ -97,9 +103,7 @@ def gather(codes: pa.Table) -> CodeShard:
 def flag_neighbours(
     shard: CodeShard, thresholds: Thresholds, keys: tuple[Key, ...] | None
 ) -> Iterator[tuple[bytes, pa.Table]]:
-    """Yields (digest shard, `FLAGS`) for the images that have neighbours in this code shard, and nothing
-    for all others.
-    """
+    """Yields (digest shard, `FLAGS`) for the images that have neighbours in this code shard."""
     better, worse = selection.neighbour_flags(shard.codes, len(shard.images), thresholds, keys)
     yield from _flags(shard, better | worse, {"better": better, "worse": worse})
 
@@ -145,8 +149,7 @@ def judge_shard(
     threads: int,
     max_pairs: int = MAX_PAIRS,
 ) -> Iterator[tuple[bytes, pa.Table]]:
-    """Judges a code shard with all images, and yields (digest shard, `MARKS`): the witnesses of the
-    duplicates.
+    """Judges a code shard that holds all images, and yields (digest shard, `MARKS` of its duplicates).
 
     Args:
       threads: number of keys that are searched at a time.
@@ -218,9 +221,7 @@ def keep_in_shard(shard: CodeShard, thresholds: Thresholds) -> CodeShard:
 
 
 def split_kept(shard: CodeShard) -> tuple[pa.Table, pa.Table]:
-    """Splits the codes of a code shard in which every image is judged into (codes of kept images, codes of
-    duplicates).
-    """
+    """Splits the codes of a judged code shard into (codes of kept images, codes of duplicates)."""
     kept = pa.array(shard.kept[shard.codes.image])
     return _with_kept(shard.rows.filter(kept), True), shard.rows.filter(pc.invert(kept))
 

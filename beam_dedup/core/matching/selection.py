@@ -101,8 +101,9 @@ def _judge(
 def _witnesses_of_represented(
     codes: Codes, kept: BoolArray, representative: IntArray, found: Witnesses
 ) -> Witnesses:
-    """Returns the witnesses of images with another representative: that image if it is kept, else its
-    witness.
+    """Returns the witnesses of the images that have another image as representative.
+
+    The witness is the representative if that is kept, else the witness of the representative.
 
     Args:
       found: the witnesses of the representatives.
@@ -233,8 +234,7 @@ def _by_rank(codes: Codes, pairs: Pairs) -> tuple[IntArray, IntArray]:
 def neighbour_flags(
     codes: Codes, images: int, thresholds: Thresholds, keys: _Keys = None, max_pairs: int = MAX_PAIRS
 ) -> tuple[BoolArray, BoolArray]:
-    """Returns which images have a better-ranked neighbour, and which may have a worse-ranked one: two
-    (images,) masks.
+    """Returns which images have a better-ranked neighbour, and which may have a worse-ranked one.
 
     The first mask is exact for these codes and keys. The second may be True for an image without a
     worse-ranked neighbour; it only saves work.
@@ -275,8 +275,9 @@ def nearest_kept(
     threads: int = 1,
     max_pairs: int = MAX_PAIRS,
 ) -> Witnesses:
-    """Returns the nearest kept image, among these codes, for every image that is not kept: least distance,
-    then best rank.
+    """Returns the nearest kept image, among these codes, for every image that is not kept.
+
+    Of several equally near ones it is the one with the best rank.
 
     Images without a kept image within k, among these codes, are left out. If two images match through
     several views at the same distance, the first of these views is reported.
@@ -335,8 +336,9 @@ def _first_each(witnesses: Witnesses) -> Witnesses:
 
 
 def representatives(codes: Codes, known: BoolArray) -> IntArray:
-    """Returns the representative of each image: the best-ranked image with the same code, if both have one
-    code only.
+    """Returns the representative of each image.
+
+    The representative is the best-ranked image with the same code, if both images have one code only.
 
     An image with several codes, or none, is its own representative. Known images and new images do not
     represent each other: known images are kept however near they are to each other, so the witness of a new

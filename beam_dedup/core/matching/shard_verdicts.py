@@ -1,5 +1,4 @@
-"""Decides exact duplicates in a digest shard, chooses the representatives to compare, and assembles the
-verdicts.
+"""Decides exact duplicates in a digest shard, chooses what to compare, and assembles the verdicts.
 
 Images with equal digests are in the same digest shard, so exact duplicates are found there. Among images of
 a digest shard with equal codes, only the best-ranked one, the representative, is compared with images of

@@ -83,8 +83,9 @@ def _pairs_of(rows: IntArray, starts: IntArray, of_a: BoolArray | None) -> _Floa
 def _left_of_long(
     sample: WordArray, rows: IntArray, values: KeyArray, key: Key, of_a: BoolArray | None
 ) -> _FloatArray:
-    """Returns the number of pairs of each bucket, without those that agree on one earlier band: the one
-    that saves most pairs.
+    """Returns the number of pairs of each bucket that still have to be compared.
+
+    Pairs that agree on one earlier band are left out; it is the band that saves most pairs.
 
     Args:
       rows: rows of the sample, sorted by their keys.
@@ -106,9 +107,7 @@ def _left_of_long(
 
 
 def _in_hot_bucket(pairs: float, free: int, k: int) -> float:
-    """Returns the expected number of comparisons in a hot bucket with a number of pairs, which is split by
-    keys over `free`.
-    """
+    """Returns the expected number of comparisons in a hot bucket, which is split by keys over `free`."""
     words = int((2 * pairs) ** 0.5)
     plan = Plan(k, cheapest_subset(k, words, free.bit_count()), bits=free.bit_count())
     if not plan.subset:

@@ -1,5 +1,6 @@
-"""Runs the decoder process: opens and decodes images on request, so that a harmful image can end only this
-process.
+"""Runs the decoder process: opens and decodes images on request.
+
+A harmful image can end only this process.
 
 Crawled files are written by strangers, and decoders are written in C: a file may crash a decoder, or keep
 it busy without end. Either ends this process, and the process that started it
@@ -8,11 +9,11 @@ also run in parallel, unaffected by Python's lock, and each starts sooner than a
 
 The two processes communicate by
 
-    standard input   one frame of settings (JSON), then requests (JSON): references, and the image to start with
-    standard output  the frame "ready", then for each request one or more replies; the last one is marked as the last.
-                     A reply covers up to `IMAGES_PER_REPLY` images and is three frames: header (JSON), a block of
-                     FINGERPRINTS, a block of VERDICTS
-    progress         a file of `PROGRESS_BYTES` bytes: whether an image is being worked on, and which step of which image
+    standard input   one frame of settings (JSON), then requests (JSON): references, and where to start
+    standard output  the frame "ready", then one or more replies to each request; the last one is marked.
+                     A reply covers up to `IMAGES_PER_REPLY` images and is three frames: header (JSON),
+                     a block of FINGERPRINTS, a block of VERDICTS
+    progress         a file of `PROGRESS_BYTES` bytes: whether an image is being worked on, and which step
 
 A frame is its length in 8 bytes, followed by that many bytes. An exception that nobody expected is a bug in
 this program and not the fault of an image: it is sent in place of a reply, and ends the process.
@@ -38,7 +39,7 @@ from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Verdic
 from beam_dedup.core.reading.reader import DecodeStep, Found, Harmful, read_images
 
 READY = b"ready"
-BUG = "bug"  # the only key of a header that reports a bug; its value is [the exception in one line, the traceback]
+BUG = "bug"  # the only key of a header that reports a bug: [the exception in one line, the traceback]
 IMAGES_PER_REPLY = 512  # since an archive may hold a million
 # Memory that one image may take besides mapped files: enough for every image that core/limits.py accepts.
 # The system refuses more, and the picture then counts as undecodable.
@@ -131,8 +132,9 @@ class Reply:
 
 
 class _Guard:
-    """Holds the settings of this process; limits time and memory, and writes the progress file, while
-    images are decoded.
+    """Holds the settings of this process, and limits its time and memory while it decodes images.
+
+    It also writes the progress file.
     """
 
     def __init__(self, settings: dict[str, Any], memory_bytes: int) -> None:
@@ -154,8 +156,9 @@ class _Guard:
         signal.setitimer(signal.ITIMER_REAL, self.limits.decode_seconds)
 
     def stop_work(self) -> None:
-        """Lifts the limits and notes that no image is being worked on, so that no image is blamed for what
-        follows.
+        """Lifts the limits and notes that no image is being worked on.
+
+        So no image is blamed for whatever happens next.
         """
         signal.setitimer(signal.ITIMER_REAL, 0)
         self._progress[:] = bytes(PROGRESS_BYTES)

@@ -34,8 +34,7 @@ def root(path: str) -> str:
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Returns whether the path of an object matches a pattern, by the rules that `glob` applies to local
-    files.
+    """Returns whether the path of an object matches a pattern, by the rules of `glob` for local files.
 
     A pattern without `**` also matches everything below a directory that it matches.
 
@@ -67,8 +66,9 @@ def _matches(names: list[str], parts: list[str], below: bool) -> bool:
 
 
 def labels(inputs: Sequence[str]) -> tuple[str, ...]:
-    """Returns the label of each input, with which the names of its images begin: "" for a single input,
-    else its last part.
+    """Returns the label of each input, with which the names of its images begin.
+
+    It is "" for a single input, else the last part of the input's path.
 
     So names depend on the inputs alone, not on their content. If an input is a file, its name is the label
     itself.

@@ -184,8 +184,9 @@ def _rows(block: bytes, schema: pa.Schema) -> int:
 
 
 class IsolatedDecoder:
-    """Computes fingerprints in a decoder process, which is started when it is first needed, and again after
-    it died.
+    """Computes fingerprints in a decoder process.
+
+    The process is started when it is first needed, and again after it ended.
 
     An image that ends the process, or takes longer than the limits allow, is rejected for that reason; all
     other images are answered. An archive that does so while it is read, as opposed to while a member is
@@ -226,7 +227,8 @@ class IsolatedDecoder:
             stderr=None if os.environ.get(DEBUG_VARIABLE) else subprocess.DEVNULL,
             pass_fds=[self._progress.fileno()],
             env=environment,
-            start_new_session=True,  # Ctrl-C reaches all processes of a terminal's session; this one ends with its parent
+            # Ctrl-C reaches all processes of a terminal's session. This process ends with its parent instead.
+            start_new_session=True,
         )
         recipe = self._recipe and dataclasses.asdict(self._recipe)
         limits = dataclasses.asdict(self._limits)

@@ -79,8 +79,9 @@ def read_images(
 def fallback_or_rejection(
     reference: ImageRef, error: ImageError, recipe: Recipe | None
 ) -> Fingerprint | Rejection:
-    """Returns the result for an image that can't be opened: a fingerprint of its metadata where allowed,
-    else a rejection.
+    """Returns the result for an image that can't be opened.
+
+    It is a fingerprint of the metadata if the reference allows that, else a rejection.
     """
     image = file_ref(reference)
     return fallback.stand_in(image, error, recipe) or Rejection(image, error.reason, error.detail)
@@ -88,8 +89,9 @@ def fallback_or_rejection(
 
 @contextlib.contextmanager
 def _memory_errors_as_rejections() -> Iterator[None]:
-    """Reports out of memory while reading as an error of the input. The decoder handles it while it decodes
-    a picture.
+    """Reports out of memory while reading as an error of the input.
+
+    While a picture is decoded, the decoder itself handles it.
     """
     try:
         yield
@@ -190,8 +192,9 @@ class _Walk:
 
 
 class _WatchedStream(io.IOBase):
-    """Calls a function at each read, so that a long archive without any image in it does not count as
-    hanging.
+    """Calls a function at each read.
+
+    So a long archive without any image in it does not count as hanging.
     """
 
     def __init__(self, stream: BinaryIO, on_read: Callable[[], None]) -> None:

@@ -1,6 +1,4 @@
-"""`near_pairs` finds every pair within k and no other, for every k and m (DESIGN section 4), compared with
-brute force.
-"""
+"""`near_pairs` finds exactly the pairs of brute force, for every k and m (DESIGN section 4)."""
 
 import itertools
 import random

@@ -1,5 +1,6 @@
-"""`judge`, `keep` and `nearest_kept` against the definition, in one code shard. For several shards see
-test_rounds.py.
+"""`judge`, `keep` and `nearest_kept` against the definition, in one code shard.
+
+For several code shards see test_rounds.py.
 """
 
 import collections

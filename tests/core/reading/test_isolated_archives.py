@@ -42,8 +42,9 @@ def rejections(result: DecodeResult) -> list[Verdict]:
 
 
 def found(result: DecodeResult) -> dict[str, Reason | None]:
-    """Returns the reject reason of each image, None for a fingerprint, by the last part of its URI; no URI
-    may occur twice.
+    """Returns the reject reason of each image, by the last part of its URI; None for a fingerprint.
+
+    Fails if a URI occurs twice.
     """
     pairs: list[tuple[str, Reason | None]] = [(one.ref.uri, None) for one in fingerprints(result)]
     pairs += [(one.ref.uri, one.reason) for one in rejections(result)]

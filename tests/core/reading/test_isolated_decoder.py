@@ -1,6 +1,4 @@
-"""IsolatedDecoder: whatever happens to the decoder process, all images but the harmful ones get their
-normal result.
-"""
+"""IsolatedDecoder: images that are not harmful get their normal result, whatever happens to the process."""
 
 import contextlib
 import os
