@@ -277,7 +277,7 @@ def nearest_kept(
 ) -> Witnesses:
     """Returns the nearest kept image, among these codes, for every image that is not kept.
 
-    Of several equally near ones it is the one with the best rank.
+    If several are equally near, it is the one with the best rank.
 
     Images without a kept image within k, among these codes, are left out. If two images match through
     several views at the same distance, the first of these views is reported.
