@@ -9,9 +9,8 @@ import pytest
 from beam_dedup.samples import make_samples
 from tests.images import in_new_folder
 
-CI_VARIABLE = (
-    "DEDUP_CI"  # in the environment, set to anything: all tests run, and every service has to be there
-)
+# If this environment variable is set, whatever its value, all tests run, and every service must be available.
+CI_VARIABLE = "DEDUP_CI"
 SLOW = ("slow", "processes")
 
 

@@ -17,9 +17,8 @@ class Code(NamedTuple):
     image: int
     view: int  # 0 is the base
     kind: int
-    value: int = (
-        0  # full: 256 bits, of which the upper 64 are the short code; wide: 256 bits; all others: 64 bits
-    )
+    # full: 256 bits, of which the upper 64 are the short code; wide: 256 bits; all other kinds: 64 bits
+    value: int = 0
     cells: bytes = b""  # flat: 32 colours of 3 bytes
 
 

@@ -74,9 +74,7 @@ class Flag(enum.StrEnum):
     UNDECODABLE = "undecodable"  # known image format, but no picture: compared by digest alone
     TINY = "tiny"  # compared by the short code alone
     FLAT = "flat"  # compared by its colours
-    TRUNCATED = (
-        "truncated"  # incomplete file: ranked after complete ones, compared if enough of it is present
-    )
+    TRUNCATED = "truncated"  # incomplete file: ranked after complete ones, compared if enough is present
     ANIMATED = "animated"  # several frames or pages: compared only with as many frames of the same duration
     DESCRIBED = "described"  # could not be opened: compared by its metadata alone
 

@@ -21,9 +21,7 @@ from beam_dedup.core.blocks import to_bytes, to_text
 from beam_dedup.core.model import Flag
 
 _KNOWN, _NEW, _TRUNCATED, _DESCRIBED = range(4)
-_END = (
-    b"\0"  # ends the URI if a generation follows; if the URI itself contains such bytes, the last one ends it
-)
+_END = b"\0"  # ends the URI if a generation follows; the last such byte does, if the URI contains others
 _MOST = np.uint64((1 << 64) - 1)
 # With the sign bit flipped, negative times sort before positive ones as unsigned numbers: a file may be
 # older than the epoch.

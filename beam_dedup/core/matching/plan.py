@@ -2,8 +2,8 @@
 
 Cut the 64 bits of the short code into k + m bands. Two codes within k differ in at most k bands, so they
 agree exactly on at least m bands. Every m-subset of the bands is a key, so every pair within k meets at one
-key at least (Manku, Jain and Das Sarma, "Detecting near-duplicates for web crawling", 2007). For example, k
-= 2, m = 2, and a pair two bits apart:
+key at least (Manku, Jain and Das Sarma, "Detecting near-duplicates for web crawling", 2007). An example
+with k = 2, m = 2, and a pair two bits apart:
 
     band         0                1                2                3
     x      0110101011010010 0001011010111001 1100101101001011 0101101001011010

@@ -14,9 +14,8 @@ from beam_dedup.core.matching.skew import comparisons
 from beam_dedup.core.tables import codes_of
 from beam_dedup.core.thresholds import Thresholds
 
-GATHERED_CODES = (
-    4_000_000  # up to here one worker judges all codes, without rounds and copies; that takes about 1.5 GB
-)
+# Up to this many codes, one worker judges all of them, without rounds and copies. That takes about 1.5 GB.
+GATHERED_CODES = 4_000_000
 SHARD_CODES = 250_000  # codes per code shard if there are more
 
 # If a code is compared with more codes than this, comparing costs more than decoding its picture, and the

@@ -16,9 +16,7 @@ from beam_dedup.core.reading.decoder_process import Reply
 CRASH, HANG, CRASH_ONCE = b"crashes", b"hangs", b"crashes once"  # last bytes of an image
 CRASH_WHEN_READ = "crashes when read"  # name of a member at which reading the archive crashes
 LOST = "lost.png"  # an image whose name ends so is missing in the reply
-MARK = (
-    "BAD_DECODER_MARK"  # environment variable: path of a file that is made at the first crash of CRASH_ONCE
-)
+MARK = "BAD_DECODER_MARK"  # environment variable: path of a file made at the first crash of CRASH_ONCE
 
 
 def fingerprint(ref: Any, stream: Any, *arguments: Any) -> Any:
