@@ -40,7 +40,7 @@ class Limits:
     decode_seconds: float = 120.0  # a hundred times as long as the largest accepted picture takes
     max_member_bytes: int = 1 << 27  # 128 MiB
     max_members: int = 2_000_000
-    max_unpacked_bytes: int = 1 << 40  # 1 TiB, decompressed
+    max_decompressed_bytes: int = 1 << 40  # 1 TiB, decompressed
     max_ratio: int = 1000
     free_bytes: int = 1 << 30  # 1 GiB, decompressed
 

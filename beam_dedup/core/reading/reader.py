@@ -84,7 +84,9 @@ def fallback_or_rejection(
     It is a fingerprint of the metadata if the reference allows that, else a rejection.
     """
     image = file_ref(reference)
-    return fallback.stand_in(image, error, recipe) or Rejection(image, error.reason, error.detail)
+    return fallback.fingerprint_from_metadata(image, error, recipe) or Rejection(
+        image, error.reason, error.detail
+    )
 
 
 @contextlib.contextmanager
