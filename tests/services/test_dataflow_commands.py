@@ -1,4 +1,4 @@
-"""The commands of templates/dataflow/README.md, run by the real gcloud against a stand-in for Dataflow that writes down what it is sent."""
+"""The commands of docs/guides/dataflow.md, run by the real gcloud against a stand-in for Dataflow that writes down what it is sent."""
 
 import http.server
 import json
@@ -22,8 +22,8 @@ from tests.conftest import CI_VARIABLE
 
 pytestmark = pytest.mark.service
 
-PAGE = (ROOT / "templates/dataflow/README.md").read_text("utf-8")
-README = (ROOT / "README.md").read_text("utf-8")
+PAGE = (ROOT / "docs/guides/dataflow.md").read_text("utf-8")
+README = (ROOT / "templates/dataflow/README.md").read_text("utf-8")
 
 
 def blocks(page: str) -> list[str]:
