@@ -70,8 +70,11 @@ def command_lines(page: Path) -> Iterator[str]:
 
 
 def dedup_commands(page: Path) -> list[list[str]]:
-    """Returns the arguments of each `dedup` command in an indented block, or in a table as a code span of its own."""
-    found = [line for line in command_lines(page) if re.match(r"(?:\.venv/bin/)?dedup ", line)]
+    """Returns the arguments of each `dedup` command in an indented block, or in a table as a code span of its own.
+
+    Lines with brackets are not commands, but describe some.
+    """
+    found = [line for line in command_lines(page) if re.match(r"(?:\.venv/bin/)?dedup [^\[]*$", line)]
     for line in text_of(page).splitlines():
         if line.startswith("| "):
             found += re.findall(r"(?<=\| )`(dedup -[^`]*)`(?= \|)", line)
@@ -79,10 +82,11 @@ def dedup_commands(page: Path) -> list[list[str]]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Returns the anchors that GitHub gives the headings of a page."""
-    found: set[str] = set()
+    """Returns the anchors of a page: those that GitHub gives its headings, and those that it names itself."""
+    named = re.findall(r'<a id="([^"]+)"></a>', text_of(page))
+    found: set[str] = set(named)
     for heading in re.findall(r"^#{1,6} +(.*?)\s*$", _FENCE.sub("", text_of(page)), re.MULTILINE):
-        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
+        plain = re.sub(r"<[^>]*>|\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
         slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
         number = 0
         while (anchor := f"{slug}-{number}" if number else slug) in found:

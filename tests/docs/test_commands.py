@@ -18,7 +18,9 @@ from tests.app.cli_runs import ROOT
 from tests.core.archives import made_archives
 from tests.docs.pages import PAGES, command_lines, dedup_commands, fenced, name_of, text_of
 
-COMMANDS = [(name_of(page), command) for page in PAGES for command in dedup_commands(page)]
+HELP = ("-h", "--help")
+EVERY = [(name_of(page), command) for page in PAGES for command in dedup_commands(page)]
+COMMANDS = [(page, command) for page, command in EVERY if not command[0].startswith(HELP)]
 
 
 def configured(command: list[str]) -> tuple[DedupConfig, list[str]]:
@@ -71,6 +73,11 @@ def test_options_of_a_command_are_accepted(page: str, command: list[str]) -> Non
     assert select.is_local(options) == (not any(part.startswith("--runner") for part in rest)), page
     if config.stream:
         select.check_stream_runner(options)
+
+
+@pytest.mark.parametrize(("page", "command"), [one for one in EVERY if one not in COMMANDS], ids=command_id)
+def test_help_is_shown(page: str, command: list[str]) -> None:
+    assert cli.main(command) == 0, page
 
 
 @pytest.mark.parametrize(("page", "command"), RUN, ids=command_id)

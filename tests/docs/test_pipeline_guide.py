@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
 
+import beam_dedup
 from beam_dedup.samples import picture
 from tests.app.cli_runs import records_in
 from tests.docs.pages import DOCS, PAGES, fenced, name_of, table
@@ -39,6 +41,9 @@ def test_other_pipelines_continue_the_first(pictures: Path, capfd: pytest.Captur
     names: dict[str, object] = {}
     for code in (FIRST, *OTHERS):
         exec(compile(code, "your-own-pipeline.md", "exec"), names)
+    add_stream = names["add_stream"]
+    assert callable(add_stream)
+    assert add_stream(beam.Pipeline(runner="FnApiRunner")) is not None
     assert sorted(path.name for path in (pictures / "unique").iterdir()) == ["a.jpg", "b.jpg"]
     assert sorted(line for line in capfd.readouterr().out.splitlines() if line.startswith("pictures/")) == [
         "pictures/a.jpg kept",
