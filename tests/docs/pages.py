@@ -33,6 +33,11 @@ def text_of(page: Path) -> str:
     return page.read_text("utf-8")
 
 
+def one_line(page: Path) -> str:
+    """Returns the text as one line, so that it does not matter where lines are wrapped."""
+    return " ".join(text_of(page).split())
+
+
 def table(page: Path, heading: str) -> dict[str, str]:
     """Returns the rows of the table whose first heading is this: first cell without code marks -> all other cells."""
     lines = text_of(page).splitlines()

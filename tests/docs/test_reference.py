@@ -17,7 +17,7 @@ from beam_dedup.core.rank import KeepPolicy
 from beam_dedup.core.thresholds import DEFAULT_BIT_DISTANCE, DEFAULT_VERIFY
 from beam_dedup.runners import flink
 from tests.app.cli_runs import ROOT
-from tests.docs.pages import DOCS, table, text_of
+from tests.docs.pages import DOCS, one_line, table, text_of
 from transforms import metrics, near_rounds
 from transforms.count import as_counts
 from transforms.stream.record import INTERVAL_SECONDS
@@ -37,7 +37,7 @@ class TestGuides:
     def test_limits_of_archives_are_documented(self) -> None:
         usual = Limits()
         assert usual.max_member_bytes == 128 << 20
-        assert "Limits: 128 MiB per member, 2 million members per archive." in text_of(ARCHIVES)
+        assert "Limits: 128 MiB per member, 2 million members per archive." in one_line(ARCHIVES)
         assert usual.max_members == 2_000_000
 
     def test_keep_policies_are_documented(self) -> None:
@@ -68,20 +68,20 @@ class TestFingerprints:
         assert list(table(FINGERPRINTS, "`--views`")) == list(Views)
 
     def test_numbers_of_the_text(self) -> None:
-        text = text_of(FINGERPRINTS)
+        text = one_line(FINGERPRINTS)
         assert Recipe().name in text
         assert f"under {fingerprint.TINY_SIDE} pixels" in text
         assert f"up to {limits.MAX_PIXELS_HEAVY // 1_000_000} million pixels" in text
         assert f"more than {limits.MAX_PIXELS // 1_000_000} million pixels" in text
         assert f"JPEG: {limits.MAX_PIXELS_SCALED // 1_000_000} million" in text
         assert f"`-k` bits (default {DEFAULT_BIT_DISTANCE})" in text
-        assert f"(default {DEFAULT_VERIFY} of 256" in text.replace("\n", " ")
+        assert f"(default {DEFAULT_VERIFY} of 256" in text
         assert "3/4 of its rows" in text
 
     def test_decoded_formats(self) -> None:
         names = {"WEBP": "WebP", "JPEG2000": "JPEG 2000"}
         listed = [names.get(name, name) for name in formats.DECODED_FORMATS]
-        assert f"{', '.join(listed[:-1])} and {listed[-1]} are decoded" in text_of(FINGERPRINTS)
+        assert f"{', '.join(listed[:-1])} and {listed[-1]} are decoded" in one_line(FINGERPRINTS)
 
 
 class TestRecords:
@@ -163,7 +163,7 @@ def test_numbers_of_the_plan() -> None:
 
 
 def test_numbers_of_the_design() -> None:
-    text = " ".join(text_of(DESIGN).split())
+    text = one_line(DESIGN)
     assert f"above {dct.DEAD_ZONE} grey levels" in text
     assert f"After {near_rounds.ROUNDS} rounds" in text
     assert f"{DEFAULT_VERIFY} of 256" in text
@@ -189,7 +189,7 @@ def test_numbers_of_the_design() -> None:
 
 
 def test_flags_that_a_stream_on_flink_is_given() -> None:
-    text = text_of(FLINK)
+    text = one_line(FLINK)
     assert f"`--checkpointing_interval={flink.CHECKPOINT_MS}`" in text
     assert f"`--max_bundle_time_mills={flink.BUNDLE_MS}`" in text
     assert f"`{flink.STATE_BACKEND}`" in text
@@ -197,7 +197,7 @@ def test_flags_that_a_stream_on_flink_is_given() -> None:
 
 def test_interval_of_records_in_a_stream() -> None:
     assert INTERVAL_SECONDS == 10
-    assert "one every ten seconds" in text_of(STREAMING)
+    assert "one every ten seconds" in one_line(STREAMING)
 
 
 def test_terms_of_the_glossary_are_sorted_and_unique() -> None:
