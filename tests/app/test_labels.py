@@ -1,6 +1,6 @@
 """The labels of our steps are an interface with running jobs: a change of them is a decision, to be seen in a diff.
 
-A stream that is updated while it runs finds its state by them (docs/guides/dataflow.md lists what else it needs).
+A stream that is updated while it runs finds its state by them (templates/dataflow/README.md tells what else it needs).
 
 python -m tests.app.test_labels > tests/app/labels.txt
 """

@@ -1,4 +1,4 @@
-"""The commands of docs/guides/dataflow.md, run by the real gcloud against a stand-in for Dataflow that writes down what it is sent."""
+"""The commands of templates/dataflow/README.md, run by the real gcloud against a stand-in for Dataflow that writes down what it is sent."""
 
 import http.server
 import json
