@@ -35,7 +35,7 @@ def test_what_was_given_stays() -> None:
 
 def test_workers_that_take_turns_are_refused() -> None:
     options = select.beam_options(["--runner=FlinkRunner", "--sdk_worker_parallelism=2"])
-    with pytest.raises(UsageError, match=r"--sdk_worker_parallelism: .*more task managers"):
+    with pytest.raises(UsageError, match=r"--sdk_worker_parallelism must be 1 .*got 2; .*more task managers"):
         flink.complete(options)
 
 

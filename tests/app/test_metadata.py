@@ -282,4 +282,4 @@ def test_nothing_is_fetched_from_the_web(tmp_path: Path) -> None:
 def test_an_empty_file_of_metadata(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "rows").touch()
     assert dedup("-l", tmp_path / "rows", "-n") == 0
-    assert f"there are no rows in {tmp_path}/rows" in capsys.readouterr().out
+    assert f"Initial_Image_Count    0  no rows in {tmp_path}/rows" in capsys.readouterr().out

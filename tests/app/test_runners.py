@@ -87,7 +87,7 @@ def test_choice_of_the_engine(flags: tuple[str, ...], workers: int, processes: i
     runner = select.runner_for(asked, config)
     assert isinstance(runner, FnApiRunner) == select.is_local(asked)
     assert asked.view_as(DirectOptions).direct_num_workers == workers
-    assert select.processes(asked, config) == processes
+    assert select.decoder_processes(asked, config) == processes
 
 
 def test_help_does_not_import_the_engine() -> None:
@@ -226,7 +226,7 @@ def test_what_can_not_be_placed_is_told_at_the_end(mode: str, samples: Path, tmp
     )
     assert ended.returncode == 1
     said = ended.stderr[ended.stderr.index("dedup: ") :].splitlines()
-    assert said[0] == "dedup: 2 of the images could not be placed:"
+    assert said[0] == "dedup: 2 images could not be placed:"
     assert [str(name) in line for name, line in zip((first, second), said[1:], strict=True)] == [True, True]
     assert "Traceback" not in ended.stderr
     assert (tmp_path / "out" / second).read_text() == "mine"

@@ -153,18 +153,18 @@ WRONG = {
     "no jobs": ([*WATCH, "-j", "0"], "-j must be between 1 and"),
     "an engine that needs an end": (
         [*WATCH, "--runner=DirectRunner"],
-        "--runner=DirectRunner does not run what has no end: leave it out",
+        "--runner=DirectRunner can't run a stream; leave out --runner to run it on this machine",
     ),
-    "a misspelt flag": ([*WATCH, "--windows", "1m"], "no option --windows; the nearest is --window"),
+    "a misspelt flag": ([*WATCH, "--windows", "1m"], "unknown option --windows; did you mean --window?"),
     "copies over the watched folder": ([*WATCH, "--records=", "-d", "in"], "-d: the input in lies in in"),
     "copies around the watched folder": ([*WATCH, "--records=", "-d", "."], "-d: the input in lies in ."),
     "records not writable": (
         [*WATCH, "--records", "/dev/null/r"],
-        "--records: nothing can be written to /dev/null/r/",
+        "--records: can't write to /dev/null/r/",
     ),
     "counts not writable": (
         [*WATCH, "--records", "", "--counts", "lines"],
-        "--counts: nothing can be written to lines/",
+        "--counts: can't write to lines/",
     ),
 }
 

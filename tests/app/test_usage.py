@@ -57,7 +57,7 @@ WRONG = {
         ["-n", "--algorithm", "simhash", "-k", "9", "-l", "{in}/../text"],
         "-k must be between 0 and 8 with simhash, got 9",
     ),
-    "groups over the metadata": (["-l", "{in}/../text", "-o", "{in}/../text"], "is there already"),
+    "groups over the metadata": (["-l", "{in}/../text", "-o", "{in}/../text"], "already exists"),
     "an empty name": (["-i", ""], "-i is missing"),
     "both modes": (["-e", "-n", "-i", "{in}"], "not allowed with"),
     "k too large": (["-n", "-k", "17", "-i", "{in}"], "-k must be between 0 and 16 with dct, got 17"),
@@ -129,19 +129,19 @@ WRONG = {
     "s without d": (["-s", "-i", "{in}"], "needs -d"),
     "unknown flag of ours": (
         ["-i", "{in}", "--recrods", "x"],
-        "no option --recrods; the nearest is --records",
+        "unknown option --recrods; did you mean --records?",
     ),
-    "unknown flag of Beam": (["-i", "{in}", "--runer=x"], "no option --runer; the nearest is --runner"),
-    "unknown short flag": (["-i", "{in}", "-z"], "no option -z"),
+    "unknown flag of Beam": (["-i", "{in}", "--runer=x"], "unknown option --runer; did you mean --runner?"),
+    "unknown short flag": (["-i", "{in}", "-z"], "unknown option -z"),
     "a word": (["-i", "{in}", "word"], "'word' was not expected"),
     "wrong value for Beam": (["-i", "{in}", "--direct_running_mode=x"], "invalid choice: 'x'"),
     "records not writable": (
         ["-i", "{in}", "--records", "/dev/null/r"],
-        "--records: nothing can be written to",
+        "--records: can't write to",
     ),
-    "copies not writable": (["-i", "{in}", "-d", "/dev/null/d"], "-d: nothing can be written to"),
+    "copies not writable": (["-i", "{in}", "-d", "/dev/null/d"], "-d: can't write to"),
     "groups are a folder": (["-i", "{in}", "-o", "{in}"], "-o needs a file name"),
-    "copies are a file": (["-i", "{in}", "-d", "{in}/a.gif"], "-d needs a folder"),
+    "copies are a file": (["-i", "{in}", "-d", "{in}/a.gif"], "-d needs a directory"),
     "one file for two": (
         ["-i", "{in}", "--records", "x", "--counts", "./x"],
         "--records and --counts name the same file",
@@ -156,17 +156,17 @@ WRONG = {
     "preview without d": (["-i", "{in}", "--preview"], "--preview is about the output folder"),
     "link to a bucket": (
         ["-i", "{in}", "-d", "gs://b/x", "--place", "symlink"],
-        "--place symlink links files of this machine, but -d is gs://b/x",
+        "--place symlink works only with local files, but -d is gs://b/x",
     ),
     "groups over a text": (
         ["-i", "{in}", "-o", "{in}/../text"],
-        "is there already and is no file of this kind",
+        "already exists and was not written by -o",
     ),
-    "groups over the counts": (["-i", "{in}", "-o", "{in}/../counts"], "is there already"),
-    "groups to a device": (["-i", "{in}", "-o", "/dev/null"], "is there already and is no file of this kind"),
+    "groups over the counts": (["-i", "{in}", "-o", "{in}/../counts"], "already exists"),
+    "groups to a device": (["-i", "{in}", "-o", "/dev/null"], "already exists and was not written by -o"),
     "records in a folder of records": (
         ["-i", "{in}", "--records", "{in}/../shards/"],
-        "holds records already",
+        "already contains records",
     ),
     "no such runner": (
         ["-i", "{in}", "--runner", "NoRunner"],
@@ -175,7 +175,7 @@ WRONG = {
     "a folder without -i": (["{in}"], "did you mean -i {in}?"),
     "records over an image": (
         ["-i", "{in}", "--records", "{in}/a.gif"],
-        "is there already and is no file of this kind",
+        "already exists and was not written by --records",
     ),
 }
 
@@ -246,7 +246,7 @@ def test_a_run_that_would_take_for_ever_is_refused_before_an_image_is_read(
     assert out == ""
     assert error.count("\n") == 1
     assert "use a smaller -k" in error
-    assert "--force_plan does it all the same" in error
+    assert "--force_plan runs it anyway" in error
     assert not list(Path().iterdir())
 
 
@@ -270,12 +270,12 @@ def test_a_plan_that_turns_out_too_dear_when_the_pictures_are_known_is_one_sente
     refusing: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when many of them are alike by chance: nobody can know beforehand."""
-    monkeypatch.setattr(run, "_count_files", lambda _: 9)
+    monkeypatch.setattr(run, "count_files", lambda _: 9)
     assert main(["-n", "-i", str(refusing), "--records", "r", "--quiet"]) == 1
     error = capfd.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("dedup: ")
-    assert "--force_plan does it all the same" in error
+    assert "--force_plan runs it anyway" in error
     assert not list(Path().iterdir())
 
 
@@ -292,7 +292,7 @@ def test_no_name_of_ours_is_one_of_beams() -> None:
 
 
 def _names(part: type[PipelineOptions]) -> set[str]:
-    parser = select._BeamParser(add_help=False)
+    parser = select.BeamParser(add_help=False)
     if "_add_argparse_args" in part.__dict__:
         part._add_argparse_args(parser)
     return set(parser._option_string_actions)
