@@ -17,11 +17,11 @@ import psutil
 
 from tests.app.cli_runs import COMMAND, ROOT
 
-OFTEN = (sys.executable, "-m", "tests.app.fault_injection")
+FAULT_INJECTION = (sys.executable, "-m", "tests.app.fault_injection")
 _PATIENCE = 60.0
 
 
-class Staying:
+class StreamProcess:
     """A running `dedup`, that keeps its records below a folder of the test."""
 
     def __init__(self, folder: Path, process: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -42,21 +42,21 @@ class Staying:
     ) -> None:
         until = time.monotonic() + seconds
         while not is_so():
-            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.said()}"
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log_tail()}"
             assert time.monotonic() < until, (
-                f"not in {seconds} s: {what}, {len(self.records())} records:\n{self.said()}"
+                f"not in {seconds} s: {what}, {len(self.records())} records:\n{self.log_tail()}"
             )
             time.sleep(0.05)
 
     def drain(self) -> int:
         """Ctrl-C: its exit code. Not before it has done something: till then nobody listens."""
-        assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.said()}"
+        assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log_tail()}"
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(_PATIENCE)
 
     def kill(self) -> None:
         """As a machine dies. What it had started must end by itself."""
-        assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.said()}"
+        assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log_tail()}"
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         self.process.wait()
@@ -70,24 +70,24 @@ class Staying:
     def _codes(self) -> Iterator[Path]:
         return self.folder.glob("records/.state/codes-2*")
 
-    def said(self) -> str:
+    def log_tail(self) -> str:
         return self.log.read_text("utf-8", "replace")[-4000:]
 
 
 @contextlib.contextmanager
-def staying(
+def running_stream(
     folder: Path,
     *arguments: object,
-    often: bool = True,
+    frequent_records: bool = True,
     quiet: bool = True,
     env: Mapping[str, str] | None = None,
-) -> Iterator[Staying]:
+) -> Iterator[StreamProcess]:
     """A run for as long as the block lasts, at most. folder: where `records`, `counts` and the log go.
 
-    often: its records are written several times a second, not one time in ten.
+    frequent_records: its records are written several times a second, not one time in ten.
     """
     log = folder / "log"
-    command = [*(OFTEN if often else COMMAND), *map(str, arguments), *(("--quiet",) if quiet else ())]
+    command = [*(FAULT_INJECTION if frequent_records else COMMAND), *map(str, arguments), *(("--quiet",) if quiet else ())]
     command += ["--records", str(folder / "records"), "--counts", str(folder / "counts")]
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -100,7 +100,7 @@ def staying(
             start_new_session=True,
         )
     try:
-        yield Staying(folder, process, log)
+        yield StreamProcess(folder, process, log)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

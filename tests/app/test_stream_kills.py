@@ -10,8 +10,8 @@ import pytest
 
 from tests import stream_files
 from tests.app.fault_injection import DIE
-from tests.app.stream_process import staying
-from tests.app.watched_folder import Incoming, check
+from tests.app.stream_process import running_stream
+from tests.app.watched_folder import WatchedDirectory, check
 
 pytestmark = pytest.mark.slow
 
@@ -34,11 +34,11 @@ DEATHS = (
 
 
 @pytest.fixture
-def incoming(tmp_path: Path) -> Incoming:
-    return Incoming(tmp_path / "in")
+def incoming(tmp_path: Path) -> WatchedDirectory:
+    return WatchedDirectory(tmp_path / "in")
 
 
-def test_killed_ten_times(incoming: Incoming, tmp_path: Path) -> None:
+def test_killed_ten_times(incoming: WatchedDirectory, tmp_path: Path) -> None:
     """At random times while files arrive: in the end each file has one record, each kept one its copy, and nothing else is
     in the output folder; no two kept ones are within k.
     """
@@ -57,7 +57,7 @@ def test_killed_ten_times(incoming: Incoming, tmp_path: Path) -> None:
     for name, data in itertools.islice(files, BEFORE):
         incoming.write(name, data)
     for number in range(KILLS):
-        with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+        with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
             if number % 3 == 0:
                 feed(3 * rng.random())  # while it starts, perhaps
             else:
@@ -69,13 +69,13 @@ def test_killed_ten_times(incoming: Incoming, tmp_path: Path) -> None:
     assert len(set(recorded)) > KILLS // 3, "some were killed in the midst of it"
     for name, data in files:
         incoming.write(name, data)
-    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+    with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
         run.wait_for(len(incoming.expected))
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
 
-def test_killed_wherever_something_is_written(incoming: Incoming, tmp_path: Path) -> None:
+def test_killed_wherever_something_is_written(incoming: WatchedDirectory, tmp_path: Path) -> None:
     """The same, by the file that was about to get its name or had just got it: state, records, counts and copies."""
     out = tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
@@ -84,13 +84,13 @@ def test_killed_wherever_something_is_written(incoming: Incoming, tmp_path: Path
     for death in (*DEATHS, ""):
         for name, data in itertools.islice(files, 24):
             incoming.write(name, data)
-        with staying(tmp_path, *arguments, env={DIE: death}) as run:
+        with running_stream(tmp_path, *arguments, env={DIE: death}) as run:
             if death:
                 while run.process.poll() is None:
                     incoming.write(*next(late))
                     time.sleep(0.2)
-                assert run.process.returncode == -signal.SIGKILL, run.said()
+                assert run.process.returncode == -signal.SIGKILL, run.log_tail()
             else:
                 run.wait_for(len(incoming.expected))
-                assert run.drain() == 130, run.said()
+                assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)

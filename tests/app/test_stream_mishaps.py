@@ -13,8 +13,8 @@ from beam_dedup.options import checks, parser
 from beam_dedup.stream import run as stream_run
 from tests.app.cli_runs import COMMAND, ROOT, dedup_apart, tree
 from tests.app.fault_injection import BACK, DIE, MOST
-from tests.app.stream_process import records_below, staying
-from tests.app.watched_folder import LOOKS_APART, Incoming, check
+from tests.app.stream_process import records_below, running_stream
+from tests.app.watched_folder import POLL_SECONDS, WatchedDirectory, check
 from tests.core.archives.made_archives import zipped
 from tests.pictures import encoded, photo
 from tests.verdicts_outside import by_status, key_of
@@ -25,46 +25,46 @@ pytestmark = pytest.mark.slow
 
 def test_copies_that_found_no_room_are_made_when_there_is_some(tmp_path: Path) -> None:
     """The run ends, and says where there was none."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     for seed in range(3):
         incoming.write(f"{seed}.png", encoded(photo(seed, (500, 400))))
-    with staying(tmp_path, *arguments, env={MOST: "20000"}) as run:
-        assert run.process.wait(60) == 1, run.said()
+    with running_stream(tmp_path, *arguments, env={MOST: "20000"}) as run:
+        assert run.process.wait(60) == 1, run.log_tail()
     assert run.records()
-    told = run.said().strip()
+    told = run.log_tail().strip()
     assert told.count("\n") == 0
     assert told.startswith("dedup: failed: ")
     assert "File too large: " in told
     assert str(out) in told
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         run.wait_for(3)
         run.wait_until(lambda: len(tree(out)) == 3)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
 
 def test_records_that_found_no_room_are_written_when_there_is_some(tmp_path: Path) -> None:
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     for seed in range(12):
         incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
-    with staying(tmp_path, *arguments, env={MOST: "3000"}) as run:
-        assert run.process.wait(60) == 1, run.said()
+    with running_stream(tmp_path, *arguments, env={MOST: "3000"}) as run:
+        assert run.process.wait(60) == 1, run.log_tail()
     assert run.records() == []
-    assert "File too large: " in run.said()
-    with staying(tmp_path, *arguments) as run:
+    assert "File too large: " in run.log_tail()
+    with running_stream(tmp_path, *arguments) as run:
         run.wait_for(12)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
 
 def test_two_runs_on_one_folder_of_records(tmp_path: Path) -> None:
     """The second is refused, with one sentence; when the first was killed it begins."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     incoming.write("a.jpg", encoded(photo(1), "JPEG"))
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         run.wait_for(1)
         second = dedup_apart(*arguments, "--records", tmp_path / "records")
         assert second.returncode == 2
@@ -79,28 +79,28 @@ def test_two_runs_on_one_folder_of_records(tmp_path: Path) -> None:
         )
         assert run.process.poll() is None
         run.kill()
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         incoming.write("b.jpg", encoded(photo(2), "JPEG"))
         run.wait_for(2)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
 
 def test_a_folder_that_is_removed_and_comes_back(tmp_path: Path) -> None:
     """It is told that it was gone, once; what is in it later is judged."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     incoming.write("a.jpg", encoded(photo(1), "JPEG"))
-    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+    with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
         run.wait_for(1)
         for seed in (2, 3):
             run.wait_until(lambda seed=seed: len(tree(out)) == seed - 1, what="copies")
             shutil.rmtree(incoming.folder)
-            time.sleep(2.5 * LOOKS_APART)
+            time.sleep(2.5 * POLL_SECONDS)
             incoming.folder.mkdir()
             incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
             run.wait_for(1 + seed)
         run.wait_until(lambda: len(tree(out)) == 3, what="copies")
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     (gone,) = by_status(run.records(), "rejected")
     assert (gone["uri"], gone["reason"]) == (str(incoming.folder), Reason.NOT_FOUND)
     assert {key_of(record) for record in by_status(run.records(), "kept")} == set(incoming.expected)
@@ -117,10 +117,10 @@ def test_a_folder_that_is_removed_and_comes_back(tmp_path: Path) -> None:
 )
 def test_what_changed_before_it_was_copied(change: str, told: str, tmp_path: Path) -> None:
     """It is told at the end; what replaced it is another image."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     incoming.write("a.jpg", encoded(photo(1), "JPEG"))
-    with staying(tmp_path, *arguments, env={DIE: "after:1:records-"}) as run:
+    with running_stream(tmp_path, *arguments, env={DIE: "after:1:records-"}) as run:
         run.process.wait(60)
     assert len(run.records()) == 1
     if change == "deleted":
@@ -129,59 +129,59 @@ def test_what_changed_before_it_was_copied(change: str, told: str, tmp_path: Pat
         incoming.write("a.jpg", encoded(photo(2), "JPEG"))
     else:
         os.utime(incoming.folder / "a.jpg")
-        incoming.note("a.jpg")
+        incoming.expect("a.jpg")
     incoming.write("b.jpg", encoded(photo(3), "JPEG"))
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         run.wait_for(len(incoming.expected))
-        assert run.drain() == 130, run.said()
-    assert ("1 image could not be placed" in run.said()) == bool(told)
-    assert told in run.said()
+        assert run.drain() == 130, run.log_tail()
+    assert ("1 image could not be placed" in run.log_tail()) == bool(told)
+    assert told in run.log_tail()
     assert {key_of(record) for record in run.records()} == set(incoming.expected)
     assert tree(out) == {path.name: path.read_bytes() for path in incoming.folder.iterdir()}
 
 
 def test_times_of_files_have_no_say(tmp_path: Path) -> None:
     """Of the future, of before there were any, and of one that has just been written."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     now = time.time()
     for seed, when in enumerate((now + 1e8, 0, -1e8, now - 10)):
         incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
         os.utime(incoming.folder / f"{seed}.jpg", (when, when))
         incoming.expected.popitem()
-        incoming.note(f"{seed}.jpg")
+        incoming.expect(f"{seed}.jpg")
     for _ in range(2):
-        with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+        with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
             run.wait_until((run.folder / "records/.state/processes").exists)
             run.wait_for(4)
-            time.sleep(3 * LOOKS_APART)
-            assert run.drain() == 130, run.said()
+            time.sleep(3 * POLL_SECONDS)
+            assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
 
 @pytest.mark.parametrize("arguments", [(), ("--window", "3s")])
 def test_the_clock_is_set_back(arguments: tuple[str, ...], tmp_path: Path) -> None:
     """By an hour: what arrives then is judged as soon as ever."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     back = tmp_path / "back"
     for seed in range(2):
         incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
     told = ("-n", "--watch", "-i", incoming.folder, "-d", out, *arguments)
-    with staying(tmp_path, *told, env={BACK: str(back)}) as run:
+    with running_stream(tmp_path, *told, env={BACK: str(back)}) as run:
         run.wait_for(2)
         back.touch()
         for seed in (2, 3):
             incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
             run.wait_for(seed + 1, 20)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
 
 def test_an_archive_that_is_replaced(tmp_path: Path) -> None:
     """Of two members of one name the second is copied under another, as it is with files."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     first, second, both = (encoded(photo(seed), "JPEG") for seed in range(3))
     archive = incoming.folder / "a.zip"
-    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+    with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
         for members in ({"x.jpg": first, "y.jpg": both}, {"x.jpg": second, "y.jpg": both}):
             partial = tmp_path / "partial"
             partial.write_bytes(zipped(members))
@@ -189,8 +189,8 @@ def test_an_archive_that_is_replaced(tmp_path: Path) -> None:
             before = len(run.records())
             run.wait_for(before + 2)
             run.wait_until(lambda: len(tree(out)) == len(by_status(run.records(), "kept")))
-        assert run.drain() == 130, run.said()
-    assert "could not be placed" not in run.said()
+        assert run.drain() == 130, run.log_tail()
+    assert "could not be placed" not in run.log_tail()
     (name,) = set(tree(out)) - {"a.zip/x.jpg", "a.zip/y.jpg"}
     assert name.startswith("a.zip/x~")
     assert tree(out) == {"a.zip/x.jpg": first, "a.zip/y.jpg": both, name: second}
@@ -198,14 +198,14 @@ def test_an_archive_that_is_replaced(tmp_path: Path) -> None:
 
 def test_state_within_the_watched_folder_is_no_input(tmp_path: Path) -> None:
     """All that is written lies in it; else each file that tells of another would have to be told of."""
-    incoming = Incoming(tmp_path / "in")
+    incoming = WatchedDirectory(tmp_path / "in")
     for seed in range(3):
         incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
-    with staying(
+    with running_stream(
         incoming.folder, "-n", "--watch", "-i", incoming.folder, "-d", incoming.folder / "out"
     ) as run:
         run.wait_for(3)
-        time.sleep(4 * LOOKS_APART)
+        time.sleep(4 * POLL_SECONDS)
         assert run.drain() == 130
     uris = {Path(record["uri"]).name for record in records_below(incoming.folder)}
     assert uris - {"log"} == {"0.jpg", "1.jpg", "2.jpg"}
@@ -224,7 +224,7 @@ def test_state_of_records_elsewhere_is_no_input(tmp_path: Path, monkeypatch: pyt
 
 def test_without_standard_streams(tmp_path: Path) -> None:
     """As some who start services do: what is opened instead must not be taken for them."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     incoming.write("a.jpg", encoded(photo(1), "JPEG"))
     arguments = [
         "-n",

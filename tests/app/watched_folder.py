@@ -6,14 +6,14 @@ from pathlib import Path
 from beam_dedup.core.paths import is_partial
 from tests import stream_files
 from tests.app.cli_runs import tree
-from tests.app.stream_process import Staying, check_counts
+from tests.app.stream_process import StreamProcess, check_counts
 from tests.verdicts_outside import Key, Outside, by_status, check_copies, check_each_once
 
 PIECES = 6  # of a file that is written slowly
-LOOKS_APART = 1.0  # seconds
+POLL_SECONDS = 1.0  # seconds
 
 
-class Incoming:
+class WatchedDirectory:
     """A folder that files are written to, and what has been there: each generation once, when it is whole."""
 
     def __init__(self, folder: Path) -> None:
@@ -27,7 +27,7 @@ class Incoming:
         partial = self.folder.parent / "partial"
         partial.write_bytes(data)
         partial.rename(path)
-        self.note(name)
+        self.expect(name)
 
     def write_slowly(self, files: dict[str, bytes]) -> None:
         """In place and in pieces, with less time between them than between two looks, and more than two looks in all."""
@@ -39,11 +39,11 @@ class Incoming:
                 at, to = (len(data) * part // PIECES for part in (piece, piece + 1))
                 with path.open("ab") as file:
                     file.write(data[at:to])
-            time.sleep(0.45 * LOOKS_APART)
+            time.sleep(0.45 * POLL_SECONDS)
         for name in files:
-            self.note(name)
+            self.expect(name)
 
-    def note(self, name: str) -> None:
+    def expect(self, name: str) -> None:
         path = self.folder / name
         generation = stream_files.generation_of(str(path))
         self.expected |= stream_files.expected_of(str(path), generation, path.read_bytes())
@@ -58,7 +58,7 @@ def files_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and not is_partial(path.name)]
 
 
-def check(run: Staying, incoming: Incoming, out: Path) -> None:
+def check(run: StreamProcess, incoming: WatchedDirectory, out: Path) -> None:
     """All that must hold of what was written."""
     records = run.records()
     check_each_once(records, incoming.expected)
