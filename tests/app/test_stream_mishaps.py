@@ -1,5 +1,9 @@
-"""What befalls `dedup --watch` in the hands of its users: nothing is lost, nothing is judged twice, and it says what is wrong."""
+"""Runs `dedup --watch` under adverse conditions: full disks, vanishing files, wrong clocks, concurrent runs.
 
+No image may be lost or judged twice, and errors must name the problem.
+"""
+
+import functools
 import os
 import shutil
 import subprocess
@@ -10,7 +14,8 @@ import pytest
 
 from beam_dedup.core.model import Reason
 from beam_dedup.options import checks, parser
-from beam_dedup.stream import run as stream_run
+from beam_dedup.stream.local_run import state_directory
+from beam_dedup.stream.pipeline import unbounded_source
 from tests.app.cli_runs import COMMAND, ROOT, dedup_apart, tree
 from tests.app.fault_injection import BACK, DIE, MOST
 from tests.app.stream_process import records_below, running_stream
@@ -19,12 +24,13 @@ from tests.core.archives.made_archives import zipped
 from tests.pictures import encoded, photo
 from tests.verdicts_outside import by_status, key_of
 from transforms.storage.listing import list_inputs
+from transforms.stream.watch import WatchedSource
 
 pytestmark = pytest.mark.slow
 
 
-def test_copies_that_found_no_room_are_made_when_there_is_some(tmp_path: Path) -> None:
-    """The run ends, and says where there was none."""
+def test_copies_that_failed_on_a_full_disk_are_made_by_the_next_run(tmp_path: Path) -> None:
+    """The first run fails, and its error names the path."""
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     for seed in range(3):
@@ -32,11 +38,11 @@ def test_copies_that_found_no_room_are_made_when_there_is_some(tmp_path: Path) -
     with running_stream(tmp_path, *arguments, env={MOST: "20000"}) as run:
         assert run.process.wait(60) == 1, run.log_tail()
     assert run.records()
-    told = run.log_tail().strip()
-    assert told.count("\n") == 0
-    assert told.startswith("dedup: failed: ")
-    assert "File too large: " in told
-    assert str(out) in told
+    message = run.log_tail().strip()
+    assert message.count("\n") == 0
+    assert message.startswith("dedup: failed: ")
+    assert "File too large: " in message
+    assert str(out) in message
     with running_stream(tmp_path, *arguments) as run:
         run.wait_for(3)
         run.wait_until(lambda: len(tree(out)) == 3)
@@ -44,7 +50,7 @@ def test_copies_that_found_no_room_are_made_when_there_is_some(tmp_path: Path) -
     check(run, incoming, out)
 
 
-def test_records_that_found_no_room_are_written_when_there_is_some(tmp_path: Path) -> None:
+def test_records_that_failed_on_a_full_disk_are_written_by_the_next_run(tmp_path: Path) -> None:
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     for seed in range(12):
@@ -59,8 +65,8 @@ def test_records_that_found_no_room_are_written_when_there_is_some(tmp_path: Pat
     check(run, incoming, out)
 
 
-def test_two_runs_on_one_folder_of_records(tmp_path: Path) -> None:
-    """The second is refused, with one sentence; when the first was killed it begins."""
+def test_second_run_with_the_same_records_is_refused(tmp_path: Path) -> None:
+    """In one sentence, as long as the first one runs. After the first one is killed, another one can start."""
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     incoming.write("a.jpg", encoded(photo(1), "JPEG"))
@@ -86,20 +92,20 @@ def test_two_runs_on_one_folder_of_records(tmp_path: Path) -> None:
     check(run, incoming, out)
 
 
-def test_a_folder_that_is_removed_and_comes_back(tmp_path: Path) -> None:
-    """It is told that it was gone, once; what is in it later is judged."""
+def test_watched_directory_is_removed_and_comes_back(tmp_path: Path) -> None:
+    """One record reports that it was missing. Files that are in it later are judged."""
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     incoming.write("a.jpg", encoded(photo(1), "JPEG"))
     with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
         run.wait_for(1)
         for seed in (2, 3):
-            run.wait_until(lambda seed=seed: len(tree(out)) == seed - 1, what="copies")
+            run.wait_until(functools.partial(_has_files, out, seed - 1), what="copies")
             shutil.rmtree(incoming.folder)
             time.sleep(2.5 * POLL_SECONDS)
             incoming.folder.mkdir()
             incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
             run.wait_for(1 + seed)
-        run.wait_until(lambda: len(tree(out)) == 3, what="copies")
+        run.wait_until(functools.partial(_has_files, out, 3), what="copies")
         assert run.drain() == 130, run.log_tail()
     (gone,) = by_status(run.records(), "rejected")
     assert (gone["uri"], gone["reason"]) == (str(incoming.folder), Reason.NOT_FOUND)
@@ -107,16 +113,20 @@ def test_a_folder_that_is_removed_and_comes_back(tmp_path: Path) -> None:
     assert sorted(tree(out)) == ["2.jpg", "3.jpg", "a.jpg"]
 
 
+def _has_files(folder: Path, count: int) -> bool:
+    return len(tree(folder)) == count
+
+
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ("deleted", "a.jpg vanished after it was read"),
         ("replaced", "a.jpg changed after it was read"),
         ("touched", ""),
     ],
 )
-def test_what_changed_before_it_was_copied(change: str, told: str, tmp_path: Path) -> None:
-    """It is told at the end; what replaced it is another image."""
+def test_file_that_changes_before_it_is_copied_is_reported(change: str, message: str, tmp_path: Path) -> None:
+    """At the end of the run. A file that replaced it is another image."""
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     incoming.write("a.jpg", encoded(photo(1), "JPEG"))
@@ -134,14 +144,14 @@ def test_what_changed_before_it_was_copied(change: str, told: str, tmp_path: Pat
     with running_stream(tmp_path, *arguments) as run:
         run.wait_for(len(incoming.expected))
         assert run.drain() == 130, run.log_tail()
-    assert ("1 image could not be placed" in run.log_tail()) == bool(told)
-    assert told in run.log_tail()
+    assert ("1 image could not be placed" in run.log_tail()) == bool(message)
+    assert message in run.log_tail()
     assert {key_of(record) for record in run.records()} == set(incoming.expected)
     assert tree(out) == {path.name: path.read_bytes() for path in incoming.folder.iterdir()}
 
 
-def test_times_of_files_have_no_say(tmp_path: Path) -> None:
-    """Of the future, of before there were any, and of one that has just been written."""
+def test_modification_times_do_not_matter(tmp_path: Path) -> None:
+    """Times in the future, at and before the epoch, and just now."""
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     now = time.time()
     for seed, when in enumerate((now + 1e8, 0, -1e8, now - 10)):
@@ -159,14 +169,14 @@ def test_times_of_files_have_no_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--window", "3s")])
-def test_the_clock_is_set_back(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """By an hour: what arrives then is judged as soon as ever."""
+def test_clock_that_is_set_back_delays_nothing(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """New images are judged within 20 seconds after the clock went back by an hour."""
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     back = tmp_path / "back"
     for seed in range(2):
         incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
-    told = ("-n", "--watch", "-i", incoming.folder, "-d", out, *arguments)
-    with running_stream(tmp_path, *told, env={BACK: str(back)}) as run:
+    command = ("-n", "--watch", "-i", incoming.folder, "-d", out, *arguments)
+    with running_stream(tmp_path, *command, env={BACK: str(back)}) as run:
         run.wait_for(2)
         back.touch()
         for seed in (2, 3):
@@ -176,8 +186,8 @@ def test_the_clock_is_set_back(arguments: tuple[str, ...], tmp_path: Path) -> No
     check(run, incoming, out)
 
 
-def test_an_archive_that_is_replaced(tmp_path: Path) -> None:
-    """Of two members of one name the second is copied under another, as it is with files."""
+def test_members_of_a_replaced_archive_get_other_names(tmp_path: Path) -> None:
+    """If the new archive has a different member with the same name, its copy gets another name, as with files."""
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     first, second, both = (encoded(photo(seed), "JPEG") for seed in range(3))
     archive = incoming.folder / "a.zip"
@@ -196,8 +206,8 @@ def test_an_archive_that_is_replaced(tmp_path: Path) -> None:
     assert tree(out) == {"a.zip/x.jpg": first, "a.zip/y.jpg": both, name: second}
 
 
-def test_state_within_the_watched_folder_is_no_input(tmp_path: Path) -> None:
-    """All that is written lies in it; else each file that tells of another would have to be told of."""
+def test_outputs_and_state_in_the_watched_directory_are_not_read(tmp_path: Path) -> None:
+    """Otherwise each file of records would cause a new record, without end."""
     incoming = WatchedDirectory(tmp_path / "in")
     for seed in range(3):
         incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
@@ -211,19 +221,20 @@ def test_state_within_the_watched_folder_is_no_input(tmp_path: Path) -> None:
     assert uris - {"log"} == {"0.jpg", "1.jpg", "2.jpg"}
 
 
-def test_state_of_records_elsewhere_is_no_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It lies in the current folder, which may be the one that is watched."""
+def test_state_of_remote_records_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies in the current directory, which may be the watched one."""
     monkeypatch.chdir(tmp_path)
     arguments = ["--watch", "-i", ".", "--records", "gs://bucket/records"]
     config = checks.configure(parser.parse(arguments)[0])
-    source = stream_run._source(config, stream_run._state_folder(config))
+    source = unbounded_source(config, state_directory(config))
+    assert isinstance(source, WatchedSource)
     Path("a.jpg").write_bytes(b"")
     Path("image_records.state/codes-1.blocks").write_bytes(b"")
     assert [file.path for file in list_inputs(source.paths, source.exclude)] == ["./a.jpg"]
 
 
-def test_without_standard_streams(tmp_path: Path) -> None:
-    """As some who start services do: what is opened instead must not be taken for them."""
+def test_runs_with_closed_standard_streams(tmp_path: Path) -> None:
+    """Some service managers start it so. Files it opens must not be mistaken for standard streams."""
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     incoming.write("a.jpg", encoded(photo(1), "JPEG"))
     arguments = [

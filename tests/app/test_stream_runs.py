@@ -1,4 +1,4 @@
-"""`dedup --watch`, seen from the outside, on folders that are written to while it runs."""
+"""Runs `dedup --watch` on directories that are written to meanwhile, and checks its outputs."""
 
 import os
 import random
@@ -15,9 +15,9 @@ from tests.pictures import encoded, photo
 from tests.verdicts_outside import by_status
 
 
-def test_each_file_is_judged_when_it_is_whole_and_once(tmp_path: Path) -> None:
-    """Files that are there before, arrive at once, are written in pieces, replaced and removed: each generation has one
-    record, none of a part of it, and a restart adds none. Ctrl-C exits 130.
+def test_each_file_is_judged_once_when_it_is_complete(tmp_path: Path) -> None:
+    """Files exist before, appear complete, are written in pieces, replaced and removed. Each generation has one record,
+    no record is of an incomplete file, and a restart adds no records. Ctrl-C exits with 130.
     """
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     files = stream_files.files(160)
@@ -55,8 +55,8 @@ def test_each_file_is_judged_when_it_is_whole_and_once(tmp_path: Path) -> None:
     assert before[2].items() < tree(out).items()
 
 
-def test_what_waits_for_its_file_when_a_run_is_told_to_end_is_copied(tmp_path: Path) -> None:
-    """Ten seconds it would have to wait, and it is told to end before."""
+def test_stopped_run_records_and_copies_pending_images(tmp_path: Path) -> None:
+    """The run is stopped before the 10 seconds after which it writes records."""
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     for name, data in stream_files.files(30, seed=4).items():
         incoming.write(name, data)
@@ -70,8 +70,8 @@ def test_what_waits_for_its_file_when_a_run_is_told_to_end_is_copied(tmp_path: P
     check(run, incoming, out)
 
 
-def test_a_second_run_knows_what_the_first_has_kept(tmp_path: Path) -> None:
-    """Also where only a view tells: a new picture in a frame, of one that was kept; and a new one of which a framed one was."""
+def test_second_run_compares_with_images_kept_by_the_first(tmp_path: Path) -> None:
+    """Also through views: a new framed copy of a kept picture, and a new unframed copy of a kept framed one."""
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     pictures = [photo(seed, (160, 120)) for seed in range(6)]
@@ -93,8 +93,8 @@ def test_a_second_run_knows_what_the_first_has_kept(tmp_path: Path) -> None:
         run.wait_for(12)
         assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
-    told = {Path(record["uri"]).name: record for record in run.records() if "/second/" in record["uri"]}
-    assert {name: (told[name]["reason"], told[name]["view"]) for name in told} == {
+    second = {Path(record["uri"]).name: record for record in run.records() if "/second/" in record["uri"]}
+    assert {name: (record["reason"], record["view"]) for name, record in second.items()} == {
         "equal.png": ("exact", "base"),
         "small.jpg": ("near", "base"),
         "framed.png": ("near", "trim"),
@@ -105,8 +105,8 @@ def test_a_second_run_knows_what_the_first_has_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_in_random_order_with_restarts(tmp_path: Path) -> None:
-    """Files arrive in any order over three runs, each ended while some are on their way: none is lost, or judged twice."""
+def test_restarts_lose_no_files_that_are_in_flight(tmp_path: Path) -> None:
+    """Files arrive in three runs, each of which is stopped while some are in flight. None is lost or judged twice."""
     rng = random.Random(5)
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     files = list(stream_files.files(240, seed=2).items())
@@ -116,7 +116,7 @@ def test_in_random_order_with_restarts(tmp_path: Path) -> None:
             for name, data in third:
                 incoming.write(name, data)
                 time.sleep(rng.random() * 0.02)
-            run.wait_until(lambda before=before: len(run.records()) > before)
+            run.wait_for(before + 1)
             assert run.drain() == 130, run.log_tail()
     incoming.write("last.jpg", encoded(photo(78), "JPEG"))
     with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:

@@ -1,4 +1,4 @@
-"""`dedup --watch --window`, seen from the outside: each window is a batch by itself, and recorded in one file."""
+"""Runs `dedup --watch --window`: each window is a batch of its own, with one file of records."""
 
 import hashlib
 import itertools
@@ -24,7 +24,7 @@ from tests.verdicts_outside import Outside, Record, by_status, check_copies, che
 SECONDS = 3
 WINDOW = ("--window", f"{SECONDS}s")
 
-# Where a run dies: what it was about to write, or had just written.
+# When a run is killed: before or after the n-th file with a prefix gets its final name.
 DEATHS = (
     "before:1:undelivered-",
     "before:1:records-",
@@ -36,7 +36,7 @@ DEATHS = (
 
 
 def windows_of(run: StreamProcess) -> dict[str, list[Record]]:
-    """Records by the file they are in."""
+    """Returns the records of each file, and so of each window, by the name of the file."""
     return {
         path.name: [json.loads(line) for line in path.read_bytes().splitlines()]
         for path in sorted((run.folder / "records").glob("records-*"))
@@ -44,7 +44,7 @@ def windows_of(run: StreamProcess) -> dict[str, list[Record]]:
 
 
 def check(run: StreamProcess, incoming: WatchedDirectory, out: Path) -> None:
-    """All that must hold, whatever became of the runs."""
+    """Checks records, verdicts, copies and counts of all runs with the directory of this one."""
     records = run.records()
     check_each_once(records, incoming.expected)
     codes = Outside(incoming.expected.values())
@@ -52,15 +52,15 @@ def check(run: StreamProcess, incoming: WatchedDirectory, out: Path) -> None:
         assert "-window-" in name
         codes.check(of_window)
     check_counts(run.folder)
-    # What is kept in two windows has two copies.
+    # An image that is kept in two windows has two copies.
     kept = Counter(record["digest"] for record in by_status(records, "kept"))
     assert Counter(hashlib.sha256(data).hexdigest() for data in tree(out).values()) == kept
-    assert not list(run.folder.rglob(".dedup-*")), "files that were begun and never finished"
+    assert not list(run.folder.rglob(".dedup-*")), "partial files were left"
 
 
 @pytest.mark.slow
 def test_each_window_is_judged_like_a_batch(tmp_path: Path) -> None:
-    """Its records are those of a run with an end over the same files, but for generations and times."""
+    """Its records equal those of a batch run on the same files, except for the metadata (generation and time)."""
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     files = list(stream_files.files(90, seed=8).items())
     with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, *WINDOW) as run:
@@ -87,8 +87,8 @@ def test_each_window_is_judged_like_a_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_overwritten_within_a_window_is_another_image(tmp_path: Path) -> None:
-    """Every other file gets another picture under its name, all others are touched."""
+def test_file_overwritten_within_a_window_is_another_image(tmp_path: Path) -> None:
+    """Every second file is replaced by another picture; the others are rewritten with the same bytes."""
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     seconds = 7
     window = ("--window", f"{seconds}s")
@@ -105,7 +105,7 @@ def test_what_is_overwritten_within_a_window_is_another_image(tmp_path: Path) ->
         assert run.drain() == 130, run.log_tail()
     check_each_once(run.records(), incoming.expected)
     *_, last = windows_of(run).values()
-    assert len(last) == 24, "or this tests nothing: too slow a machine"
+    assert len(last) == 24, "the machine is too slow for this test: the files are not in one window"
     Outside(incoming.expected.values()).check(last)
     assert len(by_status(last, "kept")) == 18
     assert len(by_status(last, "duplicate")) == 6
@@ -114,8 +114,8 @@ def test_what_is_overwritten_within_a_window_is_another_image(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_what_was_judged_before_a_restart_is_no_part_of_a_window(tmp_path: Path) -> None:
-    """An archive is opened again to see whether all of it was judged; its members are no company for what is new."""
+def test_images_judged_before_a_restart_are_not_in_a_window(tmp_path: Path) -> None:
+    """An archive is opened again, to see whether all members were judged. These members don't make new images duplicates."""
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     members = {f"{seed}.jpg": encoded(photo(seed), "JPEG") for seed in range(3)}
     incoming.write("a.zip", zipped(members))
@@ -138,8 +138,8 @@ def test_what_was_judged_before_a_restart_is_no_part_of_a_window(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_killed_in_the_midst_of_windows(tmp_path: Path) -> None:
-    """At random times, and where something is written: in the end each file has one record."""
+def test_runs_killed_during_windows_lose_nothing(tmp_path: Path) -> None:
+    """Killed at random times and at each kind of write: in the end each file has one record."""
     rng = random.Random(3)
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *WINDOW)
