@@ -13,6 +13,7 @@ import dataclasses
 import enum
 import importlib.util
 
+from beam_dedup.core.errors import install_command
 from beam_dedup.core.model import CodeKind
 from beam_dedup.core.thresholds import (
     DEFAULT_BIT_DISTANCE,
@@ -106,5 +107,5 @@ class Recipe:
 def missing_library(algorithm: Algorithm) -> str:
     """Returns how to install the library that an algorithm needs if it is missing; "" if nothing is missing."""
     if algorithm.name == "pdq" and importlib.util.find_spec("pdqhash") is None:
-        return "pdq needs the library pdqhash: pip install 'beam-dedup[pdq]'"
+        return f"pdq needs the pdqhash library: run {install_command('pdq')}"
     return ""
