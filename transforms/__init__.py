@@ -8,6 +8,7 @@ from transforms.fingerprint import Fingerprinted, FingerprintImages
 from transforms.near import MarkNearDuplicates, NearMarked
 from transforms.place import PlaceCopies, Placed
 from transforms.read import ReadImages, ReadMetadata
+from transforms.read_settings import ReadSettings
 from transforms.write import WriteGroups, WritePlacements, WriteRecords, WriteUnplaced
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Placed",
     "ReadImages",
     "ReadMetadata",
+    "ReadSettings",
     "UnpackVerdicts",
     "WriteGroups",
     "WritePlacements",

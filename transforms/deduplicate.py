@@ -7,9 +7,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.conservation import ReadTally
-from beam_dedup.core.limits import Limits
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.rank import KeepPolicy
@@ -18,7 +16,7 @@ from transforms import metrics
 from transforms.exact import DIGEST_SHARDS, MarkExactDuplicates
 from transforms.fingerprint import FingerprintImages
 from transforms.near import MarkNearDuplicates
-from transforms.tally import Tally
+from transforms.read_settings import ReadSettings
 
 
 class Deduplicated(NamedTuple):
@@ -29,7 +27,7 @@ class Deduplicated(NamedTuple):
     read_tally: PCollection[ReadTally]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicated]):
     """Reads, fingerprints and judges images.
 
@@ -43,24 +41,19 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
     limits: what a file may ask for.
     """
 
-    recipe: Recipe | None = None
+    settings: ReadSettings = ReadSettings()
     thresholds: Thresholds = Thresholds()
     planning: PlanSettings = PlanSettings()
     digest_shards: int = DIGEST_SHARDS
     keep: KeepPolicy = KeepPolicy.FIRST
     known: PCollection[list[ImageRef]] | None = None
-    processes: int = 1
-    tally: Tally | None = None
-    limits: Limits = Limits()
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, images: PCollection[list[ImageRef]]) -> Deduplicated:
         all_images = images if self.known is None else (images, self.known) | "WithKnown" >> beam.Flatten()
-        read = all_images | "Fingerprint" >> FingerprintImages(
-            self.recipe, self.processes, self.tally, self.limits
-        )
+        read = all_images | "Fingerprint" >> FingerprintImages(settings=self.settings)
         plan = None
-        if self.recipe:
+        if self.settings.recipe:
             mark = MarkNearDuplicates(
                 self.thresholds, self.planning, self.digest_shards, self.keep, self.known is not None
             )

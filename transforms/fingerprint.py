@@ -15,14 +15,14 @@ from beam_dedup.core import conservation
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.conservation import ReadTally
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.reading.isolated_decoder import DecodeResult, IsolatedDecoder
 from beam_dedup.core.reading.reader import instead
 from transforms import metrics
+from transforms.read_settings import ReadSettings
 from transforms.storage.prefetch import AT_ONCE, fetched_in_turn
-from transforms.tally import READ, Tally
+from transforms.tally import READ
 from transforms.threaded import ThreadedDoFn
 
 _REJECTIONS: Final = "rejections"
@@ -39,7 +39,7 @@ class Fingerprinted(NamedTuple):
     read_tally: PCollection[ReadTally]  # which references were read, and which images found
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprinted]):
     """Reads every image once, and takes its digest and the codes of its picture.
 
@@ -51,15 +51,12 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
     more than one where the engine itself has one worker on a machine of several cores. limits: what a file may ask for.
     """
 
-    recipe: Recipe | None = Recipe()
-    processes: int = 1
-    tally: Tally | None = None
-    limits: Limits = Limits()
+    settings: ReadSettings = ReadSettings(recipe=Recipe())
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, images: PCollection[list[ImageRef]]) -> Fingerprinted:
-        read = _FingerprintFn(self.recipe, self.processes, self.tally, self.limits)
-        if self.processes == 1:
+        read = _FingerprintFn(self.settings)
+        if self.settings.decoder_processes == 1:
             # Listing is one worker's work, reading is everybody's: without this they would be fused. Where there is one
             # worker only, being fused lets the first images be read while the last are listed.
             images |= "Spread" >> beam.Reshuffle()
@@ -74,11 +71,9 @@ class _FingerprintFn(ThreadedDoFn):
     One thread for each process that decodes: it waits for it. Others, for all of them, fetch what is not on this machine.
     """
 
-    def __init__(self, recipe: Recipe | None, processes: int, tally: Tally | None, limits: Limits) -> None:
-        super().__init__(threads=processes)
-        self.recipe = recipe
-        self.limits = limits
-        self.tally = tally
+    def __init__(self, settings: ReadSettings) -> None:
+        super().__init__(threads=settings.decoder_processes)
+        self.settings = settings
         self.bytes_read = Metrics.counter(metrics.NAMESPACE, metrics.BYTES_READ)
         self.known_rejected = Metrics.counter(metrics.NAMESPACE, metrics.KNOWN_REJECTED)
         self.skipped = Metrics.counter(metrics.NAMESPACE, metrics.SKIPPED)
@@ -88,7 +83,7 @@ class _FingerprintFn(ThreadedDoFn):
         self.fetching = ThreadPoolExecutor(AT_ONCE)
         self.idle: SimpleQueue[IsolatedDecoder] = SimpleQueue()
         for _ in range(self.threads):
-            self.idle.put(IsolatedDecoder(self.recipe, self.limits))
+            self.idle.put(IsolatedDecoder(self.settings.recipe, self.settings.limits))
 
     def teardown(self) -> None:
         super().teardown()
@@ -107,9 +102,9 @@ class _FingerprintFn(ThreadedDoFn):
             self.idle.put(decoder)
 
     def _read_remote(self, decoder: IsolatedDecoder, remote: list[ImageRef]) -> Iterator[DecodeResult]:
-        for reference, found in fetched_in_turn(self.fetching, remote, self.limits.max_bytes):
+        for reference, found in fetched_in_turn(self.fetching, remote, self.settings.limits.max_bytes):
             if isinstance(found, ImageError):
-                yield DecodeResult.of(instead(reference, found, self.recipe))
+                yield DecodeResult.of(instead(reference, found, self.settings.recipe))
             else:
                 yield decoder.read([reference], found)
 
@@ -128,5 +123,5 @@ class _FingerprintFn(ThreadedDoFn):
                 self.skipped.inc(answer.skipped)
         account: _TaggedReadTally = TaggedOutput(_READ_TALLY, conservation.read_tally(element, result))
         yield account
-        if self.tally:
-            self.tally.add(READ, len(element))
+        if self.settings.tally:
+            self.settings.tally.add(READ, len(element))

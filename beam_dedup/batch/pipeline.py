@@ -25,8 +25,8 @@ from transforms import (
 from transforms.count import write_json
 from transforms.place import placements
 from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE
+from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
-from transforms.tally import Tally
 
 
 class Reports(NamedTuple):
@@ -42,12 +42,12 @@ def build(
     config: DedupConfig,
     reports: Reports,
     planning: PlanSettings,
-    processes: int = 1,
-    tally: Tally | None = None,
+    *,
+    settings: ReadSettings,
 ) -> None:
     """Adds all steps of a run to a pipeline.
 
-    planning: how pairs are found. processes: that decode for one worker. tally: how workers on this machine report progress.
+    planning: how pairs are found. settings: how images are read.
     """
     batch = DECODED_AT_ONCE if config.near else DIGESTED_AT_ONCE
     # PCollection[list[ImageRef]], one reference per file or row
@@ -63,14 +63,7 @@ def build(
     # PCollection[bytes], blocks with one verdict per image; PCollection[Estimate], the one plan of near mode;
     # PCollection[Answered], what was read
     verdicts, plan, read_tally = images | "Deduplicate" >> DeduplicateImages(
-        config.recipe if config.near else None,
-        config.thresholds,
-        planning,
-        keep=config.keep,
-        known=known,
-        processes=processes,
-        tally=tally,
-        limits=config.limits,
+        settings=settings, thresholds=config.thresholds, planning=planning, keep=config.keep, known=known
     )
     images | "Check" >> CheckConservation(verdicts, read_tally)
     if config.records:
@@ -83,7 +76,11 @@ def build(
     elif config.output_dir:
         # PCollection[Placement], PCollection[Unplaced]
         _, unplaced = verdicts | "Place" >> PlaceCopies(
-            config.output_dir, config.show_duplicates, tally, PlaceMode(config.place), config.portable_names
+            config.output_dir,
+            config.show_duplicates,
+            settings.tally,
+            PlaceMode(config.place),
+            config.portable_names,
         )
         if reports.unplaced:
             unplaced | "Unplaced" >> WriteUnplaced(reports.unplaced)

@@ -58,7 +58,8 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
             tally.add(LISTED, files_to_read)
         made = beam.Pipeline(runner=select.runner_for(beam_options, config), options=beam_options)
         planning = PlanSettings(spread=not local, force=config.force_plan)
-        pipeline.build(made, config, reports, planning, select.processes(beam_options, config), tally)
+        settings = select.read_settings(beam_options, config, tally)
+        pipeline.build(made, config, reports, planning, settings=settings)
         with contextlib.ExitStack() as around:
             around.enter_context(stopping_on_signals(config, scratch))
             if tally and not config.quiet:

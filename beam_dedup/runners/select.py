@@ -36,6 +36,8 @@ from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.options import parser
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.runners import flink
+from transforms.read_settings import ReadSettings
+from transforms.tally import Tally
 
 LOCAL_RUNNER = "FnApiRunner"
 DATAFLOW = "DataflowRunner"
@@ -165,6 +167,16 @@ def processes(beam: PipelineOptions, config: DedupConfig) -> int:
     """How many processes a worker has to decode, once there is a runner."""
     alone = is_local(beam) and beam.view_as(DirectOptions).direct_num_workers == 1
     return config.jobs if alone else 1
+
+
+def read_settings(beam: PipelineOptions, config: DedupConfig, tally: Tally | None) -> ReadSettings:
+    """Returns how the images of a run are read: with codes in near mode only."""
+    return ReadSettings(
+        recipe=config.recipe if config.near else None,
+        decoder_processes=processes(beam, config),
+        tally=tally,
+        limits=config.limits,
+    )
 
 
 def runner_for(beam: PipelineOptions, config: DedupConfig) -> PipelineRunner:

@@ -15,6 +15,7 @@ from beam_dedup.core.model import ImageRef, Unplaced
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.stream.resume import Resumed
 from transforms import PlaceCopies, Placed
+from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
 from transforms.stream.judge import AdmitArrivals, JudgeArrivals
 from transforms.stream.publish import PublishVerdicts
@@ -22,41 +23,36 @@ from transforms.stream.pubsub import ParseNotifications
 from transforms.stream.record import Folders, RecordVerdicts
 from transforms.stream.steps import StreamSettings
 from transforms.stream.windows import DeduplicateWindows, IntoWindows, RecordWindows
-from transforms.tally import Tally
 
 
 @dataclasses.dataclass(frozen=True)
 class StreamContext:
     """Where a stream runs, and what it goes on from.
 
-    shards: files of records that are written side by side. processes: that decode for one worker. tally: how workers on
-    this machine report progress. held: the engine has checkpoints, and may go back to one.
+    read_settings: how images are read. shards: files of records that are written side by side. held: the engine has checkpoints, and may go back to one.
     """
 
     streaming: StreamSettings
     folders: Folders
+    read_settings: ReadSettings
     resumed: Resumed = dataclasses.field(default_factory=Resumed)
     shards: int = 1
-    processes: int = 1
-    tally: Tally | None = None
     checkpointed: bool = False
 
 
-def _judged(
-    images: PCollection[list[ImageRef]], config: DedupConfig, setting: StreamContext
-) -> PCollection[bytes]:
+def _judged(images: PCollection[list[ImageRef]], setting: StreamContext) -> PCollection[bytes]:
     """Each image against all that came before."""
     verdicts = images | "Judge" >> JudgeArrivals(
         setting.streaming,
-        config.recipe if config.near else None,
-        setting.processes,
-        setting.tally,
-        config.limits,
         (setting.folders.state, setting.folders.run),
         setting.resumed.skipped,
+        settings=setting.read_settings,
     )
     recorded: PCollection[bytes] = verdicts | "Record" >> RecordVerdicts(
-        setting.folders, shards=setting.shards, tally=setting.tally, checkpointed=setting.checkpointed
+        setting.folders,
+        shards=setting.shards,
+        tally=setting.read_settings.tally,
+        checkpointed=setting.checkpointed,
     )
     return recorded
 
@@ -72,17 +68,14 @@ def _judged_by_window(
         >> IntoWindows(config.stream.window_seconds, "" if setting.checkpointed else setting.folders.run)
         | "Deduplicate"
         >> DeduplicateWindows(
-            config.recipe if config.near else None,
-            config.thresholds,
-            PlanSettings(spread=False, force=config.force_plan),
-            processes=setting.processes,
-            tally=setting.tally,
-            limits=config.limits,
+            settings=setting.read_settings,
+            thresholds=config.thresholds,
+            planning=PlanSettings(spread=False, force=config.force_plan),
             skipped=setting.resumed.skipped,
         )
     )
     recorded: PCollection[bytes] = verdicts | "Record" >> RecordWindows(
-        setting.folders, setting.tally, setting.checkpointed
+        setting.folders, setting.read_settings.tally, setting.checkpointed
     )
     return recorded
 
@@ -100,9 +93,12 @@ def build(
     if config.stream.subscription:
         arrivals = arrivals | "Parse" >> ParseNotifications(config.stream.subscription, config.outputs)
     # PCollection[list[ImageRef]], what is new
-    images = arrivals | "Admit" >> AdmitArrivals(setting.streaming, setting.tally)
+    images = arrivals | "Admit" >> AdmitArrivals(setting.streaming, setting.read_settings.tally)
     # PCollection[bytes], blocks with one verdict per image, recorded
-    recorded = (_judged_by_window if config.stream.window_seconds else _judged)(images, config, setting)
+    if config.stream.window_seconds:
+        recorded = _judged_by_window(images, config, setting)
+    else:
+        recorded = _judged(images, setting)
     if setting.resumed.undelivered:
         before = pipeline | "Undelivered" >> beam.Create(setting.resumed.undelivered, reshuffle=False)
         recorded = (recorded, before) | "WithUndelivered" >> beam.Flatten()
@@ -114,7 +110,7 @@ def build(
     placed: Placed = recorded | "Place" >> PlaceCopies(
         config.output_dir,
         config.show_duplicates,
-        setting.tally,
+        setting.read_settings.tally,
         PlaceMode(config.place),
         config.portable_names,
         generations=True,

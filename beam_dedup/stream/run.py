@@ -107,9 +107,7 @@ def _run_here(
     resumed = resume(config, folders, plan, int(now.timestamp() * 1000), scratch)
     tally = Tally(scratch)
     streaming = StreamSettings(plan, _remember(config), int(now.timestamp() * _MICROS), resumed.beginning)
-    setting = StreamContext(
-        streaming, folders, resumed, processes=select.processes(options, config), tally=tally
-    )
+    setting = StreamContext(streaming, folders, select.read_settings(options, config, tally), resumed)
     if not config.quiet:
         _say_start(config, resumed)
     read = LocalRead(_source(config, state), _settled(folders))
@@ -242,7 +240,13 @@ def _submit(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> 
         read = ReadFromUnboundedSource(
             _source(config), max_records_per_bundle=_MOST_IN_BUNDLE, max_read_time_seconds=1.0
         )
-    setting = StreamContext(streaming, folders, shards=_DIGEST_SHARDS, checkpointed=flink.is_flink(options))
+    setting = StreamContext(
+        streaming,
+        folders,
+        select.read_settings(options, config, tally=None),
+        shards=_DIGEST_SHARDS,
+        checkpointed=flink.is_flink(options),
+    )
     pipeline.build(made, config, setting, read)
     select.wait_for(made.run(), select.interrupted_message(options))
     if not config.quiet:

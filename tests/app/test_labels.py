@@ -22,6 +22,7 @@ from beam_dedup.core.stream.protocol import StreamPlan, exact_plan, words_of
 from beam_dedup.options.config import DedupConfig, StreamConfig
 from beam_dedup.stream import pipeline as stream_pipeline
 from beam_dedup.stream.pipeline import StreamContext
+from transforms.read_settings import ReadSettings
 from transforms.stream.pubsub import SubscriptionSource
 from transforms.stream.record import Folders
 from transforms.stream.steps import StreamSettings
@@ -64,7 +65,8 @@ def _batches() -> Iterator[beam.Pipeline]:
     )
     for config, planning in runs:
         made = beam.Pipeline(options=PipelineOptions([]))
-        pipeline.build(made, config, pipeline.Reports("counts", "preview", "unplaced"), planning)
+        reports = pipeline.Reports("counts", "preview", "unplaced")
+        pipeline.build(made, config, reports, planning, settings=_read_settings(config))
         yield made
 
 
@@ -88,9 +90,14 @@ def _stream(config: DedupConfig, checkpointed: bool) -> beam.Pipeline:
         source = WatchedSource(config.inputs, config.outputs)
     made = beam.Pipeline(options=PipelineOptions(["--streaming"]))
     folders = Folders("run", config.records, config.counts)
-    setting = StreamContext(StreamSettings(_plan(config), 10**6, 0), folders, checkpointed=checkpointed)
+    streaming = StreamSettings(_plan(config), 10**6, 0)
+    setting = StreamContext(streaming, folders, _read_settings(config), checkpointed=checkpointed)
     stream_pipeline.build(made, config, setting, beam.io.Read(source))
     return made
+
+
+def _read_settings(config: DedupConfig) -> ReadSettings:
+    return ReadSettings(recipe=config.recipe if config.near else None)
 
 
 def _plan(config: DedupConfig) -> StreamPlan:

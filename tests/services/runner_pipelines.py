@@ -43,6 +43,7 @@ from transforms import (
 from transforms.count import write_json
 from transforms.place import placements
 from transforms.read import list_files
+from transforms.read_settings import ReadSettings
 from transforms.stream.judge import AdmitArrivals, JudgeArrivals
 from transforms.stream.steps import StreamSettings
 
@@ -90,7 +91,9 @@ def near(inputs: Inputs, outputs: Path) -> Build:
         read = pipeline | "Read" >> ReadImages(inputs.pictures, batch=packed.SOME)
         known = pipeline | "ReadKnown" >> ReadImages(inputs.known, known=True)
         planning = PlanSettings(Plan(8, 1, 1, 3))
-        done = read | DeduplicateImages(Recipe(), planning=planning, digest_shards=3, known=known)
+        done = read | DeduplicateImages(
+            settings=ReadSettings(recipe=Recipe()), planning=planning, digest_shards=3, known=known
+        )
         placed = done.verdicts | "Place" >> PlaceCopies(str(outputs / "out"), duplicates=True)
         shown = done.verdicts | beam.FlatMap(placements, str(outputs / "out"), True, False)
         counts = done.verdicts | "Count" >> CountImages(done.plan, done.read_tally)
@@ -134,7 +137,9 @@ def metadata(inputs: Inputs, outputs: Path) -> Build:
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         rows = pipeline | ReadMetadata(inputs.metadata, batch=packed.SOME)
-        done = rows | DeduplicateImages(Recipe(SIMHASH, "none"), Thresholds(3, 256))
+        done = rows | DeduplicateImages(
+            settings=ReadSettings(recipe=Recipe(SIMHASH, "none")), thresholds=Thresholds(3, 256)
+        )
         done.verdicts | WriteRecords(str(outputs / "records.jsonl"))
         return {"images": rows | CheckConservation(done.verdicts, done.read_tally)}
 
@@ -147,7 +152,8 @@ def single(inputs: Inputs, outputs: Path) -> Build:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         lists = pipeline | ReadImages(inputs.pictures)
         one_by_one = lists | beam.FlatMap(list)
-        read = one_by_one | PackReferences(5) | FingerprintImages(Recipe(views="crops"))
+        settings = ReadSettings(recipe=Recipe(views="crops"))
+        read = one_by_one | PackReferences(5) | FingerprintImages(settings=settings)
         return {"fingerprints": read.fingerprints | beam.FlatMap(packed.unpack_fingerprints)}
 
     return build
@@ -201,7 +207,7 @@ def stream(inputs: Inputs, outputs: Path) -> Build:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         arrived = pipeline | beam.Create([(now, one) for one in told]) | beam.Map(stamp)
         admitted = arrived | AdmitArrivals(streaming)
-        judged = admitted | JudgeArrivals(streaming, recipe)
+        judged = admitted | JudgeArrivals(streaming, settings=ReadSettings(recipe=recipe))
         judged | WriteRecords(str(outputs / "records.jsonl"))
         return {"verdicts": judged | UnpackVerdicts()}
 

@@ -20,6 +20,7 @@ from tests.transforms.pipelines import IN_MEMORY, PROCESSES, REPEATED, run
 from transforms import CheckConservation, CountImages, DeduplicateImages, PlaceCopies, ReadImages
 from transforms.batching import unpack_verdicts
 from transforms.place import copied
+from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
 
 # Exact and near duplicates, and what is no image.
@@ -53,7 +54,7 @@ def judged(read: Path, near: bool, *flags: str, known: Path | None = None, **opt
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         images = pipeline | ReadImages(str(read))
         had = None if known is None else pipeline | "Known" >> ReadImages(str(known), known=True)
-        done = images | DeduplicateImages(Recipe() if near else None, known=had)
+        done = images | DeduplicateImages(settings=ReadSettings(recipe=Recipe() if near else None), known=had)
         made = {
             "verdicts": done.verdicts,
             "read": images | CheckConservation(done.verdicts, done.read_tally),

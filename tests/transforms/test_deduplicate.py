@@ -23,6 +23,7 @@ from tests.transforms.files import encoded, ref, write
 from tests.transforms.pipelines import REPEATED, THREADS, Ran, run
 from transforms import DeduplicateImages, PackReferences, UnpackVerdicts, metrics
 from transforms.read import list_files
+from transforms.read_settings import ReadSettings
 
 
 def listed(folder: Path) -> list[ImageRef]:
@@ -70,7 +71,8 @@ def told(verdicts: list[Verdict]) -> dict[str, tuple[Status, Reason | None, str 
 
 
 ROUNDS = PlanSettings(Plan(8, 1, 1, 3))
-NEAR = DeduplicateImages(Recipe())
+NEAR_SETTINGS = ReadSettings(recipe=Recipe())
+NEAR = DeduplicateImages(settings=NEAR_SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +117,17 @@ def check_counters(ran: Ran) -> None:
     [
         pytest.param(NEAR, REPEATED, id="bundles repeated"),
         pytest.param(NEAR, THREADS, id="threads"),
-        pytest.param(DeduplicateImages(Recipe(), planning=ROUNDS, digest_shards=5), (), id="rounds"),
-        pytest.param(DeduplicateImages(Recipe(), planning=PlanSettings(spread=False)), (), id="one place"),
-        pytest.param(DeduplicateImages(Recipe(), processes=3), (), id="decoding processes"),
+        pytest.param(
+            DeduplicateImages(settings=NEAR_SETTINGS, planning=ROUNDS, digest_shards=5), (), id="rounds"
+        ),
+        pytest.param(
+            DeduplicateImages(settings=NEAR_SETTINGS, planning=PlanSettings(spread=False)), (), id="one place"
+        ),
+        pytest.param(
+            DeduplicateImages(settings=ReadSettings(recipe=Recipe(), decoder_processes=3)),
+            (),
+            id="decoding processes",
+        ),
     ],
 )
 def test_one_answer(samples: Path, answer: Ran, transform: DeduplicateImages, flags: tuple[str, ...]) -> None:
@@ -137,7 +147,7 @@ def test_the_thresholds_are_those_asked_for(tmp_path: Path) -> None:
     }
     images = [ref(write(tmp_path / name, data)) for name, data in files.items()]
 
-    ran = deduplicate(images, DeduplicateImages(Recipe(), thresholds=Thresholds(k=8, verify=0)))
+    ran = deduplicate(images, DeduplicateImages(settings=NEAR_SETTINGS, thresholds=Thresholds(k=8, verify=0)))
     assert [verdict.reason for verdict in in_order(ran.values["verdicts"])] == [None, Reason.NEAR, None]
 
 
@@ -159,7 +169,10 @@ def test_windows_are_judged_by_themselves(tmp_path: Path, recipe: Recipe | None)
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         images = pipeline | beam.Create(timed) | beam.MapTuple(stamp).with_output_types(ImageRef)
         packed = images | beam.WindowInto(FixedWindows(60)) | PackReferences()
-        return {"verdicts": (packed | DeduplicateImages(recipe)).verdicts | UnpackVerdicts()}
+        return {
+            "verdicts": (packed | DeduplicateImages(settings=ReadSettings(recipe=recipe))).verdicts
+            | UnpackVerdicts()
+        }
 
     ran = run(build)
     pairs = zip(ran.windows["verdicts"], ran.values["verdicts"], strict=True)
@@ -195,7 +208,7 @@ def test_known_images_are_no_part_of_the_verdicts(
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         mine = pipeline | "Known" >> beam.Create([known])
         done = packed.references(pipeline, images) | DeduplicateImages(
-            recipe, known=mine, processes=processes
+            settings=ReadSettings(recipe=recipe, decoder_processes=processes), known=mine
         )
         return {"verdicts": done.verdicts | UnpackVerdicts()}
 
@@ -229,7 +242,7 @@ def test_rejected_images_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("recipe", [None, Recipe()], ids=["exact", "near"])
 def test_types_are_declared(recipe: Recipe | None) -> None:
     images = packed.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
-    done = images | DeduplicateImages(recipe)
+    done = images | DeduplicateImages(settings=ReadSettings(recipe=recipe))
     assert done.verdicts.element_type is bytes
     assert done.read_tally.element_type is ReadTally
     if done.plan:

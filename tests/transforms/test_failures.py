@@ -26,6 +26,7 @@ from transforms import (
 from transforms import write as writing
 from transforms.count import write_json
 from transforms.read import list_files
+from transforms.read_settings import ReadSettings
 from transforms.storage import placing
 
 FILES = {
@@ -50,7 +51,7 @@ def whole_run(folder: Path, outputs: Path, recipe: Recipe | None, *flags: str) -
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         read = packed.references(pipeline, images)
-        done = read | DeduplicateImages(recipe, digest_shards=3)
+        done = read | DeduplicateImages(settings=ReadSettings(recipe=recipe), digest_shards=3)
         return {
             "read": read | CheckConservation(done.verdicts, done.read_tally),
             "records": done.verdicts | "Records" >> WriteRecords(str(outputs / "records.jsonl")),

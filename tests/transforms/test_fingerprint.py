@@ -25,6 +25,7 @@ from tests.transforms import packed
 from tests.transforms.files import SVG, encoded, ref, write
 from tests.transforms.pipelines import PROCESSES, ROOT, THREADS, Ran, run
 from transforms import FingerprintImages, PackReferences, UnpackVerdicts, metrics
+from transforms.read_settings import ReadSettings
 from transforms.tally import READ, Tally
 
 
@@ -189,7 +190,8 @@ def test_pictures_have_codes_and_what_a_record_tells(tmp_path: Path) -> None:
 def test_exact_mode_decodes_nothing(tmp_path: Path) -> None:
     files = {"picture": encoded(1), "damaged": b"GIF89a...", "text": b"text", "empty": b""}
     done = read(
-        [ref(write(tmp_path / name, data)) for name, data in files.items()], FingerprintImages(recipe=None)
+        [ref(write(tmp_path / name, data)) for name, data in files.items()],
+        FingerprintImages(settings=ReadSettings()),
     )
     assert set(done.fingerprints) == {str(tmp_path / "picture"), str(tmp_path / "damaged")}
     for found in done.fingerprints.values():
@@ -212,7 +214,11 @@ def test_more_than_one_block_and_what_is_told_of_it(
     known += [ImageRef(str(tmp_path / name), name, known=True) for name in ("gone as well", "x" * 300)]
     (tmp_path / "tally").mkdir()
     tally = Tally(str(tmp_path / "tally"))
-    done = read([*images, *known], FingerprintImages(processes=processes, tally=tally), *flags)
+    done = read(
+        [*images, *known],
+        FingerprintImages(settings=ReadSettings(recipe=Recipe(), decoder_processes=processes, tally=tally)),
+        *flags,
+    )
     assert len(done.fingerprints) == count + 1
     assert done.fingerprints[known[0].uri].ref == known[0]
     assert list(done.rejections) == [str(tmp_path / "gone")], "known images get no verdict"
@@ -227,7 +233,10 @@ def many(samples: Path) -> list[ImageRef]:
 
 @pytest.mark.parametrize("recipe", [None, Recipe(), Recipe(views="crops", turns=True)])
 def test_the_number_of_processes_makes_no_difference(many: list[ImageRef], recipe: Recipe | None) -> None:
-    one, three = (read(many, FingerprintImages(recipe, processes)) for processes in (1, 3))
+    one, three = (
+        read(many, FingerprintImages(settings=ReadSettings(recipe=recipe, decoder_processes=processes)))
+        for processes in (1, 3)
+    )
     assert one.fingerprints == three.fingerprints
     assert one.rejections == three.rejections
     assert one.ran.counters == three.ran.counters
@@ -244,7 +253,7 @@ def test_windows_are_kept(tmp_path: Path, processes: int, in_one_list: bool) -> 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         stamped = pipeline | beam.Create(timed, reshuffle=False) | beam.MapTuple(stamp)
         images = stamped | beam.WindowInto(FixedWindows(60)) | PackReferences(10 if in_one_list else 1)
-        done = images | FingerprintImages(processes=processes)
+        done = images | FingerprintImages(settings=ReadSettings(recipe=Recipe(), decoder_processes=processes))
         return {
             "fingerprints": done.fingerprints | beam.FlatMap(packed.unpack_fingerprints),
             "rejections": done.rejections | UnpackVerdicts(),
@@ -292,7 +301,12 @@ def test_what_ends_the_process_that_decodes_is_rejected_alone(harmful: Path, pro
     bad = [ref(harmful / name) for name in ("crash", "sleep")]
     known = [ImageRef(f"{harmful}/{name}", name, known=True) for name in ("crash", "sleep")]
     images = [*good[:3], bad[0], *good[3:9], known[1], *good[9:11], bad[1], *good[11:]]
-    done = read(images, FingerprintImages(None, processes, limits=Limits(decode_seconds=2)))
+    done = read(
+        images,
+        FingerprintImages(
+            settings=ReadSettings(decoder_processes=processes, limits=Limits(decode_seconds=2))
+        ),
+    )
     assert {Path(uri).name: verdict.reason for uri, verdict in done.rejections.items()} == {
         "crash": Reason.DECODER_CRASHED,
         "sleep": Reason.TIMEOUT,
@@ -325,13 +339,15 @@ def _children() -> list[psutil.Process]:
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_the_processes_end_with_the_run(many: list[ImageRef], processes: int) -> None:
-    read(many, FingerprintImages(None, processes))
+    read(many, FingerprintImages(settings=ReadSettings(decoder_processes=processes)))
     assert decoders() == []
 
 
 def test_the_processes_end_with_a_run_that_fails(many: list[ImageRef]) -> None:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        done = packed.references(pipeline, many) | FingerprintImages(None, 2)
+        done = packed.references(pipeline, many) | FingerprintImages(
+            settings=ReadSettings(decoder_processes=2)
+        )
         return {"failed": done.fingerprints | beam.Map(fail)}
 
     with pytest.raises(Exception, match="out of luck"):

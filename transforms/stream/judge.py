@@ -14,9 +14,7 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_dedup.core import blocks
-from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.arrivals import Arrival
-from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.stream import retention
 from beam_dedup.core.stream.admit import arrivals as as_messages
@@ -26,6 +24,7 @@ from beam_dedup.core.stream.protocol import Step, StreamPlan, Topic, by_topic
 from transforms import metrics
 from transforms.fingerprint import FingerprintImages
 from transforms.read import DECODED_AT_ONCE, batched
+from transforms.read_settings import ReadSettings
 from transforms.stream.clock import now_micros
 from transforms.stream.local_state import RememberCodesFn
 from transforms.stream.skip_judged import without_judged
@@ -56,23 +55,17 @@ class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], PCollection[byt
 
     In: references that were admitted. Out: blocks of `blocks.VERDICTS`, one verdict on each image, as soon as it is final.
 
-    recipe: what codes of pictures are made; without one only equal bytes count. processes: decoding processes of one
-    worker. limits: what a file may ask for. state: folder and run of an engine that remembers nothing; "" for others. skipped:
+    settings: how images are read; without a recipe only equal bytes count. state: folder and run of an engine that remembers nothing; "" for others. skipped:
     a file with the identities of images that were judged before.
     """
 
     streaming: StreamSettings
-    recipe: Recipe | None = None
-    processes: int = 1
-    tally: Tally | None = None
-    limits: Limits = Limits()
+    settings: ReadSettings = dataclasses.field(default=ReadSettings(), kw_only=True)
     state: tuple[str, str] = ("", "")
     skipped: str = ""
 
     def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[bytes]:
-        read = images | "Fingerprint" >> FingerprintImages(
-            self.recipe, self.processes, self.tally, self.limits
-        )
+        read = images | "Fingerprint" >> FingerprintImages(settings=self.settings)
         fingerprints, rejections, _ = without_judged(read, self.skipped)
         if self.state[0]:
             fingerprints = fingerprints | "Remember" >> beam.ParDo(

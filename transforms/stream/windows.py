@@ -10,15 +10,14 @@ from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue, WindowFn
 
 from beam_dedup.core import blocks
-from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.blocks import VERDICTS
-from beam_dedup.core.limits import Limits
 from beam_dedup.core.matching.planner import PlanSettings
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.thresholds import Thresholds
 from transforms.exact import MarkExactDuplicates
 from transforms.fingerprint import FingerprintImages
 from transforms.near import MarkNearDuplicates
+from transforms.read_settings import ReadSettings
 from transforms.stream import clock
 from transforms.stream.record import (
     Folders,
@@ -61,31 +60,26 @@ def at_this_time(images: list[ImageRef], seconds: float, run: str) -> Any:
     return TimestampedValue(images, now)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class DeduplicateWindows(beam.PTransform[PCollection[list[ImageRef]], PCollection[bytes]]):
     """Reads, fingerprints and judges the images of each window by themselves.
 
     In: references, in windows; of one URI several generations may be in one window. Out: blocks of `blocks.VERDICTS` in the same
     window, at least one, which may be empty.
 
-    recipe, within, planning, processes, tally, limits: as of `transforms.DeduplicateImages`. skipped: a file with the identities
+    settings, thresholds, planning: as of `transforms.DeduplicateImages`. skipped: a file with the identities
     of images that were judged before, and are no part of any window now.
     """
 
-    recipe: Recipe | None = None
+    settings: ReadSettings = ReadSettings()
     thresholds: Thresholds = Thresholds()
     planning: PlanSettings = PlanSettings()
-    processes: int = 1
-    tally: Tally | None = None
-    limits: Limits = Limits()
     skipped: str = ""
 
     def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[bytes]:
-        read = images | "Fingerprint" >> FingerprintImages(
-            self.recipe, self.processes, self.tally, self.limits
-        )
+        read = images | "Fingerprint" >> FingerprintImages(settings=self.settings)
         fingerprints, rejections, _ = without_judged(read, self.skipped)
-        if self.recipe:
+        if self.settings.recipe:
             judged, _ = fingerprints | "MarkNear" >> MarkNearDuplicates(self.thresholds, self.planning)
         else:
             judged = fingerprints | "MarkExact" >> MarkExactDuplicates()

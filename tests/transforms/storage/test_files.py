@@ -24,6 +24,7 @@ from transforms import (
     UnpackVerdicts,
     metrics,
 )
+from transforms.read_settings import ReadSettings
 from transforms.storage import files
 from transforms.storage.placing import PlaceMode, place_file
 
@@ -66,7 +67,7 @@ def test_rows_may_be_in_a_store_and_name_what_is_in_one(store: dict[str, bytes])
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         listed = pipeline | ReadMetadata(uri("rows"))
-        done = listed | DeduplicateImages(Recipe())
+        done = listed | DeduplicateImages(settings=ReadSettings(recipe=Recipe()))
         return {
             "verdicts": done.verdicts | UnpackVerdicts(),
             "read": listed | CheckConservation(done.verdicts, done.read_tally),
@@ -99,7 +100,9 @@ def test_images_may_be_in_a_store(store: dict[str, bytes], tmp_path: Path, proce
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         mine = pipeline | "Known" >> beam.Create([known])
-        deduplicate = DeduplicateImages(Recipe(), known=mine, processes=processes)
+        deduplicate = DeduplicateImages(
+            settings=ReadSettings(recipe=Recipe(), decoder_processes=processes), known=mine
+        )
         done = packed.references(pipeline, images) | deduplicate
         placed = done.verdicts | PlaceCopies(f"{SCHEME}://out/", True)
         return {"verdicts": done.verdicts | UnpackVerdicts(), "placed": placed.copies}
