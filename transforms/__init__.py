@@ -1,6 +1,6 @@
 """Composites over PCollections: each public class is a verb, usable in any Beam pipeline."""
 
-from transforms.batching import PackFingerprints, PackReferences, UnpackVerdicts
+from transforms.batching import BatchFingerprints, BatchReferences, UnbatchVerdicts
 from transforms.count import CheckConservation, CountImages
 from transforms.deduplicate import Deduplicated, DeduplicateImages
 from transforms.exact import MarkExactDuplicates
@@ -12,6 +12,8 @@ from transforms.read_settings import ReadSettings
 from transforms.write import WriteGroups, WritePlacements, WriteRecords, WriteUnplaced
 
 __all__ = [
+    "BatchFingerprints",
+    "BatchReferences",
     "CheckConservation",
     "CountImages",
     "DeduplicateImages",
@@ -21,14 +23,12 @@ __all__ = [
     "MarkExactDuplicates",
     "MarkNearDuplicates",
     "NearMarked",
-    "PackFingerprints",
-    "PackReferences",
     "PlaceCopies",
     "Placed",
     "ReadImages",
     "ReadMetadata",
     "ReadSettings",
-    "UnpackVerdicts",
+    "UnbatchVerdicts",
     "WriteGroups",
     "WritePlacements",
     "WriteRecords",

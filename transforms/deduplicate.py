@@ -31,8 +31,8 @@ class Deduplicated(NamedTuple):
 class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicated]):
     """Reads, fingerprints and judges images.
 
-    In: references with unique URIs, some at a time (`PackReferences` makes lists of single ones). Out: `Deduplicated`:
-    each image kept, a duplicate of a kept one, or rejected with a reason (`UnpackVerdicts` makes single ones of the
+    In: references with unique URIs, some at a time (`BatchReferences` makes lists of single ones). Out: `Deduplicated`:
+    each image kept, a duplicate of a kept one, or rejected with a reason (`UnbatchVerdicts` makes single ones of the
     blocks). In windows, each window is judged by itself.
 
     recipe: what codes of pictures are made; without one only equal bytes count. within: how near. planning: how pairs are found. homes: parts

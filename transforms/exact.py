@@ -10,12 +10,12 @@ from beam_dedup.core import blocks, tables
 from beam_dedup.core.matching import shard_verdicts
 from beam_dedup.core.rank import KeepPolicy
 
-PACKED_BYTES = 1 << 22  # of the fingerprints that a block is cut from
+BATCH_BYTES = 1 << 22  # of the fingerprints that a block is cut from
 DIGEST_SHARDS = 64
 
 
 @dataclasses.dataclass
-class PackByDigest(beam.PTransform[PCollection[bytes], PCollection[tuple[bytes, bytes]]]):
+class ShardByDigest(beam.PTransform[PCollection[bytes], PCollection[tuple[bytes, bytes]]]):
     """Ranks images, and sorts them into blocks keyed by home, so that equal bytes have equal keys.
 
     In: blocks of `blocks.FINGERPRINTS`. Out: (home, block of `blocks.IMAGES`), many for each home, in the window of the
@@ -30,8 +30,8 @@ class PackByDigest(beam.PTransform[PCollection[bytes], PCollection[tuple[bytes, 
     def expand(self, fingerprints: PCollection[bytes]) -> PCollection[tuple[bytes, bytes]]:
         return (
             fingerprints
-            | "Batch" >> beam.BatchElements(PACKED_BYTES, PACKED_BYTES, element_size_fn=len)
-            | "Split" >> beam.FlatMap(pack_by_digest_shard, self.digest_shards, self.keep)
+            | "Batch" >> beam.BatchElements(BATCH_BYTES, BATCH_BYTES, element_size_fn=len)
+            | "Split" >> beam.FlatMap(shard_by_digest, self.digest_shards, self.keep)
         )
 
 
@@ -49,13 +49,13 @@ class MarkExactDuplicates(beam.PTransform[PCollection[bytes], PCollection[bytes]
     def expand(self, fingerprints: PCollection[bytes]) -> PCollection[bytes]:
         return (
             fingerprints
-            | "Pack" >> PackByDigest(self.digest_shards, self.keep)
+            | "Pack" >> ShardByDigest(self.digest_shards, self.keep)
             | "ByDigest" >> beam.GroupByKey()
             | "Judge" >> beam.Map(judge_bytes)
         )
 
 
-def pack_by_digest_shard(
+def shard_by_digest(
     fingerprints: list[bytes], digest_shards: int, keep: KeepPolicy = KeepPolicy.FIRST
 ) -> Iterator[tuple[bytes, bytes]]:
     """Blocks of images, one for each home that has some."""

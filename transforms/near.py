@@ -1,6 +1,6 @@
 """Near duplicates: images whose pictures lie within k of a kept one.
 
-fingerprints --PackByDigest--> (home, images) ---------------------------------------+
+fingerprints --ShardByDigest--> (home, images) ---------------------------------------+
                                     |                                                 |
                                equal bytes, equal codes                               |
                                     v                                                 v
@@ -20,7 +20,7 @@ from beam_dedup.core.matching import planner, shard_verdicts
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
 from beam_dedup.core.rank import KeepPolicy
 from beam_dedup.core.thresholds import Thresholds
-from transforms.exact import DIGEST_SHARDS, PackByDigest
+from transforms.exact import DIGEST_SHARDS, ShardByDigest
 from transforms.near_rounds import Block, JudgeCodes, JudgeOnOneWorker
 
 
@@ -50,7 +50,7 @@ class MarkNearDuplicates(beam.PTransform[PCollection[bytes], NearMarked]):
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, fingerprints: PCollection[bytes]) -> NearMarked:
-        images = fingerprints | "Pack" >> PackByDigest(
+        images = fingerprints | "Pack" >> ShardByDigest(
             self.digest_shards, self.keep
         )  # (home, block of IMAGES)
         codes = (

@@ -23,7 +23,7 @@ from beam_dedup.core.model import Flag, Placement, Status, Unplaced
 from beam_dedup.core.paths import copy_name, duplicate_name, is_remote
 from beam_dedup.core.reading.local_files import open_local
 from transforms import metrics
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 from transforms.storage import files
 from transforms.storage.placing import PlaceMode, PlacingError, TakenError, is_copy, place_bytes, place_file
 from transforms.storage.prefetch import fetched
@@ -243,7 +243,7 @@ def placements(
     block: bytes, folder: str, duplicates: bool, portable: bool, generations: bool = False
 ) -> Iterator[Placement]:
     """The copies that are to be made of images, given the verdicts on them; of those that could not be opened there are none."""
-    for verdict in unpack_verdicts(block):
+    for verdict in verdicts_in(block):
         if Flag.DESCRIBED in verdict.flags:
             continue
         if verdict.status == Status.KEPT:

@@ -23,7 +23,7 @@ from beam_dedup.core.model import (
     json_text,
     printable,
 )
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 from transforms.storage.files import whole_file
 
 # Sorted by the first two. Large: all lines together may be more than 2 GiB.
@@ -87,7 +87,7 @@ class WriteUnplaced(beam.PTransform[PCollection[Unplaced], PCollection[Any]]):
         return (
             unplaced
             | "Lines" >> beam.Map(unplaced_line)
-            | "Pack" >> _PackLines()
+            | "Pack" >> _BatchLines()
             | "Sorted" >> _WriteSorted(self.path, write_lines)
         )
 
@@ -105,7 +105,7 @@ class WritePlacements(beam.PTransform[PCollection[Placement], PCollection[Any]])
         return (
             placements
             | "Lines" >> beam.Map(placement_line)
-            | "Pack" >> _PackLines()
+            | "Pack" >> _BatchLines()
             | "Sorted" >> _WriteSorted(self.path, write_lines)
         )
 
@@ -123,31 +123,31 @@ class _WriteSorted(beam.PTransform[PCollection[bytes], PCollection[str]]):
 
 
 @dataclasses.dataclass
-class _PackLines(beam.PTransform[PCollection[_Line], PCollection[bytes]]):
+class _BatchLines(beam.PTransform[PCollection[_Line], PCollection[bytes]]):
     """Lines one by one into blocks of `_LINES`."""
 
     def expand(self, lines: PCollection[_Line]) -> PCollection[bytes]:
         return (
-            lines | "Batch" >> beam.BatchElements(_BATCH_LINES, _BATCH_LINES) | "Pack" >> beam.Map(pack_lines)
+            lines | "Batch" >> beam.BatchElements(_BATCH_LINES, _BATCH_LINES) | "Pack" >> beam.Map(line_block)
         )
 
 
 def json_lines(block: bytes) -> Iterator[str]:
-    for verdict in unpack_verdicts(block):
+    for verdict in verdicts_in(block):
         yield verdict.json_line()
 
 
 def record_lines(block: bytes) -> bytes:
-    return pack_lines(
+    return line_block(
         [
             (blocks.to_bytes(verdict.ref.uri), b"", verdict.json_line().encode())
-            for verdict in unpack_verdicts(block)
+            for verdict in verdicts_in(block)
         ]
     )
 
 
 def group_lines(block: bytes) -> bytes:
-    return pack_lines(list(itertools.chain.from_iterable(map(group_line, unpack_verdicts(block)))))
+    return line_block(list(itertools.chain.from_iterable(map(group_line, verdicts_in(block)))))
 
 
 def group_line(verdict: Verdict) -> Iterator[_Line]:
@@ -174,7 +174,7 @@ def shown(name: str) -> str:
     return name if name.isprintable() and " -> " not in name else json_text(name)
 
 
-def pack_lines(lines: list[_Line]) -> bytes:
+def line_block(lines: list[_Line]) -> bytes:
     return blocks.dump(
         pa.Table.from_arrays(
             [

@@ -20,7 +20,7 @@ from transforms.storage.placing import PlaceMode
 from transforms.stream.judge import AdmitArrivals, JudgeArrivals
 from transforms.stream.publish import PublishVerdicts
 from transforms.stream.pubsub import ParseNotifications
-from transforms.stream.record import Folders, RecordVerdicts
+from transforms.stream.record import RecordPaths, RecordVerdicts
 from transforms.stream.steps import StreamSettings
 from transforms.stream.windows import DeduplicateWindows, IntoWindows, RecordWindows
 
@@ -33,7 +33,7 @@ class StreamContext:
     """
 
     streaming: StreamSettings
-    folders: Folders
+    folders: RecordPaths
     read_settings: ReadSettings
     resumed: Resumed = dataclasses.field(default_factory=Resumed)
     shards: int = 1

@@ -25,7 +25,7 @@ from transforms.stream.record import (
     COUNTS_SUFFIX,
     RECORDS_PREFIX,
     RECORDS_SUFFIX,
-    Folders,
+    RecordPaths,
     write_counts,
 )
 
@@ -49,7 +49,7 @@ class Resumed(NamedTuple):
     undelivered: tuple[bytes, ...] = ()
 
 
-def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int, scratch: str) -> Resumed:
+def resume(config: DedupConfig, folders: RecordPaths, plan: StreamPlan, now_ms: int, scratch: str) -> Resumed:
     """Reads what is there.
 
     Raises:
@@ -175,7 +175,7 @@ def _with_codes(known: pa.Table, folder: str) -> pa.Table:
     return known.set_column(at, blocks.FINGERPRINTS.field("codes"), both["codes"].take(pa.array(rows)))
 
 
-def _undelivered(folders: Folders) -> tuple[bytes, ...]:
+def _undelivered(folders: RecordPaths) -> tuple[bytes, ...]:
     """Of what was noted that which was recorded; the rest will be judged again."""
     if not folders.state:
         return ()

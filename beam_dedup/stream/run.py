@@ -35,7 +35,7 @@ from beam_dedup.stream.pipeline import StreamContext
 from beam_dedup.stream.resume import Resumed, resume
 from beam_dedup.unplaced import append_unplaced, unplaced_message
 from transforms.stream import local_state
-from transforms.stream.record import Folders, recording_progress, run_name
+from transforms.stream.record import RecordPaths, recording_progress, run_name
 from transforms.stream.steps import StreamSettings
 from transforms.stream.watch import WatchedSource
 from transforms.tally import Tally
@@ -101,7 +101,7 @@ def _run_here(
     config: DedupConfig, options: PipelineOptions, plan: StreamPlan, scratch: str, state: str, started: float
 ) -> int:
     now = datetime.datetime.now(datetime.UTC)
-    folders = Folders(run_name(now), config.records, config.counts, state)
+    folders = RecordPaths(run_name(now), config.records, config.counts, state)
     if folders.state:
         _clear_up(config, folders.state)
     resumed = resume(config, folders, plan, int(now.timestamp() * 1000), scratch)
@@ -157,7 +157,7 @@ def _clear_up(config: DedupConfig, state: str) -> None:
         remove_partial_files(config, gone, [state])
 
 
-def _settled(folders: Folders) -> Any:
+def _settled(folders: RecordPaths) -> Any:
     def is_settled(since: float) -> bool:
         done = recording_progress(folders.run).is_done(since)
         if done and folders.state:
@@ -231,7 +231,7 @@ def _submit(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> 
         _say(told)
     # Not from now on: a job that goes on with the state of another has to number stretches of time as that one did.
     streaming = StreamSettings(plan, _remember(config), origin_micros=0, cache_bytes=_CACHE_BYTES)
-    folders = Folders(run_name(now), config.records, config.counts)
+    folders = RecordPaths(run_name(now), config.records, config.counts)
     made = beam.Pipeline(runner=select.runner_for(options, config), options=options)
     if config.stream.subscription and select.is_dataflow(options):
         read: Any = ReadFromPubSub(subscription=config.stream.subscription, with_attributes=True)

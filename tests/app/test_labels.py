@@ -15,16 +15,15 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 
 from beam_dedup.batch import pipeline
-from beam_dedup.core.imaging.views import most_codes
 from beam_dedup.core.matching.planner import PlanSettings
-from beam_dedup.core.stream import sizing
-from beam_dedup.core.stream.protocol import StreamPlan, exact_plan, words_of
+from beam_dedup.core.stream.protocol import StreamPlan
 from beam_dedup.options.config import DedupConfig, StreamConfig
 from beam_dedup.stream import pipeline as stream_pipeline
 from beam_dedup.stream.pipeline import StreamContext
 from transforms.read_settings import ReadSettings
+from transforms.stream.plan import choose_stream_plan
 from transforms.stream.pubsub import SubscriptionSource
-from transforms.stream.record import Folders
+from transforms.stream.record import RecordPaths
 from transforms.stream.steps import StreamSettings
 from transforms.stream.watch import WatchedSource
 
@@ -89,7 +88,7 @@ def _stream(config: DedupConfig, checkpointed: bool) -> beam.Pipeline:
     else:
         source = WatchedSource(config.inputs, config.outputs)
     made = beam.Pipeline(options=PipelineOptions(["--streaming"]))
-    folders = Folders("run", config.records, config.counts)
+    folders = RecordPaths("run", config.records, config.counts)
     streaming = StreamSettings(_plan(config), 10**6, 0)
     setting = StreamContext(streaming, folders, _read_settings(config), checkpointed=checkpointed)
     stream_pipeline.build(made, config, setting, beam.io.Read(source))
@@ -101,11 +100,8 @@ def _read_settings(config: DedupConfig) -> ReadSettings:
 
 
 def _plan(config: DedupConfig) -> StreamPlan:
-    if not config.near:
-        return exact_plan(1)
-    return sizing.choose(
-        config.thresholds, 1000, most_codes(config.recipe), words_of(config.recipe.algorithm), 1
-    ).plan
+    recipe = config.recipe if config.near else None
+    return choose_stream_plan(recipe, config.thresholds, expected_images=1000, digest_shards=1)
 
 
 def labels() -> list[str]:

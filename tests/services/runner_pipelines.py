@@ -11,11 +11,9 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beam_dedup.core.algorithms import SIMHASH, Recipe
 from beam_dedup.core.arrivals import Arrival
-from beam_dedup.core.imaging.views import most_codes
 from beam_dedup.core.matching.plan import Plan
 from beam_dedup.core.matching.planner import PlanSettings
 from beam_dedup.core.model import Fingerprint
-from beam_dedup.core.stream import sizing
 from beam_dedup.core.thresholds import Thresholds
 from tests.core.archives.made_archives import tar, zipped
 from tests.stream_files import generation_of
@@ -23,18 +21,18 @@ from tests.transforms import packed
 from tests.transforms.batches import random_batch
 from tests.transforms.files import encoded, write
 from transforms import (
+    BatchFingerprints,
+    BatchReferences,
     CheckConservation,
     CountImages,
     DeduplicateImages,
     FingerprintImages,
     MarkExactDuplicates,
     MarkNearDuplicates,
-    PackFingerprints,
-    PackReferences,
     PlaceCopies,
     ReadImages,
     ReadMetadata,
-    UnpackVerdicts,
+    UnbatchVerdicts,
     WriteGroups,
     WritePlacements,
     WriteRecords,
@@ -45,6 +43,7 @@ from transforms.place import placements
 from transforms.read import list_files
 from transforms.read_settings import ReadSettings
 from transforms.stream.judge import AdmitArrivals, JudgeArrivals
+from transforms.stream.plan import choose_stream_plan
 from transforms.stream.steps import StreamSettings
 
 SECONDS = 60  # a window
@@ -121,7 +120,7 @@ def exact(inputs: Inputs, outputs: Path) -> Build:
         done.verdicts | WriteRecords(f"{outputs}/records/")
         placed = done.verdicts | PlaceCopies(str(outputs / "out"), portable=True)
         return {
-            "verdicts": done.verdicts | UnpackVerdicts(),
+            "verdicts": done.verdicts | UnbatchVerdicts(),
             "copies": placed.copies | beam.Map(digest_of),
         }
 
@@ -153,7 +152,7 @@ def single(inputs: Inputs, outputs: Path) -> Build:
         lists = pipeline | ReadImages(inputs.pictures)
         one_by_one = lists | beam.FlatMap(list)
         settings = ReadSettings(recipe=Recipe(views="crops"))
-        read = one_by_one | PackReferences(5) | FingerprintImages(settings=settings)
+        read = one_by_one | BatchReferences(5) | FingerprintImages(settings=settings)
         return {"fingerprints": read.fingerprints | beam.FlatMap(packed.unpack_fingerprints)}
 
     return build
@@ -181,7 +180,7 @@ def _marked(batches: list[list[Fingerprint]], mark: Callable[[Any], Any]) -> Bui
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         stamped = pipeline | beam.Create(timed) | beam.Map(stamp) | beam.WindowInto(FixedWindows(SECONDS))
-        return {"verdicts": mark(stamped | PackFingerprints()) | UnpackVerdicts()}
+        return {"verdicts": mark(stamped | BatchFingerprints()) | UnbatchVerdicts()}
 
     return build
 
@@ -201,7 +200,7 @@ def stream(inputs: Inputs, outputs: Path) -> Build:
     told = [arrival.packed() for arrival in arrivals for _ in range(rng.randint(1, 3))]
     rng.shuffle(told)
     recipe = Recipe()
-    plan = sizing.choose(Thresholds(), 1000, most_codes(recipe), digest_shards=3).plan
+    plan = choose_stream_plan(recipe, Thresholds(), expected_images=1000, digest_shards=3)
     streaming = StreamSettings(plan, 7 * 86400 * 10**6, 0, cache_bytes=1 << 20)
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
@@ -209,6 +208,6 @@ def stream(inputs: Inputs, outputs: Path) -> Build:
         admitted = arrived | AdmitArrivals(streaming)
         judged = admitted | JudgeArrivals(streaming, settings=ReadSettings(recipe=recipe))
         judged | WriteRecords(str(outputs / "records.jsonl"))
-        return {"verdicts": judged | UnpackVerdicts()}
+        return {"verdicts": judged | UnbatchVerdicts()}
 
     return build

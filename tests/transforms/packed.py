@@ -30,5 +30,5 @@ def blocks_of(judged: Sequence[Verdict]) -> list[bytes]:
 
 
 def unpack_fingerprints(block: bytes) -> Iterator[Fingerprint]:
-    """What `UnpackVerdicts` does, for fingerprints: as a step."""
+    """What `UnbatchVerdicts` does, for fingerprints: as a step."""
     return tables.fingerprints_of(blocks.load([block], blocks.FINGERPRINTS))

@@ -18,7 +18,7 @@ from tests.core.archives.made_archives import PACKERS, record, response, tar, wa
 from tests.transforms.files import encoded, write
 from tests.transforms.pipelines import IN_MEMORY, PROCESSES, REPEATED, run
 from transforms import CheckConservation, CountImages, DeduplicateImages, PlaceCopies, ReadImages
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 from transforms.place import copied
 from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
@@ -68,7 +68,7 @@ def judged(read: Path, near: bool, *flags: str, known: Path | None = None, **opt
 
 
 def verdicts(ran: dict[str, Any]) -> dict[str, Verdict]:
-    found = [verdict for block in ran["verdicts"] for verdict in unpack_verdicts(block)]
+    found = [verdict for block in ran["verdicts"] for verdict in verdicts_in(block)]
     assert ran["read"] == [len(found)]
     return {verdict.ref.uri: verdict for verdict in found}
 

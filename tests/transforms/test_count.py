@@ -18,7 +18,7 @@ from beam_dedup.core.model import REJECT_REASONS, ImageRef, Reason, Rejection, S
 from tests.transforms import packed
 from tests.transforms.batches import in_order, random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run
-from transforms import CheckConservation, CountImages, UnpackVerdicts, metrics
+from transforms import CheckConservation, CountImages, UnbatchVerdicts, metrics
 from transforms.count import write_json
 
 BATCH = random_batch("count", 8, 48, sets=20)
@@ -125,7 +125,7 @@ class TestCounts:
     def test_the_engine_counts_the_same(self, flags: tuple[str, ...]) -> None:
         def build(pipeline: beam.Pipeline) -> dict[str, Any]:
             counted = packed.verdicts(pipeline, VERDICTS) | beam.Map(metrics.count)
-            return {"verdicts": counted | UnpackVerdicts()}
+            return {"verdicts": counted | UnbatchVerdicts()}
 
         ran = run(build, *flags)
         assert in_order(ran.values["verdicts"]) == in_order(VERDICTS), "they are passed on"

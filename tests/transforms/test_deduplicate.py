@@ -21,7 +21,7 @@ from tests.transforms import packed
 from tests.transforms.batches import in_order
 from tests.transforms.files import encoded, ref, write
 from tests.transforms.pipelines import REPEATED, THREADS, Ran, run
-from transforms import DeduplicateImages, PackReferences, UnpackVerdicts, metrics
+from transforms import BatchReferences, DeduplicateImages, UnbatchVerdicts, metrics
 from transforms.read import list_files
 from transforms.read_settings import ReadSettings
 
@@ -33,7 +33,7 @@ def listed(folder: Path) -> list[ImageRef]:
 def deduplicate(images: list[ImageRef], transform: DeduplicateImages, *flags: str) -> Ran:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         done = packed.references(pipeline, images) | transform
-        verdicts = {"verdicts": done.verdicts | UnpackVerdicts()}
+        verdicts = {"verdicts": done.verdicts | UnbatchVerdicts()}
         return verdicts | ({"plan": done.plan} if done.plan else {})
 
     return run(build, *flags)
@@ -168,10 +168,10 @@ def test_windows_are_judged_by_themselves(tmp_path: Path, recipe: Recipe | None)
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         images = pipeline | beam.Create(timed) | beam.MapTuple(stamp).with_output_types(ImageRef)
-        packed = images | beam.WindowInto(FixedWindows(60)) | PackReferences()
+        packed = images | beam.WindowInto(FixedWindows(60)) | BatchReferences()
         return {
             "verdicts": (packed | DeduplicateImages(settings=ReadSettings(recipe=recipe))).verdicts
-            | UnpackVerdicts()
+            | UnbatchVerdicts()
         }
 
     ran = run(build)
@@ -210,7 +210,7 @@ def test_known_images_are_no_part_of_the_verdicts(
         done = packed.references(pipeline, images) | DeduplicateImages(
             settings=ReadSettings(recipe=recipe, decoder_processes=processes), known=mine
         )
-        return {"verdicts": done.verdicts | UnpackVerdicts()}
+        return {"verdicts": done.verdicts | UnbatchVerdicts()}
 
     ran = run(build)
     of_z = (Status.DUPLICATE, Reason.EXACT, str(tmp_path / "known/z"))

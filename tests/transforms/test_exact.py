@@ -12,7 +12,8 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from beam_dedup.core.model import Fingerprint, Reason, Status, Verdict
 from tests.transforms.batches import Batch, in_order, random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run
-from transforms import MarkExactDuplicates, PackFingerprints, UnpackVerdicts, batching, exact
+from transforms import BatchFingerprints, MarkExactDuplicates, UnbatchVerdicts, exact
+from transforms.batching import FINGERPRINTS_PER_BLOCK
 
 BATCH = random_batch("exact", 8, 48, sets=40)
 
@@ -30,10 +31,16 @@ def definition(fingerprints: list[Fingerprint]) -> list[tuple[str, Status, Reaso
     return judged
 
 
-def judge(fingerprints: list[Fingerprint], mark: MarkExactDuplicates, *flags: str) -> list[Verdict]:
+def judge(
+    fingerprints: list[Fingerprint],
+    mark: MarkExactDuplicates,
+    *flags: str,
+    block_size: int = FINGERPRINTS_PER_BLOCK,
+) -> list[Verdict]:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        images = pipeline | beam.Create(fingerprints).with_output_types(Fingerprint) | PackFingerprints()
-        return {"verdicts": images | "Mark" >> mark | UnpackVerdicts()}
+        single = pipeline | beam.Create(fingerprints).with_output_types(Fingerprint)
+        images = single | BatchFingerprints(block_size)
+        return {"verdicts": images | "Mark" >> mark | UnbatchVerdicts()}
 
     return in_order(run(build, *flags).values["verdicts"])
 
@@ -46,7 +53,7 @@ def told(verdicts: list[Verdict]) -> list[tuple[str, Status, Reason | None, str 
 
 
 @pytest.mark.parametrize(
-    ("digest_shards", "packed", "flags"),
+    ("digest_shards", "block_size", "flags"),
     [
         (64, 1024, ()),
         (1, 1, REPEATED),
@@ -54,14 +61,15 @@ def told(verdicts: list[Verdict]) -> list[tuple[str, Status, Reason | None, str 
     ],
 )
 def test_agrees_with_the_definition(
-    digest_shards: int, packed: int, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    digest_shards: int, block_size: int, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "_PACKED", packed)
-    monkeypatch.setattr(exact, "PACKED_BYTES", 1 if packed == 1 else exact.PACKED_BYTES)
+    monkeypatch.setattr(exact, "BATCH_BYTES", 1 if block_size == 1 else exact.BATCH_BYTES)
     expected = definition(BATCH.fingerprints)
     assert sum(status == Status.DUPLICATE for _, status, _, _ in expected) > 50
     shuffled = random.Random(digest_shards).sample(BATCH.fingerprints, len(BATCH.fingerprints))
-    assert told(judge(shuffled, MarkExactDuplicates(digest_shards), *flags)) == expected
+    assert (
+        told(judge(shuffled, MarkExactDuplicates(digest_shards), *flags, block_size=block_size)) == expected
+    )
 
 
 def test_the_witness_is_the_kept_image_at_no_distance() -> None:
@@ -85,8 +93,8 @@ def test_windows_know_nothing_of_each_other() -> None:
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         images = pipeline | beam.Create(timed) | beam.MapTuple(stamp).with_output_types(Fingerprint)
-        packed = images | beam.WindowInto(FixedWindows(60)) | PackFingerprints()
-        return {"verdicts": packed | MarkExactDuplicates() | UnpackVerdicts()}
+        packed = images | beam.WindowInto(FixedWindows(60)) | BatchFingerprints()
+        return {"verdicts": packed | MarkExactDuplicates() | UnbatchVerdicts()}
 
     ran = run(build)
     for i, batch in enumerate(batches):
@@ -111,8 +119,8 @@ def test_nothing_in_nothing_out() -> None:
 
 def test_types_are_declared() -> None:
     fingerprints = beam.Pipeline(options=PipelineOptions([])) | beam.Create(BATCH.fingerprints)
-    packed = fingerprints | PackFingerprints()
+    packed = fingerprints | BatchFingerprints()
     assert packed.element_type is bytes
     judged = packed | MarkExactDuplicates()
     assert judged.element_type is bytes
-    assert (judged | UnpackVerdicts()).element_type is Verdict
+    assert (judged | UnbatchVerdicts()).element_type is Verdict

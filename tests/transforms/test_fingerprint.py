@@ -24,7 +24,7 @@ from beam_dedup.core.reading.local_files import open_local
 from tests.transforms import packed
 from tests.transforms.files import SVG, encoded, ref, write
 from tests.transforms.pipelines import PROCESSES, ROOT, THREADS, Ran, run
-from transforms import FingerprintImages, PackReferences, UnpackVerdicts, metrics
+from transforms import BatchReferences, FingerprintImages, UnbatchVerdicts, metrics
 from transforms.read_settings import ReadSettings
 from transforms.tally import READ, Tally
 
@@ -42,7 +42,7 @@ def read(images: list[ImageRef], transform: FingerprintImages, *flags: str) -> D
         done = packed.references(pipeline, images) | transform
         return {
             "fingerprints": done.fingerprints | beam.FlatMap(packed.unpack_fingerprints),
-            "rejections": done.rejections | UnpackVerdicts(),
+            "rejections": done.rejections | UnbatchVerdicts(),
         }
 
     ran = run(build, *flags)
@@ -252,11 +252,11 @@ def test_windows_are_kept(tmp_path: Path, processes: int, in_one_list: bool) -> 
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         stamped = pipeline | beam.Create(timed, reshuffle=False) | beam.MapTuple(stamp)
-        images = stamped | beam.WindowInto(FixedWindows(60)) | PackReferences(10 if in_one_list else 1)
+        images = stamped | beam.WindowInto(FixedWindows(60)) | BatchReferences(10 if in_one_list else 1)
         done = images | FingerprintImages(settings=ReadSettings(recipe=Recipe(), decoder_processes=processes))
         return {
             "fingerprints": done.fingerprints | beam.FlatMap(packed.unpack_fingerprints),
-            "rejections": done.rejections | UnpackVerdicts(),
+            "rejections": done.rejections | UnbatchVerdicts(),
         }
 
     ran = run(build)

@@ -23,13 +23,18 @@ from tests.oracle import FULL
 from tests.random_sets import VERIFY, RandomSet
 from tests.transforms.batches import Batch, batch, in_order, random_batch
 from tests.transforms.pipelines import PROCESSES, REPEATED, THREADS, run
-from transforms import MarkNearDuplicates, PackFingerprints, UnpackVerdicts, batching, exact, near_rounds
+from transforms import BatchFingerprints, MarkNearDuplicates, UnbatchVerdicts, exact, near_rounds
+from transforms.batching import FINGERPRINTS_PER_BLOCK
 
 SECONDS = 60  # a window
 
 
 def judge(
-    batches: Sequence[Batch], mark: MarkNearDuplicates, *flags: str, seed: int = 0
+    batches: Sequence[Batch],
+    mark: MarkNearDuplicates,
+    *flags: str,
+    seed: int = 0,
+    block_size: int = FINGERPRINTS_PER_BLOCK,
 ) -> list[tuple[list[Verdict], Estimate | None]]:
     """The verdicts and the plan of each batch, each judged in a window of its own, all mixed up on the way in."""
     timed = [
@@ -43,8 +48,8 @@ def judge(
         fingerprints = (
             pipeline | beam.Create(timed) | beam.Map(stamp) | beam.WindowInto(FixedWindows(SECONDS))
         )
-        marked = fingerprints | PackFingerprints() | "Mark" >> mark
-        return {"verdicts": marked.verdicts | UnpackVerdicts(), "plan": marked.plan}
+        marked = fingerprints | BatchFingerprints(block_size) | "Mark" >> mark
+        return {"verdicts": marked.verdicts | UnbatchVerdicts(), "plan": marked.plan}
 
     ran = run(build, *flags)
     verdicts: dict[int | None, list[Verdict]] = collections.defaultdict(list)
@@ -212,11 +217,10 @@ MIXED = random_batch("mixed", 6, 48, sets=25)
 MIXED_MARK = MarkNearDuplicates(Thresholds(6, 48), PlanSettings(Plan(6, 2, 1, 3)), digest_shards=5)
 
 
-@pytest.mark.parametrize(("seed", "packed"), [(1, 1), (2, 7)])
-def test_order_and_blocks_do_not_matter(seed: int, packed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "_PACKED", packed)
-    monkeypatch.setattr(exact, "PACKED_BYTES", 1 if packed == 1 else exact.PACKED_BYTES)
-    [(verdicts, _)] = judge([MIXED], MIXED_MARK, seed=seed)
+@pytest.mark.parametrize(("seed", "block_size"), [(1, 1), (2, 7)])
+def test_order_and_blocks_do_not_matter(seed: int, block_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "BATCH_BYTES", 1 if block_size == 1 else exact.BATCH_BYTES)
+    [(verdicts, _)] = judge([MIXED], MIXED_MARK, seed=seed, block_size=block_size)
     assert not first_difference(verdicts, MIXED.verdicts)
 
 
@@ -327,7 +331,7 @@ def test_types_are_declared() -> None:
     )
     fingerprints = beam.Pipeline(options=PipelineOptions([])) | beam.Create([image])
     assert fingerprints.element_type is Fingerprint
-    packed = fingerprints | PackFingerprints()
+    packed = fingerprints | BatchFingerprints()
     for spread in (True, False):
         marked = packed | f"Mark {spread}" >> MarkNearDuplicates(planning=PlanSettings(spread=spread))
         assert marked.verdicts.element_type is bytes

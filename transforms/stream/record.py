@@ -27,7 +27,7 @@ from beam_dedup.core import blocks
 from beam_dedup.core.arrivals import event_metadata, rfc3339
 from beam_dedup.core.blocks import VERDICTS
 from transforms import metrics
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 from transforms.count import as_counts
 from transforms.storage import files as storage
 from transforms.storage.files import whole_file
@@ -44,7 +44,7 @@ _END_OF_NAME = b"\0"
 
 
 @dataclasses.dataclass(frozen=True)
-class Folders:
+class RecordPaths:
     """Where files go; "" for what is not wanted. run: what their names begin with, the time at which the stream began.
 
     state: of an engine that does not remember itself what follows a record (`transforms.stream.local_state`).
@@ -66,7 +66,7 @@ class RecordVerdicts(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
     checkpoints, and may go back to one.
     """
 
-    folders: Folders
+    folders: RecordPaths
     interval: float = INTERVAL_SECONDS
     shards: int = 1
     tally: Tally | None = None
@@ -90,7 +90,7 @@ class WriteWhenCertain(beam.PTransform[PCollection[tuple[bytes, bytes]], PCollec
     In: keys and what `named` makes, in the global window.
     """
 
-    folders: Folders
+    folders: RecordPaths
 
     def expand(self, files: PCollection[tuple[bytes, bytes]]) -> PCollection[bytes]:
         certain = files | "Hold" >> HoldUntilCommitted()
@@ -139,7 +139,7 @@ def named(name: str, block: bytes) -> bytes:
     return name.encode() + _END_OF_NAME + block
 
 
-def write_named(named_block: bytes, folders: Folders) -> bytes:
+def write_named(named_block: bytes, folders: RecordPaths) -> bytes:
     name, _, block = named_block.partition(_END_OF_NAME)
     write_files(folders, name.decode(), block)
     return block
@@ -154,7 +154,9 @@ class _RecordFn(beam.DoFn):
     DUE = TimerSpec("due", TimeDomain.REAL_TIME)
     END = TimerSpec("end", TimeDomain.WATERMARK)
 
-    def __init__(self, folders: Folders, interval: float, checkpointed: bool, tally: Tally | None) -> None:
+    def __init__(
+        self, folders: RecordPaths, interval: float, checkpointed: bool, tally: Tally | None
+    ) -> None:
         self.folders = folders
         self.interval = interval
         self.checkpointed = checkpointed
@@ -220,20 +222,20 @@ class _RecordFn(beam.DoFn):
         yield (shard, named(name, block)) if self.checkpointed else block
 
 
-def write_files(folders: Folders, name: str, block: bytes) -> None:
+def write_files(folders: RecordPaths, name: str, block: bytes) -> None:
     """Writes the records of a block of verdicts, and their counts, each whole or not at all."""
     if folders.state:
         note_undelivered(folders.state, name, block)
     if folders.records:
         path = storage.join(folders.records, f"{RECORDS_PREFIX}{name}{RECORDS_SUFFIX}")
         with whole_file(path, lasting=True) as file:  # what it tells of is acknowledged next
-            for verdict in unpack_verdicts(block):
+            for verdict in verdicts_in(block):
                 file.write(verdict.json_line().encode() + b"\n")
     if folders.counts:
         write_counts(folders, name, block)
 
 
-def write_counts(folders: Folders, name: str, block: bytes) -> None:
+def write_counts(folders: RecordPaths, name: str, block: bytes) -> None:
     """Writes the counts of a block of verdicts."""
     counts = {
         "Written": rfc3339(time.time_ns() // 10**6),

@@ -20,7 +20,7 @@ from transforms.near import MarkNearDuplicates
 from transforms.read_settings import ReadSettings
 from transforms.stream import clock
 from transforms.stream.record import (
-    Folders,
+    RecordPaths,
     WriteWhenCertain,
     named,
     recording_progress,
@@ -102,7 +102,7 @@ class RecordWindows(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
     held: the engine has checkpoints, and may go back to one.
     """
 
-    folders: Folders
+    folders: RecordPaths
     tally: Tally | None = None
     checkpointed: bool = False
 
@@ -125,7 +125,7 @@ class RecordWindows(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
 class _WriteWindowFn(beam.DoFn):
     """The verdicts of one window -> one block, whose records are written; if they are held, with the name of their file."""
 
-    def __init__(self, folders: Folders, checkpointed: bool, tally: Tally | None) -> None:
+    def __init__(self, folders: RecordPaths, checkpointed: bool, tally: Tally | None) -> None:
         self.folders = folders
         self.checkpointed = checkpointed
         self.tally = tally

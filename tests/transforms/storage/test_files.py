@@ -21,7 +21,7 @@ from transforms import (
     DeduplicateImages,
     PlaceCopies,
     ReadMetadata,
-    UnpackVerdicts,
+    UnbatchVerdicts,
     metrics,
 )
 from transforms.read_settings import ReadSettings
@@ -69,7 +69,7 @@ def test_rows_may_be_in_a_store_and_name_what_is_in_one(store: dict[str, bytes])
         listed = pipeline | ReadMetadata(uri("rows"))
         done = listed | DeduplicateImages(settings=ReadSettings(recipe=Recipe()))
         return {
-            "verdicts": done.verdicts | UnpackVerdicts(),
+            "verdicts": done.verdicts | UnbatchVerdicts(),
             "read": listed | CheckConservation(done.verdicts, done.read_tally),
         }
 
@@ -105,7 +105,7 @@ def test_images_may_be_in_a_store(store: dict[str, bytes], tmp_path: Path, proce
         )
         done = packed.references(pipeline, images) | deduplicate
         placed = done.verdicts | PlaceCopies(f"{SCHEME}://out/", True)
-        return {"verdicts": done.verdicts | UnpackVerdicts(), "placed": placed.copies}
+        return {"verdicts": done.verdicts | UnbatchVerdicts(), "placed": placed.copies}
 
     ran = run(build)
     verdicts = {verdict.ref.name: verdict for verdict in ran.values["verdicts"]}
