@@ -66,7 +66,10 @@ class TestConservation:
     def test_anything_else_fails_the_run(self, verdicts: list[Verdict]) -> None:
         with pytest.raises(Exception, match="an image was lost or judged twice") as raised:
             conserved(READ, verdicts)
-        assert f"{len(READ)} images were read and {len(verdicts)} verdicts given" in str(raised.value)
+        assert (
+            f"{len(READ)} images were read and {len(verdicts)} verdicts given, not on the same images"
+            in str(raised.value)
+        )
 
     def test_a_verdict_without_an_image_fails_the_run(self) -> None:
         with pytest.raises(Exception, match="an image was lost or judged twice"):
