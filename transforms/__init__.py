@@ -1,4 +1,7 @@
-"""Composites over PCollections: each public class is a verb, usable in any Beam pipeline."""
+"""Composites over PCollections, each named by what it does. Import them from `beam_dedup`, which documents the whole API.
+
+This package re-exports the composites for batches; those for streams are in `transforms.stream`.
+"""
 
 from transforms.batching import BatchFingerprints, BatchReferences, UnbatchVerdicts
 from transforms.count import CheckConservation, CountImages

@@ -19,7 +19,7 @@ from tests.transforms.files import encoded, write
 from tests.transforms.pipelines import IN_MEMORY, PROCESSES, REPEATED, run
 from transforms import CheckConservation, CountImages, DeduplicateImages, PlaceCopies, ReadImages
 from transforms.batching import verdicts_in
-from transforms.place import copied
+from transforms.place import place_members
 from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
 
@@ -164,7 +164,7 @@ def test_what_changed_or_is_in_the_way_is_told(tmp_path: Path) -> None:
         "gone.png": bytes(32),
     }
     wanted = [Placement(f"{archive}!{name}", str(out / name), digest) for name, digest in digests.items()]
-    done = {split_uri(one.uri)[1]: str(result) for one, result in copied(str(archive), wanted)}
+    done = {split_uri(one.uri)[1]: str(result) for one, result in place_members(str(archive), wanted)}
     assert done.pop("right.png") == "True"
     for name, part in {
         "changed.png": "changed after it was read",
@@ -177,7 +177,7 @@ def test_what_changed_or_is_in_the_way_is_told(tmp_path: Path) -> None:
         "right.png": encoded(3),
     }
     archive.unlink()
-    assert all("can't be read again" in str(result) for _, result in copied(str(archive), wanted[::3]))
+    assert all("can't be read again" in str(result) for _, result in place_members(str(archive), wanted[::3]))
 
 
 def test_members_of_a_known_archive_are_known(tmp_path: Path) -> None:
