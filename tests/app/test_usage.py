@@ -197,10 +197,13 @@ def test_wrong_usage(case: str, folder: Path, capfd: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["-i", "gs://b/x"], "-i: gs://b/x can't be read: gs:// needs more than is installed: {pip}[gcp]'"),
+        (
+            ["-i", "gs://b/x"],
+            "-i: gs://b/x can't be read: gs:// needs packages that are not installed: {pip}[gcp]' in the checkout",
+        ),
         (
             ["-i", "{in}", "-d", "s3://b"],
-            "-d: s3://b can't be written: s3:// needs more than is installed: {pip}[aws]'",
+            "-d: s3://b can't be written: s3:// needs packages that are not installed: {pip}[aws]' in the checkout",
         ),
     ],
 )
@@ -213,7 +216,7 @@ def test_a_file_system_that_is_not_installed(
 ) -> None:
     monkeypatch.setattr(files, "_is_installed", lambda _: False)
     assert main([argument.replace("{in}", str(folder)) for argument in arguments]) == 2
-    assert sentence.replace("{pip}", "pip install 'beam-dedup") in capfd.readouterr().err
+    assert sentence.replace("{pip}", "run pip install '.") in capfd.readouterr().err
 
 
 def test_hard_links_need_one_device(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
