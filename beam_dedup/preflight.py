@@ -190,7 +190,7 @@ def check_places(config: DedupConfig) -> None:
                 raise UsageError(f"{flag}: there is no file at {path}")
     for flag, path in _outputs(config):
         with _refused(f"{flag}: {path} can't be written"):
-            objects.check_place(path)
+            objects.check_bucket(path)
             if flag in config.output_files and not config.stream:
                 _check_not_others(flag, path)
 

@@ -168,7 +168,7 @@ def test_what_changed_or_is_in_the_way_is_told(tmp_path: Path) -> None:
     assert done.pop("right.png") == "True"
     for name, part in {
         "changed.png": "changed after it was read",
-        "taken.png": "nothing is ever replaced",
+        "taken.png": "existing files are never replaced",
         "gone.png": "no longer in the archive",
     }.items():
         assert part in done[name]

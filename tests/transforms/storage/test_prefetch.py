@@ -41,14 +41,15 @@ def test_no_more_of_an_object_is_read_than_an_image_may_have(store: dict[str, by
         assert Path(path).read_bytes() == b"012"
 
 
-def test_an_archive_may_have_more_bytes_than_an_image(
-    store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_archive_may_have_more_bytes_than_an_image(store: dict[str, bytes]) -> None:
     store[uri("a.zip")] = zipped({"a": b"0123456789"})
     with prefetch.fetched(uri("a.zip"), 3) as path:
         assert Path(path).read_bytes() == store[uri("a.zip")]
-    monkeypatch.setattr(prefetch, "MAX_FETCHED_BYTES", len(store[uri("a.zip")]) - 1)
-    with pytest.raises(ImageError, match="more than"), prefetch.fetched(uri("a.zip"), 3):
+    most = len(store[uri("a.zip")]) - 1
+    with (
+        pytest.raises(ImageError, match=f"more than {most} bytes"),
+        prefetch.fetched(uri("a.zip"), 3, max_archive_bytes=most),
+    ):
         pass
 
 
@@ -150,10 +151,9 @@ def test_of_what_comes_later_little_is_read(
 
     most = HEAD_BYTES + 2000
     assert most < len(data)
-    monkeypatch.setattr(prefetch, "_AHEAD_BYTES", 1000)
-    monkeypatch.setattr(prefetch, "_CHUNK_BYTES", 1000)
     monkeypatch.setattr(Store, "open", lambda _, path, *__, **___: Counted(path))
-    for number, (reference, path) in enumerate(prefetch.fetched_in_turn(pool, references(*names), 10)):
+    found = prefetch.fetched_in_turn(pool, references(*names), 10, ahead_bytes=1000, chunk_bytes=1000)
+    for number, (reference, path) in enumerate(found):
         assert Path(str(path)).read_bytes() == data
         assert read.pop(reference.uri) == len(data)
         assert all(count < most for count in read.values()), f"after {number}"
