@@ -17,7 +17,7 @@ from beam_dedup.core.model import Fingerprint
 from beam_dedup.core.thresholds import Thresholds
 from tests.core.archives.made_archives import tar, zipped
 from tests.stream_files import generation_of
-from tests.transforms import packed
+from tests.transforms import image_blocks
 from tests.transforms.batches import random_batch
 from tests.transforms.files import encoded, write
 from transforms import (
@@ -87,7 +87,7 @@ def near(inputs: Inputs, outputs: Path) -> Build:
     write(outputs / "out/0/0.png", b"another")
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        read = pipeline | "Read" >> ReadImages(inputs.pictures, batch=packed.SOME)
+        read = pipeline | "Read" >> ReadImages(inputs.pictures, batch=image_blocks.IMAGES_PER_BLOCK)
         known = pipeline | "ReadKnown" >> ReadImages(inputs.known, known=True)
         planning = PlanSettings(Plan(8, 1, 1, 3))
         done = read | DeduplicateImages(
@@ -135,7 +135,7 @@ def metadata(inputs: Inputs, outputs: Path) -> Build:
     """Images that are compared by what is said of them."""
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        rows = pipeline | ReadMetadata(inputs.metadata, batch=packed.SOME)
+        rows = pipeline | ReadMetadata(inputs.metadata, batch=image_blocks.IMAGES_PER_BLOCK)
         done = rows | DeduplicateImages(
             settings=ReadSettings(recipe=Recipe(SIMHASH, "none")), thresholds=Thresholds(3, 256)
         )
@@ -153,7 +153,7 @@ def single(inputs: Inputs, outputs: Path) -> Build:
         one_by_one = lists | beam.FlatMap(list)
         settings = ReadSettings(recipe=Recipe(views="crops"))
         read = one_by_one | BatchReferences(5) | FingerprintImages(settings=settings)
-        return {"fingerprints": read.fingerprints | beam.FlatMap(packed.unpack_fingerprints)}
+        return {"fingerprints": read.fingerprints | beam.FlatMap(image_blocks.fingerprints_in)}
 
     return build
 

@@ -1,4 +1,4 @@
-"""Archives from the listing to the copies: the same verdicts as those of a folder, and no member lost."""
+"""Tests archives from listing to placing: they give the same verdicts as a directory, and no member is lost."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from transforms.place import place_members
 from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
 
-# Exact and near duplicates, and what is no image.
+# Exact and near duplicates, and files that are no images.
 FILES: dict[str, bytes] = {
     **{f"{number % 3}/{number}.png": encoded(1 + number % 7, compress_level=number // 7 % 2) for number in range(21)},
     **{f"near/{number}.jpg": encoded(number, "JPEG", (192, 128), quality=90) for number in range(1, 7)},
@@ -49,7 +49,7 @@ ARCHIVES: dict[str, Callable[[dict[str, bytes]], bytes]] = {
 
 
 def judged(read: Path, near: bool, *flags: str, known: Path | None = None, **options: Any) -> dict[str, Any]:
-    """All that comes of the files of a folder."""
+    """Deduplicates the files of a directory; returns every output."""
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         images = pipeline | ReadImages(str(read))
@@ -74,7 +74,7 @@ def verdicts(ran: dict[str, Any]) -> dict[str, Verdict]:
 
 
 def records(ran: dict[str, Any], root: Path) -> dict[str, dict[str, Any]]:
-    """What was decided, without where the image is and what the source says of it."""
+    """Returns the records by name, without the URI and the metadata, which differ between archive and directory."""
 
     def name_of(uri: str | None) -> str | None:
         if uri is None:
@@ -106,7 +106,9 @@ def expected(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_an_archive_is_judged_as_its_folder_is(name: str, expected: tuple[bool, Any], tmp_path: Path) -> None:
+def test_an_archive_gives_the_same_verdicts_as_a_directory(
+    name: str, expected: tuple[bool, Any], tmp_path: Path
+) -> None:
     near, as_folder = expected
     write(tmp_path / name, ARCHIVES[name](FILES))
     ran = judged(tmp_path, near)
@@ -119,7 +121,7 @@ def test_an_archive_is_judged_as_its_folder_is(name: str, expected: tuple[bool, 
 
 
 @pytest.mark.parametrize("flags", [IN_MEMORY, REPEATED, pytest.param(PROCESSES, marks=pytest.mark.processes)])
-def test_members_are_copied_out(tmp_path: Path, flags: tuple[str, ...]) -> None:
+def test_members_are_copied(tmp_path: Path, flags: tuple[str, ...]) -> None:
     folder = tmp_path / "in"
     a, b, c = encoded(1), encoded(2), encoded(3)
     write(folder / "a.zip", zipped({"x.png": a, "y/z.png": b, "no": b"no"}))
@@ -146,14 +148,14 @@ def why_unplaced(ran: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("how", [PlaceMode.HARDLINK, PlaceMode.SYMLINK])
-def test_members_can_not_be_linked(tmp_path: Path, how: PlaceMode) -> None:
+def test_members_cannot_be_linked(tmp_path: Path, how: PlaceMode) -> None:
     write(tmp_path / "in/a.zip", zipped({"x.png": encoded(1)}))
     ran = judged(tmp_path / "in", False, folder=str(tmp_path / "out"), how=how)
     assert "can only be copied" in why_unplaced(ran)["x.png"]
     assert not (tmp_path / "out").exists()
 
 
-def test_what_changed_or_is_in_the_way_is_told(tmp_path: Path) -> None:
+def test_a_member_that_cannot_be_placed_is_reported_with_the_reason(tmp_path: Path) -> None:
     archive, out = tmp_path / "a.zip", tmp_path / "out"
     write(archive, zipped({"changed.png": encoded(1), "taken.png": encoded(2), "right.png": encoded(3)}))
     write(out / "taken.png", b"mine")
@@ -191,7 +193,7 @@ def test_members_of_a_known_archive_are_known(tmp_path: Path) -> None:
 class TestConservation:
     @pytest.mark.parametrize("near", [False, True])
     def test_a_lost_member_fails_the_run(self, tmp_path: Path, near: bool) -> None:
-        """Broken on purpose: of each block of fingerprints the last is not judged."""
+        """The pipeline is broken on purpose: the last fingerprint of each block is not judged."""
         write(tmp_path / "in/a.zip", zipped({"x.png": encoded(1), "y.png": encoded(2)}))
         ranked = tables.ranked
 
@@ -202,7 +204,7 @@ class TestConservation:
             judged(tmp_path / "in", near)
 
     def test_an_unread_file_fails_the_run(self, tmp_path: Path) -> None:
-        """Also one that would have led to no image."""
+        """Also a file that would have led to no image."""
         write(tmp_path / "in/a.zip", zipped({}))
         write(tmp_path / "in/b.png", encoded(2))
 
@@ -223,9 +225,9 @@ def without_archives(references: list[ImageRef]) -> list[ImageRef]:
     return [reference for reference in references if not reference.name.endswith(".zip")]
 
 
-def test_metadata_of_a_crawl_is_in_the_record(tmp_path: Path) -> None:
+def test_the_metadata_of_a_crawl_are_in_the_record(tmp_path: Path) -> None:
     write(tmp_path / "a.warc.gz", as_warc({"x.png": encoded(1)}))
     [verdict] = verdicts(judged(tmp_path, False)).values()
-    told = json.loads(verdict.json_line())["metadata"]
-    assert told["url"] == f"http://{HOST}/x.png"
-    assert told["date"] == "2024-01-02T03:04:05Z"
+    metadata = json.loads(verdict.json_line())["metadata"]
+    assert metadata["url"] == f"http://{HOST}/x.png"
+    assert metadata["date"] == "2024-01-02T03:04:05Z"
