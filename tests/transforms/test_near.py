@@ -168,7 +168,7 @@ def camera_pan(frames: int, step: int) -> RandomSet:
 
 @pytest.fixture
 def finished(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Returns a list that gets, for each window, the number of images that the rounds left undecided."""
+    """Returns a list that gets the number of images that the rounds left undecided, each time there are some."""
     left: list[int] = []
     keep_here = rounds.keep_here
 
