@@ -162,10 +162,18 @@ def test_batch_does_not_import_the_streaming_protocol(name: str) -> None:
         todo += [module_of(imported) for imported in imports(tree(module))]
 
 
-@pytest.mark.parametrize("name", ["beam_dedup", "beam_dedup.core"])
-def test_packages_import_nothing(name: str) -> None:
-    """So a module of the core can be imported without Beam, and `dedup --help` starts fast."""
-    assert not list(imports(tree(name)))
+def test_the_package_of_the_core_imports_nothing() -> None:
+    """Importing a module of the core imports its package too, which must not bring Beam."""
+    assert not list(imports(tree("beam_dedup.core")))
+
+
+def test_the_import_root_imports_our_modules_only_for_type_checkers() -> None:
+    """The core and `dedup --help` import this package, and must not wait for Beam."""
+    at_run_time = [node for node in tree("beam_dedup").body if not _only_for_types(node)]
+    assert {imported for node in at_run_time for imported in imports(node)} == {
+        "typing.TYPE_CHECKING",
+        "importlib",
+    }
 
 
 def test_package_of_composites_only_re_exports() -> None:
@@ -211,7 +219,7 @@ def test_importing_the_command_line_does_not_import_beam() -> None:
 
 
 def _only_for_types(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not node.orelse
 
 
 @each(OURS)

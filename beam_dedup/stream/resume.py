@@ -25,7 +25,7 @@ from transforms.stream.record import (
     COUNTS_SUFFIX,
     RECORDS_PREFIX,
     RECORDS_SUFFIX,
-    Folders,
+    RecordPaths,
     write_counts,
 )
 
@@ -54,7 +54,7 @@ class Resumed(NamedTuple):
     undelivered: tuple[bytes, ...] = ()
 
 
-def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int, scratch: str) -> Resumed:
+def resume(config: DedupConfig, folders: RecordPaths, plan: StreamPlan, now_ms: int, scratch: str) -> Resumed:
     """Reads the records and the state of earlier runs.
 
     Args:
@@ -207,7 +207,7 @@ def _with_codes(known: pa.Table, folder: str) -> pa.Table:
     return known.set_column(at, blocks.FINGERPRINTS.field("codes"), both["codes"].take(pa.array(rows)))
 
 
-def _undelivered(folders: Folders) -> tuple[bytes, ...]:
+def _undelivered(folders: RecordPaths) -> tuple[bytes, ...]:
     """Returns the blocks of verdicts that are noted as undelivered and are recorded.
 
     Blocks that are noted but not recorded are ignored: their images will be judged again. Writes counts that

@@ -16,7 +16,7 @@ from beam_dedup.core.stream.protocol import exact_plan
 from beam_dedup.options import checks, parser
 from beam_dedup.stream import resume
 from transforms.stream import local_state
-from transforms.stream.record import Folders
+from transforms.stream.record import RecordPaths
 
 RECORD: dict[str, Any] = {
     "uri": "in/a.jpg",
@@ -55,7 +55,7 @@ class EarlierRun:
     def resumed(self) -> resume.Resumed:
         arguments = ["-n", "--watch", "-i", "in", "--records", str(self.records)]
         config = checks.configure(parser.parse(arguments)[0])
-        folders = Folders("run", config.records, config.counts, str(self.state))
+        folders = RecordPaths("run", config.records, config.counts, str(self.state))
         return resume.resume(config, folders, exact_plan(1), 1_769_860_800_000, str(self.scratch))
 
 

@@ -11,30 +11,28 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beam_dedup.core.algorithms import SIMHASH, Recipe
 from beam_dedup.core.arrivals import Arrival
-from beam_dedup.core.imaging.views import most_codes
 from beam_dedup.core.matching.plan import Plan
 from beam_dedup.core.matching.planner import PlanSettings
 from beam_dedup.core.model import Fingerprint
-from beam_dedup.core.stream import sizing
 from beam_dedup.core.thresholds import Thresholds
 from tests.core.archives.made_archives import tar, zipped
 from tests.stream_files import generation_of
-from tests.transforms import packed
+from tests.transforms import image_blocks
 from tests.transforms.batches import random_batch
 from tests.transforms.files import encoded, write
 from transforms import (
+    BatchFingerprints,
+    BatchReferences,
     CheckConservation,
     CountImages,
     DeduplicateImages,
     FingerprintImages,
     MarkExactDuplicates,
     MarkNearDuplicates,
-    PackFingerprints,
-    PackReferences,
     PlaceCopies,
     ReadImages,
     ReadMetadata,
-    UnpackVerdicts,
+    UnbatchVerdicts,
     WriteGroups,
     WritePlacements,
     WriteRecords,
@@ -43,7 +41,9 @@ from transforms import (
 from transforms.count import write_json
 from transforms.place import placements
 from transforms.read import list_files
+from transforms.read_settings import ReadSettings
 from transforms.stream.judge import AdmitArrivals, JudgeArrivals
+from transforms.stream.plan import choose_stream_plan
 from transforms.stream.steps import StreamSettings
 
 SECONDS = 60  # a window
@@ -87,10 +87,12 @@ def near(inputs: Inputs, outputs: Path) -> Build:
     write(outputs / "out/0/0.png", b"another")
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        read = pipeline | "Read" >> ReadImages(inputs.pictures, batch=packed.SOME)
+        read = pipeline | "Read" >> ReadImages(inputs.pictures, batch=image_blocks.IMAGES_PER_BLOCK)
         known = pipeline | "ReadKnown" >> ReadImages(inputs.known, known=True)
         planning = PlanSettings(Plan(8, 1, 1, 3))
-        done = read | DeduplicateImages(Recipe(), planning=planning, digest_shards=3, known=known)
+        done = read | DeduplicateImages(
+            settings=ReadSettings(recipe=Recipe()), planning=planning, digest_shards=3, known=known
+        )
         placed = done.verdicts | "Place" >> PlaceCopies(str(outputs / "out"), duplicates=True)
         shown = done.verdicts | beam.FlatMap(placements, str(outputs / "out"), True, False)
         counts = done.verdicts | "Count" >> CountImages(done.plan, done.read_tally)
@@ -118,7 +120,7 @@ def exact(inputs: Inputs, outputs: Path) -> Build:
         done.verdicts | WriteRecords(f"{outputs}/records/")
         placed = done.verdicts | PlaceCopies(str(outputs / "out"), portable=True)
         return {
-            "verdicts": done.verdicts | UnpackVerdicts(),
+            "verdicts": done.verdicts | UnbatchVerdicts(),
             "copies": placed.copies | beam.Map(digest_of),
         }
 
@@ -133,8 +135,10 @@ def metadata(inputs: Inputs, outputs: Path) -> Build:
     """Images that are compared by what is said of them."""
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        rows = pipeline | ReadMetadata(inputs.metadata, batch=packed.SOME)
-        done = rows | DeduplicateImages(Recipe(SIMHASH, "none"), Thresholds(3, 256))
+        rows = pipeline | ReadMetadata(inputs.metadata, batch=image_blocks.IMAGES_PER_BLOCK)
+        done = rows | DeduplicateImages(
+            settings=ReadSettings(recipe=Recipe(SIMHASH, "none")), thresholds=Thresholds(3, 256)
+        )
         done.verdicts | WriteRecords(str(outputs / "records.jsonl"))
         return {"images": rows | CheckConservation(done.verdicts, done.read_tally)}
 
@@ -147,8 +151,9 @@ def single(inputs: Inputs, outputs: Path) -> Build:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         lists = pipeline | ReadImages(inputs.pictures)
         one_by_one = lists | beam.FlatMap(list)
-        read = one_by_one | PackReferences(5) | FingerprintImages(Recipe(views="crops"))
-        return {"fingerprints": read.fingerprints | beam.FlatMap(packed.unpack_fingerprints)}
+        settings = ReadSettings(recipe=Recipe(views="crops"))
+        read = one_by_one | BatchReferences(5) | FingerprintImages(settings=settings)
+        return {"fingerprints": read.fingerprints | beam.FlatMap(image_blocks.fingerprints_in)}
 
     return build
 
@@ -175,7 +180,7 @@ def _marked(batches: list[list[Fingerprint]], mark: Callable[[Any], Any]) -> Bui
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         stamped = pipeline | beam.Create(timed) | beam.Map(stamp) | beam.WindowInto(FixedWindows(SECONDS))
-        return {"verdicts": mark(stamped | PackFingerprints()) | UnpackVerdicts()}
+        return {"verdicts": mark(stamped | BatchFingerprints()) | UnbatchVerdicts()}
 
     return build
 
@@ -195,14 +200,14 @@ def stream(inputs: Inputs, outputs: Path) -> Build:
     told = [arrival.packed() for arrival in arrivals for _ in range(rng.randint(1, 3))]
     rng.shuffle(told)
     recipe = Recipe()
-    plan = sizing.choose(Thresholds(), 1000, most_codes(recipe), digest_shards=3).plan
+    plan = choose_stream_plan(recipe, Thresholds(), expected_images=1000, digest_shards=3)
     streaming = StreamSettings(plan, 7 * 86400 * 10**6, 0, cache_bytes=1 << 20)
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         arrived = pipeline | beam.Create([(now, one) for one in told]) | beam.Map(stamp)
         admitted = arrived | AdmitArrivals(streaming)
-        judged = admitted | JudgeArrivals(streaming, recipe)
+        judged = admitted | JudgeArrivals(streaming, settings=ReadSettings(recipe=recipe))
         judged | WriteRecords(str(outputs / "records.jsonl"))
-        return {"verdicts": judged | UnpackVerdicts()}
+        return {"verdicts": judged | UnbatchVerdicts()}
 
     return build

@@ -47,7 +47,7 @@ def test_what_is_there_and_something_else_is_never_replaced(
     ended = bucket.dedup("-i", given, "-d", "{b}/out", "--quiet")
     assert ended.returncode == 1
     assert "1 image could not be placed" in ended.stderr
-    assert "is there already and is something else; nothing is ever replaced" in ended.stderr
+    assert "exists with other content; existing files are never replaced" in ended.stderr
     folder = "out/x.zip" if source == "archive" else "out"
     placed = bucket.files(folder)
     assert placed["a.png"] == b"something else"
@@ -63,7 +63,7 @@ def test_names_that_no_store_takes(bucket: Bucket, tmp_path: Path) -> None:
     ended = bucket.dedup("-i", tmp_path / "in", "-d", "{b}/out", "--quiet")
     assert ended.returncode == 1
     assert "1 image could not be placed" in ended.stderr
-    assert "names in object stores have at most 1024 bytes" in ended.stderr
+    assert "the name of an object has at most 1024 bytes" in ended.stderr
     assert bucket.files("out").keys() == {"a.zip/fine.png", "bytes-%FF.png"}
 
 

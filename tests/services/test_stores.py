@@ -57,7 +57,7 @@ def test_a_bucket_that_is_not_there(bucket: Bucket) -> None:
         lambda: list(objects.list_objects(f"{nowhere}/")),
         lambda: objects.upload(f"{nowhere}/a", io.BytesIO(b"data")),
         lambda: objects.open_object(f"{nowhere}/a"),
-        lambda: objects.check_place(f"{nowhere}/a"),
+        lambda: objects.check_bucket(f"{nowhere}/a"),
     ):
         with pytest.raises(FileNotFoundError):
             call()
@@ -74,7 +74,7 @@ def test_objects_of_all_sizes(bucket: Bucket) -> None:
     sizes = [
         0,
         1,
-        *(clients._WHOLE_BYTES + difference for difference in (-1, 0, 1)),
+        *(clients.FIRST_REQUEST_BYTES + difference for difference in (-1, 0, 1)),
         18 << 20,
     ]  # several pieces
     for name, data in ((str(size), os.urandom(size)) for size in sizes):
@@ -141,9 +141,9 @@ def test_an_object_with_an_encoding_is_read_as_it_is(bucket: Bucket) -> None:
 
 @only_google
 def test_a_store_that_sends_more_than_it_was_asked_for(bucket: Bucket) -> None:
-    taking = clients._Bounded(4)
+    taking = clients.BoundedBuffer(4)
     taking.write(b"123")
-    with pytest.raises(OSError, match="more than it was asked for"):
+    with pytest.raises(OSError, match="sent more bytes than were requested"):
         taking.write(b"45")
 
 

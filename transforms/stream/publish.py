@@ -12,7 +12,7 @@ from beam_dedup.core.arrivals import GENERATION, event_metadata
 from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.model import printable
 from transforms import metrics
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 
 try:
     import google.cloud.pubsub_v1 as pubsub_v1
@@ -54,7 +54,7 @@ class _PublishFn(beam.DoFn):
 
     def process(self, block: VerdictBlock) -> Iterator[None]:
         sent: list[Any] = []
-        for verdict in unpack_verdicts(block):
+        for verdict in verdicts_in(block):
             generation, _ = event_metadata(verdict.ref.metadata)
             attributes = {
                 "status": verdict.status.value,
