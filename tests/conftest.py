@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from beam_dedup.samples import make_samples
-from tests.images import in_new_folder
+from tests.images import run_script
 
 CI_VARIABLE = (
     "DEDUP_CI"  # in the environment, set to anything: all tests run, and every service has to be there
@@ -41,7 +41,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def image_context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which `make image` builds. Only for reading."""
     folder = tmp_path_factory.mktemp("context") / "image"
-    in_new_folder("context.sh", folder)
+    run_script("context.sh", folder)
     return folder
 
 
@@ -49,7 +49,7 @@ def image_context(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def image_environment(image_context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the images hold: an environment with our wheel, the pins, and nothing else. Only for reading. Takes minutes."""
     environment = tmp_path_factory.mktemp("environment") / "dedup"
-    in_new_folder("install.sh", environment, image_context)
+    run_script("install.sh", environment, image_context)
     return environment
 
 
