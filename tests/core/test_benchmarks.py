@@ -26,11 +26,11 @@ def script(name: str) -> ModuleType:
 
 def test_graphics_encoded_again_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = script("recipe")
-    monkeypatch.setattr(recipe.decoding, "DRAFT_SIDE", 128)  # put back after it was set
+    monkeypatch.setattr(recipe.decode, "DRAFT_SIDE", 128)  # put back after it was set
     drawn = [recipe.encoded_again(image) for image in recipe.graphics().values()]
     codes = recipe.codes_of(itertools.chain(*drawn), recipe.Variant())
     copies = np.array([number for number in range(48) if number % 6])
-    assert recipe.thresholds(codes, copies // 6 * 6, codes, copies, 8, 48).sum() == 40
+    assert recipe.within(codes, copies // 6 * 6, codes, copies, 8, 48).sum() == 40
 
 
 @pytest.fixture
