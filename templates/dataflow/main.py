@@ -1,4 +1,4 @@
-"""What the launcher of flex templates runs: all of it is in the package that the image holds."""
+"""Starts the launcher of the package in the image. The launcher of flex templates runs this file."""
 
 from beam_dedup.dataflow.launcher import entry
 
