@@ -47,7 +47,7 @@ from transforms.tally import Tally
 RECORD_INTERVAL_SECONDS = 0.5
 _AS_WORKER = "--as-worker"  # makes this program run `dedup` with the changes for the measurement
 _LATENCIES_VARIABLE, _LATENCIES_NAME = "DEDUP_BENCHMARK_LATENCIES", "latencies"  # of a file of milliseconds
-_tell = record.tell
+_count_verdicts = record.count_verdicts
 _TIMEOUT_SECONDS = 900.0  # until the expected number of records exists
 _SILENCE_SECONDS = 180.0  # without a new file of records
 
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         from benchmarks import stream  # this module, under the name by which workers import it
 
         often = functools.partial(RecordVerdicts, interval=RECORD_INTERVAL_SECONDS)
-        record.tell = stream.tell_and_note
+        record.count_verdicts = stream.count_and_note
         with mock.patch.object(pipeline, "RecordVerdicts", often):
             sys.exit(dedup(sys.argv[2:]))
     parser = argparse.ArgumentParser(
@@ -93,11 +93,11 @@ def main(argv: list[str] | None = None) -> None:
     print(summary(records, options.work / _LATENCIES_NAME, left_out=2 + options.before))
 
 
-def tell_and_note(block: bytes, tally: Tally | None = None) -> None:
-    """Replaces `record.tell`: also writes the milliseconds from each image's event to its verdict into a file."""
+def count_and_note(block: bytes, tally: Tally | None = None) -> None:
+    """Replaces `record.count_verdicts`: also writes the milliseconds from each image's event to its verdict into a file."""
     with open(os.environ[_LATENCIES_VARIABLE], "a", encoding="ascii") as file:
         file.writelines(f"{milliseconds}\n" for milliseconds in record.latencies(block))
-    _tell(block, tally)
+    _count_verdicts(block, tally)
 
 
 def remember(path: Path, count: int) -> None:

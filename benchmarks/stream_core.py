@@ -22,8 +22,8 @@ from beam_dedup.core import blocks
 from beam_dedup.core.matching.plan import plan_for
 from beam_dedup.core.model import CodeKind
 from beam_dedup.core.stream import messages
-from beam_dedup.core.stream.admit import arrivals
-from beam_dedup.core.stream.originals import fingerprinted
+from beam_dedup.core.stream.admit import arrival_messages
+from beam_dedup.core.stream.originals import fingerprint_messages
 from beam_dedup.core.stream.protocol import Message, Step, StreamPlan
 from beam_dedup.core.stream.state_cells import Cells
 from beam_dedup.core.stream.steps import STEPS
@@ -46,12 +46,12 @@ class Process:
     def judge(self, start: int, codes: np.ndarray) -> None:
         """Judges a block of images."""
         identities = [b"%016d" % number for number in range(start, start + len(codes))]
-        self._run(arrivals(self.plan, identities, [b""] * len(codes)))
-        self._run(fingerprinted(self.plan, fingerprints(start, codes)))
+        self._run(arrival_messages(self.plan, identities, [b""] * len(codes)))
+        self._run(fingerprint_messages(self.plan, fingerprints(start, codes)))
 
     def _run(self, sent: Sequence[Message]) -> None:
         for step in STEPS:  # messages go to later steps only
-            todo = [message for message in messages.joined(sent) if message.to == step]
+            todo = [message for message in messages.join_messages(sent) if message.to == step]
             sent = [message for message in sent if message.to != step]
             begin = time.process_time()
             for _, key, body in todo:

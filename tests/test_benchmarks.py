@@ -94,7 +94,7 @@ class TestRaw:
         digest, code = raw.fingerprint(data)
         ours = fingerprint_of(data)
         [long_code] = ours.codes
-        ordered = np.unpackbits(np.frombuffer(code, np.uint8))[dct._BIT_ORDER]
+        ordered = np.unpackbits(np.frombuffer(code, np.uint8))[dct.BIT_ORDER]
         assert digest == ours.digest
         assert np.packbits(ordered).tobytes() == long_code.data
 

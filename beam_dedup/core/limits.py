@@ -34,7 +34,7 @@ class Limits:
     decode_seconds: float = 120.0  # a hundred times what the largest that is let pass takes
     max_member_bytes: int = 1 << 27
     max_members: int = 2_000_000
-    max_unpacked_bytes: int = 1 << 40
+    max_decompressed_bytes: int = 1 << 40
     max_ratio: int = 1000
     free_bytes: int = 1 << 30
 

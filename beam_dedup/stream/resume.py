@@ -76,7 +76,7 @@ def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int,
         return Resumed(undelivered=_undelivered(folders))
     table = _with_codes(tables.fingerprints_table(list(kept.values())), folders.state)
     beginning = os.path.join(scratch, "beginning")
-    initial_state.write(initial_state.initial_state(plan, references, table), beginning)
+    initial_state.write(initial_state.build(plan, references, table), beginning)
     skipped = ""
     if opened_again:
         skipped = os.path.join(scratch, "skipped.npy")
@@ -164,7 +164,7 @@ def _with_codes(known: pa.Table, folder: str) -> pa.Table:
     """Known images with all of their codes, where these are remembered."""
     if not folder or not len(known):
         return known
-    codes = local_state.codes_of(folder, known["digest"].combine_chunks().cast(pa.binary()))
+    codes = local_state.take_codes(folder, known["digest"].combine_chunks().cast(pa.binary()))
     order = {digest: row for row, digest in enumerate(codes["digest"].to_pylist())}
     both = pa.concat_tables([known.select(["codes"]), codes.select(["codes"])]).combine_chunks()
     rows = [

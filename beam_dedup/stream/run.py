@@ -141,7 +141,7 @@ def _run_here(
         local_stream.finish(read)
     if folders.state:
         local_state.forget_undelivered(folders.state)
-        local_state.ended(folders.state)
+        local_state.note_finished(folders.state)
     if not config.quiet:
         print(progress.summary(tally, config, time.monotonic() - started))
     if told := unplaced_message(
@@ -153,7 +153,7 @@ def _run_here(
 
 def _clear_up(config: DedupConfig, state: str) -> None:
     """Removes what runs before this one had begun to write when they were killed."""
-    if killed := local_state.begun(state):
+    if killed := local_state.note_started(state):
         # A number may have been given again: to one that runs and is none of ours, or to this process, which has begun nothing.
         gone = [process for process in killed if not psutil.pid_exists(process)]
         remove_partial_files(config, gone, [state])
@@ -188,7 +188,7 @@ def _alone(config: DedupConfig, state: str) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         try:
             if state:
-                held.enter_context(local_state.alone(state))
+                held.enter_context(local_state.exclusive_lock(state))
         except BlockingIOError as error:
             raise UsageError(
                 f"--records: another run writes to {config.records}: end it first, or name another folder"
@@ -210,7 +210,9 @@ def _say_start(config: DedupConfig, resumed: Resumed) -> None:
 def _source(config: DedupConfig, state: str = "") -> Any:
     assert config.stream
     if not config.stream.subscription:
-        return WatchedSource(config.inputs, (*config.not_input, state) if state else config.not_input)
+        return WatchedSource(
+            config.inputs, (*config.excluded_paths, state) if state else config.excluded_paths
+        )
     from transforms.stream.pubsub import SubscriptionSource
 
     return SubscriptionSource(config.stream.subscription)

@@ -1,4 +1,4 @@
-"""Starts the launcher of the package in the image. The launcher of flex templates runs this file."""
+"""Starts the program of the flex template. All of its code is in the package that the image contains."""
 
 from beam_dedup.dataflow.launcher import entry
 

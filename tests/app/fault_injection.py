@@ -70,7 +70,7 @@ def set_back(path: str) -> None:
 
 
 if __name__ == "__main__":
-    checks._LEAST_SECONDS = 1.0
+    checks.MIN_DURATION_SECONDS = 1.0
     pipeline.RecordVerdicts = functools.partial(RecordVerdicts, interval=INTERVAL_SECONDS)
     if os.environ.get(DIE):
         when, number, prefix = os.environ[DIE].split(":")

@@ -20,7 +20,7 @@ from beam_dedup import cli, preflight
 from beam_dedup.core import blocks, tables
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.reading import decoder_process
-from beam_dedup.options import config
+from beam_dedup.options import defaults
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.runners import select
 from beam_dedup.samples import picture
@@ -338,4 +338,4 @@ def test_the_modules_of_the_edge_agree_on_what_is_remote() -> None:
     ):
         assert preflight.is_remote(path) == storage.is_remote(path) == remote
     assert cli.WRONG_USAGE == 2
-    assert config.DEFAULT_OUTPUT_JSON == "image_locations.json"
+    assert defaults.DEFAULT_OUTPUT_JSON == "image_locations.json"

@@ -124,18 +124,18 @@ def test_what_is_not_ours_is_left_alone(before: Before) -> None:
 @pytest.mark.parametrize(
     ("name", "without"),
     [
-        ("codes-2.blocks", local_state._WITHOUT_CODES),
-        ("undelivered-1.block", local_state._WITHOUT_UNDELIVERED),
+        ("codes-2.blocks", local_state.WITHOUT_CODES),
+        ("undelivered-1.block", local_state.WITHOUT_UNDELIVERED),
     ],
 )
 def test_damaged_state_is_told(name: str, without: str, before: Before) -> None:
     (before.state / name).write_bytes(bytes(7) + b"\x09" + b"no block.")
     with pytest.raises(DedupError) as raised:
         before.resumed()
-    told = f"{before.state}/{name} is damaged: put it elsewhere, and start again; {without}"
+    told = f"{before.state}/{name} is damaged; move it elsewhere and start again ({without})"
     assert str(raised.value) == told
 
 
 def test_numbers_of_processes_that_are_none_are_passed_over(before: Before) -> None:
     (before.state / "processes").write_bytes(b"17\nabc\n\xff\n17\n4\n")
-    assert local_state.begun(str(before.state)) == [4, 17]
+    assert local_state.note_started(str(before.state)) == [4, 17]

@@ -71,7 +71,7 @@ def read_images(
 def instead(reference: ImageRef, why: ImageError, recipe: Recipe | None) -> Fingerprint | Rejection:
     """What becomes of an image that can't be opened."""
     image = of_file(reference)
-    return fallback.stand_in(image, why, recipe) or Rejection(image, why.reason, why.detail)
+    return fallback.fingerprint_from_metadata(image, why, recipe) or Rejection(image, why.reason, why.detail)
 
 
 @contextlib.contextmanager

@@ -124,7 +124,7 @@ def test_undecodable_says_why() -> None:
     assert fingerprint_of(encoded(photo(), "BMP")[:5000]).detail.startswith(
         "OSError: image file is truncated"
     )
-    assert "of its rows are there" in fingerprint_of(JPEG[: len(JPEG) // 2]).detail
+    assert "of its rows are present" in fingerprint_of(JPEG[: len(JPEG) // 2]).detail
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
