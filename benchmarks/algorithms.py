@@ -108,7 +108,7 @@ def codes_of(files: Sequence[Path], recipe: Recipe) -> tuple[list[tuple[Code, ..
 
 
 def distances(codes: Sequence[tuple[Code, ...]], verify: int = DEFAULT_VERIFY) -> Distances:
-    """Returns, for each pair of images, the least k at which they are near: (n, n). UNLIKE if there is none."""
+    """Returns, for each pair of images, the least k at which they are near, or UNLIKE: (n, n)."""
     count = len(codes)
     apart = np.full((count, count), UNLIKE, np.int64)
     kinds = np.array([of_image[0].kind if of_image else -1 for of_image in codes])

@@ -59,7 +59,7 @@ def running(
     seconds: float = 120,
     stop_seconds: float = STOP_SECONDS,
 ) -> Iterator[Path]:
-    """Runs a process for as long as the block lasts, which starts when the process is ready. Yields the path of its log.
+    """Runs a process until the block ends. Enters the block when the process is ready, with the path of its log.
 
     The process and its descendants are one process group, which is stopped as a whole.
 

@@ -92,7 +92,7 @@ def test_stream_killed_five_times_records_each_image_once(
         crawl.upload(name, data)
     with staying(tmp_path, *arguments, env=environment) as run:
         run.wait_for(len(crawl.expected))
-        time.sleep(1)  # what is delivered again comes also after the last record
+        time.sleep(1)  # redelivered messages arrive after the last record too
         assert run.drain() == 130, run.said()
     check_acknowledged(crawl, out)
     records = run.records()
