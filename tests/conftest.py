@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from beam_dedup.samples import make_samples
-from tests.images import in_new_folder
+from tests.images import run_script
 
 # If this environment variable is set, whatever its value, all tests run, and every service must be available.
 CI_VARIABLE = "DEDUP_CI"
@@ -40,7 +40,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def image_context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory in which `make image` builds. Read-only."""
     folder = tmp_path_factory.mktemp("context") / "image"
-    in_new_folder("context.sh", folder)
+    run_script("context.sh", folder)
     return folder
 
 
@@ -51,7 +51,7 @@ def image_environment(image_context: Path, tmp_path_factory: pytest.TempPathFact
     Read-only. Takes minutes to build.
     """
     environment = tmp_path_factory.mktemp("environment") / "dedup"
-    in_new_folder("install.sh", environment, image_context)
+    run_script("install.sh", environment, image_context)
     return environment
 
 

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image, ImageOps
 
 from beam_dedup.core.algorithms import ALGORITHMS, Recipe
-from beam_dedup.core.imaging import decode
 from tests.pictures import photo
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -27,7 +26,7 @@ def script(name: str) -> ModuleType:
 
 def test_reencoded_graphics_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = script("recipe")
-    monkeypatch.setattr(decode, "DRAFT_SIDE", 128)  # restored after the test, since the benchmark sets it
+    monkeypatch.setattr(recipe.decode, "DRAFT_SIDE", 128)  # put back after it was set
     drawn = [recipe.encoded_again(image) for image in recipe.graphics().values()]
     codes = recipe.codes_of(itertools.chain(*drawn), recipe.Variant())
     copies = np.array([number for number in range(48) if number % 6])
