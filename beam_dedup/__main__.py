@@ -1,4 +1,4 @@
-"""`python -m beam_dedup`, for a checkout; the documented command is `dedup`."""
+"""Runs `python -m beam_dedup`, for a checkout; the documented command is `dedup`."""
 
 from beam_dedup.cli import entry
 

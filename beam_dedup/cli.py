@@ -1,4 +1,8 @@
-"""The command `dedup`: parse, check, build, run, tell. Nothing heavy is imported before the usage is known to be right."""
+"""Runs the command `dedup`: parses and checks the arguments, then runs the pipeline and returns the exit code.
+
+Beam and the modules of the pipeline are imported only when the options are known to be right, so that help and usage errors appear
+at once.
+"""
 
 import importlib.util
 import logging
@@ -9,7 +13,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError, UsageError
-from beam_dedup.options import checks, parser
+from beam_dedup.options import help_text, parser
+from beam_dedup.options.option import quoted
 
 _STANDARD_ERROR = 2
 
@@ -17,12 +22,16 @@ DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
+    """Runs the command line and returns its exit code.
+
+    Args:
+      arguments: without the name of the program; None takes those of this process.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         return _main(arguments)
     except UsageError as error:
-        print(f"dedup: {error} (dedup --help tells more)", file=sys.stderr)
+        print(f"dedup: {error} (see dedup --help)", file=sys.stderr)
         return WRONG_USAGE
     except DedupError as error:
         print(f"dedup: {error}", file=sys.stderr)
@@ -33,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def entry() -> NoReturn:
-    """The console script. Ends the process without waiting for the threads that an engine leaves behind."""
+    """Runs the console script. Ends the process without waiting for the threads that a runner leaves behind."""
     _open_standard_streams()
     code = main()
     try:
@@ -46,8 +55,10 @@ def entry() -> NoReturn:
 
 
 def _open_standard_streams() -> None:
-    """A service manager may start us without: then the next file that is opened would have the number of one of them, and
-    children would take it for theirs.
+    """Opens /dev/null for each standard stream that is closed.
+
+    A service manager may start the process without them. Then the next file to be opened would get the number of a standard
+    stream, and child processes would take it for that stream.
     """
     descriptor = os.open(os.devnull, os.O_RDWR)
     while descriptor <= _STANDARD_ERROR:
@@ -57,54 +68,65 @@ def _open_standard_streams() -> None:
 
 def _main(arguments: Sequence[str]) -> int:
     started = time.monotonic()
-    given, rest = parser.parse(arguments)
+    topic = parser.help_topic(arguments)
+    if topic is not None:
+        print(help_text.option_help(topic), end="")
+        return DONE
+    given, beam_arguments = parser.parse(arguments)
     if given.help or not arguments:
-        print(parser.parser().format_help(), end="")
+        print(help_text.short_help(), end="")
         return DONE
     if given.version:
         from beam_dedup import __version__
 
         print(f"dedup {__version__}")
         return DONE
-    _check_names()
+    _check_transforms_package()
     _set_up_logging()
     if given.beam_help:
         from beam_dedup.runners import select
 
         print(select.beam_help(), end="")
         return DONE
-    if given.dump_dir is None and len(rest) == 1 and os.path.isdir(rest[0]):
-        raise UsageError(f"-i is missing: did you mean -i {rest[0]}?")
+    if given.dump_dir is None and len(beam_arguments) == 1 and os.path.isdir(beam_arguments[0]):
+        [path] = beam_arguments
+        raise UsageError(f"-i is required before an input; got {quoted(path)}. Try -i {quoted(path)}")
+    from beam_dedup.options import checks
+
     config = checks.configure(given)
     checks.check_input(config)
     if config.stream:
         from beam_dedup.stream import run as stream_run
 
-        return stream_run.run(config, rest, started)
+        return stream_run.run(config, beam_arguments, started)
     from beam_dedup.batch import run
 
-    return run.run(config, rest, started)
+    return run.run(config, beam_arguments, started)
 
 
 def _set_up_logging() -> None:
-    """Before the engine is imported, which logs while it is."""
+    """Configures logging; called before Beam is imported, which logs while it is."""
     debug = bool(os.environ.get(DEBUG_VARIABLE))
     logging.basicConfig(
         level=logging.INFO if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s"
     )
     if not debug:
-        # What fails is told in one sentence at the end; the engine would print a page for each attempt.
+        # A failure is reported in one line at the end; the runner would log a page for each attempt.
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
 
 
-def _check_names() -> None:
-    """`transforms` is a common name: makes sure that it is ours, and says whose it is if not."""
+def _check_transforms_package() -> None:
+    """Checks that the package `transforms`, a common name, is the one of this program.
+
+    Raises:
+      DedupError: another package of that name comes first in the module path.
+    """
     spec = importlib.util.find_spec("transforms")
     ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     found = os.path.dirname(os.path.dirname(os.path.abspath(spec.origin))) if spec and spec.origin else None
     if found is None or os.path.realpath(found) != os.path.realpath(ours):
-        where = spec.origin if spec else "nowhere"
+        where = spec.origin if spec else "not found"
         raise DedupError(
-            f"the package 'transforms' of this program is hidden by {where}: "
-            "install dedup into an environment of its own, or run it from another folder"
+            f"the package 'transforms' must be the one of this program; got {where}. "
+            "Install dedup into a separate environment, or run it from another directory"
         )

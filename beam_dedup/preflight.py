@@ -13,7 +13,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote
 from beam_dedup.core.reading import input_paths
-from beam_dedup.options.config import DEFAULT_OUTPUT_JSON, DedupConfig
+from beam_dedup.options.config import DedupConfig
+from beam_dedup.options.defaults import DEFAULT_OUTPUT_JSON
 from beam_dedup.runners import select
 from transforms.storage import files as storage
 from transforms.storage import objects

@@ -136,7 +136,7 @@ def codes_of(files: Iterable[bytes], variant: Variant) -> Codes:
 def squares(data: bytes, variant: Variant) -> tuple[dct.Pixels, dct.Pixels]:
     """The picture of a file in 64 x 64, grey and in colour."""
     stream = io.BytesIO(data)
-    picture = decode.opened(stream, scaled=True, heavy=False, allowed=Limits())
+    picture = decode.open_picture(stream, scaled=True, heavy=False, allowed=Limits())
     source = decode.thumbnail(picture.image, "L")
     box = (0, 0, source.width, source.height)
     small = source.image.resize((dct.SIDE, dct.SIDE), variant.resample, box)
@@ -151,7 +151,7 @@ def squares(data: bytes, variant: Variant) -> tuple[dct.Pixels, dct.Pixels]:
 def order(name: str) -> npt.NDArray[np.intp]:
     """Places of all coefficients, those of the short code first."""
     if name == "square":
-        return dct._BIT_ORDER
+        return dct.BIT_ORDER
     rows, columns = np.divmod(np.arange(LONG_BITS), dct.LONG_SIDE)
     if name == "zigzag":  # the lowest by the sum of both frequencies
         return np.argsort(rows + columns, kind="stable")

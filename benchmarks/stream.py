@@ -41,7 +41,7 @@ from transforms.tally import Tally
 OFTEN_SECONDS = 0.5
 _AS_WORKER = "--as-worker"
 _NOTED, _NOTED_NAME = "DEDUP_BENCHMARK_LATENCIES", "latencies"
-_tell = record.tell
+_tell = record.count_verdicts
 _PATIENCE_SECONDS = 900.0
 _SILENCE_SECONDS = 180.0
 
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     if argv is None and sys.argv[1:2] == [_AS_WORKER]:
         from benchmarks import stream  # this module, by the name by which workers find it
 
-        record.tell = stream.tell_and_note
+        record.count_verdicts = stream.tell_and_note
         pipeline.RECORD_SECONDS = OFTEN_SECONDS
         sys.exit(dedup(sys.argv[2:]))
     parser = argparse.ArgumentParser(

@@ -22,8 +22,8 @@ from beam_dedup.core import blocks
 from beam_dedup.core.matching.plan import plan_for
 from beam_dedup.core.model import CodeKind
 from beam_dedup.core.stream import messages
-from beam_dedup.core.stream.admit import arrivals
-from beam_dedup.core.stream.originals import fingerprinted
+from beam_dedup.core.stream.admit import arrival_messages
+from beam_dedup.core.stream.originals import fingerprint_messages
 from beam_dedup.core.stream.protocol import Message, Step, StreamPlan
 from beam_dedup.core.stream.state_cells import Cells
 from beam_dedup.core.stream.steps import STEPS
@@ -46,12 +46,12 @@ class Process:
     def take(self, start: int, codes: np.ndarray) -> None:
         """Judges a block of images."""
         identities = [b"%016d" % number for number in range(start, start + len(codes))]
-        self._run(arrivals(self.plan, identities, [b""] * len(codes)))
-        self._run(fingerprinted(self.plan, fingerprints(start, codes)))
+        self._run(arrival_messages(self.plan, identities, [b""] * len(codes)))
+        self._run(fingerprint_messages(self.plan, fingerprints(start, codes)))
 
     def _run(self, sent: Sequence[Message]) -> None:
         for step in STEPS:  # no message goes backwards
-            todo = [message for message in messages.joined(sent) if message.to == step]
+            todo = [message for message in messages.join_messages(sent) if message.to == step]
             sent = [message for message in sent if message.to != step]
             begin = time.process_time()
             for _, key, body in todo:
@@ -131,9 +131,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--remembered", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("-k", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--block", type=int, nargs="+", default=[256, 1000])
-    parser.add_argument("--prefix", type=int, nargs="+", default=[0, 1], help="0: one place sees all codes")
-    parser.add_argument("--shards", type=int, default=1, help="places a prefix")
-    parser.add_argument("--homes", type=int, default=4)
+    parser.add_argument(
+        "--prefix", type=int, nargs="+", default=[0, 1], help="0: one code shard has all codes"
+    )
+    parser.add_argument("--shards", type=int, default=1, help="code shards per prefix")
+    parser.add_argument("--digest-shards", type=int, default=4)
     options = parser.parse_args(arguments)
     print(
         f"| k | prefix | remembered | block | images/s | {', '.join(STEPS)}: us an image | bytes an image | calls a block |"

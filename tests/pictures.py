@@ -1,4 +1,4 @@
-"""Pictures made by code, the same ones on every machine, and files of them."""
+"""Generates test pictures that are the same on every machine, encodes them, and compares their codes."""
 
 import io
 from typing import Any
@@ -13,9 +13,10 @@ REF = ImageRef("file:///in/a", "a")
 
 
 def photo(seed: int = 1, size: tuple[int, int] = (320, 240)) -> Image.Image:
-    """An RGB picture with structure at all the frequencies that a code sees, as photographs have it.
+    """Returns an RGB picture with structure at all the frequencies of a code, like a photograph.
 
-    Made from whole numbers only: legacy `RandomState` never changes, nor does enlarging in the pinned Pillow.
+    It is the same on every machine: legacy `RandomState` never changes, and neither does enlarging by the
+    pinned Pillow.
     """
     random = np.random.RandomState(seed)
     coarse, fine = (
@@ -28,27 +29,29 @@ def photo(seed: int = 1, size: tuple[int, int] = (320, 240)) -> Image.Image:
 
 
 def encoded(image: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:
+    """Returns the file of a picture."""
     stream = io.BytesIO()
     image.save(stream, image_format, **options)
     return stream.getvalue()
 
 
 def fingerprint_of(data: bytes, **options: Any) -> Fingerprint:
+    """Returns the fingerprint of a file."""
     return fingerprint(REF, io.BytesIO(data), len(data), **options)
 
 
 def code_of(image: Image.Image, image_format: str = "PNG", **options: Any) -> Code:
-    """The base code of the picture in a file."""
+    """Encodes a picture and returns its base code."""
     return fingerprint_of(encoded(image, image_format, **options)).codes[0]
 
 
 def bits_apart(one: Code, other: Code) -> int:
-    """Long distance; of codes of different kind or length it makes no sense, so none is given."""
+    """Returns the Hamming distance of two codes of the same kind."""
     assert one.kind == other.kind, (one.kind, other.kind)
     return (int.from_bytes(one.data) ^ int.from_bytes(other.data)).bit_count()
 
 
 def levels_apart(one: Code, other: Code) -> int:
-    """Grey levels between two flat pictures."""
+    """Returns the largest difference, in grey levels, between the profiles of two flat pictures."""
     assert len(one.data) == len(other.data) == 96
     return max(abs(a - b) for a, b in zip(one.data, other.data, strict=True))

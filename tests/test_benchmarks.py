@@ -97,7 +97,7 @@ class TestRaw:
         digest, code = raw.judge(data)
         ours = fingerprint_of(data)
         [long_code] = ours.codes
-        in_our_order = np.unpackbits(np.frombuffer(code, np.uint8))[dct._BIT_ORDER]
+        in_our_order = np.unpackbits(np.frombuffer(code, np.uint8))[dct.BIT_ORDER]
         assert digest == ours.digest
         assert np.packbits(in_our_order).tobytes() == long_code.data
 

@@ -19,7 +19,7 @@ from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.reading.isolated_decoder import DecodeResult, IsolatedDecoder
-from beam_dedup.core.reading.reader import instead
+from beam_dedup.core.reading.reader import fallback_or_rejection
 from transforms import metrics
 from transforms.storage.prefetch import AT_ONCE, fetched_in_turn
 from transforms.tally import READ, Tally
@@ -109,7 +109,7 @@ class _FingerprintFn(ThreadedDoFn):
     def _read_remote(self, decoder: IsolatedDecoder, remote: list[ImageRef]) -> Iterator[DecodeResult]:
         for reference, found in fetched_in_turn(self.fetching, remote, self.limits.max_bytes):
             if isinstance(found, ImageError):
-                yield DecodeResult.of(instead(reference, found, self.recipe))
+                yield DecodeResult.of(fallback_or_rejection(reference, found, self.recipe))
             else:
                 yield decoder.read([reference], found)
 

@@ -100,7 +100,7 @@ class JudgeCodes(beam.PTransform[PCollection[Block], PCollection[Block]]):
             | "Decided" >> beam.Flatten()
             | "Places" >> beam.FlatMap(to_code_shards, self.thresholds, plan)
             | "Meet" >> beam.GroupByKey()
-            | "Witnesses" >> beam.FlatMap(at_code_shard, rounds.witnesses_here, self.thresholds, plan)
+            | "Witnesses" >> beam.FlatMap(at_code_shard, rounds.find_witnesses, self.thresholds, plan)
         )
         return (finished[_MARKS], spread_marks) | "Marks" >> beam.Flatten()
 
@@ -131,7 +131,7 @@ class JudgeRound(beam.PTransform[PCollection[Block], Round]):
             codes
             | "Places" >> beam.FlatMap(to_code_shards, self.thresholds, plan)
             | "Meet" >> beam.GroupByKey()
-            | "Flags" >> beam.FlatMap(at_code_shard, rounds.flags_here, self.thresholds, plan)
+            | "Flags" >> beam.FlatMap(at_code_shard, rounds.flag_neighbours, self.thresholds, plan)
         )
         divided = (
             {"codes": codes, "flags": flags}
@@ -164,7 +164,7 @@ class RemoveNear(beam.PTransform[tuple[PCollection[Block], PCollection[Block]], 
             | "KeptAndRest" >> beam.Flatten()
             | "Places" >> beam.FlatMap(to_code_shards, self.thresholds, plan)
             | "Meet" >> beam.GroupByKey()
-            | "Near" >> beam.FlatMap(at_code_shard, rounds.near_anchors_here, self.thresholds, plan)
+            | "Near" >> beam.FlatMap(at_code_shard, rounds.flag_near_kept, self.thresholds, plan)
         )
         removed = (
             {"codes": kept_and_rest[1], "flags": near}
@@ -187,7 +187,7 @@ def plan_and_judge(
 
 def judge_all(codes: pa.Table, thresholds: Thresholds, chosen: Estimate) -> Iterator[Block]:
     """Judges all codes in one place; nothing else has work meanwhile, so with all cores there are."""
-    for shard, marks in rounds.judge_here(rounds.gather(codes), thresholds, chosen.plan, cores()):
+    for shard, marks in rounds.judge_shard(rounds.gather(codes), thresholds, chosen.plan, cores()):
         yield shard, blocks.dump(marks)
 
 
@@ -201,7 +201,7 @@ def choose_way(block: Block, chosen: Estimate) -> Iterator[_SpreadBlock | _RestB
 
 def part_known(block: Block) -> Iterator[_KeptBlock | _RestBlock]:
     """A home's codes of known images, and those of the others."""
-    known, new = rounds.known_and_new(blocks.load([block[1]], blocks.CODES))
+    known, new = rounds.split_known(blocks.load([block[1]], blocks.CODES))
     if len(known):
         yield _KeptBlock(_KEPT, (block[0], blocks.dump(known)))
     if len(new):
@@ -230,7 +230,7 @@ def divide_shard(
     shard: tuple[bytes, dict[str, Iterable[bytes]]], all_here: bool
 ) -> Iterator[_KeptBlock | _RestBlock]:
     """The anchors and the undecided ones among a home's codes, by the flags that came back."""
-    anchors, rest = rounds.divide(*_codes_and_flags(shard[1]), all_here)
+    anchors, rest = rounds.split_anchors(*_codes_and_flags(shard[1]), all_here)
     if len(anchors):
         yield _KeptBlock(_KEPT, (shard[0], blocks.dump(anchors)))
     if len(rest):
@@ -239,7 +239,7 @@ def divide_shard(
 
 def remove_shard(shard: tuple[bytes, dict[str, Iterable[bytes]]]) -> Iterator[_DuplicateBlock | _RestBlock]:
     """The duplicates of anchors and the undecided ones among a home's codes, by the flags that came back."""
-    duplicates, rest = rounds.without(*_codes_and_flags(shard[1]))
+    duplicates, rest = rounds.split_near(*_codes_and_flags(shard[1]))
     if len(duplicates):
         yield _DuplicateBlock(_DUPLICATES, (shard[0], blocks.dump(duplicates)))
     if len(rest):
@@ -259,7 +259,7 @@ def finish(
         for block in judge_all(codes, thresholds, chosen):
             yield _MarksBlock(_MARKS, block)
         return
-    here = rounds.keep_here(rounds.gather(codes), thresholds)
-    kept, duplicates = rounds.decided(here)
+    here = rounds.keep_in_shard(rounds.gather(codes), thresholds)
+    kept, duplicates = rounds.split_kept(here)
     yield _KeptBlock(_KEPT, (rounds.EVERYTHING.encode(), blocks.dump(kept)))
     yield _DuplicateBlock(_DUPLICATES, (rounds.EVERYTHING.encode(), blocks.dump(duplicates)))

@@ -1,11 +1,10 @@
-"""The program that a Dataflow flex template starts: its parameters as the flags of `dedup`, which does the rest.
+"""Runs `dedup` from a Dataflow flex template: turns the template's parameters into command line flags.
 
-A template gets every parameter as `--name=value`, also what is a flag without a value, and each name once. So here
-`--near_duplicates=true` is `--near_duplicates`, and `--dump_dir` names several inputs, one a line or separated by commas. What neither
-we nor Beam know is refused.
+A flex template passes each parameter once, as `--name=value`, also if the option takes no value or several. Here
+`--near_duplicates=true` becomes `--near_duplicates`, and `--dump_dir` holds several inputs, separated by line breaks or commas. A
+parameter that is no option of dedup or of Beam is refused.
 """
 
-import argparse
 import os
 import re
 import sys
@@ -15,83 +14,80 @@ from typing import NoReturn
 from beam_dedup import cli
 from beam_dedup.core.errors import UsageError
 from beam_dedup.options import checks, parser
+from beam_dedup.options.option import Option, quoted
+from beam_dedup.options.option_table import OPTIONS
 
-# Of this machine, or of a person in front of it: they have no meaning for a job.
-NOT_OF_JOBS = {
-    "help": "tells a reader what there is",
-    "beam_help": "tells a reader what there is",
-    "version": "tells a reader what there is",
-    "num_jobs": "is for the cores of one machine; Dataflow has its own options for workers",
-    "preview": "says what one machine would place",
-    "place": "makes links on one machine; objects are copied",
+# The options that a template does not have, by name, and why: they concern one machine, or a person in front of it.
+EXCLUDED_OPTIONS = {
+    "help": "it prints text for a reader",
+    "beam_help": "it prints text for a reader",
+    "version": "it prints text for a reader",
+    "num_jobs": "it sets the processes of one machine; Dataflow has its own options for workers",
+    "preview": "it prints what one machine would place",
+    "place": "it makes links on one machine; objects are copied",
 }
 RUNNER, IMAGE = "runner", "sdk_container_image"
 
 _PARAMETER = re.compile(r"--([A-Za-z]\w*)(?:=(.*))?", re.DOTALL)
-_TRUTH = {"true": True, "false": False}
+_BOOLEANS = {"true": True, "false": False}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs `dedup` with the parameters of a template; returns its exit code."""
+    """Runs `dedup` with the parameters of a template and returns its exit code.
+
+    Args:
+      arguments: the parameters, each as --name=value; None takes those of this process.
+    """
     try:
-        given = flags(sys.argv[1:] if arguments is None else arguments)
+        flags = command_line(sys.argv[1:] if arguments is None else arguments)
     except UsageError as error:
         print(f"dedup: {error}", file=sys.stderr)
         return cli.WRONG_USAGE
-    sys.argv[1:] = given  # Beam looks there, too, when it opens files
-    return cli.main(given)
+    sys.argv[1:] = flags  # Beam reads its options from there too when it opens files
+    return cli.main(flags)
 
 
 def entry() -> NoReturn:
-    """The program. Ends the process without waiting for the threads that an engine leaves behind."""
+    """Runs the program. Ends the process without waiting for the threads that a runner leaves behind."""
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-def parameters() -> dict[str, argparse.Action]:
-    """The options that a template takes, by name."""
-    return {action.dest: action for action in parser.parser()._actions if action.dest not in NOT_OF_JOBS}
+def parameters() -> dict[str, Option]:
+    """Returns the options that a template has, by name."""
+    return {option.name: option for option in OPTIONS if option.name not in EXCLUDED_OPTIONS}
 
 
-def flags(arguments: Sequence[str]) -> list[str]:
-    """What `dedup` is called with.
+def command_line(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments of `dedup` for the parameters of a template.
+
+    Args:
+      arguments: the parameters, each as --name=value. An empty value counts as not given.
 
     Raises:
-      UsageError: an argument is no parameter, or its value is none for it, or workers would not have what they need.
+      UsageError: an argument is not a parameter, a value does not fit, or the image of the workers is missing.
     """
     ours = parameters()
-    made: list[str] = []
-    named: dict[str, str] = {}
+    flags: list[str] = []
+    values: dict[str, str] = {}
     for argument in arguments:
         match = _PARAMETER.fullmatch(argument)
         if not match:
-            raise UsageError(f"{argument!r} is no parameter of a template: each is --name=value")
+            raise UsageError(f"a parameter must have the form --name=value; got {quoted(argument)}")
         name, value = match.groups()
-        named[name] = value
-        if name in NOT_OF_JOBS:
-            raise UsageError(f"{name} can't be used in a template: it {NOT_OF_JOBS[name]}")
-        made += _ours(ours[name], value) if name in ours else _beams(name, value)
-    return made + _added(made, named)
-
-
-def _ours(action: argparse.Action, value: str | None) -> list[str]:
-    flag = f"--{action.dest}"
-    if action.nargs == 0:
-        return [flag] if _is_true(action.dest, value) else []
-    if value is None:
-        raise UsageError(f"{action.dest} needs a value, as in {flag}=...")
-    values = items(value) if is_repeated(action) else [value]
-    return [f"{flag}={one}" for one in values if one]  # an empty one is one that was not given
-
-
-def is_repeated(action: argparse.Action) -> bool:
-    return isinstance(action, argparse._AppendAction)
+        values[name] = value
+        if name in EXCLUDED_OPTIONS:
+            raise UsageError(
+                f"{name} is not available in a template ({EXCLUDED_OPTIONS[name]}). Remove {name}"
+            )
+        flags += _flags_of_option(ours[name], value) if name in ours else _flags_of_beam(name, value)
+    return flags + _added_flags(flags, values)
 
 
 def items(value: str) -> list[str]:
-    """The values of an option that can be given several times; names with commas in them need lines.
+    """Returns the values in the text of a repeatable option. Values that contain commas must be separated by line breaks.
 
     >>> items("gs://a/b,gs://c"), items("gs://a,b\\n")
     (['gs://a/b', 'gs://c'], ['gs://a,b'])
@@ -100,37 +96,51 @@ def items(value: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def _beams(name: str, value: str | None) -> list[str]:
-    """An option of Beam, or of Dataflow, as it is, but for flags without a value. What is none is refused by `dedup`."""
+def _flags_of_option(option: Option, value: str | None) -> list[str]:
+    flag = f"--{option.name}"
+    if option.is_switch:
+        return [flag] if _is_true(option.name, value) else []
+    if value is None:
+        raise UsageError(f"{option.name} requires a value. Write {flag}=...")
+    values = items(value) if option.is_repeatable else [value]
+    return [f"{flag}={one}" for one in values if one]
+
+
+def _flags_of_beam(name: str, value: str | None) -> list[str]:
+    """The flags for an option of Beam or Dataflow. An unknown option is passed on, for `dedup` to refuse."""
     from beam_dedup.runners import select
 
-    without_value = select.beam_flags()
-    if value is None or f"--{name}" not in without_value:
+    switches = select.beam_flags()
+    if value is None or f"--{name}" not in switches:
         return [f"--{name}" if value is None else f"--{name}={value}"]
     if _is_true(name, value):
         return [f"--{name}"]
     opposite = f"--no_{name}"
-    return [opposite] if opposite in without_value else []
+    return [opposite] if opposite in switches else []
 
 
 def _is_true(name: str, value: str | None) -> bool:
     if value is None:
         return True
-    truth = _TRUTH.get(value.strip().lower())
-    if truth is None:
-        raise UsageError(f"{name} is true or false, got {value!r}")
-    return truth
+    is_true = _BOOLEANS.get(value.strip().lower())
+    if is_true is None:
+        raise UsageError(f"{name} must be true or false; got {quoted(value)}")
+    return is_true
 
 
-def _added(made: Sequence[str], named: Mapping[str, str]) -> list[str]:
-    """What a job on Dataflow is given: a runner, and no file in the folder that the launcher happens to run in."""
-    runner = named.get(RUNNER) or "DataflowRunner"
-    if runner == "DataflowRunner" and not named.get(IMAGE):
+def _added_flags(flags: Sequence[str], values: Mapping[str, str]) -> list[str]:
+    """The flags that a job needs besides: the runner, and no output file in the launcher's current directory.
+
+    Raises:
+      UsageError: the job runs on Dataflow, and the image of the workers is missing.
+    """
+    runner = values.get(RUNNER) or "DataflowRunner"
+    if runner == "DataflowRunner" and not values.get(IMAGE):
         raise UsageError(
-            f"workers need an image that holds this program: {IMAGE} is missing, name that of this template"
+            f"{IMAGE} is required, since workers need an image that contains this program. Name the image of this template"
         )
-    added = [] if named.get(RUNNER) else [f"--{RUNNER}={runner}"]
-    given, _ = parser.parse(made)
+    added = [] if values.get(RUNNER) else [f"--{RUNNER}={runner}"]
+    given, _ = parser.parse(flags)
     if given.output_json is None:
         added.append("--output_json=")
     if given.records is None and checks.is_stream(given):

@@ -1,20 +1,21 @@
-"""What a Dataflow flex template says of its parameters, from the options themselves.
+"""Writes the metadata of the Dataflow flex template: its parameters, from the option table.
 
 python -m beam_dedup.dataflow.metadata > templates/dataflow/metadata.json
 """
 
-import argparse
 import json
 import re
 import sys
 from typing import Any
 
 from beam_dedup.dataflow import launcher
-from beam_dedup.options import checks, parser
+from beam_dedup.options import checks
+from beam_dedup.options.option import Option, number, whole_number
+from beam_dedup.options.option_table import OPTIONS
 
 _BUCKET_PATH = r"(gs|s3)://[^/]+(/.*)?"
-_INPUTS = r"(gs|s3)://[^\n]+"  # a line of them
-# Of options whose values argparse takes as they come.
+_INPUTS = r"(gs|s3)://[^\n]+"  # one line of inputs
+# The patterns of values that the parser accepts as any text.
 _PATTERNS = {
     "dump_dir": rf"{_INPUTS}(\n{_INPUTS})*\n?",
     "json_metadata": _BUCKET_PATH,
@@ -31,8 +32,9 @@ _PATTERNS = {
 _TYPES = {"subscription": "PUBSUB_SUBSCRIPTION", "verdict_topic": "PUBSUB_TOPIC"}
 _WORKER_IMAGE = {
     "name": launcher.IMAGE,
-    "label": "Image of workers",
-    "helpText": "The image that workers run: that of this template, which holds the program and all it needs.",
+    "label": "Worker image",
+    "helpText": "The container image that workers run. Name the image of this template, which contains the program and its "
+    "dependencies.",
     "isOptional": False,
     "paramType": "TEXT",
     "regexes": [r"^\S+$"],
@@ -40,71 +42,68 @@ _WORKER_IMAGE = {
 
 
 def metadata() -> dict[str, Any]:
-    """The content of the file, in the words of Dataflow."""
+    """Returns the content of the metadata file, with the keys that Dataflow defines."""
     return {
         "name": "Deduplicate images",
-        "description": "Takes the duplicates out of image collections: equal files, and pictures that look the same. "
-        "dump_dir or json_metadata: a job with an end. subscription, or watch with dump_dir: one that stays.",
+        "description": "Finds duplicate images: equal files, and pictures that look the same. Set dump_dir or json_metadata for a "
+        "batch job; set subscription, or watch and dump_dir, for a streaming job.",
         "streaming": True,
         "supportsExactlyOnce": True,
         "supportsAtLeastOnce": False,
-        "parameters": [
-            _WORKER_IMAGE,
-            *(_parameter(name, action) for name, action in launcher.parameters().items()),
-        ],
+        "parameters": [_WORKER_IMAGE, *map(_parameter, launcher.parameters().values())],
     }
 
 
-def _parameter(name: str, action: argparse.Action) -> dict[str, Any]:
-    made: dict[str, Any] = {
-        "name": name,
-        "label": name.replace("_", " ").capitalize(),
-        "helpText": _help(action),
+def _parameter(option: Option) -> dict[str, Any]:
+    parameter: dict[str, Any] = {
+        "name": option.name,
+        "label": option.name.replace("_", " ").capitalize(),
+        "helpText": _help(option),
         "isOptional": True,
-        "paramType": _type(action),
+        "paramType": _type(option),
+        "regexes": [f"^{_pattern(option)}$"],
     }
-    if pattern := _pattern(action):
-        made["regexes"] = [f"^{pattern}$"]
-    if action.choices:
-        made["enumOptions"] = [{"value": str(one)} for one in action.choices]
-    if action.nargs == 0:
-        made["defaultValue"] = "false"
-    elif isinstance(action.default, str) and action.default:
-        made["defaultValue"] = action.default
-    return made
+    if option.choices:
+        parameter["enumOptions"] = [{"value": choice} for choice in option.choices]
+    if option.is_switch:
+        parameter["defaultValue"] = "false"
+    elif option.unset:
+        parameter["defaultValue"] = option.unset
+    return parameter
 
 
-def _type(action: argparse.Action) -> str:
-    if action.nargs == 0:
+def _type(option: Option) -> str:
+    if option.is_switch:
         return "BOOLEAN"
-    if action.choices:
+    if option.choices:
         return "ENUM"
-    if action.type in (parser.whole_number, parser.number):
+    if option.convert in (whole_number, number):
         return "NUMBER"
-    return _TYPES.get(action.dest, "TEXT")
+    return _TYPES.get(option.name, "TEXT")
 
 
-def _pattern(action: argparse.Action) -> str:
-    if action.nargs == 0:
+def _pattern(option: Option) -> str:
+    if option.is_switch:
         return "(true|false)"
-    if action.choices:
-        return f"({'|'.join(map(str, action.choices))})"
-    if action.type is parser.whole_number:
+    if option.choices:
+        return f"({'|'.join(option.choices)})"
+    if option.convert is whole_number:
         return r"\d+"
-    if action.type is parser.number:
+    if option.convert is number:
         return r"\d+(\.\d+)?"
-    return _PATTERNS[action.dest]
+    return _PATTERNS[option.name]
 
 
-def _help(action: argparse.Action) -> str:
-    """Its help, with the names of parameters for those of flags."""
-    text = action.help or ""
-    for other in parser.parser()._actions:
-        for flag in other.option_strings:
-            text = re.sub(rf"(?<![\w-]){flag}(?!\w)", other.dest, text)
-    if launcher.is_repeated(action):
-        text = text.replace("Can be given several times", "Several are separated by commas or line breaks")
-    return f"{text[0].upper()}{text[1:]}."
+def _help(option: Option) -> str:
+    """The help and the details of an option as plain text, a line for each paragraph; parameters are named instead of flags."""
+    text = "\n".join([option.help, *option.paragraphs])
+    for other in OPTIONS:
+        for flag in other.flags:
+            text = re.sub(rf"(?<![\w-]){flag}(?!\w)", other.name, text)
+    text = re.sub(r"(?<![\w-])--(?=[a-z])", "", text)  # the flags of Beam
+    if option.is_repeatable:
+        text += "\nSeparate several values by commas or line breaks."
+    return text.replace("`", "")
 
 
 if __name__ == "__main__":

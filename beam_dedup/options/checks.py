@@ -1,4 +1,8 @@
-"""Checks options for what can be said without touching any file, and makes the configuration of a run."""
+"""Checks the parsed options without writing any file, and returns the configuration of a run.
+
+`configure` looks at the options alone. `check_input` also looks at local input files; paths in object stores are checked when the
+run starts, which needs Beam.
+"""
 
 import argparse
 import glob
@@ -13,56 +17,55 @@ from beam_dedup.core.paths import is_remote
 from beam_dedup.core.rank import KeepPolicy
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.thresholds import DEFAULT_VERIFY, LONG_BITS, Thresholds
-from beam_dedup.options.config import (
+from beam_dedup.options.config import DedupConfig, StreamConfig
+from beam_dedup.options.defaults import (
     DEFAULT_EXPECTED,
     DEFAULT_OUTPUT_JSON,
     DEFAULT_RECORDS,
     DEFAULT_REMEMBER,
-    DedupConfig,
-    StreamConfig,
 )
+from beam_dedup.options.option import quoted
 
-_MOST_BYTES = 1 << 40
-_LEAST_TIMEOUT, _MOST_TIMEOUT = 0.1, 86400.0
+MAX_JOBS = 1024
+MAX_BYTES = 1 << 40
+MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS = 0.1, 86400.0
+MAX_EXPECTED_IMAGES = 10**10
+MIN_DURATION_SECONDS, MAX_DURATION_SECONDS = 60.0, 3650 * 86400.0  # of --remember and --window
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-_LEAST_SECONDS, _MOST_SECONDS = 60.0, 3650 * 86400.0
 SUBSCRIPTION = re.compile(r"projects/[^/\s]+/subscriptions/[^/\s]+")
 TOPIC = re.compile(r"projects/[^/\s]+/topics/[^/\s]+")
 
-# What looks at all images at once, or looks ahead, has no meaning without an end.
-_OF_BATCH = {
-    "json_metadata": ("-l", "reads one file to its end"),
-    "output_json": ("-o", "lists all groups at the end of a run; the records tell the same"),
-    "reference": ("--reference", "is for runs with an end; begin with a run over both"),
-    "preview": ("--preview", "tells at the end of a run what would be placed"),
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+# The options, by name, that need all images at once or the end of the input: their flags, and why a stream does not have them.
+_BATCH_ONLY = {
+    "json_metadata": ("-l", "it reads one file to its end"),
+    "output_json": (
+        "-o",
+        "groups are complete only at the end of a batch run; the records hold the same facts",
+    ),
+    "reference": ("--reference", "known images need a batch run; start with one run over both collections"),
+    "preview": ("--preview", "it prints at the end of a batch run"),
 }
 
 _Number = TypeVar("_Number", int, float)
 
 
 def configure(options: argparse.Namespace) -> DedupConfig:
-    """Checks options for what can be said without touching any file.
+    """Returns the configuration that the options ask for. Touches no file.
 
     Raises:
-      UsageError: flag, rule and value in one sentence.
+      UsageError: an option is missing, out of range, or does not go with another one.
     """
     stream = stream_config(options)
-    named = options.json_metadata or options.subscription
-    if not named and not (options.dump_dir and all(options.dump_dir)):
+    has_input = options.json_metadata or options.subscription or (options.dump_dir and all(options.dump_dir))
+    if not has_input:
         raise UsageError(
-            "-i is missing (or -l): name the folder with the images, as in: dedup -n -i ~/Pictures"
+            "-i or -l is required. Name the directory with the images, for example: dedup -n -i ~/Pictures"
         )
     _check_mode(options)
-    if options.show_duplicates and not options.output_dir:
-        raise UsageError("-s copies duplicates below the output folder: it needs -d DIR")
-    of_folder = ("place", "preview", "portable_names")
-    for flag, given in ((f"--{name}", getattr(options, name)) for name in of_folder):
-        if given and not options.output_dir:
-            raise UsageError(f"{flag} is about the output folder: it needs -d DIR")
-    jobs = os.cpu_count() or 1 if options.num_jobs is None else options.num_jobs
-    _check_range("-j", jobs, 1, 1024)
+    _check_output_options(options)
     output_json = options.output_json
     if output_json is None:
         output_json = "" if options.preview or stream else DEFAULT_OUTPUT_JSON
@@ -89,7 +92,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         portable_names=options.portable_names,
         records=records,
         counts=counts,
-        jobs=jobs,
+        jobs=_in_range("-j", options.num_jobs, min(os.cpu_count() or 1, MAX_JOBS), 1, MAX_JOBS),
         force_plan=options.force_plan,
         quiet=options.quiet,
         stream=stream,
@@ -99,43 +102,74 @@ def configure(options: argparse.Namespace) -> DedupConfig:
 
 
 def _normal(path: str) -> str:
-    """A path as the user named it, but ./a/ is a; what is no path of this machine is not touched."""
+    """Normalises a local path (./a/ becomes a); returns a remote one as it is."""
     return path if is_remote(path) else os.path.normpath(path)
 
 
-def _check_range(flag: str, value: int, least: int, most: int) -> None:
-    if not least <= value <= most:
-        raise UsageError(f"{flag} must be between {least} and {most}, got {value}")
+def _in_range(flag: str, value: _Number | None, default: _Number, least: _Number, most: _Number) -> _Number:
+    """Returns the value, or the default for None.
+
+    Raises:
+      UsageError: the value is not between `least` and `most`, or is not a number.
+    """
+    if value is None:
+        return default
+    if not least <= value <= most:  # true for nan as well
+        raise UsageError(f"{flag} must be between {least} and {most}; got {value}")
+    return value
 
 
 def _check_distinct(config: DedupConfig) -> None:
-    named: dict[str, str] = {}
+    """Raises UsageError if two output files have the same path."""
+    flags: dict[str, str] = {}
     for flag, path in config.output_files.items():
-        other = named.setdefault(os.path.realpath(path), flag)
+        other = flags.setdefault(os.path.realpath(path), flag)
         if other != flag:
-            raise UsageError(f"{other} and {flag} name the same file, {path}: give each its own")
+            raise UsageError(f"{other} and {flag} must name different paths; both name {quoted(path)}")
 
 
 def _check_mode(options: argparse.Namespace) -> None:
-    """Raises UsageError if any of them is given in exact mode."""
+    """Raises UsageError if an option of near matching is given in exact mode."""
     if options.near_duplicates:
         return
-    for flag, value in (("-k", options.bit_distance), ("--verify", options.verify)):
+    for flag, value in (
+        ("-k", options.bit_distance),
+        ("--verify", options.verify),
+        ("--max_pixels", options.max_pixels),
+    ):
         if value is not None:
             raise UsageError(
-                f"{flag} says how near pictures must be: it needs -n (got {flag} {value} without it)"
+                f"{flag} applies only with -n; got {flag} {value} without it. Add -n or remove {flag}"
             )
-    for flag, given in (
+    for flag, is_given in (
         ("--algorithm", options.algorithm),
         ("--views", options.views),
         ("--turns", options.turns),
     ):
-        if given:
-            raise UsageError(f"{flag} says how pictures are compared: it needs -n")
+        if is_given:
+            raise UsageError(f"{flag} applies only with -n, which compares pictures. Add -n or remove {flag}")
+
+
+def _check_output_options(options: argparse.Namespace) -> None:
+    """Raises UsageError if an option about the output directory is given without one."""
+    if options.output_dir:
+        return
+    for flag, is_given in (
+        ("-s", options.show_duplicates),
+        ("--place", options.place),
+        ("--preview", options.preview),
+        ("--portable_names", options.portable_names),
+    ):
+        if is_given:
+            raise UsageError(f"{flag} requires -d, the directory for copies. Add -d DIR or remove {flag}")
 
 
 def recipe(options: argparse.Namespace) -> Recipe:
-    """The recipe asked for, in a wording of flags if it can't be."""
+    """Returns the recipe that the options ask for.
+
+    Raises:
+      UsageError: the algorithm has no views or turns, or its library is not installed.
+    """
     name = options.algorithm or DCT
     if missing := missing_library(ALGORITHMS[name]):
         raise UsageError(f"--algorithm {name}: {missing}")
@@ -144,171 +178,194 @@ def recipe(options: argparse.Namespace) -> Recipe:
     if options.turns or options.views not in (None, Views.NONE):
         flag = "--turns" if options.turns else "--views"
         raise UsageError(
-            f"{flag} can't be used with --algorithm {name}: only {DCT} has codes of parts and turns"
+            f"{flag} applies only with --algorithm {DCT}; got --algorithm {name}. Remove one of them"
         )
     return Recipe(name, Views.NONE.value)
 
 
 def thresholds(options: argparse.Namespace) -> Thresholds:
-    """The thresholds asked for, or the algorithm's own."""
+    """Returns the thresholds that the options ask for; those not given are the algorithm's defaults.
+
+    Raises:
+      UsageError: a threshold is out of range, or the algorithm does not have it.
+    """
     algorithm = ALGORITHMS[options.algorithm or DCT]
     if options.verify is not None and algorithm.name != DCT:
         raise UsageError(
-            f"--verify can't be used with --algorithm {algorithm.name}: only {DCT} has long codes "
-            f"(got --verify {options.verify})"
+            f"--verify applies only with --algorithm {DCT}, which has long codes; got --verify {options.verify} with "
+            f"--algorithm {algorithm.name}. Remove one of them"
         )
     k = algorithm.default_k if options.bit_distance is None else options.bit_distance
-    verify = DEFAULT_VERIFY if options.verify is None else options.verify
     if not 0 <= k <= algorithm.max_k:
-        raise UsageError(f"-k must be between 0 and {algorithm.max_k} with {algorithm.name}, got {k}")
-    if not 0 <= verify <= LONG_BITS:
-        raise UsageError(f"--verify must be between 0 and {LONG_BITS}, got {verify}")
+        raise UsageError(
+            f"-k must be between 0 and {algorithm.max_k} with --algorithm {algorithm.name}; got {k}"
+        )
+    verify = _in_range("--verify", options.verify, DEFAULT_VERIFY, 0, LONG_BITS)
     return Thresholds(k, verify, algorithm.bits)
 
 
 def limits(options: argparse.Namespace) -> Limits:
-    """The limits asked for.
+    """Returns the limits that the options ask for.
 
     Raises:
-      UsageError: flag, rule and value in one sentence.
+      UsageError: a limit is out of range.
     """
-    if options.max_pixels is not None and not options.near_duplicates:
-        raise UsageError(
-            f"--max_pixels says which pictures are decoded: it needs -n (got --max_pixels {options.max_pixels} without it)"
-        )
-    usual = Limits()
+    defaults = Limits()
     return Limits(
-        max_bytes=_in_range("--max_bytes", options.max_bytes, usual.max_bytes, 1, _MOST_BYTES),
-        max_pixels=_in_range("--max_pixels", options.max_pixels, usual.max_pixels, 1, MAX_PIXELS_SCALED),
+        max_bytes=_in_range("--max_bytes", options.max_bytes, defaults.max_bytes, 1, MAX_BYTES),
+        max_pixels=_in_range("--max_pixels", options.max_pixels, defaults.max_pixels, 1, MAX_PIXELS_SCALED),
         decode_seconds=_in_range(
-            "--decode_timeout", options.decode_timeout, usual.decode_seconds, _LEAST_TIMEOUT, _MOST_TIMEOUT
+            "--decode_timeout",
+            options.decode_timeout,
+            defaults.decode_seconds,
+            MIN_TIMEOUT_SECONDS,
+            MAX_TIMEOUT_SECONDS,
         ),
     )
 
 
-def _in_range(flag: str, value: _Number | None, usual: _Number, least: _Number, most: _Number) -> _Number:
-    if value is None:
-        return usual
-    if not least <= value <= most:  # what is no number is in no range
-        raise UsageError(f"{flag} must be between {least} and {most}, got {value}")
-    return value
-
-
 def is_stream(options: argparse.Namespace) -> bool:
+    """Returns whether the options ask for a streaming run."""
     return bool(options.watch or options.subscription)
 
 
 def stream_config(options: argparse.Namespace) -> StreamConfig | None:
-    """What was asked for; None for a run with an end.
+    """Returns the streaming settings that the options ask for; None for a batch run.
 
     Raises:
-      UsageError: flag, rule and value in one sentence.
+      UsageError: an option is missing, out of range, or does not go with another one.
     """
     if not is_stream(options):
-        for name in ("verdict_topic", "remember", "window", "expected_images"):
-            value = getattr(options, name)
-            if value not in (None, ""):
-                raise UsageError(
-                    f"--{name} is for runs that stay: it needs --watch or --subscription (got --{name} {value})"
-                )
+        _check_no_stream_options(options)
         return None
     if options.subscription and (options.watch or options.dump_dir):
-        raise UsageError("--subscription says what to read: it can't be used with -i or --watch")
+        raise UsageError(
+            "--subscription must not be combined with -i or --watch; its messages name the images. Remove one of them"
+        )
     _check_batch_options(options)
     if options.watch and not options.dump_dir:
         raise UsageError(
-            "--watch needs -i: name the folder that is watched, as in: dedup -n --watch -i incoming -d unique"
+            "--watch requires -i. Name the directory to watch, for example: dedup -n --watch -i incoming -d unique"
         )
-    for flag, value, pattern, example in (
+    for flag, value, pattern, form in (
         ("--subscription", options.subscription, SUBSCRIPTION, "projects/P/subscriptions/S"),
         ("--verdict_topic", options.verdict_topic, TOPIC, "projects/P/topics/T"),
     ):
         if value and not pattern.fullmatch(value):
-            raise UsageError(f"{flag} is named as {example}, got {value}")
+            raise UsageError(f"{flag} must have the form {form}; got {quoted(value)}")
     if options.remember and options.window:
         raise UsageError(
-            "--window judges each stretch by itself: with it nothing is remembered; leave out --remember"
+            "--window judges each window separately; --remember does not apply. Remove one of them"
         )
-    expected = DEFAULT_EXPECTED if options.expected_images is None else options.expected_images
-    if not 1 <= expected <= 10**10:
-        raise UsageError(f"--expected_images must be between 1 and 10000000000, got {expected}")
     return StreamConfig(
         subscription=options.subscription,
         verdict_topic=options.verdict_topic,
         remember_seconds=_seconds("--remember", options.remember or DEFAULT_REMEMBER),
         window_seconds=_seconds("--window", options.window) if options.window else 0.0,
-        expected_images=expected,
+        expected_images=_in_range(
+            "--expected_images", options.expected_images, DEFAULT_EXPECTED, 1, MAX_EXPECTED_IMAGES
+        ),
     )
 
 
+def _check_no_stream_options(options: argparse.Namespace) -> None:
+    """Raises UsageError if an option of streaming is given in a batch run."""
+    for name in ("verdict_topic", "remember", "window", "expected_images"):
+        value = getattr(options, name)
+        if value not in (None, ""):
+            raise UsageError(
+                f"--{name} applies only to streaming; got --{name} {quoted(value)} without --watch or --subscription. "
+                f"Add one of them or remove --{name}"
+            )
+
+
 def _check_batch_options(options: argparse.Namespace) -> None:
-    for name, (flag, why) in _OF_BATCH.items():
+    """Raises UsageError if an option that needs a batch run is given in a streaming run."""
+    for name, (flag, why) in _BATCH_ONLY.items():
         if getattr(options, name):
-            raise UsageError(f"{flag} {why}: it can't be used with --watch or --subscription")
+            raise UsageError(f"{flag} is not available with --watch or --subscription ({why}). Remove {flag}")
     if options.force_plan and not options.window:
         raise UsageError(
-            "--force_plan is for runs with an end, and for windows: with --watch or --subscription it needs --window"
+            "--force_plan requires --window with --watch or --subscription; no other plan of a stream is refused. "
+            "Add --window or remove --force_plan"
         )
     if options.keep != "first":
         raise UsageError(
-            f"--keep {options.keep} would take back verdicts: with --watch or --subscription the first to arrive is kept"
+            "--keep must be first with --watch or --subscription, where the first image to arrive is kept; "
+            f"got {options.keep}. Remove --keep"
         )
     for flag, path in (("--records", options.records), ("--counts", options.counts)):
         if path and not is_remote(path) and path.endswith((".json", ".jsonl", ".avro")):
-            raise UsageError(f"{flag} names a folder in runs that stay, for a file now and then; got {path}")
+            raise UsageError(
+                f"{flag} must be a directory with --watch or --subscription (it receives one file per interval); "
+                f"got {quoted(path)}. Try {flag} {flag.lstrip('-')}/"
+            )
 
 
 def _seconds(flag: str, text: str) -> float:
-    """
+    """Returns the seconds of a duration.
+
     >>> _seconds("--remember", "90m"), _seconds("--remember", "1.5h")
     (5400.0, 5400.0)
+
+    Raises:
+      UsageError: it is not a number with a unit, or out of range.
     """
     match = DURATION.fullmatch(text)
     if not match:
-        raise UsageError(f"{flag} is a number and a unit, as in 90m, 24h or 7d, got {text}")
-    seconds = float(match[1]) * _UNITS[match[2]]
-    if not _LEAST_SECONDS <= seconds <= _MOST_SECONDS:
-        raise UsageError(f"{flag} must be between 1m and 3650d, got {text}")
+        raise UsageError(f"{flag} must be a number and a unit, such as 90m, 24h or 7d; got {quoted(text)}")
+    seconds = float(match[1]) * _UNIT_SECONDS[match[2]]
+    if not MIN_DURATION_SECONDS <= seconds <= MAX_DURATION_SECONDS:
+        raise UsageError(f"{flag} must be between 1m and 3650d; got {text}")
     return seconds
 
 
 def check_input(config: DedupConfig) -> None:
-    """Raises UsageError if there is nothing to read, or the same would be read twice. What is not of this machine is not
-    looked at.
+    """Checks that local inputs exist and can be read, and that no file is named twice. Remote paths are not looked at.
+
+    Raises:
+      UsageError: an input is missing, cannot be read, or overlaps another one.
     """
     if config.json_metadata and not is_remote(config.json_metadata):
         if not os.path.isfile(config.json_metadata):
-            raise UsageError(f"-l: there is no file {config.json_metadata}")
+            raise UsageError(f"-l must name an existing file; got {quoted(config.json_metadata)}")
         _check_readable("-l", config.json_metadata)
     for path in config.inputs:
         _check_readable("-i", path)
     if overlap := input_paths.overlapping(config.inputs):
-        raise UsageError(f"-i: {overlap[0]} and {overlap[1]} hold the same files: leave out one of them")
+        first, second = map(quoted, overlap)
+        raise UsageError(f"-i must not name a file twice; {first} and {second} overlap. Remove one of them")
     if config.reference:
         if input_paths.is_pattern(config.reference):
-            raise UsageError(f"--reference takes a folder or a file, not a pattern, got {config.reference}")
+            raise UsageError(
+                f"--reference must be a directory or a file, not a pattern; got {quoted(config.reference)}"
+            )
         _check_readable("--reference", config.reference)
         for path in config.inputs:
             if input_paths.holds(config.reference, path):
-                raise UsageError(f"-i: {path} lies in that of --reference, {config.reference}: all is known")
+                raise UsageError(
+                    f"-i must not lie inside --reference, whose images are all known; got -i {quoted(path)} and "
+                    f"--reference {quoted(config.reference)}. Name another input"
+                )
 
 
 def _check_readable(flag: str, path: str) -> None:
+    """Raises UsageError unless a local path is a directory that can be listed, a file that can be read, or matches one."""
     if is_remote(path):
         return
     if input_paths.is_pattern(path):
         if next(glob.iglob(path, recursive=True), None) is None:
-            raise UsageError(f"{flag}: there is no folder or file that matches {path}")
+            raise UsageError(f"{flag} must match a directory or file; nothing matches {quoted(path)}")
         return
     if not os.path.exists(path):
-        raise UsageError(f"{flag}: there is no folder {path}, nor a file or pattern of that name")
+        raise UsageError(f"{flag} must name an existing directory, file or pattern; got {quoted(path)}")
     try:
         if os.path.isdir(path):
             os.scandir(path).close()
         elif not os.path.isfile(path):
-            raise UsageError(f"{flag} needs a folder or a file, but {path} is neither")
+            raise UsageError(f"{flag} must be a directory or a regular file; got {quoted(path)}")
         else:
             open(path, "rb").close()
     except OSError as error:
-        what = "folder {} can't be listed" if os.path.isdir(path) else "file {} can't be read"
-        raise UsageError(f"{flag}: the {what.format(path)}: {error.strerror}") from error
+        action = "list the directory" if os.path.isdir(path) else "read the file"
+        raise UsageError(f"{flag}: cannot {action} {quoted(path)}: {error.strerror}") from error

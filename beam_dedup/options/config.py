@@ -1,4 +1,4 @@
-"""The checked configuration of a run. Knows nothing of Beam or of the command line."""
+"""Defines the checked configuration of a run, without Beam and without the command line."""
 
 import dataclasses
 
@@ -6,20 +6,20 @@ from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.rank import KeepPolicy
 from beam_dedup.core.thresholds import Thresholds
-
-DEFAULT_OUTPUT_JSON = "image_locations.json"
-DEFAULT_RECORDS = "image_records/"  # of runs that stay
-DEFAULT_REMEMBER = "24h"
-DEFAULT_EXPECTED = 1_000_000
+from beam_dedup.options.defaults import DEFAULT_EXPECTED, DEFAULT_OUTPUT_JSON
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StreamConfig:
-    """What a run that stays does.
+    """The settings that only a streaming run has.
 
-    subscription: of Pub/Sub, whose notifications say what to read; "" watches the inputs. verdict_topic: where records are
-    published. remember_seconds: how long an image is remembered. window_seconds: each such stretch is judged by itself; 0
-    judges each image against all that is remembered. expected_images: that arrive within `remember_seconds`.
+    Args:
+      subscription: the Pub/Sub subscription that announces images; "" watches the inputs instead.
+      verdict_topic: the Pub/Sub topic to which records are published; "" for none.
+      remember_seconds: the length of a period, see `--remember`.
+      window_seconds: the length of the windows that are judged separately; 0 for none, so that each image is judged against all
+        remembered images.
+      expected_images: how many images may arrive within `remember_seconds`.
     """
 
     subscription: str = ""
@@ -31,10 +31,10 @@ class StreamConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DedupConfig:
-    """What a run does. Paths are as the user gave them; "" stands for an output that is not wanted."""
+    """The settings of a run. Input paths are normalised; "" stands for an output that is not written."""
 
     inputs: tuple[str, ...] = ()
-    json_metadata: str = ""  # instead of inputs
+    json_metadata: str = ""  # replaces inputs
     near: bool = False
     thresholds: Thresholds = dataclasses.field(default_factory=Thresholds)
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
@@ -52,20 +52,20 @@ class DedupConfig:
     jobs: int = 1
     force_plan: bool = False
     quiet: bool = False
-    stream: StreamConfig | None = None  # of a run that stays; then records and counts are folders
+    stream: StreamConfig | None = None  # None for a batch run; otherwise records and counts are directories
 
     @property
     def output_files(self) -> dict[str, str]:
-        """Path of each wanted output file by its flag; a prefix of several files counts as one."""
+        """The path of each output file by its flag, for example {"-o": "groups.json"}; a directory of files counts as one."""
         files = {"-o": self.output_json, "--records": self.records, "--counts": self.counts}
         return {flag: path for flag, path in files.items() if path}
 
     @property
-    def not_input(self) -> tuple[str, ...]:
-        """What is not listed, though it may lie in the input folder."""
+    def excluded_paths(self) -> tuple[str, ...]:
+        """The paths that are not read as input, even if they lie below an input: all outputs, and the reference."""
         return (*self.outputs, self.reference) if self.reference else self.outputs
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """All that is written, and therefore is not input."""
+        """The paths that the run writes to."""
         return tuple(path for path in (*self.output_files.values(), self.output_dir) if path)

@@ -34,8 +34,8 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineS
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from beam_dedup.core.errors import DedupError, UsageError
-from beam_dedup.options import parser
 from beam_dedup.options.config import DedupConfig
+from beam_dedup.options.option_table import OPTIONS
 from beam_dedup.runners import flink
 
 LOCAL_RUNNER = "FnApiRunner"
@@ -84,7 +84,7 @@ def beam_options(arguments: Sequence[str]) -> PipelineOptions:
             raise UsageError(
                 f"{flag!r} was not expected here; name each input with an -i of its own, and quote patterns"
             )
-        known = [name for part in (beam_parser, parser.parser()) for name in part._option_string_actions]
+        known = [*beam_parser._option_string_actions, *(name for option in OPTIONS for name in option.flags)]
         nearest = difflib.get_close_matches(flag, known, n=1)
         raise UsageError(f"unknown option {flag}" + (f"; did you mean {nearest[0]}?" if nearest else ""))
     made = PipelineOptions(list(arguments))

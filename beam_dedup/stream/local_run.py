@@ -79,7 +79,7 @@ def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan, scratch
             local_stream.finish(read)
         if state:
             local_state.forget_undelivered(state)
-            local_state.ended(state)
+            local_state.note_finished(state)
         _report(config, tally, unplaced, time.monotonic() - started)
     return 128 + stopping.signal if stopping.signal else 0
 
@@ -109,7 +109,7 @@ def _locked(config: DedupConfig, state: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             if state:
-                stack.enter_context(local_state.alone(state))
+                stack.enter_context(local_state.exclusive_lock(state))
         except BlockingIOError as error:
             raise UsageError(
                 f"--records: another run writes to {config.records}; stop it first, or name another directory"
@@ -119,7 +119,7 @@ def _locked(config: DedupConfig, state: str) -> Iterator[None]:
 
 def _remove_files_of_killed_runs(config: DedupConfig, state: str) -> None:
     """Removes the partial files that earlier runs left when they were killed."""
-    if killed := local_state.begun(state):
+    if killed := local_state.note_started(state):
         # The system may have given a process id again: to a process that is not ours, or to this one, which
         # has begun no file yet.
         gone = [process for process in killed if not psutil.pid_exists(process)]

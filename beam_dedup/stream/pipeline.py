@@ -47,7 +47,7 @@ def unbounded_source(config: DedupConfig, state: str = "") -> UnboundedSource:
     assert config.stream
     if config.stream.subscription:
         return SubscriptionSource(config.stream.subscription)
-    return WatchedSource(config.inputs, (*config.not_input, state) if state else config.not_input)
+    return WatchedSource(config.inputs, (*config.excluded_paths, state) if state else config.excluded_paths)
 
 
 @dataclasses.dataclass(frozen=True)

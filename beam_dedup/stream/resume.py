@@ -89,7 +89,7 @@ def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int,
         return Resumed(undelivered=_undelivered(folders))
     table = _with_codes(tables.fingerprints_table(list(kept.values())), folders.state)
     path = os.path.join(scratch, "initial-state")
-    initial_state.write(initial_state.initial_state(plan, references, table), path)
+    initial_state.write(initial_state.build(plan, references, table), path)
     skipped = ""
     if opened_again:
         skipped = os.path.join(scratch, "skipped.npy")
@@ -196,7 +196,7 @@ def _with_codes(known: pa.Table, folder: str) -> pa.Table:
     """
     if not folder or not len(known):
         return known
-    codes = local_state.codes_of(folder, known["digest"].combine_chunks().cast(pa.binary()))
+    codes = local_state.take_codes(folder, known["digest"].combine_chunks().cast(pa.binary()))
     order = {digest: row for row, digest in enumerate(codes["digest"].to_pylist())}
     both = pa.concat_tables([known.select(["codes"]), codes.select(["codes"])]).combine_chunks()
     rows = [

@@ -1,4 +1,4 @@
-"""What the launcher of flex templates runs: all of it is in the package that the image holds."""
+"""Starts the program of the flex template. All of its code is in the package that the image contains."""
 
 from beam_dedup.dataflow.launcher import entry
 

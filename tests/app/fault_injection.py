@@ -88,7 +88,7 @@ def set_back(path: str) -> None:
 
 
 if __name__ == "__main__":
-    _replace(checks, "_LEAST_SECONDS", LEAST_WINDOW_SECONDS)
+    _replace(checks, "MIN_DURATION_SECONDS", LEAST_WINDOW_SECONDS)
     _replace(pipeline, "RECORD_SECONDS", INTERVAL_SECONDS)
     if os.environ.get(DIE):
         when, number, prefix = os.environ[DIE].split(":")

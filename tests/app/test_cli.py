@@ -176,7 +176,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["--help"], ["-h"]):
         assert main(arguments) == 0
         shown = capsys.readouterr().out
-        assert "examples:" in shown
+        assert "Examples:" in shown
         assert "--near_duplicates" in shown
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"dedup {__version__}\n"

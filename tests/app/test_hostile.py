@@ -1,4 +1,4 @@
-"""Files by strangers: damaged in every way, greedy, mislabelled. A run takes them all, and says what became of each."""
+"""Tests a run over damaged, oversized and mislabelled files: it ends normally and writes a record for each."""
 
 import json
 import random
@@ -18,8 +18,8 @@ from tests.pictures import encoded, photo
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "ICO", "PPM", "JPEG2000", "HEIF")
 PER_FORMAT = 40
-MOST_MEMORY = 1 << 30
-# Runs a command and says what its largest process took. (This process has other children, with other tests.)
+MAX_MEMORY_BYTES = 1 << 30
+# Runs a command and prints the memory of its largest process. A process of its own, since this one has children of other tests.
 MEASURED = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:])
@@ -29,7 +29,7 @@ sys.exit(code)
 
 
 def mangled(data: bytes, rng: random.Random) -> bytes:
-    """Damages a file: flips bits, cuts, repeats or leaves out a stretch, overwrites, or writes a huge number."""
+    """Damages a file: flips bits, deletes or repeats a range, overwrites it, truncates, or writes a huge number."""
     out = bytearray(data)
     for _ in range(rng.choice([1, 1, 2, 5, 20])):
         at = rng.randrange(len(out)) if rng.random() < 0.5 else rng.randrange(min(len(out), 64))
@@ -53,7 +53,7 @@ def mangled(data: bytes, rng: random.Random) -> bytes:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG of many pixels in few bytes."""
+    """Returns a PNG of many pixels in few bytes."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -66,6 +66,7 @@ def bomb(width: int, height: int) -> bytes:
 
 
 def hostile_files() -> dict[str, bytes]:
+    """Returns the files by name: a few made by hand, and `PER_FORMAT` damaged ones of each format."""
     prepare_decoders()
     picture = photo(1, (96, 64))
     files = {
@@ -88,6 +89,7 @@ def hostile_files() -> dict[str, bytes]:
 
 
 def _with_text(png: bytes, length: int) -> bytes:
+    """A PNG with a compressed comment of this many bytes."""
     text = b"zTXt" + b"Comment\0\0" + zlib.compress(bytes(length), 9)
     chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
     return png[:33] + chunk + png[33:]
@@ -134,6 +136,6 @@ def test_every_file_gets_its_record(flag: str, tmp_path: Path) -> None:
     }
     assert rejected["empty.jpg"] == "empty"
     assert rejected["page.jpg"] == "not_an_image"
-    assert len(rejected) < len(files) / 3, "most are images still"
+    assert len(rejected) < len(files) / 3, "most can still be read as images"
     unit = 1 if sys.platform == "darwin" else 1024
-    assert 1 << 20 < int(done.stdout) * unit < MOST_MEMORY
+    assert 1 << 20 < int(done.stdout) * unit < MAX_MEMORY_BYTES

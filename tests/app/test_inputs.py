@@ -1,4 +1,4 @@
-"""What -i takes: several folders, files, patterns, dumps, archives, and other file systems."""
+"""Tests of -i: several directories, files, patterns, Nutch dumps, archives, and other file systems."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ SCHEME = "dedupsources"
 
 
 def records(tmp_path: Path, *arguments: object) -> dict[str, dict[str, Any]]:
-    """The records of a run, by what of the URI follows `tmp_path`."""
+    """Runs dedup; returns the records by their URIs, relative to `tmp_path`."""
     file = tmp_path / "out/r.jsonl"
     assert (
         dedup(*arguments, "--records", file, "--counts", tmp_path / "out/c.json", "-j", "1", "--quiet") == 0
@@ -35,18 +35,19 @@ def records(tmp_path: Path, *arguments: object) -> dict[str, dict[str, Any]]:
 
 
 def counts(tmp_path: Path) -> dict[str, Any]:
+    """Returns the counts that `records` had written."""
     return dict(json.loads((tmp_path / "out/c.json").read_text()))
 
 
 def listed(*inputs: object, exclude: tuple[str, ...] = ()) -> dict[str, str]:
-    """Paths by names."""
+    """Lists inputs; returns the paths of the files by their names."""
     found = list(list_inputs([str(path) for path in inputs], exclude))
     assert len({file.name for file in found}) == len({file.path for file in found}) == len(found)
     return {file.name: file.path for file in found}
 
 
 class TestSeveralInputs:
-    def test_names_begin_with_that_of_the_input(self, tmp_path: Path) -> None:
+    def test_names_begin_with_the_name_of_the_input(self, tmp_path: Path) -> None:
         write(tmp_path / "x/in/a.png", A)
         write(tmp_path / "y/in/a.png", B)
         write(tmp_path / "z/c.png", C)
@@ -61,7 +62,7 @@ class TestSeveralInputs:
         write(tmp_path / "a.png", A)
         assert listed(tmp_path / "a.png") == {"a.png": f"{tmp_path}/a.png"}
 
-    def test_a_folder_linked_from_another_is_listed_once(self, tmp_path: Path) -> None:
+    def test_directory_linked_from_another_is_listed_once(self, tmp_path: Path) -> None:
         write(tmp_path / "x/a.png", A)
         (tmp_path / "y").mkdir()
         (tmp_path / "y/x").symlink_to(tmp_path / "x")
@@ -81,26 +82,26 @@ class TestPatterns:
             ("*.png", {"[x].png", "a.png"}),
             ("**/*.png", {"[x].png", "a.png", "p/a.png", "p/q/c.png"}),
             ("[ab].*", {"a.png", "b.jpg"}),
-            ("[x].png", {"[x].png"}),  # there is such a file
+            ("[x].png", {"[x].png"}),  # a file has this very name
             ("*", {"[x].png", "a.png", "b.jpg", "p/a.png", "p/q/c.png"}),
             ("**", {"[x].png", "a.png", "b.jpg", "p/a.png", "p/q/c.png"}),
             ("p/?.png", {"a.png"}),
         ],
     )
-    def test_what_matches(self, folder: Path, pattern: str, names: set[str]) -> None:
+    def test_matching_files_are_listed(self, folder: Path, pattern: str, names: set[str]) -> None:
         assert listed(folder / pattern).keys() == names
 
-    def test_relative_ones(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_relative_patterns(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(folder)
         assert listed("p*") == {"p/a.png": "p/a.png", "p/q/c.png": "p/q/c.png"}
         assert listed("*.jpg") == {"b.jpg": "b.jpg"}
 
-    def test_two_that_match_the_same(self, folder: Path) -> None:
+    def test_file_that_two_patterns_match_is_listed_once(self, folder: Path) -> None:
         found = listed(folder / "*.png", folder / "a.*", folder / "b.jpg")
         base = folder.name
         assert found.keys() == {f"{base}/[x].png", f"{base}/a.png", "b.jpg"}
 
-    def test_outputs_are_left_out(self, folder: Path) -> None:
+    def test_outputs_are_not_listed(self, folder: Path) -> None:
         found = listed(folder / "*", exclude=(f"{folder}/p", f"{folder}/a.png"))
         assert found.keys() == {"[x].png", "b.jpg"}
 
@@ -123,7 +124,7 @@ class TestNutch:
         }
         assert found["dump/deep/x_filenameToUrl.json"]["reason"] == "not_an_image"
 
-    def test_a_map_is_for_its_folder_and_below(self, tmp_path: Path) -> None:
+    def test_map_applies_to_its_directory_and_below(self, tmp_path: Path) -> None:
         for folder in ("x", "y"):
             write(tmp_path / folder / "a.png", A)
         write(tmp_path / "x/1_filenameToUrl.json", b'{"a.png": "http://x"}')
@@ -132,7 +133,7 @@ class TestNutch:
 
 
 def encrypted(data: bytes) -> bytes:
-    """A zip whose one member claims to want a password."""
+    """Returns a zip whose only member is marked as encrypted."""
     made = bytearray(zipped({"a.png": data}, zipfile.ZIP_STORED))
     made[6] |= 1
     made[made.index(b"PK\x01\x02") + 8] |= 1
@@ -140,7 +141,7 @@ def encrypted(data: bytes) -> bytes:
 
 
 class TestArchives:
-    def test_what_is_wrong_has_a_reason(self, tmp_path: Path) -> None:
+    def test_unreadable_archives_and_members_are_rejected_with_a_reason(self, tmp_path: Path) -> None:
         folder = tmp_path / "in"
         write(folder / "encrypted.zip", encrypted(A))
         write(folder / "nested.zip", zipped({"in.zip": zipped({"a.png": A}), "b.png": B}))
@@ -160,10 +161,12 @@ class TestArchives:
         assert "nutch dump" in found["in/dump.cbor"]["detail"]
         assert counts(tmp_path)["Initial_Image_Count"] == len(found)
 
-    def test_pages_are_told(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_skipped_pages_are_counted_and_reported(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         page = record("http://a.org/", response(b"<html>", "text/html"))
         image = record("http://a.org/b.png", response(A))
-        write(tmp_path / "in/a.warc.gz", warc(page, image, page, packed=True))
+        write(tmp_path / "in/a.warc.gz", warc(page, image, page, compressed=True))
         assert dedup("-i", tmp_path / "in/a.warc.gz", "--counts", tmp_path / "c.json", "-j", "1") == 0
         assert json.loads((tmp_path / "c.json").read_text())["Skipped_Page_Count"] == 2
         assert (
@@ -171,7 +174,7 @@ class TestArchives:
             in capsys.readouterr().out
         )
 
-    def test_a_reference_may_be_an_archive(self, tmp_path: Path) -> None:
+    def test_reference_may_be_an_archive(self, tmp_path: Path) -> None:
         write(tmp_path / "known.tar", tar({"a.png": A}))
         write(tmp_path / "in/new.zip", zipped({"b.png": B, "again.png": A}))
         found = records(tmp_path, "-i", tmp_path / "in", "--reference", tmp_path / "known.tar")
@@ -180,7 +183,7 @@ class TestArchives:
             "in/new.zip!b.png": None,
         }
 
-    def test_a_preview_names_the_members(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_preview_names_the_members(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         write(tmp_path / "in/a.zip", zipped({"b.png": B}))
         out = tmp_path / "placed"
         assert dedup("-i", tmp_path / "in", "-d", out, "--preview", "--quiet", "-j", "1") == 0
@@ -199,9 +202,9 @@ class TestArchives:
 
 
 class ListedStore(Store):
-    """A store that can be listed, as a stream."""
+    """A store that can be listed, one object after the other."""
 
-    objects: dict[str, bytes] = {}  # noqa: RUF012, Beam makes a new instance for each call
+    objects: dict[str, bytes] = {}  # noqa: RUF012, Beam creates an instance for each call
 
     @classmethod
     def scheme(cls) -> str:
@@ -244,10 +247,10 @@ class TestOtherFileSystems:
     def test_prefixes_patterns_and_objects(self, store: str, path: str, names: set[str]) -> None:
         assert listed(f"{store}/{path}").keys() == names
 
-    def test_outputs_are_left_out(self, store: str) -> None:
+    def test_outputs_are_not_listed(self, store: str) -> None:
         assert listed(f"{store}/in", exclude=(f"{store}/in/p",)).keys() == {"a.png", "c.png"}
 
-    def test_from_the_store_to_a_folder(self, store: str, tmp_path: Path) -> None:
+    def test_images_are_copied_from_the_store_to_a_directory(self, store: str, tmp_path: Path) -> None:
         out = tmp_path / "placed"
         found = records(tmp_path, "-i", f"{store}/in", "-d", out)
         assert {uri.removeprefix(store): one["status"] for uri, one in found.items()} == {
@@ -260,7 +263,7 @@ class TestOtherFileSystems:
 
 
 class TestNames:
-    """Names that some file systems take for one."""
+    """Names of copies, some of which collide on some file systems."""
 
     NAMES = ("A.png", "a.png", "\u00c5.png", "A\u030a.png", "nul.png", "b/../c.png")
 
@@ -275,16 +278,16 @@ class TestNames:
         assert len(names) == len(self.NAMES)
         return names
 
-    def test_as_they_are(self, archive: Path, tmp_path: Path) -> None:
+    def test_names_are_kept_by_default(self, archive: Path, tmp_path: Path) -> None:
         assert {"all.tar/A.png", "all.tar/a.png", "all.tar/nul.png"} <= self.placed(tmp_path / "out", archive)
 
-    def test_portable(self, archive: Path, tmp_path: Path) -> None:
+    def test_portable_names_do_not_collide(self, archive: Path, tmp_path: Path) -> None:
         names = self.placed(tmp_path / "out", archive, "--portable_names")
         assert len({collision_key(name) for name in names}) == len(names)
         assert "all.tar/a.png" in names
         assert "all.tar/nul.png" not in names
 
-    def test_where_the_file_system_folds_names(
+    def test_file_system_that_folds_names_gets_portable_names(
         self, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(preflight, "folds_names", lambda _: True)
@@ -293,7 +296,7 @@ class TestNames:
 
 
 @pytest.mark.parametrize("fold", [str.lower, lambda name: unicodedata.normalize("NFD", name)])
-def test_a_file_system_that_folds_names_is_known(
+def test_file_system_that_folds_names_is_detected(
     fold: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not preflight.folds_names(str(tmp_path / "not/there/yet"))

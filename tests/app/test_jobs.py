@@ -1,4 +1,4 @@
-"""What is made of the end of a job that another engine did."""
+"""Tests how the command waits for a job on another runner, and what it makes of the job's final state."""
 
 import pytest
 from apache_beam.runners.runner import PipelineResult, PipelineState
@@ -8,7 +8,7 @@ from beam_dedup.runners import select
 
 
 class _Raising(PipelineResult):
-    """As Dataflow's: whatever has not ended by itself is an error."""
+    """Like the result of Dataflow: raises for every state but DONE."""
 
     def wait_until_finish(self, duration: int | None = None) -> str:  # noqa: ARG002
         if self.state == PipelineState.DONE:
@@ -16,28 +16,30 @@ class _Raising(PipelineResult):
         raise RuntimeError(f"Dataflow pipeline failed. State: {self.state}")
 
 
-class _Telling(PipelineResult):
+class _Returning(PipelineResult):
+    """Like the result of other runners: returns the state."""
+
     def wait_until_finish(self, duration: int | None = None) -> str:  # noqa: ARG002
         return str(self.state)
 
 
-each_kind = pytest.mark.parametrize("kind", [_Raising, _Telling])
+each_kind = pytest.mark.parametrize("kind", [_Raising, _Returning])
 
 
 @each_kind
 @pytest.mark.parametrize("state", [PipelineState.DONE, PipelineState.DRAINED, PipelineState.UPDATED])
-def test_a_stream_that_is_drained_or_replaced_has_not_failed(kind: type[PipelineResult], state: str) -> None:
+def test_drained_or_updated_stream_has_not_failed(kind: type[PipelineResult], state: str) -> None:
     select.wait_for(kind(state))
 
 
 @each_kind
 @pytest.mark.parametrize("state", [PipelineState.FAILED, PipelineState.CANCELLED])
-def test_all_else_is_told(kind: type[PipelineResult], state: str) -> None:
+def test_failed_or_cancelled_job_raises(kind: type[PipelineResult], state: str) -> None:
     with pytest.raises((DedupError, RuntimeError), match=state):
         select.wait_for(kind(state))
 
 
-class _Interrupted(_Telling):
+class _Interrupted(_Returning):
     cancelled = 0
 
     def wait_until_finish(self, duration: int | None = None) -> str:  # noqa: ARG002
@@ -52,7 +54,7 @@ NO_WORKERS = "crawl lost its workers, which ran in this process; Flink restarts 
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["--runner=PortableRunner"], GOES_ON),
         (["--runner=PortableRunner", "--environment_type=EXTERNAL"], GOES_ON),
@@ -62,15 +64,15 @@ NO_WORKERS = "crawl lost its workers, which ran in this process; Flink restarts 
         (["--runner=PrismRunner"], ""),
     ],
 )
-def test_ctrl_c_asks_for_the_end_of_the_job(
-    flags: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_ctrl_c_cancels_the_result_and_says_what_becomes_of_the_job(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Beam's job server then waits for the job no longer, and that is all: it is told what becomes of it."""
+    """Cancelling makes Beam's job server stop waiting for the job, and nothing else."""
     result = _Interrupted("RUNNING")
     options = select.beam_options([*flags, "--job_name=crawl"])
     with pytest.raises(KeyboardInterrupt):
         select.wait_for(result, select.interrupted_message(options))
     assert result.cancelled == 1
-    said = capsys.readouterr().err
-    assert told in said
-    assert bool(said) == bool(told)
+    error = capsys.readouterr().err
+    assert message in error
+    assert bool(error) == bool(message)

@@ -1,8 +1,9 @@
-"""The labels of our steps are an interface with running jobs: a change of them is a decision, to be seen in a diff.
+"""Compares the labels of the steps with the committed list, so that a change of labels shows in a diff.
 
-A stream that is updated while it runs finds its state by them (templates/dataflow/README.md tells what else it needs).
+Labels are an interface with running jobs: a stream that is updated while it runs finds its state by them
+(docs/guides/dataflow.md lists what else an update needs). After an intended change run
 
-python -m tests.app.test_labels > tests/app/labels.txt
+    python -m tests.app.test_labels > tests/app/labels.txt
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ LABELS = Path(__file__).with_name("labels.txt")
 
 
 class _Labels(PipelineVisitor):
-    """Collects the labels that we gave, not those inside Beam's own composites: these have line numbers in them."""
+    """Collects the labels of this project, not those inside Beam's composites, which contain line numbers."""
 
     def __init__(self) -> None:
         self.found: set[str] = set()
@@ -45,14 +46,15 @@ class _Labels(PipelineVisitor):
             self.found.add(node.full_label)
 
 
-def labels_in(made: beam.Pipeline) -> set[str]:
+def labels_in(built: beam.Pipeline) -> set[str]:
+    """Returns the labels of this project in a pipeline."""
     visitor = _Labels()
-    made.visit(visitor)
+    built.visit(visitor)
     return visitor.found
 
 
 def _batches() -> Iterator[beam.Pipeline]:
-    """Pipelines with everything in them that options can ask for."""
+    """Yields batch pipelines that together contain every step that options can ask for."""
     near = DedupConfig(("in",), near=True, reference="known", records="r", counts="c", output_dir="out")
     exact = DedupConfig(("in",), records="r/", output_json="", output_dir="out", preview=True)
     rows = DedupConfig(json_metadata="l")
@@ -63,17 +65,18 @@ def _batches() -> Iterator[beam.Pipeline]:
         (rows, PlanSettings()),
     )
     for config, planning in runs:
-        made = beam.Pipeline(options=PipelineOptions([]))
-        pipeline.build(made, config, pipeline.Reports("counts", "preview", "unplaced"), planning)
-        yield made
+        built = beam.Pipeline(options=PipelineOptions([]))
+        pipeline.build(built, config, pipeline.Reports("counts", "preview", "unplaced"), planning)
+        yield built
 
 
 def _streams() -> Iterator[beam.Pipeline]:
-    """The same of runs that stay."""
-    told = {"subscription": "projects/p/subscriptions/s", "verdict_topic": "projects/p/topics/t"}
+    """Yields streaming pipelines that together contain every step that options can ask for."""
+    messages = StreamConfig("projects/p/subscriptions/s", "projects/p/topics/t")
+    windows = dataclasses.replace(messages, window_seconds=60.0)
     watched = DedupConfig(("in",), output_dir="out", records="r/", counts="c/", stream=StreamConfig())
-    subscribed = DedupConfig(output_dir="out", records="r/", stream=StreamConfig(**told))
-    by_window = DedupConfig(output_dir="out", records="r/", stream=StreamConfig(**told, window_seconds=60.0))
+    subscribed = DedupConfig(output_dir="out", records="r/", stream=messages)
+    by_window = DedupConfig(output_dir="out", records="r/", stream=windows)
     for config in (watched, subscribed, by_window):
         for near in (False, True):
             yield _stream(dataclasses.replace(config, near=near), checkpointed=True)
@@ -86,11 +89,11 @@ def _stream(config: DedupConfig, checkpointed: bool) -> beam.Pipeline:
         source: Any = SubscriptionSource(config.stream.subscription)
     else:
         source = WatchedSource(config.inputs, config.outputs)
-    made = beam.Pipeline(options=PipelineOptions(["--streaming"]))
+    built = beam.Pipeline(options=PipelineOptions(["--streaming"]))
     folders = Folders("run", config.records, config.counts)
-    setting = StreamContext(StreamSettings(_plan(config), 10**6, 0), folders, checkpointed=checkpointed)
-    stream_pipeline.build(made, config, setting, beam.io.Read(source))
-    return made
+    context = StreamContext(StreamSettings(_plan(config), 10**6, 0), folders, checkpointed=checkpointed)
+    stream_pipeline.build(built, config, context, beam.io.Read(source))
+    return built
 
 
 def _plan(config: DedupConfig) -> StreamPlan:
@@ -102,10 +105,10 @@ def _plan(config: DedupConfig) -> StreamPlan:
 
 
 def labels() -> list[str]:
-    """Of both kinds of run; the kind stands before each."""
+    """Returns the labels of both kinds of run, each with its kind in front, for example "batch: Read"."""
     kinds = {"batch": _batches(), "stream": _streams()}
     return sorted(
-        {f"{kind}: {label}" for kind, runs in kinds.items() for made in runs for label in labels_in(made)}
+        {f"{kind}: {label}" for kind, built in kinds.items() for one in built for label in labels_in(one)}
     )
 
 
@@ -113,7 +116,7 @@ def test_labels_are_the_committed_ones() -> None:
     assert labels() == LABELS.read_text().splitlines()
 
 
-def test_labels_are_words_of_ours() -> None:
+def test_labels_are_names_given_by_hand() -> None:
     for label in labels():
         names = label.split(": ")[1].split("/")
         assert all(name.isalnum() and name[0].isupper() for name in names), label

@@ -1,4 +1,4 @@
-"""What a file may ask for, as the command line says it."""
+"""Tests of --max_bytes, --max_pixels and --decode_timeout, from the command line to the records."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.core.archives.made_archives import zipped
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small picture and a large one, each as a file and in an archive."""
+    """A directory with a small picture and a large one, each as a file and as a member of an archive."""
     folder = tmp_path / "in"
     folder.mkdir()
     picture(1, (60, 40)).save(folder / "small.png")
@@ -27,12 +27,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def records(folder: Path, *flags: object) -> dict[str, dict[str, Any]]:
+    """Runs dedup on the directory; returns the records by base name."""
     path = folder.parent / "r.jsonl"
     assert dedup("-i", folder, "--records", path, "--quiet", *flags) == 0
     return records_in(path)
 
 
-def test_bytes(folder: Path) -> None:
+def test_larger_files_and_members_are_rejected(folder: Path) -> None:
     most = (folder / "large.png").stat().st_size
     assert {one["reason"] for one in records(folder, "--max_bytes", most).values()} == {None, "exact"}
     found = records(folder, "--max_bytes", most - 1)
@@ -44,7 +45,7 @@ def test_bytes(folder: Path) -> None:
     assert found["small.png"]["duplicate_of"] == f"{folder}/both.zip!small"
 
 
-def test_pixels(folder: Path) -> None:
+def test_pictures_of_more_pixels_are_compared_by_their_bytes(folder: Path) -> None:
     found = records(folder, "-n", "--max_pixels", 600 * 400)
     assert not any(one["flags"] for one in found.values())
     found = records(folder, "-n", "--max_pixels", 600 * 400 - 1)
@@ -53,11 +54,11 @@ def test_pixels(folder: Path) -> None:
         "both.zip!large",
     }
     assert found["both.zip!large"]["detail"] == "600 x 400 pixels; at most 239999 are decoded"
-    assert found["large.png"]["reason"] == "exact", "it takes part by its bytes"
+    assert found["large.png"]["reason"] == "exact", "it is compared by its bytes"
 
 
 @pytest.mark.parametrize("mode", [[], ["-n"]])
-def test_seconds(mode: list[str], folder: Path, tmp_path: Path) -> None:
+def test_slow_images_are_rejected(mode: list[str], folder: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, time\n"
         f"if {decoder_process.__name__!r} in sys.orig_argv:\n"
@@ -83,7 +84,7 @@ def test_seconds(mode: list[str], folder: Path, tmp_path: Path) -> None:
     assert found["large.png"]["detail"] == "reading or decoding took longer than 1.5 s"
 
 
-def test_what_is_refused_is_counted(folder: Path, tmp_path: Path) -> None:
+def test_rejected_images_are_counted(folder: Path, tmp_path: Path) -> None:
     Image.new("L", (9, 9)).save(folder / "tiny.gif")
     assert dedup("-i", folder, "--max_bytes", 200, "--counts", tmp_path / "c.json", "--quiet") == 0
     counts = json.loads((tmp_path / "c.json").read_text())

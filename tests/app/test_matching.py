@@ -1,4 +1,4 @@
-"""Which copy is kept, images that are known beforehand, and how the kept ones are placed."""
+"""Tests of --keep, --reference, --place and --preview."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from tests.app.cli_runs import dedup, records_in, tree
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three copies of one picture: the first by name, the largest, the oldest and newest are all different ones."""
+    """Four copies of one picture, and another picture: the first by name, the largest, the oldest and the newest all differ."""
     folder = tmp_path_factory.mktemp("copies")
     small = picture(1, (200, 150))
     small.save(folder / "a.png")
@@ -28,7 +28,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("policy", "kept"), [("first", "a.png"), ("largest", "b.jpg"), ("oldest", "c.jpg"), ("newest", "d.jpg")]
 )
-def test_keep(policy: str, kept: str, folder: Path, tmp_path: Path) -> None:
+def test_keep_policy_decides_which_near_duplicate_is_kept(
+    policy: str, kept: str, folder: Path, tmp_path: Path
+) -> None:
     assert dedup("-n", "-i", folder, "--keep", policy, "--records", tmp_path / "r") == 0
     records = records_in(tmp_path / "r")
     assert {name for name, record in records.items() if record["status"] == "kept"} == {kept, "other.jpg"}
@@ -36,7 +38,7 @@ def test_keep(policy: str, kept: str, folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("policy", "kept"), [("first", "a.png"), ("oldest", "c.png"), ("newest", "b.png")])
-def test_keep_among_equal_files(policy: str, kept: str, tmp_path: Path) -> None:
+def test_keep_policy_decides_which_equal_file_is_kept(policy: str, kept: str, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for name, modified in (("a.png", 2), ("b.png", 3), ("c.png", 1)):
@@ -47,8 +49,8 @@ def test_keep_among_equal_files(policy: str, kept: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["-e", "-n"])
-def test_reference(mode: str, folder: Path, tmp_path: Path) -> None:
-    """What is known is neither judged nor copied; what duplicates it goes, whatever the policy prefers."""
+def test_duplicates_of_known_images_are_not_kept(mode: str, folder: Path, tmp_path: Path) -> None:
+    """Known images are neither judged nor copied; their duplicates are not kept, whatever the policy prefers."""
     known = tmp_path / "known"
     known.mkdir()
     shutil.copy(folder / "d.jpg", known / "mine.jpg")
@@ -79,7 +81,7 @@ def test_reference(mode: str, folder: Path, tmp_path: Path) -> None:
     assert set(tree(out)) == set(found) - gone
 
 
-def test_reference_inside_the_input_is_no_input(folder: Path, tmp_path: Path) -> None:
+def test_reference_inside_the_input_is_not_judged(folder: Path, tmp_path: Path) -> None:
     both = tmp_path / "both"
     shutil.copytree(folder, both / "new")
     shutil.copytree(folder, both / "known")
@@ -88,8 +90,8 @@ def test_reference_inside_the_input_is_no_input(folder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_place(folder: Path, tmp_path: Path) -> None:
-    """One after the other in one folder: each run makes of what is there what it was asked for, and then rests."""
+def test_each_way_of_placing_replaces_the_copies_of_the_one_before(folder: Path, tmp_path: Path) -> None:
+    """Runs in one output directory; the second run with the same value changes nothing."""
     out, before = tmp_path / "out", tree(folder)
     for how in ("copy", "hardlink", "symlink", "copy", "symlink", "hardlink", "copy"):
         for _ in range(2):
@@ -107,7 +109,7 @@ def test_place(folder: Path, tmp_path: Path) -> None:
     assert tree(folder) == before
 
 
-def test_preview(
+def test_preview_names_what_the_run_then_places(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from beam_dedup.cli import main
@@ -117,13 +119,15 @@ def test_preview(
     assert main([*arguments, "--preview", "--counts", "c.json"]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"c.json"}
     shown = capsys.readouterr().out
-    said = dict(line.split(" -> ")[::-1] for line in shown.splitlines() if " -> " in line)
+    announced = dict(line.split(" -> ")[::-1] for line in shown.splitlines() if " -> " in line)
     assert "Kept images" not in shown
     assert main(arguments) == 0
-    assert said == {f"out/{name}": str(folder / Path(name).name) for name in tree(tmp_path / "out")}
+    assert announced == {f"out/{name}": str(folder / Path(name).name) for name in tree(tmp_path / "out")}
 
 
-def test_a_preview_of_odd_names_is_one_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_preview_quotes_odd_names_on_one_line_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for name in ("new\nline.gif", "a -> b.gif", "plain.gif"):

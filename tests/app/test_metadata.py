@@ -1,4 +1,4 @@
-"""-l: images that a file names, and what it says of them."""
+"""Tests of -l: images named by a file, with their metadata."""
 
 import hashlib
 import json
@@ -36,16 +36,18 @@ OTHER = TAKEN | {
     "GPS Latitude": "52 31 12",
     "Image Description": "two dogs",
 }
-Rows = Mapping[str, Mapping[str, Any]]
+Rows = Mapping[str, Mapping[str, Any]]  # the metadata of each image by its path
 
 
 def write_lines(path: Path, rows: Rows) -> Path:
-    path.write_text("".join(json.dumps({"__path__": name, **said}) + "\n" for name, said in rows.items()))
+    """Writes the rows as JSON Lines; returns the path."""
+    lines = (json.dumps({"__path__": name, **metadata}) for name, metadata in rows.items())
+    path.write_text("".join(f"{line}\n" for line in lines))
     return path
 
 
 def judged(folder: Path, rows: Rows, *flags: object) -> dict[str, dict[str, Any]]:
-    """The records of rows, by the base names of their URIs."""
+    """Runs dedup on the rows; returns the records by the base names of their URIs."""
     lines = write_lines(folder / "rows.jsonl", rows)
     assert dedup("-l", lines, "--records", folder / "r.jsonl", "--quiet", *flags) == 0
     return records_in(folder / "r.jsonl")
@@ -56,7 +58,7 @@ def reasons(records: Mapping[str, Mapping[str, Any]]) -> dict[str, str | None]:
 
 
 @pytest.mark.parametrize("mode", [[], ["-n"], ["-n", "--direct_running_mode=multi_processing", "-j", "2"]])
-def test_images_that_can_be_opened_are_judged_as_those_of_a_folder(
+def test_images_that_can_be_opened_are_judged_like_those_of_a_directory(
     mode: list[str], samples: Path, tmp_path: Path
 ) -> None:
     paths = sorted(str(samples / name) for name in tree(samples))
@@ -73,10 +75,10 @@ def test_images_that_can_be_opened_are_judged_as_those_of_a_folder(
     assert of_rows == of_folder
 
 
-def test_what_can_not_be_opened_is_compared_by_its_metadata(tmp_path: Path) -> None:
+def test_images_that_cannot_be_opened_are_compared_by_their_metadata(tmp_path: Path) -> None:
     picture(1).save(tmp_path / "here.jpg")
     sha256 = hashlib.sha256((tmp_path / "here.jpg").read_bytes()).hexdigest()
-    rows = {
+    rows: Rows = {
         str(tmp_path / "a/copy of here.jpg"): {"X-TIKA:digest:SHA256": sha256},
         str(tmp_path / "here.jpg"): {"width": 320},
         "/gone/md5 1": {"md5": "0" * 32, "width": 1},
@@ -111,7 +113,7 @@ def test_what_can_not_be_opened_is_compared_by_its_metadata(tmp_path: Path) -> N
     assert reasons(found) == {**expected, "taken and found": "near"}
     copy, near = found["copy of here.jpg"], found["taken and found"]
     assert (copy["duplicate_of"], copy["digest"]) == (str(tmp_path / "here.jpg"), sha256), (
-        "what is here is kept"
+        "the image that can be opened is kept"
     )
     assert (copy["flags"], copy["detail"]) == (["described"], "not_found: No such file or directory")
     assert (near["duplicate_of"], near["algorithm"], len(near["fingerprint"])) == (
@@ -127,13 +129,13 @@ def test_what_can_not_be_opened_is_compared_by_its_metadata(tmp_path: Path) -> N
     assert reasons(exact_only) == expected
 
 
-def test_k_bounds_what_is_near_by_metadata_too(tmp_path: Path) -> None:
+def test_k_limits_near_duplicates_by_metadata_too(tmp_path: Path) -> None:
     rows = {"/gone/taken": TAKEN, "/gone/taken and found": {**TAKEN, "Make": "x"}}
     assert reasons(judged(tmp_path, rows, "-n", "-k", 0))["taken and found"] is None
 
 
-def test_simhash_compares_all_by_their_metadata(tmp_path: Path) -> None:
-    """Whatever the pictures are, which are not even decoded."""
+def test_simhash_compares_all_images_by_their_metadata(tmp_path: Path) -> None:
+    """The pictures are not even decoded."""
     for number in range(3):
         picture(number).save(tmp_path / f"{number}.jpg")
     (tmp_path / "damaged.jpg").write_bytes((tmp_path / "2.jpg").read_bytes()[:300])
@@ -163,7 +165,7 @@ def test_simhash_compares_all_by_their_metadata(tmp_path: Path) -> None:
     assert reasons(judged(tmp_path, rows, "-n", "--algorithm", "simhash", "-k", 0))["1.jpg"] is None
 
 
-def test_bad_lines_are_rejected_by_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_malformed_lines_are_rejected_by_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture(1).save(tmp_path / "a.jpg")
     lines = tmp_path / "rows.jsonl"
     lines.write_text(
@@ -199,7 +201,7 @@ def test_bad_lines_are_rejected_by_number(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("form", ["avro", "parquet"])
-def test_other_forms_say_the_same(form: str, tmp_path: Path) -> None:
+def test_avro_and_parquet_are_read_like_lines(form: str, tmp_path: Path) -> None:
     picture(1).save(tmp_path / "a.jpg")
     rows = [
         {"__path__": f"{tmp_path}/a.jpg", "serial": "1"},
@@ -225,7 +227,7 @@ def test_other_forms_say_the_same(form: str, tmp_path: Path) -> None:
     ]
 
 
-def test_copies_are_made_of_what_can_be_opened_and_stay_in_their_folder(
+def test_images_that_can_be_opened_are_copied_inside_the_output_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "here/sub").mkdir(parents=True)
@@ -258,7 +260,7 @@ def test_copies_are_made_of_what_can_be_opened_and_stay_in_their_folder(
     assert "Described_Image_Count  1  could not be opened" in " ".join(capsys.readouterr().out.split(" " * 4))
 
 
-def test_what_is_known_or_written_is_not_taken_from_the_rows(tmp_path: Path) -> None:
+def test_rows_of_known_images_and_of_links_to_them_are_not_judged(tmp_path: Path) -> None:
     (tmp_path / "known").mkdir()
     picture(1).save(tmp_path / "known/a.jpg")
     shutil.copy(tmp_path / "known/a.jpg", tmp_path / "b.jpg")
@@ -272,14 +274,14 @@ def test_what_is_known_or_written_is_not_taken_from_the_rows(tmp_path: Path) -> 
     }
 
 
-def test_nothing_is_fetched_from_the_web(tmp_path: Path) -> None:
+def test_http_addresses_are_not_fetched(tmp_path: Path) -> None:
     rows = {"http://127.0.0.1:9/a.jpg": {"serial": "1"}, "https://127.0.0.1:9/b.jpg": {}}
     found = judged(tmp_path, rows)
     assert reasons(found) == {"a.jpg": None, "b.jpg": "unreadable"}
     assert "http://127.0.0.1:9/a.jpg" in found["a.jpg"]["detail"] or "scheme" in found["a.jpg"]["detail"]
 
 
-def test_an_empty_file_of_metadata(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_metadata_file_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "rows").touch()
     assert dedup("-l", tmp_path / "rows", "-n") == 0
     assert f"Initial_Image_Count    0  no rows in {tmp_path}/rows" in capsys.readouterr().out

@@ -20,7 +20,7 @@ from beam_dedup import cli, preflight
 from beam_dedup.core import blocks, tables
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.reading import decoder_process
-from beam_dedup.options import config
+from beam_dedup.options import defaults
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.runners import select
 from beam_dedup.samples import picture
@@ -282,7 +282,7 @@ def test_bug_in_the_decoder_process_is_reported_in_one_sentence_and_blames_no_im
     )
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
-    assert ended.stderr.startswith("dedup: failed: the process that decodes failed at ")
+    assert ended.stderr.startswith("dedup: failed: the decoder process failed at ")
     assert "no fault of the image: KeyError: 'missing'; set DEDUP_DEBUG=1" in ended.stderr
     assert not (tmp_path / "r.jsonl").exists()
 
@@ -349,4 +349,4 @@ def test_is_remote_is_the_same_in_preflight_and_storage() -> None:
     ):
         assert [vars(module)["is_remote"](path) for module in (preflight, storage)] == [remote, remote]
     assert cli.WRONG_USAGE == 2
-    assert config.DEFAULT_OUTPUT_JSON == "image_locations.json"
+    assert defaults.DEFAULT_OUTPUT_JSON == "image_locations.json"

@@ -1,4 +1,4 @@
-"""What runs that stay are asked for: what is refused, in which words, and what holds without a flag."""
+"""Tests of the streaming options: which are refused, with which message, and which defaults apply."""
 
 import os
 from pathlib import Path
@@ -14,88 +14,100 @@ TOPIC = "projects/p/topics/t"
 WATCH = ["--watch", "-i", "in"]
 SUBSCRIBE = ["--subscription", SUBSCRIPTION]
 
-
-def _without_watch(flag: str, value: str) -> tuple[list[str], str]:
-    rule = "is for runs that stay: it needs --watch or --subscription"
-    return ["-i", "in", flag, value], f"{flag} {rule} (got {flag} {value})"
+Case = tuple[list[str], str]  # the arguments, and a part of the message
 
 
-def _of_batch(flag: str, value: list[str], why: str) -> dict[str, tuple[list[str], str]]:
-    sentence = f"{flag} {why}: it can't be used with --watch or --subscription"
+def _without_stream(flag: str, value: str) -> Case:
+    shown = value if flag == "--expected_images" else f'"{value}"'
+    message = (
+        f"{flag} applies only to streaming; got {flag} {shown} without --watch or --subscription. "
+        f"Add one of them or remove {flag}"
+    )
+    return ["-i", "in", flag, value], message
+
+
+def _batch_only(flag: str, value: list[str], why: str) -> dict[str, Case]:
+    message = f"{flag} is not available with --watch or --subscription ({why}). Remove {flag}"
     return {
-        f"{flag} in a watched folder": ([*WATCH, flag, *value], sentence),
-        f"{flag} of a subscription": ([*SUBSCRIBE, flag, *value], sentence),
+        f"{flag} with a watched directory": ([*WATCH, flag, *value], message),
+        f"{flag} with a subscription": ([*SUBSCRIBE, flag, *value], message),
     }
 
 
-def _no_duration(flag: str, value: str) -> tuple[list[str], str]:
-    return [*WATCH, flag, value], f"{flag} is a number and a unit, as in 90m, 24h or 7d, got {value}"
+def _not_a_duration(flag: str, value: str) -> Case:
+    return [*WATCH, flag, value], f'{flag} must be a number and a unit, such as 90m, 24h or 7d; got "{value}"'
 
 
-def _no_such_time(flag: str, value: str) -> tuple[list[str], str]:
-    return [*WATCH, flag, value], f"{flag} must be between 1m and 3650d, got {value}"
+def _duration_out_of_range(flag: str, value: str) -> Case:
+    return [*WATCH, flag, value], f"{flag} must be between 1m and 3650d; got {value}"
 
 
-def _no_name(flag: str, value: str, example: str, given: list[str]) -> tuple[list[str], str]:
-    return [*given, flag, value], f"{flag} is named as {example}, got {value}"
+def _wrong_name(flag: str, value: str, form: str, given: list[str]) -> Case:
+    return [*given, flag, value], f'{flag} must have the form {form}; got "{value}"'
 
 
-def _is_no_folder(flag: str, value: str) -> tuple[list[str], str]:
-    return [
-        *WATCH,
-        flag,
-        value,
-    ], f"{flag} names a folder in runs that stay, for a file now and then; got {value}"
+def _not_a_directory(flag: str, value: str) -> Case:
+    rule = "must be a directory with --watch or --subscription (it receives one file per interval)"
+    return [*WATCH, flag, value], f'{flag} {rule}; got "{value}". Try {flag} {flag.lstrip("-")}/'
 
 
-LIKE_SUBSCRIPTION, LIKE_TOPIC = "projects/P/subscriptions/S", "projects/P/topics/T"
+SUBSCRIPTION_FORM, TOPIC_FORM = "projects/P/subscriptions/S", "projects/P/topics/T"
 
-WRONG = {
-    "a topic without a stream": _without_watch("--verdict_topic", TOPIC),
-    "a memory without a stream": _without_watch("--remember", "24h"),
-    "a window without a stream": _without_watch("--window", "10m"),
-    "a window that is none without a stream": _without_watch("--window", "0"),
-    "a number without a stream": _without_watch("--expected_images", "5"),
-    "a wrong number without a stream": _without_watch("--expected_images", "0"),
-    "a folder and a subscription": (
+WRONG: dict[str, Case] = {
+    "topic without a stream": _without_stream("--verdict_topic", TOPIC),
+    "remember without a stream": _without_stream("--remember", "24h"),
+    "window without a stream": _without_stream("--window", "10m"),
+    "wrong window without a stream": _without_stream("--window", "0"),
+    "expected images without a stream": _without_stream("--expected_images", "5"),
+    "wrong expected images without a stream": _without_stream("--expected_images", "0"),
+    "directory and subscription": (
         ["-i", "in", *SUBSCRIBE],
-        "--subscription says what to read: it can't be used with -i or --watch",
+        "--subscription must not be combined with -i or --watch; its messages name the images. Remove one of them",
     ),
-    "watched and a subscription": (
+    "watch and subscription": (
         ["--watch", *SUBSCRIBE],
-        "--subscription says what to read: it can't be used with -i or --watch",
+        "--subscription must not be combined with -i or --watch; its messages name the images. Remove one of them",
     ),
-    "nothing to watch": (
+    "watch without an input": (
         ["-n", "--watch"],
-        "--watch needs -i: name the folder that is watched, as in: dedup -n --watch -i incoming -d unique",
+        "--watch requires -i. Name the directory to watch, for example: dedup -n --watch -i incoming -d unique",
     ),
-    "an empty name to watch": (["--watch", "-i", ""], "-i is missing"),
-    "an empty subscription": (["--subscription", ""], "-i is missing"),
-    "no such folder to watch": (["--watch", "-i", "nosuch"], "-i: there is no folder nosuch"),
-    "metadata in a watched folder": (
+    "watch an empty name": (["--watch", "-i", ""], "-i or -l is required"),
+    "empty subscription": (["--subscription", ""], "-i or -l is required"),
+    "watch a missing directory": (
+        ["--watch", "-i", "nosuch"],
+        '-i must name an existing directory, file or pattern; got "nosuch"',
+    ),
+    "metadata file and watch": (
         ["--watch", "-l", "lines"],
-        "-l reads one file to its end: it can't be used with --watch or --subscription",
+        "-l is not available with --watch or --subscription (it reads one file to its end). Remove -l",
     ),
-    "metadata of a subscription": (
+    "metadata file and subscription": (
         [*SUBSCRIBE, "-l", "lines"],
-        "-l reads one file to its end: it can't be used with --watch or --subscription",
+        "-l is not available with --watch or --subscription (it reads one file to its end). Remove -l",
     ),
-    **_of_batch("-o", ["g.json"], "lists all groups at the end of a run; the records tell the same"),
-    **_of_batch("--reference", ["in"], "is for runs with an end; begin with a run over both"),
-    **_of_batch("--preview", [], "tells at the end of a run what would be placed"),
-    "a plan that is forced, but not of windows": (
+    **_batch_only(
+        "-o",
+        ["g.json"],
+        "groups are complete only at the end of a batch run; the records hold the same facts",
+    ),
+    **_batch_only(
+        "--reference", ["in"], "known images need a batch run; start with one run over both collections"
+    ),
+    **_batch_only("--preview", [], "it prints at the end of a batch run"),
+    "forced plan without windows": (
         [*WATCH, "-n", "--force_plan"],
-        "--force_plan is for runs with an end, and for windows: with --watch or --subscription it needs --window",
+        "--force_plan requires --window with --watch or --subscription; no other plan of a stream is refused. Add --window or remove --force_plan",
     ),
     **{
         f"keep {keep}": (
             [*WATCH, "--keep", keep],
-            f"--keep {keep} would take back verdicts: with --watch or --subscription the first to arrive is kept",
+            f"--keep must be first with --watch or --subscription, where the first image to arrive is kept; got {keep}. Remove --keep",
         )
         for keep in ("largest", "oldest", "newest")
     },
     **{
-        f"subscription {value!r}": _no_name("--subscription", value, LIKE_SUBSCRIPTION, [])
+        f"subscription {value!r}": _wrong_name("--subscription", value, SUBSCRIPTION_FORM, [])
         for value in (
             "s",
             "projects/p/topics/s",
@@ -106,58 +118,64 @@ WRONG = {
         )
     },
     **{
-        f"topic {value!r}": _no_name("--verdict_topic", value, LIKE_TOPIC, WATCH)
+        f"topic {value!r}": _wrong_name("--verdict_topic", value, TOPIC_FORM, WATCH)
         for value in ("t", "projects/p/subscriptions/t", "projects/p/topics/", f"{TOPIC} ")
     },
     **{
-        f"{flag} {value!r}": _no_duration(flag, value)
+        f"{flag} {value!r}": _not_a_duration(flag, value)
         for flag in ("--remember", "--window")
         for value in ("soon", "90", "1w", "1h30m", "1 h", "1M", ".5h", "1.h", "1e3s", "0x9m", "24h ")
     },
-    "a memory below zero": (
+    "negative duration": (
         [*WATCH, "--remember=-1h"],
-        "--remember is a number and a unit, as in 90m, 24h or 7d, got -1h",
+        '--remember must be a number and a unit, such as 90m, 24h or 7d; got "-1h"',
     ),
     **{
-        f"{flag} of {value}": _no_such_time(flag, value)
+        f"{flag} of {value}": _duration_out_of_range(flag, value)
         for flag in ("--remember", "--window")
         for value in ("0s", "59s", "59.999s", "0.99m", "0.016h", "3650.001d", "87601h", "9" * 400 + "d")
     },
-    "a memory of windows": (
+    "window and remember": (
         [*WATCH, "--window", "1m", "--remember", "1m"],
-        "--window judges each stretch by itself: with it nothing is remembered; leave out --remember",
+        "--window judges each window separately; --remember does not apply. Remove one of them",
     ),
     **{
         f"{count} images expected": (
             [*WATCH, "--expected_images", count],
-            f"--expected_images must be between 1 and 10000000000, got {count}",
+            f"--expected_images must be between 1 and 10000000000; got {count}",
         )
         for count in ("0", "-1", "10000000001")
     },
-    "images expected in words": (
+    "expected images with a unit": (
         [*WATCH, "--expected_images", "1M"],
-        "--expected_images: a whole number is needed, got '1M'",
+        '--expected_images: must be a whole number; got "1M"',
     ),
     **{
-        f"{flag} {value}": _is_no_folder(flag, value)
+        f"{flag} {value}": _not_a_directory(flag, value)
         for flag in ("--records", "--counts")
         for value in ("x.json", "a/x.jsonl", "x.avro")
     },
-    "records and counts in one folder": (
+    "records and counts in one directory": (
         [*WATCH, "--records", "x", "--counts", "./x/"],
-        "--records and --counts name the same file",
+        '--records and --counts must name different paths; both name "./x/"',
     ),
-    "duplicates copied nowhere": ([*WATCH, "-s"], "it needs -d DIR"),
-    "placed nowhere": ([*WATCH, "--place", "symlink"], "--place is about the output folder: it needs -d DIR"),
-    "k in exact mode": ([*WATCH, "-k", "3"], "needs -n"),
-    "no jobs": ([*WATCH, "-j", "0"], "-j must be between 1 and"),
-    "an engine that needs an end": (
+    "s without d": (
+        [*WATCH, "-s"],
+        "-s requires -d, the directory for copies. Add -d DIR or remove -s",
+    ),
+    "place without d": (
+        [*WATCH, "--place", "symlink"],
+        "--place requires -d, the directory for copies. Add -d DIR or remove --place",
+    ),
+    "k in exact mode": ([*WATCH, "-k", "3"], "-k applies only with -n; got -k 3 without it"),
+    "zero jobs": ([*WATCH, "-j", "0"], "-j must be between 1 and 1024; got 0"),
+    "runner without streaming": (
         [*WATCH, "--runner=DirectRunner"],
         "--runner=DirectRunner can't run a stream; leave out --runner to run it on this machine",
     ),
-    "a misspelt flag": ([*WATCH, "--windows", "1m"], "unknown option --windows; did you mean --window?"),
-    "copies over the watched folder": ([*WATCH, "--records=", "-d", "in"], "-d: the input in lies in in"),
-    "copies around the watched folder": ([*WATCH, "--records=", "-d", "."], "-d: the input in lies in ."),
+    "misspelt option": ([*WATCH, "--windows", "1m"], "unknown option --windows; did you mean --window?"),
+    "copies to the watched directory": ([*WATCH, "--records=", "-d", "in"], "-d: the input in lies in in"),
+    "copies around the watched directory": ([*WATCH, "--records=", "-d", "."], "-d: the input in lies in ."),
     "records not writable": (
         [*WATCH, "--records", "/dev/null/r"],
         "--records: can't write to /dev/null/r/",
@@ -171,7 +189,7 @@ WRONG = {
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a folder `in` of one image, and a file `lines`."""
+    """The current directory, with a directory `in` of one image, and a file `lines`."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.gif").write_bytes(b"GIF89a")
     (tmp_path / "lines").write_text('{"__path__": "in/a.gif"}\n')
@@ -180,15 +198,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_usage_is_one_sentence_and_nothing_is_written(
+def test_wrong_usage_is_one_line_and_nothing_is_written(
     case: str, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    arguments, sentence = WRONG[case]
+    arguments, message = WRONG[case]
     assert main(arguments) == 2
     out, error = capfd.readouterr()
     assert out == ""
     assert error.startswith("dedup: ")
-    assert sentence in error
+    assert message in error
     assert error.count("\n") == 1
     assert sorted(os.listdir(here)) == ["in", "lines"]
     assert os.listdir(here / "in") == ["a.gif"]
@@ -206,7 +224,7 @@ def _stream(*arguments: str) -> StreamConfig:
     return stream
 
 
-def test_defaults_of_a_watched_folder() -> None:
+def test_defaults_of_a_watched_directory() -> None:
     config = _configured(*WATCH)
     assert config.stream == StreamConfig(
         subscription="", verdict_topic="", remember_seconds=24 * 3600, window_seconds=0, expected_images=10**6
@@ -222,7 +240,7 @@ def test_defaults_of_a_subscription() -> None:
     assert config.records == "image_records/"
 
 
-def test_a_run_with_an_end_has_none_of_it() -> None:
+def test_batch_run_has_no_stream_settings() -> None:
     config = _configured("-i", "in")
     assert config.stream is None
     assert config.records == ""
@@ -247,7 +265,7 @@ def test_durations(text: str, seconds: float) -> None:
     assert _stream(*WATCH, "--remember", text).remember_seconds == seconds
     windowed = _stream(*WATCH, "--window", text)
     assert windowed.window_seconds == seconds
-    assert windowed.remember_seconds == 24 * 3600, "for as long redelivered images are told"
+    assert windowed.remember_seconds == 24 * 3600, "redelivered images are recognised for that long"
 
 
 @pytest.mark.parametrize("count", [1, 10**10])
@@ -255,21 +273,20 @@ def test_expected_images(count: int) -> None:
     assert _stream(*WATCH, "--expected_images", str(count)).expected_images == count
 
 
-def test_the_plan_of_a_window_can_be_forced() -> None:
-    """What a window would refuse is told to do so."""
+def test_plan_of_a_window_can_be_forced() -> None:
     config = _configured(*WATCH, "-n", "--window", "1m", "--force_plan")
     assert config.force_plan
 
 
-def test_a_topic_and_several_folders() -> None:
+def test_topic_and_several_directories() -> None:
     config = _configured("--watch", "-i", "a", "-i", "./b/", "--verdict_topic", TOPIC)
     assert config.stream == StreamConfig(verdict_topic=TOPIC)
     assert config.inputs == ("a", "b")
 
 
 @pytest.mark.parametrize("flag", ["--remember", "--window", "--verdict_topic", "--subscription"])
-def test_what_is_empty_is_not_given(flag: str) -> None:
-    """As parameters of a template are that nobody filled in."""
+def test_empty_value_counts_as_not_given(flag: str) -> None:
+    """A template passes empty values for the parameters that nobody filled in."""
     assert _configured("-i", "in", f"{flag}=").stream is None
     assert _stream(*WATCH, f"{flag}=") == StreamConfig()
 
@@ -283,13 +300,6 @@ def test_what_is_empty_is_not_given(flag: str) -> None:
         (["--records="], "", ""),
     ],
 )
-def test_records_and_counts_are_folders(given: list[str], records: str, counts: str) -> None:
+def test_records_and_counts_are_directories(given: list[str], records: str, counts: str) -> None:
     config = _configured(*WATCH, *given)
     assert (config.records, config.counts) == (records, counts)
-
-
-def test_the_help_names_the_defaults() -> None:
-    text = " ".join(parser.parser().format_help().split())
-    assert "at the end of each its images are forgotten (default 24h)" in text
-    assert "which the search is laid out for (default 1000000)" in text
-    assert "always a folder (default image_records/)" in text

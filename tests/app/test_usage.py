@@ -1,4 +1,4 @@
-"""Wrong usage: one sentence, the exit code, no traceback, nothing written."""
+"""Tests of wrong usage: one line on standard error, exit code 2, no traceback, nothing written."""
 
 import tempfile
 from pathlib import Path
@@ -8,10 +8,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_dedup.batch import pipeline, run
 from beam_dedup.cli import main
-from beam_dedup.core.algorithms import ALGORITHMS
-from beam_dedup.core.limits import Limits
 from beam_dedup.core.matching import planner
-from beam_dedup.options import parser
+from beam_dedup.options.option_table import OPTIONS
 from beam_dedup.runners import select
 from beam_dedup.samples import picture
 from tests.app.cli_runs import dedup_apart
@@ -20,7 +18,7 @@ from transforms.storage import files
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with one image, beside the current one."""
+    """A directory with one image, next to the current directory, which is empty."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "a.gif").write_bytes(b"GIF89a")
@@ -33,127 +31,194 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+# The arguments and a part of the message; {in} stands for the directory with the image.
 WRONG = {
-    "no such folder": (["-i", "nosuch"], "there is no folder nosuch"),
-    "no such pattern": (["-i", "{in}/*.png"], "-i: there is no folder or file that matches {in}/*.png"),
-    "a device": (["-i", "/dev/null"], "-i needs a folder or a file"),
-    "a file system that nobody has": (["-i", "nosuch://bucket/x"], "-i: nosuch://bucket/x can't be read"),
-    "the same twice": (["-i", "{in}", "-i", "{in}/../pictures"], "hold the same files"),
-    "one within the other": (
+    "missing directory": (
+        ["-i", "nosuch"],
+        '-i must name an existing directory, file or pattern; got "nosuch" (see dedup --help)',
+    ),
+    "pattern without matches": (
+        ["-i", "{in}/*.png"],
+        '-i must match a directory or file; nothing matches "{in}/*.png"',
+    ),
+    "device": (["-i", "/dev/null"], '-i must be a directory or a regular file; got "/dev/null"'),
+    "unknown file system": (["-i", "nosuch://bucket/x"], "-i: nosuch://bucket/x can't be read"),
+    "same input twice": (
+        ["-i", "{in}", "-i", "{in}/../pictures"],
+        '-i must not name a file twice; "{in}" and "{in}" overlap. Remove one of them',
+    ),
+    "input inside another": (
         ["-i", "{in}", "-i", "{in}/a.gif"],
-        "-i: {in} and {in}/a.gif hold the same files",
+        '-i must not name a file twice; "{in}" and "{in}/a.gif" overlap. Remove one of them',
     ),
-    "a pattern of known images": (
+    "reference as a pattern": (
         ["-i", "{in}", "--reference", "{in}/*"],
-        "--reference takes a folder or a file",
+        '--reference must be a directory or a file, not a pattern; got "{in}/*"',
     ),
-    "no input": (["-n"], "-i is missing"),
-    "no such metadata": (["-l", "nosuch"], "-l: there is no file nosuch"),
-    "metadata are a folder": (["-l", "{in}"], "-l: there is no file {in}"),
-    "metadata in a file system that nobody has": (["-l", "nosuch://a/b"], "-l: nosuch://a/b can't be read"),
-    "metadata and a folder": (["-i", "{in}", "-l", "{in}/../text"], "not allowed with"),
-    "simhash in exact mode": (["--algorithm", "simhash", "-l", "{in}/../text"], "it needs -n"),
+    "no input": (["-n"], "-i or -l is required. Name the directory with the images"),
+    "missing metadata file": (["-l", "nosuch"], '-l must name an existing file; got "nosuch"'),
+    "metadata file is a directory": (["-l", "{in}"], '-l must name an existing file; got "{in}"'),
+    "metadata file in an unknown file system": (
+        ["-l", "nosuch://a/b"],
+        "-l: nosuch://a/b can't be read",
+    ),
+    "metadata file and directory": (
+        ["-i", "{in}", "-l", "{in}/../text"],
+        "-l/--json_metadata: not allowed with argument -i/--dump_dir",
+    ),
+    "simhash in exact mode": (
+        ["--algorithm", "simhash", "-l", "{in}/../text"],
+        "--algorithm applies only with -n",
+    ),
     "k too large for simhash": (
         ["-n", "--algorithm", "simhash", "-k", "9", "-l", "{in}/../text"],
-        "-k must be between 0 and 8 with simhash, got 9",
+        "-k must be between 0 and 8 with --algorithm simhash; got 9",
     ),
-    "groups over the metadata": (["-l", "{in}/../text", "-o", "{in}/../text"], "already exists"),
-    "an empty name": (["-i", ""], "-i is missing"),
-    "both modes": (["-e", "-n", "-i", "{in}"], "not allowed with"),
-    "k too large": (["-n", "-k", "17", "-i", "{in}"], "-k must be between 0 and 16 with dct, got 17"),
-    "k below zero": (["-n", "-k", "-1", "-i", "{in}"], "-k must be between 0 and 16 with dct, got -1"),
-    "k no number": (["-n", "-k", "few", "-i", "{in}"], "'few'"),
-    "k in exact mode": (["-k", "3", "-i", "{in}"], "needs -n"),
-    "verify in exact mode": (["--verify", "3", "-i", "{in}"], "needs -n"),
+    "groups over the metadata file": (["-l", "{in}/../text", "-o", "{in}/../text"], "already exists"),
+    "empty input": (["-i", ""], "-i or -l is required"),
+    "both modes": (
+        ["-e", "-n", "-i", "{in}"],
+        "-n/--near_duplicates: not allowed with argument -e/--exact_duplicates",
+    ),
+    "k too large": (
+        ["-n", "-k", "17", "-i", "{in}"],
+        "-k must be between 0 and 16 with --algorithm dct; got 17",
+    ),
+    "k below zero": (
+        ["-n", "-k", "-1", "-i", "{in}"],
+        "-k must be between 0 and 16 with --algorithm dct; got -1",
+    ),
+    "k is a word": (
+        ["-n", "-k", "few", "-i", "{in}"],
+        'dedup: -k/--bit_distance: must be a whole number; got "few"',
+    ),
+    "k in exact mode": (
+        ["-k", "3", "-i", "{in}"],
+        "-k applies only with -n; got -k 3 without it. Add -n or remove -k",
+    ),
+    "verify in exact mode": (
+        ["--verify", "3", "-i", "{in}"],
+        "--verify applies only with -n; got --verify 3 without it. Add -n or remove --verify",
+    ),
     "verify too large": (
         ["-n", "--verify", "257", "-i", "{in}"],
-        "--verify must be between 0 and 256, got 257",
+        "--verify must be between 0 and 256; got 257",
     ),
-    "algorithm unknown": (["-n", "--algorithm", "sift", "-i", "{in}"], "invalid choice: 'sift'"),
+    "unknown algorithm": (
+        ["-n", "--algorithm", "sift", "-i", "{in}"],
+        "--algorithm: invalid choice: 'sift'",
+    ),
     "algorithm in exact mode": (
         ["--algorithm", "phash", "-i", "{in}"],
-        "--algorithm says how pictures are compared: it needs -n",
+        "--algorithm applies only with -n, which compares pictures. Add -n or remove --algorithm",
     ),
     "views in exact mode": (
         ["--views", "trim", "-i", "{in}"],
-        "--views says how pictures are compared: it needs -n",
+        "--views applies only with -n, which compares pictures. Add -n or remove --views",
     ),
-    "turns in exact mode": (["--turns", "-i", "{in}"], "--turns says how pictures are compared: it needs -n"),
-    "views unknown": (["-n", "--views", "some", "-i", "{in}"], "invalid choice: 'some'"),
-    "k too large for it": (
+    "turns in exact mode": (
+        ["--turns", "-i", "{in}"],
+        "--turns applies only with -n, which compares pictures. Add -n or remove --turns",
+    ),
+    "unknown views": (["-n", "--views", "some", "-i", "{in}"], "--views: invalid choice: 'some'"),
+    "k too large for colorhash": (
         ["-n", "--algorithm", "colorhash", "-k", "9", "-i", "{in}"],
-        "-k must be between 0 and 2 with colorhash, got 9",
+        "-k must be between 0 and 2 with --algorithm colorhash; got 9",
     ),
-    "verify of a short code": (
+    "verify with another algorithm": (
         ["-n", "--algorithm", "phash", "--verify", "40", "-i", "{in}"],
-        "--verify can't be used with --algorithm phash",
+        "--verify applies only with --algorithm dct, which has long codes; got --verify 40 with --algorithm phash. Remove one of them",
     ),
-    "turns of another": (
+    "turns with another algorithm": (
         ["-n", "--algorithm", "dhash", "--turns", "-i", "{in}"],
-        "--turns can't be used with",
+        "--turns applies only with --algorithm dct; got --algorithm dhash. Remove one of them",
     ),
-    "views of another": (
+    "views with another algorithm": (
         ["-n", "--algorithm", "dhash", "--views", "crops", "-i", "{in}"],
-        "--views can't be used with --algorithm dhash: only dct has",
+        "--views applies only with --algorithm dct; got --algorithm dhash. Remove one of them",
     ),
-    "no bytes": (
+    "zero bytes": (
         ["--max_bytes", "0", "-i", "{in}"],
-        "--max_bytes must be between 1 and 1099511627776, got 0",
+        "--max_bytes must be between 1 and 1099511627776; got 0",
     ),
-    "bytes no number": (
+    "bytes with a unit": (
         ["--max_bytes", "1M", "-i", "{in}"],
-        "--max_bytes: a whole number is needed, got '1M'",
+        '--max_bytes: must be a whole number; got "1M"',
     ),
-    "no pixels": (
+    "zero pixels": (
         ["-n", "--max_pixels", "0", "-i", "{in}"],
-        "--max_pixels must be between 1 and 250000000, got 0",
+        "--max_pixels must be between 1 and 250000000; got 0",
     ),
-    "more pixels than there is memory for": (
+    "too many pixels": (
         ["-n", "--max_pixels", "250000001", "-i", "{in}"],
-        "--max_pixels must be between 1 and 250000000, got 250000001",
+        "--max_pixels must be between 1 and 250000000; got 250000001",
     ),
     "pixels in exact mode": (
         ["--max_pixels", "9", "-i", "{in}"],
-        "--max_pixels says which pictures are decoded",
+        "--max_pixels applies only with -n; got --max_pixels 9 without it. Add -n or remove --max_pixels",
     ),
-    "no time": (
+    "zero timeout": (
         ["--decode_timeout", "0", "-i", "{in}"],
-        "--decode_timeout must be between 0.1 and 86400.0, got 0.0",
+        "--decode_timeout must be between 0.1 and 86400.0; got 0.0",
     ),
-    "time no number": (["--decode_timeout", "nan", "-i", "{in}"], "--decode_timeout must be between 0.1 and"),
-    "time a word": (
+    "timeout is nan": (
+        ["--decode_timeout", "nan", "-i", "{in}"],
+        "--decode_timeout must be between 0.1 and 86400.0; got nan",
+    ),
+    "timeout with a unit": (
         ["--decode_timeout", "2m", "-i", "{in}"],
-        "--decode_timeout: a number is needed, got '2m'",
+        '--decode_timeout: must be a number; got "2m"',
     ),
-    "no jobs": (["-j", "0", "-i", "{in}"], "-j must be between 1 and"),
-    "s without d": (["-s", "-i", "{in}"], "needs -d"),
-    "unknown flag of ours": (
+    "zero jobs": (["-j", "0", "-i", "{in}"], "-j must be between 1 and 1024; got 0"),
+    "s without d": (
+        ["-s", "-i", "{in}"],
+        "-s requires -d, the directory for copies. Add -d DIR or remove -s",
+    ),
+    "misspelt option of dedup": (
         ["-i", "{in}", "--recrods", "x"],
         "unknown option --recrods; did you mean --records?",
     ),
-    "unknown flag of Beam": (["-i", "{in}", "--runer=x"], "unknown option --runer; did you mean --runner?"),
+    "misspelt option of Beam": (
+        ["-i", "{in}", "--runer=x"],
+        "unknown option --runer; did you mean --runner?",
+    ),
     "unknown short flag": (["-i", "{in}", "-z"], "unknown option -z"),
-    "a word": (["-i", "{in}", "word"], "'word' was not expected"),
+    "argument without a flag": (["-i", "{in}", "word"], "'word' was not expected"),
     "wrong value for Beam": (["-i", "{in}", "--direct_running_mode=x"], "invalid choice: 'x'"),
     "records not writable": (
         ["-i", "{in}", "--records", "/dev/null/r"],
         "--records: can't write to",
     ),
     "copies not writable": (["-i", "{in}", "-d", "/dev/null/d"], "-d: can't write to"),
-    "groups are a folder": (["-i", "{in}", "-o", "{in}"], "-o needs a file name"),
-    "copies are a file": (["-i", "{in}", "-d", "{in}/a.gif"], "-d needs a directory"),
-    "one file for two": (
+    "groups to a directory": (["-i", "{in}", "-o", "{in}"], "-o needs a file name"),
+    "copies to a file": (["-i", "{in}", "-d", "{in}/a.gif"], "-d needs a directory"),
+    "one file for two outputs": (
         ["-i", "{in}", "--records", "x", "--counts", "./x"],
-        "--records and --counts name the same file",
+        '--records and --counts must name different paths; both name "./x"',
     ),
     "output is the input": (["-i", "{in}", "-d", "{in}"], "lies in"),
     "output around the input": (["-i", "{in}", "-d", "{in}/.."], "lies in"),
-    "policy unknown": (["-i", "{in}", "--keep", "best"], "invalid choice: 'best'"),
-    "reference missing": (["-i", "{in}", "--reference", "nosuch"], "--reference: there is no folder nosuch"),
-    "reference is the input": (["-i", "{in}", "--reference", "{in}"], "all is known"),
-    "reference around the input": (["-i", "{in}", "--reference", "{in}/.."], "all is known"),
-    "place without d": (["-i", "{in}", "--place", "symlink"], "--place is about the output folder"),
-    "preview without d": (["-i", "{in}", "--preview"], "--preview is about the output folder"),
+    "unknown policy": (["-i", "{in}", "--keep", "best"], "--keep: invalid choice: 'best'"),
+    "missing reference": (
+        ["-i", "{in}", "--reference", "nosuch"],
+        '--reference must name an existing directory, file or pattern; got "nosuch"',
+    ),
+    "reference is the input": (
+        ["-i", "{in}", "--reference", "{in}"],
+        '-i must not lie inside --reference, whose images are all known; got -i "{in}" and --reference "{in}"',
+    ),
+    "reference around the input": (
+        ["-i", "{in}", "--reference", "{in}/.."],
+        "-i must not lie inside --reference, whose images are all known",
+    ),
+    "place without d": (
+        ["-i", "{in}", "--place", "symlink"],
+        "--place requires -d, the directory for copies. Add -d DIR or remove --place",
+    ),
+    "preview without d": (
+        ["-i", "{in}", "--preview"],
+        "--preview requires -d, the directory for copies. Add -d DIR or remove --preview",
+    ),
     "link to a bucket": (
         ["-i", "{in}", "-d", "gs://b/x", "--place", "symlink"],
         "--place symlink works only with local files, but -d is gs://b/x",
@@ -164,15 +229,15 @@ WRONG = {
     ),
     "groups over the counts": (["-i", "{in}", "-o", "{in}/../counts"], "already exists"),
     "groups to a device": (["-i", "{in}", "-o", "/dev/null"], "already exists and was not written by -o"),
-    "records in a folder of records": (
+    "records to a directory with records": (
         ["-i", "{in}", "--records", "{in}/../shards/"],
         "already contains records",
     ),
-    "no such runner": (
+    "unknown runner": (
         ["-i", "{in}", "--runner", "NoRunner"],
         "--runner: Unexpected pipeline runner: NoRunner",
     ),
-    "a folder without -i": (["{in}"], "did you mean -i {in}?"),
+    "directory without -i": (["{in}"], '-i is required before an input; got "{in}". Try -i "{in}"'),
     "records over an image": (
         ["-i", "{in}", "--records", "{in}/a.gif"],
         "already exists and was not written by --records",
@@ -181,21 +246,28 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_usage(case: str, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    arguments, sentence = WRONG[case]
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    case: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments, message = WRONG[case]
     assert main([argument.replace("{in}", str(folder)) for argument in arguments]) == 2
     out, error = capfd.readouterr()
     assert out == ""
     assert error.startswith("dedup: ")
-    assert sentence.replace("{in}", str(folder)) in error
+    assert message.replace("{in}", str(folder)) in error
     assert error.count("\n") == 1
     assert (folder / "a.gif").read_bytes() == b"GIF89a"
     assert (folder.parent / "text").read_text() == "{ a text"
     assert not list(folder.parent.glob("here/*"))
 
 
+def test_a_path_with_a_line_break_stays_on_one_line(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["-i", "no\nsuch"]) == 2
+    assert '; got "no\\nsuch" (see' in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (
             ["-i", "gs://b/x"],
@@ -207,22 +279,22 @@ def test_wrong_usage(case: str, folder: Path, capfd: pytest.CaptureFixture[str])
         ),
     ],
 )
-def test_a_file_system_that_is_not_installed(
+def test_missing_extra_is_named(
     folder: Path,
     arguments: list[str],
-    sentence: str,
+    message: str,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(files, "_is_installed", lambda _: False)
     assert main([argument.replace("{in}", str(folder)) for argument in arguments]) == 2
-    assert sentence.replace("{pip}", "run pip install '.") in capfd.readouterr().err
+    assert message.replace("{pip}", "run pip install '.") in capfd.readouterr().err
 
 
 def test_hard_links_need_one_device(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shared_memory = Path("/dev/shm")
     if not shared_memory.is_dir() or shared_memory.stat().st_dev == folder.stat().st_dev:
-        pytest.skip("needs a second device: /dev/shm is none here")
+        pytest.skip("needs a second device, at /dev/shm")
     with tempfile.TemporaryDirectory(dir=shared_memory) as out:
         assert main(["-i", str(folder), "-d", out, "--place", "hardlink"]) == 2
     assert "on one device; use --place copy or symlink" in capfd.readouterr().err
@@ -230,14 +302,14 @@ def test_hard_links_need_one_device(folder: Path, capfd: pytest.CaptureFixture[s
 
 @pytest.fixture
 def refusing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder, with more different pictures in it than are allowed."""
+    """The directory with more different pictures than the planner now accepts."""
     monkeypatch.setattr(planner, "MAX_CANDIDATES", 2)
     for seed in range(8):
         picture(seed, (60, 40)).save(folder / f"{seed}.png")
     return folder
 
 
-def test_a_run_that_would_take_for_ever_is_refused_before_an_image_is_read(
+def test_quadratic_plan_is_refused_before_an_image_is_read(
     refusing: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "build", lambda *_: pytest.fail("built"))
@@ -246,13 +318,11 @@ def test_a_run_that_would_take_for_ever_is_refused_before_an_image_is_read(
     assert out == ""
     assert error.count("\n") == 1
     assert "use a smaller -k" in error
-    assert "--force_plan runs it anyway" in error
+    assert "or run it anyway with --force_plan" in error
     assert not list(Path().iterdir())
 
 
-def test_known_images_count_when_it_is_asked_how_long_a_run_takes(
-    refusing: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_known_images_count_for_the_plan(refusing: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (refusing.parent / "new").mkdir()
     picture(9).save(refusing.parent / "new/a.png")
     assert main(["-n", "-i", str(refusing.parent / "new"), "--reference", str(refusing)]) == 2
@@ -260,48 +330,39 @@ def test_known_images_count_when_it_is_asked_how_long_a_run_takes(
 
 
 @pytest.mark.parametrize("flags", [["--force_plan"], ["-e", "--quiet"]])
-def test_unless_it_is_forced_or_no_pictures_are_compared(refusing: Path, flags: list[str]) -> None:
+def test_quadratic_plan_runs_if_forced_or_in_exact_mode(refusing: Path, flags: list[str]) -> None:
     mode = [] if "-e" in flags else ["-n"]
     assert main([*mode, "-i", str(refusing), "--records", "r", *flags]) == 0
     assert Path("r").read_text().count('"kept"') == 9
 
 
-def test_a_plan_that_turns_out_too_dear_when_the_pictures_are_known_is_one_sentence_too(
+def test_plan_that_turns_out_quadratic_while_running_is_one_line(
     refusing: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when many of them are alike by chance: nobody can know beforehand."""
-    monkeypatch.setattr(run, "count_files", lambda _: 9)
+    """As when many codes collide by chance, which no estimate can know beforehand."""
+    monkeypatch.setattr(run, "_count_files", lambda _: 9)
     assert main(["-n", "-i", str(refusing), "--records", "r", "--quiet"]) == 1
     error = capfd.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("dedup: ")
-    assert "--force_plan runs it anyway" in error
+    assert "or run it anyway with --force_plan" in error
     assert not list(Path().iterdir())
 
 
-def test_wrong_usage_as_a_user_sees_it() -> None:
+def test_wrong_usage_in_a_process_of_its_own() -> None:
     ended = dedup_apart("-i", "nosuch")
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
 
 
-def test_no_name_of_ours_is_one_of_beams() -> None:
-    beams = {name for part in PipelineOptions.__subclasses__() for name in _names(part)}
-    ours = set(parser.parser()._option_string_actions)
-    assert {"--runner", "--streaming"} <= beams
-    assert not ours & beams
+def test_no_flag_of_dedup_is_one_of_beam() -> None:
+    beam_flags = {flag for part in PipelineOptions.__subclasses__() for flag in _flags(part)}
+    flags = {flag for option in OPTIONS for flag in option.flags}
+    assert {"--runner", "--streaming"} <= beam_flags
+    assert not flags & beam_flags
 
 
-def _names(part: type[PipelineOptions]) -> set[str]:
+def _flags(part: type[PipelineOptions]) -> set[str]:
     parser = select.BeamParser(add_help=False)
     if "_add_argparse_args" in part.__dict__:
         part._add_argparse_args(parser)
     return set(parser._option_string_actions)
-
-
-def test_limits_in_the_help_are_those_that_hold() -> None:
-    text = " ".join(parser.parser().format_help().split())
-    dct, *others = ALGORITHMS.values()
-    assert f"0 to {dct.max_k} of the {dct.bits} of their short codes (default {dct.default_k})" in text
-    assert ", ".join(f"{other.name} ({other.default_k}, {other.max_k})" for other in others) in text
-    for value in (Limits().max_bytes, Limits().max_pixels, f"{Limits().decode_seconds:g}"):
-        assert f"(default {value}" in text

@@ -1,4 +1,4 @@
-"""Whole jobs for Dataflow, built and staged into a storage server by the program of the flex template, and read back from there."""
+"""Tests whole Dataflow jobs: the program of the flex template builds and stages them to a storage emulator; the tests read them back."""
 
 import base64
 import bz2
@@ -42,33 +42,37 @@ JOBS = {
     "watch": ("--dump_dir={b}/in", "--watch=true"),
     "windows": (f"--subscription={SUBSCRIPTION}", f"--verdict_topic={TOPIC}", "--window=10m"),
 }
-# Each pickle in a job is packed by bz2, then written in base64.
+# Each pickle in a job is compressed with bz2, then encoded in base64.
 PICKLE = re.compile(rb"QlpoOTFBWSZT[A-Za-z0-9+/]+={0,2}")
 
 
 class Job(NamedTuple):
+    """A job as it was staged."""
+
     bucket: Bucket
-    said: str
-    description: dict[str, Any]  # what Dataflow is sent
-    pipeline: Any
-    packed: bytes  # the pipeline as it was staged
+    stdout: str
+    description: dict[str, Any]  # sent to Dataflow
+    pipeline: Any  # a message of type Pipeline
+    staged: bytes  # the pipeline, serialised
 
     @property
     def labels(self) -> set[str]:
+        """The labels of all transforms, those inside Beam's composites included."""
         return {one.unique_name for one in self.pipeline.components.transforms.values()}
 
     def payload(self, label: str) -> bytes:
+        """Returns the payload of the transform with this label."""
         [found] = [one for one in self.pipeline.components.transforms.values() if one.unique_name == label]
         return bytes(found.spec.payload)
 
     def step(self, label: str) -> Any:
-        """The DoFn of a step, as a worker gets it."""
+        """Returns the DoFn of a step, unpickled as on a worker."""
         step = ParDoPayload.FromString(self.payload(label))
         return pickler.loads(step.do_fn.payload)[0]
 
 
 def launched(store: Service, parameters: tuple[str, ...]) -> Job:
-    """What the launcher of flex templates does: it runs `main.py` with all parameters as --name=value."""
+    """Runs `main.py` with all parameters as --name=value, as the launcher of flex templates does; returns the job."""
     bucket = google_bucket(store)
     arguments = [argument.replace("{b}", bucket.uri) for argument in (*COMMON, *parameters)]
     arguments += [
@@ -92,13 +96,13 @@ def launched(store: Service, parameters: tuple[str, ...]) -> Job:
     )
     assert done.returncode == 0, done.stderr
     files = bucket.files()
-    [packed] = [data for name, data in files.items() if name.endswith("/pipeline.pb")]
-    return Job(bucket, done.stdout, json.loads(files["job.json"]), Pipeline.FromString(packed), packed)
+    [staged] = [data for name, data in files.items() if name.endswith("/pipeline.pb")]
+    return Job(bucket, done.stdout, json.loads(files["job.json"]), Pipeline.FromString(staged), staged)
 
 
 @pytest.fixture(scope="module")
 def jobs(gcs: Service) -> dict[str, Job]:
-    """Side by side: each looks for credentials for twenty seconds, also when it is told that there are none."""
+    """All jobs by name, launched in parallel: each searches for credentials for 20 seconds, even with --no_auth."""
     with ThreadPoolExecutor(len(JOBS)) as pool:
         return dict(zip(JOBS, pool.map(launched, [gcs] * len(JOBS), JOBS.values()), strict=True))
 
@@ -108,26 +112,27 @@ def job(request: pytest.FixtureRequest, jobs: dict[str, Job]) -> Job:
     return jobs[request.param]
 
 
-def pickles(packed: bytes) -> Iterator[bytes]:
-    for match in PICKLE.finditer(packed):
-        text = match[0][: len(match[0]) // 4 * 4]  # what follows may look like more of it
-        unpacking = bz2.BZ2Decompressor()
-        yield unpacking.decompress(base64.b64decode(text))
-        assert unpacking.eof
+def pickles(staged: bytes) -> Iterator[bytes]:
+    """Yields the pickles in a staged pipeline."""
+    for match in PICKLE.finditer(staged):
+        text = match[0][: len(match[0]) // 4 * 4]  # the bytes that follow may look like base64 too
+        decompressor = bz2.BZ2Decompressor()
+        yield decompressor.decompress(base64.b64decode(text))
+        assert decompressor.eof
 
 
-def words(packed: bytes) -> set[str]:
-    """All text in the pickles of a job: names, values, and the files of functions that travel by value."""
+def words(staged: bytes) -> set[str]:
+    """Returns all text in the pickles: names, values, and the source files of functions that are pickled by value."""
     return {
-        value for one in pickles(packed) for _, value, _ in pickletools.genops(one) if isinstance(value, str)
+        value for one in pickles(staged) for _, value, _ in pickletools.genops(one) if isinstance(value, str)
     }
 
 
-def test_the_command_says_where_the_template_is(job: Job) -> None:
-    assert job.said == f"dedup: the template is at {job.bucket.uri}/job.json; nothing runs yet\n"
+def test_command_prints_where_the_template_is(job: Job) -> None:
+    assert job.stdout == f"dedup: the template is at {job.bucket.uri}/job.json; nothing runs yet\n"
 
 
-def test_it_is_a_job_of_its_kind_and_workers_run_our_image(jobs: dict[str, Job]) -> None:
+def test_job_type_and_worker_image(jobs: dict[str, Job]) -> None:
     kinds = {name: job.description["type"] for name, job in jobs.items()}
     assert kinds.pop("batch") == "JOB_TYPE_BATCH"
     assert set(kinds.values()) == {"JOB_TYPE_STREAMING"}
@@ -139,15 +144,15 @@ def test_it_is_a_job_of_its_kind_and_workers_run_our_image(jobs: dict[str, Job])
 
 
 def test_nothing_is_installed_on_workers_and_no_main_session_is_pickled(job: Job) -> None:
-    """All that is staged is the pipeline, and a list of what the launcher had installed, for Dataflow's pages."""
+    """Only the pipeline is staged, and the list of packages installed at the launcher, which Dataflow's pages show."""
     staged = {name.rpartition("/")[2] for name in job.bucket.files("staging")}
     assert staged == {"pipeline.pb", "submission_environment_dependencies.txt"}
-    assert "__main__" not in words(job.packed)
+    assert "__main__" not in words(job.staged)
 
 
-def test_no_function_of_ours_travels_by_value(job: Job) -> None:
-    """A lambda, or what is defined within a function, would be in the job with its code, and so with the name of its file."""
-    found = words(job.packed)
+def test_no_function_of_the_project_is_pickled_by_value(job: Job) -> None:
+    """A lambda or a nested function would be in the job with its code, and so with the name of its source file."""
+    found = words(job.staged)
     files = {word for word in found if word.endswith(".py")}
     assert files
     assert [file for file in files if "/apache_beam/" not in file] == []
@@ -159,7 +164,7 @@ def test_options_reach_the_batch(jobs: dict[str, Job]) -> None:
     uri = job.bucket.uri
     fingerprint = job.step("Deduplicate/Fingerprint/Read/ParDo(_FingerprintFn)")
     assert fingerprint.recipe.views == "centre"
-    carried = b"".join(pickles(job.packed))
+    carried = b"".join(pickles(job.staged))
     for name in ("in", "more", "unique", "records/", "counts.json"):
         assert f"{uri}/{name}".encode() in carried, name
 
@@ -169,18 +174,18 @@ def test_options_reach_the_stream(jobs: dict[str, Job]) -> None:
     band = job.step("Judge/Judge/Band/Take/ParDo(_StepFn)")
     assert band.streaming.plan.thresholds.k == 5
     assert band.streaming.remember_micros == 2 * 3600 * 10**6
-    assert band.streaming.origin_micros == 0, "an update would take all that arrives for long forgotten"
+    assert band.streaming.origin_micros == 0, "after an update all arrivals would count as forgotten long ago"
     assert job.step("Judge/Fingerprint/Read/ParDo(_FingerprintFn)").recipe.views == "centre"
     assert job.step("Publish/Publish").topic == TOPIC
     assert job.step("Record/Record").folders.records == f"{job.bucket.uri}/records/"
 
 
 @pytest.mark.parametrize("name", ["stream", "windows"])
-def test_the_subscription_is_read_by_dataflow_itself(jobs: dict[str, Job], name: str) -> None:
+def test_subscription_is_read_by_dataflow_itself(jobs: dict[str, Job], name: str) -> None:
     job = jobs[name]
     read = PubSubReadPayload.FromString(job.payload("Read/Read"))
     assert (read.subscription, read.with_attributes) == (SUBSCRIPTION, True)
-    assert "SubscriptionSource" not in words(job.packed)
+    assert "SubscriptionSource" not in words(job.staged)
     impulses = [
         one.unique_name
         for one in job.pipeline.components.transforms.values()
@@ -189,8 +194,8 @@ def test_the_subscription_is_read_by_dataflow_itself(jobs: dict[str, Job], name:
     assert [label for label in impulses if label.startswith("Read/")] == []
 
 
-def test_its_labels_are_the_committed_ones(jobs: dict[str, Job]) -> None:
-    """So an update finds the state of a running job; what is below a label of Beam's is Beam's."""
+def test_labels_are_the_committed_ones(jobs: dict[str, Job]) -> None:
+    """An update finds the state of a running job by them. Labels inside Beam's composites are not compared."""
     for name, job in jobs.items():
         kind = "batch: " if name == "batch" else "stream: "
         committed = {

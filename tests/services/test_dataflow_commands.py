@@ -1,4 +1,4 @@
-"""The commands of templates/dataflow/README.md, run by the real gcloud against a stand-in for Dataflow that writes down what it is sent."""
+"""Runs the commands of templates/dataflow/README.md with the real gcloud against a fake Dataflow service that records requests."""
 
 import http.server
 import json
@@ -22,22 +22,23 @@ from tests.conftest import CI_VARIABLE
 
 pytestmark = pytest.mark.service
 
-PAGE = (ROOT / "templates/dataflow/README.md").read_text("utf-8")
-README = (ROOT / "README.md").read_text("utf-8")
+PAGE = (ROOT / "docs/guides/dataflow.md").read_text("utf-8")
+README = (ROOT / "templates/dataflow/README.md").read_text("utf-8")
 
 
 def blocks(page: str) -> list[str]:
+    """Returns the indented code blocks of a page, without their indentation."""
     found = re.findall(r"(?:^ {4}.*\n?)+", page, re.MULTILINE)
     return ["\n".join(line[4:] for line in block.splitlines()) for block in found]
 
 
 def commands(page: str) -> list[str]:
-    """Those of `gcloud dataflow`, with the lines on which they go on."""
+    """Returns the `gcloud dataflow` commands of a page, each with its continuation lines."""
     pattern = r"^(?:JOB=\$\()?gcloud dataflow (?:.*\\\n)*.*"
     return [one for block in blocks(page) for one in re.findall(pattern, block, re.MULTILINE)]
 
 
-[SETTING] = [block.partition("\n\n")[0] for block in blocks(PAGE) if block.startswith("PROJECT=")]
+[SETTINGS] = [block.partition("\n\n")[0] for block in blocks(PAGE) if block.startswith("PROJECT=")]
 COMMANDS = commands(PAGE)
 JOB = {
     "id": "2026-a-job",
@@ -49,18 +50,22 @@ JOB = {
 }
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
+    """A request to the fake service."""
+
     method: str
     path: str
     body: dict[str, Any]
 
 
-class _StandIn(http.server.BaseHTTPRequestHandler):
-    asked: list[Asked]
+class _FakeService(http.server.BaseHTTPRequestHandler):
+    """Records each request and answers with `JOB`."""
+
+    requests: list[Request]
 
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.asked.append(Asked(self.command, self.path, json.loads(body or b"{}")))
+        self.requests.append(Request(self.command, self.path, json.loads(body or b"{}")))
         answer = json.dumps({**JOB, "job": JOB, "jobs": [JOB]}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -75,10 +80,10 @@ class _StandIn(http.server.BaseHTTPRequestHandler):
 
 
 class Dataflow:
-    """Runs commands, and has what they asked for."""
+    """Runs commands against the fake service, and holds their requests."""
 
-    def __init__(self, port: int, folder: Path, asked: list[Asked]) -> None:
-        self.asked = asked
+    def __init__(self, port: int, folder: Path, requests: list[Request]) -> None:
+        self.requests = requests
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
@@ -90,8 +95,9 @@ class Dataflow:
         }
 
     def run(self, command: str) -> str:
+        """Runs a command in a shell, after the settings of the page; returns its standard output."""
         done = subprocess.run(
-            ["bash", "-euc", f"{SETTING}\nJOB={JOB['id']}\n{command}"],
+            ["bash", "-euc", f"{SETTINGS}\nJOB={JOB['id']}\n{command}"],
             cwd=ROOT,
             env=self.environment,
             capture_output=True,
@@ -109,53 +115,54 @@ def dataflow(tmp_path: Path) -> Iterator[Dataflow]:
         if os.environ.get(CI_VARIABLE):
             pytest.fail(missing, pytrace=False)
         pytest.skip(missing)
-    asked: list[Asked] = []
-    handler = type("Handler", (_StandIn,), {"asked": asked})
+    requests: list[Request] = []
+    handler = type("Handler", (_FakeService,), {"requests": requests})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield Dataflow(server.server_port, tmp_path, asked)
+        yield Dataflow(server.server_port, tmp_path, requests)
         server.shutdown()
         thread.join()
 
 
 def the_command(words: str) -> str:
+    """Returns the only command that contains these words."""
     [found] = [command for command in COMMANDS if words in command]
     return found
 
 
-def test_all_commands_are_tested() -> None:
+def test_pages_have_the_commands_that_are_tested() -> None:
     kinds = [re.findall(r"dataflow (?:flex-template|jobs) (\w+)", command)[0] for command in COMMANDS]
     assert kinds == ["build", "run", "run", "run", "run", "list", "drain", "cancel"]
     assert len(commands(README)) == 2
 
 
 @pytest.mark.parametrize("page", [PAGE, README], ids=["page", "README"])
-def test_build_makes_a_template_with_our_metadata(dataflow: Dataflow, page: str) -> None:
-    """Only what would be uploaded is printed; gcloud has read and checked the metadata for it."""
+def test_build_makes_a_template_with_the_metadata(dataflow: Dataflow, page: str) -> None:
+    """With --print-only gcloud reads and checks the metadata, and prints the file instead of uploading it."""
     [command] = [one for one in commands(page) if "flex-template build" in one]
-    said = yaml.safe_load(dataflow.run(f"{command} --print-only"))
-    made = json.loads(said)
-    assert made["image"] == "europe-west1-docker.pkg.dev/my-project/dedup/dedup-dataflow"
-    assert made["sdkInfo"] == {"language": "PYTHON"}
-    assert [one["name"] for one in made["metadata"]["parameters"]] == [
+    printed = yaml.safe_load(dataflow.run(f"{command} --print-only"))
+    template = json.loads(printed)
+    assert template["image"] == "europe-west1-docker.pkg.dev/my-project/dedup/dedup-dataflow"
+    assert template["sdkInfo"] == {"language": "PYTHON"}
+    assert [one["name"] for one in template["metadata"]["parameters"]] == [
         one["name"] for one in METADATA["parameters"]
     ]
-    for one, ours in zip(made["metadata"]["parameters"], METADATA["parameters"], strict=True):
+    for one, ours in zip(template["metadata"]["parameters"], METADATA["parameters"], strict=True):
         assert {name: ours[name] for name in one if name in ours} == one
 
 
 @pytest.mark.parametrize(
     "command", [one for one in (*COMMANDS, *commands(README)) if "flex-template run" in one]
 )
-def test_a_launch_asks_for_what_dedup_takes(dataflow: Dataflow, command: str) -> None:
+def test_launch_sends_parameters_that_dedup_accepts(dataflow: Dataflow, command: str) -> None:
     dataflow.run(command)
-    [asked] = dataflow.asked
-    assert (asked.method, asked.path.partition("?")[0]) == (
+    [request] = dataflow.requests
+    assert (request.method, request.path.partition("?")[0]) == (
         "POST",
         "/v1b3/projects/my-project/locations/europe-west1/flexTemplates:launch",
     )
-    launch = asked.body["launchParameter"]
+    launch = request.body["launchParameter"]
     assert launch["containerSpecGcsPath"] == "gs://my-bucket/templates/dedup.json"
     assert launch.get("update", False) == ("--update" in command)
     assert launch.get("transformNameMappings") == (
@@ -163,7 +170,7 @@ def test_a_launch_asks_for_what_dedup_takes(dataflow: Dataflow, command: str) ->
     )
     parameters = launch["parameters"]
     assert [name for name, value in parameters.items() if not fits(name, value)] == []
-    flags = launcher.flags([f"--{name}={value}" for name, value in parameters.items()])
+    flags = launcher.command_line([f"--{name}={value}" for name, value in parameters.items()])
     config = checks.configure(parser.parse(flags)[0])
     assert bool(config.stream) == (launch["jobName"] == "dedup-stream")
     assert config.near
@@ -171,15 +178,15 @@ def test_a_launch_asks_for_what_dedup_takes(dataflow: Dataflow, command: str) ->
         assert config.inputs in (("gs://crawl-a", "gs://crawl-b"), ("gs://bucket/crawl",))
 
 
-def test_an_update_asks_for_the_same_as_the_launch(dataflow: Dataflow) -> None:
+def test_update_has_the_same_parameters_as_the_launch() -> None:
     launch, update = (one for one in COMMANDS if "remember=24h" in one)
     assert update.replace(" --update", "") == launch
 
 
-def test_the_job_is_found_drained_and_cancelled(dataflow: Dataflow) -> None:
+def test_job_is_listed_drained_and_cancelled(dataflow: Dataflow) -> None:
     assert dataflow.run(f"{the_command('jobs list')}\necho $JOB") == f"{JOB['id']}\n"
     for word, state in (("drain", "JOB_STATE_DRAINED"), ("cancel", "JOB_STATE_CANCELLED")):
         dataflow.run(the_command(f"jobs {word}"))
-        asked = dataflow.asked[-1]
-        assert asked.path.partition("?")[0].endswith(f"/locations/europe-west1/jobs/{JOB['id']}")
-        assert (asked.method, asked.body["requestedState"]) == ("PUT", state)
+        request = dataflow.requests[-1]
+        assert request.path.partition("?")[0].endswith(f"/locations/europe-west1/jobs/{JOB['id']}")
+        assert (request.method, request.body["requestedState"]) == ("PUT", state)

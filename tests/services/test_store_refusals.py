@@ -23,7 +23,10 @@ pytestmark = pytest.mark.service
         ),
         (["-i", "{b}/in", "-d", "{b}"], "-d: the input {b}/in lies in {b}"),
         (["-i", "{b}/in", "-d", "{b}/in"], "-d: the input {b}/in lies in {b}/in"),
-        (["-i", "{b}/in", "-i", "{b}/in/a.png"], "hold the same files"),
+        (
+            ["-i", "{b}/in", "-i", "{b}/in/a.png"],
+            '-i must not name a file twice; "{b}/in" and "{b}/in/a.png" overlap. Remove one of them',
+        ),
         (
             ["-i", "{b}/in", "-d", "{b}/x", "--place", "symlink"],
             "links files of this machine, but -d is {b}/x",

@@ -14,7 +14,7 @@ from beam_dedup.core import tables
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.model import ImageRef, Placement, Unplaced, Verdict
-from tests.core.archives.made_archives import PACKERS, record, response, tar, warc, zipped
+from tests.core.archives.made_archives import COMPRESSORS, record, response, tar, warc, zipped
 from tests.transforms.files import encoded, write
 from tests.transforms.pipelines import IN_MEMORY, PROCESSES, REPEATED, run
 from transforms import CheckConservation, CountImages, DeduplicateImages, PlaceCopies, ReadImages
@@ -35,13 +35,13 @@ HOST = "example.com"
 
 def as_warc(files: dict[str, bytes]) -> bytes:
     images = [record(f"http://{HOST}/{name}", response(data)) for name, data in files.items()]
-    return warc(*images, record(f"http://{HOST}/", response(b"<html>", "text/html")), packed=True)
+    return warc(*images, record(f"http://{HOST}/", response(b"<html>", "text/html")), compressed=True)
 
 
 ARCHIVES: dict[str, Callable[[dict[str, bytes]], bytes]] = {
     "in.tar": tar,
-    "in.tar.gz": lambda files: PACKERS["gz"](tar(files)),
-    "in.tar.zst": lambda files: PACKERS["zst"](tar(files)),
+    "in.tar.gz": lambda files: COMPRESSORS["gz"](tar(files)),
+    "in.tar.zst": lambda files: COMPRESSORS["zst"](tar(files)),
     "in.zip": zipped,
     "in.warc.gz": as_warc,
 }

@@ -14,8 +14,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beam_dedup.core.matching import planner
+from beam_dedup.core.matching import rounds as matching_rounds
 from beam_dedup.core.matching.plan import Plan
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
+from beam_dedup.core.matching.rounds import CodeShard
 from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef, Reason, Status, Verdict
 from beam_dedup.core.thresholds import MAX_BIT_DISTANCE, Thresholds
 from tests import oracle
@@ -165,13 +167,13 @@ def camera_pan(frames: int, step: int) -> RandomSet:
 def finished(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images were left to be judged in one place, each time some were."""
     left: list[int] = []
-    keep_here = near_rounds.rounds.keep_here
+    keep_in_shard = matching_rounds.keep_in_shard
 
-    def counted(here: near_rounds.rounds.Gathered, thresholds: Thresholds) -> near_rounds.rounds.Gathered:
-        left.append(len(here.images))
-        return keep_here(here, thresholds)
+    def counted(shard: CodeShard, thresholds: Thresholds) -> CodeShard:
+        left.append(len(shard.images))
+        return keep_in_shard(shard, thresholds)
 
-    monkeypatch.setattr(near_rounds.rounds, "keep_here", counted)
+    monkeypatch.setattr(matching_rounds, "keep_in_shard", counted)
     return left
 
 
@@ -271,7 +273,7 @@ def test_what_would_take_for_ever_is_refused_unless_forced(
     spread: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planner, "MAX_CANDIDATES", 2)
-    with pytest.raises(Exception, match=r"comparisons a code, .*: use a smaller -k.*--force_plan"):
+    with pytest.raises(Exception, match=r"comparisons per code .*: use a smaller -k.*--force_plan"):
         judge([MIXED], MarkNearDuplicates(Thresholds(6, 48), PlanSettings(spread=spread)))
     [(verdicts, chosen)] = judge(
         [MIXED], MarkNearDuplicates(Thresholds(6, 48), PlanSettings(spread=spread, force=True))

@@ -14,7 +14,7 @@ from beam_dedup.core.archives.containers import container_of
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.model import ImageRef, Reason
-from beam_dedup.core.reading.local_files import refused
+from beam_dedup.core.reading.local_files import as_image_error
 from transforms.storage.files import open_bytes, unusable
 
 AT_ONCE = 32  # that a worker has on their way
@@ -41,7 +41,7 @@ class _Copy:
                 head = self._remote.read(HEAD_BYTES)
                 self._file.write(head)
             except OSError as error:
-                raise refused(error) from error
+                raise as_image_error(error) from error
             self._most = MAX_FETCHED_BYTES if container_of(head) else max_bytes
             self._is_whole = False
             self._go_on(min(self._most, _AHEAD_BYTES))
@@ -63,7 +63,7 @@ class _Copy:
                 self._is_whole = not chunk
             self._file.flush()
         except OSError as error:
-            raise refused(error) from error
+            raise as_image_error(error) from error
 
     def close(self) -> None:
         self._opened.close()

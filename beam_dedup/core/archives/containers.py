@@ -1,11 +1,15 @@
-"""Archives as folders: what is one, what its members are, and how members are read again.
+"""Recognises archives by their first bytes, reads their members, and reads single members again.
 
-Reading is one pass, member by member; nothing is unpacked to disk, and no more than one member is in memory, or, in a
-tar, the members of one WebDataset key. Everything that is not a folder is told: a Member, or a BadMember with a reason.
-Whether a member is an image is not asked here: what is none is rejected as such later, like any file; save the side-cars
-of WebDataset (`beam_dedup.core.archives.webdataset`) and the pages of a crawl (`beam_dedup.core.archives.warc`).
+An archive is read in one pass, member by member. Nothing is extracted to disk. One member at a time is in
+memory, or, in a tar, the members of one WebDataset key. Each entry that is not a directory is returned: as
+a Member, or as a BadMember with a reason.
 
-Names are unique in their archive: the second `a.jpg` is `a#2.jpg`.
+This module does not check whether a member is an image: other members are rejected later, like any file.
+Exceptions are the sidecar files of WebDataset (`beam_dedup.core.archives.webdataset`) and the pages of a
+crawl
+(`beam_dedup.core.archives.warc`).
+
+Names are unique within an archive: the second `a.jpg` is named `a#2.jpg`.
 """
 
 from collections.abc import Collection, Iterator
@@ -13,10 +17,10 @@ from typing import BinaryIO, NamedTuple
 
 from beam_dedup.core.archives import tar, warc
 from beam_dedup.core.archives import zip as zip_format
-from beam_dedup.core.archives.decompress import Unpacked, beginning, packing_of
+from beam_dedup.core.archives.decompress import DecompressedStream, compression_of, decompressed_head
 from beam_dedup.core.archives.members import WHOLE, BadMember, Entry, Member, Skipped
 from beam_dedup.core.archives.webdataset import with_sidecars
-from beam_dedup.core.archives.zip_directory import EMPTY, LOCAL
+from beam_dedup.core.archives.zip_directory import END, LOCAL
 from beam_dedup.core.errors import ArchiveError, ImageError
 from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.limits import Limits
@@ -24,61 +28,65 @@ from beam_dedup.core.model import Reason
 
 TAR, ZIP, WARC = "tar", "zip", "warc"
 
-_MOST_DETAILS = 3  # of what is wrong with one archive
+_MOST_DETAILS = 3  # errors of one archive that are reported
 
 
 class Container(NamedTuple):
-    """A kind of archive: `kind` is one of the above, `packing` "" or how the whole of it is packed."""
+    """The kind of an archive, and the compression of the archive as a whole (not of the members of a zip)."""
 
-    kind: str
-    packing: str = ""
+    kind: str  # `TAR`, `ZIP` or `WARC`
+    compression: str = ""  # a key of `decompress.SIGNATURES`, or "" for none
 
     def __str__(self) -> str:
-        return f"{self.kind}.{self.packing}" if self.packing else self.kind
+        return f"{self.kind}.{self.compression}" if self.compression else self.kind
 
 
 def container_of(head: bytes) -> Container | None:
-    """What archive a file is, by its first `HEAD_BYTES` bytes; None if it is none.
+    """Returns the kind of archive that a file is, by its first `HEAD_BYTES` bytes; None if it is no archive.
 
-    bzip2, xz and zstandard may need more bytes than that to say what they hold: they are taken for tar, and where they
-    hold none, `members` says so.
+    bzip2, xz and zstandard may need more bytes before they return any content. Such a file is assumed to be
+    a tar; if it is not, `members` reports that.
 
     >>> container_of(b"PK\\x03\\x04..."), container_of(b"WARC/1.0\\r\\n..."), container_of(b"GIF89a...")
-    (Container(kind='zip', packing=''), Container(kind='warc', packing=''), None)
+    (Container(kind='zip', compression=''), Container(kind='warc', compression=''), None)
     """
-    if head.startswith((LOCAL, EMPTY)):
+    if head.startswith((LOCAL, END)):
         return Container(ZIP)
-    packing = packing_of(head)
-    first = beginning(head, packing, tar.BLOCK) if packing else head
-    if first.startswith(warc.MAGIC):
-        return Container(WARC, packing)
-    if tar.looks_like_tar(first) or (packing not in ("", "gz") and len(first) < tar.BLOCK):
-        return Container(TAR, packing)
+    compression = compression_of(head)
+    content = decompressed_head(head, compression, tar.BLOCK) if compression else head
+    if content.startswith(warc.MAGIC):
+        return Container(WARC, compression)
+    if tar.looks_like_tar(content) or (compression not in ("", "gz") and len(content) < tar.BLOCK):
+        return Container(TAR, compression)
     return None
 
 
 def members(
     stream: BinaryIO, container: Container, limits: Limits | None = None
 ) -> Iterator[Member | BadMember | Skipped]:
-    """What an archive holds, in the order of the archive.
+    """Yields the members of an archive in their order.
 
     Args:
       stream: at its beginning; for zip, seekable.
+      container: the kind of archive, from `container_of`.
+      limits: of members and decompressed bytes; None for the defaults.
     Raises:
-      OSError: from reading the stream. Nothing else: what is wrong with the archive is one BadMember, the last item, with
-        the name `WHOLE`.
+      OSError: from reading the stream. No other exception: errors of the archive itself are reported as one
+        BadMember, the last item, with the name `WHOLE`.
     """
     limits = limits or Limits()
-    found = _read(_entries(stream, container, limits))
-    return with_sidecars(found, limits) if container.kind == TAR else found
+    items = _read(_entries(stream, container, limits))
+    return with_sidecars(items, limits) if container.kind == TAR else items
 
 
 def read_members(
     stream: BinaryIO, container: Container, names: Collection[str], limits: Limits | None = None
 ) -> Iterator[tuple[str, bytes]]:
-    """Some members again, by the names that `members` gave, in the order of the archive; what can't be had is left out.
+    """Reads some members again, by the names that `members` gave them. Yields names and contents.
 
-    The others are passed over unread where the kind of archive allows it: always for zip, for tar if not packed.
+    The order is that of the archive. Members that are missing or cannot be read are left out. Other members
+    are skipped without reading them, if the kind of archive allows it: always in a zip, and in a tar that
+    is not compressed.
 
     Raises:
       OSError: from reading the stream.
@@ -100,10 +108,10 @@ def read_members(
 
 
 def read_member(stream: BinaryIO, container: Container, name: str, limits: Limits | None = None) -> bytes:
-    """One member again.
+    """Reads one member again.
 
     Raises:
-      ImageError: it is not there, or can't be had any more.
+      ImageError: the member is missing, or cannot be read any more.
       OSError: from reading the stream.
     """
     for _, data in read_members(stream, container, [name], limits):
@@ -114,18 +122,18 @@ def read_member(stream: BinaryIO, container: Container, name: str, limits: Limit
 def _entries(stream: BinaryIO, container: Container, limits: Limits) -> Iterator[Entry | BadMember | Skipped]:
     if container.kind == ZIP:
         return zip_format.entries(stream, limits)
-    unpacked = Unpacked(stream, container.packing, limits)
-    return warc.entries(unpacked, limits) if container.kind == WARC else tar.entries(unpacked, limits)
+    content = DecompressedStream(stream, container.compression, limits)
+    return warc.entries(content, limits) if container.kind == WARC else tar.entries(content, limits)
 
 
 def _read(entries: Iterator[Entry | BadMember | Skipped]) -> Iterator[Member | BadMember | Skipped]:
-    """Reads the members. What is wrong with the archive itself is said once, at the end."""
-    wrong: list[BadMember] = []
+    """Reads the members. Errors of the archive itself are reported as one BadMember at the end."""
+    errors: list[BadMember] = []
     last = WHOLE
     try:
         for entry in entries:
             if isinstance(entry, BadMember) and entry.name == WHOLE:
-                wrong.append(entry)
+                errors.append(entry)
             elif not isinstance(entry, Entry):
                 yield entry
             else:
@@ -133,11 +141,11 @@ def _read(entries: Iterator[Entry | BadMember | Skipped]) -> Iterator[Member | B
                 yield _member(entry)
     except ArchiveError as error:
         where = f"{error.detail}; at or after member {last!r}" if last else error.detail
-        wrong.append(BadMember(WHOLE, error.reason, where))
-    if wrong:
-        told = "; ".join(dict.fromkeys(one.detail for one in wrong[:_MOST_DETAILS]))
-        more = f"; and {len(wrong) - _MOST_DETAILS} more" if len(wrong) > _MOST_DETAILS else ""
-        yield BadMember(WHOLE, wrong[-1].reason, told + more)
+        errors.append(BadMember(WHOLE, error.reason, where))
+    if errors:
+        details = "; ".join(dict.fromkeys(one.detail for one in errors[:_MOST_DETAILS]))
+        more = f"; and {len(errors) - _MOST_DETAILS} more" if len(errors) > _MOST_DETAILS else ""
+        yield BadMember(WHOLE, errors[-1].reason, details + more)
 
 
 def _member(entry: Entry) -> Member | BadMember:

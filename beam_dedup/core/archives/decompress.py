@@ -1,4 +1,7 @@
-"""Unpacking as a stream, step by step and within limits: a few bytes can ask for terabytes."""
+"""Decompresses gzip, bzip2, xz, zstandard and deflate as a stream, in small steps and within limits.
+
+A file of a few bytes can decompress to terabytes, so the limits are checked at every step.
+"""
 
 import bz2
 import io
@@ -13,7 +16,7 @@ from beam_dedup.core.errors import ArchiveError
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
 
-# How packed bytes begin. What is stored as it is, and the bare deflate of zip, have no signature.
+# The first bytes of compressed data. Stored data, and the raw deflate of zip, have no signature.
 SIGNATURES: dict[str, bytes] = {
     "gz": b"\x1f\x8b\x08",
     "bz2": b"BZh",
@@ -23,26 +26,26 @@ SIGNATURES: dict[str, bytes] = {
 
 _NAMES = {signature[:2]: name for name, signature in SIGNATURES.items()}
 
-_BARE = {"deflate": -zlib.MAX_WBITS, "zlib": zlib.MAX_WBITS}
+_WITHOUT_SIGNATURE = {"deflate": -zlib.MAX_WBITS, "zlib": zlib.MAX_WBITS}  # and their `wbits` for zlib
 
-_STEP_BYTES = 1 << 16  # unpacked at a time
-# Of packed bytes at a time: little, since what follows the end of a gzip member is copied.
+_STEP_BYTES = 1 << 16  # decompressed at a time
+# Compressed bytes read at a time; few, since zlib copies what follows the end of a gzip member.
 _READ_BYTES = 1 << 14
-_ZSTD_READ_BYTES = 1 << 9  # zstandard gives all at once; of this many bytes, at most 16 MiB
-_MOST_ATTEMPTS = 100_000  # to find the next sound part after a damaged one
-_WINDOW_BYTES = 1 << 27  # memory that a file may ask a decoder for; what the tools themselves allow
+_ZSTD_READ_BYTES = 1 << 9  # zstandard returns all output at once: for so many bytes at most 16 MiB
+_MOST_ATTEMPTS = 100_000  # to find the next intact gzip member after a damaged one
+_WINDOW_BYTES = 1 << 27  # memory that a file may demand of a decoder; the limit of the command line tools
 
-_Steps = Generator[bytes, None, bytes]
+_Chunks = Generator[bytes, None, bytes]
 
 
 class Readable(Protocol):
-    """All that is asked of a stream that is read once."""
+    """A stream that is read once, forwards."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class _Decoder(Protocol):
-    """What bz2 and lzma have in common."""
+    """The common interface of the decoders of bz2 and lzma."""
 
     @property
     def eof(self) -> bool: ...
@@ -53,8 +56,8 @@ class _Decoder(Protocol):
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
-class Counted:
-    """A stream that knows how much has been read of it."""
+class CountingStream:
+    """A stream that counts the bytes read from it."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
@@ -62,7 +65,7 @@ class Counted:
         self.count = 0
 
     def jump(self, size: int) -> None:
-        """Passes over bytes unread, also beyond the end; of a seekable stream only."""
+        """Skips `size` bytes without reading or counting them, even beyond the end. Needs a seekable stream."""
         assert isinstance(self._stream, io.IOBase)
         self._stream.seek(size, io.SEEK_CUR)
 
@@ -72,47 +75,54 @@ class Counted:
         return data
 
 
-class _BrokenError(ArchiveError):
-    """Damage, with what was read of the packed bytes from about there on."""
+class PrefixedStream:
+    """A stream with some bytes put in front of it."""
+
+    def __init__(self, prefix: bytes, stream: Readable) -> None:
+        self._prefix = prefix
+        self._stream = stream
+
+    def read(self, size: int, /) -> bytes:
+        if self._prefix:
+            data, self._prefix = self._prefix[:size], self._prefix[size:]
+            return data
+        return self._stream.read(size)
+
+
+class _DamagedDeflateError(ArchiveError):
+    """Damage in deflated data; `rest` is the compressed data that was already read, from near the damage on."""
 
     def __init__(self, reason: Reason, detail: str = "", rest: bytes = b"") -> None:
         super().__init__(reason, detail)
         self.rest = rest
 
 
-class After:
-    """A stream, with some bytes before it."""
+class DecompressedStream:
+    """The decompressed content of a stream, read once and forwards. Holds about `_STEP_BYTES` bytes.
 
-    def __init__(self, first: bytes, stream: Readable) -> None:
-        self._first = first
-        self._stream = stream
-
-    def read(self, size: int, /) -> bytes:
-        if self._first:
-            data, self._first = self._first[:size], self._first[size:]
-            return data
-        return self._stream.read(size)
-
-
-class Unpacked:
-    """What a packed stream holds, to be read once and forwards; at most `_STEP_BYTES` or so are held.
-
-    `read` raises ArchiveError where the packed bytes are damaged, end too early, or unpack beyond the limits.
+    `read` and `skip` raise ArchiveError if the compressed data is damaged, ends too early, or decompresses
+    to more than the limits allow.
     """
 
-    def __init__(self, stream: Readable, packing: str, limits: Limits) -> None:
-        """`packing` is "" for what is not packed, "deflate" or "zlib", or a key of `SIGNATURES`."""
-        self._source = Counted(stream)
-        self._chunks = chunks(self._source, packing)
-        self.packed = packing != ""
-        self._jumps = not self.packed and self._source.seekable
+    def __init__(self, stream: Readable, compression: str, limits: Limits) -> None:
+        """Wraps a stream.
+
+        Args:
+          stream: at the start of the compressed data.
+          compression: a key of `SIGNATURES`, "deflate", "zlib", or "" for data that is not compressed.
+          limits: of the size of the content; they do not apply to data that is not compressed.
+        """
+        self._source = CountingStream(stream)
+        self._chunks = decompressed_chunks(self._source, compression)
+        self.compressed = compression != ""
+        self._jumps = not self.compressed and self._source.seekable
         self._limits = limits
         self._rest = memoryview(b"")
-        self._failure: ArchiveError | None = None  # it is met again by whoever reads on
-        self.count = 0  # of unpacked bytes so far
+        self._failure: ArchiveError | None = None  # raised by every later `read`
+        self.count = 0  # decompressed bytes so far
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; none at the end only."""
+        """Returns up to `size` bytes; no bytes only at the end."""
         while not self._rest:
             if self._failure:
                 raise self._failure
@@ -123,13 +133,16 @@ class Unpacked:
                 raise
             if chunk is None:
                 return b""
-            self._rest = memoryview(self._allowed(chunk))
+            self._rest = memoryview(self._within_limits(chunk))
         data = bytes(self._rest[:size])
         self._rest = self._rest[size:]
         return data
 
     def skip(self, size: int) -> int:
-        """Passes over `size` bytes; returns how many there were, or may have been where they are jumped over."""
+        """Skips `size` bytes and returns how many were skipped: fewer at the end of the stream.
+
+        A seekable stream that is not compressed is not read, so its end is not noticed here.
+        """
         left = size
         while left and (self._rest or not self._jumps or left < _STEP_BYTES):
             data = self.read(min(left, _STEP_BYTES))
@@ -141,19 +154,19 @@ class Unpacked:
         return size
 
     def resume(self, expected: bytes) -> bool:
-        """After damage in one of several gzip streams: goes on with the next that unpacks to `expected` and more.
+        """Continues after damage with the next gzip member whose content begins with `expected`.
 
-        False if there is none, or the search took too long.
+        Returns whether one was found within the remaining stream and `_MOST_ATTEMPTS` attempts.
         """
-        window = self._failure.rest[1:] if isinstance(self._failure, _BrokenError) else b""
+        window = self._failure.rest[1:] if isinstance(self._failure, _DamagedDeflateError) else b""
         for _ in range(_MOST_ATTEMPTS):
             at = window.find(SIGNATURES["gz"])
             if at >= 0:
                 window = window[at:]
                 if len(window) < _READ_BYTES // 4:
                     window += self._source.read(_READ_BYTES)
-                if beginning(window, "gz", len(expected)) == expected:
-                    self._chunks = chunks(After(window, self._source), "gz")
+                if decompressed_head(window, "gz", len(expected)) == expected:
+                    self._chunks = decompressed_chunks(PrefixedStream(window, self._source), "gz")
                     self._failure = None
                     return True
                 window = window[1:]
@@ -163,27 +176,27 @@ class Unpacked:
                 return False
         return False
 
-    def _allowed(self, chunk: bytes) -> bytes:
-        """As much of a chunk as the limits allow; if that is not all, the next reading fails."""
+    def _within_limits(self, chunk: bytes) -> bytes:
+        """Returns the part of a chunk that the limits allow. If a part is missing, the next `read` raises."""
         self.count += len(chunk)
-        if not self.packed:
+        if not self.compressed:
             return chunk
         limits = self._limits
         by_ratio = max(limits.free_bytes, limits.max_ratio * self._source.count)
-        excess = self.count - min(by_ratio, limits.max_unpacked_bytes)
+        excess = self.count - min(by_ratio, limits.max_decompressed_bytes)
         if excess <= 0:
             return chunk
-        too_much = (
-            f"{limits.max_unpacked_bytes} bytes"
-            if by_ratio > limits.max_unpacked_bytes
+        maximum = (
+            f"{limits.max_decompressed_bytes} bytes"
+            if by_ratio > limits.max_decompressed_bytes
             else f"{limits.max_ratio} times its size"
         )
-        self._failure = ArchiveError(Reason.TOO_LARGE, f"unpacks to more than {too_much}")
+        self._failure = ArchiveError(Reason.TOO_LARGE, f"decompresses to more than {maximum}")
         return chunk[: max(len(chunk) - excess, 0)]
 
 
-def exactly(stream: Readable, size: int) -> bytes:
-    """`size` bytes, or fewer where the stream ends before that."""
+def read_exactly(stream: Readable, size: int) -> bytes:
+    """Reads `size` bytes, or fewer if the stream ends earlier."""
     parts = []
     while size and (data := stream.read(min(size, 1 << 20))):
         parts.append(data)
@@ -191,78 +204,80 @@ def exactly(stream: Readable, size: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def chunks(stream: Readable, packing: str) -> Iterator[bytes]:
-    """The unpacked bytes of a stream in small pieces, of which some may be empty.
+def decompressed_chunks(stream: Readable, compression: str) -> Iterator[bytes]:
+    """Yields the decompressed content of a stream in small chunks, some of which may be empty.
 
+    Args:
+      stream: at the start of the compressed data.
+      compression: as for `DecompressedStream`.
     Raises:
-      ArchiveError: the packed bytes are damaged, or end too early.
+      ArchiveError: the compressed data is damaged, or ends too early.
       OSError: from reading the stream.
     """
-    if packing == "":
+    if compression == "":
         while data := stream.read(_STEP_BYTES):
             yield data
-    elif packing in _BARE:
-        yield from inflated(stream, b"", _BARE[packing])
+    elif compression in _WITHOUT_SIGNATURE:
+        yield from inflate(stream, b"", _WITHOUT_SIGNATURE[compression])
     else:
-        signature, pending = SIGNATURES[packing], b""
+        signature, pending = SIGNATURES[compression], b""
         while True:
-            pending = yield from _unpacked(stream, packing, pending)
+            pending = yield from _decompress(stream, compression, pending)
             while len(pending) < len(signature) and (more := stream.read(_READ_BYTES)):
                 pending += more
-            # Several packed streams, one after the other, are one. What else follows is padding, or nobody's.
+            # Several compressed streams in a row are one. Anything else after a stream is padding, and is
+            # ignored.
             if not pending.startswith(signature):
                 return
 
 
-def _unpacked(stream: Readable, packing: str, pending: bytes) -> _Steps:
-    if packing == "gz":
-        return inflated(stream, pending, 16 + zlib.MAX_WBITS)
-    if packing == "zst":
-        return _zstd(stream, pending)
-    if packing == "bz2":
-        return _stepwise(stream, pending, bz2.BZ2Decompressor())
-    return _stepwise(stream, pending, lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_WINDOW_BYTES))
+def _decompress(stream: Readable, compression: str, pending: bytes) -> _Chunks:
+    if compression == "gz":
+        return inflate(stream, pending, 16 + zlib.MAX_WBITS)
+    if compression == "zst":
+        return _decompress_zstd(stream, pending)
+    if compression == "bz2":
+        return _decompress_stepwise(stream, pending, bz2.BZ2Decompressor())
+    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_WINDOW_BYTES)
+    return _decompress_stepwise(stream, pending, decoder)
 
 
-# Each of these unpacks one packed stream, of which `pending` has been read before, and returns what was read of the
-# bytes after its end.
+# Each of the following generators decompresses one compressed stream. `pending` is the part of it that was
+# already read. The return value is the data after its end that was already read.
 
 
-def inflated(stream: Readable, pending: bytes, wbits: int) -> _Steps:
-    """Unpacks what zlib packed; `wbits` is as zlib wants it."""
+def inflate(stream: Readable, pending: bytes, wbits: int) -> _Chunks:
+    """Decompresses one deflated stream; `wbits` is the parameter of `zlib.decompressobj`."""
     decoder = zlib.decompressobj(wbits)
     while not decoder.eof:
-        pending = pending or _more(stream)
+        pending = pending or _read_more(stream)
         try:
             data = decoder.decompress(pending, _STEP_BYTES)
         except zlib.error as error:
-            raise _BrokenError(Reason.DAMAGED, f"the packed bytes are damaged: {error}", pending) from error
+            detail = f"the compressed data is damaged: {error}"
+            raise _DamagedDeflateError(Reason.DAMAGED, detail, pending) from error
         pending = decoder.unconsumed_tail
         yield data
     return decoder.unused_data
 
 
-def _stepwise(stream: Readable, pending: bytes, decoder: _Decoder) -> _Steps:
+def _decompress_stepwise(stream: Readable, pending: bytes, decoder: _Decoder) -> _Chunks:
     while not decoder.eof:
         if decoder.needs_input:
-            pending = pending or _more(stream)
+            pending = pending or _read_more(stream)
         try:
             data = decoder.decompress(pending, _STEP_BYTES)
-        except (
-            OSError,
-            ValueError,
-            lzma.LZMAError,
-        ) as error:  # bz2 says OSError, of its bytes and not of the file
+        except (OSError, ValueError, lzma.LZMAError) as error:  # bz2 raises OSError for damaged data
             raise _damaged(error) from error
         pending = b""
         yield data
     return decoder.unused_data
 
 
-def _zstd(stream: Readable, pending: bytes) -> _Steps:
+def _decompress_zstd(stream: Readable, pending: bytes) -> _Chunks:
     decoder = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES).decompressobj()
     while not decoder.eof:
-        pending = pending or _more(stream)
+        pending = pending or _read_more(stream)
         try:
             data = decoder.decompress(pending[:_ZSTD_READ_BYTES])
         except zstandard.ZstdError as error:
@@ -272,29 +287,29 @@ def _zstd(stream: Readable, pending: bytes) -> _Steps:
     return decoder.unused_data + pending
 
 
-def _more(stream: Readable) -> bytes:
+def _read_more(stream: Readable) -> bytes:
     if data := stream.read(_READ_BYTES):
         return data
-    raise ArchiveError(Reason.DAMAGED, "cut short: the packed bytes end too early")
+    raise ArchiveError(Reason.DAMAGED, "truncated: the compressed data ends too early")
 
 
 def _damaged(error: Exception) -> ArchiveError:
-    return ArchiveError(Reason.DAMAGED, f"the packed bytes are damaged: {error}"[:200])
+    return ArchiveError(Reason.DAMAGED, f"the compressed data is damaged: {error}"[:200])
 
 
-def beginning(head: bytes, packing: str, size: int) -> bytes:
-    """The first `size` unpacked bytes of which the first packed ones are `head`; fewer if that says no more."""
-    unpacked = b""
+def decompressed_head(head: bytes, compression: str, size: int) -> bytes:
+    """Decompresses the first bytes of a file; returns up to `size` bytes, fewer if `head` does not suffice."""
+    content = b""
     try:
-        for chunk in chunks(io.BytesIO(head), packing):
-            unpacked += chunk[:size]
-            if len(unpacked) >= size:
+        for chunk in decompressed_chunks(io.BytesIO(head), compression):
+            content += chunk[:size]
+            if len(content) >= size:
                 break
     except ArchiveError:
         pass
-    return unpacked[:size]
+    return content[:size]
 
 
-def packing_of(head: bytes) -> str:
-    """How a stream is packed, by its first bytes; "" if in no way we know."""
+def compression_of(head: bytes) -> str:
+    """Returns the key of `SIGNATURES` with which a file begins; "" if it begins with none."""
     return _NAMES[head[:2]] if head.startswith(tuple(SIGNATURES.values())) else ""

@@ -1,6 +1,7 @@
-"""What an HTTP response holds: its header, and its body without the codings of transport.
+"""Parses an HTTP response: its header, and its body with chunked transfer coding and content codings removed.
 
-Crawlers often undo a coding and leave its header: a body that does not begin as its header says is taken as it is.
+Crawlers often remove a coding but keep its header field. So a coding is removed only if the body begins
+like it.
 """
 
 import contextlib
@@ -8,35 +9,35 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from beam_dedup.core.archives.decompress import SIGNATURES, Readable, Unpacked, exactly
+from beam_dedup.core.archives.decompress import SIGNATURES, DecompressedStream, Readable, read_exactly
 from beam_dedup.core.errors import ArchiveError, ImageError
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
 
 _LINE = re.compile(rb"\r?\n")
-_END = re.compile(rb"\r?\n\r?\n")
+_HEADER_END = re.compile(rb"\r?\n\r?\n")
 _STATUS = re.compile(rb"HTTP/\d[.\d]* +(\d{3})")
-_CHUNK = re.compile(rb"(?:\r?\n)?([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\n]*)?\r?\n")
-_CHUNK_LINE_BYTES = 1 << 8
+_CHUNK_HEADER = re.compile(rb"(?:\r?\n)?([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\n]*)?\r?\n")
+_CHUNK_HEADER_BYTES = 1 << 8
 _MOST_CODINGS = 4
 
 
 class Head(NamedTuple):
-    """The header of a response: names in lower case; of several fields of one name the first."""
+    """The header of a response: names in lower case, and the first of several fields of one name."""
 
     status: int
     fields: dict[str, str]
-    size: int  # bytes, with the empty line
+    size: int  # bytes, including the empty line at the end
 
     @property
     def content_type(self) -> str:
-        """The type without its parameters, in lower case."""
+        """The content type without its parameters, in lower case."""
         return self.fields.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def head_of(data: bytes) -> Head | None:
-    """The header with which a response begins; None if there is none, or no end to it."""
-    status, end = _STATUS.match(data), _END.search(data)
+    """Parses the header at the beginning of a response; returns None if it is missing or incomplete."""
+    status, end = _STATUS.match(data), _HEADER_END.search(data)
     if not status or not end:
         return None
     fields: dict[str, str] = {}
@@ -50,43 +51,44 @@ def head_of(data: bytes) -> Head | None:
 
 
 class Body:
-    """The body of a response, to be read once and forwards.
+    """The body of a response, read once and forwards.
 
-    Where it ends too early, or is damaged, it is what comes before that, and `cut` is true. `unknown` is the name of a
-    coding that we can't undo, or "".
+    A body that ends too early, or is damaged, ends there, and `truncated` becomes true. `unsupported` is
+    the name of a content coding that cannot be removed, or "".
     """
 
     def __init__(self, stream: Readable, head: Head | None, limits: Limits) -> None:
-        self.cut = False
-        self.unknown = ""
+        self.truncated = False
+        self.unsupported = ""
         fields = head.fields if head else {}
-        self._stream = Ahead(stream)
-        if "chunked" in fields.get("transfer-encoding", "").lower() and _CHUNK.match(
-            self._stream.peek(_CHUNK_LINE_BYTES)
+        self._stream = PeekableStream(stream)
+        if "chunked" in fields.get("transfer-encoding", "").lower() and _CHUNK_HEADER.match(
+            self._stream.peek(_CHUNK_HEADER_BYTES)
         ):
-            self._stream = Ahead(_Pieces(self._dechunked(self._stream)))
+            self._stream = PeekableStream(_ChunkStream(self._dechunked(self._stream)))
         codings = fields.get("content-encoding", "").lower().replace(" ", "").split(",")
         for coding in reversed(codings[:_MOST_CODINGS]):
-            if packing := self._packing(coding):
-                self._stream = Ahead(Unpacked(self._stream, packing, limits))
+            if compression := self._compression(coding):
+                self._stream = PeekableStream(DecompressedStream(self._stream, compression, limits))
             elif coding in ("br", "compress", "x-compress"):
-                self.unknown = coding
+                self.unsupported = coding
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; none at the end only.
+        """Returns up to `size` bytes; no bytes only at the end.
 
         Raises:
-          ImageError: the body unpacks to more than the limits allow.
+          ImageError: the body decompresses to more than the limits allow.
         """
         try:
             return self._stream.read(size)
         except ArchiveError as error:
             if error.reason != Reason.DAMAGED:
                 raise ImageError(error.reason, error.detail) from error
-            self.cut = True
+            self.truncated = True
             return b""
 
-    def _packing(self, coding: str) -> str:
+    def _compression(self, coding: str) -> str:
+        """Returns the compression of a content coding, or "" if the body does not begin like it."""
         begin = self._stream.peek(4)
         if coding in ("gzip", "x-gzip") and begin.startswith(SIGNATURES["gz"]):
             return "gz"
@@ -96,51 +98,51 @@ class Body:
             return "zlib"
         return ""
 
-    def _dechunked(self, stream: "Ahead") -> Iterator[bytes]:
-        while match := _CHUNK.match(stream.peek(_CHUNK_LINE_BYTES)):
-            exactly(stream, match.end())
+    def _dechunked(self, stream: "PeekableStream") -> Iterator[bytes]:
+        while match := _CHUNK_HEADER.match(stream.peek(_CHUNK_HEADER_BYTES)):
+            read_exactly(stream, match.end())
             left = int(match[1], 16)
             if not left:
                 return
             while left and (data := stream.read(left)):
                 left -= len(data)
                 yield data
-        self.cut = True
+        self.truncated = True
 
 
-class Ahead:
-    """A stream that can be looked into without reading it."""
+class PeekableStream:
+    """A stream whose next bytes can be inspected before they are read."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
-        self._seen = b""
+        self._peeked = b""
 
     def peek(self, size: int) -> bytes:
-        """The next `size` bytes, or all that are left."""
-        with contextlib.suppress(ArchiveError):  # met again by the reading that follows
-            while len(self._seen) < size and (data := self._stream.read(size - len(self._seen))):
-                self._seen += data
-        return self._seen[:size]
+        """Returns the next `size` bytes, or all that are left, without consuming them."""
+        with contextlib.suppress(ArchiveError):  # raised again by the next `read`
+            while len(self._peeked) < size and (data := self._stream.read(size - len(self._peeked))):
+                self._peeked += data
+        return self._peeked[:size]
 
     def read(self, size: int, /) -> bytes:
-        if self._seen:
-            data, self._seen = self._seen[:size], self._seen[size:]
+        if self._peeked:
+            data, self._peeked = self._peeked[:size], self._peeked[size:]
             return data
         return self._stream.read(size)
 
 
-class _Pieces:
-    """A stream made of pieces."""
+class _ChunkStream:
+    """A stream of the bytes of an iterator of chunks."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
         self._rest = b""
 
     def read(self, size: int, /) -> bytes:
         while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
+            chunk = next(self._chunks, None)
+            if chunk is None:
                 return b""
-            self._rest = piece
+            self._rest = chunk
         data, self._rest = self._rest[:size], self._rest[size:]
         return data

@@ -1,4 +1,4 @@
-"""The nouns of archives: what comes out of one, and what its members are called."""
+"""Defines the members of archives, and their names and URIs."""
 
 import dataclasses
 import re
@@ -11,7 +11,7 @@ from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import name_hash
 
 SEPARATOR = "!"  # between an archive and its member in a URI
-WHOLE = ""  # the name of the archive itself, where not a member of it is meant
+WHOLE = ""  # the member name that means the archive itself
 
 _LOOKS_ESCAPED = re.compile("%(?=21|25)")
 _ESCAPED = re.compile("%21|%25(?=21|25)")
@@ -19,36 +19,40 @@ _ESCAPED = re.compile("%21|%25(?=21|25)")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Member:
-    """One member, unpacked. Its `metadata` are JSON types: what the archive says of it beyond its bytes."""
+    """One member that was read. `metadata` holds its other properties in the archive, as JSON types."""
 
-    name: str  # unique in its archive; bytes that are not UTF-8 as surrogates
-    data: bytes
-    modified_ms: int = 0  # since the epoch; 0 where the archive does not tell
+    name: str  # unique in its archive; bytes that are not UTF-8 are surrogates
+    data: bytes  # decompressed
+    modified_ms: int = 0  # since the epoch; 0 if the archive does not record it
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BadMember:
-    """A member that can't be had, or, with the name `WHOLE`, the archive from some point on."""
+    """A member that cannot be read, or, with the name `WHOLE`, an archive that is damaged or too large."""
 
     name: str
     reason: Reason
     detail: str = ""
-    size_bytes: int = 0  # what the archive says
+    size_bytes: int = 0  # as the archive states it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Skipped:
-    """How many records of a crawl are no images and claim not to be: counted, but no input items."""
+    """The number of records of a crawl that are neither images nor claim to be.
+
+    They are counted, but they are no input items.
+    """
 
     count: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """A member that is yet to be read; `read` works until the next entry is asked for.
+    """A member that has not been read yet. `read` may be called until the next entry is requested.
 
-    `read` raises ImageError for this member alone, ArchiveError if the archive can't be read further.
+    `read` raises ImageError if this member cannot be read, and ArchiveError if the archive cannot be read
+    further.
     """
 
     name: str
@@ -59,36 +63,40 @@ class Entry:
 
 
 def numbered(name: str, number: int) -> str:
-    """The name of the `number`-th member of one name: numbered before its extension.
+    """Returns the name of the `number`-th member with the same name: the number is put before the extension.
 
     >>> numbered("a/b.jpg", 2), numbered("a.b/c", 3)
     ('a/b#2.jpg', 'a.b/c#3')
     """
-    folder, slash, base = name.rpartition("/")
+    directory, slash, base = name.rpartition("/")
     stem, dot, extension = base.rpartition(".")
-    return f"{folder}{slash}{stem}#{number}{dot}{extension}" if stem else f"{name}#{number}"
+    return f"{directory}{slash}{stem}#{number}{dot}{extension}" if stem else f"{name}#{number}"
 
 
 def too_large(size: int, limits: Limits) -> ImageError:
+    """Returns the error for a member of `size` bytes, which is more than the limits allow."""
     return ImageError(
         Reason.TOO_LARGE, f"{size} bytes; a member of an archive may have {limits.max_member_bytes}"
     )
 
 
 class Names:
-    """The names given so far in one archive, by their hashes: millions of them in some hundred megabytes."""
+    """Makes the names of one archive unique. Holds their hashes, some hundred megabytes for millions."""
 
     def __init__(self) -> None:
-        self._given = {name_hash(WHOLE)}  # a member without a name is not the archive
+        self._given = {name_hash(WHOLE)}  # so that a member without a name is not taken for the archive
         self._next: dict[int, int] = {}
 
     def unique(self, name: str) -> str:
-        """The name itself, the first time; then numbered. The same names in the same order give the same answers."""
+        """Returns the name itself the first time, then numbered names.
+
+        The results depend only on the names given so far and their order.
+        """
         key = name_hash(name)
         if key not in self._given:
             self._given.add(key)
             return name
-        # From where the last search ended, or a million members of one name would take for ever.
+        # Start where the last search ended, or a million members of one name would take quadratic time.
         number = self._next.get(key, 2)
         while (other := name_hash(numbered(name, number))) in self._given:
             number += 1
@@ -98,7 +106,7 @@ class Names:
 
 
 def file_uri(path: str) -> str:
-    """The URI of a file that is no member: its path, unless that holds a `!`, which would read as a separator.
+    """Returns the URI of a file: its path, with `!` escaped, since that separates an archive from its member.
 
     >>> file_uri("/a/b.jpg"), file_uri("/wow!/50%.jpg"), file_uri("/%21")
     ('/a/b.jpg', '/wow%21/50%.jpg', '/%2521')
@@ -109,7 +117,7 @@ def file_uri(path: str) -> str:
 
 
 def member_uri(archive: str, name: str) -> str:
-    """The URI of a member, or of the archive itself for the name `WHOLE`.
+    """Returns the URI of a member, or of the archive itself for the name `WHOLE`.
 
     >>> member_uri("/a/b.zip", "c!.jpg"), member_uri("/a!/b.zip", "c.jpg"), member_uri("b.zip", WHOLE)
     ('/a/b.zip!c!.jpg', '/a%21/b.zip!c.jpg', 'b.zip')
@@ -118,7 +126,7 @@ def member_uri(archive: str, name: str) -> str:
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """The path and the member's name of a URI that `file_uri` or `member_uri` made; no name if it is a file's.
+    """Splits a URI of `file_uri` or `member_uri` into path and member name; the name of a file's URI is "".
 
     >>> split_uri("/a%21/b.zip!c!.jpg"), split_uri("/a%21b.jpg"), split_uri("/100%.jpg")
     (('/a!/b.zip', 'c!.jpg'), ('/a!b.jpg', ''), ('/100%.jpg', ''))

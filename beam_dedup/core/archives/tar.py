@@ -1,7 +1,7 @@
-"""Tar archives, read once and forwards: ustar, GNU and pax headers; what GNU tar, Python and WebDataset write.
+"""Reads tar archives of GNU tar, Python and WebDataset once and forwards: ustar, GNU and pax headers.
 
-Not by `tarfile`: that keeps every member in a list, takes a long name of gigabytes to be one, and gives up at the
-first damaged header.
+The standard library's `tarfile` is not used: it keeps every member in a list, accepts a long name of
+gigabytes, and stops at the first damaged header.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
-from beam_dedup.core.archives.decompress import Unpacked, exactly
+from beam_dedup.core.archives.decompress import DecompressedStream, read_exactly
 from beam_dedup.core.archives.members import WHOLE, BadMember, Entry, Names, too_large
 from beam_dedup.core.errors import ArchiveError
 from beam_dedup.core.limits import Limits
@@ -20,14 +20,14 @@ BLOCK = 512
 MAGIC = b"ustar"
 _MAGIC = slice(257, 262)
 _CHECKSUM = slice(148, 156)
-_OCTAL = b" \x0001234567"  # how a checksum begins
+_OCTAL = b" \x0001234567"  # the first byte of a checksum is one of these
 _ZEROS = bytes(BLOCK)
-_MOST_BYTES = 1 << 60  # of a member; as far as a file can be sought
-_HEADER_BYTES = 1 << 20  # of a long name or of pax records; more is no header of anybody's
+_MOST_BYTES = 1 << 60  # of a member; `seek` accepts no much larger offset
+_HEADER_BYTES = 1 << 20  # of a long name or of pax records; no tool writes a larger header
 
 _FILES = (b"0", b"\0")
-_LEFT_OUT = (b"5", b"D", b"V")  # folders, and what GNU tar notes of folders and volumes
-_FOR_OTHERS = (b"L", b"K", b"x", b"g", b"X")  # headers that say something of those that follow
+_LEFT_OUT = (b"5", b"D", b"V")  # directories, and GNU tar's notes on directories and volumes
+_EXTENDED = (b"L", b"K", b"x", b"g", b"X")  # headers with fields for the headers that follow
 _SPARSE, _CONTINUED = b"S", b"M"
 _SPECIAL = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a pipe"}
 _WITHOUT_BYTES = (b"1", b"2", b"3", b"4", b"5", b"6")
@@ -43,62 +43,63 @@ class _Header:
 
 
 def is_header(block: bytes) -> bool:
-    """Whether a block of 512 bytes is a tar header: its checksum is right."""
+    """Returns whether a block of 512 bytes is a tar header, i.e. its checksum is right."""
     if len(block) < BLOCK or block == _ZEROS:
         return False
-    said = _number(block[_CHECKSUM])
-    if not said:  # the sum counts its own field as spaces, so it is never 0
+    recorded = _number(block[_CHECKSUM])
+    if not recorded:  # the sum counts its own field as spaces, so it is never 0
         return False
     plain = sum(block[:148]) + 8 * 32 + sum(block[156:BLOCK])
-    # Some old writers took bytes for signed.
+    # Some old tools added up signed bytes.
     signed = plain - 256 * sum(byte > 127 for byte in block[:148] + block[156:BLOCK])
-    return said in (plain, signed)
+    return recorded in (plain, signed)
 
 
 def looks_like_tar(head: bytes) -> bool:
-    # Pictures are asked about far more often than archives are: one look is enough to see most that are no headers.
+    """Returns whether a file may be a tar, by its first 512 bytes."""
+    # Most files are pictures. One byte of the checksum field is enough to see that most of them are no tar.
     return head[_MAGIC] == MAGIC or (head[148:149] in _OCTAL and is_header(head[:BLOCK]))
 
 
-def entries(stream: Unpacked, limits: Limits) -> Iterator[Entry | BadMember]:
-    """The files of a tar archive in the order of the archive; folders are left out.
+def entries(stream: DecompressedStream, limits: Limits) -> Iterator[Entry | BadMember]:
+    """Yields the files of a tar archive in their order, without directories.
 
-    A damaged header is told as a BadMember, and the search goes on for the next sound one.
+    A damaged header is reported as a BadMember, and the search continues with the next intact header.
 
     Raises:
-      ArchiveError: the archive ends without its end mark, or can't be unpacked further.
+      ArchiveError: the archive ends without its end mark, cannot be decompressed further, or exceeds a limit.
       OSError: from reading the stream.
     """
     names = Names()
-    special: dict[bytes, bytes] = {}  # what headers for the next header say
-    common: dict[bytes, bytes] = {}  # what pax headers for all that follow say
-    count, sound, ended, first = 0, True, False, True
+    special: dict[bytes, bytes] = {}  # fields from extended headers for the next header
+    common: dict[bytes, bytes] = {}  # fields from pax headers for all following headers
+    count, intact, ended, first = 0, True, False, True
     while True:
-        block = exactly(stream, BLOCK)
+        block = read_exactly(stream, BLOCK)
         if len(block) < BLOCK:
             if not ended or block.strip(b"\0"):
-                raise ArchiveError(Reason.DAMAGED, "cut short: the archive has no end mark")
+                raise ArchiveError(Reason.DAMAGED, "truncated: the archive has no end mark")
             return
         if block == _ZEROS:
-            ended, special = True, {}  # archives joined by `cat` go on after it
+            ended, special = True, {}  # archives joined by `cat` continue after it
             continue
         header = _header(block)
         if header is None:
             if ended:
-                return  # not the archive's: what is left of a longer file in the same place
+                return  # not part of the archive: the rest of a longer file that it overwrote
             if first and block[_MAGIC] != MAGIC:
-                raise ArchiveError(Reason.NOT_AN_IMAGE, "packed, but neither an image nor a tar")
-            if sound:
+                raise ArchiveError(Reason.NOT_AN_IMAGE, "compressed, but neither an image nor a tar")
+            if intact:
                 yield BadMember(WHOLE, Reason.DAMAGED, "a header is damaged")
-            sound = first = False
+            intact = first = False
             continue
-        sound, ended, first = True, False, False
-        if header.kind in _FOR_OTHERS:
-            said = _extended(stream, header)
+        intact, ended, first = True, False, False
+        if header.kind in _EXTENDED:
+            fields = _extended_fields(stream, header)
             if header.kind == b"g":
-                common |= said
+                common |= fields
             elif header.kind != b"K":
-                special |= said
+                special |= fields
             continue
         header = _completed(header, common | special)
         sparse = header.kind == _SPARSE or any(key.startswith(b"GNU.sparse") for key in special)
@@ -107,16 +108,16 @@ def entries(stream: Unpacked, limits: Limits) -> Iterator[Entry | BadMember]:
             stream.skip(header.size + -header.size % BLOCK)
             continue
         if header.kind == _SPARSE:
-            _pass_sparse_map(stream, block)
+            _skip_sparse_map(stream, block)
         count += 1
         if count > limits.max_members:
             raise ArchiveError(Reason.TOO_LARGE, f"more than {limits.max_members} members")
         name = names.unique(header.name.decode("utf-8", "surrogateescape"))
-        if header.kind in _SPECIAL:  # no bytes follow, whatever the size says
+        if header.kind in _SPECIAL:  # no bytes follow, whatever the size is
             yield BadMember(name, Reason.NOT_A_FILE, _SPECIAL[header.kind])
         elif sparse or header.kind == _CONTINUED:
-            what = "a sparse file" if sparse else "the rest of a file from another volume"
-            yield BadMember(name, Reason.UNSUPPORTED, what, header.size)
+            detail = "a sparse file" if sparse else "the rest of a file from another volume"
+            yield BadMember(name, Reason.UNSUPPORTED, detail, header.size)
             _Body(stream, header.size, limits).finish()
         else:
             body = _Body(stream, header.size, limits)
@@ -125,9 +126,9 @@ def entries(stream: Unpacked, limits: Limits) -> Iterator[Entry | BadMember]:
 
 
 class _Body:
-    """The bytes of one member, to be read or passed over."""
+    """The bytes of one member, which are read or skipped."""
 
-    def __init__(self, stream: Unpacked, size: int, limits: Limits) -> None:
+    def __init__(self, stream: DecompressedStream, size: int, limits: Limits) -> None:
         self._stream = stream
         self._size = size
         self._limits = limits
@@ -136,10 +137,10 @@ class _Body:
     def read(self) -> bytes:
         if self._size > self._limits.max_member_bytes:
             raise too_large(self._size, self._limits)
-        data = exactly(self._stream, self._size)
+        data = read_exactly(self._stream, self._size)
         self._left -= len(data)
         if len(data) < self._size:
-            raise ArchiveError(Reason.DAMAGED, f"cut short after {len(data)} of {self._size} bytes")
+            raise ArchiveError(Reason.DAMAGED, f"truncated after {len(data)} of {self._size} bytes")
         return data
 
     def finish(self) -> None:
@@ -147,7 +148,7 @@ class _Body:
 
 
 def _header(block: bytes) -> _Header | None:
-    """What a header says, or None if it is none: its checksum is wrong, or its size no number."""
+    """Parses a header; returns None if its checksum is wrong, or its size is no number."""
     if not is_header(block):
         return None
     size, modified = _number(block[124:136]), _number(block[136:148])
@@ -159,32 +160,32 @@ def _header(block: bytes) -> _Header | None:
     return _Header(name, kind, 0 if kind in _WITHOUT_BYTES else size, modified or 0)
 
 
-def _extended(stream: Unpacked, header: _Header) -> dict[bytes, bytes]:
-    """What a header for other headers says, by the keys of pax."""
+def _extended_fields(stream: DecompressedStream, header: _Header) -> dict[bytes, bytes]:
+    """Reads the fields of an extended header, under their names in pax."""
     if header.size > _HEADER_BYTES:
         raise ArchiveError(Reason.TOO_LARGE, f"a header of {header.size} bytes")
-    data = exactly(stream, header.size + -header.size % BLOCK)[: header.size]
+    data = read_exactly(stream, header.size + -header.size % BLOCK)[: header.size]
     if header.kind == b"L":
         return {b"path": _text(data)}
-    said, at = {}, 0
+    fields, at = {}, 0
     while match := _PAX_RECORD.match(data, at):
         end = at + int(match[1])
         if not match.end() < end <= len(data):
             break
-        said[match[2]] = data[match.end() : end - 1]
+        fields[match[2]] = data[match.end() : end - 1]
         at = end
-    return said
+    return fields
 
 
-def _completed(header: _Header, said: dict[bytes, bytes]) -> _Header:
-    """A header with what the headers before it say of it; what they say badly does not count."""
-    size = said.get(b"size", b"")
+def _completed(header: _Header, fields: dict[bytes, bytes]) -> _Header:
+    """Replaces fields of a header by those of the extended headers before it; malformed fields are ignored."""
+    size = fields.get(b"size", b"")
     modified = header.modified
     with contextlib.suppress(ValueError):
-        modified = float(said[b"mtime"]) if b"mtime" in said else modified
+        modified = float(fields[b"mtime"]) if b"mtime" in fields else modified
     return dataclasses.replace(
         header,
-        name=said.get(b"path") or header.name,
+        name=fields.get(b"path") or header.name,
         size=int(size)
         if size.isdigit() and len(size) < 20 and header.kind not in _WITHOUT_BYTES
         else header.size,
@@ -192,10 +193,11 @@ def _completed(header: _Header, said: dict[bytes, bytes]) -> _Header:
     )
 
 
-def _pass_sparse_map(stream: Unpacked, block: bytes) -> None:
+def _skip_sparse_map(stream: DecompressedStream, block: bytes) -> None:
+    """Skips the blocks that continue the map of a sparse file."""
     more = block[482:483]
     while more not in (b"", b"\0"):
-        more = exactly(stream, BLOCK)[504:505]
+        more = read_exactly(stream, BLOCK)[504:505]
 
 
 def _text(field: bytes) -> bytes:
@@ -203,7 +205,7 @@ def _text(field: bytes) -> bytes:
 
 
 def _number(field: bytes) -> int | None:
-    """A number of a header: octal digits, or, where the first bit is set, the bits of the number itself."""
+    """Parses a number of a header: octal digits, or, if the first bit is set, a binary number."""
     if field[0] & 0x80:
         value = int.from_bytes(field, "big", signed=True)
         return value + (1 << (8 * len(field) - 1)) if field[0] == 0x80 else value

@@ -1,15 +1,15 @@
-"""WARC files, as crawlers write them: the images among their records, with what the crawl knows of each.
+"""Reads the images among the records of a WARC file, with the metadata of the crawl.
 
-The reader is FastWARC: it is compiled, and holds no more than it is asked for. It is given plain bytes: gzip is undone
-here, so that one damaged record does not cost those after it, and HTTP too, so that lies in its headers stay in their
-record.
+Records are parsed by FastWARC, which is compiled and reads only as much as it is asked for. It is given
+uncompressed bytes. Gzip is decompressed here, so that the records after a damaged one can still be read.
+HTTP is parsed here, so that wrong headers affect only their own record.
 
-An image is a response (or resource, or conversion) whose bytes are of an image format we know, or whose Content-Type says
-`image/...`. All other records, the pages of the crawl above all, are counted as skipped.
+An image is a response (or resource, or conversion) whose bytes are of a known image format, or whose
+Content-Type is `image/...`. All other records, above all the pages of the crawl, are counted as skipped.
 
-The name of a record is the host of its URL, then the path: `example.com/a/b.jpg`. Where the URL has a query, twelve
-digits of its SHA-256 stand before the extension, so that `b.jpg?w=1` and `b.jpg?w=2` are `b~....jpg`, each its own. A path
-without a last part gets `index`.
+The name of a record is the host of its URL, then the path: `example.com/a/b.jpg`. If the URL has a query,
+twelve digits of its SHA-256 are put before the extension, so that `b.jpg?w=1` and `b.jpg?w=2` have
+different names `b~....jpg`. A path without a last part gets `index`.
 """
 
 import dataclasses
@@ -23,7 +23,12 @@ from urllib.parse import urlsplit
 from fastwarc.warc import ArchiveIterator, WarcHeader, WarcRecord, WarcRecordType
 
 from beam_dedup.core.archives import http_body
-from beam_dedup.core.archives.decompress import After, Counted, Unpacked, exactly
+from beam_dedup.core.archives.decompress import (
+    CountingStream,
+    DecompressedStream,
+    PrefixedStream,
+    read_exactly,
+)
 from beam_dedup.core.archives.members import WHOLE, BadMember, Entry, Names, Skipped, too_large
 from beam_dedup.core.errors import ArchiveError, ImageError
 from beam_dedup.core.imaging import formats
@@ -33,19 +38,19 @@ from beam_dedup.core.model import Reason
 MAGIC = b"WARC/"
 
 _HOLD_IMAGES = WarcRecordType.response | WarcRecordType.resource | WarcRecordType.conversion
-_TOLD = _HOLD_IMAGES | WarcRecordType.revisit | WarcRecordType.continuation | WarcRecordType.unknown
-_HEAD_BYTES = 1 << 16  # of a record: its HTTP header, and enough of the payload to know it
+_COUNTED = _HOLD_IMAGES | WarcRecordType.revisit | WarcRecordType.continuation | WarcRecordType.unknown
+_HEAD_BYTES = 1 << 16  # of a record: its HTTP header, and enough of the payload to recognise its format
 _HEADER_BYTES = 1 << 20  # of a record's own header
-_SLACK_BYTES = 64  # by which our estimate of a header's length may err
+_SLACK_BYTES = 64  # the largest error of the estimated length of a header
 
 
-def entries(stream: Unpacked, limits: Limits) -> Iterator[Entry | BadMember | Skipped]:
-    """The images of a WARC file, in the order of its records; at the end how many records were none.
+def entries(stream: DecompressedStream, limits: Limits) -> Iterator[Entry | BadMember | Skipped]:
+    """Yields the images of a WARC file in the order of its records, then the number of other records.
 
-    Damage is told as a BadMember, and reading goes on after it where it can.
+    Damage is reported as a BadMember, and reading continues after it if possible.
 
     Raises:
-      ArchiveError: it ends within a record, or can't be read further.
+      ArchiveError: the file ends within a record, cannot be read further, or exceeds a limit.
       OSError: from reading the stream.
     """
     names = Names()
@@ -68,7 +73,7 @@ def entries(stream: Unpacked, limits: Limits) -> Iterator[Entry | BadMember | Sk
             if source.damage is None:
                 break
             if source.damage.reason == Reason.DAMAGED and stream.resume(MAGIC):
-                detail = f"{source.damage.detail}; read on behind that"
+                detail = f"{source.damage.detail}; reading continued after that"
                 yield BadMember(WHOLE, Reason.DAMAGED, detail)
             else:
                 failure = source.damage
@@ -79,9 +84,12 @@ def entries(stream: Unpacked, limits: Limits) -> Iterator[Entry | BadMember | Sk
 
 
 class _Source:
-    """What FastWARC reads from. It ends at damage, which is kept here; as is the error of a file that can't be read."""
+    """The stream that FastWARC reads from.
 
-    def __init__(self, stream: Unpacked) -> None:
+    At damage the stream ends, and the error is kept in `damage`. An OSError is raised, and kept in `error`.
+    """
+
+    def __init__(self, stream: DecompressedStream) -> None:
         self._stream = stream
         self.count = 0
         self.damage: ArchiveError | None = None
@@ -103,17 +111,17 @@ class _Source:
         return self.count
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:  # noqa: ARG002
-        raise io.UnsupportedOperation("read once and forwards")
+        raise io.UnsupportedOperation("a WARC file is read once and forwards")
 
     def close(self) -> None:
-        """What was lent is not closed."""
+        """Does nothing: the caller closes the stream."""
 
 
 def _records(source: _Source, names: Names, limits: Limits) -> Iterator[Entry | BadMember | None]:
-    """The images among the records; None for a record that is none.
+    """Yields the images among the records, and None for each other record.
 
-    FastWARC passes over what is no record, and does not tell a record that is cut short. So it is reckoned up where
-    each should end.
+    FastWARC skips bytes that are no record, and does not report a truncated record. So the end of each
+    record is computed here from its length, and compared with the beginning of the next.
     """
     records = ArchiveIterator(
         source,
@@ -132,12 +140,12 @@ def _records(source: _Source, names: Names, limits: Limits) -> Iterator[Entry | 
         end = begin + _header_bytes(record) + size
         if record.headers.get_bytes(WarcHeader.CONTENT_LENGTH) is None:
             yield BadMember(WHOLE, Reason.DAMAGED, f"the record at byte {begin} has no length")
-        elif record.record_type & _TOLD:
-            yield _told(record, names, limits)
+        elif record.record_type & _COUNTED:
+            yield _entry(record, names, limits)
     if source.damage:
         return
     if source.count < end - _SLACK_BYTES:
-        raise ArchiveError(Reason.DAMAGED, f"cut short after {source.count} of at least {end} bytes")
+        raise ArchiveError(Reason.DAMAGED, f"truncated after {source.count} of at least {end} bytes")
     if source.count > end + _SLACK_BYTES:
         raise ArchiveError(Reason.DAMAGED, f"{source.count - end} bytes at the end are no record")
 
@@ -150,39 +158,41 @@ def _next(records: ArchiveIterator, source: _Source) -> WarcRecord | None:
     except OSError as error:
         if source.error:
             raise
-        raise ArchiveError(Reason.DAMAGED, f"not to be read further: {error}") from error
+        raise ArchiveError(Reason.DAMAGED, f"cannot be read further: {error}") from error
     except BaseException as error:
-        if (
-            type(error).__name__ == "PanicException"
-        ):  # FastWARC's own assertion: this file's fault, not the run's
-            raise ArchiveError(Reason.DAMAGED, f"not to be read further: {error}") from error
+        # An assertion in FastWARC failed: an error of this file, which must not stop the run.
+        if type(error).__name__ == "PanicException":
+            raise ArchiveError(Reason.DAMAGED, f"cannot be read further: {error}") from error
         raise
 
 
 def _header_bytes(record: WarcRecord) -> int:
-    """About how many bytes a record has besides its content: the version, its fields, and three empty lines."""
+    """Estimates the bytes of a record besides its content: the version, its fields, and three empty lines."""
     return 18 + sum(len(name) + len(value) + 4 for name, value in record.headers.items_bytes())
 
 
-def _told(record: WarcRecord, names: Names, limits: Limits) -> Entry | BadMember | None:
+def _entry(record: WarcRecord, names: Names, limits: Limits) -> Entry | BadMember | None:
+    """Returns the image in a record; None if it is no image."""
     if not record.record_type & _HOLD_IMAGES:
         return None
     url = _header(record, WarcHeader.WARC_TARGET_URI).strip("<>")
     content_type = _header(record, WarcHeader.CONTENT_TYPE).lower()
-    block = Counted(record.reader)
-    begin = exactly(block, _HEAD_BYTES)
+    block = CountingStream(record.reader)
+    begin = read_exactly(block, _HEAD_BYTES)
     is_http = content_type.startswith("application/http") or begin.startswith(b"HTTP/")
     head = http_body.head_of(begin) if is_http else None
-    body = http_body.Body(After(begin[head.size if head else 0 :], block), head, limits)
-    first = exactly(body, formats.HEAD_BYTES)
+    payload = PrefixedStream(begin[head.size if head else 0 :], block)
+    body = http_body.Body(payload, head, limits)
+    first = read_exactly(body, formats.HEAD_BYTES)
     claimed = head.content_type if head else content_type
     if not claimed.startswith("image/") and formats.sniff(first) is None:
         return None
     if not first and head and head.status != 200:
-        return None  # a redirection, or "not modified"
+        return None  # a redirect, or "not modified"
     name = names.unique(name_of(url))
-    if body.unknown and formats.sniff(first) is None:
-        return BadMember(name, Reason.UNSUPPORTED, f"packed by {body.unknown}", record.content_length)
+    if body.unsupported and formats.sniff(first) is None:
+        detail = f"compressed with {body.unsupported}"
+        return BadMember(name, Reason.UNSUPPORTED, detail, record.content_length)
     if _header(record, WarcHeader.WARC_SEGMENT_NUMBER):
         return BadMember(name, Reason.UNSUPPORTED, "a record in several segments", record.content_length)
     image = _Image(block, record.content_length, first, body, _metadata(record, url, claimed, head), limits)
@@ -193,39 +203,43 @@ def _told(record: WarcRecord, names: Names, limits: Limits) -> Entry | BadMember
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Image:
-    """A record whose payload is yet to be read."""
+    """A record whose payload has not been read completely."""
 
-    block: Counted
-    size: int  # of the block, as the record says
+    block: CountingStream
+    size: int  # of the block, as the record states it
     first: bytes  # of the payload
     body: http_body.Body
     metadata: dict[str, Any]
     limits: Limits
 
     def read(self) -> bytes:
-        data = exactly(After(self.first, self.body), self.limits.max_member_bytes + 1)
+        data = read_exactly(PrefixedStream(self.first, self.body), self.limits.max_member_bytes + 1)
         if len(data) > self.limits.max_member_bytes:
             raise too_large(self.size, self.limits)
         if self.block.count < self.size and not self.block.read(1):
-            raise ImageError(Reason.DAMAGED, f"cut short after {self.block.count} of {self.size} bytes")
-        if self.body.cut:
+            raise ImageError(Reason.DAMAGED, f"truncated after {self.block.count} of {self.size} bytes")
+        if self.body.truncated:
             self.metadata.setdefault("truncated", "http")
         return data
 
 
 def _metadata(record: WarcRecord, url: str, content_type: str, head: http_body.Head | None) -> dict[str, Any]:
-    """What a record says of its image; `truncated` only where it is, by WARC-Truncated, or "http" if the body ends early."""
-    told: dict[str, Any] = {
+    """Returns the metadata of the image in a record.
+
+    `truncated` is present only if the record has WARC-Truncated. `_Image.read` adds it, as "http", if the
+    body ends early. `status` is present only if it is not 200.
+    """
+    metadata: dict[str, Any] = {
         "url": url,
         "date": _header(record, WarcHeader.WARC_DATE),
         "record_id": _header(record, WarcHeader.WARC_RECORD_ID),
         "content_type": content_type,
     }
     if truncated := _header(record, WarcHeader.WARC_TRUNCATED):
-        told["truncated"] = truncated
+        metadata["truncated"] = truncated
     if head and head.status != 200:
-        told["status"] = head.status
-    return told
+        metadata["status"] = head.status
+    return metadata
 
 
 def _header(record: WarcRecord, name: WarcHeader) -> str:
@@ -240,7 +254,7 @@ def _milliseconds(date: str) -> int:
 
 
 def name_of(url: str) -> str:
-    """The name of a record; two URLs may have the same, so it is yet to be numbered.
+    """Returns the name of a record. Two URLs may have one name, so `Names.unique` must number it.
 
     >>> (
     ...     name_of("https://example.com/a/b.jpg"),
@@ -254,10 +268,10 @@ def name_of(url: str) -> str:
         host, path, query = parts.netloc.rpartition("@")[2], parts.path, parts.query
     except ValueError:  # brackets that are no IPv6 address
         host, path, query = "", url, ""
-    folder, _, base = path.rpartition("/")
+    directory, _, base = path.rpartition("/")
     base = base or "index"
     if query:
         stem, dot, extension = base.rpartition(".")
         mark = "~" + hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:12]
         base = f"{stem}{mark}{dot}{extension}" if stem else base + mark
-    return "/".join(part for part in (host, folder.strip("/"), base) if part)
+    return "/".join(part for part in (host, directory.strip("/"), base) if part)

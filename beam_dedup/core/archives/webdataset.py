@@ -1,8 +1,10 @@
-"""WebDataset: in a tar, `key.json` beside `key.jpg` says something of the image, and is no input item itself.
+"""Reads WebDataset sidecars: in a tar, `key.json` next to `key.jpg` is metadata of the image.
 
-The key of a member is its path up to the first dot of its last part. Members of one key stand next to each other. What
-`key.json` holds becomes the metadata of the image, `key.txt` and `key.cls` are put under `txt` and `cls`. Side-cars of
-a key without an image are members like others, and so are those that come too late, after more than is held back.
+The key of a member is its path up to the first dot of its last part. Members of one key are adjacent in the
+tar. The content of `key.json` becomes the metadata of the image; `key.txt` and `key.cls` are added under
+`txt` and `cls`. Sidecars of a key without an image are ordinary members. So are sidecars that come too
+late, when the buffer for the members of their key (at most 32 members, and the bytes of one member) has
+been emptied.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,56 +17,61 @@ from beam_dedup.core.imaging.formats import HEAD_BYTES, sniff
 from beam_dedup.core.limits import Limits
 
 _SIDECARS = ("json", "txt", "cls")
-_SIDECAR_BYTES = 1 << 20
-_MOST_HELD = 32  # members of one key
+_SIDECAR_BYTES = 1 << 20  # a larger file is no sidecar
+_MOST_BUFFERED = 32  # members of one key
 
 
 def with_sidecars(
     items: Iterable[Member | BadMember | Skipped], limits: Limits
 ) -> Iterator[Member | BadMember | Skipped]:
-    """The same items, side-cars made metadata; at most the bytes of one member are held back, besides one member."""
-    held: list[Member] = []
+    """Yields the same items, with sidecars turned into metadata of the images of their key.
+
+    Buffers the members of one key, together at most `limits.max_member_bytes`, and one more member.
+    """
+    buffered: list[Member] = []
     for item in items:
-        if not isinstance(item, Member) or not _belongs(held, item, limits):
-            yield from _joined(held)
-            held = []
+        if not isinstance(item, Member) or not _belongs(buffered, item, limits):
+            yield from _joined(buffered)
+            buffered = []
         if isinstance(item, Member):
-            held.append(item)
+            buffered.append(item)
         else:
             yield item
-    yield from _joined(held)
+    yield from _joined(buffered)
 
 
 def split_key(name: str) -> tuple[str, str]:
-    """Key and extension.
+    """Splits the name of a member into key and extension.
 
     >>> split_key("a.b/c.seg.png"), split_key("a/.hidden"), split_key("a/c")
     (('a.b/c', 'seg.png'), ('a/', 'hidden'), ('a/c', ''))
     """
-    folder, slash, base = name.rpartition("/")
+    directory, slash, base = name.rpartition("/")
     stem, _, extension = base.partition(".")
-    return f"{folder}{slash}{stem}", extension
+    return f"{directory}{slash}{stem}", extension
 
 
-def _belongs(held: list[Member], item: Member, limits: Limits) -> bool:
-    if not held or split_key(held[0].name)[0] != split_key(item.name)[0]:
+def _belongs(buffered: list[Member], item: Member, limits: Limits) -> bool:
+    """Returns whether a member has the key of the buffered ones and fits into the buffer."""
+    if not buffered or split_key(buffered[0].name)[0] != split_key(item.name)[0]:
         return False
-    size = sum(len(one.data) for one in held) + len(item.data)
-    return len(held) < _MOST_HELD and size <= limits.max_member_bytes
+    size = sum(len(member.data) for member in buffered) + len(item.data)
+    return len(buffered) < _MOST_BUFFERED and size <= limits.max_member_bytes
 
 
-def _joined(held: list[Member]) -> list[Member]:
-    sidecars = [one for one in held if _is_sidecar(one)]
-    images = {one.name for one in held if sniff(one.data[:HEAD_BYTES]) is not None}
+def _joined(buffered: list[Member]) -> list[Member]:
+    """Turns the sidecars among the members of one key into metadata of the images among them."""
+    sidecars = [member for member in buffered if _is_sidecar(member)]
+    images = {member.name for member in buffered if sniff(member.data[:HEAD_BYTES]) is not None}
     if not sidecars or not images:
-        return held
-    said: dict[str, Any] = {}
-    for one in sidecars:
-        said |= _said(split_key(one.name)[1].lower(), one.data)
+        return buffered
+    metadata: dict[str, Any] = {}
+    for sidecar in sidecars:
+        metadata |= _sidecar_metadata(split_key(sidecar.name)[1].lower(), sidecar.data)
     return [
-        replace(one, metadata=one.metadata | said) if one.name in images else one
-        for one in held
-        if not _is_sidecar(one)
+        replace(member, metadata=member.metadata | metadata) if member.name in images else member
+        for member in buffered
+        if not _is_sidecar(member)
     ]
 
 
@@ -72,7 +79,8 @@ def _is_sidecar(member: Member) -> bool:
     return split_key(member.name)[1].lower() in _SIDECARS and len(member.data) <= _SIDECAR_BYTES
 
 
-def _said(extension: str, data: bytes) -> dict[str, Any]:
+def _sidecar_metadata(extension: str, data: bytes) -> dict[str, Any]:
+    """Returns the metadata in a sidecar; JSON that is no object, or cannot be stored again, under `json`."""
     text = data.decode("utf-8", "replace").strip()
     if extension == "json":
         try:

@@ -1,6 +1,7 @@
-"""Zip archives, by their directory; or by their members' own headers, where the end of the file is missing.
+"""Reads zip archives by their central directory, or, if that is missing, by the members' local headers.
 
-Not by `zipfile`: that reads the whole directory into memory, and one name that is no UTF-8 costs the whole archive.
+The standard library's `zipfile` is not used: it reads the whole directory into memory, and one name that is
+not UTF-8 makes it reject the whole archive.
 """
 
 import dataclasses
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from beam_dedup.core.archives import zip_directory
-from beam_dedup.core.archives.decompress import Unpacked, exactly
+from beam_dedup.core.archives.decompress import DecompressedStream, read_exactly
 from beam_dedup.core.archives.members import WHOLE, BadMember, Entry, Names, too_large
 from beam_dedup.core.archives.zip_directory import LOCAL, LOCAL_HEADER, Record
 from beam_dedup.core.errors import ArchiveError, ImageError
@@ -23,19 +24,24 @@ _UNIX_KINDS = {0o010000: "a pipe", 0o020000: "a device", 0o060000: "a device", 0
 
 
 def entries(stream: BinaryIO, limits: Limits) -> Iterator[Entry | BadMember]:
-    """The files of a zip archive in the order of its directory; folders are left out.
+    """Yields the files of a zip archive in the order of its central directory, without directories.
 
     Args:
       stream: seekable. `read` of an entry seeks in it.
+      limits: of members and decompressed bytes.
     Raises:
-      ArchiveError: it is damaged, cut short, or unpacks to too much.
+      ArchiveError: the archive is damaged or truncated, or exceeds a limit.
       OSError: from reading the stream.
     """
     names = Names()
     end = stream.seek(0, 2)
     budget = _Budget(limits, end)
-    place = zip_directory.directory(stream, end)
-    records = zip_directory.listed(stream, *place) if place else zip_directory.scanned(stream, limits)
+    location = zip_directory.find_directory(stream, end)
+    records = (
+        zip_directory.directory_records(stream, location)
+        if location
+        else zip_directory.scanned_records(stream, limits)
+    )
     for count, record in enumerate(records, 1):
         if count > limits.max_members:
             raise ArchiveError(Reason.TOO_LARGE, f"more than {limits.max_members} members")
@@ -45,32 +51,38 @@ def entries(stream: BinaryIO, limits: Limits) -> Iterator[Entry | BadMember]:
         if bad := _unreadable(record):
             yield BadMember(name, *bad, record.size)
         else:
-            member = _Packed(stream, record, limits, budget)
+            member = _StoredMember(stream, record, limits, budget)
             yield Entry(name, member.read, record.size, record.modified_ms)
-    if place is None:
+    if location is None:
         yield BadMember(
             WHOLE,
             Reason.DAMAGED,
-            "cut short: the directory at the end of the archive is missing",
+            "truncated: the directory at the end of the archive is missing",
         )
 
 
 class _Budget:
-    """What all members together may unpack to: members may overlap in the file, so each may be small."""
+    """The limit on the decompressed bytes of all members together.
+
+    Members may overlap in the file, so a limit per member is not enough.
+    """
 
     def __init__(self, limits: Limits, archive_bytes: int) -> None:
-        self._left = min(limits.max_unpacked_bytes, max(limits.free_bytes, limits.max_ratio * archive_bytes))
-        self._text = f"its members unpack to more than {self._left} bytes, of an archive of {archive_bytes}"
+        by_ratio = max(limits.free_bytes, limits.max_ratio * archive_bytes)
+        self._left = min(limits.max_decompressed_bytes, by_ratio)
+        self._detail = (
+            f"its members decompress to more than {self._left} bytes; the archive has {archive_bytes} bytes"
+        )
 
     def spend(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            raise ArchiveError(Reason.TOO_LARGE, self._text)
+            raise ArchiveError(Reason.TOO_LARGE, self._detail)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Packed:
-    """A member where it lies."""
+class _StoredMember:
+    """A member in the file, not yet read."""
 
     stream: BinaryIO
     record: Record
@@ -81,31 +93,32 @@ class _Packed:
         record = self.record
         if record.size > self.limits.max_member_bytes:
             raise too_large(record.size, self.limits)
-        if record.size > max(self.limits.free_bytes, self.limits.max_ratio * record.packed):
-            detail = f"unpacks to more than {self.limits.max_ratio} times its size"
+        if record.size > max(self.limits.free_bytes, self.limits.max_ratio * record.compressed_size):
+            detail = f"decompresses to more than {self.limits.max_ratio} times its size"
             raise ImageError(Reason.TOO_LARGE, detail)
         self.budget.spend(record.size)
         self.stream.seek(record.offset)
         local = self.stream.read(LOCAL_HEADER.size)
         if len(local) < LOCAL_HEADER.size or not local.startswith(LOCAL):
-            raise ImageError(Reason.DAMAGED, "the member is not where the directory says")
+            raise ImageError(Reason.DAMAGED, "no member at the offset that the directory states")
         name_bytes, extra_bytes = LOCAL_HEADER.unpack(local)[-2:]
         self.stream.seek(name_bytes + extra_bytes, 1)
-        packed = _Part(self.stream, record.packed)
+        compressed = _Part(self.stream, record.compressed_size)
+        content = DecompressedStream(compressed, _METHODS[record.method], self.limits)
         try:
-            # One byte more than there should be, to see that there are no more.
-            data = exactly(Unpacked(packed, _METHODS[record.method], self.limits), record.size + 1)
-        except ArchiveError as error:  # of this member alone: the others lie elsewhere
+            # One byte more than the record states, to notice a longer member.
+            data = read_exactly(content, record.size + 1)
+        except ArchiveError as error:  # an error of this member only: the others can be read
             raise ImageError(error.reason, error.detail) from error
-        if len(data) < record.size and packed.ended_early:
-            raise ImageError(Reason.DAMAGED, f"cut short after {len(data)} of {record.size} bytes")
+        if len(data) < record.size and compressed.ended_early:
+            raise ImageError(Reason.DAMAGED, f"truncated after {len(data)} of {record.size} bytes")
         if len(data) != record.size or zlib.crc32(data) != record.crc:
-            raise ImageError(Reason.DAMAGED, "size or checksum are not what the archive says")
+            raise ImageError(Reason.DAMAGED, "size or checksum differ from those recorded in the archive")
         return data
 
 
 class _Part:
-    """The next bytes of a stream, up to a number."""
+    """The next `size` bytes of a stream."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self._stream = stream
@@ -120,11 +133,12 @@ class _Part:
 
 
 def _unreadable(record: Record) -> tuple[Reason, str] | None:
-    """Why a member is not to be read, by what is said of it."""
+    """Returns why a member cannot be read, by its record; None if it can."""
     if record.flags & (_ENCRYPTED | _MASKED) or record.method == 99:
         return Reason.ENCRYPTED, ""
     if kind := _UNIX_KINDS.get(record.unix_mode & 0o170000):
         return Reason.NOT_A_FILE, kind
     if record.method not in _METHODS:
-        return Reason.UNSUPPORTED, f"packed by {_METHOD_NAMES.get(record.method, f'method {record.method}')}"
+        method = _METHOD_NAMES.get(record.method, f"method {record.method}")
+        return Reason.UNSUPPORTED, f"compressed with {method}"
     return None

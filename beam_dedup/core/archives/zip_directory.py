@@ -1,4 +1,4 @@
-"""What a zip archive says of its members: in its directory, or, where that is missing, in their own headers."""
+"""Reads the records of a zip archive's members, from the central directory or from the local headers."""
 
 import contextlib
 import dataclasses
@@ -6,90 +6,115 @@ import datetime
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from beam_dedup.core.archives.decompress import Counted, exactly, inflated
+from beam_dedup.core.archives.decompress import CountingStream, inflate, read_exactly
 from beam_dedup.core.errors import ArchiveError
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
 
 LOCAL = b"PK\x03\x04"
-EMPTY = b"PK\x05\x06"  # an archive without members is its end record only
+END = b"PK\x05\x06"  # also the beginning of an archive without members, which is an end record only
 
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
-_END = struct.Struct("<4s4H2LH")
-_END64_PLACE = struct.Struct("<4sLQL")
-_END64 = struct.Struct("<4sQ2H2L4Q")
-_DIRECTORY = b"PK\x01\x02"
+_END_RECORD = struct.Struct("<4s4H2LH")
+_END64_LOCATOR = struct.Struct("<4sLQL")
+_END64_RECORD = struct.Struct("<4sQ2H2L4Q")
+_CENTRAL_SIGNATURE = b"PK\x01\x02"
 
 DEFLATE = 8
-_DESCRIBED = 1 << 3
-_UNKNOWN = 0xFFFFFFFF  # the number did not fit: it is in the zip64 field
+_HAS_DESCRIPTOR = 1 << 3  # sizes and checksum follow the data, in a data descriptor
+_IN_ZIP64 = 0xFFFFFFFF  # the number did not fit, and is in the zip64 field
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-    """What a header says of its member."""
+    """The header of a member."""
 
     name: bytes
     flags: int
     method: int
     modified_ms: int
     crc: int
-    packed: int  # bytes
-    size: int
-    offset: int  # of the local header, from the beginning of the file
+    compressed_size: int  # bytes
+    size: int  # bytes, decompressed
+    offset: int  # bytes from the beginning of the file to the local header
     unix_mode: int = 0
 
 
-def directory(stream: BinaryIO, end: int) -> tuple[int, int, int] | None:
-    """Where the directory is, how long, and how many bytes lie before the archive in the file; None without one."""
-    start = max(end - _END.size - 0xFFFF, 0)
+class DirectoryLocation(NamedTuple):
+    """The position of the central directory."""
+
+    begin: int  # bytes from the beginning of the file
+    size: int  # bytes
+    before: int  # bytes in the file before the archive; offsets in the archive do not count them
+
+
+def find_directory(stream: BinaryIO, end: int) -> DirectoryLocation | None:
+    """Finds the central directory by the end record of the archive; returns None if there is no end record.
+
+    Args:
+      stream: the file, seekable.
+      end: size of the file, bytes.
+    """
+    start = max(end - _END_RECORD.size - 0xFFFF, 0)
     stream.seek(start)
-    tail = exactly(stream, end - start)
+    tail = read_exactly(stream, end - start)
     at = len(tail)
-    while (at := tail.rfind(EMPTY, 0, at)) >= 0:
-        if at + _END.size <= len(tail):
-            *_, size, offset, comment = _END.unpack_from(tail, at)
-            if at + _END.size + comment <= len(tail):
+    while (at := tail.rfind(END, 0, at)) >= 0:
+        if at + _END_RECORD.size <= len(tail):
+            *_, size, offset, comment = _END_RECORD.unpack_from(tail, at)
+            if at + _END_RECORD.size + comment <= len(tail):
                 break
     else:
         return None
-    here = start + at  # where the directory ends, unless zip64 records come between
-    place = here - _END64_PLACE.size
-    if place >= 0:
-        stream.seek(place)
-        record = stream.read(_END64_PLACE.size)
-        if record.startswith(b"PK\x06\x07"):
-            here, size, offset = _large_end(stream, place, _END64_PLACE.unpack(record)[2])
-    begin = here - size
+    directory_end = start + at  # unless zip64 records lie between
+    locator_at = directory_end - _END64_LOCATOR.size
+    if locator_at >= 0:
+        stream.seek(locator_at)
+        locator = stream.read(_END64_LOCATOR.size)
+        if locator.startswith(b"PK\x06\x07"):
+            recorded = _END64_LOCATOR.unpack(locator)[2]
+            directory_end, size, offset = _zip64_end_record(stream, locator_at, recorded)
+    begin = directory_end - size
     before = begin - offset
-    # Bytes both before and after the archive: rather an archive that was stored within one that is cut short.
-    if begin < 0 or (before > 0 and at + _END.size + comment < len(tail)):
+    # If bytes lie both before and after the archive, it is probably a stored member of a truncated archive.
+    if begin < 0 or (before > 0 and at + _END_RECORD.size + comment < len(tail)):
         return None
-    return begin, size, max(before, 0)
+    return DirectoryLocation(begin, size, max(before, 0))
 
 
-def _large_end(stream: BinaryIO, place: int, said: int) -> tuple[int, int, int]:
-    """Where the large end record is, and size and offset of the directory as it says."""
-    for at in (said, place - _END64.size):  # the second, where something was put before the archive
-        if 0 <= at <= place - _END64.size:
+def _zip64_end_record(stream: BinaryIO, locator_at: int, recorded: int) -> tuple[int, int, int]:
+    """Finds the zip64 end record; returns its position, and size and offset of the directory.
+
+    Args:
+      stream: the file.
+      locator_at: position of the zip64 locator.
+      recorded: position of the end record, as the locator states it.
+    """
+    before_locator = locator_at - _END64_RECORD.size  # the position if bytes were put before the archive
+    for at in (recorded, before_locator):
+        if 0 <= at <= before_locator:
             stream.seek(at)
-            record = stream.read(_END64.size)
-            if len(record) == _END64.size and record.startswith(b"PK\x06\x06"):
-                *_, size, offset = _END64.unpack(record)
+            record = stream.read(_END64_RECORD.size)
+            if len(record) == _END64_RECORD.size and record.startswith(b"PK\x06\x06"):
+                *_, size, offset = _END64_RECORD.unpack(record)
                 return at, size, offset
     raise ArchiveError(Reason.DAMAGED, "the end record of the archive is damaged")
 
 
-def listed(stream: BinaryIO, begin: int, size: int, before: int) -> Iterator[Record]:
-    """The records of the directory."""
-    at, end = begin, begin + size
+def directory_records(stream: BinaryIO, location: DirectoryLocation) -> Iterator[Record]:
+    """Yields the records of the central directory.
+
+    Raises:
+      ArchiveError: the directory is damaged.
+    """
+    at, end = location.begin, location.begin + location.size
     while at < end:
-        stream.seek(at)  # the members between were read elsewhere
+        stream.seek(at)  # reading a member has moved the position
         fixed = stream.read(_CENTRAL.size)
-        if len(fixed) < _CENTRAL.size or not fixed.startswith(_DIRECTORY):
+        if len(fixed) < _CENTRAL.size or not fixed.startswith(_CENTRAL_SIGNATURE):
             raise ArchiveError(Reason.DAMAGED, "the directory of the archive is damaged")
         fields = _CENTRAL.unpack(fixed)
         (
@@ -101,63 +126,78 @@ def listed(stream: BinaryIO, begin: int, size: int, before: int) -> Iterator[Rec
             time,
             date,
             crc,
-            packed,
-            plain,
+            compressed_size,
+            size,
             name_bytes,
             extra_bytes,
             comment_bytes,
         ) = fields[:13]
         attributes, offset = fields[-2:]
-        rest = exactly(stream, name_bytes + extra_bytes)
+        rest = read_exactly(stream, name_bytes + extra_bytes)
         if len(rest) < name_bytes + extra_bytes:
             raise ArchiveError(Reason.DAMAGED, "the directory of the archive is damaged")
         name, extra = rest[:name_bytes], rest[name_bytes:]
-        plain, packed, offset = _large(extra, plain, packed, offset)
+        size, compressed_size, offset = _with_zip64(extra, size, compressed_size, offset)
         mode = attributes >> 16 if made_by >> 8 in (3, 19) else 0  # made on Unix or macOS
         yield Record(
-            name, flags, method, _modified(extra, date, time), crc, packed, plain, offset + before, mode
+            name,
+            flags,
+            method,
+            _modified(extra, date, time),
+            crc,
+            compressed_size,
+            size,
+            offset + location.before,
+            mode,
         )
         at += _CENTRAL.size + name_bytes + extra_bytes + comment_bytes
 
 
-def scanned(stream: BinaryIO, limits: Limits) -> Iterator[Record]:
-    """The members by their own headers, one after the other, as far as that goes."""
+def scanned_records(stream: BinaryIO, limits: Limits) -> Iterator[Record]:
+    """Yields the records of the members' local headers, one after the other, until a header is missing.
+
+    Also stops at a member whose size is unknown and cannot be found by decompressing it.
+    """
     at = 0
     while True:
         stream.seek(at)
         fixed = stream.read(LOCAL_HEADER.size)
         if len(fixed) < LOCAL_HEADER.size or not fixed.startswith(LOCAL):
             return
-        _, _, flags, method, time, date, crc, packed, plain, name_bytes, extra_bytes = LOCAL_HEADER.unpack(
-            fixed
-        )
-        rest = exactly(stream, name_bytes + extra_bytes)
+        fields = LOCAL_HEADER.unpack(fixed)
+        _, _, flags, method, time, date, crc, compressed_size, size, name_bytes, extra_bytes = fields
+        rest = read_exactly(stream, name_bytes + extra_bytes)
         if len(rest) < name_bytes + extra_bytes:
             return
         name, extra = rest[:name_bytes], rest[name_bytes:]
-        plain, packed, _ = _large(extra, plain, packed, 0)
+        size, compressed_size, _ = _with_zip64(extra, size, compressed_size, 0)
         begin = at + LOCAL_HEADER.size + name_bytes + extra_bytes
-        described = bool(flags & _DESCRIBED)
-        if described:
+        has_descriptor = bool(flags & _HAS_DESCRIPTOR)
+        if has_descriptor:
             measured = _measured(stream, begin, limits) if method == DEFLATE else None
             if measured is None:
                 return
-            packed, plain, crc = measured
-        yield Record(name, flags, method, _modified(extra, date, time), crc, packed, plain, at)
-        at = begin + packed
-        if described:
+            compressed_size, size, crc = measured
+        yield Record(name, flags, method, _modified(extra, date, time), crc, compressed_size, size, at)
+        at = begin + compressed_size
+        if has_descriptor:
             at = _after_descriptor(stream, at)
 
 
 def _measured(stream: BinaryIO, begin: int, limits: Limits) -> tuple[int, int, int] | None:
-    """Packed bytes, bytes and checksum of a deflated member that says none of them; None if it does not end."""
+    """Decompresses a deflated member whose header lacks its sizes and checksum.
+
+    Returns:
+      Compressed size, size, both in bytes, and checksum; None if the member is damaged, incomplete or too
+      large.
+    """
     stream.seek(begin)
-    source = Counted(stream)
-    steps = inflated(source, b"", -zlib.MAX_WBITS)
+    source = CountingStream(stream)
+    chunks = inflate(source, b"", -zlib.MAX_WBITS)
     size = crc = 0
     try:
         while size <= limits.max_member_bytes:
-            data = next(steps)
+            data = next(chunks)
             size, crc = size + len(data), zlib.crc32(data, crc)
     except StopIteration as ended:
         return source.count - len(ended.value), size, crc
@@ -167,14 +207,15 @@ def _measured(stream: BinaryIO, begin: int, limits: Limits) -> tuple[int, int, i
 
 
 def _after_descriptor(stream: BinaryIO, at: int) -> int:
-    """Where the next header begins, after a descriptor of 12 to 24 bytes at `at`."""
+    """Returns the position of the next header, after a data descriptor of 12 to 24 bytes at `at`."""
     stream.seek(at)
     data = stream.read(28)
-    found = [size for size in (12, 16, 20, 24) if data[size : size + 4] in (LOCAL, _DIRECTORY)]
+    found = [size for size in (12, 16, 20, 24) if data[size : size + 4] in (LOCAL, _CENTRAL_SIGNATURE)]
     return at + found[0] if found else at
 
 
-def _fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
+def _extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yields kind and data of each extra field of a header."""
     at = 0
     while at + 4 <= len(extra):
         kind, size = struct.unpack_from("<2H", extra, at)
@@ -182,19 +223,22 @@ def _fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
         at += 4 + size
 
 
-def _large(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, int]:
-    """The three numbers, from the zip64 field where they did not fit: it has those, in this order."""
-    field = next((data for kind, data in _fields(extra) if kind == 1), b"")
+def _with_zip64(extra: bytes, size: int, compressed_size: int, offset: int) -> tuple[int, int, int]:
+    """Replaces the numbers that did not fit into the header by those of the zip64 field (in this order)."""
+    field = next((data for kind, data in _extra_fields(extra) if kind == 1), b"")
     numbers = iter(struct.unpack_from(f"<{len(field) // 8}Q", field))
-    size, packed, offset = (
-        next(numbers, number) if number == _UNKNOWN else number for number in (size, packed, offset)
+    size, compressed_size, offset = (
+        next(numbers, number) if number == _IN_ZIP64 else number for number in (size, compressed_size, offset)
     )
-    return size, packed, offset
+    return size, compressed_size, offset
 
 
 def _modified(extra: bytes, date: int, time: int) -> int:
-    """Milliseconds since the epoch, or 0. DOS times have no zone: they are taken for UTC, so that all agree."""
-    for kind, data in _fields(extra):
+    """Returns the modification time in milliseconds since the epoch; 0 if it is invalid.
+
+    A DOS time has no time zone. It is taken as UTC, so that the result is the same on every machine.
+    """
+    for kind, data in _extra_fields(extra):
         if kind == 0x5455 and len(data) >= 5 and data[0] & 1:
             return max(int(struct.unpack_from("<l", data, 1)[0]), 0) * 1000
     with contextlib.suppress(ValueError):

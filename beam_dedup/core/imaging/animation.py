@@ -1,8 +1,9 @@
-"""How many frames a picture has and how long they last, read from the file's structure without decoding one.
+"""Reads the frame count and the duration of an animation from the file's structure, without decoding.
 
-A still must not match a film that begins with it, nor a film another one. So all codes of a film are mixed (by
-exclusive or) with a hash of both numbers: between films that agree in them every distance stays what it was; otherwise
-what is compared is as good as random, and random codes are never within k of each other.
+A still picture must not match an animation that begins with it, and two animations must not match because
+their first frames agree. So every code of an animation is combined, by exclusive or, with a hash of its
+frame count and duration. Between animations that agree in both numbers all distances stay the same. Any
+other pair of codes then compares like two random codes, and random codes are never within k of each other.
 """
 
 import hashlib
@@ -16,37 +17,40 @@ from beam_dedup.core.errors import DecodeError
 
 MAX_FRAMES = 1_000_000
 
-_GIF_HEADER = 13  # bytes: signature, size of the screen, palette
-_GIF_IMAGE, _GIF_EXTENSION, _GIF_END = 0x2C, 0x21, 0x3B
-_GIF_CONTROL = 0xF9  # the extension that tells the delay
+_GIF_HEADER = 13  # bytes: signature, screen size, palette flags
+_GIF_IMAGE, _GIF_EXTENSION, _GIF_TRAILER = 0x2C, 0x21, 0x3B
+_GIF_CONTROL = 0xF9  # label of the extension that holds the delay
 _HAS_PALETTE, _PALETTE_BITS = 0x80, 0x07
 
 
-class Motion(NamedTuple):
-    """Of a film: its frames and how long they last together; 0 where the file does not tell."""
+class Animation(NamedTuple):
+    """The number of frames and their total duration; 0 ms where the file does not state one."""
 
     frames: int
     milliseconds: int
 
     def pad(self, length: int) -> bytes:
-        """Bytes to mix a code of so many with."""
-        said = f"{self.frames} frames, {self.milliseconds} ms".encode()
-        return hashlib.shake_128(said).digest(length)
+        """Returns the `length` bytes that codes of this animation are combined with."""
+        description = f"{self.frames} frames, {self.milliseconds} ms".encode()
+        return hashlib.shake_128(description).digest(length)
 
     def mixed(self, code: bytes) -> bytes:
-        """A code of the film's first frame as a code of the film; twice gives the first one back."""
+        """Turns a code of the first frame into a code of the animation. Applying it twice undoes it."""
         length = len(code)
         mixed = int.from_bytes(code, "big") ^ int.from_bytes(self.pad(length), "big")
         return mixed.to_bytes(length, "big")
 
 
-def motion_of(stream: BinaryIO, image: Image.Image) -> Motion | None:
-    """What moves in a picture; None for a still. Pages of a document count as frames.
+def animation_of(stream: BinaryIO, image: Image.Image, max_frames: int = MAX_FRAMES) -> Animation | None:
+    """Returns the animation in a file, or None for a still picture. The pages of a document count as frames.
 
-    image: opened from the stream, whose position is the same afterwards.
-
+    Args:
+      stream: the file, seekable; its position is the same afterwards.
+      image: opened by Pillow from the stream, not necessarily decoded.
+      max_frames: the largest number of frames that is counted.
     Raises:
-      DecodeError: it has more frames than are counted. Anything else if Pillow can't follow its pages.
+      DecodeError: the file has more than `max_frames` frames.
+      Exception: any other exception, if Pillow cannot read the list of pages.
     """
     before = stream.tell()
     try:
@@ -54,28 +58,32 @@ def motion_of(stream: BinaryIO, image: Image.Image) -> Motion | None:
             case "GIF":
                 delays: Iterator[int | None] = gif_delays(stream)
             case "PNG" if getattr(image, "is_animated", False):
-                delays = _png(stream)
+                delays = png_delays(stream)
             case "WEBP" if getattr(image, "is_animated", False):
-                delays = _webp(stream)
-            case "AVIF" | "HEIF" | "TIFF":  # no delays that could be had without decoding
-                delays = iter([0] * min(getattr(image, "n_frames", 1), MAX_FRAMES + 1))
+                delays = webp_delays(stream)
+            case "AVIF" | "HEIF" | "TIFF":  # their delays, if any, cannot be read without decoding
+                delays = iter([0] * min(getattr(image, "n_frames", 1), max_frames + 1))
             case _:
                 return None
-        frames = length = 0
+        frames = milliseconds = 0
         for delay in delays:
             if delay is None:
                 break
             frames += 1
-            length += delay
-            if frames > MAX_FRAMES:
-                raise DecodeError(f"more than {MAX_FRAMES} frames")
+            milliseconds += delay
+            if frames > max_frames:
+                raise DecodeError(f"more than {max_frames} frames")
     finally:
         stream.seek(before)
-    return Motion(frames, length) if frames > 1 else None
+    return Animation(frames, milliseconds) if frames > 1 else None
 
 
 def gif_delays(stream: BinaryIO) -> Iterator[int | None]:
-    """Milliseconds of each frame of a GIF, as far as its blocks can be followed (GIF89a specification); None at its end."""
+    """Yields the delay in milliseconds of each frame of a GIF, then None if the trailer is reached.
+
+    Stops without the None at an unknown block or at the end of a truncated file. Follows the GIF89a
+    specification.
+    """
     stream.seek(0)
     header = stream.read(_GIF_HEADER)
     if len(header) < _GIF_HEADER:
@@ -89,19 +97,19 @@ def gif_delays(stream: BinaryIO) -> Iterator[int | None]:
                 return
             yield delay * 10
             delay = 0
-            stream.seek(_palette_bytes(descriptor[8]) + 1, 1)  # and the code size
+            stream.seek(_palette_bytes(descriptor[8]) + 1, 1)  # the palette and the one byte of the code size
             _skip_sub_blocks(stream)
         elif block[0] == _GIF_EXTENSION:
             label = stream.read(1)
             if label and label[0] == _GIF_CONTROL:
-                control = stream.read(5)  # length, flags, delay, transparent colour
+                control = stream.read(5)  # length, flags, delay (2 bytes), transparent colour
                 if len(control) == 5:
                     (delay,) = struct.unpack_from("<H", control, 2)
             _skip_sub_blocks(stream)
         else:
-            if block[0] == _GIF_END:
+            if block[0] == _GIF_TRAILER:
                 yield None
-            return  # what comes after the end, or of an unknown block, can't be followed
+            return  # data after the trailer, or an unknown block, cannot be followed
 
 
 def _palette_bytes(flags: int) -> int:
@@ -114,17 +122,20 @@ def _skip_sub_blocks(stream: BinaryIO) -> None:
 
 
 def png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Kind and length of each chunk of a PNG; the stream is at its data meanwhile."""
+    """Yields type and length of each chunk of a PNG, with the stream at the start of the chunk's data."""
     stream.seek(8)
     while len(head := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
-        following = stream.tell() + length + 4  # the checksum
+        next_chunk = stream.tell() + length + 4  # 4 bytes of checksum follow the data
         yield kind, length
-        stream.seek(following)
+        stream.seek(next_chunk)
 
 
-def _png(stream: BinaryIO) -> Iterator[int]:
-    """Milliseconds of each frame of an animated PNG, from its fcTL chunks (PNG specification, third edition)."""
+def png_delays(stream: BinaryIO) -> Iterator[int]:
+    """Yields the delay in milliseconds of each frame of an animated PNG, from its fcTL chunks.
+
+    Follows the PNG specification, third edition.
+    """
     for kind, _ in png_chunks(stream):
         if kind == b"fcTL":
             control = stream.read(24)
@@ -134,15 +145,15 @@ def _png(stream: BinaryIO) -> Iterator[int]:
             yield numerator * 1000 // (denominator or 100)
 
 
-def _webp(stream: BinaryIO) -> Iterator[int]:
-    """Milliseconds of each frame of an animated WebP, from its ANMF chunks (RFC 9649)."""
+def webp_delays(stream: BinaryIO) -> Iterator[int]:
+    """Yields the delay in milliseconds of each frame of an animated WebP, from its ANMF chunks (RFC 9649)."""
     stream.seek(12)
     while len(head := stream.read(8)) == 8:
         kind, length = struct.unpack("<4sI", head)
-        following = stream.tell() + length + length % 2
+        next_chunk = stream.tell() + length + length % 2
         if kind == b"ANMF":
             frame = stream.read(16)
             if len(frame) < 16:
                 return
             yield int.from_bytes(frame[12:15], "little")
-        stream.seek(following)
+        stream.seek(next_chunk)

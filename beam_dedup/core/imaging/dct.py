@@ -1,16 +1,20 @@
-"""A picture of 64 x 64 pixels -> its code, by the recipe `dct/1`.
+"""Computes the code of a picture from its 64 x 64 pixels, by the recipe `dct/1`.
 
-The recipe is stored beside every fingerprint, and fingerprints of two recipes are never compared. It is:
+The recipe is stored beside every fingerprint; fingerprints of different recipes are never compared. Its
+steps:
 
-1. One scaled decode: JPEG by `draft` to at least 128 pixels a side, the rest by the resize's own reduction.
-   First frame of an animation; transparent parts over white; 16 bits by their upper 8.
-2. Grey (ITU-R 601 luma), **one** bilinear resize to 64 x 64, then the EXIF orientation (of 64 x 64 pixels, so it is free).
-3. Orthonormal DCT-II. Of the coefficients 1..16 x 1..16 (row 0 and column 0 hold brightness and gradients,
-   in which different pictures on a plain ground agree) one bit each: above `DEAD_ZONE` grey levels or not.
-   The dead zone keeps coefficients that are noise around zero from flipping bits.
+1. Decode once, scaled: a JPEG by Pillow's `draft` to at least 128 pixels a side, other formats by
+   whole-number reduction. Use the first frame of an animation. Put transparent parts over white. Use the
+   upper 8 of 16 bits.
+2. Convert to grey (ITU-R 601 luma), resize **once** to 64 x 64 (bilinear), then apply the EXIF orientation
+   (to 64 x 64 pixels, where it costs nothing).
+3. Apply an orthonormal DCT-II. Each of the coefficients 1..16 x 1..16 gives one bit: whether it is above
+   `DEAD_ZONE` grey levels. Row 0 and column 0 are left out: they hold brightness and gradients, in which
+   different pictures on a plain background agree. The dead zone keeps coefficients that are noise around
+   zero from flipping bits.
 
-Bit order of the 256 bits (most significant bit of the first byte first): the 64 of 1..8 x 1..8 row by row, then
-the other 192 row by row. So the first 8 bytes are the *short code*, and all 32 the *long code*.
+Order of the 256 bits (most significant bit of the first byte first): the 64 bits of 1..8 x 1..8 row by row,
+then the other 192 row by row. So the first 8 bytes are the *short code*, and all 32 are the *long code*.
 
             column 1 ....... 8 9 ....... 16
     row 1        +----------+-----------+
@@ -20,10 +24,11 @@ the other 192 row by row. So the first 8 bytes are the *short code*, and all 32 
      16          |    bits 64 .. 255    |
                  +----------------------+
 
-The transform is exact: cosines are rounded to 1/32768 and every product and sum is a whole number below 2**53, so
-floating point adds nothing of its own and a code does not depend on machine, library or batch size.
+The transform is exact: cosines are rounded to 1/32768, and every product and sum is a whole number below
+2**53. So floating point adds no rounding error, and a code does not depend on machine, library or batch
+size.
 
-Steps 1 and 2 are in `beam_dedup.core.imaging.decode`.
+Steps 1 and 2 are implemented in `beam_dedup.core.imaging.decode`.
 """
 
 import math
@@ -41,17 +46,17 @@ LONG_SIDE, SHORT_SIDE = math.isqrt(LONG_BITS), math.isqrt(SHORT_BITS)  # coeffic
 DEAD_ZONE = 2  # grey levels
 
 FLAT_ACTIVE = 8  # a picture with fewer coefficients outside the dead zone is flat
-PROFILE_CELLS = 16  # of each of the two profiles of a flat picture
+PROFILE_CELLS = 16  # strips in each of the two profiles of a flat picture
 
 _SCALE = 1 << 15
-_COSINES: Coefficients = np.rint(
+COSINES: Coefficients = np.rint(
     _SCALE
     * np.sqrt(2 / SIDE)
     * np.cos(np.pi / SIDE * np.outer(np.arange(1, LONG_SIDE + 1), np.arange(SIDE) + 0.5))
 )
 _THRESHOLD = DEAD_ZONE * _SCALE**2
 
-# A mirror negates the waves that are odd about the middle: those of odd frequency, 1, 3, ...
+# Mirroring a picture negates the cosines that are odd about its middle: those of frequency 1, 3, 5, ...
 _ODD = np.where(np.arange(1, LONG_SIDE + 1) % 2, -1.0, 1.0)
 
 
@@ -62,36 +67,38 @@ def _bit_order() -> npt.NDArray[np.intp]:
     return np.concatenate([at[low], at[~low]])
 
 
-_BIT_ORDER = _bit_order()
+BIT_ORDER = _bit_order()
 
 
 def coefficients(pixels: Pixels) -> Coefficients:
-    """DCT-II coefficients 1..16 x 1..16 of grey squares, in units of 1 / 2**30 grey levels.
+    """Returns the DCT-II coefficients 1..16 x 1..16 of grey squares, in units of 1 / 2**30 grey levels.
 
     Args:
-      pixels: (..., 64, 64) grey levels.
+      pixels: (..., 64, 64) uint8, grey levels.
     Returns:
-      (..., 16, 16), rows are vertical frequencies.
+      (..., 16, 16) float64; rows are vertical frequencies.
     """
-    return np.asarray(_COSINES @ pixels.astype(np.float64) @ _COSINES.T)
+    return np.asarray(COSINES @ pixels.astype(np.float64) @ COSINES.T)
 
 
 def code_bits(coefs: Coefficients) -> npt.NDArray[np.uint8]:
-    """The 32 bytes of the long code (first 8: the short code) of each (..., 16, 16): (..., 32)."""
+    """Returns the long codes of (..., 16, 16) coefficients: (..., 32) uint8, the first 8 the short code."""
     above: npt.NDArray[np.bool_] = coefs > _THRESHOLD
-    return np.packbits(above.reshape(*coefs.shape[:-2], LONG_BITS)[..., _BIT_ORDER], axis=-1)
+    return np.packbits(above.reshape(*coefs.shape[:-2], LONG_BITS)[..., BIT_ORDER], axis=-1)
 
 
 def active(coefs: Coefficients) -> npt.NDArray[np.intp]:
-    """How many coefficients of each (..., 16, 16) lie outside the dead zone: (...)."""
+    """Counts the coefficients outside the dead zone: (..., 16, 16) -> (...)."""
     return np.asarray((np.abs(coefs) > _THRESHOLD).sum(axis=(-2, -1)))
 
 
 def turned(coefs: Coefficients) -> Coefficients:
-    """The coefficients of the picture mirrored and turned, in the order of `codes.TURNS`: (16, 16) -> (7, 16, 16).
+    """Returns the coefficients of the mirrored and turned picture: (16, 16) -> (7, 16, 16).
 
-    mirror swaps left and right, flip top and bottom; rot90 turns by a quarter against the clock; transpose swaps rows
-    and columns, transverse does so about the other diagonal.
+    The order is that of `codes.TURNS`.
+
+    mirror swaps left and right, flip swaps top and bottom, rot90 turns by a quarter counter-clockwise,
+    transpose swaps rows and columns, and transverse does the same about the other diagonal.
     """
     across, down = coefs * _ODD, coefs * _ODD[:, None]
     swapped = coefs.T
@@ -109,12 +116,13 @@ def turned(coefs: Coefficients) -> Coefficients:
 
 
 def profiles(pixels: Pixels) -> bytes:
-    """Colours of a flat picture, 96 bytes: the mean of each of 16 vertical strips, then of 16 horizontal ones.
+    """Returns the two colour profiles of a flat picture, 96 bytes.
 
-    A picture without active coefficients is a function of x plus a function of y, so these say all there is.
+    They are the mean RGB of each of 16 vertical strips, then of each of 16 horizontal strips. A picture
+    without active coefficients is a function of x plus a function of y, so they describe it fully.
 
     Args:
-      pixels: (64, 64, 3) RGB.
+      pixels: (64, 64, 3) uint8, RGB.
     """
     cells = pixels.reshape(PROFILE_CELLS, -1, PROFILE_CELLS, SIDE // PROFILE_CELLS, 3).astype(np.float64)
     both = np.concatenate([cells.mean(axis=(0, 1, 3)), cells.mean(axis=(1, 2, 3))])

@@ -1,4 +1,4 @@
-"""A file that holds a picture -> pixels: opening it within limits, and squares of 64 x 64 of it and of parts of it."""
+"""Decodes an image file within limits, and resizes the picture and parts of it to 64 x 64 pixels."""
 
 import contextlib
 import dataclasses
@@ -21,9 +21,8 @@ from beam_dedup.core.limits import Limits
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of width and height
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
-DRAFT_SIDE = (
-    128  # pixels of each side that a JPEG's scaled decode, and reducing by whole numbers, leave at least
-)
+# Pixels a side that the scaled decode of a JPEG, and the reduction by whole numbers, leave at least.
+DRAFT_SIDE = 128
 
 _ORIENTATION_TAG = 0x0112
 
@@ -33,28 +32,32 @@ class Opened:
     """A picture whose header has been read."""
 
     image: Image.Image
-    stored_mode: str  # of the file; `image.mode` differs if a JPEG is to be decoded to grey
+    stored_mode: str  # Pillow mode of the file; `image.mode` differs if a JPEG is decoded to grey
     format: str
     orientation: int  # EXIF, 1..8
     width: int  # pixels, as a viewer shows it
     height: int
-    share: float | None = None  # of its rows that are there, if its file is cut short
+    share: float | None = None  # of its rows that are present, if the file is truncated
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A picture as stored (not yet turned), reduced to between 128 and 256 pixels a side where it was larger."""
+    """A picture as stored (EXIF orientation not applied), reduced to 128 to 256 pixels a side if larger.
 
-    image: Image.Image  # L or RGB; RGBa where there is transparency
-    width: float  # of what is picture of it: the last column or row may be an incomplete one
+    A reduced picture may end in a column or row that stands for fewer source pixels than the others. So
+    `width` and `height`, in pixels of `image`, may be fractions.
+    """
+
+    image: Image.Image  # mode L or RGB; RGBa if the picture has transparency
+    width: float
     height: float
 
 
 def prepare_decoders() -> None:
-    """Sets Pillow up for untrusted files; call once per process, before the first fingerprint.
+    """Configures Pillow for untrusted files; call it once per process, before the first fingerprint.
 
-    Pillow's own pixel limit knows nothing of scaled decoding; `opened` has a finer one. It refuses twice what it is set
-    to, and stays as a second line.
+    Pillow's own pixel limit takes no account of scaled decoding, and refuses only pictures of more than
+    twice its value. It remains as a second line of defence behind the finer limit of `open_picture`.
     """
     Image.MAX_IMAGE_PIXELS = limits.MAX_PIXELS_SCALED // 2
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -67,7 +70,7 @@ def prepare_decoders() -> None:
 
 
 def check_decoded(image_format: str) -> None:
-    """Raises DecodeError if pictures of a format are not decoded."""
+    """Raises DecodeError if pictures of this format are not decoded."""
     if image_format in _decoded_formats():
         return
     more = f"; run {install_command('heif')}" if image_format == formats.HEIF else ""
@@ -75,17 +78,19 @@ def check_decoded(image_format: str) -> None:
 
 
 def _decoded_formats() -> tuple[str, ...]:
-    """What Pillow may open."""
+    """Returns the formats that Pillow may open."""
     has_heif = formats.HEIF in Image.OPEN
     return (*formats.DECODED_FORMATS, formats.HEIF) if has_heif else formats.DECODED_FORMATS
 
 
 @contextlib.contextmanager
 def decoding() -> Iterator[None]:
-    """Gives whatever goes wrong in a decoder one name; keep our own arithmetic out of it, or its bugs would be hidden.
+    """Converts every exception of a decoder to DecodeError.
+
+    Keep our own arithmetic out of this context: its bugs would be hidden.
 
     Raises:
-      DecodeError: Pillow can't open or decode the picture.
+      DecodeError: Pillow cannot open or decode the picture.
     """
     try:
         yield
@@ -93,18 +98,21 @@ def decoding() -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         raise DecodeError("damaged: no decoder can read its header") from error
-    except Exception as error:  # decoders raise almost anything on damaged bytes; none of it may stop a run
+    except Exception as error:  # decoders raise almost any exception on damaged bytes; none may stop a run
         raise DecodeError(f"{type(error).__name__}: {error}"[:300]) from error
 
 
-def opened(stream: BinaryIO, scaled: bool, heavy: bool, allowed: Limits) -> Opened:
-    """Reads the header of a picture.
+def open_picture(stream: BinaryIO, scaled: bool, heavy: bool, allowed: Limits) -> Opened:
+    """Reads the header of a picture. Call it in `decoding`.
 
-    scaled: decode a JPEG to grey, at the smallest scale that leaves `DRAFT_SIDE` pixels.
-    heavy: refuse what has more pixels than can be worked on at several times the memory.
-
+    Args:
+      stream: the file, seekable.
+      scaled: decode a JPEG to grey, at the smallest scale that leaves `DRAFT_SIDE` pixels a side.
+      heavy: apply the lower pixel limit of algorithms that need several times the memory of the pixels.
+      allowed: limits on the number of pixels.
     Raises:
-      DecodeError: it has too many pixels to try; anything else if Pillow can't open it, so call it in `decoding`.
+      DecodeError: the picture has too many pixels.
+      Exception: any other exception, if Pillow cannot open the file.
     """
     stream.seek(0)
     if stream.read(4) == formats.ICON_SIGNATURE:
@@ -124,25 +132,30 @@ def opened(stream: BinaryIO, scaled: bool, heavy: bool, allowed: Limits) -> Open
     return Opened(image, mode, name, orientation, width, height)
 
 
-def loaded(stream: BinaryIO, picture: Opened, scaled: bool) -> Opened:
-    """The picture with its pixels decoded; if its file is cut short, with those that are there.
+def load_picture(stream: BinaryIO, picture: Opened, scaled: bool) -> Opened:
+    """Decodes the pixels of a picture, or the rows that a truncated file has. Call it in `decoding`.
 
+    Args:
+      stream: the file that `open_picture` opened.
+      picture: the result of `open_picture`.
+      scaled: as given to `open_picture`.
     Raises:
-      DecodeError: too little is there. Anything else if Pillow can't decode it, so call it in `decoding`.
+      DecodeError: too few rows are present.
+      Exception: any other exception, if Pillow cannot decode the picture.
     """
     try:
         picture.image.load()
     except MemoryError:
         raise
-    except Exception:  # decoders raise almost anything where bytes are missing
+    except Exception:  # decoders raise almost any exception when bytes are missing
         if picture.format not in truncated.FORMATS:
             raise
-        image, share = truncated.salvaged(stream, functools.partial(_ready, scaled=scaled))
+        image, share = truncated.decode_partially(stream, functools.partial(_reopen, scaled=scaled))
         return dataclasses.replace(picture, image=image, stored_mode=image.mode, share=share)
     return picture if truncated.has_end(stream, picture.format) else dataclasses.replace(picture, share=1.0)
 
 
-def _ready(stream: BinaryIO, scaled: bool) -> Image.Image:
+def _reopen(stream: BinaryIO, scaled: bool) -> Image.Image:
     image = _open(stream)
     if scaled:
         image.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
@@ -155,7 +168,7 @@ def _open(stream: BinaryIO) -> Image.Image:
 
 
 def colours(stream: BinaryIO, picture: Opened) -> Image.Image:
-    """The picture of the same file in colour, opened once more if it was decoded to grey."""
+    """Returns the picture of the same file in colour; opens the file again if it was decoded to grey."""
     if picture.image.mode == picture.stored_mode:
         return picture.image
     image = _open(stream)
@@ -164,7 +177,7 @@ def colours(stream: BinaryIO, picture: Opened) -> Image.Image:
 
 
 def thumbnail(image: Image.Image, mode: str) -> Thumbnail:
-    """The picture in `mode` ("L" or "RGB"), decoded and reduced."""
+    """Decodes a picture, converts it to `mode` ("L" or "RGB") and reduces it."""
     image.load()
     if image.mode != mode or "transparency" in image.info:
         image = _plain(image, mode)
@@ -176,7 +189,7 @@ def thumbnail(image: Image.Image, mode: str) -> Thumbnail:
 
 
 def _plain(image: Image.Image, mode: str) -> Image.Image:
-    """The picture in `mode`, or in RGBa if it is transparent somewhere."""
+    """Converts a picture to `mode`, or to RGBa if it has transparency."""
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode == "I":
@@ -186,24 +199,27 @@ def _plain(image: Image.Image, mode: str) -> Image.Image:
         wide = np.nan_to_num(np.asarray(image))
         image = Image.fromarray(np.clip(wide * 255 if wide.max() <= 1 else wide, 0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        # Premultiplied, so that what is scaled away does not bleed.
+        # Premultiplied alpha: resizing must not mix the colours of transparent pixels into visible ones.
         return image.convert("RGBA").convert("RGBa")
     return image.convert(mode)
 
 
 def square(source: Thumbnail, mode: str, part: Box = WHOLE) -> Pixels:
-    """Part of a picture, resized to 64 x 64 over white: (64, 64), or (64, 64, 3) if `mode` is "RGB"."""
+    """Resizes a part of a picture to 64 x 64 over white: (64, 64) uint8, or (64, 64, 3) for mode "RGB"."""
     left, top, right, bottom = part
     box = (left * source.width, top * source.height, right * source.width, bottom * source.height)
     return over_white(source.image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box), mode)
 
 
 def tilted(source: Thumbnail, degrees: float) -> Pixels:
-    """The picture turned against the clock by a few degrees, cut to the frame that it still fills, in grey: (64, 64)."""
+    """Rotates a picture counter-clockwise by a few degrees and crops it: (64, 64) uint8, grey.
+
+    The crop is the largest frame of the picture's shape that includes nothing from outside the picture.
+    """
     angle = math.radians(degrees)
     width, height = source.width, source.height
     share = tilted_share(width, height, degrees)
-    # Twice the size first: a turn takes single pixels, so what is to be scaled down would be lost in parts.
+    # Rotate at twice the size: `transform` samples single pixels, and would lose detail by scaling to 64.
     side = 2 * SIDE
     across, down = share * width / side, share * height / side
     x_by_x, x_by_y = math.cos(angle) * across, -math.sin(angle) * down
@@ -211,23 +227,23 @@ def tilted(source: Thumbnail, degrees: float) -> Pixels:
     x_start = width / 2 - (x_by_x + x_by_y) * side / 2
     y_start = height / 2 - (y_by_x + y_by_y) * side / 2
     image = source.image if source.image.mode == "L" else Image.fromarray(over_white(source.image, "L"))
-    turned = image.transform(
+    rotated = image.transform(
         (side, side),
         Image.Transform.AFFINE,
         (x_by_x, x_by_y, x_start, y_by_x, y_by_y, y_start),
         Image.Resampling.BILINEAR,
     )
-    return np.asarray(turned.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    return np.asarray(rotated.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def tilted_share(width: float, height: float, degrees: float) -> float:
-    """What is left of each side of a picture that was turned by a few degrees and cut to its frame's shape."""
+    """Returns the share of each side that remains after rotating a picture and cropping it to its shape."""
     angle = math.radians(abs(degrees))
     return 1 / (math.cos(angle) + max(width / height, height / width) * math.sin(angle))
 
 
 def over_white(image: Image.Image, mode: str) -> Pixels:
-    """Pixels of a picture in L, RGB, or RGBa, where white shows through what alpha leaves."""
+    """Converts a picture of mode L, RGB or RGBa to pixels of `mode` ("L" or "RGB"), over white."""
     if image.mode == mode:
         return np.asarray(image)
     rgba = np.asarray(image).astype(np.uint16)
@@ -236,9 +252,10 @@ def over_white(image: Image.Image, mode: str) -> Pixels:
 
 
 def oriented(pixels: Pixels, orientation: int) -> Pixels:
-    """A square picture turned and mirrored as EXIF `orientation` (1..8) asks; other values change nothing.
+    """Turns and mirrors a square picture by its EXIF `orientation` (1..8); other values change nothing.
 
-    The first two axes are rows and columns.
+    Args:
+      pixels: the first two axes are rows and columns.
     """
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
@@ -250,7 +267,7 @@ def oriented(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def as_stored(part: Box, orientation: int) -> Box:
-    """Where the part of a picture is that `oriented` has yet to turn."""
+    """Converts a box in the picture as a viewer shows it to the same box in the picture as stored."""
     left, top, right, bottom = part
     if orientation in (2, 3, 6, 7):
         left, right = 1 - right, 1 - left
@@ -262,11 +279,11 @@ def as_stored(part: Box, orientation: int) -> Box:
 
 
 def _orientation(image: Image.Image) -> int:
-    # Without EXIF there is nothing to parse, and Pillow turns a TIFF itself when it decodes it.
+    # A JPEG without EXIF needs no parsing. Pillow itself applies the orientation of a TIFF on decoding it.
     if image.format == "TIFF" or (image.format == "JPEG" and "exif" not in image.info):
         return 1
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # noqa: BLE001  parsers raise almost anything on damaged metadata; shown as stored then
+    except Exception:  # noqa: BLE001  parsers raise almost anything on damaged EXIF; show as stored
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1

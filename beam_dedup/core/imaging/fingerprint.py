@@ -1,4 +1,4 @@
-"""Bytes of an image -> its fingerprint: digest, format, and the codes of its picture."""
+"""Computes the fingerprint of an image from its bytes: digest, format, and the codes of its picture."""
 
 import dataclasses
 import hashlib
@@ -12,65 +12,71 @@ from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe
 from beam_dedup.core.codes import TURNS
 from beam_dedup.core.errors import DecodeError, ImageError
 from beam_dedup.core.imaging import dct, formats
-from beam_dedup.core.imaging.animation import Motion, motion_of
+from beam_dedup.core.imaging.animation import Animation, animation_of
 from beam_dedup.core.imaging.decode import (
     Opened,
     check_decoded,
     colours,
     decoding,
-    loaded,
-    opened,
+    load_picture,
+    open_picture,
     oriented,
     prepare_decoders,
     square,
     thumbnail,
 )
 from beam_dedup.core.imaging.library_hashes import hash_of
-from beam_dedup.core.imaging.truncated import CutShortError
+from beam_dedup.core.imaging.truncated import TruncatedError
 from beam_dedup.core.imaging.views import squares
 from beam_dedup.core.limits import Limits
-from beam_dedup.core.metadata.fallback import codes_of
+from beam_dedup.core.metadata.fallback import metadata_codes
 from beam_dedup.core.model import BASE_VIEW, Code, CodeKind, Fingerprint, Flag, ImageRef, Reason
 from beam_dedup.core.thresholds import SHORT_BITS
 
 __all__ = ["fingerprint", "prepare_decoders"]  # all that a worker needs
 
-TINY_SIDE = 24  # pixels: a picture with a shorter side below this has no long code
+TINY_SIDE = 24  # pixels; a picture whose shorter side has fewer gets no long code
 
 _CHUNK_BYTES = 1 << 20
-BUFFERED_BYTES = 1 << 26  # a file up to here is read once, as a whole; a larger one is digested in a stream
+BUFFERED_BYTES = 1 << 26  # a file up to this size is read into memory; a larger one is digested in chunks
 
 
 class Picture(NamedTuple):
-    """What is learnt by decoding."""
+    """The result of decoding an image."""
 
     format: str
     width: int  # pixels, as a viewer shows it
     height: int
     codes: tuple[Code, ...]  # the base view first
     flags: tuple[Flag, ...]
-    detail: str = ""  # what a reader should know besides
+    detail: str = ""  # a text about the flags, for the record
 
 
 def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Picture:  # noqa: B008  frozen
-    """Decodes a picture and makes its codes.
+    """Decodes a picture and computes its codes.
 
+    Args:
+      stream: the file, seekable.
+      recipe: which codes to compute.
+      limits: of the number of pixels.
     Raises:
-      DecodeError: Pillow can't open or decode it, or it has too many pixels to try.
+      DecodeError: Pillow cannot open or decode the picture, too much of it is missing, or it is too large.
     """
     algorithm = ALGORITHMS[recipe.algorithm]
     is_dct = recipe.algorithm == DCT
     with decoding():
-        picture = opened(stream, scaled=is_dct, heavy=algorithm.is_heavy, allowed=limits)
-        motion = motion_of(stream, picture.image)
-        picture = loaded(stream, picture, scaled=is_dct)
+        picture = open_picture(stream, scaled=is_dct, heavy=algorithm.is_heavy, allowed=limits)
+        animation = animation_of(stream, picture.image)
+        picture = load_picture(stream, picture, scaled=is_dct)
         source = thumbnail(picture.image, "L")
     whole = oriented(square(source, "L"), picture.orientation if is_dct else 1)
     base = dct.coefficients(whole)
-    flags, detail = _peculiar(picture, motion)
+    flags, detail = _flags_and_detail(picture, animation)
     is_flat = dct.active(base) < dct.FLAT_ACTIVE
     if flags and (is_flat or not is_dct):
-        codes: tuple[Code, ...] = ()  # a plain part, or first frame, tells nothing of the rest
+        # A flat part or first frame does not represent the whole. A code of another algorithm must equal the
+        # code of a complete still picture, as the library computes it.
+        codes: tuple[Code, ...] = ()
     elif is_flat:
         codes = (_flat_code(stream, picture, is_dct),)
         flags = (Flag.FLAT,)
@@ -82,25 +88,25 @@ def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Pictu
         flags = (*flags, Flag.TINY)
     else:
         codes = _full_codes(base, squares(recipe.views, picture, source, whole), recipe.turns)
-    if motion is not None:
-        codes = tuple(dataclasses.replace(code, data=motion.mixed(code.data)) for code in codes)
+    if animation is not None:
+        codes = tuple(dataclasses.replace(code, data=animation.mixed(code.data)) for code in codes)
     return Picture(picture.format, picture.width, picture.height, codes, flags, detail)
 
 
-def _peculiar(picture: Opened, motion: Motion | None) -> tuple[tuple[Flag, ...], str]:
-    """The flags of what is cut short or moves, and what is said of it."""
-    flags, said = [], []
+def _flags_and_detail(picture: Opened, animation: Animation | None) -> tuple[tuple[Flag, ...], str]:
+    """Returns the flags of a truncated picture or an animation, and the record's detail about them."""
+    flags, details = [], []
     if picture.share is not None:
         flags.append(Flag.TRUNCATED)
-        said.append(f"cut short: {picture.share:.0%} of its rows are there")
-    if motion is not None:
+        details.append(f"truncated: {picture.share:.0%} of its rows are present")
+    if animation is not None:
         flags.append(Flag.ANIMATED)
-        said.append(f"{motion.frames} frames, {motion.milliseconds} ms")
-    return tuple(flags), "; ".join(said)
+        details.append(f"{animation.frames} frames, {animation.milliseconds} ms")
+    return tuple(flags), "; ".join(details)
 
 
 def _flat_code(stream: BinaryIO, picture: Opened, is_turned: bool) -> Code:
-    # Flat pictures are rare, so a second decode of a JPEG costs less than colour for all.
+    # Flat pictures are rare, so decoding these JPEGs again costs less than decoding all JPEGs in colour.
     with decoding():
         source = thumbnail(colours(stream, picture), "RGB")
     pixels = square(source, "RGB")
@@ -108,7 +114,7 @@ def _flat_code(stream: BinaryIO, picture: Opened, is_turned: bool) -> Code:
 
 
 def _full_codes(base: dct.Coefficients, views: list[tuple[str, dct.Pixels]], turns: bool) -> tuple[Code, ...]:
-    """The base code, then those of the views which no earlier view has, flat ones left out."""
+    """Returns the base code, then the codes of the views, without flat views and repeated codes."""
     names, coefs = [BASE_VIEW], [base[None]]
     if views:
         of_views = dct.coefficients(np.stack([pixels for _, pixels in views]))
@@ -128,9 +134,13 @@ def _full_codes(base: dct.Coefficients, views: list[tuple[str, dct.Pixels]], tur
 
 
 def _read(stream: BinaryIO, size_bytes: int, max_bytes: int) -> tuple[BinaryIO, bytes, bytes, int]:
-    """One read of the file: (a stream to decode from, its first bytes, its SHA-256, its size)."""
+    """Reads a file once: returns a stream to decode from, its first bytes, its SHA-256 and its size.
+
+    Reads at most `max_bytes` + 1 bytes into memory if the file has grown since `size_bytes` was found.
+    """
     if size_bytes <= BUFFERED_BYTES:
-        # As much as there should be: what is asked for is allocated. Then what a file that grew has besides.
+        # `read` allocates as many bytes as it is asked for: so first ask for the expected size, then for the
+        # rest of a file that has grown.
         data = stream.read(size_bytes + 1) or b""
         if len(data) > size_bytes:
             data += stream.read(max(max_bytes + 1 - len(data), 0))
@@ -156,45 +166,50 @@ def fingerprint(
     recipe: Recipe | None = Recipe(),  # noqa: B008  frozen
     limits: Limits = Limits(),  # noqa: B008  frozen
 ) -> Fingerprint:
-    """Digest and codes of one image.
+    """Computes the digest and the codes of one image.
+
+    An image that cannot be decoded has a fingerprint without codes, with the flag `undecodable`.
 
     Args:
+      ref: the image.
       stream: the file, seekable, at its beginning.
-      size_bytes: its size, which decides how it is read.
-      recipe: which codes; None leaves out decoding, for exact mode: digest and format only.
+      size_bytes: expected size; a file of up to `BUFFERED_BYTES` is read into memory.
+      modified_ms: modification time, milliseconds since the epoch; 0 if unknown.
+      recipe: which codes to compute; with None (exact mode) the picture is not decoded.
+      limits: of bytes and pixels.
     Raises:
-      ImageError: there are no bytes, too many, or they are not an image's.
+      ImageError: the file is empty, has too many bytes, or is of no known image format.
       OSError: from reading the stream.
     """
     _check_size(size_bytes, limits)
-    picture, head, digest, size_bytes = _read(stream, size_bytes, limits.max_bytes)
-    _check_size(size_bytes, limits)  # it may have grown
+    data, head, digest, size_bytes = _read(stream, size_bytes, limits.max_bytes)
+    _check_size(size_bytes, limits)  # the file may have grown
     if not head:
         raise ImageError(Reason.EMPTY)
     known = formats.sniff(head)
     if known is None:
         raise ImageError(Reason.NOT_AN_IMAGE, f"first bytes: {head[:16]!r}")
-    learnt = Picture(known, 0, 0, (), ())
+    picture = Picture(known, 0, 0, (), ())
     if recipe is not None and ALGORITHMS[recipe.algorithm].is_of_metadata:
-        learnt = learnt._replace(codes=codes_of(ref, ALGORITHMS[recipe.algorithm].kind))
+        picture = picture._replace(codes=metadata_codes(ref, ALGORITHMS[recipe.algorithm].kind))
     elif recipe is not None:
         try:
             check_decoded(known)
-            learnt = decode(picture, recipe, limits)
+            picture = decode(data, recipe, limits)
         except DecodeError as error:
-            cut = isinstance(error, CutShortError)
-            flags = (Flag.UNDECODABLE, Flag.TRUNCATED) if cut else (Flag.UNDECODABLE,)
-            learnt = learnt._replace(flags=flags, detail=str(error))
+            is_truncated = isinstance(error, TruncatedError)
+            flags = (Flag.UNDECODABLE, Flag.TRUNCATED) if is_truncated else (Flag.UNDECODABLE,)
+            picture = picture._replace(flags=flags, detail=str(error))
     return Fingerprint(
         ref=ref,
         digest=digest,
         size_bytes=size_bytes,
         modified_ms=modified_ms,
-        format=learnt.format,
-        width=learnt.width,
-        height=learnt.height,
-        algorithm=recipe.name if recipe and learnt.codes else "",
-        codes=learnt.codes,
-        flags=learnt.flags,
-        detail=learnt.detail,
+        format=picture.format,
+        width=picture.width,
+        height=picture.height,
+        algorithm=recipe.name if recipe and picture.codes else "",
+        codes=picture.codes,
+        flags=picture.flags,
+        detail=picture.detail,
     )

@@ -1,21 +1,22 @@
-"""What a file is, by its bytes; what we decode, and what we know but only digest.
+"""Recognises the image format of a file by its first bytes, and lists the formats that are decoded.
 
-The name of a file is never looked at: crawls are full of images without an extension, or with a wrong one.
+Images of the other recognised formats are only digested. The name of a file is never used: crawls are full of
+images without an extension, or with a wrong one.
 """
 
 import re
 
-# What we let Pillow open. Everything else it could open is left closed on purpose: EPS would run Ghostscript,
-# and rarely used decoders are where the holes are.
+# The formats that Pillow may open. The others are closed on purpose: EPS would run Ghostscript, and security
+# holes are found in rarely used decoders.
 DECODED_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "ICO", "PPM", "JPEG2000")
 
-HEIF = "HEIF"  # decoded too where its library is installed
+HEIF = "HEIF"  # also decoded, if its library is installed
 
 HEAD_BYTES = 4096  # enough for every signature below, and for the comments before an <svg> tag
 
 ICON_SIGNATURE = b"\x00\x00\x01\x00"
 
-# (offset, signature, format); the first match counts.
+# (offset, signature, format); the first match decides.
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\xd8\xff", "JPEG"),
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -42,7 +43,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"%PDF-", "PDF"),
 )
 
-# ISO media files name their brand after `ftyp`, the compatible ones after that.
+# An ISO media file has its main brand after `ftyp`, then its compatible brands.
 _BRANDS: dict[bytes, str] = {
     b"avif": "AVIF",
     b"avis": "AVIF",
@@ -57,9 +58,9 @@ _BRANDS: dict[bytes, str] = {
 }
 
 _NETPBM = re.compile(rb"P[1-6]\s+(#|\d)")
-# A declaration, comments and a document type may come before the root element, and an HTML page may hold an
-# <svg> somewhere: so everything up to the tag must be one of those. Atomic groups: what has matched is not tried
-# otherwise, or a page of comments would take years.
+# A declaration, comments and a document type may come before the root element. An HTML page may also
+# contain an <svg> tag, so nothing else may come before the tag. The groups are atomic, i.e. the matcher
+# does not backtrack into them: otherwise a page of comments would take years.
 _SVG = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?>(?:<\?xml[^>]*>\s*|(?><!--.*?-->)\s*|<!DOCTYPE\s+svg[^>\[]*(?:\[.*?\])?[^>]*>\s*)*)<(?:\w+:)?svg[\s>]",
     re.DOTALL | re.IGNORECASE,
@@ -67,7 +68,7 @@ _SVG = re.compile(
 
 
 def sniff(head: bytes) -> str | None:
-    """Names the image format of a file from its first `HEAD_BYTES` bytes; None if it is none we know.
+    """Returns the image format of a file from its first `HEAD_BYTES` bytes; None if it is not a known one.
 
     >>> sniff(b"GIF89a..."), sniff(b"<?xml version='1.0'?><svg width='1'/>"), sniff(b"<html><svg></svg>")
     ('GIF', 'SVG', None)
@@ -78,7 +79,7 @@ def sniff(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         length = min(int.from_bytes(head[:4], "big"), len(head))
         brands = [head[8:12]] + [head[i : i + 4] for i in range(16, length - 3, 4)]
-        # `mif1` alone says only "some still picture": a more telling brand beside it wins.
+        # `mif1` alone means only "some still picture", so the brand of a codec beside it decides.
         named = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
         return "AVIF" if "AVIF" in named else named[0] if named else None
     if head.startswith(b"BM") and head[6:10] == b"\x00\x00\x00\x00":

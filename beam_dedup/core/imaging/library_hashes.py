@@ -1,8 +1,8 @@
-"""Codes of other libraries, bit for bit: what their users get for `Image.open(path)`, and have stored.
+"""Computes the codes of the libraries imagehash and pdqhash, bit for bit as their users have stored them.
 
-That is the picture decoded in full, as it is stored: no scaled decode, no turning by EXIF, no white under what is
-transparent; the first frame of an animation. Bits are in the order of the library's own hexadecimal form, the
-first being the most significant one.
+Those users pass `Image.open(path)` to the library. So the picture is decoded in full and as stored: no scaled
+decode, EXIF orientation not applied, no white under transparent parts, the first frame of an animation. The
+bits are in the order of the library's hexadecimal form, the most significant bit first.
 """
 
 import numpy as np
@@ -24,20 +24,25 @@ _IMAGEHASH = {
 
 
 def hash_of(image: Image.Image, algorithm: Algorithm) -> Code:
-    """The base code of a picture, by a library; a code of fewer bits than its bytes ends in zeros."""
+    """Returns the base code of a picture, computed by a library and padded with zero bits to 8 or 32 bytes.
+
+    Args:
+      image: decoded in full.
+      algorithm: any but `dct` and `simhash`.
+    """
     bits = _pdq(image) if algorithm.name == "pdq" else _imagehash(image, _IMAGEHASH[algorithm.name])
     return Code(algorithm.kind, np.packbits(bits).tobytes().ljust(_SIZES[algorithm.kind], b"\0"))
 
 
 def _imagehash(image: Image.Image, function: str) -> npt.NDArray[np.bool_]:
-    import imagehash  # with scipy and wavelets: only who uses it waits for it
+    import imagehash  # slow to import (scipy, PyWavelets), so imported only where it is used
 
-    found: npt.NDArray[np.bool_] = getattr(imagehash, function)(image).hash.ravel()
-    return found
+    bits: npt.NDArray[np.bool_] = getattr(imagehash, function)(image).hash.ravel()
+    return bits
 
 
 def _pdq(image: Image.Image) -> npt.NDArray[np.bool_]:
     import pdqhash
 
-    found, _quality = pdqhash.compute(np.asarray(image.convert("RGB")))
-    return np.asarray(found, dtype=np.bool_)
+    bits, _quality = pdqhash.compute(np.asarray(image.convert("RGB")))
+    return np.asarray(bits, dtype=np.bool_)

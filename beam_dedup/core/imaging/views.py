@@ -1,7 +1,7 @@
-"""Which parts of a picture have codes of their own, so that crops and borders do not hide it.
+"""Cuts the views of a picture: the parts with codes of their own, by which crops and borders are found.
 
-All are cut from the one decode. `trim` is the picture without its uniform border, where it has one; the others are cut
-by fractions, whatever is in them:
+All views are cut from one decode. `trim` is the picture without its uniform border, if it has one. The
+other views are fixed fractions of the picture, whatever its content:
 
     centre90            left05              topleft05           1:1
     +-----------+       +-+---------+       +-----------+       +---+-----+---+
@@ -11,8 +11,8 @@ by fractions, whatever is in them:
     +-----------+       +-+---------+       +-+---------+       +---+-----+---+
     of each side        cut from the left   cut from two sides  the largest of this shape, from the centre
 
-`trim` can't tell a border from a clear sky, and need not: a view more does no harm. A tilted view is the picture turned
-by a few degrees and cut to the largest frame of its shape that it fills.
+`trim` cannot distinguish a border from a clear sky, and need not: an extra view does no harm. A tilted view is
+the picture rotated by a few degrees and cropped to the largest frame of its shape that lies in the picture.
 """
 
 from collections.abc import Iterator
@@ -35,24 +35,33 @@ from beam_dedup.core.imaging.decode import (
     tilted_share,
 )
 
-BORDER_LEVELS = 12  # grey levels that a border may differ from its own colour
-EDGE_LEVELS = 48  # and that the edge of a picture in 64 x 64 may span, where what is within shows through
-LEAST_SHARE = 0.3  # of a side that a trim leaves at least: less is an object on a ground
-LEAST_SIDE = 24  # pixels of a part's shorter side; as for a whole picture, fewer have no long code
-LEAST_TRIM = 0.01  # of a side that a trim takes at least: the code of the whole survives less
-LEAST_CUT = 0.02  # of a side that an aspect crop takes at least
+BORDER_LEVELS = 12  # grey levels by which a border may deviate from its own colour
+# Grey levels between the darkest and the lightest pixel of an edge that may be a border, at 64 x 64. More than
+# in the border itself, since resizing mixes the inside of the picture into the edge.
+EDGE_LEVELS = 48
+LEAST_SHARE = 0.3  # of a side that a trim leaves at least; a smaller rest is an object on a plain background
+LEAST_SIDE = 24  # pixels of a view's shorter side; as for a whole picture, fewer give no long code
+LEAST_TRIM = 0.01  # of a side that a trim removes at least; a thinner border leaves the base code near enough
+LEAST_CUT = 0.02  # of a side that an aspect crop removes at least
 
-CENTRES = (95, 90, 85, 80, 70)
-CUTS = (0.05, 0.1)
-TILT = 2.5  # degrees; what was turned by 1.5 to 3 is near enough
-_MIRRORED = (2, 4, 5, 7)  # EXIF orientations that swap left and right
+CENTRES = (95, 90, 85, 80, 70)  # percent of each side
+CUTS = (0.05, 0.1)  # of a side
+TILT = 2.5  # degrees; near enough for pictures rotated by 1.5 to 3 degrees
+_MIRRORED = (2, 4, 5, 7)  # EXIF orientations that mirror the picture
 ASPECTS = ((1, 1), (4, 3), (16, 9), (9, 16))
 
 
 def squares(views: str, picture: Opened, source: Thumbnail, whole: Pixels) -> list[tuple[str, Pixels]]:
-    """The views of a picture besides the whole, as grey squares that are turned as a viewer shows them.
+    """Returns the views of a picture besides the base, as pairs of name and (64, 64) uint8 grey pixels.
 
-    They are in the order of `codes.VIEWS`. A view of too few pixels is left out. `whole`: the square of the whole.
+    They are in the order of `codes.VIEWS`, with the EXIF orientation applied. A view of too few pixels is
+    left out.
+
+    Args:
+      views: a value of `Views`.
+      picture: for its size and orientation.
+      source: the decoded picture, from which the views are cut.
+      whole: (64, 64) uint8, the pixels of the base view.
     """
     found = [(name, square(source, "L", part)) for name, part in parts(views, picture, source, whole)]
     shorter = min(picture.width, picture.height)
@@ -63,9 +72,9 @@ def squares(views: str, picture: Opened, source: Thumbnail, whole: Pixels) -> li
 
 
 def parts(views: str, picture: Opened, source: Thumbnail, whole: Pixels) -> list[tuple[str, Box]]:
-    """Where in a picture as stored its views are that are cut from it."""
+    """Returns name and box of each view that is cut out without rotation; boxes are in the picture as stored."""
     found = []
-    if views != Views.NONE and has_edge(whole) and (inner := border_free(source)):
+    if views != Views.NONE and may_have_border(whole) and (inner := without_border(source)):
         found.append(("trim", inner))
     if views in (Views.CENTRE, Views.CROPS):
         found += [(name, as_stored(part, picture.orientation)) for name, part in centres()]
@@ -82,12 +91,13 @@ def _shorter_side(part: Box, sides: tuple[int, int]) -> float:
 
 
 def centres() -> Iterator[tuple[str, Box]]:
+    """Yields the centre crops."""
     for percent in CENTRES:
         yield f"centre{percent}", _inner(percent / 100, percent / 100)
 
 
 def cuts() -> Iterator[tuple[str, Box]]:
-    """One side cut, then two that meet in a corner."""
+    """Yields the crops with one side cut off, then those with two sides that meet in a corner."""
     for cut in CUTS:
         percent = f"{round(cut * 100):02}"
         yield f"left{percent}", (cut, 0, 1, 1)
@@ -103,7 +113,7 @@ def cuts() -> Iterator[tuple[str, Box]]:
 
 
 def aspects(width: int, height: int) -> Iterator[tuple[str, Box]]:
-    """The largest part of each of some shapes, from the centre; not where it is nearly the whole."""
+    """Yields the largest centred crop of each of some aspect ratios, unless it is nearly the whole picture."""
     for across, down in ASPECTS:
         ratio = across * height / (down * width)
         share = (min(ratio, 1.0), min(1 / ratio, 1.0))
@@ -115,8 +125,8 @@ def _inner(across: float, down: float) -> Box:
     return (1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2
 
 
-def border_free(source: Thumbnail) -> Box | None:
-    """What is left without lines of one colour at the edges; None if that is nearly the whole, or too little."""
+def without_border(source: Thumbnail) -> Box | None:
+    """Returns the box inside the uniform border; None if it is nearly the whole picture, or too small."""
     width, height = source.image.size
     pixels = over_white(source.image, "L")
     top, bottom = _plain_ends(pixels)
@@ -133,22 +143,22 @@ def border_free(source: Thumbnail) -> Box | None:
     return inner if LEAST_SHARE <= min(shares) <= 1 - LEAST_TRIM else None
 
 
-def has_edge(whole: Pixels) -> bool:
-    """Whether a picture may have a border: in 64 x 64, one of its four edges is nearly of one colour.
+def may_have_border(whole: Pixels) -> bool:
+    """Returns whether one of the four edges of a picture is nearly of one colour.
 
-    Most pictures have none, and this costs less than looking for it in the thumbnail.
+    Most pictures have no border, and this test costs less than a search in the thumbnail.
+
+    Args:
+      whole: (64, 64) uint8, the pixels of the base view.
     """
     edges = whole[0], whole[-1], whole[:, 0], whole[:, -1]
     return any(_span(edge) <= EDGE_LEVELS for edge in edges)
 
 
 def _plain_ends(lines: Pixels) -> tuple[int, int]:
-    """How many of the first lines are of the colour of the very first, and of the last that of the very last."""
+    """Counts the first lines that share the one colour of the very first, and the last lines likewise."""
     if min(_span(lines[0]), _span(lines[-1])) > 2 * BORDER_LEVELS:
-        return (
-            0,
-            0,
-        )  # as of most pictures: the very first and last are of several colours, and the others not looked at
+        return 0, 0  # as in most pictures: neither the first nor the last line is of one colour
     lows, highs = lines.min(axis=1).astype(int), lines.max(axis=1).astype(int)
     return _plain_start(lows, highs), _plain_start(lows[::-1], highs[::-1])
 
@@ -164,7 +174,7 @@ def _span(line: Pixels) -> int:
 
 
 def most_codes(recipe: Recipe) -> int:
-    """How many codes an image has at most."""
+    """Returns the largest number of codes that an image can have."""
     crops = len(VIEWS) - len(TURNS)
     of_views = {Views.NONE: 1, Views.TRIM: 2, Views.CENTRE: 2 + len(CENTRES), Views.CROPS: crops}
     return of_views[Views(recipe.views)] + (len(TURNS) if recipe.turns else 0)

@@ -1,4 +1,4 @@
-"""Images by what their metadata says: where they can't be opened, and where that is what their codes are made of."""
+"""Makes the codes of `--algorithm simhash`, and fingerprints of images that cannot be opened, from metadata."""
 
 import json
 
@@ -8,29 +8,37 @@ from beam_dedup.core.metadata import simhash
 from beam_dedup.core.model import Code, CodeKind, Fingerprint, Flag, ImageRef, Reason
 from beam_dedup.core.thresholds import SIMHASH_BITS
 
-_NOT_TO_BE_HAD = (Reason.NOT_FOUND, Reason.UNREADABLE, Reason.NOT_A_FILE)
+_NOT_OPENED = (Reason.NOT_FOUND, Reason.UNREADABLE, Reason.NOT_A_FILE)
 
 
-def codes_of(reference: ImageRef, kind: CodeKind) -> tuple[Code, ...]:
-    """The simhash of an image's metadata, if there is enough of it to mean something."""
+def metadata_codes(reference: ImageRef, kind: CodeKind) -> tuple[Code, ...]:
+    """Returns the simhash of an image's metadata as its only code; no code if there is too little metadata."""
     if not reference.metadata:
         return ()
     code, is_enough = simhash.simhash(json.loads(reference.metadata))
     return (Code(kind, code),) if is_enough else ()
 
 
-def stand_in(reference: ImageRef, why: ImageError, recipe: Recipe | None) -> Fingerprint | None:
-    """What is known of an image that can't be opened; None if nothing is, or if the metadata are not to stand for it.
+def fingerprint_from_metadata(
+    reference: ImageRef, error: ImageError, recipe: Recipe | None
+) -> Fingerprint | None:
+    """Makes the fingerprint of an image that cannot be opened from its metadata, with the flag `described`.
 
-    why: it could not be opened.
+    Args:
+      reference: the image.
+      error: why it could not be opened.
+      recipe: of the run; None in exact mode, where the fingerprint has no code.
+    Returns:
+      The fingerprint; None if the metadata must not represent the image (`ImageRef.described`), if the
+      error is about the bytes of the image, or if nothing in the metadata identifies it.
     """
-    if not reference.described or why.reason not in _NOT_TO_BE_HAD or not reference.metadata:
+    if not reference.described or error.reason not in _NOT_OPENED or not reference.metadata:
         return None
     digest = simhash.identity(json.loads(reference.metadata))
     if digest is None:
         return None
     kind = None if recipe is None else _kind(recipe)
-    codes = () if kind is None else codes_of(reference, kind)
+    codes = () if kind is None else metadata_codes(reference, kind)
     return Fingerprint(
         ref=reference,
         digest=digest,
@@ -42,12 +50,12 @@ def stand_in(reference: ImageRef, why: ImageError, recipe: Recipe | None) -> Fin
         algorithm=ALGORITHMS[SIMHASH].recipe if codes else "",
         codes=codes,
         flags=(Flag.DESCRIBED,),
-        detail=str(why),
+        detail=str(error),
     )
 
 
 def _kind(recipe: Recipe) -> CodeKind | None:
-    """The kind of such codes beside those of a recipe; None if there can be none."""
+    """Returns the kind of metadata codes in a run of this recipe; None if its codes have another length."""
     algorithm = ALGORITHMS[recipe.algorithm]
     if algorithm.is_of_metadata:
         return algorithm.kind

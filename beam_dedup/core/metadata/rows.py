@@ -1,7 +1,8 @@
-"""Reading what `-l` names: for each image its `__path__` and what Tika says of it.
+"""Reads a metadata file (`-l`): for each image its `__path__` and the metadata that Tika found.
 
-JSON Lines, Avro or parquet, told apart by their first bytes. A row that names no image is passed on with its number and a
-reason, and reading goes on; where a file can't be read further, that is the last row.
+The file is JSON Lines, Avro or Parquet, recognised by its first bytes. A row that names no image is
+returned as a `BadRow` with its number and a reason, and reading continues. If the file cannot be read
+further, a `BadRow` is the last item.
 """
 
 import base64
@@ -20,27 +21,27 @@ from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import is_remote, name_hash
 
 PATH_KEY = "__path__"
-LINE_BYTES = 1 << 24  # a longer line is no metadata of one image
+MAX_LINE_BYTES = 1 << 24  # a longer line is a BadRow
 
 _AVRO_MAGIC = b"Obj\x01"
 _PARQUET_MAGIC = b"PAR1"
 _BATCH_ROWS = 256
-_SKIP_BYTES = 1 << 20
+_SKIP_BYTES = 1 << 20  # read at a time, of the rest of a line that is too long
 _BOM = b"\xef\xbb\xbf"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One image: its path, and all else that is said of it, as JSON types."""
+    """One image: its path, and its other fields as JSON types."""
 
-    number: int  # from 1: of the line, or of the row
-    path: str  # ./a/ is a; bytes that are not UTF-8 as surrogates
+    number: int  # of the line or the row, from 1
+    path: str  # normalised: ./a/ is a; bytes that are not UTF-8 are surrogates
     metadata: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that names no image, and why."""
+    """A row that names no image, and the reason."""
 
     number: int
     reason: Reason
@@ -48,73 +49,81 @@ class BadRow:
 
 
 def rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
-    """The rows of a file, in its order; of several of one path the first.
+    """Yields the rows of a file in their order. A row with the path of an earlier row is a BadRow.
 
     Args:
       stream: at its beginning, and seekable.
     Raises:
-      OSError: from reading the stream. Nothing else: what is wrong with the file is a BadRow.
+      OSError: from reading the stream. No other exception: an error in the file is a BadRow.
     """
     magic = stream.read(4)
     stream.seek(0)
     if magic == _AVRO_MAGIC:
-        found = avro_rows(stream)
+        items = avro_rows(stream)
     elif magic == _PARQUET_MAGIC:
-        found = parquet_rows(stream)
+        items = parquet_rows(stream)
     else:
-        found = json_rows(stream)
-    return first_of_each_path(found)
+        items = json_rows(stream)
+    return first_of_each_path(items)
 
 
-def json_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
-    """The lines of JSON Lines; empty ones are left out."""
+def json_rows(
+    stream: BinaryIO, max_line_bytes: int = MAX_LINE_BYTES, skip_bytes: int = _SKIP_BYTES
+) -> Iterator[Row | BadRow]:
+    """Yields the lines of a JSON Lines file; empty lines are skipped but counted.
+
+    Args:
+      stream: at its beginning.
+      max_line_bytes: a longer line is a BadRow and is not held in memory.
+      skip_bytes: how many bytes of the rest of such a line are read at a time.
+    """
     number = 0
-    while line := stream.readline(LINE_BYTES + 1):
+    while line := stream.readline(max_line_bytes + 1):
         number += 1
-        if len(line) > LINE_BYTES:
+        if len(line) > max_line_bytes:
             while line and not line.endswith(b"\n"):
-                line = stream.readline(_SKIP_BYTES)
-            yield BadRow(number, Reason.MALFORMED, f"a line of more than {LINE_BYTES} bytes")
+                line = stream.readline(skip_bytes)
+            yield BadRow(number, Reason.MALFORMED, f"a line of more than {max_line_bytes} bytes")
         elif line := (line.removeprefix(_BOM) if number == 1 else line).strip():
             yield _json_row(number, line)
 
 
 def avro_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
-    """The records of an Avro file."""
+    """Yields the records of an Avro file."""
     number = 0
     try:
         for number, record in enumerate(fastavro.reader(stream), 1):
             yield _row(number, record)
     except OSError:
         raise
-    except Exception as error:  # noqa: BLE001  it raises almost anything on damaged bytes
+    except Exception as error:  # noqa: BLE001  fastavro raises almost any exception on damaged bytes
         yield _unreadable(number + 1, "Avro", error)
 
 
 def parquet_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
-    """The rows of a parquet file; columns without a value are left out of a row's metadata."""
+    """Yields the rows of a Parquet file; columns without a value are left out of a row's metadata."""
     number = 0
     try:
         for batch in pyarrow.parquet.ParquetFile(stream).iter_batches(_BATCH_ROWS):
             for row in batch.to_pylist():
                 number += 1
                 yield _row(number, row)
-    except Exception as error:  # noqa: BLE001  damage is an OSError too, as pyarrow says it
-        yield _unreadable(number + 1, "parquet", error)
+    except Exception as error:  # noqa: BLE001  pyarrow raises OSError for damage, too
+        yield _unreadable(number + 1, "Parquet", error)
 
 
 def first_of_each_path(items: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
-    """The same rows; a path that an earlier row named makes a bad one."""
-    lines: set[int] = set()
+    """Yields the same items, with each Row whose path an earlier Row has replaced by a BadRow."""
+    seen: set[int] = set()
     for item in items:
         key = name_hash(item.path) if isinstance(item, Row) else None
-        if isinstance(item, Row) and key in lines:
+        if isinstance(item, Row) and key in seen:
             yield BadRow(
                 item.number, Reason.MALFORMED, f"an earlier row has the same {PATH_KEY}: {item.path[:200]}"
             )
         else:
             if key is not None:
-                lines.add(key)
+                seen.add(key)
             yield item
 
 
@@ -139,19 +148,19 @@ def _row(number: int, value: object) -> Row | BadRow:
     except UnicodeEncodeError:
         return BadRow(number, Reason.MALFORMED, f"no file can have this {PATH_KEY}: {path[:200]!r}")
     try:
-        strict_json.check_depth(value)  # Avro has types that hold themselves
+        strict_json.check_depth(value)  # Avro types may be recursive
     except ValueError as error:
         return BadRow(number, Reason.MALFORMED, str(error))
-    plain = {str(name): _plain(one) for name, one in value.items() if name != PATH_KEY}
+    plain = {str(name): _plain(field) for name, field in value.items() if name != PATH_KEY}
     return Row(
         number,
         path if is_remote(path) else os.path.normpath(path),
-        {name: one for name, one in plain.items() if one is not None},
+        {name: field for name, field in plain.items() if field is not None},
     )
 
 
 def _plain(value: Any) -> Any:
-    """A value of Avro or parquet as a JSON type."""
+    """Converts a value of Avro or Parquet to a JSON type; NaN and infinity to None."""
     if isinstance(value, Mapping):
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
@@ -171,4 +180,4 @@ def _plain(value: Any) -> Any:
 
 
 def _unreadable(number: int, kind: str, error: Exception) -> BadRow:
-    return BadRow(number, Reason.DAMAGED, f"not to be read as {kind} from here on: {error}"[:300])
+    return BadRow(number, Reason.DAMAGED, f"cannot be read as {kind} from here on: {error}"[:300])

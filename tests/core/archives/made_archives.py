@@ -1,4 +1,4 @@
-"""Archives made by code, for tests: ordinary ones by the standard library, and the parts of WARC by hand."""
+"""Makes archives for tests: tar and zip by the standard library, WARC records and HTTP responses by hand."""
 
 import bz2
 import gzip
@@ -40,7 +40,7 @@ def tar_info(name: str, data: bytes = b"", **fields: Any) -> tarfile.TarInfo:
 
 
 def special_tar(*infos: tarfile.TarInfo) -> bytes:
-    """A tar of headers without bytes, and one picture after them."""
+    """Returns a tar of the given headers without contents, followed by one picture."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         for info in infos:
@@ -62,7 +62,7 @@ def zipped(
 
 
 class Unseekable(io.BytesIO):
-    """As a pipe is written to: zip then puts sizes behind the members."""
+    """A stream that cannot seek, like a pipe."""
 
     def seekable(self) -> bool:
         return False
@@ -75,6 +75,7 @@ class Unseekable(io.BytesIO):
 
 
 def streamed_zip(files: Mapping[str, bytes]) -> bytes:
+    """Returns a zip written to a pipe: sizes and checksums follow the members, in data descriptors."""
     out = Unseekable()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
@@ -82,7 +83,7 @@ def streamed_zip(files: Mapping[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-PACKERS: dict[str, Callable[[bytes], bytes]] = {
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "": lambda data: data,
     "gz": lambda data: gzip.compress(data, 1),
     "bz2": bz2.compress,
@@ -98,7 +99,7 @@ def record(
     content_type: str = "application/http; msgtype=response",
     **fields: Any,
 ) -> bytes:
-    """A WARC record; `length` among the fields is a lie about the block's."""
+    """Returns a WARC record. The field `length` overrides the true length of the block."""
     length = fields.pop("length", len(block))
     lines = {
         "WARC-Type": kind,
@@ -114,7 +115,7 @@ def record(
 
 
 def response(body: bytes, content_type: str = "image/png", status: str = "200 OK", **fields: str) -> bytes:
-    """An HTTP response."""
+    """Returns an HTTP response."""
     lines = {
         "Content-Type": content_type,
         **{name.replace("_", "-"): value for name, value in fields.items()},
@@ -128,6 +129,7 @@ def response(body: bytes, content_type: str = "image/png", status: str = "200 OK
 
 
 def chunked(data: bytes, size: int = 100) -> bytes:
+    """Applies the chunked transfer coding, with chunks of `size` bytes."""
     pieces = [data[at : at + size] for at in range(0, len(data), size)]
     return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
@@ -135,21 +137,40 @@ def chunked(data: bytes, size: int = 100) -> bytes:
 INFO = record("", b"software: a test\r\n", "warcinfo", "application/warc-fields")
 
 
-def warc(*records: bytes, packed: bool = False) -> bytes:
-    """A WARC file of records; packed as is usual, each by itself."""
-    return b"".join(gzip.compress(one, 1) if packed else one for one in (INFO, *records))
+def warc(*records: bytes, compressed: bool = False) -> bytes:
+    """Returns a WARC file; if compressed, each record is a gzip member of its own, as usual."""
+    return b"".join(gzip.compress(one, 1) if compressed else one for one in (INFO, *records))
 
 
 def items(
     data: bytes, limits: Limits | None = None, container: Container | None = None
 ) -> list[Member | BadMember | Skipped]:
+    """Returns all items of an archive; its kind is recognised unless it is given."""
     found = container or container_of(data[:4096])
     assert found is not None, "no archive"
     return list(members(io.BytesIO(data), found, limits))
 
 
-def told(data: bytes, limits: Limits | None = None) -> list[tuple[str, bytes | str]]:
-    """What comes out, in short: names, and bytes or reasons."""
+def names_of(found: Iterable[Member | BadMember | Skipped]) -> list[str]:
+    """Returns the names of members, good and bad."""
+    names = []
+    for item in found:
+        assert not isinstance(item, Skipped)
+        names.append(item.name)
+    return names
+
+
+def times_of(found: Iterable[Member | BadMember | Skipped]) -> list[int]:
+    """Returns the modification times of good members, in milliseconds since the epoch."""
+    times = []
+    for item in found:
+        assert isinstance(item, Member)
+        times.append(item.modified_ms)
+    return times
+
+
+def summary(data: bytes, limits: Limits | None = None) -> list[tuple[str, bytes | str]]:
+    """Returns each item of an archive as its name and its bytes, or its reason."""
     return [
         ("", f"{item.count} skipped")
         if isinstance(item, Skipped)

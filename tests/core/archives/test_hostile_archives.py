@@ -1,4 +1,4 @@
-"""Archives cut, flipped and spliced at random: whatever comes, it is told, in bounded time and memory."""
+"""Archives truncated, altered and spliced at random give items or errors as items, in bounded time."""
 
 import io
 import random
@@ -10,9 +10,9 @@ from beam_dedup.core.archives.containers import container_of, members, read_memb
 from beam_dedup.core.archives.members import Member
 from beam_dedup.core.limits import Limits
 from tests.core.archives.made_archives import (
+    COMPRESSORS,
     FILES,
     JPEG,
-    PACKERS,
     PNG,
     chunked,
     record,
@@ -27,25 +27,25 @@ RECORDS = (
     record("http://e.org/1.png", response(PNG)),
     record("http://e.org/page", response(b"<html>", "text/html")),
     record("http://e.org/2.png", response(chunked(JPEG), Transfer_Encoding="chunked")),
-    record("http://e.org/3.png", response(PACKERS["gz"](PNG), Content_Encoding="gzip")),
+    record("http://e.org/3.png", response(COMPRESSORS["gz"](PNG), Content_Encoding="gzip")),
     record("http://e.org/4.png", PNG, "resource", "image/png"),
 )
 DATASET = {"a.jpg": JPEG, "a.json": b'{"x": 1}', "b.jpg": JPEG, "b.txt": b"text"}
 ARCHIVES = {
-    **{f"tar.{packing}": pack(tar({**FILES, **DATASET})) for packing, pack in PACKERS.items()},
+    **{f"tar.{name}": compress(tar({**FILES, **DATASET})) for name, compress in COMPRESSORS.items()},
     "long names": tar({"n" * 300: PNG, "日本/é.png": PNG}),
     "zip": zipped(FILES),
     "stored": zipped(FILES, 0),
     "streamed": streamed_zip(FILES),
     "warc": warc(*RECORDS),
-    "warc.gz": warc(*RECORDS, packed=True),
+    "warc.gz": warc(*RECORDS, compressed=True),
 }
 LIMITS = Limits(max_member_bytes=1 << 20, max_members=1000, free_bytes=1 << 22)
 ROUNDS = 250
 
 
 def mangled(data: bytes, chance: random.Random) -> bytes:
-    """The bytes with one to three things done to them; most of them where they hurt, near the ends."""
+    """Applies one to three random changes, most of them near the ends, where they do most damage."""
     out = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 3))):
         at = chance.choice(
@@ -56,17 +56,17 @@ def mangled(data: bytes, chance: random.Random) -> bytes:
             )
         )
         size = chance.choice((1, 4, 64, 600))
-        what = chance.randrange(6)
-        if what == 0:
+        change = chance.randrange(6)
+        if change == 0:
             del out[at % len(out) :]
-        elif what == 1:
+        elif change == 1:
             out[at] ^= 1 << chance.randrange(8)
-        elif what == 2:
+        elif change == 2:
             del out[at : at + size]
-        elif what == 3:
+        elif change == 3:
             begin = chance.randrange(len(out))
             out[at:at] = out[begin : begin + size]
-        elif what == 4:
+        elif change == 4:
             out[at : at + 4] = chance.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"9999"))
         else:
             out += chance.randbytes(size)
@@ -76,13 +76,13 @@ def mangled(data: bytes, chance: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_whatever_the_bytes(name: str) -> None:
+def test_altered_archive_gives_few_unique_names_and_is_read_again_alike(name: str) -> None:
     chance = random.Random(name)
     whole = container_of(ARCHIVES[name][:4096])
     assert whole
     for number in range(ROUNDS):
         data = mangled(ARCHIVES[name], chance)
-        # As what it is now, and as what it was: the first bytes may have suffered.
+        # Read as the kind that its first bytes show now, and as the original kind.
         for container in {container_of(data[:4096]) or whole, whole}:
             begun = time.monotonic()
             found = list(members(io.BytesIO(data), container, LIMITS))
@@ -97,7 +97,7 @@ def test_whatever_the_bytes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_every_cut(name: str) -> None:
+def test_members_of_a_truncated_archive_are_those_of_the_complete_one(name: str) -> None:
     data = ARCHIVES[name]
     container = container_of(data[:4096])
     assert container
@@ -107,7 +107,7 @@ def test_every_cut(name: str) -> None:
         assert {one.name: one.data for one in found if isinstance(one, Member)}.items() <= whole.items()
 
 
-def test_random_bytes() -> None:
+def test_random_bytes_raise_nothing() -> None:
     chance = random.Random(1)
     for _ in range(300):
         head = chance.choice([data[: chance.randrange(700)] for data in ARCHIVES.values()])

@@ -1,4 +1,4 @@
-"""Dumps of Nutch, made as its dumpers make them."""
+"""Nutch dumps: URL maps, and refused CBOR files, in the form in which its dumpers write them."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ def dumped_name(url: str, base: str, extension: str) -> str:
 
 
 def cbor_text(text: str, tag: bool = True) -> bytes:
-    """As Jackson's generator writes a string."""
+    """Encodes a text in CBOR like the Jackson library of Nutch."""
     data = text.encode()
     size = len(data)
     head = (
@@ -33,6 +33,7 @@ def cbor_text(text: str, tag: bool = True) -> bytes:
 
 
 def cbor_text_in_parts(text: str, size: int) -> bytes:
+    """Encodes a text in CBOR in parts of `size` bytes, without a length of the whole."""
     data = text.encode()
     parts = [data[at : at + size] for at in range(0, len(data), size)]
     return (
@@ -45,19 +46,19 @@ def cbor_text_in_parts(text: str, size: int) -> bytes:
 URLS = ["http://e.org/a.jpg", "http://e.org/picture", "http://e.org/é/b.png?w=1", "http://e.org/"]
 
 
-@pytest.mark.parametrize("folder", ["/home/crawl/dump/a1/b2/", "/dump/", "C:\\dump\\a1\\"])
-def test_urls_by_name_wherever_the_dump_is_now(folder: str) -> None:
+@pytest.mark.parametrize("directory", ["/home/crawl/dump/a1/b2/", "/dump/", "C:\\dump\\a1\\"])
+def test_urls_are_found_by_base_name_wherever_the_dump_is(directory: str) -> None:
     names = [dumped_name(url, "base", "html") for url in URLS]
-    data = json.dumps(dict(zip([folder + name for name in names], URLS, strict=True))).encode()
+    data = json.dumps(dict(zip([directory + name for name in names], URLS, strict=True))).encode()
     assert urls(data) == dict(zip(names, URLS, strict=True))
 
 
-def test_reversed_folders() -> None:
+def test_urls_are_found_with_reversed_url_directories() -> None:
     name = hashlib.sha256(URLS[0].encode()).hexdigest().upper()
     assert urls(json.dumps({f"/dump/org/e/{name}": URLS[0]}).encode()) == {name: URLS[0]}
 
 
-def test_of_two_that_claim_a_name_the_hash_decides() -> None:
+def test_url_whose_hash_is_in_the_name_wins() -> None:
     name = dumped_name(URLS[0], "a", "jpg")
     for paths in (
         {f"/x/{name}": "http://wrong", f"/y/{name}": URLS[0]},
@@ -71,18 +72,18 @@ def test_of_two_that_claim_a_name_the_hash_decides() -> None:
     [b"", b"{", b"[]", b'"x"', b"\xff\xfe", b"[" * 100_000, JPEG, b'{"a": 1'],
     ids=lambda data: repr(data[:9]),
 )
-def test_what_is_no_map(data: bytes) -> None:
-    with pytest.raises(ImageError, match=r"^malformed: no map"):
+def test_other_data_is_refused_as_a_map(data: bytes) -> None:
+    with pytest.raises(ImageError, match=r"^malformed: no URL map of Nutch: "):
         urls(data)
 
 
-def test_odd_entries_are_left_out() -> None:
+def test_malformed_entries_are_left_out() -> None:
     assert urls(b'{"/d/a.jpg": 1, "/d/": "http://x", "/d/b.jpg": "http://b", "c": null}') == {
         "b.jpg": "http://b"
     }
 
 
-def test_names_of_maps() -> None:
+def test_maps_are_recognised_by_name() -> None:
     assert is_map("20150101_filenameToUrl.json")
     assert not is_map("_filenameToUrl.json")
     assert not is_map("x_filenameToUrl.json.bak")
@@ -98,7 +99,7 @@ def test_cbor_is_refused(size: int, tag: bool, begin: str) -> None:
         assert "destroys the bytes of images" in refusal(data[:100])
 
 
-def test_a_map_in_cbor_is_refused_as_well() -> None:
+def test_cbor_map_is_refused_too() -> None:
     assert refusal(b"\xd9\xd9\xf7\xa2\x63url\x6chttp://e.org\x68response\x60")
     assert refusal(b"\xbf\x63url\x6chttp://e.org")
 
@@ -120,9 +121,9 @@ def test_a_map_in_cbor_is_refused_as_well() -> None:
     ],
     ids=lambda data: repr(data[:9]),
 )
-def test_nothing_else_is_refused(data: bytes) -> None:
+def test_other_files_are_not_refused(data: bytes) -> None:
     assert refusal(data[:100]) == ""
 
 
-def test_cbor_is_no_image_in_any_case() -> None:
+def test_cbor_is_not_recognised_as_an_image() -> None:
     assert sniff(cbor_text('{"url":"x"}')) is None

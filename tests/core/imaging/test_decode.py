@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from beam_dedup.core.imaging.animation import Motion
+from beam_dedup.core.imaging.animation import Animation
 from beam_dedup.core.imaging.decode import oriented, square, thumbnail
 from beam_dedup.core.model import CodeKind
 from tests.pictures import bits_apart, code_of, encoded, fingerprint_of, levels_apart, photo
@@ -31,7 +31,7 @@ def grey_values() -> np.ndarray:
     return np.asarray(GREY).astype(np.int64)
 
 
-# What the file holds, and the mode in which Pillow must see it, or the case tests something else.
+# The file, and the mode in which Pillow opens it (checked, so that each case tests its mode).
 SAME_GREY = {
     "grey": (encoded(GREY), "L"),
     "colours": (encoded(PHOTO), "RGB"),
@@ -69,7 +69,7 @@ LOSSY = {
 
 
 @pytest.mark.parametrize(("name", "allowed"), [*((n, 1) for n in SAME_GREY), *((n, 4) for n in LOSSY)])
-def test_modes_and_formats(name: str, allowed: int) -> None:
+def test_code_does_not_depend_on_mode_or_format(name: str, allowed: int) -> None:
     data, mode = SAME_GREY[name] if allowed == 1 else LOSSY[name]
     assert Image.open(io.BytesIO(data)).mode == mode
     (code,) = fingerprint_of(data).codes
@@ -77,14 +77,13 @@ def test_modes_and_formats(name: str, allowed: int) -> None:
     assert bits_apart(code, code_of(PHOTO)) <= allowed
 
 
-def test_black_and_white() -> None:
+def test_black_and_white_has_the_code_of_rgb() -> None:
     image = GREY.convert("1", dither=Image.Dither.NONE)
     assert code_of(image) == code_of(image.convert("RGB"))
 
 
 @pytest.mark.parametrize("levels", [128, 300])
-def test_16_bits_and_a_value_left_out(levels: int) -> None:
-    """A transparent value does not change how the other values are read."""
+def test_transparent_value_does_not_change_how_16_bits_are_read(levels: int) -> None:
     values = np.maximum(grey_values() * levels, 1)
     assert bits_apart(code_of(wide(values)), code_of(wide(values), transparency=0)) <= 1
 
@@ -100,13 +99,13 @@ def with_alpha(seed: int, size: tuple[int, int]) -> Image.Image:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_alpha_lies_over_white(mode: str) -> None:
+def test_transparent_parts_are_over_white(mode: str) -> None:
     image = with_alpha(7, (64, 64)).convert(mode)
     for into in ("L", "RGB"):
         wanted = np.asarray(over_white(image).convert(into)).astype(int)
         assert np.abs(square(thumbnail(image, into), into).astype(int) - wanted).max() <= 2
     assert bits_apart(code_of(image), code_of(over_white(image))) <= 2
-    assert bits_apart(code_of(image), code_of(image.convert("RGB"))) > 48, "the alpha says nothing here"
+    assert bits_apart(code_of(image), code_of(image.convert("RGB"))) > 48, "alpha must matter in this picture"
 
 
 def test_transparent_palette_entries_are_white() -> None:
@@ -118,8 +117,8 @@ def test_transparent_palette_entries_are_white() -> None:
         assert fingerprint_of(data).codes[0] != code_of(palette), "nothing was transparent"
 
 
-def test_what_is_hidden_changes_nothing() -> None:
-    """Neither the colours under full transparency, nor at its edge when scaled."""
+def test_colours_of_transparent_pixels_do_not_change_the_code() -> None:
+    """Neither inside a transparent part nor, by resizing, at its edge."""
     alpha = GREY.point(lambda value: 255 if value > 110 else 0)
     codes = set()
     for hidden in ("white", "black", "red"):
@@ -131,20 +130,20 @@ def test_what_is_hidden_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG"])
-def test_the_first_frame_of_an_animation_counts(image_format: str) -> None:
+def test_code_of_an_animation_is_of_its_first_frame(image_format: str) -> None:
     frames = [photo(seed, (100, 80)) for seed in (1, 2, 3)]
     exact = {"lossless": True} if image_format == "WEBP" else {}
     moving = encoded(frames[0], image_format, save_all=True, append_images=frames[1:], duration=50, **exact)
-    assert Image.open(io.BytesIO(moving)).n_frames == 3
+    assert Image.open(io.BytesIO(moving)).n_frames == 3  # type: ignore[attr-defined]
     [code], [still] = (
         fingerprint_of(data).codes for data in (moving, encoded(frames[0], image_format, **exact))
     )
-    assert Motion(3, 150).mixed(code.data) == still.data
+    assert Animation(3, 150).mixed(code.data) == still.data
     assert (fingerprint_of(moving).width, fingerprint_of(moving).height) == (100, 80)
 
 
 @pytest.mark.parametrize("orientation", range(10))
-def test_oriented_is_what_pillow_does(orientation: int) -> None:
+def test_oriented_equals_pillows_transpose(orientation: int) -> None:
     pixels = np.asarray(photo(1, (64, 64)))
     image = Image.fromarray(pixels)
     image.getexif()[ORIENTATION] = orientation
@@ -155,8 +154,7 @@ def test_oriented_is_what_pillow_does(orientation: int) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_exif_orientation(image_format: str, orientation: int) -> None:
-    """A file is fingerprinted as a viewer shows it."""
+def test_file_is_fingerprinted_as_a_viewer_shows_it(image_format: str, orientation: int) -> None:
     data = encoded(PHOTO, image_format, exif=exif(orientation))
     shown = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     fingerprint = fingerprint_of(data)
@@ -166,14 +164,14 @@ def test_exif_orientation(image_format: str, orientation: int) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_exact_where_nothing_is_scaled(orientation: int) -> None:
+def test_orientation_is_exact_without_scaling(orientation: int) -> None:
     for image in (photo(1, (64, 64)), Image.linear_gradient("L").resize((64, 64)).convert("RGB")):
         turned = fingerprint_of(encoded(image, exif=exif(orientation)))
         image.getexif()[ORIENTATION] = orientation
         assert turned.codes == (code_of(ImageOps.exif_transpose(image)),)
 
 
-def test_a_turned_flat_jpeg_is_turned_in_its_second_decode_too() -> None:
+def test_flat_jpeg_is_oriented_in_its_second_decode_too() -> None:
     image = Image.linear_gradient("L").convert("RGB")
     turned = code_of(image, "JPEG", exif=exif(6))
     assert turned.kind == CodeKind.FLAT
@@ -183,14 +181,14 @@ def test_a_turned_flat_jpeg_is_turned_in_its_second_decode_too() -> None:
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
-def test_damaged_exif_does_not_cost_the_picture(image_format: str) -> None:
+def test_picture_with_damaged_exif_is_fingerprinted(image_format: str) -> None:
     for tags in (b"Exif\0\0garbage", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\0\x05"):
         fingerprint = fingerprint_of(encoded(PHOTO, image_format, exif=tags))
         assert (fingerprint.flags, fingerprint.detail) == ((), ""), tags
         assert bits_apart(fingerprint.codes[0], code_of(PHOTO)) <= 4
 
 
-def test_a_phones_jpeg_with_two_pictures_is_a_jpeg() -> None:
+def test_multi_picture_jpeg_of_a_phone_is_a_jpeg() -> None:
     data = encoded(PHOTO, "MPO", save_all=True, append_images=[photo(2)])
     assert Image.open(io.BytesIO(data)).format == "MPO"
     fingerprint = fingerprint_of(data)
@@ -198,7 +196,7 @@ def test_a_phones_jpeg_with_two_pictures_is_a_jpeg() -> None:
     assert bits_apart(fingerprint.codes[0], code_of(PHOTO)) <= 4
 
 
-def test_edits_that_leave_the_picture_leave_the_code_near() -> None:
+def test_code_of_a_smaller_or_compressed_copy_is_near() -> None:
     small, worse = PHOTO.resize((160, 120)), photo().copy()
     assert bits_apart(code_of(small, "JPEG", quality=60), code_of(PHOTO)) <= 48
     assert bits_apart(code_of(worse, "JPEG", quality=30), code_of(PHOTO)) <= 48

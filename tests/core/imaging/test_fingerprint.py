@@ -1,4 +1,4 @@
-"""The recipe `dct/1`: its transform, its bits, its goldens, and what is flat or tiny."""
+"""The recipe `dct/1`: its transform, its bits, and golden codes, also of flat and tiny pictures."""
 
 import math
 
@@ -15,13 +15,13 @@ from tests.pictures import code_of, encoded, fingerprint_of, photo
 UNIT = 2**30  # coefficients come in units of 1 / 2**30 grey levels
 DEAD = 2 * UNIT
 
-# Row and column of each bit, from the first on: the contract of section 2a, written out.
+# Row and column of each bit, from the first on, as the recipe fixes them.
 BIT_ORDER = [(row, column) for row in range(1, 9) for column in range(1, 9)]
 BIT_ORDER += [(row, column) for row in range(1, 17) for column in range(1, 17) if row > 8 or column > 8]
 
 
 def textbook_dct(pixels: npt.NDArray[np.uint8]) -> dict[tuple[int, int], float]:
-    """Orthonormal DCT-II by its formula, in grey levels: coefficients (row, column) from 1 to 16."""
+    """Computes the orthonormal DCT-II by its formula, in grey levels, by (row, column) from 1 to 16."""
 
     def cosine(frequency: int, at: int) -> float:
         return math.sqrt(2 / 64) * math.cos(math.pi / 64 * (at + 0.5) * frequency)
@@ -36,13 +36,16 @@ def textbook_dct(pixels: npt.NDArray[np.uint8]) -> dict[tuple[int, int], float]:
 
 
 def wave(row: int, column: int, amplitude: float = 12.0) -> npt.NDArray[np.float64]:
-    """The picture that has one coefficient: `row` half waves from top to bottom, `column` from left to right."""
+    """Returns a picture with one coefficient: `row` half waves downwards, `column` half waves across."""
     at = (np.arange(64) + 0.5) * np.pi / 64
     return amplitude * np.outer(np.cos(at * row), np.cos(at * column))
 
 
 def grey(pixels: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Around middle grey. Noise before rounding, or its errors would add up to waves of their own."""
+    """Rounds a picture to grey levels around 128.
+
+    Noise is added first, or the rounding errors would add up to coefficients of their own.
+    """
     noise = np.random.RandomState(0).random_sample(pixels.shape) - 0.5
     return np.rint(128 + pixels + noise).astype(np.uint8)
 
@@ -54,7 +57,7 @@ def reference_code(pixels: npt.NDArray[np.uint8]) -> bytes:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_coefficients_are_the_textbooks(seed: int) -> None:
+def test_coefficients_equal_the_textbook_formula(seed: int) -> None:
     pixels = np.asarray(photo(seed, (64, 64)).convert("L"))
     truth = textbook_dct(pixels)
     found = coefficients(pixels) / UNIT
@@ -65,35 +68,35 @@ def test_coefficients_are_the_textbooks(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_code_is_the_references(seed: int) -> None:
-    """The whole recipe, from a file: grey, one resize, transform, bits in order."""
+def test_code_equals_the_reference_code(seed: int) -> None:
+    """Covers the whole recipe from a file on: grey, one resize, transform, bits in order."""
     image = photo(seed, (300, 200))
     pixels = np.asarray(image.convert("L").resize((64, 64), Image.Resampling.BILINEAR, reducing_gap=2.0))
     assert code_of(image) == Code(CodeKind.FULL, reference_code(pixels))
 
 
-def test_coefficients_are_whole_numbers_and_do_not_depend_on_the_batch() -> None:
+def test_coefficients_are_whole_numbers_and_do_not_depend_on_batch_size() -> None:
     pictures = np.stack([np.asarray(photo(seed, (64, 64)).convert("L")) for seed in range(6)])
     alone = np.stack([coefficients(picture) for picture in pictures])
     assert np.array_equal(alone, np.rint(alone))
     for shape in ((6,), (2, 3), (1, 3, 2)):
         batch = coefficients(pictures.reshape(*shape, 64, 64))
         assert np.array_equal(batch.reshape(6, 16, 16), alone)
-    cosines = dct._COSINES.astype(object)
+    cosines = dct.COSINES.astype(object)
     exact = cosines @ pictures[0].astype(object) @ cosines.T
-    assert np.array_equal(exact.astype(np.float64), alone[0]), "integers of any size give the same"
+    assert np.array_equal(exact.astype(np.float64), alone[0]), "exact integer arithmetic gives the same"
 
 
-@pytest.mark.parametrize("place", range(256))
-def test_order_of_the_bits(place: int) -> None:
-    row, column = BIT_ORDER[place]
+@pytest.mark.parametrize("bit", range(256))
+def test_each_bit_is_of_its_coefficient(bit: int) -> None:
+    row, column = BIT_ORDER[bit]
     coefs = coefficients(grey(wave(row, column)))
     assert np.argmax(coefs) == (row - 1) * 16 + column - 1, "rows are vertical frequencies"
-    assert int.from_bytes(code_bits(coefs).tobytes()) == 1 << (255 - place)
+    assert int.from_bytes(code_bits(coefs).tobytes()) == 1 << (255 - bit)
     assert not any(code_bits(coefficients(grey(-wave(row, column)))))
 
 
-def test_the_short_code_comes_first() -> None:
+def test_short_code_comes_first() -> None:
     low, high = np.zeros((16, 16)), np.full((16, 16), 100.0 * UNIT)
     low[:8, :8] = 100 * UNIT
     high[:8, :8] = 0
@@ -101,7 +104,7 @@ def test_the_short_code_comes_first() -> None:
     assert code_bits(high).tobytes() == bytes(8) + b"\xff" * 24
 
 
-def test_the_dead_zone_ends_above_two_levels() -> None:
+def test_dead_zone_includes_two_grey_levels() -> None:
     coefs = np.zeros((16, 16))
     coefs[0, :4] = DEAD, DEAD + 1, -DEAD, -DEAD - 1
     assert code_bits(coefs).tobytes() == b"\x40" + bytes(31)
@@ -109,7 +112,7 @@ def test_the_dead_zone_ends_above_two_levels() -> None:
 
 
 def see_through() -> Image.Image:
-    """A photo that fades out to the right, where it hides black."""
+    """Returns a photo whose right part is black and transparent."""
     pixels = np.asarray(photo(4)).copy()
     pixels[:, 300:] = 0
     alpha = np.clip(300 - np.arange(320), 0, 255).astype(np.uint8)
@@ -148,8 +151,8 @@ GOLDEN_CODES = {
 
 
 @pytest.mark.parametrize("name", GOLDENS)
-def test_goldens(name: str) -> None:
-    """A change of any of these makes a new recipe: it needs another name, or stored fingerprints are wrong."""
+def test_golden_codes_are_unchanged(name: str) -> None:
+    """A changed code needs a new recipe name, since stored fingerprints would no longer be comparable."""
     fingerprint = fingerprint_of(GOLDENS[name]())
     assert fingerprint.algorithm == "dct/1"
     assert fingerprint.codes[0].data.hex() == GOLDEN_CODES[name]

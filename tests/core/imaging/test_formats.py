@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes."""
+"""Image formats are recognised by the first bytes of a file."""
 
 import time
 
@@ -12,7 +12,7 @@ from tests.pictures import encoded, photo
 
 
 def iso(*brands: bytes, length: int | None = None) -> bytes:
-    """The first box of an ISO media file: its brand, a version, the compatible brands; then other bytes."""
+    """Returns the first box of an ISO media file (brand, version, compatible brands) and more bytes."""
     body = b"ftyp" + brands[0] + bytes(4) + b"".join(brands[1:])
     return (length or 4 + len(body)).to_bytes(4) + body + b"\0\0\0\x08mdatavif"
 
@@ -58,8 +58,8 @@ HEADS = [
     (iso(b"mif1", b"heic"), "HEIF"),
     (iso(b"mif1"), "HEIF"),
     (iso(b"crx ", b"isom"), "CR3"),
-    (iso(b"isom", b"mp42"), None),  # a film; what follows the box is no brand
-    (iso(b"isom", b"avif", length=16), None),  # nor what its length leaves out
+    (iso(b"isom", b"mp42"), None),  # a video; the bytes after the box are no brand
+    (iso(b"isom", b"avif", length=16), None),  # nor are those beyond its length
     (iso(b"qt  "), None),
     (b"P6\n640 480\n255\n", "PPM"),
     (b"P1 # drawn by hand\n2 2", "PPM"),
@@ -89,21 +89,20 @@ HEADS = [
 
 
 @pytest.mark.parametrize(("head", "wanted"), HEADS, ids=[repr(head[:24]) for head, _ in HEADS])
-def test_sniff(head: bytes, wanted: str | None) -> None:
+def test_format_is_recognised_by_first_bytes(head: bytes, wanted: str | None) -> None:
     assert sniff(head) == wanted
-    # What follows the signature says nothing more.
+    # The bytes after the signature change nothing.
     if wanted not in (None, "PPM"):
         assert sniff((head + b" <rest/>" * 600)[:HEAD_BYTES]) == wanted
 
 
 @pytest.mark.parametrize("image_format", DECODED_FORMATS)
-def test_every_decoded_format_is_recognised(image_format: str) -> None:
-    """As Pillow writes it, and by the name Pillow gives it."""
+def test_decoded_formats_are_recognised_under_pillows_name(image_format: str) -> None:
     data = encoded(photo(1, (64, 48)), image_format)
     assert sniff(data[:HEAD_BYTES]) == image_format
 
 
-def test_formats_that_run_programs_stay_closed() -> None:
+def test_formats_that_run_programs_are_not_decoded() -> None:
     Image.init()
     assert set(DECODED_FORMATS) <= set(Image.OPEN)
     assert not {"EPS", "PSD", "PDF", "WMF", "FPX", "MIC"} & set(DECODED_FORMATS)
@@ -111,7 +110,7 @@ def test_formats_that_run_programs_stay_closed() -> None:
 
 @settings(derandomize=True, deadline=None)
 @given(st.binary(max_size=64), st.sampled_from([head for head, _ in HEADS]))
-def test_any_bytes_have_an_answer(noise: bytes, head: bytes) -> None:
+def test_any_bytes_are_accepted(noise: bytes, head: bytes) -> None:
     known = {name for _, name in HEADS}
     for data in (noise, head[: len(noise)] + noise, head + noise):
         assert sniff(data) in known
@@ -121,9 +120,9 @@ def test_any_bytes_have_an_answer(noise: bytes, head: bytes) -> None:
     "piece",
     [b"<!---->", b"<!-- -->\n", b"<?xml?>", b"<!DOCTYPE svg>", b"<!DOCTYPE svg []>", b" ", b"<!--", b"<svg:"],
 )
-def test_no_bytes_take_long(piece: bytes) -> None:
-    """Hostile files are common in crawls: no pattern may try all ways to read one."""
-    # Where the time doubles by the piece, this fails long before it would take for ever.
+def test_hostile_bytes_take_no_exponential_time(piece: bytes) -> None:
+    """Hostile files are common in crawls, so no pattern may backtrack through all ways to match."""
+    # If each piece doubled the time, this would fail within seconds, before the long inputs.
     for pieces in (*range(8, 27), HEAD_BYTES // len(piece)):
         start = time.perf_counter()
         assert sniff(piece * pieces + b"x") is None

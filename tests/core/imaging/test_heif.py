@@ -1,4 +1,4 @@
-"""HEIF and HEIC, by a library of their own, as other pictures; without it, by digest."""
+"""HEIF pictures are fingerprinted if their optional library is installed, else compared by digest."""
 
 import io
 
@@ -16,13 +16,13 @@ PHOTO = photo(5, (400, 300))
 HEIC = encoded(PHOTO, "HEIF", quality=80)
 
 
-def test_a_heic_copy_is_within_k() -> None:
+def test_heic_copy_is_near_the_original() -> None:
     found, original = fingerprint_of(HEIC), fingerprint_of(encoded(PHOTO))
     assert (found.format, found.width, found.height, found.flags) == ("HEIF", 400, 300, ())
     assert bits_apart(found.codes[0], original.codes[0]) <= 24
 
 
-def test_orientation_is_honoured() -> None:
+def test_exif_orientation_is_applied() -> None:
     tags = Image.Exif()
     tags[0x0112] = 6
     turned = fingerprint_of(encoded(PHOTO, "HEIF", quality=80, exif=tags.tobytes()))
@@ -31,7 +31,7 @@ def test_orientation_is_honoured() -> None:
     assert bits_apart(turned.codes[0], jpeg.codes[0]) <= 24
 
 
-def test_several_pictures_of_one_file_are_no_still() -> None:
+def test_file_of_several_pictures_is_an_animation() -> None:
     file = pillow_heif.HeifFile()
     for seed in (5, 6, 7):
         file.add_from_pillow(photo(seed, (400, 300)))
@@ -43,13 +43,13 @@ def test_several_pictures_of_one_file_are_no_still() -> None:
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
-def test_cut(share: float) -> None:
+def test_truncated_file_is_undecodable(share: float) -> None:
     found = fingerprint_of(HEIC[: int(len(HEIC) * share)])
     assert Flag.UNDECODABLE in found.flags
     assert not found.codes
 
 
-def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_it_is_undecodable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(Image.OPEN, formats.HEIF)
     found = fingerprint_of(HEIC)
     assert (found.format, found.flags, found.codes) == ("HEIF", (Flag.UNDECODABLE,), ())

@@ -1,4 +1,4 @@
-"""Views: what a crop, a border or a turn leaves of a picture is found by one of them."""
+"""Views: each cropped, bordered, turned or tilted copy of a picture matches one of its views."""
 
 import io
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def views_of(data: bytes, recipe: Recipe = ALL) -> dict[str, Code]:
     return {code.view: code for code in fingerprint_of(data, recipe=recipe).codes}
 
 
-def cut(share: tuple[float, float, float, float]) -> Image.Image:
+def crop(share: tuple[float, float, float, float]) -> Image.Image:
     width, height = PHOTO.size
     return PHOTO.crop(
         (
@@ -40,39 +40,42 @@ def framed(image: Image.Image, colour: str, across: int, down: int) -> Image.Ima
 
 
 def turned(image: Image.Image, degrees: float) -> Image.Image:
-    """And cut to the largest frame of its shape, 0.89 of each side for 600 x 400 and 4 degrees at most."""
+    """Rotates a picture and crops it to the largest frame of its shape that lies in it.
+
+    With 600 x 400 pixels and 4 degrees that is 0.89 of each side.
+    """
     whole = image.rotate(degrees, Image.Resampling.BICUBIC)
     share = 1 / (np.cos(np.radians(abs(degrees))) + 1.5 * np.sin(np.radians(abs(degrees))))
     x, y = image.width * (1 - share) / 2, image.height * (1 - share) / 2
     return whole.crop((round(x), round(y), round(image.width - x), round(image.height - y)))
 
 
-CUT = {
-    "centre95": cut((0.025, 0.025, 0.975, 0.975)),
-    "centre90": cut((0.05, 0.05, 0.95, 0.95)),
-    "centre85": cut((0.075, 0.075, 0.925, 0.925)),
-    "centre80": cut((0.1, 0.1, 0.9, 0.9)),
-    "centre70": cut((0.15, 0.15, 0.85, 0.85)),
-    "left05": cut((0.05, 0, 1, 1)),
-    "right05": cut((0, 0, 0.95, 1)),
-    "top05": cut((0, 0.05, 1, 1)),
-    "bottom05": cut((0, 0, 1, 0.95)),
-    "left10": cut((0.1, 0, 1, 1)),
-    "right10": cut((0, 0, 0.9, 1)),
-    "top10": cut((0, 0.1, 1, 1)),
-    "bottom10": cut((0, 0, 1, 0.9)),
-    "topleft05": cut((0.05, 0.05, 1, 1)),
-    "topright05": cut((0, 0.05, 0.95, 1)),
-    "bottomleft05": cut((0.05, 0, 1, 0.95)),
-    "bottomright05": cut((0, 0, 0.95, 0.95)),
-    "topleft10": cut((0.1, 0.1, 1, 1)),
-    "topright10": cut((0, 0.1, 0.9, 1)),
-    "bottomleft10": cut((0.1, 0, 1, 0.9)),
-    "bottomright10": cut((0, 0, 0.9, 0.9)),
-    "1:1": cut((1 / 6, 0, 5 / 6, 1)),
-    "4:3": cut((1 / 18, 0, 17 / 18, 1)),
-    "16:9": cut((0, 0.078, 1, 0.922)),
-    "9:16": cut((0.3125, 0, 0.6875, 1)),
+CROPPED = {
+    "centre95": crop((0.025, 0.025, 0.975, 0.975)),
+    "centre90": crop((0.05, 0.05, 0.95, 0.95)),
+    "centre85": crop((0.075, 0.075, 0.925, 0.925)),
+    "centre80": crop((0.1, 0.1, 0.9, 0.9)),
+    "centre70": crop((0.15, 0.15, 0.85, 0.85)),
+    "left05": crop((0.05, 0, 1, 1)),
+    "right05": crop((0, 0, 0.95, 1)),
+    "top05": crop((0, 0.05, 1, 1)),
+    "bottom05": crop((0, 0, 1, 0.95)),
+    "left10": crop((0.1, 0, 1, 1)),
+    "right10": crop((0, 0, 0.9, 1)),
+    "top10": crop((0, 0.1, 1, 1)),
+    "bottom10": crop((0, 0, 1, 0.9)),
+    "topleft05": crop((0.05, 0.05, 1, 1)),
+    "topright05": crop((0, 0.05, 0.95, 1)),
+    "bottomleft05": crop((0.05, 0, 1, 0.95)),
+    "bottomright05": crop((0, 0, 0.95, 0.95)),
+    "topleft10": crop((0.1, 0.1, 1, 1)),
+    "topright10": crop((0, 0.1, 0.9, 1)),
+    "bottomleft10": crop((0.1, 0, 1, 0.9)),
+    "bottomright10": crop((0, 0, 0.9, 0.9)),
+    "1:1": crop((1 / 6, 0, 5 / 6, 1)),
+    "4:3": crop((1 / 18, 0, 17 / 18, 1)),
+    "16:9": crop((0, 0.078, 1, 0.922)),
+    "9:16": crop((0.3125, 0, 0.6875, 1)),
     "tiltleft": turned(PHOTO, 2.5),
     "tiltright": turned(PHOTO, -2.5),
 }
@@ -87,23 +90,23 @@ TURNED = {
 }
 
 
-def test_names() -> None:
+def test_names_of_views_are_complete_and_unique() -> None:
     assert len(set(VIEWS)) == len(VIEWS) <= 255
     assert VIEWS[0] == BASE_VIEW
     assert VIEWS[-7:] == TURNS == tuple(TURNED)
-    assert {*CUT, *TURNED, BASE_VIEW, "trim"} == set(VIEWS)
+    assert {*CROPPED, *TURNED, BASE_VIEW, "trim"} == set(VIEWS)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_each_view_is_the_part_it_is_named_after(orientation: int) -> None:
-    """As a viewer shows the picture, however it is stored."""
+    """The part of the picture as a viewer shows it, whatever its stored orientation."""
     inverse = {6: 8, 8: 6}.get(orientation, orientation)
     exif = Image.Exif()
     exif[0x0112] = inverse
     stored = ImageOps.exif_transpose(_tagged(PHOTO, orientation))
     found = views_of(encoded(stored, exif=exif.tobytes()))
     assert [*found] == [name for name in VIEWS if name != "trim"]
-    for name, part in CUT.items():
+    for name, part in CROPPED.items():
         allowed = 24 if name.startswith("tilt") else 12
         assert bits_apart(found[name], code_of(part)) <= allowed, name
 
@@ -115,7 +118,7 @@ def _tagged(image: Image.Image, orientation: int) -> Image.Image:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_where_a_part_is_before_it_is_turned(orientation: int) -> None:
+def test_as_stored_is_the_inverse_of_oriented(orientation: int) -> None:
     stored = np.arange(64 * 64).reshape(64, 64)
     left, top, right, bottom = (round(64 * side) for side in as_stored((0.125, 0.25, 1, 0.5), orientation))
     part = oriented(stored[top:bottom, left:right], orientation)  # type: ignore[arg-type]
@@ -124,7 +127,7 @@ def test_where_a_part_is_before_it_is_turned(orientation: int) -> None:
 
 @pytest.mark.parametrize("name", TURNED)
 @pytest.mark.parametrize("size", [(64, 64), (600, 400), (300, 900)])
-def test_turns_are_the_codes_of_turned_pictures(name: str, size: tuple[int, int]) -> None:
+def test_turned_views_are_the_codes_of_turned_pictures(name: str, size: tuple[int, int]) -> None:
     image = photo(2, size)
     really = code_of(image.transpose(TURNED[name]))
     view = views_of(encoded(image), Recipe(views="none", turns=True))[name]
@@ -134,13 +137,13 @@ def test_turns_are_the_codes_of_turned_pictures(name: str, size: tuple[int, int]
 @pytest.mark.parametrize("colour", ["black", "white", "#707070", "#b03020"])
 @pytest.mark.parametrize(("across", "down"), [(12, 12), (60, 60), (0, 50), (90, 0)])
 @pytest.mark.parametrize("quality", [50, 95])
-def test_without_its_border_a_picture_is_itself(colour: str, across: int, down: int, quality: int) -> None:
+def test_trim_view_is_near_the_original(colour: str, across: int, down: int, quality: int) -> None:
     found = views_of(encoded(framed(PHOTO, colour, across, down), "JPEG", quality=quality), Recipe())
     assert [*found] == [BASE_VIEW, "trim"]
     assert bits_apart(found["trim"], code_of(PHOTO)) <= 24
 
 
-def test_a_border_that_nobody_sees_is_one() -> None:
+def test_transparent_border_is_trimmed() -> None:
     image = framed(PHOTO, "white", 60, 60).convert("RGBA")
     alpha = framed(Image.new("L", PHOTO.size, 255), "black", 60, 60)
     image.putalpha(alpha)
@@ -148,18 +151,17 @@ def test_a_border_that_nobody_sees_is_one() -> None:
 
 
 @pytest.mark.parametrize("share", [0.5, 0.6])
-def test_an_object_on_a_ground_is_not_cut_out(share: float) -> None:
+def test_small_object_on_a_plain_background_is_not_cut_out(share: float) -> None:
     small = PHOTO.resize((100, 66))
     found = views_of(encoded(framed(small, "white", 200, 150)), Recipe())
     assert [*found] == [BASE_VIEW], share
 
 
-def test_most_pictures_have_no_border() -> None:
+def test_picture_without_border_has_no_trim_view() -> None:
     assert all([*views_of(encoded(photo(seed)), Recipe())] == [BASE_VIEW] for seed in range(20))
 
 
-def test_no_code_comes_twice() -> None:
-    """A view that is as an earlier one finds nothing more."""
+def test_view_with_the_code_of_an_earlier_view_is_left_out() -> None:
     wave = np.cos((np.arange(64) + 0.5) * np.pi / 64 * 2)
     symmetric = Image.fromarray(np.clip(128 + 90 * np.outer(wave, wave), 0, 255).astype(np.uint8))
     ringed = ImageOps.expand(PHOTO.convert("L").resize((32, 32)), 16, fill=128)
@@ -169,7 +171,7 @@ def test_no_code_comes_twice() -> None:
         assert [code.view for code in codes] == [name for name in VIEWS if name in {c.view for c in codes}]
 
 
-def test_views_never_change_the_base() -> None:
+def test_base_code_does_not_depend_on_views() -> None:
     for views in Views:
         for turns in (False, True):
             found = views_of(encoded(PHOTO, "JPEG"), Recipe(views=views, turns=turns))
@@ -178,11 +180,11 @@ def test_views_never_change_the_base() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (23, 23), (23, 400), (2, 3000)])
-def test_tiny_pictures_have_one_code(size: tuple[int, int]) -> None:
+def test_tiny_picture_has_one_code(size: tuple[int, int]) -> None:
     assert len(views_of(encoded(photo(1, size)))) == 1
 
 
-def test_parts_of_under_24_pixels_have_no_code() -> None:
+def test_part_of_fewer_than_24_pixels_has_no_code() -> None:
     names = views_of(encoded(photo(1, (200, 25))), Recipe(views="crops"))
     assert {"left10", "centre95"} & {*names} == {"left10"}
     assert {"top10", "centre70"}.isdisjoint(names)
@@ -199,8 +201,8 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "CMYK": lambda: encoded(PHOTO.convert("CMYK"), "JPEG"),
     "16 bits": lambda: encoded(Image.fromarray(np.asarray(PHOTO.convert("L")).astype(np.uint16) * 257)),
     "real numbers": lambda: encoded(Image.fromarray(np.full((90, 90), np.nan, np.float32)), "TIFF"),
-    "cut short": lambda: encoded(PHOTO, "JPEG")[:4000],
-    "PNG cut short": lambda: encoded(PHOTO)[:4000],
+    "truncated": lambda: encoded(PHOTO, "JPEG")[:4000],
+    "truncated PNG": lambda: encoded(PHOTO)[:4000],
     "header alone": lambda: encoded(PHOTO, "WEBP")[:30],
     "grey with alpha": lambda: encoded(PHOTO.convert("LA")),
 }
@@ -211,7 +213,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize(
     "recipe", [ALL, *(Recipe(name, "none") for name in ALGORITHMS if name != SIMHASH)], ids=str
 )
-def test_odd_pictures_have_codes_or_are_told(name: str, recipe: Recipe) -> None:
+def test_odd_picture_has_codes_or_raises_decode_error(name: str, recipe: Recipe) -> None:
     data = HOSTILE[name]()
     try:
         codes = decode(io.BytesIO(data), recipe).codes

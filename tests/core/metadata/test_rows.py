@@ -1,4 +1,4 @@
-"""Files of metadata: JSON Lines, Avro, parquet; what is wrong in them is told by number."""
+"""Metadata files in JSON Lines, Avro and Parquet; errors are reported with the number of their row."""
 
 import datetime
 import io
@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_dedup.core.metadata import rows as metadata_rows
-from beam_dedup.core.metadata.rows import BadRow, Row, rows
+from beam_dedup.core.metadata.rows import BadRow, Row, json_rows, rows
 from beam_dedup.core.model import Reason
 
-RECORDS = [
+RECORDS: list[dict[str, Any]] = [
     {"__path__": "/a/1.jpg", "Content-Type": "image/jpeg", "Image Width": "640 pixels", "tags": ["x", "y"]},
     {"__path__": "gs://bucket/2.jpg", "Content-Type": "image/png"},
     {"__path__": "日本.jpg", "Content-Type": "image/png"},
@@ -33,7 +32,7 @@ def json_lines(*values: Any) -> bytes:
 
 
 def avro(records: list[dict[str, Any]]) -> bytes:
-    fields = [
+    fields: list[dict[str, Any]] = [
         {"name": "__path__", "type": ["null", "string"], "default": None},
         {"name": "Content-Type", "type": ["null", "string"], "default": None},
         {"name": "Image Width", "type": ["null", "string"], "default": None},
@@ -42,19 +41,19 @@ def avro(records: list[dict[str, Any]]) -> bytes:
     schema = {
         "type": "record",
         "name": "Image",
-        "fields": [{**field, "name": field["name"]} for field in fields],
+        "fields": [{**field, "name": _avro_name(str(field["name"]))} for field in fields],
     }
     out = io.BytesIO()
     fastavro.writer(
         out,
-        {**schema, "fields": [{**field, "name": _avro_name(str(field["name"]))} for field in fields]},
+        schema,
         [{_avro_name(name): value for name, value in one.items()} for one in records],
     )
     return out.getvalue()
 
 
 def _avro_name(name: str) -> str:
-    """Avro's names are of letters, digits and underscores."""
+    """Replaces characters that Avro does not allow in names."""
     return name.replace("-", "_").replace(" ", "_")
 
 
@@ -68,14 +67,14 @@ def read(data: bytes) -> list[Row | BadRow]:
     return list(rows(io.BytesIO(data)))
 
 
-def test_json_lines() -> None:
+def test_json_lines_with_bom_crlf_and_empty_lines() -> None:
     assert read(json_lines(*RECORDS)) == WANTED
     assert read(b"\xef\xbb\xbf" + json_lines(*RECORDS).replace(b"\n", b"\r\n")[:-2]) == WANTED
     assert read(b"") == []
     assert [one.number for one in read(b"\n \n" + json_lines(*RECORDS))] == [3, 4, 5]
 
 
-def test_parquet_and_avro_say_the_same() -> None:
+def test_parquet_and_avro_give_the_same_rows() -> None:
     assert read(parquet(RECORDS)) == WANTED
     assert read(avro(RECORDS)) == [
         Row(row.number, row.path, {_avro_name(name): value for name, value in row.metadata.items()})
@@ -83,7 +82,7 @@ def test_parquet_and_avro_say_the_same() -> None:
     ]
 
 
-def test_a_path_that_is_no_utf8() -> None:
+def test_path_that_is_not_utf8_is_kept_as_surrogates() -> None:
     [one] = read(rb'{"__path__": "/a/\udcff.jpg"}')
     assert isinstance(one, Row)
     assert one.path == "/a/\udcff.jpg"
@@ -111,7 +110,7 @@ def test_a_path_that_is_no_utf8() -> None:
     ],
     ids=lambda value: repr(value[:20]),
 )
-def test_a_bad_line_costs_itself_only(line: bytes, detail: str) -> None:
+def test_bad_line_does_not_affect_other_lines(line: bytes, detail: str) -> None:
     bad, *rest = read(json_lines(RECORDS[0], line, RECORDS[1]))[1:]
     assert isinstance(bad, BadRow)
     assert (bad.number, bad.reason) == (2, Reason.MALFORMED)
@@ -120,15 +119,14 @@ def test_a_bad_line_costs_itself_only(line: bytes, detail: str) -> None:
     assert rest == [Row(3, WANTED[1].path, WANTED[1].metadata)]
 
 
-def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metadata_rows, "LINE_BYTES", 1000)
-    monkeypatch.setattr(metadata_rows, "_SKIP_BYTES", 100)
-    found = read(json_lines(RECORDS[0], b"x" * 5050, RECORDS[1], b"y" * 1001))
+def test_line_that_is_too_long_is_a_bad_row() -> None:
+    data = json_lines(RECORDS[0], b"x" * 5050, RECORDS[1], b"y" * 1001)
+    found = list(json_rows(io.BytesIO(data), max_line_bytes=1000, skip_bytes=100))
     assert [type(one) for one in found] == [Row, BadRow, Row, BadRow]
     assert [one.number for one in found] == [1, 2, 3, 4]
 
 
-def test_what_is_no_json_type() -> None:
+def test_values_of_other_types_become_json_types() -> None:
     out = io.BytesIO()
     day = datetime.datetime(2024, 1, 2, 3, 4, 5)
     table = {
@@ -151,7 +149,7 @@ def test_what_is_no_json_type() -> None:
     json.dumps(one.metadata, allow_nan=False)
 
 
-def test_a_type_that_holds_itself_costs_only_the_row_that_goes_too_deep() -> None:
+def test_row_of_a_recursive_type_is_bad_only_if_nested_too_deep() -> None:
     node = {"type": "record", "name": "Node", "fields": [{"name": "inner", "type": ["null", "Node"]}]}
     schema = {
         "type": "record",
@@ -171,7 +169,7 @@ def test_a_type_that_holds_itself_costs_only_the_row_that_goes_too_deep() -> Non
 
 
 @pytest.mark.parametrize("data", [avro(RECORDS), parquet(RECORDS)], ids=["avro", "parquet"])
-def test_damaged_files_are_told(data: bytes) -> None:
+def test_damaged_file_gives_a_bad_row(data: bytes) -> None:
     chance = random.Random(1)
     for _ in range(150):
         bad = bytearray(data)

@@ -1,4 +1,4 @@
-"""What metadata says of an image's identity."""
+"""Images are identified by their metadata: recorded digests, canonical metadata, simhash."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ from beam_dedup.core.metadata.simhash import (
 )
 from beam_dedup.core.thresholds import SIMHASH_K
 
-PLAIN = {
+PLAIN: dict[str, Any] = {
     "Content-Type": "image/jpeg",
     "X-Parsed-By": ["org.apache.tika.parser.DefaultParser", "org.apache.tika.parser.image.JpegParser"],
     "Compression Type": "Baseline",
@@ -36,7 +36,7 @@ PLAIN = {
     "X Resolution": "72 dots",
     "Y Resolution": "72 dots",
 }
-PLACE = {
+FILE_SYSTEM: dict[str, Any] = {
     "__path__": "/a/b.jpg",
     "resourceName": "b.jpg",
     "File Name": "apache-tika-1.tmp",
@@ -45,7 +45,7 @@ PLACE = {
 
 
 def record(chance: random.Random, camera: int = 0) -> dict[str, Any]:
-    """Metadata such as Tika finds in a photograph; of one camera much is the same."""
+    """Returns metadata like that of a photograph in Tika; photographs by one camera agree in most fields."""
     taken = f"2024-{chance.randrange(1, 13):02}-{chance.randrange(1, 29):02}T{chance.randrange(24):02}:{chance.randrange(60):02}:{chance.randrange(60):02}"
     return PLAIN | {
         "__path__": f"/{chance.random()}.jpg",
@@ -72,10 +72,10 @@ def distance(one: dict[str, Any], other: dict[str, Any]) -> int:
 
 
 class TestCanonical:
-    def test_what_does_not_count(self) -> None:
-        same = [
+    def test_differences_between_copies_do_not_count(self) -> None:
+        same: list[dict[str, Any]] = [
             PLAIN,
-            PLAIN | PLACE,
+            PLAIN | FILE_SYSTEM,
             PLAIN
             | {
                 "X-TIKA:parse_time_millis": "12",
@@ -98,34 +98,35 @@ class TestCanonical:
         assert len({canonical_key(one) for one in same}) == 1
         assert len({simhash(one)[0] for one in same}) == 1
 
-    def test_what_counts(self) -> None:
+    def test_every_other_field_counts(self) -> None:
         others = [{**PLAIN, key: "other"} for key in PLAIN if key != "X-Parsed-By"]
         assert (
             len({canonical_key(one) for one in [PLAIN, *others, PLAIN | {"File Size": "1"}]})
             == len(others) + 2
         )
 
-    def test_several_values_have_no_order(self) -> None:
+    def test_order_of_several_values_does_not_count(self) -> None:
         assert (
             canonical({"dc:subject": ["b", "a", "a"]})
             == canonical({"dc:subject": ["a", "b"]})
             != canonical({"dc:subject": "a b"})
         )
 
-    def test_nested(self) -> None:
+    def test_nested_objects_are_flattened(self) -> None:
         assert canonical({"a": {"B": 1, "c": [{"d": True}, 2.5]}}) == {
             "a/b": ("1",),
             "a/c": ("2.5",),
             "a/c/d": ("true",),
         }
 
-    def test_unicode_forms(self) -> None:
+    def test_unicode_form_does_not_count(self) -> None:
         assert canonical({"title": "e\u0301"}) == canonical({"title": "é"})
 
     @pytest.mark.parametrize(
-        "metadata", [{}, PLACE, {"Content-Type": "image/png"}, {"Content-Type": "image/png", **PLACE}]
+        "metadata",
+        [{}, FILE_SYSTEM, {"Content-Type": "image/png"}, {"Content-Type": "image/png", **FILE_SYSTEM}],
     )
-    def test_the_content_type_alone_makes_no_match(self, metadata: dict[str, Any]) -> None:
+    def test_content_type_alone_does_not_identify(self, metadata: dict[str, Any]) -> None:
         assert canonical_key(metadata) is None
         assert identity(metadata) is None
         assert not simhash(metadata)[1]
@@ -136,14 +137,14 @@ class TestCanonical:
             lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
         )
     )
-    def test_any_json(self, value: Any) -> None:
+    def test_any_json_has_canonical_form_key_and_simhash(self, value: Any) -> None:
         metadata = {"key": value, "other": 1}
         assert canonical(metadata) == canonical(dict(canonical(metadata)))
         assert len(canonical_key(metadata) or b"") == 32
         assert len(simhash(metadata)[0]) == 8
 
-    def test_stored_keys_stay_comparable(self) -> None:
-        """They are compared with those of earlier runs: a change of these is a change of version."""
+    def test_golden_keys_are_unchanged(self) -> None:
+        """They are compared with those of earlier runs, so a change of these needs a new version."""
         assert simhash(PLAIN)[0].hex() == "709d7f7a516db76a"
         assert (canonical_key(PLAIN) or b"").hex()[:16] == "8b8335d4e4a41cff"
 
@@ -153,7 +154,7 @@ class TestDigests:
 
     @pytest.mark.parametrize("kind", ["sha256", "sha512", "sha384", "sha1", "md5"])
     @pytest.mark.parametrize("key", ["X-TIKA:digest:{}", "{}", "{}sum"])
-    def test_each_kind_and_spelling(self, kind: str, key: str) -> None:
+    def test_digest_of_each_kind_and_spelling_is_found(self, kind: str, key: str) -> None:
         data = hashlib.new(kind, self.DATA).digest()
         for name in {key.format(kind.upper()), key.format(kind.replace("sha", "SHA-")), key.format(kind)}:
             for text in (
@@ -164,7 +165,7 @@ class TestDigests:
             ):
                 assert recorded_digest({name: text}) == (kind, data)
 
-    def test_the_best_is_taken(self) -> None:
+    def test_preferred_digest_is_returned(self) -> None:
         digests = {
             kind: hashlib.new(kind, self.DATA).hexdigest() for kind in ("md5", "sha1", "sha512", "sha256")
         }
@@ -182,14 +183,14 @@ class TestDigests:
             {"digest": "0" * 64},
         ],
     )
-    def test_what_is_none(self, metadata: dict[str, Any]) -> None:
+    def test_other_values_are_no_digest(self, metadata: dict[str, Any]) -> None:
         assert recorded_digest(metadata) is None
 
-    def test_a_recorded_sha256_is_the_digest_of_the_bytes(self) -> None:
+    def test_recorded_sha256_is_the_identity(self) -> None:
         digest = hashlib.sha256(self.DATA)
         assert identity({"X-TIKA:digest:SHA256": digest.hexdigest()}) == digest.digest()
 
-    def test_other_identities_are_nobody_elses(self) -> None:
+    def test_other_identities_do_not_collide(self) -> None:
         md5 = hashlib.md5(self.DATA).hexdigest()
         found = [
             identity(one)
@@ -201,7 +202,7 @@ class TestDigests:
 
 
 class TestSimhash:
-    def test_only_the_content_type_in_common(self) -> None:
+    def test_metadata_with_only_the_content_type_in_common_is_far_apart(self) -> None:
         ones = [
             {"Content-Type": "image/jpeg"} | {f"key {n} {m}": str(m) for m in range(5)} for n in range(40)
         ]
@@ -209,22 +210,22 @@ class TestSimhash:
         assert min(apart) > 10
         assert sum(apart) / len(apart) == pytest.approx(32, abs=1.5)
 
-    def test_one_field_of_many_changed(self) -> None:
+    def test_metadata_with_one_changed_field_is_near(self) -> None:
         chance = random.Random(1)
-        thresholds = []
+        near = []
         for _ in range(300):
             one = record(chance)
-            thresholds.append(distance(one, {**one, chance.choice(list(PLAIN)[2:]): "other"}) <= SIMHASH_K)
-        assert sum(thresholds) / len(thresholds) > 0.85
+            near.append(distance(one, {**one, chance.choice(list(PLAIN)[2:]): "other"}) <= SIMHASH_K)
+        assert sum(near) / len(near) > 0.85
 
-    def test_pictures_of_one_camera_are_apart(self) -> None:
+    def test_pictures_by_one_camera_are_far_apart(self) -> None:
         chance = random.Random(2)
         ones = [record(chance) for _ in range(150)]
         assert all(simhash(one)[1] for one in ones)
         apart = [distance(one, other) for one, other in itertools.combinations(ones, 2)]
         assert sum(one <= SIMHASH_K for one in apart) <= len(apart) // 10_000
 
-    def test_when_it_was_taken_tells_apart(self) -> None:
+    def test_pictures_taken_at_another_time_are_far_apart(self) -> None:
         chance = random.Random(3)
         ones = [record(chance) for _ in range(100)]
         others = [
@@ -233,12 +234,12 @@ class TestSimhash:
         ]
         assert sum(distance(*pair) <= SIMHASH_K for pair in zip(ones, others, strict=True)) <= 1
 
-    def test_what_tells_nothing_apart_is_not_enough(self) -> None:
-        """Two pictures of one size by one encoder."""
+    def test_fewer_than_two_discriminating_values_are_not_enough(self) -> None:
+        """They are common to two pictures of equal dimensions by one encoder."""
         assert not simhash(PLAIN)[1]
         assert not simhash(PLAIN | {"File Size": "12345 bytes"})[1]
         assert not simhash(PLAIN | {"dc:title": "x"})[1]
         assert simhash(PLAIN | {"dc:title": "x", "geo:lat": 1})[1]
 
-    def test_it_is_the_same_in_every_process(self) -> None:
+    def test_simhash_is_the_same_in_every_process(self) -> None:
         assert simhash({"a": 1, "title": "x"})[0] == bytes.fromhex("c8ef2346e242accd")

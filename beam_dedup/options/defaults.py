@@ -1,0 +1,6 @@
+"""Names the default values that the option table, the configuration and the checks share."""
+
+DEFAULT_OUTPUT_JSON = "image_locations.json"
+DEFAULT_RECORDS = "image_records/"  # of a streaming run
+DEFAULT_REMEMBER = "24h"
+DEFAULT_EXPECTED = 1_000_000  # images

@@ -1,0 +1,216 @@
+"""Describes the options for what is read and what is written.
+
+See `beam_dedup.options.option_table` for how the texts are used.
+"""
+
+from beam_dedup.options.defaults import DEFAULT_OUTPUT_JSON, DEFAULT_RECORDS
+from beam_dedup.options.option import Action, Group, Option
+
+INPUT_OPTIONS: tuple[Option, ...] = (
+    Option(
+        flags=("-i", "--dump_dir"),
+        group=Group.INPUT,
+        metavar="PATH",
+        action=Action.APPEND,
+        excludes="-l",
+        help="Read images from this directory, file, archive, or quoted pattern.",
+        details="""
+            Required, unless `-l` or `--subscription` names the images. It accepts:
+
+            - a directory: its files and the files of all directories below it. Links are followed; no
+              directory is read twice.
+            - a file, for example an archive.
+            - a quoted pattern such as `'crawl/*/*.jpg'` or `'crawl/**/*.png'`: the files that match.
+              Directories that match are searched too, unless the pattern contains `**`.
+            - a path of an object store or of another file system that Beam opens: `gs://bucket/crawl`,
+              `'s3://bucket/a/*.jpg'`.
+
+            Files are recognised by their content, not by their name. Archives (tar, zip, WARC; tar and WARC
+            also compressed) are searched like directories, and nothing is unpacked to disk. The files that
+            a run writes are not read as input.
+
+            With several inputs, the names under which `-d` places copies begin with the last part of the
+            input's path (`b/`, and `b#2/` for a second `b`). Inputs of which one contains the other are
+            refused.
+
+            Object stores need an extra: `pip install 'beam-dedup[gcp]'` for `gs://`, `pip install
+            'beam-dedup[aws]'` for `s3://`. Every path that is read or written may be in a store.
+            Credentials are found as by Google's and Amazon's own tools. `--no_auth` uses none: use it for
+            public `gs://` buckets, where the search for credentials otherwise takes half a minute.
+            `--s3_endpoint_url` names another server that speaks S3; its credentials are
+            `--s3_access_key_id`, `--s3_secret_access_key` and `--s3_region_name`, or the `AWS_...`
+            variables. Objects are downloaded to the directory for temporary files while others are decoded:
+            up to 32 at a time, pictures whole, and of objects larger than 4 MiB only the beginning until
+            their turn comes. An empty prefix and a bucket that does not exist are refused at once.
+            """,
+        examples=(
+            "dedup -n -i ~/Pictures -d unique",
+            "dedup -n -i photos.zip -i 'shards/*.tar' -d unique",
+            "dedup -n -i 's3://bucket/*/photos' -i more -d unique",
+        ),
+    ),
+    Option(
+        flags=("-l", "--json_metadata"),
+        group=Group.INPUT,
+        metavar="FILE",
+        unset="",
+        help="Read image paths and metadata from this file (JSON Lines, Avro or Parquet).",
+        details="""
+            Each line (or row) is one image. `__path__` is its path, relative to the current directory or in
+            another file system (`gs://...`). All other keys, for example the metadata that Apache Tika
+            extracts, go into its record.
+
+            An image that can be opened is judged like any other, and an archive is searched. An image that
+            cannot be opened is compared by its metadata; its record has the flag `described`, and `detail`
+            says why it could not be opened:
+
+            - exact: by a recorded digest of its bytes (`X-TIKA:digest:SHA256`, `md5`, ...). A SHA-256 is
+              also compared with images that can be opened. Without a digest, by all metadata except the
+              names, paths and dates of the file.
+            - near: by a simhash of 64 bits of its keys and values, within `-k` but at most 3 bits, with
+              other images that cannot be opened. Values that discriminate (time and place, identifiers,
+              titles) weigh most. An image with fewer than two such values has no near duplicates, so that
+              an equal content type alone never matches. Beside `colorhash` and `pdq`, whose codes have
+              other lengths, such images are compared exactly only.
+
+            An image that could be opened is kept in preference to one that could not. Images that could not
+            be opened are never copied. A line that cannot be read, that names no image, or whose path an
+            earlier line has, is rejected with the reason; its number identifies it (`crawl.jsonl!17`).
+            Nothing is fetched from `http://` or `https://` addresses.
+
+            Not available for streaming.
+            """,
+        examples=("dedup -n -l crawl.jsonl -d unique --records r.jsonl",),
+    ),
+    Option(
+        flags=("--reference",),
+        group=Group.INPUT,
+        metavar="PATH",
+        unset="",
+        help="Compare with these known images too; never judge, copy or count them.",
+        details="""
+            A directory, file, archive or prefix of a store with images that you have already. A pattern is
+            not accepted. An image that duplicates a known image is a duplicate, whatever `--keep` prefers.
+            Known images inside the input are not read as input; an input inside the reference is refused.
+
+            Not available for streaming: start with one run over both collections instead.
+            """,
+        examples=(
+            "dedup -n -i new --reference collection -d add --keep largest --preview",
+            "dedup -n -i new --reference collection.tar",
+        ),
+    ),
+)
+
+OUTPUT_OPTIONS: tuple[Option, ...] = (
+    Option(
+        flags=("-d", "--output_dir"),
+        group=Group.OUTPUT,
+        metavar="DIR",
+        unset="",
+        help="Copy each kept image to its relative path below this directory.",
+        details="""
+            Members of archives go to a directory named after the archive. A copy gets its name only when it
+            is complete and its bytes are those that were judged; within one store the store copies, so
+            bytes that changed since are not noticed. Nothing that exists in the directory is replaced or
+            removed. An image that cannot be placed for that reason, or because it changed or vanished, is
+            reported at the end (exit code 1); everything else is done. A second run changes nothing. So
+            give each input a directory of its own, and a new one after a change of options.
+
+            A name that would lead out of the directory, or that holds control characters, is escaped with
+            `%`. A name of more than 255 bytes is shortened and ends in a hash of itself. In a store the
+            permission to read is needed too, to check that nothing is replaced.
+
+            When streaming, the copy of a file that was rewritten under the same name gets its generation in
+            the name (`a~1785.jpg`) if the name is taken. A kept image that is overwritten before it is
+            copied is reported at the end.
+            """,
+    ),
+    Option(
+        flags=("-s", "--show_duplicates"),
+        group=Group.OUTPUT,
+        action=Action.SWITCH,
+        help="Copy duplicates too, to DIR/_duplicates/<key>/ (with -d).",
+        details="Requires `-d`. The key is the SHA-256 of the kept image that they duplicate.",
+        examples=("dedup -n -i ~/Pictures -d unique -s",),
+    ),
+    Option(
+        flags=("--place",),
+        group=Group.OUTPUT,
+        metavar="HOW",
+        choices=("copy", "hardlink", "symlink"),
+        default="copy",
+        help="Fill DIR by copy, hardlink or symlink (with -d; default copy).",
+        details="""
+            Requires `-d`. Links need files of this machine on both sides; members of archives cannot be
+            linked. A hard link needs input and output on the same device, and writing to it writes to the
+            input.
+            """,
+    ),
+    Option(
+        flags=("--portable_names",),
+        group=Group.OUTPUT,
+        action=Action.SWITCH,
+        help="Escape names that could collide on another file system (with -d).",
+        details="""
+            Requires `-d`. Escapes upper case, accents and the characters and words that Windows forbids in
+            the names of copies, so that no two names become one on any file system. It is switched on
+            automatically if the file system of `-d` does not distinguish `A` from `a`.
+            """,
+    ),
+    Option(
+        flags=("--preview",),
+        group=Group.OUTPUT,
+        action=Action.SWITCH,
+        help="Print what -d would place, without placing it.",
+        details="""
+            Requires `-d`. Writes nothing but the files that other options name; `-o` has no default then.
+            Only for batch runs on this machine.
+            """,
+        examples=("dedup -n -i ~/Pictures -d unique -s --preview",),
+    ),
+    Option(
+        flags=("-o", "--output_json"),
+        group=Group.OUTPUT,
+        metavar="FILE",
+        default=DEFAULT_OUTPUT_JSON,
+        help=f"Write the groups of duplicates as JSON (default {DEFAULT_OUTPUT_JSON}).",
+        details="""
+            The file holds `{key: [{"filename": ...}, ...]}`: the key is the SHA-256 of the kept image,
+            which comes first in the list. An image without duplicates is a group of one. `-o ''` writes no
+            file. An existing file is replaced only if an earlier run wrote it.
+
+            Not available for streaming: the records hold the same facts.
+            """,
+    ),
+    Option(
+        flags=("--records",),
+        group=Group.OUTPUT,
+        metavar="FILE",
+        default=f"none; when streaming `{DEFAULT_RECORDS}`",
+        help="Write one record per image: its verdict, reason, digest and witness.",
+        details="""
+            JSON Lines, sorted by path and equal byte for byte from run to run; Avro if the name ends in
+            `.avro`. A name that ends in `/` is a directory of many unsorted JSON Lines files, one per
+            worker; use it for large runs. An existing file is replaced only if an earlier run wrote it.
+
+            When streaming it is always a directory. It receives a file every ten seconds in which an image
+            was judged, or one file per `--window`. A file appears complete and is never changed. Copies and
+            messages follow the records. The same command continues from them: what is recorded is not
+            judged again. A second run that writes to the same directory is refused. `--records ''` writes
+            none, and nothing is remembered after the run.
+            """,
+        examples=("dedup -i ~/Pictures --records r.jsonl --counts c.json",),
+    ),
+    Option(
+        flags=("--counts",),
+        group=Group.OUTPUT,
+        metavar="FILE",
+        unset="",
+        help="Write the numbers of the summary as JSON.",
+        details="""
+            An existing file is replaced only if an earlier run wrote it. When streaming it is a directory,
+            with one file for each file of records; add them up.
+            """,
+    ),
+)
