@@ -340,7 +340,7 @@ def test_plan_that_turns_out_quadratic_while_running_is_one_line(
     refusing: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when many codes collide by chance, which no estimate can know beforehand."""
-    monkeypatch.setattr(run, "_count_files", lambda _: 9)
+    monkeypatch.setattr(run, "count_files", lambda _: 9)
     assert main(["-n", "-i", str(refusing), "--records", "r", "--quiet"]) == 1
     error = capfd.readouterr().err
     assert error.count("\n") == 1
