@@ -1,7 +1,7 @@
-"""Reads what a stream on this machine did before it was stopped or killed: its records, and the state beside them.
+"""Reads what earlier runs of a stream on this machine have done, from their records and the state beside them.
 
-Every file is read with care, and none is skipped: one that cannot be read, is damaged, or is a copy of another raises a
-`DedupError` that names it and says what to do. Skipping it would judge its images a second time.
+Every file is read with care, and none is skipped: one that cannot be read, is damaged, or is a copy of another
+raises a `DedupError` that names it and says what to do. Skipping it would judge its images a second time.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from transforms.stream.record import (
     COUNTS_SUFFIX,
     RECORDS_PREFIX,
     RECORDS_SUFFIX,
-    Folders,
+    RecordPaths,
     is_records_name,
     write_counts,
 )
@@ -47,29 +47,39 @@ _MOST_BYTES = (1 << 63) - 1  # of a file
 
 
 class Resumed(NamedTuple):
-    """How a stream continues.
+    """What earlier runs have done, as far as it is recorded.
 
     Attributes:
-      judged: number of images with a record.
-      kept: how many of them were kept.
-      beginning: file of the initial state; "" if there is none.
-      skipped: file of the identities of judged images whose references are opened again; "" if there are none.
-      undelivered: blocks of verdicts that are recorded, but whose copies and messages may be missing.
+      judged: number of images that have a verdict.
+      kept: number of images that were kept.
+      initial_state: path of a file with the state to start from (`beam_dedup.core.stream.initial_state`); ""
+        without earlier runs.
+      skipped: path of a file with the identities of judged images whose references are opened again, such as
+        the members of an archive; "" if there are none.
+      undelivered: blocks of verdicts that are recorded, but whose copies and messages are perhaps not made.
     """
 
     judged: int = 0
     kept: int = 0
-    beginning: str = ""
+    initial_state: str = ""
     skipped: str = ""
     undelivered: tuple[bytes, ...] = ()
 
 
-def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int, scratch: str) -> Resumed:
-    """Reads the records and the state.
+def resume(config: DedupConfig, folders: RecordPaths, plan: StreamPlan, now_ms: int, scratch: str) -> Resumed:
+    """Reads the records and the state of earlier runs.
+
+    Args:
+      config: the options of the run.
+      folders: where the records, the counts and the state are.
+      plan: how images are compared.
+      now_ms: the current time, in milliseconds since the epoch. Kept images that are older than `--remember`
+        are not compared with new ones.
+      scratch: path of the directory for the files of `Resumed`.
 
     Raises:
-      UsageError: the records have codes of another recipe.
-      DedupError: a file cannot be read, is damaged, or is a copy of another.
+      UsageError: the records have codes of another algorithm.
+      DedupError: a file of records or of the state cannot be read, is damaged, or is a copy of another.
     """
     assert config.stream
     if not config.records:
@@ -90,25 +100,38 @@ def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int,
     if not judged:
         return Resumed(undelivered=_undelivered(folders))
     table = _with_codes(tables.fingerprints_table(list(kept.values())), folders.state)
-    beginning = os.path.join(scratch, "beginning")
-    initial_state.write(initial_state.build(plan, references, table), beginning)
+    path = os.path.join(scratch, "initial-state")
+    initial_state.write(initial_state.build(plan, references, table), path)
     skipped = ""
     if opened_again:
         skipped = os.path.join(scratch, "skipped.npy")
         np.save(skipped, np.sort(np.array(list(opened_again), "S16")))
-    return Resumed(judged, len(kept_images), beginning, skipped, _undelivered(folders))
+    return Resumed(judged, len(kept_images), path, skipped, _undelivered(folders))
 
 
 class JudgedRecord(NamedTuple):
-    """The fields of a record that a restart needs."""
+    """The parts of one record that a later run needs.
+
+    Attributes:
+      identity: identifies the reference, or the image itself if the reference is opened again.
+      is_opened_again: whether the next run opens the reference again. It does so for archives, and for
+        rejected files, because these may be archives with members that can be read.
+      event_ms: time of the event that announced the image, in milliseconds since the epoch, if it is known.
+      kept: the kept image, with the code of its whole picture; None for others.
+    """
 
     identity: bytes
-    is_opened_again: bool  # a rejected file may be an archive with good members
+    is_opened_again: bool
     event_ms: int | None
-    kept: Fingerprint | None  # with the code of the whole picture; None for other images
+    kept: Fingerprint | None
 
 
 def _records(folder: str) -> Iterator[JudgedRecord]:
+    """Yields all records in a directory.
+
+    Raises:
+      DedupError: a line is not a record, a file cannot be read, or it is a copy of another.
+    """
     contents: dict[bytes, str] = {}
     for path in _files(folder, RECORDS_PREFIX, RECORDS_SUFFIX):
         content = hashlib.sha256()
@@ -116,21 +139,21 @@ def _records(folder: str) -> Iterator[JudgedRecord]:
         for number, line in enumerate(_lines(path), 1):
             content.update(line + b"\n")
             try:
-                record = read_record(_parse(line))
+                record = parse_record(_json_value(line))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 why = f"{error} is missing" if isinstance(error, KeyError) else error
                 raise DedupError(
-                    f"--records: {path}, line {number} is no record: {why}; put the file elsewhere, or name another folder"
+                    f"--records: {path}, line {number} is not a record: {why}; move the file away, or name another directory"
                 ) from error
             yield record
         first = contents.setdefault(content.digest(), path)
         if number and first != path and not (is_records_name(first) and is_records_name(path)):
             raise DedupError(
-                f"--records: {path} is a copy of {first}; put one of them elsewhere, or name another folder"
+                f"--records: {path} is a copy of {first}; move one of them away, or name another directory"
             )
 
 
-def _parse(line: bytes) -> Any:
+def _json_value(line: bytes) -> Any:
     try:
         return json.loads(line)
     except RecursionError:
@@ -141,7 +164,7 @@ def _lines(path: str) -> Iterator[bytes]:
     """Yields the lines of a file of records, without line ends.
 
     Raises:
-      DedupError: the file cannot be read, or has a line that no record has.
+      DedupError: the file cannot be read, or has a line that is too long for a record.
     """
     try:
         with files.open_bytes(path) if is_remote(path) else files.open_regular(path) as stream:
@@ -151,32 +174,31 @@ def _lines(path: str) -> Iterator[bytes]:
                 yield from lines
                 if len(rest) > MOST_LINE_BYTES:
                     raise DedupError(
-                        f"--records: {path} has a line of more than {MOST_LINE_BYTES} bytes, which is no record; "
-                        "put the file elsewhere, or name another folder"
+                        f"--records: {path} has a line of more than {MOST_LINE_BYTES} bytes, which is not a record; "
+                        "move the file away, or name another directory"
                     )
             if rest:
                 yield rest
     except OSError as error:
         raise DedupError(
-            f"--records: {path} cannot be read: {error.strerror or error}; put it elsewhere, or name another folder"
+            f"--records: {path} cannot be read: {error.strerror or error}; move it away, or name another directory"
         ) from error
 
 
-def read_record(record: dict[str, Any]) -> JudgedRecord:
-    """Returns the fields that a restart needs.
-
-    Raises:
-      ValueError, KeyError, TypeError, AttributeError: it is no record of a stream.
-    """
+def parse_record(record: dict[str, Any]) -> JudgedRecord:
+    """Parses a record. Raises ValueError, KeyError, TypeError or AttributeError if it is not valid."""
     generation, event_ms = event_metadata_in(record["metadata"] or {})
     path, member = split_uri(record["uri"])
     status = Status(record["status"])
     is_opened_again = bool(member) or status == Status.REJECTED
-    known = identity(record["uri"] if is_opened_again else path, generation)
-    return JudgedRecord(known, is_opened_again, event_ms, _known(record) if status == Status.KEPT else None)
+    key = identity(record["uri"] if is_opened_again else path, generation)
+    return JudgedRecord(
+        key, is_opened_again, event_ms, _kept_image(record) if status == Status.KEPT else None
+    )
 
 
 def _files(folder: str, prefix: str, suffix: str) -> list[str]:
+    """Returns the sorted paths of the files in a local or remote directory that have a prefix and a suffix."""
     if is_remote(folder):
         paths = sorted(objects.list_objects(folder + prefix))
     else:
@@ -185,7 +207,8 @@ def _files(folder: str, prefix: str, suffix: str) -> list[str]:
     return [path for path in paths if path.endswith(suffix)]
 
 
-def _known(record: dict[str, Any]) -> Fingerprint:
+def _kept_image(record: dict[str, Any]) -> Fingerprint:
+    """Returns the image of the record of a kept image."""
     algorithm = record["algorithm"] or ""
     flags = tuple(Flag(flag) for flag in record["flags"])
     code: tuple[Code, ...] = ()
@@ -231,15 +254,19 @@ def _number(value: Any, most: int) -> int:
 
 
 def _check_recipe(config: DedupConfig, known: Fingerprint) -> None:
+    """Raises UsageError if the codes of a kept image can't be compared with those of this run."""
     if config.near and known.algorithm not in ("", config.recipe.name):
         raise UsageError(
-            f"--records: {config.records} was made with codes of {known.algorithm}, not {config.recipe.name}: "
-            "use the same --algorithm, or another folder"
+            f"--records: {config.records} contains codes of {known.algorithm}, not of {config.recipe.name}; "
+            "use the same --algorithm, or name another directory"
         )
 
 
 def _with_codes(known: pa.Table, folder: str) -> pa.Table:
-    """Returns known images with all of their codes, if these are stored."""
+    """Returns a table of kept images in which each has the codes of all its views, if the state has them.
+
+    Records contain only the code of the whole picture.
+    """
     if not folder or not len(known):
         return known
     codes = local_state.take_codes(folder, known["digest"].combine_chunks().cast(pa.binary()))
@@ -253,8 +280,12 @@ def _with_codes(known: pa.Table, folder: str) -> pa.Table:
     return known.set_column(at, blocks.FINGERPRINTS.field("codes"), both["codes"].take(pa.array(rows)))
 
 
-def _undelivered(folders: Folders) -> tuple[bytes, ...]:
-    """Returns the saved verdicts whose records are written. The images of the others are judged again."""
+def _undelivered(folders: RecordPaths) -> tuple[bytes, ...]:
+    """Returns the blocks of verdicts that are noted as undelivered and are recorded.
+
+    Blocks that are noted but not recorded are ignored: their images will be judged again. Writes counts that
+    are missing beside recorded verdicts.
+    """
     if not folders.state:
         return ()
     recorded = {os.path.basename(path) for path in _files(folders.records, RECORDS_PREFIX, RECORDS_SUFFIX)}

@@ -25,15 +25,15 @@ from beam_dedup.core.rank import KeepPolicy, ranks_of
 from beam_dedup.core.reading.reader import read_images
 from beam_dedup.core.stream.protocol import exact_plan
 from beam_dedup.options import checks, parser
-from beam_dedup.stream.resume import read_record, resume
+from beam_dedup.stream.resume import parse_record, resume
 from tests.core.archives.made_archives import PNG, record, response, tar, warc
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 from transforms.place import placements
 from transforms.read import list_rows
 from transforms.storage.prefetch import fetched
 from transforms.stream.publish import attributes_of, message_data
 from transforms.stream.pubsub import parsed_arrivals
-from transforms.stream.record import Folders, latencies, write_files
+from transforms.stream.record import RecordPaths, latencies, write_files
 from transforms.stream.skip_judged import SkipJudgedFn
 
 SETTINGS = settings(
@@ -109,10 +109,10 @@ class Stream:
         skip = SkipJudgedFn(blocks.VERDICTS, str(self.no_identities()))
         skip.setup()
         list(skip.process(block))
-        write_files(Folders("run", str(self.records)), "1", block)
+        write_files(RecordPaths("run", str(self.records)), "1", block)
         for line in (self.records / "records-1.jsonl").read_bytes().splitlines():
             json.loads(line, parse_constant=pytest.fail)
-        passed = list(unpack_verdicts(block))
+        passed = list(verdicts_in(block))
         for verdict in passed:
             message_data(verdict)
             attributes_of(verdict)
@@ -128,7 +128,7 @@ class Stream:
         """Restarts. Returns how many images were judged before."""
         arguments = ["-e", "--watch", "-i", "in", "--records", str(self.records)]
         config = checks.configure(parser.parse(arguments)[0])
-        folders = Folders("run", config.records, config.counts, str(self.state))
+        folders = RecordPaths("run", config.records, config.counts, str(self.state))
         return resume(config, folders, exact_plan(1), 1_769_860_800_000, str(self.scratch)).judged
 
 
@@ -254,7 +254,9 @@ def test_object_of_a_store_that_is_not_installed_is_rejected_with_a_hint(uri: st
     with pytest.raises(ImageError) as raised, fetched(uri, 1000):
         pass
     assert raised.value.reason == Reason.UNREADABLE
-    assert raised.value.detail.endswith(f"needs more than is installed: pip install '{requirement}'")
+    assert raised.value.detail.endswith(
+        f"needs packages that are not installed: run pip install '{requirement}'"
+    )
 
 
 @pytest.mark.parametrize("uri", ["gs://", "gs:///a", "s3://", "s3:///a", "abfs://a/b", "hdfs://", "azfs://"])
@@ -291,7 +293,7 @@ def test_image_with_forged_generation_is_copied_and_known_after_a_restart(stream
     [placement] = placements(block, "out", False, False, generations=True)
     assert (placement.generation, placement.otherwise) == ("", "")
     [record_line] = (stream.records / "records-1.jsonl").read_bytes().splitlines()
-    assert read_record(json.loads(record_line)).identity == arrival.identity
+    assert parse_record(json.loads(record_line)).identity == arrival.identity
 
 
 def test_sidecar_cannot_forge_the_generation_of_a_member(stream: Stream) -> None:

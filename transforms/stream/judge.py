@@ -17,10 +17,8 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_dedup.core import blocks
-from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.blocks import FingerprintBlock, VerdictBlock
-from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.stream import retention
 from beam_dedup.core.stream.admit import arrival_messages
@@ -30,6 +28,7 @@ from beam_dedup.core.stream.protocol import Step, StreamPlan, Topic, blocks_by_t
 from transforms import metrics
 from transforms.fingerprint import FingerprintImages
 from transforms.read import DECODED_AT_ONCE, batched
+from transforms.read_settings import ReadSettings
 from transforms.stream.clock import now_micros
 from transforms.stream.local_state import SaveCodesFn
 from transforms.stream.skip_judged import without_judged
@@ -64,28 +63,20 @@ class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], PCollection[Ver
 
     Attributes:
       streaming: settings of the steps.
-      recipe: how codes are made; None compares only bytes.
-      processes: decoder processes per worker.
-      tally: where workers on this machine report progress.
-      limits: what a file may use of time and memory.
       state: for a runner without state of its own (the local one): the directory of
         `transforms.stream.local_state`, and the name of the run. ("", "") for others.
       skipped: file with the identities of images that were judged before (`SkipJudgedFn`); "" if there are
         none.
+      settings: how images are read; without a recipe only bytes are compared.
     """
 
     streaming: StreamSettings
-    recipe: Recipe | None = None
-    processes: int = 1
-    tally: Tally | None = None
-    limits: Limits = Limits()
+    settings: ReadSettings = dataclasses.field(default=ReadSettings(), kw_only=True)
     state: tuple[str, str] = ("", "")
     skipped: str = ""
 
     def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[VerdictBlock]:
-        read = images | "Fingerprint" >> FingerprintImages(
-            self.recipe, self.processes, self.tally, self.limits
-        )
+        read = images | "Fingerprint" >> FingerprintImages(settings=self.settings)
         fingerprints, rejections, _ = without_judged(read, self.skipped)
         if self.state[0]:
             fingerprints = fingerprints | "Remember" >> beam.ParDo(

@@ -12,7 +12,7 @@ from beam_dedup.core.arrivals import GENERATION, event_metadata
 from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.model import Verdict, json_text, printable
 from transforms import metrics
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 
 try:
     import google.cloud.pubsub_v1 as pubsub_v1
@@ -56,7 +56,7 @@ class _PublishFn(beam.DoFn):
     def process(self, block: VerdictBlock) -> Iterator[None]:
         sent: list[Any] = [
             self._client.publish(self.topic, message_data(verdict), **attributes_of(verdict))
-            for verdict in unpack_verdicts(block)
+            for verdict in verdicts_in(block)
         ]
         for future in sent:
             future.result(timeout=_PUBLISH_SECONDS)

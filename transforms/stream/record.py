@@ -30,7 +30,7 @@ from beam_dedup.core import blocks
 from beam_dedup.core.arrivals import event_metadata, rfc3339
 from beam_dedup.core.blocks import VERDICTS, VerdictBlock
 from transforms import metrics
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 from transforms.count import as_counts
 from transforms.storage import files as storage
 from transforms.storage.files import whole_file
@@ -50,7 +50,7 @@ _RECORDS_NAME = re.compile(
 
 
 @dataclasses.dataclass(frozen=True)
-class Folders:
+class RecordPaths:
     """Where the files of a stream go.
 
     Attributes:
@@ -83,7 +83,7 @@ class RecordVerdicts(beam.PTransform[PCollection[VerdictBlock], PCollection[Verd
       max_waiting_bytes: a file is written earlier when a shard has more bytes of verdicts than this.
     """
 
-    folders: Folders
+    folders: RecordPaths
     interval: float = INTERVAL_SECONDS
     shards: int = 1
     tally: Tally | None = None
@@ -111,7 +111,7 @@ class WriteWhenCommitted(beam.PTransform[PCollection[tuple[bytes, bytes]], PColl
     Out: the blocks.
     """
 
-    folders: Folders
+    folders: RecordPaths
 
     def expand(self, files: PCollection[tuple[bytes, bytes]]) -> PCollection[VerdictBlock]:
         certain = files | "Hold" >> HoldUntilCommitted()
@@ -175,7 +175,7 @@ def with_name(name: str, block: VerdictBlock) -> bytes:
     return name.encode() + _END_OF_NAME + block
 
 
-def write_named_block(named_block: bytes, folders: Folders) -> VerdictBlock:
+def write_named_block(named_block: bytes, folders: RecordPaths) -> VerdictBlock:
     """Writes the files of a block from `with_name`. Returns the block without the name."""
     name, _, block = named_block.partition(_END_OF_NAME)
     write_files(folders, name.decode(), block)
@@ -197,7 +197,7 @@ class _RecordFn(beam.DoFn):
 
     def __init__(
         self,
-        folders: Folders,
+        folders: RecordPaths,
         interval: float,
         checkpointed: bool,
         tally: Tally | None,
@@ -269,7 +269,7 @@ class _RecordFn(beam.DoFn):
         yield (shard, with_name(name, block)) if self.checkpointed else block
 
 
-def write_files(folders: Folders, name: str, block: VerdictBlock) -> None:
+def write_files(folders: RecordPaths, name: str, block: VerdictBlock) -> None:
     """Writes the records and the counts of a block, each file completely or not at all.
 
     name: of the files, without prefix and suffix.
@@ -279,13 +279,13 @@ def write_files(folders: Folders, name: str, block: VerdictBlock) -> None:
     if folders.records:
         path = storage.join(folders.records, f"{RECORDS_PREFIX}{name}{RECORDS_SUFFIX}")
         with whole_file(path, lasting=True) as file:  # lasting: the source acknowledges these images next
-            for verdict in unpack_verdicts(block):
+            for verdict in verdicts_in(block):
                 file.write(verdict.json_line().encode() + b"\n")
     if folders.counts:
         write_counts(folders, name, block)
 
 
-def write_counts(folders: Folders, name: str, block: VerdictBlock) -> None:
+def write_counts(folders: RecordPaths, name: str, block: VerdictBlock) -> None:
     """Writes the counts of a block of verdicts. name: as in `write_files`."""
     counts = {
         "Written": rfc3339(time.time_ns() // 10**6),

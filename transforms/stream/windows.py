@@ -13,18 +13,17 @@ from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue, WindowFn
 
 from beam_dedup.core import blocks
-from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.blocks import VERDICTS, VerdictBlock
-from beam_dedup.core.limits import Limits
 from beam_dedup.core.matching.planner import PlanSettings
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.thresholds import Thresholds
 from transforms.exact import MarkExactDuplicates
 from transforms.fingerprint import FingerprintImages
 from transforms.near import MarkNearDuplicates
+from transforms.read_settings import ReadSettings
 from transforms.stream import clock
 from transforms.stream.record import (
-    Folders,
+    RecordPaths,
     WriteWhenCommitted,
     count_verdicts,
     recording_progress,
@@ -70,7 +69,7 @@ def at_this_time(images: list[ImageRef], seconds: float, run: str) -> Any:
     return TimestampedValue(images, now)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class DeduplicateWindows(beam.PTransform[PCollection[list[ImageRef]], PCollection[VerdictBlock]]):
     """Reads, fingerprints and judges the images of each window, without the images of other windows.
 
@@ -78,25 +77,20 @@ class DeduplicateWindows(beam.PTransform[PCollection[list[ImageRef]], PCollectio
     Out: blocks of `blocks.VERDICTS` in the same window: at least one per window, which may be empty.
 
     Attributes:
-      recipe, thresholds, planning, processes, tally, limits: as in `transforms.DeduplicateImages`.
+      settings, thresholds, planning: as in `transforms.DeduplicateImages`.
       skipped: file with the identities of images that were judged before and belong to no window now
         (`SkipJudgedFn`).
     """
 
-    recipe: Recipe | None = None
+    settings: ReadSettings = ReadSettings()
     thresholds: Thresholds = Thresholds()
     planning: PlanSettings = PlanSettings()
-    processes: int = 1
-    tally: Tally | None = None
-    limits: Limits = Limits()
     skipped: str = ""
 
     def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[VerdictBlock]:
-        read = images | "Fingerprint" >> FingerprintImages(
-            self.recipe, self.processes, self.tally, self.limits
-        )
+        read = images | "Fingerprint" >> FingerprintImages(settings=self.settings)
         fingerprints, rejections, _ = without_judged(read, self.skipped)
-        if self.recipe:
+        if self.settings.recipe:
             judged, _ = fingerprints | "MarkNear" >> MarkNearDuplicates(self.thresholds, self.planning)
         else:
             judged = fingerprints | "MarkExact" >> MarkExactDuplicates()
@@ -125,7 +119,7 @@ class RecordWindows(beam.PTransform[PCollection[VerdictBlock], PCollection[Verdi
       checkpointed: the runner has checkpoints, and may go back to one.
     """
 
-    folders: Folders
+    folders: RecordPaths
     tally: Tally | None = None
     checkpointed: bool = False
 
@@ -154,7 +148,7 @@ class _WriteWindowFn(beam.DoFn):
     its file.
     """
 
-    def __init__(self, folders: Folders, checkpointed: bool, tally: Tally | None) -> None:
+    def __init__(self, folders: RecordPaths, checkpointed: bool, tally: Tally | None) -> None:
         self.folders = folders
         self.checkpointed = checkpointed
         self.tally = tally

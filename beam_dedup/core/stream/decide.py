@@ -54,7 +54,7 @@ def _nearest(replies: pa.Table) -> pa.Table:
     """Returns the reply of the nearest anchor of each image; if equally near, the smallest number."""
     anchors = replies.filter(replies["uri"].is_valid())
     anchors = anchors.sort_by([(name, "ascending") for name in ("image", "distance", "other")])
-    return anchors.filter(pa.array(blocks.begins(anchors["image"])))
+    return anchors.filter(pa.array(blocks.first_rows(anchors["image"])))
 
 
 def _duplicates(nearest: pa.Table) -> pa.Table:

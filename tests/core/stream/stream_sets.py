@@ -12,7 +12,6 @@ import pytest
 
 from beam_dedup.core.arrivals import identity
 from beam_dedup.core.codes import VIEWS
-from beam_dedup.core.matching import hamming_join
 from beam_dedup.core.matching.plan import plan_for
 from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef, Reason, Status, Verdict, Witness
 from beam_dedup.core.stream import state_cells
@@ -311,7 +310,7 @@ def cut_small(monkeypatch: pytest.MonkeyPatch, rng: random.Random, many: bool) -
     monkeypatch.setattr(state_cells, "RECENT_BYTES", rng.choice([0, 300, 1 << 16]))
     monkeypatch.setattr(state_cells, "RECENT_BLOCKS", rng.choice([1, 2, 32]))
     monkeypatch.setattr(state_cells, "PIECE_BYTES", 3000 if many else rng.choice([1, 150, 1 << 22]))
-    monkeypatch.setattr(hamming_join, "_WIDE_RECTANGLE", rng.choice([0, 4, 1 << 11]))
+    small_limits.set_join_sizes(monkeypatch, wide_rectangle=rng.choice([0, 4, 1 << 11]))
     if not many:
         small_limits.cut_small(monkeypatch, rng)
     if rng.random() < 0.5:

@@ -27,7 +27,7 @@ from tests.core.stream.stream_sets import (
 from tests.core.stream.test_steps import image
 from tests.random_sets import RandomSet
 from tests.transforms.streams import Event, FailOnceFn, run, scripted
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 from transforms.stream import judge
 from transforms.stream.judge import AdmitArrivals, JudgeFingerprints, to_originals
 from transforms.stream.steps import StreamSettings
@@ -47,7 +47,7 @@ def judged(streaming: StreamSettings, events: Sequence[Event], failing: bool = F
         sent = read | "Send" >> beam.FlatMap(to_originals, streaming.plan)
         return {"verdicts": sent | JudgeFingerprints(streaming)}
 
-    return [verdict for block in run(build)["verdicts"] for verdict in unpack_verdicts(block)]
+    return [verdict for block in run(build)["verdicts"] for verdict in verdicts_in(block)]
 
 
 def case_of(seed: int, sets: int, copies: bool = True) -> tuple[RandomSet, list[Item], StreamPlan]:

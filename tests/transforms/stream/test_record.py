@@ -17,10 +17,10 @@ from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.errors import DedupError
 from beam_dedup.core.model import ImageRef, Reason, Status, Verdict
 from tests.transforms.streams import FailOnceFn, run, scripted
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 from transforms.storage import files as storage
 from transforms.stream import local_state, record
-from transforms.stream.record import Folders, RecordingProgress, RecordVerdicts, recording_progress
+from transforms.stream.record import RecordingProgress, RecordPaths, RecordVerdicts, recording_progress
 
 
 def block(*numbers: int) -> VerdictBlock:
@@ -37,7 +37,7 @@ def block(*numbers: int) -> VerdictBlock:
 
 
 def recorded(
-    folders: Folders,
+    folders: RecordPaths,
     given: list[VerdictBlock],
     shards: int = 1,
     failing: bool = False,
@@ -55,7 +55,7 @@ def recorded(
         }
 
     passed = run(build)["passed"]
-    return [[verdict.ref.name for verdict in unpack_verdicts(one)] for one in passed]
+    return [[verdict.ref.name for verdict in verdicts_in(one)] for one in passed]
 
 
 def names_in(path: Path) -> list[str]:
@@ -65,7 +65,7 @@ def names_in(path: Path) -> list[str]:
 @pytest.mark.parametrize("failing", [False, True])
 @pytest.mark.parametrize("shards", [1, 3])
 def test_each_verdict_is_in_one_file_and_passed_on_once(tmp_path: Path, shards: int, failing: bool) -> None:
-    folders = Folders(f"run-{shards}-{failing}", f"{tmp_path}/records/", f"{tmp_path}/counts/")
+    folders = RecordPaths(f"run-{shards}-{failing}", f"{tmp_path}/records/", f"{tmp_path}/counts/")
     given = [block(*range(start, start + 7)) for start in range(0, 70, 7)]
     passed = recorded(folders, given, shards, failing)
     wanted = [f"{n}.png" for n in range(70)]
@@ -85,23 +85,23 @@ def test_each_verdict_is_in_one_file_and_passed_on_once(tmp_path: Path, shards: 
 
 
 def test_file_is_written_early_when_many_bytes_wait(tmp_path: Path) -> None:
-    passed = recorded(Folders("much", f"{tmp_path}/"), [block(1), block(2)], max_waiting_bytes=100)
+    passed = recorded(RecordPaths("much", f"{tmp_path}/"), [block(1), block(2)], max_waiting_bytes=100)
     assert passed == [["1.png"], ["2.png"]]
 
 
 def test_verdicts_are_passed_on_without_a_directory(tmp_path: Path) -> None:
-    assert recorded(Folders("none"), [block(1, 2)]) == [["1.png", "2.png"]]
+    assert recorded(RecordPaths("none"), [block(1, 2)]) == [["1.png", "2.png"]]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_recorded_verdicts_are_saved_until_they_are_delivered(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
-    folders = Folders("noted", f"{tmp_path}/records/", state=str(state))
+    folders = RecordPaths("noted", f"{tmp_path}/records/", state=str(state))
     recorded(folders, [block(1, 2)])
     [(name, noted)] = local_state.undelivered(str(state))
     assert (tmp_path / f"records/records-{name}.jsonl").exists()
-    assert [verdict.ref.name for verdict in unpack_verdicts(noted)] == ["1.png", "2.png"]
+    assert [verdict.ref.name for verdict in verdicts_in(noted)] == ["1.png", "2.png"]
     local_state.forget_undelivered(str(state))
     assert list(local_state.undelivered(str(state))) == []
 
@@ -212,7 +212,7 @@ def test_records_survive_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyP
         give_name(partial, path, replace)
 
     monkeypatch.setattr(storage, "give_name", give)
-    folders = Folders("run", str(tmp_path / "records"), state=str(tmp_path))
+    folders = RecordPaths("run", str(tmp_path / "records"), state=str(tmp_path))
     record.write_files(folders, "name", block(1))
     wanted: list[object] = []
     for path in (tmp_path / "undelivered-name.block", tmp_path / "records/records-name.jsonl"):

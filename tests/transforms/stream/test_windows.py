@@ -18,7 +18,7 @@ from beam_dedup.core.arrivals import identity
 from beam_dedup.core.model import ImageRef
 from beam_dedup.runners import local_stream
 from beam_dedup.runners.local_stream import LocalRead, LocalStreamRunner
-from transforms.stream.record import Folders, recording_progress
+from transforms.stream.record import RecordPaths, recording_progress
 from transforms.stream.windows import DeduplicateWindows, IntoWindows, RecordWindows
 
 given: "queue.SimpleQueue[str]" = queue.SimpleQueue()
@@ -85,7 +85,7 @@ class Run:
     SECONDS = 1.5
 
     def __init__(self, folder: Path, skipped: str) -> None:
-        self.folders = Folders(folder.name, str(folder / "records"))
+        self.folders = RecordPaths(folder.name, str(folder / "records"))
         self.read = LocalRead(Source(), recording_progress(self.folders.run).is_done)
         pipeline = beam.Pipeline(runner=LocalStreamRunner(), options=PipelineOptions([]))
         images = pipeline | self.read | beam.Map(references).with_output_types(list[ImageRef])
@@ -150,7 +150,7 @@ def test_verdicts_are_counted_once(tmp_path: Path, skipped: str) -> None:
     pipeline = beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"]))
     images = pipeline | beam.Create([references(name) for name in ("a", "old", "b")])
     windows = images | IntoWindows(3600.0, "") | DeduplicateWindows(skipped=skipped)
-    _ = windows | RecordWindows(Folders("run", str(tmp_path / "records")))
+    _ = windows | RecordWindows(RecordPaths("run", str(tmp_path / "records")))
     result = pipeline.run()
     result.wait_until_finish()
     counters = {
