@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from beam_dedup.core.archives import nutch
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.paths import PARTIAL_PREFIX, is_partial, is_remote
+from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote, partial_process
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.reading.local_files import open_local
 from transforms.storage import objects
@@ -75,7 +75,7 @@ def _list_matching(pattern: str, exclude: tuple[str, ...], seen: _Seen) -> Itera
     excluded = {os.path.realpath(path) for path in exclude}
     for path in glob.iglob(pattern, recursive=True):
         name = path.removeprefix(start).rstrip(os.sep).replace(os.sep, "/")
-        if is_partial(os.path.basename(path)) or (excluded and lies_in(path, excluded)):
+        if excluded and (_is_being_written(path, excluded) or lies_in(path, excluded)):
             continue
         if not os.path.isdir(path):
             yield Listed(path, name)
@@ -142,7 +142,7 @@ def walk(folder: str, exclude: Iterable[str], seen: _Seen) -> Iterator[tuple[str
         for entry in entries:  # there may be millions, so cheap tests come first
             name = entry.name
             is_link = entry.is_symlink()
-            if name.startswith(PARTIAL_PREFIX) and is_partial(name):
+            if excluded and name.startswith(PARTIAL_PREFIX) and _is_being_written(entry.path, excluded):
                 continue
             # Resolving a path is slow: only links, and entries that have the name of an excluded path, need it.
             if excluded and (is_link or name in excluded_names) and lies_in(entry.path, excluded):
@@ -179,6 +179,23 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link in a circle, or below a directory without permission: rejected when it is opened
+        return False
+
+
+def _is_being_written(path: str, outputs: set[str]) -> bool:
+    """Returns whether a file is a partial file of this run: beside an output, and of a process of its session.
+
+    Any other file with the name of a partial file is input, since it could be somebody's image.
+    """
+    process = partial_process(os.path.basename(path))
+    if process is None:
+        return False
+    directory = os.path.realpath(os.path.dirname(path) or ".")
+    if all(os.path.dirname(output) != directory for output in outputs):
+        return False
+    try:
+        return os.getsid(process) == os.getsid(0)
+    except (OSError, OverflowError):  # no such process
         return False
 
 

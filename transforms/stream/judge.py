@@ -77,7 +77,7 @@ class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], PCollection[Ver
 
     def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[VerdictBlock]:
         read = images | "Fingerprint" >> FingerprintImages(settings=self.settings)
-        fingerprints, rejections, _ = without_judged(read, self.skipped)
+        fingerprints, rejections, _ = without_judged(read, self.skipped, self.settings.tally)
         if self.state[0]:
             fingerprints = fingerprints | "Remember" >> beam.ParDo(
                 SaveCodesFn(*self.state)
