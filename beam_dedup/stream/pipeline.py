@@ -23,7 +23,7 @@ from transforms.stream.publish import PublishVerdicts
 from transforms.stream.pubsub import ParseNotifications, SubscriptionSource
 from transforms.stream.record import INTERVAL_SECONDS, RecordPaths, RecordVerdicts
 from transforms.stream.steps import StreamSettings
-from transforms.stream.watch import WatchedSource
+from transforms.stream.watch import ScanTimes, WatchedSource
 from transforms.stream.windows import DeduplicateWindows, IntoWindows, RecordWindows
 
 DIGEST_SHARDS = 4  # parts of the known images by digest, judged in parallel
@@ -47,7 +47,8 @@ def unbounded_source(config: DedupConfig, state: str = "") -> UnboundedSource:
     assert config.stream
     if config.stream.subscription:
         return SubscriptionSource(config.stream.subscription)
-    return WatchedSource(config.inputs, (*config.excluded_paths, state) if state else config.excluded_paths)
+    excluded = (*config.excluded_paths, state) if state else config.excluded_paths
+    return WatchedSource(config.inputs, excluded, ScanTimes(quiet_seconds=config.stream.quiet_seconds))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Runs `dedup` with faults that environment variables ask for, and writes records of streams several times a second.
 
-The frequent records spare tests the wait for the usual 10 seconds. `--window` may be as short as a second.
+The frequent records spare tests the wait for the usual 10 seconds, and so does a shorter `--quiet_time`. `--window` may be
+as short as a second.
 
 Variables:
   DIE=after:3:records-   Kills the process after (or before) the third file whose name begins with `records-` is renamed
@@ -24,9 +25,11 @@ from beam_dedup.cli import main
 from beam_dedup.options import checks
 from beam_dedup.stream import pipeline
 from transforms.storage import files, placing
-from transforms.stream import record
+from transforms.stream import record, watch
 
 INTERVAL_SECONDS = 0.3
+QUIET_TIME = "1.5s"
+PATIENCE = 2.0
 LEAST_WINDOW_SECONDS = 1.0
 DIE, FAIL, MOST, BACK = "DIE", "FAIL", "MOST", "BACK"
 BACK_SECONDS = 3600
@@ -90,6 +93,8 @@ def set_back(path: str) -> None:
 if __name__ == "__main__":
     _replace(checks, "MIN_DURATION_SECONDS", LEAST_WINDOW_SECONDS)
     _replace(pipeline, "RECORD_SECONDS", INTERVAL_SECONDS)
+    _replace(checks, "DEFAULT_QUIET_TIME", QUIET_TIME)
+    _replace(watch, "PATIENCE", PATIENCE)
     if os.environ.get(DIE):
         when, number, prefix = os.environ[DIE].split(":")
         die(when, int(number), prefix)

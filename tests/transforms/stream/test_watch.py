@@ -15,21 +15,32 @@ from apache_beam.io.unbounded_source import CheckpointMark
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.model import Fingerprint, Reason, Rejection
 from beam_dedup.core.reading.reader import read_images
+from tests.core.archives.made_archives import zipped
 from tests.pictures import encoded, photo
 from transforms.storage.listing import list_inputs
 from transforms.stream import watch
 from transforms.stream.watch import ScanTimes, Watch, WatchedReader, WatchedSource
 
+PNG, JPEG, GIF, WEBP = (encoded(photo(), kind) for kind in ("PNG", "JPEG", "GIF", "WEBP"))
 LONG_AGO = 1_700_000_000
 
-# No file is old enough to arrive at the first scan.
-TIMES = ScanTimes(pause_seconds=0.01, settle_seconds=10**9)
+# Files of this age are complete for a reader.
+TIMES = ScanTimes(pause_seconds=0.01, quiet_seconds=0.05)
+QUIET_SECONDS = 10.0
 
 
-def new_watch(
-    *paths: str, exclude: tuple[str, ...] = (), settle_seconds: float = TIMES.settle_seconds
-) -> Watch:
-    return Watch(paths, exclude, settle_seconds)
+class WatchByHand(Watch):
+    """A watch by a manual clock. More than the quiet time passes between two scans, unless `step` is changed."""
+
+    def __init__(
+        self, *paths: str, exclude: tuple[str, ...] = (), quiet_seconds: float = QUIET_SECONDS
+    ) -> None:
+        self.now, self.step = 0.0, QUIET_SECONDS + 1
+        super().__init__(paths, exclude, ScanTimes(quiet_seconds=quiet_seconds), lambda: self.now)
+
+    def scan(self) -> Iterator[Arrival]:
+        yield from super().scan()
+        self.now += self.step
 
 
 def names(watched: Watch) -> list[str]:
@@ -37,8 +48,8 @@ def names(watched: Watch) -> list[str]:
     return [arrival.name for arrival in watched.scan()]
 
 
-def test_file_arrives_when_two_scans_find_it_unchanged(tmp_path: Path) -> None:
-    watched = new_watch(str(tmp_path))
+def test_file_arrives_when_it_was_unchanged_for_the_quiet_time(tmp_path: Path) -> None:
+    watched = WatchByHand(str(tmp_path))
     assert names(watched) == []
     path = tmp_path / "a.png"
     path.write_bytes(b"1")
@@ -49,15 +60,86 @@ def test_file_arrives_when_two_scans_find_it_unchanged(tmp_path: Path) -> None:
     assert names(watched) == []
 
 
+def test_file_that_is_written_with_pauses_arrives_once(tmp_path: Path) -> None:
+    """Many scans find it unchanged while its writer pauses for less than the quiet time."""
+    path = tmp_path / "a.txt"
+    watched = WatchByHand(str(tmp_path))
+    watched.step = 1.0
+    for size in range(1, 5):
+        path.write_bytes(b"1" * size)
+        for _ in range(int(QUIET_SECONDS)):
+            assert names(watched) == []
+    assert [names(watched) for _ in range(3)] == [[], ["a.txt"], []]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        *((name, PNG) for name in ("a.png.part", ".a.png.Xy12Ab", "a.crdownload", "a.png.filepart", "x.TMP")),
+        *((name, PNG) for name in ("a.partial", ".~tmp~/a.png", ".dedup-1-a.part", "a.png.download/a.png")),
+        ("empty.jpg", b""),
+        ("cut.png", PNG[:-8]),
+        ("cut.jpg", JPEG[: len(JPEG) * 97 // 100]),
+        ("cut.gif", GIF[:-1]),
+        ("cut.webp", WEBP[:-1]),
+        ("cut.zip", zipped({"a": b"a"})[:-22]),
+    ],
+)
+def test_file_that_looks_incomplete_waits_longer(name: str, data: bytes, tmp_path: Path) -> None:
+    """It arrives in the end: nothing is left out for good."""
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    watched = WatchByHand(str(tmp_path))
+    found = [names(watched) for _ in range(60)]
+    assert found[int(watch.PATIENCE * QUIET_SECONDS / watched.step) + 1] == [name]
+    assert sum(map(len, found)) == 1
+    old = WatchByHand(str(tmp_path), quiet_seconds=-1)
+    assert names(old) == [name]
+
+
+@pytest.mark.parametrize("data", [PNG, JPEG, GIF, WEBP, zipped({"a": b"a"}), b"text", JPEG + bytes(1000)])
+def test_whole_file_waits_for_the_quiet_time_only(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(data)
+    watched = WatchByHand(str(tmp_path))
+    assert [names(watched) for _ in range(3)] == [[], ["a"], []]
+
+
+def test_file_that_gets_its_final_name_arrives_under_that_name_only(tmp_path: Path) -> None:
+    partial = tmp_path / ".a.png.Xy12Ab"
+    partial.write_bytes(PNG)
+    watched = WatchByHand(str(tmp_path))
+    assert [names(watched) for _ in range(3)] == [[], [], []]
+    partial.rename(tmp_path / "a.png")
+    assert [names(watched) for _ in range(3)] == [[], ["a.png"], []]
+
+
+def test_other_file_of_the_same_size_and_time_starts_the_quiet_time_again(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.txt", tmp_path.parent / "other"
+    path.write_bytes(b"1")
+    watched = WatchByHand(str(tmp_path))
+    assert names(watched) == []
+    other.write_bytes(b"2")
+    shutil.copystat(path, other)
+    other.rename(path)
+    assert [names(watched) for _ in range(2)] == [[], ["a.txt"]]
+
+
+def test_pipe_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    watched = WatchByHand(str(tmp_path))
+    assert [names(watched) for _ in range(2)] == [[], ["a.jpg"]]
+
+
 def test_old_file_arrives_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"1")
-    assert names(new_watch(str(tmp_path), settle_seconds=-1)) == ["a.png"]
+    assert names(WatchByHand(str(tmp_path), quiet_seconds=-1)) == ["a.png"]
 
 
 def test_changed_file_arrives_again(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"1")
-    watched = new_watch(str(tmp_path))
+    watched = WatchByHand(str(tmp_path))
     assert names(watched) == []
     [first] = watched.scan()
     path.write_bytes(b"22")
@@ -72,7 +154,7 @@ def test_changed_file_arrives_again(tmp_path: Path) -> None:
 def test_replaced_file_is_not_read_as_its_earlier_generation(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"1")
-    watched = new_watch(str(tmp_path))
+    watched = WatchByHand(str(tmp_path))
     assert names(watched) == []
     [first] = watched.scan()
     path.write_bytes(encoded(photo(1)))
@@ -91,7 +173,7 @@ def test_another_watch_reports_the_same_generations(tmp_path: Path) -> None:
     os.utime(path, (LONG_AGO, LONG_AGO))
     found = []
     for _ in range(2):
-        watched = new_watch(str(tmp_path))
+        watched = WatchByHand(str(tmp_path))
         assert names(watched) == []
         found += list(watched.scan())
     assert found[0].identity == found[1].identity
@@ -105,7 +187,7 @@ def test_file_that_disappears_during_a_scan_is_no_new_image(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"1")
     (tmp_path / "to_nothing.png").symlink_to(tmp_path / "nothing")
-    watched = new_watch(str(tmp_path))
+    watched = WatchByHand(str(tmp_path))
     assert names(watched) == ["to_nothing.png"]
     assert names(watched) == ["a.png", "b.png", "c/d.png"]
     listed = list(list_inputs([str(tmp_path)], ()))
@@ -120,7 +202,7 @@ def test_names_start_with_the_directory_and_excluded_files_are_left_out(tmp_path
     for folder in ("one", "two", "one/out"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.png").write_bytes(b"1")
-    watched = new_watch(f"{tmp_path}/one", f"{tmp_path}/two", exclude=(f"{tmp_path}/one/out",))
+    watched = WatchByHand(f"{tmp_path}/one", f"{tmp_path}/two", exclude=(f"{tmp_path}/one/out",))
     assert names(watched) == []
     assert names(watched) == ["one/a.png", "two/a.png"]
 
