@@ -77,6 +77,9 @@ class Flag(enum.StrEnum):
     TRUNCATED = "truncated"  # incomplete file: ranked after complete ones, compared if enough is present
     ANIMATED = "animated"  # several frames or pages: compared only with as many frames of the same duration
     DESCRIBED = "described"  # could not be opened: compared by its metadata alone
+    REPLACES = (
+        "replaces"  # in a stream: kept, though it is near an earlier generation of itself, which is gone
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
