@@ -15,6 +15,7 @@ from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.archives.containers import Container, container_of, members
 from beam_dedup.core.archives.members import BadMember, Member, Skipped, file_uri, member_uri
 from beam_dedup.core.archives.nutch import refusal
+from beam_dedup.core.archives.other_archives import unsupported
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.fingerprint import fingerprint
 from beam_dedup.core.imaging.formats import HEAD_BYTES
@@ -132,6 +133,8 @@ class _Walk:
                 yield from self._members(reference, stream, container, start)
             elif why := refusal(head):
                 raise ImageError(Reason.LOSSY_DUMP, why)
+            elif kind := unsupported(head):
+                raise ImageError(Reason.UNSUPPORTED, kind)
             elif start == 0:
                 modified_ms = modified_ms if is_itself else 0  # a copy's time says nothing
                 yield self._fingerprint(of_file(reference), stream, size_bytes, modified_ms)
