@@ -317,7 +317,7 @@ class TestCompressionOfTheWholeFile:
 
 def test_bmp_with_a_reserved_field_that_is_not_zero_is_decoded(tmp_path: Path) -> None:
     plain = encoded(photo(1, (60, 50)), "BMP")
-    found = []
+    found: list[object] = []
     for name, data in (("plain.bmp", plain), ("reserved.bmp", plain[:6] + b"GR32" + plain[10:])):
         (tmp_path / name).write_bytes(data)
         reference = ImageRef(str(tmp_path / name), name)
