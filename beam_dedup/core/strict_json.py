@@ -7,17 +7,22 @@ from typing import Any, NoReturn
 DEEPEST = 64  # objects and lists in each other: writing, like reading, is a recursion
 
 
-def parse(text: str) -> Any:
+def parse(text: str, replace_unbounded: bool = False) -> Any:
     """What a text says, as JSON types.
 
-    Raises:
-      ValueError: it is no JSON, is nested too deep, or has numbers that JSON can't write: NaN, or beyond all bounds.
+    replace_unbounded: numbers that JSON can't write, NaN or beyond all bounds, become null.
 
-    >>> parse('{"a": [1, null]}')
-    {'a': [1, None]}
+    Raises:
+      ValueError: it is no JSON, is nested too deep, or has numbers that JSON can't write.
+
+    >>> parse('{"a": [1, null]}'), parse('{"a": NaN}', replace_unbounded=True)
+    ({'a': [1, None]}, {'a': None})
     """
     try:
-        value = json.loads(text, parse_constant=_no_number, parse_float=_number)
+        if replace_unbounded:
+            value = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+        else:
+            value = json.loads(text, parse_constant=_no_number, parse_float=_number)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     check_depth(value)
@@ -44,6 +49,11 @@ _TOO_DEEP = f"nested more than {DEEPEST} deep"
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
 
 
 def _number(text: str) -> float:
