@@ -65,13 +65,15 @@ INPUT_OPTIONS: tuple[Option, ...] = (
             says why it could not be opened:
 
             - exact: by a recorded digest of its bytes (`X-TIKA:digest:SHA256`, `md5`, ...). A SHA-256 is
-              also compared with images that can be opened. Without a digest, by all metadata except the
-              names, paths and dates of the file.
+              also compared with images that can be opened; images with different digests are different.
+              Without a digest, by all metadata except the names, paths and dates of the file, if at least
+              two of its values discriminate (time and place, identifiers, titles); else the image equals no
+              other.
             - near: by a simhash of 64 bits of its keys and values, within `-k` but at most 3 bits, with
-              other images that cannot be opened. Values that discriminate (time and place, identifiers,
-              titles) weigh most. An image with fewer than two such values has no near duplicates, so that
-              an equal content type alone never matches. Beside `colorhash` and `pdq`, whose codes have
-              other lengths, such images are compared exactly only.
+              other images that cannot be opened. Values that discriminate weigh most. An image with fewer
+              than two such values has no near duplicates, so that an equal content type alone never
+              matches. Beside `colorhash` and `pdq`, whose codes have other lengths, such images are compared
+              exactly only.
 
             An image that could be opened is kept in preference to one that could not. Images that could not
             be opened are never copied. A line that cannot be read, that names no image, or whose path an

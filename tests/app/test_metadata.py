@@ -200,29 +200,60 @@ def test_malformed_lines_are_rejected_by_number(tmp_path: Path, capsys: pytest.C
     assert "malformed" in capsys.readouterr().out
 
 
+TIKA = {
+    "Content-Type": "image/png",
+    "X-TIKA:Parsed-By": ["a.DefaultParser", "a.ImageParser"],
+    "tiff:ImageWidth": "1920",
+    "tiff:ImageLength": "1080",
+    "tiff:BitsPerSample": "8 8 8",
+    "Compression CompressionTypeName": "deflate",
+}
+
+
+@pytest.mark.parametrize("mode", ["-e", "-n"])
+@pytest.mark.parametrize(
+    "different",
+    [
+        [{}, {}, {}],
+        [{"X-TIKA:digest:SHA256": [digit * 64]} for digit in "ab"],
+        [{"X-TIKA:digest:SHA256:BASE32": letter * 52 + "===="} for letter in "AB"],
+        [{"X-TIKA:digest:SHA3_256": digit * 64} for digit in "ab"],
+        [{"tk:digest:MD5": digit * 32} for digit in "ab"],
+    ],
+    ids=["nothing", "lists", "base32", "sha3", "Tika 4"],
+)
+def test_images_about_which_little_is_known_are_not_exact_duplicates(
+    mode: str, different: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    rows = {f"/gone/{number}.png": {**TIKA, **one} for number, one in enumerate(different)}
+    found = judged(tmp_path, rows, mode)
+    assert [one["status"] for one in found.values()] == ["kept"] * len(different)
+    assert len({one["digest"] for one in found.values()}) == len(different)
+
+
 @pytest.mark.parametrize("form", ["avro", "parquet"])
 def test_avro_and_parquet_are_read_like_lines(form: str, tmp_path: Path) -> None:
     picture(1).save(tmp_path / "a.jpg")
     rows = [
-        {"__path__": f"{tmp_path}/a.jpg", "serial": "1"},
-        {"__path__": "/gone/b", "serial": "2"},
-        {"__path__": "/gone/c", "serial": "2"},
-        {"__path__": None, "serial": "3"},
+        {"__path__": f"{tmp_path}/a.jpg", "serial": "1", "title": "x"},
+        {"__path__": "/gone/b", "serial": "2", "title": "x"},
+        {"__path__": "/gone/c", "serial": "2", "title": "x"},
+        {"__path__": None, "serial": "3", "title": "x"},
     ]
     path = tmp_path / f"rows.{form}"
     if form == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
     else:
-        fields = [{"name": name, "type": ["null", "string"]} for name in ("__path__", "serial")]
+        fields = [{"name": name, "type": ["null", "string"]} for name in ("__path__", "serial", "title")]
         with path.open("wb") as file:
             fastavro.writer(file, {"type": "record", "name": "Image", "fields": fields}, rows)
     assert dedup("-l", path, "--records", tmp_path / "r.jsonl", "--quiet") == 0
     found = records_in(tmp_path / "r.jsonl")
     assert reasons(found) == {"a.jpg": None, "b": None, "c": "exact", f"{path.name}!4": "malformed"}
     assert [one["metadata"] for one in found.values()] == [
-        {"serial": "2"},
-        {"serial": "2"},
-        {"serial": "1"},
+        {"serial": "2", "title": "x"},
+        {"serial": "2", "title": "x"},
+        {"serial": "1", "title": "x"},
         None,
     ]
 

@@ -16,6 +16,7 @@ from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.archives.containers import Container, container_of, members
 from beam_dedup.core.archives.members import BadMember, Member, Skipped, file_uri, member_uri
 from beam_dedup.core.archives.nutch import refusal
+from beam_dedup.core.archives.other_archives import unsupported
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.fingerprint import fingerprint
 from beam_dedup.core.imaging.formats import HEAD_BYTES
@@ -156,6 +157,8 @@ class _Walk:
                 yield from self._members(reference, stream, container, start)
             elif detail := refusal(head):
                 raise ImageError(Reason.LOSSY_DUMP, detail)
+            elif kind := unsupported(head):
+                raise ImageError(Reason.UNSUPPORTED, kind)
             elif start == 0:
                 modified_ms = modified_ms if is_original else 0  # a copy's own time is not the object's
                 yield self._fingerprint(file_ref(reference), stream, size_bytes, modified_ms)
