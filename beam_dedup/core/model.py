@@ -95,6 +95,8 @@ class ImageRef:
       refused: reason and detail, if listing already decided that the image is rejected.
       generation: generation of the object or file, if no other generation under the same URI may be read;
         else "".
+      arrived: whether the image belongs to a stream, so that its metadata contain its generation and event
+        time (`beam_dedup.core.arrivals`).
     """
 
     uri: str
@@ -104,6 +106,7 @@ class ImageRef:
     described: bool = False
     refused: tuple[str, str] | None = None
     generation: str = ""
+    arrived: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,6 +5,9 @@ Damaged files are reported in one sentence, and files that are not ours are igno
 
 import json
 import operator
+import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +61,11 @@ class EarlierRun:
         folders = RecordPaths("run", config.records, config.counts, str(self.state))
         return resume.resume(config, folders, exact_plan(1), 1_769_860_800_000, str(self.scratch))
 
+    def started(self) -> None:
+        with local_state.exclusive_lock(str(self.state)):
+            local_state.note_started(str(self.state))
+            self.resumed()
+
 
 @pytest.fixture
 def earlier(tmp_path: Path) -> EarlierRun:
@@ -86,6 +94,17 @@ WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
     "fingerprint no hex": lambda record: record.update(fingerprint="zz"),
     "algorithm unknown": lambda record: record.update(algorithm="sift/1"),
     "size no number": lambda record: record.update(size_bytes="large"),
+    "size infinite": lambda record: record.update(size_bytes=float("inf")),
+    "size NaN": lambda record: record.update(size_bytes=float("nan")),
+    "size huge": lambda record: record.update(size_bytes=10**30),
+    "size negative": lambda record: record.update(size_bytes=-1),
+    "width huge": lambda record: record.update(width=10**400),
+    "height text": lambda record: record.update(height="8"),
+    "format no text": lambda record: record.update(format=[1]),
+    "format invalid text": lambda record: record.update(format="\ud800"),
+    "uri invalid text": lambda record: record.update(uri="\ud800"),
+    "fingerprint too short": lambda record: record.update(fingerprint="cd"),
+    "empty": lambda record: record.clear(),
 }  # fmt: skip
 
 
@@ -102,6 +121,13 @@ def test_line_that_is_not_a_record_is_reported(case: str, earlier: EarlierRun) -
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, '{"uri": ' + "9" * 5000 + "}"])
+def test_deep_or_huge_json_is_reported(text: str, earlier: EarlierRun) -> None:
+    (earlier.records / "records-2.jsonl").write_text(f"{json.dumps(RECORD)}\n{text}\n")
+    with pytest.raises(DedupError, match=r"records-2\.jsonl, line 2 is not a record: .*; move the file away"):
+        earlier.resumed()
+
+
 @pytest.mark.parametrize(
     "data", [b"a text\n", bytes(range(256)), b"[1, 2]\n", json.dumps(RECORD).encode()[:99]]
 )
@@ -116,10 +142,72 @@ def test_foreign_and_partial_files_are_ignored(earlier: EarlierRun) -> None:
     names = ("notes.txt", "records-notes.txt", "records-1.jsonl.gz", ".dedup-1-2.part", "records-0.jsonl")
     for name in names:
         (earlier.records / name).write_bytes(b"" if name == "records-0.jsonl" else b"a text")
-    (earlier.state / "codes-2.blocks").write_bytes(bytes(7) + b"\xf0" + b"cut")
-    (earlier.state / "codes-3.blocks").write_bytes(b"\xff" * 8 + b"cut")
+    (earlier.state / "codes-2.blocks").write_bytes(bytes(7) + b"\xf0" + b"\xff\xff\xff\xffcut")
+    (earlier.state / "codes-3.blocks").write_bytes(bytes(5))
     assert earlier.resumed().judged == 1
     assert all((earlier.records / name).exists() for name in names)
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "it is a directory": Path.mkdir,
+    "it is a pipe": os.mkfifo,
+    "No such file": lambda path: path.symlink_to("nothing"),
+    "Too many levels of symbolic links": lambda path: path.symlink_to(path.name),
+    "it is a device": lambda path: path.symlink_to("/dev/null"),
+}
+
+
+@pytest.mark.parametrize("why", ODD)
+def test_file_of_records_that_is_not_regular_is_reported(why: str, earlier: EarlierRun) -> None:
+    path = earlier.records / "records-2.jsonl"
+    ODD[why](path)
+    with pytest.raises(DedupError) as raised:
+        earlier.resumed()
+    assert re.fullmatch(
+        rf"--records: {re.escape(str(path))} cannot be read: {why}.*; move it away, or name another directory",
+        str(raised.value),
+    )
+
+
+@pytest.mark.parametrize("why", ODD)
+@pytest.mark.parametrize("name", ["codes-2.blocks", "undelivered-1.block", "processes", "lock"])
+def test_file_of_state_that_is_not_regular_is_reported(name: str, why: str, earlier: EarlierRun) -> None:
+    """No pipe is waited for, and nothing is written where a link leads to."""
+    path = earlier.state / name
+    ODD[why](path)
+    with pytest.raises(DedupError) as raised:
+        earlier.started()
+    assert re.fullmatch(
+        rf"{re.escape(str(path))} cannot be read: {why}.*; move it elsewhere and start again \(.*\)",
+        str(raised.value),
+    )
+    assert not (earlier.state / "nothing").exists()
+
+
+def test_copied_file_of_records_is_reported(earlier: EarlierRun) -> None:
+    shutil.copy(earlier.records / "records-1.jsonl", earlier.records / "records-1 (copy).jsonl")
+    with pytest.raises(DedupError) as raised:
+        earlier.resumed()
+    assert str(raised.value) == (
+        f"--records: {earlier.records}/records-1.jsonl is a copy of {earlier.records}/records-1 (copy).jsonl; "
+        "move one of them away, or name another directory"
+    )
+
+
+def test_image_that_is_recorded_twice_counts_once(earlier: EarlierRun) -> None:
+    """If a message is redelivered after its image was forgotten, a stream may write the same file of records again."""
+    for number in range(2):
+        name = f"records-20260131T120000000Z-0-{number:08}.jsonl"
+        earlier.write(name, RECORD, {**RECORD, "uri": "in/b.jpg"})
+    found = earlier.resumed()
+    assert (found.judged, found.kept) == (2, 2)
+
+
+def test_line_that_is_too_long_is_reported(earlier: EarlierRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "MOST_LINE_BYTES", 1 << 20)
+    (earlier.records / "records-2.jsonl").write_bytes(b"x" * (3 << 20))
+    with pytest.raises(DedupError, match=r"records-2\.jsonl has a line of more than 1048576 bytes"):
+        earlier.resumed()
 
 
 @pytest.mark.parametrize(
@@ -138,5 +226,5 @@ def test_damaged_state_is_reported(name: str, without: str, earlier: EarlierRun)
 
 
 def test_invalid_process_ids_are_ignored(earlier: EarlierRun) -> None:
-    (earlier.state / "processes").write_bytes(b"17\nabc\n\xff\n17\n4\n")
+    (earlier.state / "processes").write_bytes(b"17\nabc\n\xff\n17\n4\n" + b"9" * 5000)
     assert local_state.note_started(str(earlier.state)) == [4, 17]

@@ -21,7 +21,7 @@ _CONNECTIONS = (
     64  # kept open; more than there are threads, because a thread without one makes one per request
 )
 
-# Exceptions that clients raise. ValueError and NotImplementedError: a name, or an encoding, that they do not accept.
+# Exceptions that clients raise on purpose. ValueError and NotImplementedError: a name, or an encoding, that they do not accept.
 REFUSALS: tuple[type[Exception], ...] = (S3ClientError, ValueError, NotImplementedError)
 try:
     from apache_beam.io.gcp import gcsio
@@ -45,7 +45,7 @@ except ImportError:  # the extra [aws] is not installed
 
 
 class Store(Protocol):
-    """The operations on one file system. They raise any of `REFUSALS`, and OSError."""
+    """The operations on one file system. They raise errors of any class."""
 
     def open(self, path: str, generation: str) -> BinaryIO:
         """Opens a file for reading; only this generation of it, if one is given and the store has generations."""

@@ -98,7 +98,9 @@ def _as_os_errors(path: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:  # some are raised by Beam, with other messages than the system's
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
-    except REFUSALS as error:
+    except OSError:
+        raise
+    except Exception as error:  # clients raise errors of any class for a name or an answer they do not expect
         raise _as_os_error(error, path) from error
 
 
@@ -106,7 +108,8 @@ def _as_os_error(error: Exception, path: str) -> OSError:
     number = _ERROR_NUMBERS.get(status_of(error), errno.EIO)
     if number == errno.ENOENT:
         return OSError(number, os.strerror(number), path)
-    return OSError(number, " ".join(str(getattr(error, "message", error)).split()), path)
+    text = " ".join(str(getattr(error, "message", error)).split())
+    return OSError(number, text if isinstance(error, REFUSALS) else f"{type(error).__name__}: {text}", path)
 
 
 _stores: dict[str, tuple[Any, Store]] = {}  # by scheme: the options it was made with, and the store

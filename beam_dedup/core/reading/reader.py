@@ -17,6 +17,7 @@ from beam_dedup.core.archives.containers import Container, container_of, members
 from beam_dedup.core.archives.members import BadMember, Member, Skipped, file_uri, member_uri
 from beam_dedup.core.archives.nutch import refusal
 from beam_dedup.core.archives.other_archives import unsupported
+from beam_dedup.core.arrivals import without_own_fields
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.fingerprint import fingerprint
 from beam_dedup.core.imaging.formats import HEAD_BYTES
@@ -113,7 +114,8 @@ def member_ref(reference: ImageRef, name: str, metadata: Mapping[str, object] | 
     merged = reference.metadata
     if metadata:
         # Written in ASCII: metadata from strangers may contain text that no encoding can represent.
-        merged = json.dumps({**(json.loads(merged) if merged else {}), **metadata})
+        own = without_own_fields(metadata) if reference.arrived else metadata
+        merged = json.dumps({**(json.loads(merged) if merged else {}), **own})
     return ImageRef(member_uri(reference.uri, name), f"{reference.name}/{name}", merged, reference.known)
 
 
