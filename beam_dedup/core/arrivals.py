@@ -44,6 +44,7 @@ class Arrival(NamedTuple):
     metadata: str = ""  # other facts from the source, as a JSON object
     name: str = ""  # path of its copy, with `/` between directories; "" for `default_name`
     refused: str = ""  # why the notification names no image that can be read; "" if it names one
+    link: bool = False  # whether it is a further hard link of a file that has arrived
 
     @property
     def identity(self) -> bytes:
@@ -63,6 +64,7 @@ class Arrival(NamedTuple):
             json.dumps(metadata) if metadata else "",
             refused=refused,
             generation=self.generation,
+            link=self.link,
         )
 
     def packed(self) -> bytes:
