@@ -77,6 +77,7 @@ class Flag(enum.StrEnum):
     TRUNCATED = "truncated"  # incomplete file: ranked after complete ones, compared if enough is present
     ANIMATED = "animated"  # several frames or pages: compared only with as many frames of the same duration
     DESCRIBED = "described"  # could not be opened: compared by its metadata alone
+    LINK = "link"  # another name of a file: a symbolic link, or a further hard link of one inode
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,8 +96,12 @@ class ImageRef:
       refused: reason and detail, if listing already decided that the image is rejected.
       generation: generation of the object or file, if no other generation under the same URI may be read;
         else "".
+<<<<<<< HEAD
       arrived: whether the image belongs to a stream, so that its metadata contain its generation and event
         time (`beam_dedup.core.arrivals`).
+=======
+      link: whether listing found that this is a further hard link of a file with another name.
+>>>>>>> p-links
     """
 
     uri: str
@@ -106,7 +111,11 @@ class ImageRef:
     described: bool = False
     refused: tuple[str, str] | None = None
     generation: str = ""
+<<<<<<< HEAD
     arrived: bool = False
+=======
+    link: bool = False
+>>>>>>> p-links
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,6 +142,7 @@ class Fingerprint:
     codes: tuple[Code, ...]  # the base view first; empty if the picture could not be decoded
     flags: tuple[Flag, ...] = ()
     detail: str = ""  # why the picture could not be decoded, or an explanation of the flags
+    identity: bytes = b""  # of the file (`beam_dedup.core.reading.local_files`); b"" if it has none
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

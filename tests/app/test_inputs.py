@@ -107,6 +107,38 @@ class TestPatterns:
         assert found.keys() == {"[x].png", "b.jpg"}
 
 
+class TestLinks:
+    @pytest.mark.parametrize("mode", ["-e", "-n"])
+    def test_links_are_flagged_duplicates_of_their_file(self, tmp_path: Path, mode: str) -> None:
+        write(tmp_path / "in/real.png", A)
+        write(tmp_path / "in/z/hard.png", B)
+        os.link(tmp_path / "in/z/hard.png", tmp_path / "in/z/hard2.png")
+        (tmp_path / "in/link.png").symlink_to("real.png")
+        (tmp_path / "in/linked").symlink_to("z")
+        (tmp_path / "ref").mkdir()
+        (tmp_path / "ref/a.png").symlink_to("../in/z/hard.png")
+        found = records(
+            tmp_path,
+            mode,
+            "-i",
+            f"{tmp_path}/in/**/*.png",
+            "--reference",
+            tmp_path / "ref",
+            "--keep",
+            "newest",
+        )
+        shown = {
+            uri: (one["status"], one["reason"], one["flags"], Path(one["duplicate_of"] or "").name)
+            for uri, one in found.items()
+        }
+        assert shown == {
+            "in/real.png": ("kept", None, [], ""),
+            "in/link.png": ("duplicate", "exact", ["link"], "real.png"),
+            "in/z/hard.png": ("kept", None, [], ""),
+            "in/z/hard2.png": ("duplicate", "exact", ["link"], "hard.png"),
+        }
+
+
 class TestNutch:
     def test_urls_are_in_the_records(self, tmp_path: Path) -> None:
         url = "http://example.com/a.png"

@@ -2,7 +2,8 @@
 
 Images with equal digests are in the same digest shard, so exact duplicates are found there. Among images of
 a digest shard with equal codes, only the best-ranked one, the representative, is compared with images of
-other shards. The other images get the outcome of their representative.
+other shards. The other images get the outcome of their representative. Names of one file have equal digests
+too, so links are recognised here (`beam_dedup.core.links`).
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_dedup.core import blocks
+from beam_dedup.core import blocks, links
 from beam_dedup.core.codes import IntArray
 from beam_dedup.core.model import CodeKind, Reason, Status
 from beam_dedup.core.rank import are_known, uri_of, uris_of
@@ -30,7 +31,9 @@ class DigestShard:
 
 
 def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
-    """Groups the images of one digest shard by bytes and by picture.
+    """Groups the images of one digest shard by bytes and by picture, and flags the further names of each file.
+
+    Known links to new images are left out, so that no file is a duplicate of a link to itself.
 
     Args:
       images: rows of `blocks.IMAGES`.
@@ -44,7 +47,12 @@ def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
     if not first.all():
         uri = uri_of(images["rank"][int(np.argmin(first))].as_py())
         raise ValueError(f"two images have the URI {uri!r}: URIs must be unique")
-    same_bytes = _firsts(_numbers(images["digest"].combine_chunks()))
+    digests = _numbers(images["digest"].combine_chunks())
+    used = links.without_links_to_new(images, np.asarray(are_known(images["rank"].combine_chunks())), digests)
+    if not used.all():
+        images, digests = images.filter(pa.array(used)).combine_chunks(), digests[used]
+    images = links.with_link_flags(images, digests)
+    same_bytes = _firsts(digests)
     if not pictures:
         return DigestShard(images, same_bytes, same_bytes)
     firsts = np.flatnonzero(same_bytes == np.arange(len(same_bytes)))

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple, cast
 
@@ -22,8 +23,9 @@ from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.fingerprint import fingerprint
 from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.limits import Limits
+from beam_dedup.core.links import FileName, file_name
 from beam_dedup.core.metadata import fallback
-from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Rejection
+from beam_dedup.core.model import REASONS, Fingerprint, Flag, ImageRef, Reason, Rejection
 from beam_dedup.core.reading.local_files import open_local
 
 Found = Fingerprint | Rejection | Skipped
@@ -132,6 +134,7 @@ class _Walk:
         self._limits = limits
         self._begin = begin
         self._harmful = harmful
+        self._name = FileName()
         self.step = _FIRST
 
     def start_step(self, step: DecodeStep) -> None:
@@ -153,6 +156,9 @@ class _Walk:
             size_bytes,
             modified_ms,
         ):
+            if is_original:
+                name = file_name(path, os.fstat(stream.fileno()))
+                self._name = name._replace(is_link=name.is_link or reference.link)
             head = stream.read(HEAD_BYTES)
             stream.seek(0)
             if container := container_of(head):
@@ -165,8 +171,13 @@ class _Walk:
                 modified_ms = modified_ms if is_original else 0  # a copy's own time is not the object's
                 yield self._fingerprint(file_ref(reference), stream, size_bytes, modified_ms)
 
-    def _fingerprint(self, ref: ImageRef, stream: BinaryIO, size_bytes: int, modified_ms: int) -> Fingerprint:
-        return fingerprint(ref, stream, size_bytes, modified_ms, self._recipe, self._limits)
+    def _fingerprint(
+        self, ref: ImageRef, stream: BinaryIO, size_bytes: int, modified_ms: int, member: str = ""
+    ) -> Fingerprint:
+        found = fingerprint(ref, stream, size_bytes, modified_ms, self._recipe, self._limits)
+        name = self._name.member(member) if member else self._name
+        flags = (*found.flags, Flag.LINK) if name.is_link else found.flags
+        return dataclasses.replace(found, flags=flags, identity=name.identity)
 
     def _members(
         self, reference: ImageRef, stream: BinaryIO, container: Container, start: int
@@ -193,7 +204,8 @@ class _Walk:
         try:
             self.start_step(DecodeStep(image, decoding=True))
             with _memory_errors_as_rejections():
-                return self._fingerprint(member, io.BytesIO(item.data), len(item.data), item.modified_ms)
+                data = io.BytesIO(item.data)
+                return self._fingerprint(member, data, len(item.data), item.modified_ms, item.name)
         except ImageError as error:
             return Rejection(member, error.reason, error.detail)
 
