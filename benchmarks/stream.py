@@ -15,7 +15,6 @@ here, and not every ten seconds; on Flink they appear with a checkpoint, many at
 
 import argparse
 import contextlib
-import functools
 import json
 import os
 import secrets
@@ -37,7 +36,6 @@ from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.model import ImageRef, Status, Verdict
 from beam_dedup.stream import pipeline
 from transforms.stream import record
-from transforms.stream.record import RecordVerdicts
 from transforms.tally import Tally
 
 OFTEN_SECONDS = 0.5
@@ -53,9 +51,7 @@ def main(argv: list[str] | None = None) -> None:
         from benchmarks import stream  # this module, by the name by which workers find it
 
         record.tell = stream.tell_and_note
-        pipeline.RecordVerdicts = functools.partial(  # type: ignore[misc, assignment]
-            RecordVerdicts, interval=OFTEN_SECONDS
-        )
+        pipeline.RECORD_SECONDS = OFTEN_SECONDS
         sys.exit(dedup(sys.argv[2:]))
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

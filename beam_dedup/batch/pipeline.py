@@ -1,6 +1,6 @@
-"""The whole data flow on one page.
+"""Builds the pipeline of a batch run.
 
-folder -> references -> fingerprints -> verdicts -> records, groups, counts, copies
+inputs -> references -> fingerprints -> verdicts -> records, groups, counts, copies
                     \\-> rejections ---/
 """
 
@@ -30,7 +30,13 @@ from transforms.tally import Tally
 
 
 class Reports(NamedTuple):
-    """Files that the command line reads at the end of a run; "" for one that is not wanted."""
+    """Paths of the files that the command line reads at the end of a run; "" for a file that is not needed.
+
+    Attributes:
+      counts: the counts as JSON.
+      preview: one line per copy that would be made, for `--preview`.
+      unplaced: one line per image that could not be copied.
+    """
 
     counts: str
     preview: str = ""
@@ -45,9 +51,15 @@ def build(
     processes: int = 1,
     tally: Tally | None = None,
 ) -> None:
-    """Adds all steps of a run to a pipeline.
+    """Adds all steps of a batch run to a pipeline.
 
-    planning: how pairs are found. processes: that decode for one worker. tally: how workers on this machine report progress.
+    Args:
+      pipeline: the pipeline to add them to.
+      config: the options of the run.
+      reports: the files to write for the end of the run.
+      planning: how the plan of near matching is chosen.
+      processes: number of decoder processes per worker.
+      tally: counts progress; None if the workers are not on this machine.
     """
     batch = DECODED_AT_ONCE if config.near else DIGESTED_AT_ONCE
     # PCollection[list[ImageRef]], one reference per file or row
@@ -60,8 +72,9 @@ def build(
         known = pipeline | "ReadKnown" >> ReadImages(
             config.reference, config.outputs, known=True, batch=batch
         )
-    # PCollection[bytes], blocks with one verdict per image; PCollection[Estimate], the one plan of near mode;
-    # PCollection[Answered], what was read
+    # PCollection[bytes], blocks with one verdict per image
+    # PCollection[Estimate], one: the plan of near mode
+    # PCollection[ReadTally], counts of what was read
     verdicts, plan, read_tally = images | "Deduplicate" >> DeduplicateImages(
         config.recipe if config.near else None,
         config.thresholds,

@@ -11,6 +11,7 @@ import dataclasses
 import enum
 import importlib.util
 
+from beam_dedup.core.errors import install_command
 from beam_dedup.core.model import CodeKind
 from beam_dedup.core.thresholds import (
     DEFAULT_BIT_DISTANCE,
@@ -96,5 +97,5 @@ class Recipe:
 def missing_library(algorithm: Algorithm) -> str:
     """What to do about a library that the algorithm needs and that is not installed; "" if there is none."""
     if algorithm.name == "pdq" and importlib.util.find_spec("pdqhash") is None:
-        return "pdq needs a library of its own: pip install 'beam-dedup[pdq]'"
+        return f"pdq needs the pdqhash library: run {install_command('pdq')}"
     return ""

@@ -16,6 +16,15 @@ from beam_dedup.core.model import Reason
 DEBUG_VARIABLE = "DEDUP_DEBUG"  # in the environment, set to anything: the engine's own log, and tracebacks
 
 
+def install_command(extra: str) -> str:
+    """Returns the command that installs an optional set of dependencies, and where to run it.
+
+    >>> print(install_command("gcp"))
+    pip install '.[gcp]' in the checkout
+    """
+    return f"pip install '.[{extra}]' in the checkout"
+
+
 class DedupError(Exception):
     """The run can't go on; the message says what to do."""
 

@@ -30,7 +30,7 @@ def table(heading: str) -> dict[str, str]:
 
 def test_options() -> None:
     documented = {tuple(names.split(", ")): text for names, text in table("option").items()}
-    actions = {tuple(action.option_strings): action for action in parser.parser()._actions}
+    actions = {tuple(action.option_strings): action for action in parser.build_parser()._actions}
     assert documented.keys() == actions.keys()
     for names, text in documented.items():
         default = actions[names].default

@@ -137,6 +137,6 @@ def test_wrong_recipes(arguments: tuple[str, str, bool], sentence: str) -> None:
 
 def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert "pip install 'beam-dedup[pdq]'" in missing_library(ALGORITHMS["pdq"])
+    assert "run pip install '.[pdq]' in the checkout" in missing_library(ALGORITHMS["pdq"])
     assert not any(missing_library(ALGORITHMS[name]) for name in ALGORITHMS if name != "pdq")
     assert '"pdq": [' in (Path(__file__).parents[2] / "setup.py").read_text()

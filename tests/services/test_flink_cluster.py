@@ -9,8 +9,8 @@ import pytest
 
 from tests import stream_files
 from tests.app.cli_runs import dedup_apart
-from tests.app.stream_process import staying
-from tests.app.watched_folder import Incoming, check, files_in
+from tests.app.stream_process import running_stream
+from tests.app.watched_folder import WatchedDirectory, check, files_in
 from tests.services.buckets import Bucket, files_of
 from tests.services.clusters import Cluster, flink_cluster
 from tests.services.processes import HOST
@@ -72,10 +72,10 @@ def test_task_managers_that_are_killed_in_mid_stream(cluster: Cluster, tmp_path:
     """Twice one is killed while files arrive, and another started: each file has one record, each kept one its copy, and what
     comes later is compared with what was there before.
     """
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     files = list(stream_files.files(240, seed=4).items())
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *cluster.flags, OFTEN)
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         _write(incoming, files[:60])
         run.wait_for(len(incoming.expected), PATIENCE)
         assert cluster.addresses() == {HOST}
@@ -95,16 +95,16 @@ def test_task_managers_that_are_killed_in_mid_stream(cluster: Cluster, tmp_path:
             one for one in cluster.parts("workers")[0].children() if one.status() != psutil.STATUS_ZOMBIE
         ]
         assert len(workers) == 1, "workers of task managers that are gone"
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
 
 def test_a_stream_that_goes_on_from_a_savepoint(cluster: Cluster, tmp_path: Path) -> None:
     """As another version of a running stream does: nothing is judged again, and what was kept before is known."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     files = list(stream_files.files(150, seed=8).items())
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *cluster.flags, OFTEN)
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         _write(incoming, files[:60])
         run.wait_for(len(incoming.expected), PATIENCE)
         run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
@@ -114,14 +114,14 @@ def test_a_stream_that_goes_on_from_a_savepoint(cluster: Cluster, tmp_path: Path
         wanted = (metrics.ADMITTED, 60), (metrics.FINAL, kept), (metrics.LATENCY, 60), (metrics.COPIES, kept)
         assert [(name, shown[name]) for name, _ in wanted] == list(wanted)
         savepoint = cluster.stop_job()
-        assert run.process.wait(PATIENCE) == 0, run.said()
+        assert run.process.wait(PATIENCE) == 0, run.log_tail()
     before = len(run.records())
     _write(incoming, [(f"again/{name}", data) for name, data in files[:30]])
     _write(incoming, files[60:])
-    with staying(tmp_path, *arguments, f"--savepoint_path={savepoint}") as run:
+    with running_stream(tmp_path, *arguments, f"--savepoint_path={savepoint}") as run:
         run.wait_for(len(incoming.expected), PATIENCE)
         run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
     again = [record for record in run.records() if "/again/" in record["uri"]]
     assert len(again) == 30
@@ -142,6 +142,6 @@ def test_two_task_managers(cluster: Cluster, samples: Path, tmp_path: Path) -> N
     assert cluster.task_managers_that_worked() == 2
 
 
-def _write(incoming: Incoming, files: list[tuple[str, bytes]]) -> None:
+def _write(incoming: WatchedDirectory, files: list[tuple[str, bytes]]) -> None:
     for name, data in files:
         incoming.write(name, data)

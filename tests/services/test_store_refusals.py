@@ -35,9 +35,9 @@ pytestmark = pytest.mark.service
             ["-i", "{b}/in", "-d", "out", "--place", "hardlink"],
             "links files of this machine, but -i is {b}/in",
         ),
-        (["-i", "{b}/in", "--records", "{b}/in/a.png"], "--records: {b}/in/a.png is there already"),
-        (["-i", "{b}/in", "-o", "{b}/counts.json"], "-o: {b}/counts.json is there already"),
-        (["-i", "{b}/in", "--records", "{b}/r/"], "--records: {b}/r/ holds records already"),
+        (["-i", "{b}/in", "--records", "{b}/in/a.png"], "--records: {b}/in/a.png already exists"),
+        (["-i", "{b}/in", "-o", "{b}/counts.json"], "-o: {b}/counts.json already exists"),
+        (["-i", "{b}/in", "--records", "{b}/r/"], "--records: {b}/r/ already contains records"),
     ],
 )
 def test_wrong_usage(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import stream_files
-from tests.app.stream_process import check_counts, staying
+from tests.app.stream_process import check_counts, running_stream
 from tests.services.buckets import google_bucket
 from tests.services.crawling import (
     Crawl,
@@ -67,7 +67,7 @@ def test_killed_five_times(crawl: Crawl, verdicts: Clients, fronted: Service, tm
     for name, data in itertools.islice(files, BEFORE):
         crawl.upload(name, data)
     for number in rng.sample(range(KILLS), KILLS):
-        with staying(tmp_path, *arguments, env=environment) as run:
+        with running_stream(tmp_path, *arguments, env=environment) as run:
             run.wait_until(lambda run=run: feed(0.1) or run.has_begun())
             feed(2 * (number + rng.random()) / KILLS)
             run.kill()
@@ -77,10 +77,10 @@ def test_killed_five_times(crawl: Crawl, verdicts: Clients, fronted: Service, tm
     assert len(set(recorded)) > KILLS // 2, "killed in the midst of it"
     for name, data in files:
         crawl.upload(name, data)
-    with staying(tmp_path, *arguments, env=environment) as run:
+    with running_stream(tmp_path, *arguments, env=environment) as run:
         run.wait_for(len(crawl.expected))
         time.sleep(1)  # what is delivered again comes also after the last record
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check_acknowledged(crawl, out)
     records = run.records()
     check_each_once(records, crawl.expected)
@@ -99,16 +99,16 @@ def test_killed_in_the_midst_of_windows(crawl: Crawl, fronted: Service, tmp_path
     for number in range(4):
         for name, data in itertools.islice(files, 30):
             crawl.upload(name, data)
-        with staying(tmp_path, *arguments, env=environment) as run:
+        with running_stream(tmp_path, *arguments, env=environment) as run:
             time.sleep(5 + number * WINDOW_SECONDS / 3)
             run.kill()
         deliver_again(crawl.clients)
     for name, data in files:
         crawl.upload(name, data)
-    with staying(tmp_path, *arguments, env=environment) as run:
+    with running_stream(tmp_path, *arguments, env=environment) as run:
         run.wait_for(len(crawl.expected))
         time.sleep(1)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     assert unacknowledged(crawl.clients) == []
     check_each_once(run.records(), crawl.expected)
     check_counts(run.folder)

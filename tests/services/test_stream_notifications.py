@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import stream_files
-from tests.app.stream_process import staying
+from tests.app.stream_process import running_stream
 from tests.services.buckets import google_bucket
 from tests.services.crawling import Crawl, check_acknowledged, check_published, environment_of
 from tests.services.servers import Service
@@ -34,7 +34,7 @@ def test_on_flink(crawl: Crawl, verdicts: Clients, pubsub: Service, flink: Servi
     arguments = ("-n", "--subscription", crawl.clients.subscription, "-d", f"{out.uri}/unique")
     arguments += ("--verdict_topic", verdicts.topic, *crawl.bucket.service.flags, *flink.flags)
     arguments += (f"--checkpointing_interval={1000 * CHECKPOINT_SECONDS}",)
-    with staying(tmp_path, *arguments, env=environment_of(crawl, pubsub)) as run:
+    with running_stream(tmp_path, *arguments, env=environment_of(crawl, pubsub)) as run:
         run.wait_for(len(crawl.expected), PATIENCE)
         for name, data in files[80:]:
             key = crawl.upload(name, data)
@@ -53,7 +53,7 @@ def test_on_flink(crawl: Crawl, verdicts: Clients, pubsub: Service, flink: Servi
             PATIENCE,
         )
         time.sleep(5 * CHECKPOINT_SECONDS)  # what is done is acknowledged with the next checkpoint
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check_acknowledged(crawl, out)
     records = run.records()
     check_each_once(records, crawl.expected)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import stream_files
-from tests.app.stream_process import Staying, check_counts, check_summary, staying
+from tests.app.stream_process import StreamProcess, check_counts, check_summary, running_stream
 from tests.services.buckets import google_bucket
 from tests.services.crawling import Crawl, check_acknowledged, check_published, environment_of
 from tests.services.servers import Service
@@ -42,7 +42,7 @@ def test_a_stream_of_notifications(crawl: Crawl, verdicts: Clients, pubsub: Serv
     arguments = ("-n", "--subscription", crawl.clients.subscription, "-d", f"{out.uri}/unique")
     arguments += ("--verdict_topic", verdicts.topic, *crawl.bucket.service.flags)
     environment = environment_of(crawl, pubsub)
-    with staying(tmp_path, *arguments, often=False, quiet=False, env=environment) as run:
+    with running_stream(tmp_path, *arguments, frequent_records=False, quiet=False, env=environment) as run:
         _go_on(crawl, files[BEFORE:], rng)
         run.wait_for(len(crawl.expected), 120)
         _end(crawl, [name for name, _ in files[BEFORE : BEFORE + OVERWRITTEN]], files[:OVERWRITTEN])
@@ -52,12 +52,12 @@ def test_a_stream_of_notifications(crawl: Crawl, verdicts: Clients, pubsub: Serv
     records = run.records()
     check_each_once(records, crawl.expected)
     unplaced = check_copies(records, out.files("unique"), crawl.changed)
-    assert code == 130, run.said()
-    assert ("could not be placed" in run.said()) == bool(unplaced), run.said()
+    assert code == 130, run.log_tail()
+    assert ("could not be placed" in run.log_tail()) == bool(unplaced), run.log_tail()
     assert set(out.client.names()) == {f"unique/{name}" for name in out.files("unique")}
     Outside(crawl.expected.values()).check(records)
     check_counts(run.folder)
-    assert check_summary(run.said(), records) >= crawl.told_again
+    assert check_summary(run.log_tail(), records) >= crawl.told_again
     _check_rejected(crawl, run)
     check_published(records, verdicts)
 
@@ -107,7 +107,7 @@ def _end(crawl: Crawl, names: list[str], others: list[tuple[str, bytes]]) -> Non
         crawl.overwrite(name, data)
 
 
-def _check_rejected(crawl: Crawl, run: Staying) -> None:
+def _check_rejected(crawl: Crawl, run: StreamProcess) -> None:
     reasons: dict[str, set[str]] = defaultdict(set)
     for record in by_status(run.records(), "rejected"):
         reasons[record["reason"]].add(record["uri"])

@@ -12,6 +12,7 @@ from typing import BinaryIO, cast
 
 from apache_beam.io.filesystems import FileSystems
 
+from beam_dedup.core.errors import install_command
 from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix, utf8_name
 from transforms.storage import objects
 
@@ -100,7 +101,7 @@ def unusable(path: str) -> str:
     """Why no file system of Beam's can take a path like gs://..., or "" if one can; and what to install."""
     scheme = path.partition("://")[0]
     extra, package = _EXTRAS.get(scheme, ("", ""))
-    hint = f"{scheme}:// needs more than is installed: pip install 'beam-dedup[{extra}]'" if extra else ""
+    hint = f"{scheme}:// needs packages that are not installed: run {install_command(extra)}" if extra else ""
     if package and not _is_installed(package):
         return hint  # Beam has file systems that fail only when they are used
     try:

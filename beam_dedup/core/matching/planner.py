@@ -35,12 +35,12 @@ class Estimate:
     seconds: float  # of one core
 
     def describe(self) -> str:
-        """One line for people."""
+        """Returns the plan and its expected cost in one line, for the summary and the counts."""
         plan = self.plan
-        how = f"{plan.key_count} keys of {plan.subset} bands" if plan.subset else "all with all"
-        where = f"{plan.copies} x {plan.shards} places" if plan.prefix else "one place"
+        how = f"{plan.key_count} keys of {plan.subset} bands" if plan.subset else "all pairs compared"
+        where = f"in {plan.copies} x {plan.shards} code shards" if plan.prefix else "on one worker"
         return (
-            f"{self.codes:,} codes within {self.k} bits: {how}, about {self.candidates:,.1f} candidates a code, "
+            f"{self.codes:,} codes, threshold {self.k} bits: {how}, about {self.candidates:,.1f} comparisons per code, "
             f"{self.seconds:,.1f} s of one core, {where}"
         )
 
@@ -48,9 +48,9 @@ class Estimate:
         """Raises PlanError if the work would grow with the square of the number of codes."""
         if self.candidates > MAX_CANDIDATES:
             raise PlanError(
-                f"{self.codes:,} codes within {self.k} bits would mean {self.candidates:,.0f} comparisons a "
-                f"code, {self.seconds / 3600:,.1f} hours of one core, and four times that for twice as many: use a smaller -k, "
-                "fewer --views, or fewer images at a time; --force_plan does it all the same"
+                f"{self.codes:,} codes with a threshold of {self.k} bits need {self.candidates:,.0f} comparisons per code, "
+                f"{self.seconds / 3600:,.1f} hours of one core, and twice as many codes four times that: use a smaller -k, "
+                "fewer --views, or fewer images per run; --force_plan runs it anyway"
             )
 
 

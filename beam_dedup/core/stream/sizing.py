@@ -57,13 +57,13 @@ class Sizing:
         return _NAME_BYTES + self.codes * copies * (8 * self.plan.words + _CODE_BYTES + 1)
 
     def describe(self) -> str:
-        """One line for people."""
+        """Returns the plan and its expected cost in one line, for the log."""
         pairs = self.plan.pairs
-        where = f"{pairs.copies} x {pairs.shards} places" if pairs.prefix else "one place"
+        where = f"{pairs.copies} x {pairs.shards} code shards" if pairs.prefix else "one code shard"
         return (
-            f"{self.images:,} images remembered, within {self.plan.thresholds.k} bits: {pairs.key_count} keys in {where}, about "
-            f"{self.candidates:,.0f} comparisons and {self.microseconds:,.0f} us of one core an image, "
-            f"{self.state_bytes:,.0f} bytes of state each, {self.state_bytes * self.images / 1e9:,.2f} GB in all"
+            f"{self.images:,} images, threshold {self.plan.thresholds.k} bits, {pairs.key_count} keys in {where}: about "
+            f"{self.candidates:,.0f} comparisons, {self.microseconds:,.0f} us of one core and {self.state_bytes:,.0f} bytes of "
+            f"state per image, {self.state_bytes * self.images / 1e9:,.2f} GB of state in total"
         )
 
     def alternatives(self) -> list["Sizing"]:

@@ -114,8 +114,8 @@ def test_a_plan_that_goes_quadratic_is_refused_with_numbers() -> None:
         estimate.check()
     sentence = str(refused.value)
     for part in (
-        "3,000,000 codes within 16 bits",
-        f"{estimate.candidates:,.0f} comparisons a code",
+        "3,000,000 codes with a threshold of 16 bits",
+        f"{estimate.candidates:,.0f} comparisons per code",
         f"{estimate.seconds / 3600:,.1f} hours",
         "smaller -k",
         "--force_plan",

@@ -125,7 +125,7 @@ def test_a_million_hot_codes_are_refused_only_where_it_is_hopeless() -> None:
 def test_pdq_names_its_own_distance() -> None:
     """It is searched by words within a quarter of it."""
     estimate = choose(Thresholds(31, bits=256), 10**6)
-    assert "1,000,000 codes within 31 bits" in estimate.describe()
+    assert "1,000,000 codes, threshold 31 bits" in estimate.describe()
 
 
 def test_pairs_that_will_be_found_cost_time_whatever_the_plan() -> None:

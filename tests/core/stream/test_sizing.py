@@ -29,10 +29,10 @@ def test_a_smaller_k_and_a_shorter_memory_cost_less() -> None:
         assert other.microseconds < sizing.microseconds
     assert nearer.state_bytes < sizing.state_bytes
     assert sizing.describe() == (
-        "1,000,000 images remembered, within 8 bits: 9 keys in 9 x 1 places, about 65,101 comparisons and "
-        "161 us of one core an image, 626 bytes of state each, 0.63 GB in all"
+        "1,000,000 images, threshold 8 bits, 9 keys in 9 x 1 code shards: about 65,101 comparisons, "
+        "161 us of one core and 626 bytes of state per image, 0.63 GB of state in total"
     )
-    assert "5 keys in one place" in choose(Thresholds(4), 1000, spread=False).describe()
+    assert "5 keys in one code shard" in choose(Thresholds(4), 1000, spread=False).describe()
 
 
 @pytest.mark.parametrize("spread", [True, False])
