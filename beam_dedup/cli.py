@@ -4,17 +4,22 @@ Beam and the modules of the pipeline are imported only when the options are know
 at once.
 """
 
+import argparse
 import importlib.util
 import logging
 import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError, UsageError
 from beam_dedup.options import help_text, parser
 from beam_dedup.options.option import quoted
+from beam_dedup.options.suggest import pasteable
+
+if TYPE_CHECKING:
+    from beam_dedup.options.config import DedupConfig
 
 _STANDARD_ERROR = 2
 
@@ -90,11 +95,9 @@ def _main(arguments: Sequence[str]) -> int:
         return DONE
     if given.dump_dir is None and len(beam_arguments) == 1 and os.path.isdir(beam_arguments[0]):
         [path] = beam_arguments
-        raise UsageError(f"-i is required before an input; got {quoted(path)}. Try -i {quoted(path)}")
-    from beam_dedup.options import checks
-
-    config = checks.configure(given)
-    checks.check_input(config)
+        advice = f". Try -i {pasteable(path)}" if pasteable(path) else ""
+        raise UsageError(f"-i is required before an input; got {quoted(path)}{advice}")
+    config = _configure(given, beam_arguments)
     if config.stream:
         from beam_dedup.stream import run as stream_run
 
@@ -102,6 +105,27 @@ def _main(arguments: Sequence[str]) -> int:
     from beam_dedup.batch import run
 
     return run.run(config, beam_arguments, started)
+
+
+def _configure(given: argparse.Namespace, beam_arguments: Sequence[str]) -> "DedupConfig":
+    """Returns the checked configuration.
+
+    Raises:
+      UsageError: an option is unknown or wrong, or an input can't be read. An unknown option comes first: it may be a
+        misspelling of the one that is missing.
+    """
+    from beam_dedup.options import checks
+
+    try:
+        config = checks.configure(given)
+        checks.check_input(config)
+    except UsageError:
+        if beam_arguments:
+            from beam_dedup.runners import select
+
+            select.check_known(beam_arguments)
+        raise
+    return config
 
 
 def _set_up_logging() -> None:

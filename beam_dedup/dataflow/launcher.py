@@ -22,6 +22,7 @@ EXCLUDED_OPTIONS = {
     "help": "it prints text for a reader",
     "beam_help": "it prints text for a reader",
     "version": "it prints text for a reader",
+    "verbose": "it prints text for a reader",
     "num_jobs": "it sets the processes of one machine; Dataflow has its own options for workers",
     "preview": "it prints what one machine would place",
     "place": "it makes links on one machine; objects are copied",
