@@ -216,7 +216,7 @@ def check_places(config: DedupConfig) -> None:
                 raise UsageError(f"{flag}: there is no file at {path}")
     for flag, path in _remote_outputs(config):
         with _access_errors(f"{flag}: {path} can't be written"):
-            objects.check_place(path)
+            objects.check_bucket(path)
             if flag in config.output_files and not config.stream:
                 _check_remote_output(flag, path)
 

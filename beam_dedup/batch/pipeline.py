@@ -25,8 +25,8 @@ from transforms import (
 from transforms.count import write_json
 from transforms.place import placements
 from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE
+from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
-from transforms.tally import Tally
 
 
 class Reports(NamedTuple):
@@ -48,8 +48,8 @@ def build(
     config: DedupConfig,
     reports: Reports,
     planning: PlanSettings,
-    processes: int = 1,
-    tally: Tally | None = None,
+    *,
+    settings: ReadSettings,
 ) -> None:
     """Adds all steps of a batch run to a pipeline.
 
@@ -58,8 +58,7 @@ def build(
       config: the options of the run.
       reports: the files to write for the end of the run.
       planning: how the plan of near matching is chosen.
-      processes: number of decoder processes per worker.
-      tally: counts progress; None if the workers are not on this machine.
+      settings: how images are read.
     """
     batch = DECODED_AT_ONCE if config.near else DIGESTED_AT_ONCE
     # PCollection[list[ImageRef]], one reference per file or row
@@ -76,14 +75,7 @@ def build(
     # PCollection[Estimate], one: the plan of near mode
     # PCollection[ReadTally], counts of what was read
     verdicts, plan, read_tally = images | "Deduplicate" >> DeduplicateImages(
-        config.recipe if config.near else None,
-        config.thresholds,
-        planning,
-        keep=config.keep,
-        known=known,
-        processes=processes,
-        tally=tally,
-        limits=config.limits,
+        settings=settings, thresholds=config.thresholds, planning=planning, keep=config.keep, known=known
     )
     images | "Check" >> CheckConservation(verdicts, read_tally)
     if config.records:
@@ -96,7 +88,11 @@ def build(
     elif config.output_dir:
         # PCollection[Placement], PCollection[Unplaced]
         _, unplaced = verdicts | "Place" >> PlaceCopies(
-            config.output_dir, config.show_duplicates, tally, PlaceMode(config.place), config.portable_names
+            config.output_dir,
+            config.show_duplicates,
+            settings.tally,
+            PlaceMode(config.place),
+            config.portable_names,
         )
         if reports.unplaced:
             unplaced | "Unplaced" >> WriteUnplaced(reports.unplaced)

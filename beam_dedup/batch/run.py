@@ -52,7 +52,8 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
         reports = _reports(config, scratch, local)
         made = beam.Pipeline(runner=select.runner_for(options, config), options=options)
         planning = PlanSettings(spread=not local, force=config.force_plan)
-        pipeline.build(made, config, reports, planning, select.decoder_processes(options, config), tally)
+        settings = select.read_settings(options, config, tally)
+        pipeline.build(made, config, reports, planning, settings=settings)
         show = functools.partial(progress.show_progress, tally) if tally and not config.quiet else None
         with executing(config, scratch, show, hide_stderr=local):
             select.wait_for(made.run())

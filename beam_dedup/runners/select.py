@@ -38,6 +38,8 @@ from beam_dedup.options.option import quoted
 from beam_dedup.options.option_table import OPTIONS
 from beam_dedup.options.suggest import nearest_option
 from beam_dedup.runners import flink
+from transforms.read_settings import ReadSettings
+from transforms.tally import Tally
 
 LOCAL_RUNNER = "FnApiRunner"
 DATAFLOW = "DataflowRunner"
@@ -188,6 +190,16 @@ def decoder_processes(options: PipelineOptions, config: DedupConfig) -> int:
     """Returns how many decoder processes each worker starts. Call it after `runner_for`, which sets the workers."""
     single = is_local(options) and options.view_as(DirectOptions).direct_num_workers == 1
     return config.jobs if single else 1
+
+
+def read_settings(options: PipelineOptions, config: DedupConfig, tally: Tally | None) -> ReadSettings:
+    """Returns how the images of a run are read: with codes in near mode only."""
+    return ReadSettings(
+        recipe=config.recipe if config.near else None,
+        decoder_processes=decoder_processes(options, config),
+        tally=tally,
+        limits=config.limits,
+    )
 
 
 def runner_for(options: PipelineOptions, config: DedupConfig) -> PipelineRunner:

@@ -25,7 +25,7 @@ from beam_dedup.stream.progress import log
 from beam_dedup.stream.resume import Resumed, resume
 from beam_dedup.unplaced import append_unplaced, unplaced_message
 from transforms.stream import local_state
-from transforms.stream.record import Folders, recording_progress, run_name
+from transforms.stream.record import RecordPaths, recording_progress, run_name
 from transforms.stream.steps import StreamSettings
 from transforms.tally import Tally
 
@@ -56,7 +56,7 @@ def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan, scratch
     state = state_directory(config)
     with _locked(config, state):
         now = datetime.datetime.now(datetime.UTC)
-        folders = Folders(run_name(now), config.records, config.counts, state)
+        folders = RecordPaths(run_name(now), config.records, config.counts, state)
         if state:
             _remove_files_of_killed_runs(config, state)
         resumed = resume(config, folders, plan, int(now.timestamp() * 1000), scratch)
@@ -66,8 +66,7 @@ def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan, scratch
         settings = StreamSettings(
             plan, remember_micros(config), int(now.timestamp() * MICROS), resumed.initial_state
         )
-        processes = select.decoder_processes(options, config)
-        context = StreamContext(settings, folders, resumed, processes=processes, tally=tally)
+        context = StreamContext(settings, folders, select.read_settings(options, config, tally), resumed)
         read = LocalRead(unbounded_source(config, state), _is_settled(folders))
         made = beam.Pipeline(runner=LocalStreamRunner(), options=options)
         unplaced = os.path.join(scratch, "unplaced")
@@ -79,7 +78,7 @@ def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan, scratch
             local_stream.finish(read)
         if state:
             local_state.forget_undelivered(state)
-            local_state.ended(state)
+            local_state.note_finished(state)
         _report(config, tally, unplaced, time.monotonic() - started)
     return 128 + stopping.signal if stopping.signal else 0
 
@@ -109,7 +108,7 @@ def _locked(config: DedupConfig, state: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             if state:
-                stack.enter_context(local_state.alone(state))
+                stack.enter_context(local_state.exclusive_lock(state))
         except BlockingIOError as error:
             raise UsageError(
                 f"--records: another run writes to {config.records}; stop it first, or name another directory"
@@ -119,7 +118,7 @@ def _locked(config: DedupConfig, state: str) -> Iterator[None]:
 
 def _remove_files_of_killed_runs(config: DedupConfig, state: str) -> None:
     """Removes the partial files that earlier runs left when they were killed."""
-    if killed := local_state.begun(state):
+    if killed := local_state.note_started(state):
         # The system may have given a process id again: to a process that is not ours, or to this one, which
         # has begun no file yet.
         gone = [process for process in killed if not psutil.pid_exists(process)]
@@ -134,7 +133,7 @@ def _start_message(config: DedupConfig, resumed: Resumed) -> str:
     return "without --records this run can't be resumed; the next run will judge all images again"
 
 
-def _is_settled(folders: Folders) -> Callable[[float], bool]:
+def _is_settled(folders: RecordPaths) -> Callable[[float], bool]:
     """Returns a function that says whether all images read before a time are recorded (see `LocalRead`)."""
 
     def is_settled(since: float) -> bool:

@@ -16,15 +16,15 @@ from beam_dedup.core.model import ImageRef, Unplaced
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.stream.resume import Resumed
 from transforms import PlaceCopies, Placed
+from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
 from transforms.stream.judge import AdmitArrivals, JudgeArrivals
 from transforms.stream.publish import PublishVerdicts
 from transforms.stream.pubsub import ParseNotifications, SubscriptionSource
-from transforms.stream.record import INTERVAL_SECONDS, Folders, RecordVerdicts
+from transforms.stream.record import INTERVAL_SECONDS, RecordPaths, RecordVerdicts
 from transforms.stream.steps import StreamSettings
 from transforms.stream.watch import WatchedSource
 from transforms.stream.windows import DeduplicateWindows, IntoWindows, RecordWindows
-from transforms.tally import Tally
 
 DIGEST_SHARDS = 4  # parts of the known images by digest, judged in parallel
 MICROS = 10**6  # per second
@@ -57,25 +57,21 @@ class StreamContext:
     Attributes:
       streaming: the settings that all steps share.
       folders: where records and counts are written.
+      read_settings: how images are read.
       resumed: the results of earlier runs.
       shards: number of record files that are written in parallel.
-      processes: number of decoder processes per worker.
-      tally: counts progress; None if the workers are not on this machine.
       checkpointed: whether the runner has checkpoints, and may restart from one.
     """
 
     streaming: StreamSettings
-    folders: Folders
+    folders: RecordPaths
+    read_settings: ReadSettings
     resumed: Resumed = dataclasses.field(default_factory=Resumed)
     shards: int = 1
-    processes: int = 1
-    tally: Tally | None = None
     checkpointed: bool = False
 
 
-def _judged(
-    images: PCollection[list[ImageRef]], config: DedupConfig, context: StreamContext
-) -> PCollection[bytes]:
+def _judged(images: PCollection[list[ImageRef]], context: StreamContext) -> PCollection[bytes]:
     """Compares each image with all images before it, and records the verdicts.
 
     Returns:
@@ -83,18 +79,15 @@ def _judged(
     """
     verdicts = images | "Judge" >> JudgeArrivals(
         context.streaming,
-        config.recipe if config.near else None,
-        context.processes,
-        context.tally,
-        config.limits,
         (context.folders.state, context.folders.run),
         context.resumed.skipped,
+        settings=context.read_settings,
     )
     recorded: PCollection[bytes] = verdicts | "Record" >> RecordVerdicts(
         context.folders,
         RECORD_SECONDS,
         shards=context.shards,
-        tally=context.tally,
+        tally=context.read_settings.tally,
         checkpointed=context.checkpointed,
     )
     return recorded
@@ -115,17 +108,14 @@ def _judged_by_window(
         >> IntoWindows(config.stream.window_seconds, "" if context.checkpointed else context.folders.run)
         | "Deduplicate"
         >> DeduplicateWindows(
-            config.recipe if config.near else None,
-            config.thresholds,
-            PlanSettings(spread=False, force=config.force_plan),
-            processes=context.processes,
-            tally=context.tally,
-            limits=config.limits,
+            settings=context.read_settings,
+            thresholds=config.thresholds,
+            planning=PlanSettings(spread=False, force=config.force_plan),
             skipped=context.resumed.skipped,
         )
     )
     recorded: PCollection[bytes] = verdicts | "Record" >> RecordWindows(
-        context.folders, context.tally, context.checkpointed
+        context.folders, context.read_settings.tally, context.checkpointed
     )
     return recorded
 
@@ -150,9 +140,12 @@ def build(
     if config.stream.subscription:
         arrivals = arrivals | "Parse" >> ParseNotifications(config.stream.subscription, config.outputs)
     # PCollection[list[ImageRef]], arrivals that are not redelivered
-    images = arrivals | "Admit" >> AdmitArrivals(context.streaming, context.tally)
+    images = arrivals | "Admit" >> AdmitArrivals(context.streaming, context.read_settings.tally)
     # PCollection[bytes], blocks with one verdict per image, after their records are written
-    recorded = (_judged_by_window if config.stream.window_seconds else _judged)(images, config, context)
+    if config.stream.window_seconds:
+        recorded = _judged_by_window(images, config, context)
+    else:
+        recorded = _judged(images, context)
     if context.resumed.undelivered:
         before = pipeline | "Undelivered" >> beam.Create(context.resumed.undelivered, reshuffle=False)
         recorded = (recorded, before) | "WithUndelivered" >> beam.Flatten()
@@ -164,7 +157,7 @@ def build(
     placed: Placed = recorded | "Place" >> PlaceCopies(
         config.output_dir,
         config.show_duplicates,
-        context.tally,
+        context.read_settings.tally,
         PlaceMode(config.place),
         config.portable_names,
         generations=True,

@@ -14,7 +14,7 @@ from beam_dedup.runners import flink, select
 from beam_dedup.stream import pipeline
 from beam_dedup.stream.pipeline import DIGEST_SHARDS, StreamContext, remember_micros, unbounded_source
 from beam_dedup.stream.progress import log
-from transforms.stream.record import Folders, run_name
+from transforms.stream.record import RecordPaths, run_name
 from transforms.stream.steps import StreamSettings
 
 _CACHE_BYTES = 1 << 29  # of state that each worker caches
@@ -33,8 +33,14 @@ def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> int:
     _complete_flink_options(config, options)
     # Periods are counted from a fixed time: a job that continues with the state of another must number them alike.
     settings = StreamSettings(plan, remember_micros(config), origin_micros=0, cache_bytes=_CACHE_BYTES)
-    folders = Folders(run_name(datetime.datetime.now(datetime.UTC)), config.records, config.counts)
-    context = StreamContext(settings, folders, shards=DIGEST_SHARDS, checkpointed=flink.is_flink(options))
+    folders = RecordPaths(run_name(datetime.datetime.now(datetime.UTC)), config.records, config.counts)
+    context = StreamContext(
+        settings,
+        folders,
+        select.read_settings(options, config, tally=None),
+        shards=DIGEST_SHARDS,
+        checkpointed=flink.is_flink(options),
+    )
     made = beam.Pipeline(runner=select.runner_for(options, config), options=options)
     pipeline.build(made, config, context, _read(config, options))
     select.wait_for(made.run(), select.interrupted_message(options))

@@ -25,7 +25,7 @@ from transforms.stream.record import (
     COUNTS_SUFFIX,
     RECORDS_PREFIX,
     RECORDS_SUFFIX,
-    Folders,
+    RecordPaths,
     write_counts,
 )
 
@@ -54,7 +54,7 @@ class Resumed(NamedTuple):
     undelivered: tuple[bytes, ...] = ()
 
 
-def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int, scratch: str) -> Resumed:
+def resume(config: DedupConfig, folders: RecordPaths, plan: StreamPlan, now_ms: int, scratch: str) -> Resumed:
     """Reads the records and the state of earlier runs.
 
     Args:
@@ -89,7 +89,7 @@ def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int,
         return Resumed(undelivered=_undelivered(folders))
     table = _with_codes(tables.fingerprints_table(list(kept.values())), folders.state)
     path = os.path.join(scratch, "initial-state")
-    initial_state.write(initial_state.initial_state(plan, references, table), path)
+    initial_state.write(initial_state.build(plan, references, table), path)
     skipped = ""
     if opened_again:
         skipped = os.path.join(scratch, "skipped.npy")
@@ -196,7 +196,7 @@ def _with_codes(known: pa.Table, folder: str) -> pa.Table:
     """
     if not folder or not len(known):
         return known
-    codes = local_state.codes_of(folder, known["digest"].combine_chunks().cast(pa.binary()))
+    codes = local_state.take_codes(folder, known["digest"].combine_chunks().cast(pa.binary()))
     order = {digest: row for row, digest in enumerate(codes["digest"].to_pylist())}
     both = pa.concat_tables([known.select(["codes"]), codes.select(["codes"])]).combine_chunks()
     rows = [
@@ -207,7 +207,7 @@ def _with_codes(known: pa.Table, folder: str) -> pa.Table:
     return known.set_column(at, blocks.FINGERPRINTS.field("codes"), both["codes"].take(pa.array(rows)))
 
 
-def _undelivered(folders: Folders) -> tuple[bytes, ...]:
+def _undelivered(folders: RecordPaths) -> tuple[bytes, ...]:
     """Returns the blocks of verdicts that are noted as undelivered and are recorded.
 
     Blocks that are noted but not recorded are ignored: their images will be judged again. Writes counts that

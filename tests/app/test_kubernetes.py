@@ -23,7 +23,7 @@ from tests.services.servers import TOOLS
 from tests.test_packaging import PINS
 
 FOLDER = ROOT / "templates/flink/kubernetes"
-PAGE = (ROOT / "templates/flink/README.md").read_text("utf-8")
+PAGE = (ROOT / "docs/guides/flink.md").read_text("utf-8")
 KUBERNETES = "1.37"
 OPERATOR = TOOLS / "flink-kubernetes-operator-api.jar"
 RESOURCES = {

@@ -282,7 +282,7 @@ def test_bug_in_the_decoder_process_is_reported_in_one_sentence_and_blames_no_im
     )
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
-    assert ended.stderr.startswith("dedup: failed: the process that decodes failed at ")
+    assert ended.stderr.startswith("dedup: failed: the decoder process failed at ")
     assert "no fault of the image: KeyError: 'missing'; set DEDUP_DEBUG=1" in ended.stderr
     assert not (tmp_path / "r.jsonl").exists()
 

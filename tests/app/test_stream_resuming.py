@@ -16,7 +16,7 @@ from beam_dedup.core.stream.protocol import exact_plan
 from beam_dedup.options import checks, parser
 from beam_dedup.stream import resume
 from transforms.stream import local_state
-from transforms.stream.record import Folders
+from transforms.stream.record import RecordPaths
 
 RECORD: dict[str, Any] = {
     "uri": "in/a.jpg",
@@ -55,7 +55,7 @@ class EarlierRun:
     def resumed(self) -> resume.Resumed:
         arguments = ["-n", "--watch", "-i", "in", "--records", str(self.records)]
         config = checks.configure(parser.parse(arguments)[0])
-        folders = Folders("run", config.records, config.counts, str(self.state))
+        folders = RecordPaths("run", config.records, config.counts, str(self.state))
         return resume.resume(config, folders, exact_plan(1), 1_769_860_800_000, str(self.scratch))
 
 
@@ -125,18 +125,18 @@ def test_foreign_and_partial_files_are_ignored(earlier: EarlierRun) -> None:
 @pytest.mark.parametrize(
     ("name", "without"),
     [
-        ("codes-2.blocks", local_state._WITHOUT_CODES),
-        ("undelivered-1.block", local_state._WITHOUT_UNDELIVERED),
+        ("codes-2.blocks", local_state.WITHOUT_CODES),
+        ("undelivered-1.block", local_state.WITHOUT_UNDELIVERED),
     ],
 )
 def test_damaged_state_is_reported(name: str, without: str, earlier: EarlierRun) -> None:
     (earlier.state / name).write_bytes(bytes(7) + b"\x09" + b"no block.")
     with pytest.raises(DedupError) as raised:
         earlier.resumed()
-    message = f"{earlier.state}/{name} is damaged: put it elsewhere, and start again; {without}"
+    message = f"{earlier.state}/{name} is damaged; move it elsewhere and start again ({without})"
     assert str(raised.value) == message
 
 
 def test_invalid_process_ids_are_ignored(earlier: EarlierRun) -> None:
     (earlier.state / "processes").write_bytes(b"17\nabc\n\xff\n17\n4\n")
-    assert local_state.begun(str(earlier.state)) == [4, 17]
+    assert local_state.note_started(str(earlier.state)) == [4, 17]

@@ -1,4 +1,4 @@
-"""Runs that stay, on other engines: seen from the outside they are those of this machine."""
+"""Runs streams on other runners: their files meet the same rules as those of the local runner."""
 
 import json
 from pathlib import Path
@@ -19,12 +19,15 @@ OFTEN = "--checkpointing_interval=1000"
 PATIENCE = 120.0
 
 
-@pytest.mark.parametrize("engine", ["flink", "prism"])
-def test_a_watched_folder(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Files that are there before, arrive while it runs, and are replaced: each has one record and each kept one its copy.
-    Ctrl-C ends the job, and exits 130.
+@pytest.mark.parametrize("runner", ["flink", "prism"])
+def test_watched_directory_is_judged_completely(
+    runner: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Files exist before the run, arrive during it, and are replaced: each has one record, each kept image one copy.
+
+    Ctrl-C cancels the job; the run exits with 130.
     """
-    service: Service = request.getfixturevalue(engine)
+    service: Service = request.getfixturevalue(runner)
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     files = stream_files.files(160)
     names = list(files)
@@ -47,9 +50,10 @@ def test_a_watched_folder(engine: str, tmp_path: Path, request: pytest.FixtureRe
     check(run, incoming, out)
 
 
-def test_steps_that_fail_leave_no_trace(flink: Service, tmp_path: Path) -> None:
-    """Flink goes back to its last checkpoint each time, and does again what it had done since: no record is lost, doubled or
-    changed, though files had been written.
+def test_failing_steps_do_not_change_the_records(flink: Service, tmp_path: Path) -> None:
+    """After each failure, Flink restores its last checkpoint and repeats the work since, although files were written.
+
+    No record is lost, duplicated or changed.
     """
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     files = stream_files.files(240, seed=5)
@@ -66,22 +70,24 @@ def test_steps_that_fail_leave_no_trace(flink: Service, tmp_path: Path) -> None:
         run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
         assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
-    assert seen.items() <= tree(tmp_path / "records").items(), "a file of records changed"
+    assert seen.items() <= tree(tmp_path / "records").items(), "a file of records has changed"
     failures = [f"fails after file {number}" for number in (2, 5, 9, 14)]
     assert [text for text in failures if text not in flink.log.read_text("utf-8", "replace")] == []
 
 
-@pytest.mark.parametrize("engine", ["flink", "prism"])
+@pytest.mark.parametrize("runner", ["flink", "prism"])
 @pytest.mark.parametrize("mode", ["-e", "-n"])
-def test_windows(mode: str, engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Each is one file, and judged by itself; a file that is overwritten within one is another image."""
-    service: Service = request.getfixturevalue(engine)
+def test_each_window_is_one_file_and_judged_by_itself(
+    mode: str, runner: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """An image that is overwritten within a window counts as two images."""
+    service: Service = request.getfixturevalue(runner)
     incoming = WatchedDirectory(tmp_path / "in")
     files = list(stream_files.files(80, seed=6).items())
     arguments = (mode, "--watch", "-i", incoming.folder, "--window", "5s", *service.flags, OFTEN)
     with running_stream(tmp_path, *arguments) as run:
-        for some in (files[:40], files[40:]):
-            for name, data in some:
+        for batch in (files[:40], files[40:]):
+            for name, data in batch:
                 incoming.write(name, data)
             run.wait_for(len(incoming.expected), PATIENCE)
         for (name, _), (_, data) in zip(files[:10], files[10:], strict=False):
@@ -94,10 +100,10 @@ def test_windows(mode: str, engine: str, tmp_path: Path, request: pytest.Fixture
     assert len(windows) >= 3
     outside = Outside(incoming.expected.values())
     for path in windows:
-        of_window = [json.loads(line) for line in path.read_bytes().splitlines()]
+        records = [json.loads(line) for line in path.read_bytes().splitlines()]
         if mode == "-n":
-            outside.check(of_window)
+            outside.check(records)
             continue
-        kept = {record["digest"] for record in by_status(of_window, "kept")}
-        assert len(kept) == len(by_status(of_window, "kept"))
-        assert all(record["digest"] in kept for record in of_window)
+        kept = {record["digest"] for record in by_status(records, "kept")}
+        assert len(kept) == len(by_status(records, "kept"))
+        assert all(record["digest"] in kept for record in records)
