@@ -37,6 +37,7 @@ from beam_dedup.options.config import DedupConfig
 from beam_dedup.options.option import quoted
 from beam_dedup.options.option_table import OPTIONS
 from beam_dedup.options.suggest import nearest_option
+from beam_dedup.output import log
 from beam_dedup.runners import flink
 from transforms.read_settings import ReadSettings
 from transforms.tally import Tally
@@ -141,7 +142,7 @@ def wait_for(result: PipelineResult, message_if_interrupted: str = "") -> None:
     except KeyboardInterrupt:
         result.cancel()
         if message_if_interrupted:
-            print(f"dedup: {message_if_interrupted}", file=sys.stderr)
+            log(message_if_interrupted)
         raise
     except Exception:
         state = result.state
