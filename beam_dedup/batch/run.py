@@ -11,17 +11,21 @@ from collections.abc import Iterator
 import apache_beam as beam
 
 from beam_dedup.batch import pipeline, progress, summary
+from beam_dedup.batch.other_files import count_other_files
 from beam_dedup.batch.pipeline import Reports
+from beam_dedup.batch.rejected import nothing_judged
 from beam_dedup.core.errors import DedupError, PlanError, UsageError
 from beam_dedup.core.imaging.views import most_codes
 from beam_dedup.core.matching.planner import PlanSettings, choose
+from beam_dedup.core.overview import from_json
 from beam_dedup.execution import executing
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.output import sign_of_life, write
 from beam_dedup.preflight import Prepared
 from beam_dedup.runners import select
 from beam_dedup.shutdown import scratch_directory
-from beam_dedup.unplaced import unplaced_message
+from beam_dedup.unplaced import count_lines, unplaced_message
+from transforms import metrics
 from transforms.read import list_rows
 from transforms.storage import files as storage
 from transforms.storage.listing import list_inputs
@@ -75,24 +79,31 @@ def _reports(config: DedupConfig, scratch: str, local: bool) -> Reports:
     """Returns where the pipeline writes what `_report` reads: only workers on this machine can write there."""
     if not local:
         return Reports(config.counts)
-    counts, preview, unplaced = (os.path.join(scratch, name) for name in ("counts", "preview", "unplaced"))
-    return Reports(config.counts or counts, preview, unplaced)
+    counts, *others = (os.path.join(scratch, name) for name in ("counts", "preview", "unplaced", "overview"))
+    return Reports(config.counts or counts, *others)
 
 
 def _report(config: DedupConfig, reports: Reports, seconds: float) -> None:
     """Prints the preview and the summary.
 
     Raises:
-      DedupError: copies could not be made.
+      DedupError: all inputs were rejected, or copies could not be made.
     """
+    with open(reports.overview, encoding="utf-8") as file:
+        overview = from_json(json.load(file))
     if config.preview:
         with open(reports.preview, encoding="utf-8", errors="surrogateescape") as lines:
             while text := lines.read(_CHUNK_CHARACTERS):
                 write(text)
+    with storage.open_bytes(reports.counts) as counts_file:  # --counts may name an object in a bucket
+        counts = json.load(counts_file)
+    is_placing = bool(config.output_dir) and not config.preview
     if not config.quiet:
-        with storage.open_bytes(reports.counts) as file:  # --counts may name an object in a bucket
-            write(f"{summary.text(config, json.load(file), seconds)}\n")
-    if config.output_dir and not config.preview and (message := unplaced_message(reports.unplaced)):
+        other_files = count_other_files(config, overview, count_lines(reports.unplaced)) if is_placing else 0
+        write(f"{summary.text(config, counts, overview, seconds, other_files)}\n")
+    if counts[metrics.INITIAL] and counts[metrics.INITIAL] == counts[metrics.REJECTED]:
+        raise DedupError(nothing_judged(config, overview))
+    if is_placing and (message := unplaced_message(reports.unplaced)):
         raise DedupError(message)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe
 from beam_dedup.core.codes import TURNS
 from beam_dedup.core.errors import DecodeError, ImageError
-from beam_dedup.core.imaging import dct, formats
+from beam_dedup.core.imaging import dct, formats, other_kinds
 from beam_dedup.core.imaging.animation import Animation, animation_of
 from beam_dedup.core.imaging.decode import (
     Opened,
@@ -188,7 +188,9 @@ def fingerprint(
         raise ImageError(Reason.EMPTY)
     known = formats.sniff(head)
     if known is None:
-        raise ImageError(Reason.NOT_AN_IMAGE, f"first bytes: {head[:16]!r}")
+        raise ImageError(
+            Reason.NOT_AN_IMAGE, f"first bytes: {head[:16]!r}", content_format=other_kinds.format_of(head)
+        )
     picture = Picture(known, 0, 0, (), ())
     if recipe is not None and ALGORITHMS[recipe.algorithm].is_of_metadata:
         picture = picture._replace(codes=metadata_codes(ref, ALGORITHMS[recipe.algorithm].kind))

@@ -9,6 +9,7 @@ import base64
 import dataclasses
 import datetime
 import decimal
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
@@ -26,6 +27,7 @@ MAX_LINE_BYTES = 1 << 24  # a longer line is a BadRow
 _AVRO_MAGIC = b"Obj\x01"
 _PARQUET_MAGIC = b"PAR1"
 _BATCH_ROWS = 256
+_MAX_KEYS = 10  # of a row without a path that are named
 _SKIP_BYTES = 1 << 20  # read at a time, of the rest of a line that is too long
 _BOM = b"\xef\xbb\xbf"
 
@@ -142,7 +144,8 @@ def _row(number: int, value: object) -> Row | BadRow:
         return BadRow(number, Reason.MALFORMED, "not an object")
     path = value.get(PATH_KEY)
     if not isinstance(path, str) or not path:
-        return BadRow(number, Reason.MALFORMED, f"no {PATH_KEY}")
+        others = ", ".join(str(key) for key in itertools.islice(value, _MAX_KEYS) if key != PATH_KEY)
+        return BadRow(number, Reason.MALFORMED, f"no {PATH_KEY}" + (f"; it has {others}"[:200] if others else ""))
     try:
         path.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

@@ -27,6 +27,7 @@ from beam_dedup.core.reading.decoder_process import (
     receive,
     send,
 )
+from beam_dedup.core.reading.local_files import size_of
 from beam_dedup.core.reading.reader import DecodeStep, file_ref
 
 _MOST_IDLE_ENDS = 5  # times that the process may end between two replies while it works on no image
@@ -152,7 +153,11 @@ class _Request:
         if not any(self._unread()):
             unread = range(self._next.reference, len(self._references))
             rejections = [
-                Rejection(file_ref(self._references[number]), *self._harmful[self._start_of(number)])
+                Rejection(
+                    file_ref(self._references[number]),
+                    *self._harmful[self._start_of(number)],
+                    size_of(self._path or self._references[number].uri),
+                )
                 for number in unread
             ]
             self.result = self.result.with_rejected([Verdict.of_rejection(one) for one in rejections])

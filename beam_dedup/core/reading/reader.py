@@ -22,7 +22,7 @@ from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.metadata import fallback
 from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Rejection
-from beam_dedup.core.reading.local_files import open_local
+from beam_dedup.core.reading.local_files import open_local, size_of
 
 Found = Fingerprint | Rejection | Skipped
 
@@ -71,22 +71,32 @@ def read_images(
             yield from walk.images(reference, path, start)
     except ImageError as error:
         if walk.step == _FIRST and start == 0:
-            yield fallback_or_rejection(reference, error, recipe)
+            yield fallback_or_rejection(reference, error, recipe, path)
         elif walk.step.image >= start:
-            yield Rejection(file_ref(reference), error.reason, error.detail)
+            yield _rejection(file_ref(reference), error, size_of(path))
 
 
 def fallback_or_rejection(
-    reference: ImageRef, error: ImageError, recipe: Recipe | None
+    reference: ImageRef, error: ImageError, recipe: Recipe | None, path: str = ""
 ) -> Fingerprint | Rejection:
     """Returns the result for an image that can't be opened.
 
     It is a fingerprint of the metadata if the reference allows that, else a rejection.
+
+    Args:
+      reference: the image.
+      error: why it can't be opened.
+      recipe: which codes to compute.
+      path: the local file with the bytes; "" if there is none.
     """
     image = file_ref(reference)
-    return fallback.fingerprint_from_metadata(image, error, recipe) or Rejection(
-        image, error.reason, error.detail
-    )
+    # A file that is gone may have been replaced by one that is not meant, whose size says nothing.
+    size_bytes = size_of(path) if path and error.reason != Reason.NOT_FOUND else 0
+    return fallback.fingerprint_from_metadata(image, error, recipe) or _rejection(image, error, size_bytes)
+
+
+def _rejection(image: ImageRef, error: ImageError, size_bytes: int) -> Rejection:
+    return Rejection(image, error.reason, error.detail, size_bytes, format=error.content_format)
 
 
 @contextlib.contextmanager
@@ -130,6 +140,7 @@ class _Walk:
         self._begin = begin
         self._harmful = harmful
         self.step = _FIRST
+        self._size_bytes = 0  # of the file
 
     def start_step(self, step: DecodeStep) -> None:
         """Begins a step. Raises ImageError if it is a harmful one."""
@@ -150,6 +161,7 @@ class _Walk:
             size_bytes,
             modified_ms,
         ):
+            self._size_bytes = size_bytes
             head = stream.read(HEAD_BYTES)
             stream.seek(0)
             if container := container_of(head):
@@ -183,14 +195,15 @@ class _Walk:
             return item
         if isinstance(item, BadMember):
             rejected = member_ref(reference, item.name) if item.name else file_ref(reference)
-            return Rejection(rejected, item.reason, item.detail, item.size_bytes)
+            size_bytes = item.size_bytes or (0 if item.name else self._size_bytes)
+            return Rejection(rejected, item.reason, item.detail, size_bytes)
         member = member_ref(reference, item.name, item.metadata)
         try:
             self.start_step(DecodeStep(image, decoding=True))
             with _memory_errors_as_rejections():
                 return self._fingerprint(member, io.BytesIO(item.data), len(item.data), item.modified_ms)
         except ImageError as error:
-            return Rejection(member, error.reason, error.detail)
+            return _rejection(member, error, len(item.data))
 
 
 class _WatchedStream(io.IOBase):
