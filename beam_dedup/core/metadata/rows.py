@@ -145,7 +145,9 @@ def _row(number: int, value: object) -> Row | BadRow:
     path = value.get(PATH_KEY)
     if not isinstance(path, str) or not path:
         others = ", ".join(str(key) for key in itertools.islice(value, _MAX_KEYS) if key != PATH_KEY)
-        return BadRow(number, Reason.MALFORMED, f"no {PATH_KEY}" + (f"; it has {others}"[:200] if others else ""))
+        return BadRow(
+            number, Reason.MALFORMED, f"no {PATH_KEY}" + (f"; it has {others}"[:200] if others else "")
+        )
     try:
         path.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
