@@ -1,5 +1,6 @@
 """Recognises what a file is that is no image, by its first bytes, so that a run can say what it has rejected."""
 
+import codecs
 import enum
 
 from beam_dedup.core.imaging.formats import HEAD_BYTES
@@ -73,7 +74,6 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"{\\rtf", "RTF"),
 )
 _BRANDS = {b"qt  ": "QuickTime", b"M4A ": "M4A", b"M4B ": "M4A"}  # of ISO media files; others are MP4
-_BOM = b"\xef\xbb\xbf"
 _CONTROL = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
 
 
@@ -101,12 +101,11 @@ def _text_format(head: bytes) -> str:
     """Returns the name of a text format; "" if the bytes are no text in UTF-8."""
     if _CONTROL.intersection(head):
         return ""
+    is_whole = len(head) < HEAD_BYTES  # otherwise the last letter may be cut
     try:
-        text = head.removeprefix(_BOM).decode("utf-8")
-    except UnicodeDecodeError as error:
-        if len(head) < HEAD_BYTES or error.start < HEAD_BYTES - 3:  # not just a letter that is cut at the end
-            return ""
-        text = head[: error.start].removeprefix(_BOM).decode("utf-8")
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head, final=is_whole)
+    except UnicodeDecodeError:
+        return ""
     text = text.lstrip().lower()
     if "<x:xmpmeta" in text or text.startswith("<?xpacket"):
         return "XMP"
