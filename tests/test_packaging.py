@@ -50,14 +50,26 @@ def setup_arguments() -> dict[str, Any]:
     }
 
 
-def pins(name: str) -> dict[str, Version]:
-    """Returns the pinned versions of a requirements file, which may contain only pins and comments."""
+def supported_pythons() -> list[str]:
+    """Returns the Python versions in the classifiers of setup.py, the oldest first: ["3.11", ...]."""
+    return [text.rpartition(" ")[2] for text in SETUP["classifiers"] if re.search(r"Python :: 3\.\d", text)]
+
+
+def applies_to(requirement: Requirement, python: str, extra: str = "") -> bool:
+    """Returns whether the marker of a requirement is absent or true for a Python version and an extra."""
+    environment = {"python_version": python, "python_full_version": f"{python}.0", "extra": extra}
+    return requirement.marker is None or requirement.marker.evaluate(environment)
+
+
+def pins(name: str, python: str = "3.11") -> dict[str, Version]:
+    """Returns the versions that a requirements file pins for a Python. It may contain only pins and comments."""
     found: dict[str, Version] = {}
     for line in (ROOT / name).read_text().splitlines():
         if line and not line.startswith(("#", "-r ")):
-            match = re.fullmatch(r"([\w.-]+)==([\w.]+)", line)
+            match = re.fullmatch(r"([\w.-]+)==([\w.]+)(; python_version [<>]=? \"[\d.]+\")?", line)
             assert match, f"{name}: {line!r} is not a pin"
-            found[canonicalize_name(match[1])] = Version(match[2])
+            if applies_to(Requirement(line), python):
+                found[canonicalize_name(match[1])] = Version(match[2])
     return found
 
 
@@ -108,6 +120,19 @@ class TestVersions:
         assert set(named.values()) <= {minor, f"{beam.major}.{beam.minor + 1}"}, named
         assert any("setup.py" in mention for mention in named), "the search itself fails"
 
+    @pytest.mark.parametrize("python", supported_pythons())
+    def test_pins_meet_the_requirements_of_beam(self, python: str) -> None:
+        """Beam requires other versions of some packages on some Pythons; the pins come from the oldest one."""
+        required = [
+            requirement
+            for requirement in map(Requirement, importlib.metadata.requires("apache-beam") or [])
+            if any(applies_to(requirement, python, extra) for extra in ("", "aws", "gcp"))
+        ]
+        versions = pins("requirements.txt", python) | pins("requirements-dev.txt", python)
+        assert len(required) > 30
+        for requirement in required:
+            assert versions[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+
     def test_installed_beam_is_the_pinned_version(self) -> None:
         assert Version(importlib.metadata.version("apache-beam")) == PINS["apache-beam"]
 
@@ -135,11 +160,6 @@ class TestVersions:
                 major, minor = map(int, version.groups())
                 assert f"{major}.{minor}" in library.specifier or f"{major}.{minor}.9" in library.specifier
                 assert f"{major}.{minor + 1}" not in library.specifier
-
-
-def supported_pythons() -> list[str]:
-    """Returns the Python versions in the classifiers of setup.py, the oldest first: ["3.11", ...]."""
-    return [text.rpartition(" ")[2] for text in SETUP["classifiers"] if re.search(r"Python :: 3\.\d", text)]
 
 
 def third_party_imports() -> set[str]:

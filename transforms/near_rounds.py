@@ -74,7 +74,7 @@ class JudgeOnOneWorker(beam.PTransform[PCollection[ShardedCodes], Judged]):
 
 @dataclasses.dataclass
 class JudgeCodes(beam.PTransform[PCollection[ShardedCodes], PCollection[ShardedMarks]]):
-    """Judges distinct pictures: in rounds on many workers where the plan says so, then the remaining ones on one worker.
+    """Judges distinct pictures: in rounds on many workers if the plan has code shards, then the remaining ones on one worker.
 
     Element in: (digest shard, block of `CODES`). Element out: (digest shard, block of `MARKS`), for duplicates only.
     Several marks may name one image; the one with the nearest witness counts. Bounded as the input; each window is

@@ -117,9 +117,7 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
         if count := counts["Rejected"].get(reason.value, 0):
             yield f"  {reason}", f"{count:,}", reason.meaning.removeprefix("rejected: ")
     if counts.get(metrics.DESCRIBED):
-        yield row(
-            metrics.DESCRIBED, "images that could not be opened: compared by their metadata, not copied"
-        )
+        yield row(metrics.DESCRIBED, "could not be opened: compared by their metadata, not copied")
     if counts.get(metrics.SKIPPED):
         yield row(metrics.SKIPPED, "crawl records that are not images and do not claim to be")
 

@@ -188,7 +188,10 @@ def finished_message(options: PipelineOptions) -> str:
 
 
 def decoder_processes(options: PipelineOptions, config: DedupConfig) -> int:
-    """Returns how many decoder processes each worker starts. Call it after `runner_for`, which sets the workers."""
+    """Returns how many decoder processes each worker starts.
+
+    For a batch, call it after `runner_for`, which sets the number of workers.
+    """
     single = is_local(options) and options.view_as(DirectOptions).direct_num_workers == 1
     return config.jobs if single else 1
 
