@@ -54,7 +54,7 @@ EXAMPLES = (
 BEAM = "Every option of Apache Beam is accepted too (--runner, --temp_location, ...). Without --runner, dedup runs on this machine."
 EXIT_CODES = (
     ("0", "done; rejected images are listed and are not an error"),
-    ("1", "failed"),
+    ("1", "failed, or every input was rejected"),
     ("2", "wrong usage"),
     ("130", "interrupted by Ctrl-C (129 by SIGHUP, 143 by SIGTERM)"),
 )
