@@ -13,7 +13,8 @@ import threading
 from collections.abc import Iterable
 
 LISTED = "listed"
-READ = "read"
+READ = "read"  # files
+IMAGES = "images"  # in the files that are read: an archive has one for each member
 PLACED = "placed"
 LATENCY = "latency"
 _STEPS_PER_DOUBLING = 4  # of a histogram

@@ -52,20 +52,12 @@ class Arrival(NamedTuple):
     """
 
     uri: str
-<<<<<<< HEAD
     generation: str = ""
     event_ms: int | None = None
     metadata: str = ""
     name: str = ""
     refused: str = ""
-=======
-    generation: str = ""  # of the object or file; another generation under the same URI is another image
-    event_ms: int | None = None  # time of the event, in milliseconds since the epoch
-    metadata: str = ""  # other facts from the source, as a JSON object
-    name: str = ""  # path of its copy, with `/` between directories; "" for `default_name`
-    refused: str = ""  # why the notification names no image that can be read; "" if it names one
-    link: bool = False  # whether it is a further hard link of a file that has arrived
->>>>>>> p-links
+    link: bool = False
 
     @property
     def identity(self) -> bytes:
@@ -84,11 +76,8 @@ class Arrival(NamedTuple):
             json.dumps(metadata) if metadata else "",
             refused=(Reason.BAD_NOTIFICATION.value, self.refused) if self.refused else None,
             generation=self.generation,
-<<<<<<< HEAD
             arrived=True,
-=======
             link=self.link,
->>>>>>> p-links
         )
 
     def packed(self) -> bytes:

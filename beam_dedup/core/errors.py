@@ -46,16 +46,21 @@ class ConservationError(DedupError):
 
 
 class ImageError(Exception):
-    """One input item is not an image that can be deduplicated."""
+    """One input item is not an image that can be deduplicated.
 
-    def __init__(self, reason: Reason, detail: str = "") -> None:
+    Attributes:
+      content_format: what its bytes are instead (see `beam_dedup.core.imaging.other_kinds`); "" if that is unknown.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "", content_format: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.content_format = content_format
 
-    def __reduce__(self) -> tuple[type["ImageError"], tuple[Reason, str]]:
-        """Makes pickle call the constructor with `reason` and `detail`, not with the message."""
-        return type(self), (self.reason, self.detail)
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[Reason, str, str]]:
+        """Makes pickle call the constructor with its arguments, not with the message."""
+        return type(self), (self.reason, self.detail, self.content_format)
 
 
 class ArchiveError(ImageError):

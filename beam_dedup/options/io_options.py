@@ -167,7 +167,8 @@ OUTPUT_OPTIONS: tuple[Option, ...] = (
         help="Print what -d would place, without placing it.",
         details="""
             Requires `-d`. Writes nothing but the files that other options name; `-o` has no default then.
-            Only for batch runs on this machine.
+            Only for batch runs on this machine. `--dry-run` and `--dry_run` mean the same, also where Beam
+            has an option of that name.
             """,
         examples=("dedup -n -i ~/Pictures -d unique -s --preview",),
     ),
@@ -193,7 +194,7 @@ OUTPUT_OPTIONS: tuple[Option, ...] = (
         help="Write one record per image: its verdict, reason, digest and witness.",
         details="""
             JSON Lines, sorted by path and equal byte for byte from run to run; Avro if the name ends in
-            `.avro`. A name that ends in `/` is a directory of many unsorted JSON Lines files, one per
+            `.avro`. Other endings than `.jsonl`, `.ndjson`, `.json` and `.avro` are refused. A name that ends in `/` is a directory of many unsorted JSON Lines files, one per
             worker; use it for large runs. An existing file is replaced only if an earlier run wrote it.
 
             When streaming it is always a directory. It receives a file every ten seconds in which an image

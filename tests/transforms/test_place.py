@@ -26,8 +26,8 @@ from beam_dedup.core.model import (
     Witness,
 )
 from beam_dedup.core.paths import DUPLICATES_FOLDER, PARTIAL_PREFIX, copy_name, duplicate_name, is_partial
-from tests.transforms import image_blocks
 from tests.core.short_reads import BadDisk
+from tests.transforms import image_blocks
 from tests.transforms.files import write
 from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import PlaceCopies, metrics

@@ -71,10 +71,18 @@ def prepare_decoders() -> None:
 
 def check_decoded(image_format: str) -> None:
     """Raises DecodeError if pictures of this format are not decoded."""
-    if image_format in _decoded_formats():
-        return
+    if image_format not in _decoded_formats():
+        raise DecodeError(not_decoded(image_format))
+
+
+def not_decoded(image_format: str) -> str:
+    """Returns the detail of a record whose image is of a format that is not decoded.
+
+    >>> not_decoded("SVG"), not_decoded("HEIF")
+    ('SVG is not decoded', "HEIF is not decoded; run pip install '.[heif]' in the checkout")
+    """
     more = f"; run {install_command('heif')}" if image_format == formats.HEIF else ""
-    raise DecodeError(f"{image_format} is not decoded{more}")
+    return f"{image_format} is not decoded{more}"
 
 
 def _decoded_formats() -> tuple[str, ...]:

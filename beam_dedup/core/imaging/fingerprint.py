@@ -11,7 +11,7 @@ from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe
 from beam_dedup.core.codes import TURNS
 from beam_dedup.core.errors import DecodeError, ImageError
 from beam_dedup.core.full_reads import FullReads
-from beam_dedup.core.imaging import dct, formats
+from beam_dedup.core.imaging import dct, formats, other_kinds
 from beam_dedup.core.imaging.animation import Animation, animation_of
 from beam_dedup.core.imaging.decode import (
     Opened,
@@ -200,7 +200,11 @@ def fingerprint(
         raise ImageError(Reason.EMPTY)
     known = formats.sniff(content.head)
     if known is None:
-        raise ImageError(Reason.NOT_AN_IMAGE, f"first bytes: {content.head[:16]!r}")
+        raise ImageError(
+            Reason.NOT_AN_IMAGE,
+            f"first bytes: {content.head[:16]!r}",
+            content_format=other_kinds.format_of(content.head),
+        )
     picture = Picture(known, 0, 0, (), ())
     if recipe is not None and ALGORITHMS[recipe.algorithm].is_of_metadata:
         picture = picture._replace(codes=metadata_codes(ref, ALGORITHMS[recipe.algorithm].kind))

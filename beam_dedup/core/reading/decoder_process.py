@@ -26,6 +26,7 @@ import resource
 import signal
 import struct
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
@@ -41,6 +42,7 @@ from beam_dedup.core.reading.reader import DecodeStep, Found, Harmful, read_imag
 READY = b"ready"
 BUG = "bug"  # the only key of a header that reports a bug: [the exception in one line, the traceback]
 IMAGES_PER_REPLY = 512  # since an archive may hold a million
+SECONDS_PER_REPLY = 1.0  # while an archive is read, if fewer images take so long
 # Memory that one image may take besides mapped files: enough for every image that core/limits.py accepts.
 # The system refuses more, and the picture then counts as undecodable.
 MEMORY_BYTES = 1 << 30
@@ -197,18 +199,21 @@ class _RequestHandler:
         self._reply_type = reply_type
 
     def run(self) -> None:
-        """Reads the requested images, and sends a reply whenever there are enough of them."""
+        """Reads the requested images, and sends a reply whenever there are enough of them, or an archive takes long."""
         reply = self._reply_type()
-        start = self._start
+        start, sent = self._start, time.monotonic()
         self._guard.start_work()
         for number in range(self._first, len(self._references)):
             reference = self._references[number]
             for image, found in enumerate(self._images(number, start), start):
                 reply.add(found, reference.known)
-                if reply.images >= self._images_per_reply:
+                # A slow archive replies earlier, so that its members show in the progress.
+                is_late = image > 0 and time.monotonic() - sent >= SECONDS_PER_REPLY
+                if reply.images >= self._images_per_reply or (is_late and reply.images):
                     self._send(reply, number, image + 1)
                     reply = self._reply_type()
                     self._guard.start_work()
+                    sent = time.monotonic()
             start = 0
         self._send(reply, len(self._references), 0, is_last=True)
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, BinaryIO, cast
 
 import pyarrow as pa
@@ -27,6 +27,7 @@ from beam_dedup.core.reading.decoder_process import (
     receive,
     send,
 )
+from beam_dedup.core.reading.local_files import size_of
 from beam_dedup.core.reading.reader import DecodeStep, file_ref
 
 _MOST_IDLE_ENDS = 5  # times that the process may end between two replies while it works on no image
@@ -152,7 +153,11 @@ class _Request:
         if not any(self._unread()):
             unread = range(self._next.reference, len(self._references))
             rejections = [
-                Rejection(file_ref(self._references[number]), *self._harmful[self._start_of(number)])
+                Rejection(
+                    file_ref(self._references[number]),
+                    *self._harmful[self._start_of(number)],
+                    size_of(self._path or self._references[number].uri),
+                )
                 for number in unread
             ]
             self.result = self.result.with_rejected([Verdict.of_rejection(one) for one in rejections])
@@ -247,13 +252,19 @@ class IsolatedDecoder:
             self._progress.close()
             self._progress = None
 
-    def read(self, references: Sequence[ImageRef], path: str = "") -> DecodeResult:
+    def read(
+        self,
+        references: Sequence[ImageRef],
+        path: str = "",
+        on_images: Callable[[int], None] = lambda _: None,
+    ) -> DecodeResult:
         """Returns fingerprints or rejections of all images that references lead to.
 
         Args:
           references: what to read.
           path: the local file that holds the bytes of the only reference; "" if the URIs of the references
             are local paths.
+          on_images: called with the number of images that were read since it was last called.
 
         Raises:
           RuntimeError: the process can't be started, does not answer for all images, or has a bug.
@@ -261,12 +272,12 @@ class IsolatedDecoder:
         request = _Request(references, path)
         while not request.is_complete:
             try:
-                self._ask(request)
+                self._ask(request, on_images)
             except _ProcessEndedError as ended:
                 request.blame(ended, self._limits.decode_seconds)
         return request.result
 
-    def _ask(self, request: _Request) -> None:
+    def _ask(self, request: _Request, on_images: Callable[[int], None]) -> None:
         """Sends a request and adds the replies to it, until it is complete or the process ends."""
         if self.process is not None and self._is_ready and self.process.poll() is not None:
             self.close()  # it was killed between two requests: no image's fault
@@ -282,6 +293,7 @@ class IsolatedDecoder:
                     summary, traceback = bug
                     raise RuntimeError(request.bug_message(summary, traceback, self._ended().position))
                 request.add(header, receive(self._stdout), receive(self._stdout))
+                on_images(header["images"])
         except (EOFError, BrokenPipeError):
             raise self._ended() from None
 

@@ -50,6 +50,15 @@ def open_local(path: str, version: str = "") -> Iterator[tuple[BinaryIO, int, in
         raise as_image_error(error) from error
 
 
+def size_of(path: str) -> int:
+    """Returns the size of a file in bytes, without opening it; 0 if it is gone or not a file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
 def version_of(status: os.stat_result) -> str:
     """Returns the version of a file; a later file of the same name has another version."""
     return f"{status.st_mtime_ns}-{status.st_size}"

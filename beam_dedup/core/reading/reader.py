@@ -26,7 +26,7 @@ from beam_dedup.core.limits import Limits
 from beam_dedup.core.links import FileName, file_name
 from beam_dedup.core.metadata import fallback
 from beam_dedup.core.model import REASONS, Fingerprint, Flag, ImageRef, Reason, Rejection
-from beam_dedup.core.reading.local_files import open_local
+from beam_dedup.core.reading.local_files import open_local, size_of
 
 Found = Fingerprint | Rejection | Skipped
 
@@ -75,22 +75,32 @@ def read_images(
             yield from walk.images(reference, path, start)
     except ImageError as error:
         if walk.step == _FIRST and start == 0:
-            yield fallback_or_rejection(reference, error, recipe)
+            yield fallback_or_rejection(reference, error, recipe, path)
         elif walk.step.image >= start:
-            yield Rejection(file_ref(reference), error.reason, error.detail)
+            yield _rejection(file_ref(reference), error, size_of(path))
 
 
 def fallback_or_rejection(
-    reference: ImageRef, error: ImageError, recipe: Recipe | None
+    reference: ImageRef, error: ImageError, recipe: Recipe | None, path: str = ""
 ) -> Fingerprint | Rejection:
     """Returns the result for an image that can't be opened.
 
     It is a fingerprint of the metadata if the reference allows that, else a rejection.
+
+    Args:
+      reference: the image.
+      error: why it can't be opened.
+      recipe: which codes to compute.
+      path: the local file with the bytes; "" if there is none.
     """
     image = file_ref(reference)
-    return fallback.fingerprint_from_metadata(image, error, recipe) or Rejection(
-        image, error.reason, error.detail
-    )
+    # A file that is gone may have been replaced by one that is not meant, whose size says nothing.
+    size_bytes = size_of(path) if path and error.reason != Reason.NOT_FOUND else 0
+    return fallback.fingerprint_from_metadata(image, error, recipe) or _rejection(image, error, size_bytes)
+
+
+def _rejection(image: ImageRef, error: ImageError, size_bytes: int) -> Rejection:
+    return Rejection(image, error.reason, error.detail, size_bytes, format=error.content_format)
 
 
 @contextlib.contextmanager
@@ -136,6 +146,7 @@ class _Walk:
         self._harmful = harmful
         self._name = FileName()
         self.step = _FIRST
+        self._size_bytes = 0  # of the file
 
     def start_step(self, step: DecodeStep) -> None:
         """Begins a step. Raises ImageError if it is a harmful one."""
@@ -159,6 +170,7 @@ class _Walk:
             if is_original:
                 name = file_name(path, os.fstat(stream.fileno()))
                 self._name = name._replace(is_link=name.is_link or reference.link)
+            self._size_bytes = size_bytes
             head = stream.read(HEAD_BYTES)
             stream.seek(0)
             if container := container_of(head):
@@ -199,7 +211,8 @@ class _Walk:
             return item
         if isinstance(item, BadMember):
             rejected = member_ref(reference, item.name) if item.name else file_ref(reference)
-            return Rejection(rejected, item.reason, item.detail, item.size_bytes)
+            size_bytes = item.size_bytes or (0 if item.name else self._size_bytes)
+            return Rejection(rejected, item.reason, item.detail, size_bytes)
         member = member_ref(reference, item.name, item.metadata)
         try:
             self.start_step(DecodeStep(image, decoding=True))
@@ -207,7 +220,7 @@ class _Walk:
                 data = io.BytesIO(item.data)
                 return self._fingerprint(member, data, len(item.data), item.modified_ms, item.name)
         except ImageError as error:
-            return Rejection(member, error.reason, error.detail)
+            return _rejection(member, error, len(item.data))
 
 
 class _WatchedStream(io.IOBase):
