@@ -1,7 +1,7 @@
-"""The one place that names the packages, what they need in the abstract, and the command.
+"""Declares the packages, the ranges of their dependencies, and the console script.
 
-No logic lives here: workers build this file too, where nothing but the standard library and setuptools is at hand.
-The exact versions are in requirements.txt, which `make pins` makes from the ranges below.
+Contains no logic: workers build this file too, and have only the standard library and setuptools.
+requirements.txt contains the exact versions, which `make pins` derives from the ranges below.
 """
 
 from setuptools import find_packages, setup
@@ -18,8 +18,8 @@ setup(
     zip_safe=False,
     install_requires=[
         "apache-beam>=2.77,<2.78",
-        "Pillow>=12.3,<12.4",  # a fingerprint is only comparable with those of the same decoder
-        "ImageHash>=4.3.2,<4.4",  # its version stands in the recipes of its codes
+        "Pillow>=12.3,<12.4",  # fingerprints are comparable only if the same decoder made them
+        "ImageHash>=4.3.2,<4.4",  # the recipes of its codes name its version
         "fastavro>=1.13,<2",
         "FastWARC>=2.0.1,<2.1",
         "grpcio>=1.85,<2",
@@ -40,7 +40,7 @@ setup(
             "build>=1.6,<2",
             "hypothesis>=6.170,<7",
             "jsonschema>=4.26,<5",
-            "kubernetes-validate>=1.37,<1.38",  # the schemas of Kubernetes
+            "kubernetes-validate>=1.37,<1.38",  # contains the schemas of Kubernetes
             "moto[s3,server]>=5.2.5,<5.3",  # an S3 server for tests
             "mypy>=2.4,<2.5",
             "pdqhash>=0.2.8,<0.3",
@@ -49,6 +49,7 @@ setup(
             "pytest-xdist>=3.8,<4",
             "PyYAML>=6.0.4,<7",
             "ruff>=0.17.6,<0.18",
+            "setuptools>=77,<85",  # tests build the distributions
             "types-psutil>=7,<8",
         ],
     },

@@ -1,4 +1,4 @@
-# What the scripts beside this one share.
+# Functions that the scripts in this directory share.
 
 PYTHON=${PYTHON:-python3}
 
@@ -9,7 +9,7 @@ apt_install() {
   local as_root=()
   if ((EUID)); then as_root=(sudo); fi
   if ! command -v apt-get >/dev/null || { ((EUID)) && ! command -v sudo >/dev/null; }; then
-    echo "missing: $*; install them and run this again" >&2
+    echo "missing: $*; install these packages and run this script again" >&2
     return 1
   fi
   say "installing $*"

@@ -21,9 +21,9 @@ from transforms.storage import objects
 from transforms.storage.listing import list_inputs
 from transforms.write import is_prefix
 
-HEAD_BYTES = 4096  # of a file that tell whose it is
+HEAD_BYTES = 4096  # bytes of an existing file that show which option wrote it
 _NOT_OURS = b"?"
-# How the files begin that we write: what begins otherwise is not replaced.
+# How the output files of each option begin. A file that begins otherwise is never replaced.
 _BEGINNINGS: dict[str, tuple[bytes, ...]] = {
     "-o": (rb'\{\s*"[0-9a-f]{64}": \[', rb"\{\}\s*$"),
     "--records": (rb'\{"uri": "', rb"Obj\x01[\s\S]*beam_dedup"),
@@ -33,22 +33,28 @@ _BEGINNINGS: dict[str, tuple[bytes, ...]] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prepared:
-    """A run whose options, inputs and outputs were checked."""
+    """A run whose options, inputs and outputs were checked.
+
+    Attributes:
+      config: the options of `dedup`.
+      beam_options: the options of Beam.
+      is_local: whether this process and its children do the work.
+    """
 
     config: DedupConfig
     beam_options: PipelineOptions
-    is_local: bool  # this process and its children do the work
+    is_local: bool
 
 
 def prepare(config: DedupConfig, beam_arguments: Sequence[str]) -> Prepared:
-    """Checks the options of Beam, and that inputs can be read and outputs written, before any work is done.
+    """Checks the options of Beam, and that the inputs can be read and the outputs written.
 
     Args:
       config: the options of `dedup`.
       beam_arguments: all other arguments.
 
     Returns:
-      What the run needs; `portable_names` is set if the output folder does not distinguish `A` and `a`.
+      The checked options; `portable_names` is set if the output directory does not distinguish `A` and `a`.
 
     Raises:
       UsageError: an option is unknown or wrong, or an input or output can't be used.
@@ -56,7 +62,7 @@ def prepare(config: DedupConfig, beam_arguments: Sequence[str]) -> Prepared:
     options = select.beam_options(beam_arguments)
     if config.stream:
         select.check_stream_runner(options)
-    FileSystems.set_options(options)  # a pipeline would do so, but files are looked at before
+    FileSystems.set_options(options)  # a pipeline does so too, but the checks access files before
     check_file_systems(config)
     check_outputs(config)
     if config.output_dir and folds_names(config.output_dir):
@@ -67,15 +73,16 @@ def prepare(config: DedupConfig, beam_arguments: Sequence[str]) -> Prepared:
     elif select.is_dataflow(options):
         check_reachable(config)
     if config.preview and not local:
-        raise UsageError("--preview prints what this machine would place: it can't be used with --runner")
+        raise UsageError("--preview works only on this machine; leave out --runner")
     return Prepared(config, options, local)
 
 
 def check_outputs(config: DedupConfig) -> None:
-    """Makes the folders that outputs go to, and tries to write there.
+    """Makes the directories of local outputs, and tries to write there.
 
     Raises:
-      UsageError: that fails, or an output would change the input or a file that is not ours.
+      UsageError: a directory can't be written, or an output would change the input or replace a file that
+        `dedup` did not write.
     """
     for flag, path in config.output_files.items():
         if not is_remote(path):
@@ -83,34 +90,37 @@ def check_outputs(config: DedupConfig) -> None:
     if config.place != "copy":
         for flag, path in (("-d", config.output_dir), *(("-i", path) for path in config.inputs)):
             if is_remote(path):
-                raise UsageError(f"--place {config.place} links files of this machine, but {flag} is {path}")
+                raise UsageError(f"--place {config.place} works only with local files, but {flag} is {path}")
     if config.output_dir and is_remote(config.output_dir):
         for path in config.inputs:
             if is_remote(path) and input_paths.holds(config.output_dir, path):
                 raise UsageError(
-                    f"-d: the input {path} lies in {config.output_dir}; copies would be taken for input: name another folder"
+                    f"-d: the input {path} lies in {config.output_dir}, so copies would become input; name another directory"
                 )
     elif config.output_dir:
         _check_output_folder(config)
 
 
-def _check_output_file(flag: str, path: str, goes_on: bool) -> None:
+def _check_output_file(flag: str, path: str, resumable: bool) -> None:
+    """Checks a local output file, or a directory of files if the path ends in /. A resumable run may add files to it."""
     if path.endswith("/"):
         if not path.isprintable():
             raise UsageError(
-                f"{flag}: the name of the folder {path!r} has characters that can't be printed; name another"
+                f"{flag}: the directory name {path!r} has characters that can't be printed; choose another name"
             )
         _try_to_write(flag, path)
-        if not goes_on and any(name.startswith("records-") for name in os.listdir(path)):
-            raise UsageError(f"{flag}: {path} holds records already; remove them, or name another folder")
+        if not resumable and any(name.startswith("records-") for name in os.listdir(path)):
+            raise UsageError(
+                f"{flag}: {path} already contains records; remove them, or name another directory"
+            )
         return
     if os.path.isdir(path):
-        raise UsageError(f"{flag} needs a file name, but {path} is a folder")
+        raise UsageError(f"{flag} needs a file name, but {path} is a directory")
     if os.path.isfile(path):
         with open(path, "rb") as file:
             check_ours(flag, path, file.read(HEAD_BYTES))
     elif os.path.lexists(path):
-        check_ours(flag, path, _NOT_OURS)  # a pipe or a device: a file would take its name
+        check_ours(flag, path, _NOT_OURS)  # a pipe or a device, which a file would replace
     _try_to_write(flag, os.path.dirname(path) or ".")
 
 
@@ -118,11 +128,11 @@ def _check_output_folder(config: DedupConfig) -> None:
     output = config.output_dir
     folders = [input_paths.root(path) or "." for path in config.inputs if not is_remote(path)]
     if os.path.exists(output) and not os.path.isdir(output):
-        raise UsageError(f"-d needs a folder, but {output} is a file")
+        raise UsageError(f"-d needs a directory, but {output} is a file")
     for folder in folders:
         if input_paths.is_inside(folder, output):
             raise UsageError(
-                f"-d: the input {folder} lies in {output}; copies could replace images of the input: name another folder"
+                f"-d: the input {folder} lies in {output}, so copies could replace input images; name another directory"
             )
     if config.preview:
         return
@@ -135,8 +145,10 @@ def _check_output_folder(config: DedupConfig) -> None:
 
 
 def folds_names(folder: str) -> bool:
-    """Whether the file system of a local folder, which may not be there yet, takes two names for one: A and a, or the two forms
-    of an accented letter.
+    """Returns whether the file system of a local directory treats two different names as the same.
+
+    Such names are A and a, or the two Unicode forms of an accented letter. The directory need not exist yet.
+    Returns False for remote paths and for directories without write permission.
     """
     if is_remote(folder):
         return False
@@ -144,7 +156,7 @@ def folds_names(folder: str) -> bool:
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     if not os.access(folder, os.W_OK):
-        return False  # nothing will be written there
+        return False
     with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{PARTIAL_PREFIX}A\u00c5") as file:
         head, name = os.path.split(file.name)
         others = name.replace("A\u00c5", "a\u00c5"), name.replace("A\u00c5", "AA\u030a")
@@ -152,10 +164,19 @@ def folds_names(folder: str) -> bool:
 
 
 def check_ours(flag: str, path: str, head: bytes) -> None:
-    """Raises UsageError unless a file that is there is an earlier run's, by how it begins, or empty."""
+    """Checks that an existing file was written by an earlier run with the same option, or is empty.
+
+    Args:
+      flag: the option.
+      path: the file.
+      head: its first `HEAD_BYTES` bytes.
+
+    Raises:
+      UsageError: the file begins differently from the files that this option writes.
+    """
     if head and not any(re.match(beginning, head) for beginning in _BEGINNINGS[flag]):
         raise UsageError(
-            f"{flag}: {path} is there already and is no file of this kind; name another, or remove it"
+            f"{flag}: {path} already exists and was not written by {flag}; name another file, or remove it"
         )
 
 
@@ -164,45 +185,48 @@ def _try_to_write(flag: str, folder: str) -> None:
         os.makedirs(folder, exist_ok=True)
         tempfile.TemporaryFile(dir=folder, prefix=PARTIAL_PREFIX).close()
     except OSError as error:
-        where = "the current folder" if folder == "." else folder
-        hint = f" (where {DEFAULT_OUTPUT_JSON} goes by default; -o '' writes none)" if flag == "-o" else ""
-        raise UsageError(f"{flag}: nothing can be written to {where}: {error.strerror}{hint}") from error
+        where = "the current directory" if folder == "." else folder
+        hint = f" ({DEFAULT_OUTPUT_JSON} goes there by default; -o '' writes none)" if flag == "-o" else ""
+        raise UsageError(f"{flag}: can't write to {where}: {error.strerror}{hint}") from error
 
 
 def check_file_systems(config: DedupConfig) -> None:
-    """Raises UsageError if a path is of a file system that nobody has, or for which something must be installed."""
-    for flag, path in _inputs(config):
+    """Raises UsageError if Beam has no file system for a path, or its packages are not installed."""
+    for flag, path in _remote_inputs(config):
         if why := storage.unusable(path):
             raise UsageError(f"{flag}: {path} can't be read: {why}")
-    for flag, path in _outputs(config):
+    for flag, path in _remote_outputs(config):
         if why := storage.unusable(path):
             raise UsageError(f"{flag}: {path} can't be written: {why}")
 
 
 def check_places(config: DedupConfig) -> None:
-    """Asks the file systems themselves: for runs on this machine, as workers elsewhere may see others.
+    """Checks remote inputs and outputs by accessing them.
+
+    Only for runs on this machine: workers elsewhere may have other permissions.
 
     Raises:
-      UsageError: there is nothing to read, or an output would replace what is not ours, or all of this is refused.
+      UsageError: an input has no files, an output would replace something that `dedup` did not write, or
+        access is denied.
     """
-    for flag, path in _inputs(config):
-        with _refused(f"{flag}: {path} can't be read"):
+    for flag, path in _remote_inputs(config):
+        with _access_errors(f"{flag}: {path} can't be read"):
             if next(list_inputs([path]), None) is None:
                 raise UsageError(f"{flag}: there is no file at {path}")
-    for flag, path in _outputs(config):
-        with _refused(f"{flag}: {path} can't be written"):
-            objects.check_place(path)
+    for flag, path in _remote_outputs(config):
+        with _access_errors(f"{flag}: {path} can't be written"):
+            objects.check_bucket(path)
             if flag in config.output_files and not config.stream:
-                _check_not_others(flag, path)
+                _check_remote_output(flag, path)
 
 
 def check_reachable(config: DedupConfig) -> None:
-    """Raises UsageError if a path is of this machine: for workers in a cloud."""
+    """Raises UsageError if a path is on this machine, where workers of Dataflow can't reach it."""
     for flag, path in (*_given_inputs(config), *_given_outputs(config)):
         if path and not is_remote(path):
             hint = ", or -o '' for none" if flag == "-o" else ""
             raise UsageError(
-                f"{flag}: {path} is on this machine, and workers of Dataflow are not: name a path in a bucket{hint}"
+                f"{flag}: {path} is on this machine, where workers of Dataflow can't reach it; name a path in a bucket{hint}"
             )
 
 
@@ -215,16 +239,17 @@ def _given_outputs(config: DedupConfig) -> list[tuple[str, str]]:
     return [*config.output_files.items(), ("-d", config.output_dir)]
 
 
-def _inputs(config: DedupConfig) -> list[tuple[str, str]]:
+def _remote_inputs(config: DedupConfig) -> list[tuple[str, str]]:
     return [(flag, path) for flag, path in _given_inputs(config) if is_remote(path)]
 
 
-def _outputs(config: DedupConfig) -> list[tuple[str, str]]:
+def _remote_outputs(config: DedupConfig) -> list[tuple[str, str]]:
     return [(flag, path) for flag, path in _given_outputs(config) if is_remote(path)]
 
 
 @contextlib.contextmanager
-def _refused(sentence: str) -> Iterator[None]:
+def _access_errors(sentence: str) -> Iterator[None]:
+    """Turns errors of a file system into a UsageError that begins with a sentence."""
     try:
         yield
     except FileNotFoundError as error:
@@ -233,10 +258,13 @@ def _refused(sentence: str) -> Iterator[None]:
         raise UsageError(f"{sentence}: {error.strerror or error}") from error
 
 
-def _check_not_others(flag: str, path: str) -> None:
+def _check_remote_output(flag: str, path: str) -> None:
+    """Raises UsageError if a remote output would replace something that `dedup` did not write."""
     if is_prefix(path):
         if next(objects.list_objects(f"{path}records-"), None) is not None:
-            raise UsageError(f"{flag}: {path} holds records already; remove them, or name another folder")
+            raise UsageError(
+                f"{flag}: {path} already contains records; remove them, or name another directory"
+            )
     elif objects.exists(path):
         with storage.open_bytes(path) as stream:
             check_ours(flag, path, stream.read(HEAD_BYTES))

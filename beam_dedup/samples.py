@@ -1,7 +1,7 @@
-"""Sample pictures, made by code: something to deduplicate before one trusts us with one's own.
+"""Draws sample pictures, to try `dedup` on before using it on one's own.
 
-Nothing is downloaded and nobody's photo is shipped. The same seed gives the same bytes, so that a second
-`make demo` changes nothing and a test can name what it expects.
+Nothing is downloaded, and no real photo is included. The same seed gives the same bytes, so a second
+`make demo` changes nothing, and tests can state what they expect.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 _SIZE = (480, 360)
-_DETAILS = (3, 5, 9, 16, 30)  # cells across of each layer, coarse to fine
+_DETAILS = (3, 5, 9, 16, 30)  # hills across of each layer, coarse to fine
 _EXIF_ORIENTATION = 0x0112
 _TURN_RIGHT_TO_VIEW = 6
 
@@ -28,12 +28,17 @@ _NOTE = b"These are only notes. Somebody gave the file the name of a picture.\n"
 
 
 def picture(seed: int, size: tuple[int, int] = _SIZE) -> Image.Image:
-    """Return picture number `seed`: as rich as a photo, unlike every other, the same every time.
+    """Returns a picture that is as rich as a photo; each seed gives another one, the same every time.
 
-    Smooth random fields from coarse to fine give it the spectrum of a photo, in which the coarse dominates;
-    shapes give it edges, and grain gives the encoders something to lose. So a re-encoded copy stays near, and two
-    seeds differ in the low frequencies a fingerprint is made of, not only in detail. The shapes and the fields
-    do not depend on `size`; the grain does.
+    Smooth random fields, from coarse to fine, give the picture the spectrum of a photo, in which the low
+    frequencies dominate. Shapes add edges, and grain adds detail that lossy encoders lose. So a re-encoded
+    copy is a near duplicate, and the pictures of two seeds differ in the low frequencies of which a
+    fingerprint is made, not only in detail. The shapes and the fields do not depend on the size; the grain
+    does.
+
+    Args:
+      seed: number of the picture.
+      size: width and height, in pixels.
 
     >>> picture(1).size, picture(1).mode
     ((480, 360), 'RGB')
@@ -51,19 +56,19 @@ def picture(seed: int, size: tuple[int, int] = _SIZE) -> Image.Image:
 
 
 def _field(random: np.random.Generator, cells: int, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Return a smooth random field of about -1 to 1 over the whole picture, with `cells` hills across."""
+    """Returns a smooth random field of values from about -1 to 1, of shape (height, width), with `cells` hills across."""
     knots = random.uniform(-1, 1, (cells + 1, cells + 1)).astype(np.float32)
     return np.asarray(Image.fromarray(knots, "F").resize(size, Image.Resampling.BICUBIC))
 
 
 def _spread(field: Any) -> NDArray[np.float32]:
-    """Return `field` moved and stretched so that no picture comes out dim, pale or grey."""
+    """Returns the field, centred at 0 and scaled to a fixed contrast, so that no picture is dim, pale or grey."""
     centred = field - field.mean()
     return np.asarray(np.tanh(centred / (1.5 * centred.std())), dtype=np.float32)
 
 
 def _draw_shapes(image: Image.Image, random: np.random.Generator) -> None:
-    """Draw discs and triangles over the fields: edges, as things in front of a landscape have them."""
+    """Draws discs and triangles over the fields: edges, like those of objects in front of a landscape."""
     draw = ImageDraw.Draw(image)
     width, height = image.size
     for _ in range(int(random.integers(5, 10))):
@@ -80,19 +85,27 @@ def _draw_shapes(image: Image.Image, random: np.random.Generator) -> None:
 
 
 def make_samples(folder: Path, seed: int = 1) -> dict[str, str]:
-    """Write the sample files into `folder` and return what each is, by its name relative to `folder`.
+    """Writes the sample files into a directory.
 
-    Raise FileExistsError where `folder` holds anything but samples: pictures of somebody's own in between would
-    make the counts a riddle, and we never write over what we did not make.
+    Args:
+      folder: the directory; it is made if it does not exist.
+      seed: chooses the pictures.
+
+    Returns:
+      What each file is, by its path relative to the directory.
+
+    Raises:
+      FileExistsError: the path is a file, or the directory contains other files than samples. Their pictures
+        would change the counts, and they must not be overwritten.
     """
     samples = _samples(seed)
     if folder.exists():
         if not folder.is_dir():
-            raise FileExistsError(f"{folder} is a file, not a folder")
+            raise FileExistsError(f"{folder} is a file, not a directory")
         found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-        if theirs := found - set(samples):
+        if others := found - set(samples):
             raise FileExistsError(
-                f"{folder} holds files that are not samples, such as {min(theirs)}: name a new or an empty folder"
+                f"{folder} contains files that are not samples, such as {min(others)}; name a new or an empty directory"
             )
     for name, (_, data) in samples.items():
         path = folder / name
@@ -103,7 +116,7 @@ def make_samples(folder: Path, seed: int = 1) -> dict[str, str]:
 
 
 def _samples(seed: int) -> dict[str, tuple[str, bytes]]:
-    """Return {name: (kind, bytes)} of every sample, in the order in which they are told."""
+    """Returns the kind and the bytes of every sample by its name, in the order in which the kinds are listed."""
     samples: dict[str, tuple[str, bytes]] = {}
 
     def photo(number: int) -> Image.Image:
@@ -114,7 +127,7 @@ def _samples(seed: int) -> dict[str, tuple[str, bytes]]:
 
     for number in range(1, 13):
         add("photo", f"photos/photo-{number:02}.jpg", _encode(photo(number)))
-    # Equal names in other folders: once another picture, so that a copy by base name alone would lose one.
+    # Another picture with a base name that exists already: copying by base name alone would lose one of them.
     add("photo", "camera/photo-01.jpg", _encode(photo(21)))
     add("photo without extension", "camera/scan", _encode(photo(22), "PNG"))
     for name in ("photo-01.jpg", "photo-02.jpg", "photo-03.jpg", "old/photo-01.jpg"):
@@ -131,13 +144,13 @@ def _samples(seed: int) -> dict[str, tuple[str, bytes]]:
     exif = Image.Exif()
     exif[_EXIF_ORIENTATION] = _TURN_RIGHT_TO_VIEW
     turned = photo(11).transpose(Image.Transpose.ROTATE_90)
-    add("turned, as its EXIF says", "phone/photo-11.jpg", _encode(turned, exif=exif))
+    add("turned, with EXIF orientation", "phone/photo-11.jpg", _encode(turned, exif=exif))
 
     for colour in ("firebrick", "steelblue"):
         for size in ((64, 64), (200, 120)):
             plain = _encode(Image.new("RGB", size, colour), "PNG")
             add("plain colour", f"plain/{colour}-{size[0]}.png", plain)
-    add("drawing that only browsers draw", "odd/drawing.svg", _SVG)
+    add("SVG drawing, which is not decoded", "odd/drawing.svg", _SVG)
     add("text with the name of a picture", "odd/notes.jpg", _NOTE)
     add("empty file", "odd/empty.jpg", b"")
     return samples
@@ -150,9 +163,11 @@ def _encode(image: Image.Image, form: str = "JPEG", **options: Any) -> bytes:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write samples into the folder named on the command line and say what was written."""
+    """Writes sample pictures into a directory and lists what was written."""
     parser = argparse.ArgumentParser(prog="python -m beam_dedup.samples", description=main.__doc__)
-    parser.add_argument("folder", type=Path, help="new or empty; or samples that were made before")
+    parser.add_argument(
+        "folder", type=Path, help="a new or empty directory, or one with samples that were made before"
+    )
     folder: Path = parser.parse_args(argv).folder
     try:
         made = make_samples(folder)

@@ -1,9 +1,14 @@
-"""Ends a run early: on a signal, or because it failed."""
+"""Ends a run early, on a signal or a failure, without leaving anything half-written.
+
+All handling of signals, of partial output files and of the one-sentence error at the end is here.
+"""
 
 import contextlib
 import os
 import shutil
 import signal
+import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 
 import psutil
@@ -13,36 +18,64 @@ from beam_dedup.core.paths import is_remote, partial_prefix
 from beam_dedup.options.config import DedupConfig
 from transforms.storage import files as storage
 
-_SHOW_CURSOR = b"\x1b[?25h"  # the live line hides it
+_SHOW_CURSOR = b"\x1b[?25h"  # the live progress line hides the cursor
+_INTERRUPTED = b"\ndedup: interrupted; the input is unchanged, and every output file is complete\n"
+_KILL_SECONDS = 5  # that killed child processes may take to end
+
+
+@contextlib.contextmanager
+def scratch_directory(config: DedupConfig) -> Iterator[str]:
+    """Yields the path of a temporary directory for one run, and cleans up after the run.
+
+    The directory is removed when the block ends. If the block raises, partial output files are removed
+    too, and the error is reported in one sentence; with DEDUP_DEBUG set its traceback is printed as well.
+
+    Raises:
+      DedupError: the block raised an exception.
+    """
+    scratch = tempfile.mkdtemp(prefix="dedup-")
+    try:
+        yield scratch
+    except Exception as error:
+        remove_partial_files(config)
+        if os.environ.get(DEBUG_VARIABLE):
+            traceback.print_exc()
+        raise as_dedup_error(error) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def stopping_on_signals(
-    config: DedupConfig, scratch: str, first: Callable[[int], bool] = lambda _: False
+    config: DedupConfig, scratch: str, go_on: Callable[[int], bool] = lambda _: False
 ) -> Iterator[None]:
-    """Ctrl-C and a request to terminate end the run at once, leaving nothing half-written.
+    """Ends the process on SIGINT (Ctrl-C), SIGTERM or SIGHUP while the block runs.
 
-    Not by an exception: the engine would first wait for its workers, for minutes or for ever. first: is asked before, with the
-    signal's number; if it says yes the run goes on.
+    The handler kills all child processes, removes partial files and the scratch directory, and exits with
+    128 plus the signal's number. It does not raise an exception, because the runner would then wait for
+    its workers, for minutes or without end.
+
+    Args:
+      config: names the outputs, whose partial files are removed.
+      scratch: path of the scratch directory.
+      go_on: called first with the signal's number. If it returns True the run continues.
     """
 
     def stop(number: int, _frame: object) -> None:
-        if first(number):
+        if go_on(number):
             return
         children = psutil.Process().children(recursive=True)
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
-        psutil.wait_procs(children, timeout=5)
+        psutil.wait_procs(children, timeout=_KILL_SECONDS)
         storage.halt()
         remove_partial_files(config, [child.pid for child in children])
         shutil.rmtree(scratch, ignore_errors=True)
-        with contextlib.suppress(OSError):  # nobody may listen any more
+        with contextlib.suppress(OSError):  # stderr may be closed
             if os.isatty(2):
                 os.write(2, _SHOW_CURSOR)
-            os.write(
-                2, b"\ndedup: interrupted; the input is as it was, and every file in the outputs is whole\n"
-            )
+            os.write(2, _INTERRUPTED)
         os._exit(128 + number)
 
     before = {
@@ -56,7 +89,13 @@ def stopping_on_signals(
 
 
 def remove_partial_files(config: DedupConfig, workers: Sequence[int] = (), also: Sequence[str] = ()) -> None:
-    """Removes what this process and its worker processes had begun to write: outputs, and files of other folders."""
+    """Removes the files that this process and its workers had begun but not finished.
+
+    Args:
+      config: names the local outputs whose directories are searched; the output directory recursively.
+      workers: process ids of workers whose partial files are removed too.
+      also: further files or directories to search as if they were outputs.
+    """
     ours = tuple(partial_prefix(process) for process in (os.getpid(), *workers))
     for output in (*config.outputs, *also):
         if is_remote(output):
@@ -72,22 +111,21 @@ def remove_partial_files(config: DedupConfig, workers: Sequence[int] = (), also:
 
 
 def as_dedup_error(error: Exception) -> DedupError:
-    """What ended a run, in one sentence."""
+    """Returns the error itself if it is a DedupError, else a DedupError that names its cause in one sentence."""
     return error if isinstance(error, DedupError) else DedupError(f"failed: {_root_cause(error)}")
 
 
 def _root_cause(error: BaseException) -> str:
-    """The innermost error in one line. Workers in other processes send theirs as the text of a traceback."""
+    """Returns the innermost error in one line.
+
+    Workers in other processes send their errors as the text of a traceback, so the last line is taken.
+    """
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     last = lines[-1] if lines else ""
     text = last.split(" [while running")[0]
-    name = type(error).__name__
     text = text.removeprefix("RuntimeError: ")
-    known = isinstance(error, OSError | DedupError | RuntimeError)
-    return (
-        text
-        if known and text
-        else f"{name}: {text}; set {DEBUG_VARIABLE}=1 to see where, and please report it"
-    )
+    if text and isinstance(error, OSError | DedupError | RuntimeError):
+        return text
+    return f"{type(error).__name__}: {text}; set {DEBUG_VARIABLE}=1 to see where, and please report it"

@@ -1,24 +1,29 @@
-"""Reports the copies that could not be made."""
+"""Reports the images that could not be copied to the output directory."""
 
 from beam_dedup.core.model import Unplaced
 from transforms.write import unplaced_line
 
-_UNPLACED_SHOWN = 5
+_MAX_LINES = 5
 
 
 def append_unplaced(unplaced: Unplaced, path: str) -> None:
-    """Adds a line to a file."""
+    """Appends one line to a file: why an image could not be placed."""
     _, _, line = unplaced_line(unplaced)
     with open(path, "ab") as file:
         file.write(line + b"\n")
 
 
 def unplaced_message(path: str) -> str:
-    """What is to be said of a file whose lines tell why images could not be placed; "" if it has none."""
+    """Returns how many images could not be placed, and why for the first five; "" if all were placed.
+
+    Args:
+      path: a file with one line per image that could not be placed.
+    """
     with open(path, encoding="utf-8") as file:
         unplaced = file.read().splitlines()
     if not unplaced:
         return ""
-    shown = "".join(f"\n  {line}" for line in unplaced[:_UNPLACED_SHOWN])
-    more = f"\n  ... and {len(unplaced) - _UNPLACED_SHOWN} more" if len(unplaced) > _UNPLACED_SHOWN else ""
-    return f"{len(unplaced)} of the images could not be placed:{shown}{more}"
+    count = "1 image" if len(unplaced) == 1 else f"{len(unplaced):,} images"
+    shown = "".join(f"\n  {line}" for line in unplaced[:_MAX_LINES])
+    more = f"\n  ... and {len(unplaced) - _MAX_LINES:,} more" if len(unplaced) > _MAX_LINES else ""
+    return f"{count} could not be placed:{shown}{more}"

@@ -1,10 +1,15 @@
-"""Workers for engines that ask for them, such as Flink, on machines without containers.
+"""Starts and stops workers on request of a runner such as Flink, on machines without containers.
 
-    python -m beam_dedup.worker_pool --port=50000        and give the job --environment_type=EXTERNAL --environment_config=HOST:50000
+Start the pool, then submit the job with two options that name it:
 
-A task manager asks the pool to start a worker, which is a process of the same Python, and to stop it. (`ExternalWorkerPool` in Beam's
-`beam_fn_api.proto`. Beam for Python has a pool, too: it listens on all addresses, and tells its workers no options of the
-job. Its `boot`, which does, comes in containers only.)
+    python -m beam_dedup.worker_pool --port=50000
+    dedup ... --environment_type=EXTERNAL --environment_config=HOST:50000
+
+A task manager of Flink asks the pool to start a worker, and later to stop it (`ExternalWorkerPool` in
+Beam's `beam_fn_api.proto`). Each worker is a process of the same Python interpreter.
+
+Beam for Python has a worker pool too, but it listens on all addresses, and it does not pass the options of
+the job to its workers. Beam's `boot` does pass them, but exists in containers only.
 """
 
 import argparse
@@ -22,21 +27,26 @@ from apache_beam.portability.api import beam_fn_api_pb2 as api
 from apache_beam.portability.api import beam_fn_api_pb2_grpc
 
 HOST, PORT = "127.0.0.1", 50000
-_PATIENCE_SECONDS = 10  # with a worker that was asked to end
-_ANSWERING_THREADS = 4
+_STOP_SECONDS = 10  # that a worker may take to end after SIGTERM
+_SERVER_THREADS = 4
 
 
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
-    """Starts and stops workers. start: makes a process of a command."""
+    """Starts and stops workers.
+
+    Args:
+      start: starts a process that runs a command.
+    """
 
     def __init__(self, start: "Callable[[Sequence[str]], subprocess.Popen[bytes]]") -> None:
         self._start = start
         self._workers: dict[str, list[subprocess.Popen[bytes]]] = defaultdict(list)
         self._lock = threading.Lock()
 
-    def StartWorker(  # noqa: N802  the name of the call
+    def StartWorker(  # noqa: N802  gRPC sets the name
         self, request: api.StartWorkerRequest, _: Any
     ) -> api.StartWorkerResponse:
+        """Starts a worker. The response has an error if the process could not be started."""
         command = [
             sys.executable,
             "-m",
@@ -51,15 +61,17 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         except OSError as error:
             return api.StartWorkerResponse(error=f"the worker could not be started: {error}")
         with self._lock:
-            # Those that have ended and nobody asks after stay in the table of processes.
-            for name in self._workers:
-                self._workers[name] = self._running(name)
+            # Polling reaps workers that have ended; otherwise they would remain as zombie processes.
+            for worker_id in self._workers:
+                self._workers[worker_id] = self._running(worker_id)
             self._workers[request.worker_id].append(worker)
         return api.StartWorkerResponse()
 
     def StopWorker(self, request: api.StopWorkerRequest, _: Any) -> api.StopWorkerResponse:  # noqa: N802
-        """Task managers that share a pool give the same names. Then it can't be told which is meant, and it ends by itself, as
-        any worker does when its engine hangs up.
+        """Stops the worker of an id, if exactly one runs.
+
+        Task managers that share a pool use the same ids. If two workers have the same id, it is unknown which
+        one is meant; that one ends by itself, as every worker does when its runner closes the connection.
         """
         with self._lock:
             running = self._running(request.worker_id)
@@ -69,10 +81,11 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
             _stop(running)
         return api.StopWorkerResponse()
 
-    def _running(self, name: str) -> "list[subprocess.Popen[bytes]]":
-        return [worker for worker in self._workers[name] if worker.poll() is None]
+    def _running(self, worker_id: str) -> "list[subprocess.Popen[bytes]]":
+        return [worker for worker in self._workers[worker_id] if worker.poll() is None]
 
     def stop_all(self) -> None:
+        """Stops all workers."""
         with self._lock:
             _stop([worker for workers in self._workers.values() for worker in workers])
             self._workers.clear()
@@ -83,24 +96,28 @@ def _stop(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
         worker.terminate()
     for worker in workers:
         try:
-            worker.wait(_PATIENCE_SECONDS)
+            worker.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             worker.kill()
             worker.wait()
 
 
 def start_process(command: Sequence[str]) -> "subprocess.Popen[bytes]":
-    """Its output goes where that of the pool goes. Ctrl-C is for the pool, which then stops it."""
+    """Starts a worker process.
+
+    Its output goes where the output of the pool goes. It does not receive Ctrl-C, as it has a session of its
+    own: the pool does, and stops it.
+    """
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
 def serve(pool: WorkerPool, host: str, port: int) -> grpc.Server:
-    """A server that has begun to answer.
+    """Starts a gRPC server for a pool, and returns it.
 
     Raises:
-      OSError: the address is taken, or none of this machine.
+      OSError: the address is in use, or does not belong to this machine.
     """
-    server = grpc.server(ThreadPoolExecutor(_ANSWERING_THREADS), options=[("grpc.so_reuseport", 0)])
+    server = grpc.server(ThreadPoolExecutor(_SERVER_THREADS), options=[("grpc.so_reuseport", 0)])
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
     try:
         server.add_insecure_port(f"{host}:{port}")
@@ -111,15 +128,20 @@ def serve(pool: WorkerPool, host: str, port: int) -> grpc.Server:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until SIGTERM or Ctrl-C. Returns the exit code."""
+    """Serves requests until SIGTERM or Ctrl-C, then stops all workers.
+
+    Returns:
+      The exit code: 0, or 1 if the address can't be used.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m beam_dedup.worker_pool", description="Starts workers for engines that ask for them."
+        prog="python -m beam_dedup.worker_pool",
+        description="Starts workers on request of a runner, such as Flink.",
     )
-    parser.add_argument("--port", type=int, default=PORT, help="to listen on (default %(default)s)")
+    parser.add_argument("--port", type=int, default=PORT, help="port to listen on (default %(default)s)")
     parser.add_argument(
         "--host",
         default=HOST,
-        help="address to listen on; whoever reaches it can have programs run here (default %(default)s)",
+        help="address to listen on; everyone who can reach it can run programs here (default %(default)s)",
     )
     given = parser.parse_args(arguments)
     pool = WorkerPool(start_process)
@@ -131,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    print(f"worker_pool: starts workers for who asks at {given.host}:{given.port}", file=sys.stderr)
+    print(f"worker_pool: listening on {given.host}:{given.port}", file=sys.stderr)
     ended.wait()
     server.stop(None).wait()
     pool.stop_all()

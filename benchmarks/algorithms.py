@@ -1,10 +1,11 @@
-"""Precision and recall of each algorithm, at several distances, and of each setting of views, by kind of edit.
+"""Measures precision and recall of each algorithm at several distances, and of each setting of views, by kind of edit.
 
     .venv/bin/python benchmarks/algorithms.py CORPUS LOOKALIKES [--only NAME ...]
 
-CORPUS is as for quality.py; LOOKALIKES a folder of pictures that look alike and are all different. Compares all pairs
-one by one. Prints tables to be copied into benchmarks/README.md. *Recall* is of the pairs of an original and an edit of
-it. *Wrong* are pairs of different groups of the corpus, of which *precision* is the share, and pairs of look-alikes.
+CORPUS has the layout that benchmarks/quality.py describes. LOOKALIKES is a directory of pictures that look alike and are
+all different. Compares all pairs one by one, and prints tables for benchmarks/README.md. *Recall* is the share of edits
+that are near their original. *Precision* is the share of pairs of one group among all near pairs of the corpus. *Wrong
+look-alikes* are near pairs of look-alikes.
 """
 
 import argparse
@@ -24,13 +25,8 @@ from beam_dedup.core.imaging.fingerprint import fingerprint, prepare_decoders
 from beam_dedup.core.model import Code, CodeKind, ImageRef
 from beam_dedup.core.thresholds import DEFAULT_VERIFY, FLAT_LEVELS, TINY_BITS
 
-LEVELS = (
-    "pixel",
-    "near",
-    "hard",
-    "geo",
-)  # each harder than the one before; copies of equal bytes are left out
-UNLIKE = 1000  # a distance beyond any k
+LEVELS = ("pixel", "near", "hard", "geo")  # of edits, the easiest first; copies of equal bytes are left out
+UNLIKE = 1000  # greater than any k
 
 Distances = npt.NDArray[np.int64]  # (n, n)
 
@@ -47,7 +43,7 @@ DISTANCES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
-    """One recipe, and the distances it is tried at."""
+    """A recipe, and the distances at which it is measured."""
 
     name: str
     recipe: Recipe
@@ -55,6 +51,7 @@ class Setting:
 
 
 def settings() -> list[Setting]:
+    """Returns all settings to measure: dct with each setting of views, then the other algorithms without views."""
     of_dct = [Setting(f"dct, {views}", Recipe(DCT, views), (8,)) for views in Views]
     of_dct[0] = dataclasses.replace(of_dct[0], ks=DISTANCES[DCT])
     turns = [
@@ -68,9 +65,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("lookalikes", type=Path)
-    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="algorithms")
+    parser.add_argument("corpus", type=Path, help="directory with images/ and truth.csv")
+    parser.add_argument("lookalikes", type=Path, help="directory of different pictures that look alike")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="measure these algorithms only")
     options = parser.parse_args()
     prepare_decoders()
     with open(options.corpus / "truth.csv", newline="") as file:
@@ -88,10 +85,10 @@ def main() -> None:
         apart_alike = distances(codes_of(alike, setting.recipe)[0])
         count = np.mean([len(of_image) for of_image in codes])
         for k in setting.ks:
-            figures = [f"{recall:.4f}" for recall in recalls(apart <= k, truth).values()]
+            shares = [f"{recall:.4f}" for recall in recalls(apart <= k, truth).values()]
             wrong = np.count_nonzero(np.triu(apart_alike <= k, 1))
-            share = precision(apart <= k, truth)
-            line = f"{' | '.join(figures)} | {share:.4f} | {wrong} | {count:.1f} | {cost:.0f}"
+            right = precision(apart <= k, truth)
+            line = f"{' | '.join(shares)} | {right:.4f} | {wrong} | {count:.1f} | {cost:.0f}"
             print(f"| {setting.name} | {k} | {line} |", flush=True)
         if setting.recipe.views in (Views.NONE, Views.CROPS):
             k = ALGORITHMS[setting.recipe.algorithm].default_k
@@ -100,7 +97,7 @@ def main() -> None:
 
 
 def codes_of(files: Sequence[Path], recipe: Recipe) -> tuple[list[tuple[Code, ...]], float]:
-    """The codes of each file, and microseconds of processor time for one."""
+    """Returns the codes of each file, and the microseconds of processor time per file."""
     started = time.process_time()
     codes = []
     for path in files:
@@ -111,12 +108,12 @@ def codes_of(files: Sequence[Path], recipe: Recipe) -> tuple[list[tuple[Code, ..
 
 
 def distances(codes: Sequence[tuple[Code, ...]], verify: int = DEFAULT_VERIFY) -> Distances:
-    """The least k at which each pair is within it."""
+    """Returns, for each pair of images, the least k at which they are near, or UNLIKE: (n, n)."""
     count = len(codes)
     apart = np.full((count, count), UNLIKE, np.int64)
     kinds = np.array([of_image[0].kind if of_image else -1 for of_image in codes])
     hashed = np.flatnonzero((kinds >= 0) & (kinds != CodeKind.FLAT))
-    bases = np.stack([words(codes[image][0]) for image in hashed])
+    bases = np.stack([words(codes[image][0]) for image in hashed.tolist()])
     tiny, wide = kinds[hashed] == CodeKind.TINY, kinds[hashed] == CodeKind.WIDE
     for image in hashed.tolist():
         for code in codes[image]:
@@ -131,7 +128,9 @@ def distances(codes: Sequence[tuple[Code, ...]], verify: int = DEFAULT_VERIFY) -
             apart[image, hashed] = np.minimum(apart[image, hashed], found)
     flat = np.flatnonzero(kinds == CodeKind.FLAT)
     if len(flat):
-        profiles = np.stack([np.frombuffer(codes[image][0].data, np.uint8) for image in flat]).astype(int)
+        profiles = np.stack(
+            [np.frombuffer(codes[image][0].data, np.uint8) for image in flat.tolist()]
+        ).astype(int)
         levels = np.abs(profiles[:, None] - profiles[None]).max(axis=2)
         apart[np.ix_(flat, flat)] = np.where(levels <= FLAT_LEVELS, levels, UNLIKE)
     apart = np.minimum(apart, apart.T)
@@ -140,14 +139,14 @@ def distances(codes: Sequence[tuple[Code, ...]], verify: int = DEFAULT_VERIFY) -
 
 
 def words(code: Code) -> npt.NDArray[np.uint64]:
-    """The code as 4 words, the first 64 bits first."""
+    """Returns a code as 4 words of 64 bits, the first 64 bits first."""
     return np.frombuffer(code.data.ljust(32, b"\0"), ">u8").astype(np.uint64)
 
 
 def edits(
     near: npt.NDArray[np.bool_], truth: Sequence[dict[str, str]]
 ) -> dict[tuple[int, str], tuple[int, int]]:
-    """Of each kind of edit: (copies near their original, copies)."""
+    """Returns, by level and kind of edit: (copies near their original, copies)."""
     original = {row["group"]: number for number, row in enumerate(truth) if row["role"] == "original"}
     found: dict[tuple[int, str], list[bool]] = collections.defaultdict(list)
     for number, row in enumerate(truth):
@@ -158,7 +157,7 @@ def edits(
 
 
 def recalls(near: npt.NDArray[np.bool_], truth: Sequence[dict[str, str]]) -> dict[str, float]:
-    """Share of copies near their original, by level."""
+    """Returns the share of copies near their original, by level."""
     found, all_copies = collections.Counter[str](), collections.Counter[str]()
     for (level, _), (hits, copies) in edits(near, truth).items():
         found[LEVELS[level]] += hits
@@ -167,22 +166,22 @@ def recalls(near: npt.NDArray[np.bool_], truth: Sequence[dict[str, str]]) -> dic
 
 
 def precision(near: npt.NDArray[np.bool_], truth: Sequence[dict[str, str]]) -> float:
-    """Of all pairs that are near, those of one group."""
+    """Returns the share of pairs of one group among all near pairs."""
     group = np.array([row["group"] for row in truth])
     pairs = np.triu(near, 1)
-    right = np.count_nonzero(pairs & (group[:, None] == group[None]))
-    return right / max(np.count_nonzero(pairs), 1)
+    right = int(np.count_nonzero(pairs & (group[:, None] == group[None])))
+    return right / max(int(np.count_nonzero(pairs)), 1)
 
 
 def table_of_edits(by_setting: dict[str, dict[tuple[int, str], tuple[int, int]]]) -> str:
-    """Kinds of edit of which some setting misses a copy, with the copies each finds."""
+    """Returns a table of the kinds of edit of which a setting misses a copy, with the number of copies each setting finds."""
     lines = [f"| level | edit | copies | {' | '.join(by_setting)} |", f"|{'---|' * (len(by_setting) + 3)}"]
     for level, edit in next(iter(by_setting.values()), {}):
         found = [of_setting[level, edit] for of_setting in by_setting.values()]
         copies = found[0][1]
         if any(hits < copies for hits, _ in found):
-            hits = " | ".join(str(one) for one, _ in found)
-            lines.append(f"| {LEVELS[level]} | {edit} | {copies} | {hits} |")
+            counts = " | ".join(str(hits) for hits, _ in found)
+            lines.append(f"| {LEVELS[level]} | {edit} | {copies} | {counts} |")
     return "\n".join(lines)
 
 

@@ -1,17 +1,17 @@
-"""Codes to verdicts: all pairs within k among N codes, in the local pipeline and in the core alone.
+"""Measures the time from codes to verdicts: finds all pairs within k among N codes, in the local pipeline and in the core.
 
     .venv/bin/python benchmarks/pairs.py [--codes 100000 1000000] [-k 4 8] [--kind uniform real hot blank] [--core]
 
-Each row is a process of its own, so that its peak memory is its own. Codes are made by the pipeline's first step from a
-seed; no picture is read. The kinds:
+Measures each row in a process of its own, so that rows do not share their peak memory. The pipeline's first step makes
+the codes from a seed; no picture is read. The kinds of codes:
 
     uniform  random bits
-    real     bits set as often as those of photos are, one in five a near duplicate of another, some of them in large groups
+    real     each bit set as often as in photos; one code in five is a near duplicate of another, some in large groups
     hot      as real, but half of the codes agree in 40 of the 64 bits, as those of one catalogue's pictures may
     blank    N pictures without structure, of 1,000 colours, and 10,000 photos
 
-Prints a table to be copied into benchmarks/README.md: wall time of the whole pipeline, of the core alone on one thread,
-what the plan had expected, and the peak of the memory.
+Prints a table for benchmarks/README.md: wall time of the whole pipeline, of the core alone on one thread, the time that
+the plan expected, and the peak memory.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from transforms import CountImages, MarkNearDuplicates
 from transforms.count import write_json
 
 KINDS = ("uniform", "real", "hot", "blank")
-BLOCK = 4096  # images made at a time
+BLOCK = 4096  # images per block
 PHOTOS_AMONG_BLANKS = 10_000
 COLOURS = 1000
 
@@ -50,11 +50,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--codes", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("-k", type=int, nargs="+", default=[4, 8])
-    parser.add_argument("--kind", choices=KINDS, nargs="+", default=["uniform"])
-    parser.add_argument("--core", action="store_true", help="time the core alone on one thread, too")
-    parser.add_argument("-j", "--jobs", type=int, default=2)
+    parser.add_argument("--codes", type=int, nargs="+", default=[100_000, 1_000_000], help="numbers of codes")
+    parser.add_argument("-k", type=int, nargs="+", default=[4, 8], help="distances in bits")
+    parser.add_argument("--kind", choices=KINDS, nargs="+", default=["uniform"], help="kinds of codes")
+    parser.add_argument("--core", action="store_true", help="also time the core alone on one thread")
+    parser.add_argument("-j", "--jobs", type=int, default=2, help="threads of the pipeline")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
@@ -67,8 +67,8 @@ def main() -> None:
     for kind in options.kind:
         for k in options.k:
             for codes in options.codes:
-                asked = json.dumps([kind, k, codes, options.core, options.jobs])
-                command = [sys.executable, __file__, "--row", asked]
+                arguments = json.dumps([kind, k, codes, options.core, options.jobs])
+                command = [sys.executable, __file__, "--row", arguments]
                 found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
                 print(table_row(kind, k, codes, json.loads(found.splitlines()[-1])), flush=True)
 
@@ -82,7 +82,7 @@ def table_row(kind: str, k: int, codes: int, found: dict[str, float]) -> str:
 
 
 def row(kind: str, k: int, codes: int, core: bool, jobs: int) -> dict[str, float]:
-    """Measures one row of the table."""
+    """Measures one row of the table. Returns its values by name."""
     thresholds = Thresholds(k)
     start = time.perf_counter()
     counts, plan = in_pipeline(kind, codes, thresholds, jobs)
@@ -103,10 +103,10 @@ def row(kind: str, k: int, codes: int, core: bool, jobs: int) -> dict[str, float
 def in_pipeline(
     kind: str, codes: int, thresholds: Thresholds, jobs: int
 ) -> tuple[dict[str, int], dict[str, float]]:
-    """Runs the composites as the command line does on this machine."""
+    """Runs the composites on the local runner, as the command line does. Returns the counts and the plan."""
     flags = ["--direct_running_mode=multi_threading", f"--direct_num_workers={jobs}"] if jobs > 1 else []
     with tempfile.TemporaryDirectory() as scratch:
-        told = [os.path.join(scratch, name) for name in ("counts", "plan")]
+        paths = [os.path.join(scratch, name) for name in ("counts", "plan")]
         with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions(flags)) as pipeline:
             fingerprints = (
                 pipeline
@@ -115,9 +115,9 @@ def in_pipeline(
                 | "Make" >> beam.Map(make_block, kind, codes)
             )
             marked = fingerprints | "Mark" >> MarkNearDuplicates(thresholds, PlanSettings(spread=False))
-            _ = marked.verdicts | "Counts" >> CountImages() | "TellCounts" >> beam.Map(write_json, told[0])
-            _ = marked.plan | "Plan" >> beam.Map(as_dict) | "TellPlan" >> beam.Map(write_json, told[1])
-        counts, plan = (json.loads(Path(path).read_text()) for path in told)
+            _ = marked.verdicts | "Counts" >> CountImages() | "WriteCounts" >> beam.Map(write_json, paths[0])
+            _ = marked.plan | "Plan" >> beam.Map(as_dict) | "WritePlan" >> beam.Map(write_json, paths[1])
+        counts, plan = (json.loads(Path(path).read_text()) for path in paths)
     return counts, plan
 
 
@@ -126,7 +126,7 @@ def as_dict(plan: Estimate) -> dict[str, float]:
 
 
 def in_core(kind: str, codes: int, thresholds: Thresholds) -> float:
-    """Seconds of judging alone, of images numbered in order."""
+    """Returns the seconds of wall time that the core takes to judge the codes."""
     tables = [
         blocks.load([make_block(start, kind, codes)], blocks.FINGERPRINTS) for start in starts(kind, codes)
     ]
@@ -136,9 +136,9 @@ def in_core(kind: str, codes: int, thresholds: Thresholds) -> float:
     words = data.reshape(-1, 32).view(">u8").astype(np.uint64)
     n = len(words)
     zeros = np.zeros(n, np.uint8)
-    packed = Codes(np.arange(n), zeros, zeros, words[:, 0].copy(), words, np.zeros((0, 96), np.uint8))
+    columns = Codes(np.arange(n), zeros, zeros, words[:, 0].copy(), words, np.zeros((0, 96), np.uint8))
     start = time.perf_counter()
-    selection.judge(packed, n, thresholds, masks=choose(thresholds, n).plan.all_keys)
+    selection.judge(columns, n, thresholds, keys=choose(thresholds, n).plan.all_keys)
     return time.perf_counter() - start
 
 
@@ -147,12 +147,13 @@ def code_data(table: pa.Table) -> pa.Array:
 
 
 def starts(kind: str, codes: int) -> Iterator[int]:
+    """Returns the number of the first image of each block."""
     total = codes + (PHOTOS_AMONG_BLANKS if kind == "blank" else 0)
     yield from range(0, total, BLOCK)
 
 
 def make_block(start: int, kind: str, codes: int) -> bytes:
-    """Fingerprints of images `start` and following, as a block."""
+    """Returns the fingerprints of up to BLOCK images from number `start` on, as a block."""
     total = codes + (PHOTOS_AMONG_BLANKS if kind == "blank" else 0)
     n = min(BLOCK, total - start)
     numbers = np.arange(start, start + n)
@@ -163,40 +164,45 @@ def make_block(start: int, kind: str, codes: int) -> bytes:
         for number, blank, word in zip(numbers.tolist(), is_blank.tolist(), rows(words), strict=True)
     ]
     kinds = np.where(is_blank, int(CodeKind.FLAT), int(CodeKind.FULL)).astype(np.uint8)
-    return pack(numbers, kinds, data)
+    return to_block(numbers, kinds, data)
 
 
 def rows(words: np.ndarray) -> list[bytes]:
+    """Returns each code of 4 words as 32 bytes."""
     raw = words.astype(">u8").tobytes()
     return [raw[at : at + 32] for at in range(0, len(raw), 32)]
 
 
 def blank_colour(number: int) -> tuple[int, int, int]:
+    """Returns one of 1,000 colours, the same for the same number."""
     mixed = number * 2654435761 % COLOURS
     return mixed % 10 * 25, mixed // 10 % 10 * 25, mixed // 100 * 25
 
 
 def make_words(start: int, n: int, kind: str) -> np.ndarray:
-    """(n, 4) words of 64 bits."""
+    """Returns n codes of a kind as (n, 4) words of 64 bits."""
     rng = np.random.default_rng([start, KINDS.index(kind)])
     words = rng.integers(0, 1 << 64, (n, 4), dtype=np.uint64)
     if kind == "uniform":
         return words
-    # A bit of a photo's code is set in 35 to 50 of 100.
+    # Each bit is set in 35 to 50 % of the codes of photos.
     share = np.random.default_rng(7).uniform(0.35, 0.5, 256)
     bits = rng.random((n, 256)) < share
     words = np.packbits(bits, axis=1).view(">u8").astype(np.uint64)
     if kind == "hot":
         words[: n // 2, 0] = (words[: n // 2, 0] & np.uint64((1 << 24) - 1)) | np.uint64(0x5A3C_96F0_1B << 24)
-    # Near duplicates of an earlier one of the block: a few bits off.
+    # Near duplicates of another image of the block differ from it in a few bits.
     copies = rng.choice(n, n // 5, replace=False)
-    of = (rng.random(len(copies)) ** 3 * n).astype(np.int64)  # some are copied far more often than others
+    originals = (rng.random(len(copies)) ** 3 * n).astype(
+        np.int64
+    )  # some originals have far more copies than others
     flips = np.packbits(rng.random((len(copies), 256)) < 0.02, axis=1).view(">u8").astype(np.uint64)
-    words[copies] = words[of] ^ flips
+    words[copies] = words[originals] ^ flips
     return words
 
 
-def pack(numbers: np.ndarray, kinds: np.ndarray, data: list[bytes]) -> bytes:
+def to_block(numbers: np.ndarray, kinds: np.ndarray, data: list[bytes]) -> bytes:
+    """Returns fingerprints with these numbers, kinds and codes as a block of `blocks.FINGERPRINTS`."""
     n = len(numbers)
     uris = [b"/crawl/%09d.jpg" % number for number in numbers.tolist()]
     digests = np.random.default_rng([int(numbers[0]), 99]).bytes(32 * n)

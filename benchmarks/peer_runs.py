@@ -1,10 +1,10 @@
-"""One run of a peer that is a Python library, by whatever Python has it: this file imports nothing else.
+"""Runs one peer that is a Python library, with any Python that has it: this file imports nothing else.
 
     PYTHON benchmarks/peer_runs.py imagehash|imagededup|perception FOLDER OUT.json [-j 2]
     PYTHON benchmarks/peer_runs.py versions
 
-Writes {"groups": [[name, ...], ...]} with the groups (or pairs) that it finds, by its own default settings; `versions`
-prints those of the peers that there are, as JSON.
+Writes {"groups": [[name, ...], ...]} with the groups (or pairs) that the peer finds with its own default settings.
+`versions` prints the versions of the installed peers as JSON.
 """
 
 import argparse
@@ -18,10 +18,12 @@ Groups = list[list[str]]
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("peer", choices=[*PEERS, "versions"])
-    parser.add_argument("folder", nargs="?", default="")
-    parser.add_argument("out", nargs="?", default="")
-    parser.add_argument("-j", "--jobs", type=int, default=1)
+    parser.add_argument("peer", choices=[*PEERS, "versions"], help="library to run")
+    parser.add_argument("folder", nargs="?", default="", help="directory of images")
+    parser.add_argument("out", nargs="?", default="", help="JSON file to write")
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=1, help="processes, if the library has such an option"
+    )
     options = parser.parse_args()
     if options.peer == "versions":
         print(json.dumps(versions()))
@@ -32,6 +34,7 @@ def main() -> None:
 
 
 def versions() -> dict[str, str]:
+    """Returns the versions of the installed peers."""
     found = {}
     for name in PEERS:
         try:
@@ -42,7 +45,7 @@ def versions() -> dict[str, str]:
 
 
 def imagehash_loop(folder: str, _: int) -> Groups:
-    """What most scripts do: hash file after file. Nothing is compared, so nothing is found."""
+    """Hashes file after file with PHash, as most scripts do. Compares nothing, and so returns no groups."""
     import imagehash
     from PIL import Image
 
@@ -53,7 +56,7 @@ def imagehash_loop(folder: str, _: int) -> Groups:
 
 
 def imagededup(folder: str, jobs: int) -> Groups:
-    """PHash with its default distance of 10 bits. Reports pairs."""
+    """Returns the pairs that PHash finds with its default distance of 10 bits."""
     from imagededup.methods import PHash
 
     near = PHash(verbose=False).find_duplicates(
@@ -63,7 +66,7 @@ def imagededup(folder: str, jobs: int) -> Groups:
 
 
 def perception(folder: str, _: int) -> Groups:
-    """PHash of 16 x 16 within 0.2, as its documentation recommends: it has no default. Reports pairs."""
+    """Returns the pairs that PHash of 16 x 16 finds within 0.2: the documentation recommends it, there is no default."""
     from perception import hashers, tools
 
     files = [os.path.join(folder, name) for name in files_below(folder)]
@@ -79,6 +82,7 @@ PEERS: dict[str, Callable[[str, int], Groups]] = {
 
 
 def files_below(folder: str) -> list[str]:
+    """Returns all files below a directory, as sorted relative paths."""
     paths = (os.path.join(path, name) for path, _, names in os.walk(folder) for name in names)
     return sorted(os.path.relpath(path, folder) for path in paths)
 

@@ -1,19 +1,20 @@
-"""Other tools beside `dedup -n`: the same files, the same run, ratios.
+"""Compares `dedup -n` with other tools on the same files, measured in the same session.
 
     .venv/bin/python -m benchmarks.peers loop  --set WEB 1000 4000 --set CAMERA 20 80 [--rounds 3] [--write]
     .venv/bin/python -m benchmarks.peers whole WEB [--count 10000] [-j 2] [--rounds 3] [PEERS] [--write]
     .venv/bin/python -m benchmarks.peers found CORPUS [--different DIR] [-j 2] [PEERS] [--write]
 
-`loop`: images a second of one process, as the slope between two sizes of each set: `imagehash.phash` in a plain loop
-beside `dedup -n -j 1`. `whole`: whole runs on the first files of a set of different pictures, in as many processes or
-threads, with no cache. `found`: what goes, of a corpus with known truth (a folder `images`, a `truth.csv` with the
-columns file, group and level, as for `benchmarks/quality.py`), and of a folder of pictures that are all different.
+`loop` measures images per second of one process, as the slope between two sizes of each set: `imagehash.phash` in a plain
+loop, and `dedup -n -j 1`. `whole` times whole runs on the first files of a set of different pictures, with the same number
+of processes or threads and without caches. `found` counts the files that each tool would remove, of a corpus with known
+truth (a directory `images` and a file `truth.csv` with the columns file, group and level, as for `benchmarks/quality.py`)
+and of a directory of pictures that are all different.
 
-PEERS says where they are; one that is not there is a row that says so: `--czkawka PATH`, the program; `--python PATH`,
-the Python of an environment that has imagededup and perception. imagehash comes with us. `benchmarks/pictures.py` makes
-WEB and CAMERA.
+PEERS locates the other tools: `--czkawka PATH`, the program; `--python PATH`, the Python of an environment that has
+imagededup and perception. A tool that is not installed gets a row that says how to install it. imagehash is a dependency of
+this package. `benchmarks/pictures.py` makes WEB and CAMERA.
 
-Prints a table; --write also puts it into benchmarks/README.md.
+Prints a table. --write also writes it into benchmarks/README.md.
 """
 
 import argparse
@@ -29,31 +30,38 @@ from pathlib import Path
 from benchmarks import report, timing, tools
 from benchmarks.tools import Groups, Tool
 
-_LIGHT = ("", "exact", "pixel", "near")  # levels of edits that every tool should see through
+_LIGHT = ("", "exact", "pixel", "near")  # levels of edits that every tool should recognise
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=_SECTIONS)
-    parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--set", nargs=3, action="append", default=[], metavar=("FOLDER", "SMALL", "LARGE"))
-    parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--different", type=Path)
-    parser.add_argument("-j", "--jobs", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--czkawka", default="czkawka_cli")
-    parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("what", choices=SECTIONS, help="comparison to run")
+    parser.add_argument("folder", type=Path, nargs="?", help="directory of images, or the corpus")
+    parser.add_argument(
+        "--set",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("FOLDER", "SMALL", "LARGE"),
+        help="directory and its two numbers of files, for loop",
+    )
+    parser.add_argument("--count", type=int, default=10_000, help="number of files, for whole")
+    parser.add_argument("--different", type=Path, help="directory of different pictures, for found")
+    parser.add_argument("-j", "--jobs", type=int, default=2, help="processes or threads")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each command")
+    parser.add_argument("--czkawka", default="czkawka_cli", help="program of czkawka")
+    parser.add_argument("--python", default=sys.executable, help="Python that has imagededup and perception")
+    parser.add_argument("--write", action="store_true", help="also write the table into benchmarks/README.md")
     options = parser.parse_args(argv)
     if (options.folder is None) != (options.what == "loop"):
-        parser.error("loop takes --set, the others take a folder")
-    report.publish(f"peers-{options.what}", _SECTIONS[options.what](options), options.write)
+        parser.error("loop needs --set and no directory; whole and found need a directory")
+    report.publish(f"peers-{options.what}", SECTIONS[options.what](options), options.write)
 
 
 def loop(options: argparse.Namespace) -> str:
-    """Rates of one process each."""
+    """Measures the rate of imagehash and of `dedup` in one process. Returns the section of the README."""
     library = tools.loop()
     head = report.header([f"imagehash {library.version}"])
     rows = []
@@ -73,10 +81,8 @@ def loop(options: argparse.Namespace) -> str:
             )
         ]
     columns = ["files", "one process", "smaller, s", "larger, s", "slope, images/s", "dedup against the loop"]
-    sizes_told = "; ".join(
-        f"{Path(folder).name}: {low} and {high} files" for folder, low, high in options.set
-    )
-    return f"{head} {sizes_told}; medians of {options.rounds} rounds.\n\n{report.table(columns, rows)}"
+    set_sizes = "; ".join(f"{Path(folder).name}: {low} and {high} files" for folder, low, high in options.set)
+    return f"{head} {set_sizes}; medians of {options.rounds} rounds.\n\n{report.table(columns, rows)}"
 
 
 def loop_times(folder: Path, sizes: tuple[int, int], library: Tool, rounds: int) -> dict[str, timing.Timed]:
@@ -92,31 +98,31 @@ def loop_times(folder: Path, sizes: tuple[int, int], library: Tool, rounds: int)
 
 
 def whole(options: argparse.Namespace) -> str:
-    """Whole runs of all tools."""
-    head, every = beside(options)
-    installed = [tool for tool in every if tool.installed]
+    """Times whole runs of all tools. Returns the section of the README."""
+    head, all_tools = header_and_tools(options)
+    installed = [tool for tool in all_tools if tool.installed]
     seconds: dict[str, list[float]] = collections.defaultdict(list)
-    going = {}
+    removed = {}
     with timing.subset(options.folder, options.count) as part, tempfile.TemporaryDirectory() as scratch:
         for _, tool in itertools.product(range(options.rounds), installed):
             out = Path(scratch, f"{tool.name}.json")
             seconds[tool.name].append(timing.timed(tool.command(part, out, options.jobs)))
-            going[tool.name] = len(gone(tool.groups(part, out)))
-    ours = statistics.median(seconds[every[0].name])
+            removed[tool.name] = len(removed_files(tool.groups(part, out)))
+    ours = statistics.median(seconds[all_tools[0].name])
 
     def row(tool: Tool) -> list[str]:
         took = statistics.median(seconds[tool.name])
         rate, ratio = options.count / took, took / ours
-        return [tool.name, f"{took:.1f}", f"{rate:,.0f}", f"{ratio:.2f}", f"{going[tool.name]:,}"]
+        return [tool.name, f"{took:.1f}", f"{rate:,.0f}", f"{ratio:.2f}", f"{removed[tool.name]:,}"]
 
-    columns = ["tool", "s", "images/s", "dedup is faster by", "files that would go, of 0 that should"]
-    told = f"{options.count:,} different web JPEGs, {options.jobs} processes or threads (perception: its own 5), whole runs"
-    return f"{head} {told}, medians of {options.rounds} rounds.\n\n{report.table(columns, rows_of(every, row, len(columns)))}"
+    columns = ["tool", "s", "images/s", "dedup is faster by", "files removed, of 0 duplicates"]
+    setting = f"{options.count:,} different web JPEGs, {options.jobs} processes or threads (perception: its own 5), whole runs"
+    return f"{head} {setting}, medians of {options.rounds} rounds.\n\n{report.table(columns, rows_of(all_tools, row, len(columns)))}"
 
 
 def found(options: argparse.Namespace) -> str:
-    """What goes, and what of it should."""
-    head, every = beside(options)
+    """Counts the files that each tool would remove, rightly and wrongly. Returns the section of the README."""
+    head, all_tools = header_and_tools(options)
     truth = {row["file"]: row for row in read_truth(options.folder)}
     light = [name for name, row in truth.items() if row["level"] in _LIGHT]
     images = options.folder / "images"
@@ -125,28 +131,28 @@ def found(options: argparse.Namespace) -> str:
         cells = [tool.name, tool.setting]
         for names in (light, list(truth)):
             with timing.linked(images, names) as part:
-                cells += judged(gone(run(tool, part, options.jobs)), names, truth)
+                cells += judged(removed_files(run(tool, part, options.jobs)), names, truth)
         if options.different:
-            cells.append(str(len(gone(run(tool, options.different, options.jobs)))))
+            cells.append(str(len(removed_files(run(tool, options.different, options.jobs)))))
         return cells
 
     columns = ["tool", "setting; what it reports"]
     for name, names in (("up to near", light), ("all edits", list(truth))):
-        columns += [f"{name}, {should_go(names, truth):,} should go: right", "recall", "wrong", "precision"]
+        columns += [f"{name}, {duplicates(names, truth):,} duplicates: right", "recall", "wrong", "precision"]
     if options.different:
         columns.append(f"{options.different.name}: wrong")
-    told = (
-        "*Should go*: all files of a picture but one. A file goes if it comes after one, by name, that stays and that the"
-        " tool pairs or groups with it; it goes rightly if both show the same picture."
+    definition = (
+        "*Duplicates*: all files of a picture except one. Files are visited by name: one is removed if the tool pairs or"
+        " groups it with an earlier file that is kept; it is removed rightly if both show the same picture."
     )
-    return f"{head} {told}\n\n{report.table(columns, rows_of(every, row, len(columns)))}"
+    return f"{head} {definition}\n\n{report.table(columns, rows_of(all_tools, row, len(columns)))}"
 
 
-_SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {"loop": loop, "whole": whole, "found": found}
+SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {"loop": loop, "whole": whole, "found": found}
 
 
-def beside(options: argparse.Namespace) -> tuple[str, list[Tool]]:
-    """The header, and all tools, ours first."""
+def header_and_tools(options: argparse.Namespace) -> tuple[str, list[Tool]]:
+    """Returns the header line of a section, and all tools, `dedup` first."""
     peers = tools.peers(options.czkawka, options.python)
     return report.header([f"{peer.name} {peer.version}" for peer in peers if peer.installed]), [
         tools.ours(),
@@ -154,46 +160,49 @@ def beside(options: argparse.Namespace) -> tuple[str, list[Tool]]:
     ]
 
 
-def rows_of(every: Iterable[Tool], row: Callable[[Tool], list[str]], width: int) -> list[list[str]]:
+def rows_of(all_tools: Iterable[Tool], row: Callable[[Tool], list[str]], width: int) -> list[list[str]]:
+    """Returns a row for each tool; that of a missing tool says how to install it."""
     return [
         row(tool) if tool.installed else [tool.name, f"not installed: {tool.get}", *[""] * (width - 2)]
-        for tool in every
+        for tool in all_tools
     ]
 
 
 def run(tool: Tool, folder: Path, jobs: int) -> Groups:
+    """Returns the groups that a tool finds in a directory."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, "out.json")
         timing.timed(tool.command(folder.resolve(), out, jobs))
         return tool.groups(folder.resolve(), out)
 
 
-def gone(groups: Groups) -> dict[str, str]:
-    """Each file that goes, and the file that stays for it, when one goes through the files by name.
+def removed_files(groups: Groups) -> dict[str, str]:
+    """Returns each file to remove, with the kept file that it duplicates, visiting the files by name.
 
-    >>> gone([["a", "b"], ["b", "c"], ["c", "d"]])
+    >>> removed_files([["a", "b"], ["b", "c"], ["c", "d"]])
     {'b': 'a', 'd': 'c'}
     """
-    with_it = collections.defaultdict(set)
+    grouped_with = collections.defaultdict(set)
     for group in groups:
         for name in group:
-            with_it[name].update(group)
-    goes: dict[str, str] = {}
-    for name in sorted(with_it):
-        stays = [other for other in with_it[name] if other < name and other not in goes]
-        if stays:
-            goes[name] = min(stays)
-    return goes
+            grouped_with[name].update(group)
+    removed: dict[str, str] = {}
+    for name in sorted(grouped_with):
+        kept = [other for other in grouped_with[name] if other < name and other not in removed]
+        if kept:
+            removed[name] = min(kept)
+    return removed
 
 
-def judged(goes: dict[str, str], names: Sequence[str], truth: dict[str, dict[str, str]]) -> list[str]:
-    """Right, recall, wrong and precision."""
-    right = sum(truth[name]["group"] == truth[stays]["group"] for name, stays in goes.items())
-    recall, precision = right / max(should_go(names, truth), 1), right / max(len(goes), 1)
-    return [f"{right:,}", f"{recall:.4f}", f"{len(goes) - right:,}", f"{precision:.4f}"]
+def judged(removed: dict[str, str], names: Sequence[str], truth: dict[str, dict[str, str]]) -> list[str]:
+    """Returns the number of files removed rightly, the recall, the number removed wrongly, and the precision."""
+    right = sum(truth[name]["group"] == truth[kept]["group"] for name, kept in removed.items())
+    recall, precision = right / max(duplicates(names, truth), 1), right / max(len(removed), 1)
+    return [f"{right:,}", f"{recall:.4f}", f"{len(removed) - right:,}", f"{precision:.4f}"]
 
 
-def should_go(names: Sequence[str], truth: dict[str, dict[str, str]]) -> int:
+def duplicates(names: Sequence[str], truth: dict[str, dict[str, str]]) -> int:
+    """Returns how many of the files are duplicates."""
     return len(names) - len({truth[name]["group"] for name in names})
 
 

@@ -1,16 +1,16 @@
-"""Makes the sets of files that the benchmarks measure with; the same options make the same files.
+"""Makes the sets of files for the benchmarks. The same options make the same files.
 
     .venv/bin/python -m benchmarks.pictures web   OUT --count 12000  [--originals DIR] [-j 2]
     .venv/bin/python -m benchmarks.pictures 12mp  OUT --count 300    [--originals DIR] [-j 2]
     .venv/bin/python -m benchmarks.pictures small OUT --count 100000 [-j 2]
 
-`web`: JPEGs of about 500 x 400 pixels and 55 KB. `12mp`: baseline JPEGs of 4000 x 3000 pixels and 3 to 5 MB, as from a
-camera. `small`: JPEGs and PNGs of 2 to 8 KB. All files of a set are different, and so are the pictures of `web` and
-`12mp`: each shows random cut-outs of two photos, one through the other and in a random light, since cut-outs of the same few
-photos alone would now and then be near duplicates. The photos are those below --originals; without it, pictures made by code stand in
-for them, which compress otherwise and so only try the commands out.
+`web`: JPEGs of about 500 x 400 pixels and 55 KB. `12mp`: baseline JPEGs of 4000 x 3000 pixels and 3 to 5 MB, as cameras
+make them. `small`: JPEGs and PNGs of 2 to 8 KB. All files of a set are different, and so are the pictures of `web` and
+`12mp`: each blends random cut-outs of two photos, in random light, since cut-outs of the same few photos alone would
+sometimes be near duplicates. The photos are those below --originals. Without it, they are drawn by code: such pictures
+compress differently, and serve to try the commands only.
 
-Files are in folders of 1,000; those that are there already are left as they are.
+Writes 1,000 files per directory. Does not change files that exist.
 """
 
 import argparse
@@ -30,11 +30,11 @@ from PIL import Image, ImageOps
 from beam_dedup.samples import picture
 
 _FOLDER_FILES = 1000
-_PAINTED = 8  # pictures made by code, where no photos are given
+_DRAWN = 8  # pictures drawn by code, if no photos are given
 _WEB_QUALITY, _CAMERA_QUALITY = 91, 90
-_CAMERA_SIZE = (4000, 3000)
-_GRAIN = 6.0  # grey levels: what makes an enlarged photo as large a file as a camera's
-_LIGHT, _LIGHT_CELLS = 0.25, (7, 8)  # its share of a picture, and its rows and columns
+CAMERA_SIZE = (4000, 3000)
+_GRAIN = 6.0  # grey levels of noise: makes the file of an enlarged photo as large as that of a camera
+_LIGHT, _LIGHT_CELLS = 0.25, (7, 8)  # share of the light in a picture; rows and columns of its grid
 _ICONS = 64
 _SMALL_BYTES = (2_000, 8_000)
 _JPEG_COMMENT, _JPEG_START_BYTES, _PNG_START_BYTES = b"\xff\xfe", 2, 33
@@ -44,21 +44,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--count", type=int, required=True)
-    parser.add_argument("--originals", type=Path)
-    parser.add_argument("-j", "--jobs", type=int, default=2)
+    parser.add_argument("kind", choices=KINDS, help="set of files")
+    parser.add_argument("out", type=Path, help="directory to write to")
+    parser.add_argument("--count", type=int, required=True, help="number of files")
+    parser.add_argument("--originals", type=Path, help="directory of photos to cut from")
+    parser.add_argument("-j", "--jobs", type=int, default=2, help="processes")
     options = parser.parse_args()
     if options.originals and len(photos(options.originals)) < 2:
-        sys.exit(f"{options.originals} has no two photos")
+        sys.exit(
+            f"--originals: {options.originals} has fewer than 2 photos; name a directory with PNGs or JPEGs"
+        )
     size_bytes = make(options.kind, options.out, options.count, options.originals, options.jobs)
     mean = size_bytes / options.count
     print(f"{options.count:,} files of {mean:,.0f} bytes on average in {options.out}")
 
 
 def make(kind: str, out: Path, count: int, originals: Path | None, jobs: int) -> int:
-    """Makes a set of files, and returns how many bytes it has."""
+    """Makes a set of files. Returns its size in bytes."""
     for first in range(0, count, _FOLDER_FILES):
         (out / f"{first // _FOLDER_FILES:03}").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(jobs) as pool:
@@ -67,10 +69,11 @@ def make(kind: str, out: Path, count: int, originals: Path | None, jobs: int) ->
 
 
 def save(seed: int, kind: str, out: Path, originals: Path | None) -> int:
+    """Writes the file of a number, unless it exists. Returns its size in bytes."""
     stem = out / f"{seed // _FOLDER_FILES:03}" / f"{seed:06}"
-    there = next(stem.parent.glob(f"{stem.name}.*"), None)
-    if there is not None:
-        return there.stat().st_size
+    existing = next(stem.parent.glob(f"{stem.name}.*"), None)
+    if existing is not None:
+        return existing.stat().st_size
     extension, data = KINDS[kind](np.random.default_rng(seed), originals)
     stem.with_suffix(extension).write_bytes(data)
     return len(data)
@@ -81,11 +84,13 @@ def web(random: np.random.Generator, originals: Path | None) -> tuple[str, bytes
     return ".jpg", jpeg(double_exposure(random, originals, size), _WEB_QUALITY)
 
 
-def camera(random: np.random.Generator, originals: Path | None) -> tuple[str, bytes]:
-    image = double_exposure(random, originals, _CAMERA_SIZE)
+def camera(
+    random: np.random.Generator, originals: Path | None, size: tuple[int, int] = CAMERA_SIZE
+) -> tuple[str, bytes]:
+    image = double_exposure(random, originals, size)
     shift = tuple(int(step) for step in random.integers(0, 1000, 2))
-    lit = np.asarray(image, dtype=np.int16) + np.roll(grain(), shift, (0, 1))[..., None]
-    return ".jpg", jpeg(Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8)), _CAMERA_QUALITY)
+    noisy = np.asarray(image, dtype=np.int16) + np.roll(grain(size), shift, (0, 1))[..., None]
+    return ".jpg", jpeg(Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)), _CAMERA_QUALITY)
 
 
 def small(random: np.random.Generator, _: Path | None) -> tuple[str, bytes]:
@@ -104,7 +109,7 @@ KINDS: dict[str, Callable[[np.random.Generator, Path | None], tuple[str, bytes]]
 def double_exposure(
     random: np.random.Generator, originals: Path | None, size: tuple[int, int]
 ) -> Image.Image:
-    """Random cut-outs of two different photos, one seen through the other, in a light of its own."""
+    """Returns a blend of random cut-outs of two different photos and of random light."""
     one, other = random.choice(len(photos(originals)), 2, replace=False)
     parts = [cut_out(random, photos(originals)[at], size) for at in (one, other)]
     both = Image.blend(parts[0], parts[1], float(random.uniform(0.4, 0.5)))
@@ -113,6 +118,7 @@ def double_exposure(
 
 
 def cut_out(random: np.random.Generator, photo: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Returns a random part of a photo, scaled to a size, mirrored and flipped at random."""
     scale = float(random.uniform(0.65, 1.0))
     width, height = round(photo.width * scale), round(photo.height * scale)
     left, top = (int(random.integers(room + 1)) for room in (photo.width - width, photo.height - height))
@@ -124,23 +130,24 @@ def cut_out(random: np.random.Generator, photo: Image.Image, size: tuple[int, in
 
 @functools.cache
 def photos(originals: Path | None) -> tuple[Image.Image, ...]:
-    """The photos to cut from, decoded once per process."""
+    """Returns the photos to cut from, decoded once per process."""
     if originals is None:
-        return tuple(picture(seed, (768, 512)) for seed in range(_PAINTED))
+        return tuple(picture(seed, (768, 512)) for seed in range(_DRAWN))
     paths = sorted(path for path in originals.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
     return tuple(Image.open(path).convert("RGB") for path in paths)
 
 
 @functools.cache
-def grain() -> np.ndarray:
-    width, height = _CAMERA_SIZE
+def grain(size: tuple[int, int]) -> np.ndarray:
+    """Returns noise of a size (width, height), made once per process."""
+    width, height = size
     random = np.random.default_rng(0)
     return np.rint(random.normal(0, _GRAIN, (height, width))).astype(np.int16)
 
 
 @functools.cache
 def icons() -> tuple[tuple[str, bytes], ...]:
-    """Tiny pictures in both formats, below the smallest size that is asked for."""
+    """Returns tiny pictures in both formats, whose files are smaller than the smallest requested size."""
     made = []
     for seed in range(_ICONS):
         image = picture(seed, (32, 24)) if seed % 2 else picture(seed, (20, 16))
@@ -161,11 +168,13 @@ def png(image: Image.Image) -> bytes:
 
 
 def commented_jpeg(data: bytes, text: bytes) -> bytes:
+    """Returns a JPEG with a comment, which makes files of the same picture different."""
     comment = _JPEG_COMMENT + struct.pack(">H", len(text) + 2) + text
     return data[:_JPEG_START_BYTES] + comment + data[_JPEG_START_BYTES:]
 
 
 def commented_png(data: bytes, text: bytes) -> bytes:
+    """Returns a PNG with a comment, which makes files of the same picture different."""
     body = b"tEXt" + b"Comment\0" + text
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     return data[:_PNG_START_BYTES] + chunk + data[_PNG_START_BYTES:]

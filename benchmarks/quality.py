@@ -1,12 +1,12 @@
-"""Precision and recall of `dedup -n` on a corpus with known truth.
+"""Measures precision and recall of `dedup -n` on a corpus with known truth.
 
     .venv/bin/python benchmarks/quality.py CORPUS [options of dedup, such as -k 6]
 
-CORPUS has a folder `images` and a `truth.csv` with the columns file, group, role, transform and level: files of one
-group show the same picture; role is `original` for one of them; level says how far an edit is from it.
+CORPUS has a directory `images` and a file `truth.csv` with the columns file, group, role, transform and level. The files
+of a group show the same picture; role is `original` for one of them; level is the difficulty of an edit.
 
-Prints a table to be copied into benchmarks/README.md. A duplicate is right if its witness is of the same group. Of a
-group that the edits of some levels leave n files of, n - 1 should go.
+Prints tables for benchmarks/README.md. A duplicate is right if its witness is of the same group. n - 1 of the n files of
+a group should be duplicates.
 """
 
 import argparse
@@ -19,19 +19,21 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-LEVELS = ("exact", "pixel", "near", "hard", "geo")  # each harder than the one before
+LEVELS = ("exact", "pixel", "near", "hard", "geo")  # of edits, the easiest first
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("corpus", type=Path)
+    parser.add_argument("corpus", type=Path, help="directory with images/ and truth.csv")
     options, flags = parser.parse_known_args()
     with open(options.corpus / "truth.csv", newline="") as file:
         truth = {row["file"]: row for row in csv.DictReader(file)}
     print(f"dedup -n {' '.join(flags)}")
-    print("\n| files | should go | go | recall | wrong duplicates | precision |\n|---|---|---|---|---|---|")
+    print(
+        "\n| files | duplicates | found | recall | wrong duplicates | precision |\n|---|---|---|---|---|---|"
+    )
     for last in range(1, len(LEVELS) + 1):
         levels = {"", *LEVELS[:last]}
         chosen = [name for name, row in truth.items() if row["level"] in levels]
@@ -39,12 +41,12 @@ def main() -> None:
             print(
                 row_of(LEVELS[last - 1], chosen, truth, deduplicate(options.corpus / "images", chosen, flags))
             )
-    print("\nEdits of which some copy is not within reach of its original, when there are only the two:\n")
+    print("\nKinds of edit of which a copy is missed, each run alone with the originals:\n")
     print(misses(truth, options.corpus / "images", flags))
 
 
 def deduplicate(images: Path, names: Iterable[str], flags: list[str]) -> dict[str, dict[str, object]]:
-    """The record of each of the named files, when only they are there."""
+    """Runs `dedup -n` on the named files only. Returns their records by name."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "in")
         folder.mkdir()
@@ -71,19 +73,20 @@ def deduplicate(images: Path, names: Iterable[str], flags: list[str]) -> dict[st
 def row_of(
     level: str, chosen: list[str], truth: dict[str, dict[str, str]], records: dict[str, dict[str, object]]
 ) -> str:
+    """Returns a row of the table for the files of all levels up to one."""
     sizes = collections.Counter(truth[name]["group"] for name in chosen)
-    should = sum(size - 1 for size in sizes.values())
+    duplicates = sum(size - 1 for size in sizes.values())
     right = wrong = 0
     for name, record in records.items():
         if record["status"] == "duplicate":
             same = truth[Path(str(record["duplicate_of"])).name]["group"] == truth[name]["group"]
             right, wrong = right + same, wrong + (not same)
-    recall, precision = right / max(should, 1), right / max(right + wrong, 1)
-    return f"| originals and edits up to {level}: {len(chosen)} | {should} | {right} | {recall:.4f} | {wrong} | {precision:.4f} |"
+    recall, precision = right / max(duplicates, 1), right / max(right + wrong, 1)
+    return f"| originals and edits up to {level}: {len(chosen)} | {duplicates} | {right} | {recall:.4f} | {wrong} | {precision:.4f} |"
 
 
 def misses(truth: dict[str, dict[str, str]], images: Path, flags: list[str]) -> str:
-    """Each edit alone with the originals: how many copies are found."""
+    """Runs each kind of edit alone with the originals. Returns a table of those of which a copy is missed."""
     originals = [name for name, row in truth.items() if row["role"] == "original"]
     by_edit = collections.defaultdict(list)
     for name, row in truth.items():

@@ -1,11 +1,11 @@
-"""The limit that a run is measured against: the least that must be done with the files, in bare processes.
+"""Does the least work that a run must do with its files, in bare processes: the limit to which runs are compared.
 
     python -m benchmarks.raw FOLDER [-j 2] [--digests]
 
-Reads each file, takes its SHA-256 and, without --digests, a picture's 256 bits by the default recipe: one decode
-by `draft` to 128 pixels, grey, one bilinear resize to 64 x 64, one DCT by matrices, bits above 2 grey levels. Shares
-no code with the fingerprints that it is a limit of; there is no check, no listing of errors, no comparison of what was
-found. Prints how many files, different digests and different codes there were.
+Reads each file, and computes its SHA-256 and, without --digests, the 256 bits of the default recipe: one decode by
+`draft` to 128 pixels, grey, one bilinear resize to 64 x 64, one DCT as a matrix product, bits above 2 grey levels. Shares no
+code with the fingerprints of the package. Checks nothing, handles no errors, compares nothing. Prints the number of
+files, of different digests and of different codes.
 """
 
 import argparse
@@ -18,46 +18,49 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-_BATCH = 64
+_BATCH = 64  # files per task of a process
 _DRAFT, _SIDE, _COEFFICIENTS, _DEAD_ZONE = 128, 64, 16, 2.0
 
 _ROWS = np.arange(1, _COEFFICIENTS + 1)[:, None]
 _DCT = np.sqrt(2 / _SIDE) * np.cos(np.pi / _SIDE * _ROWS * (np.arange(_SIDE) + 0.5))
 
-Found = tuple[bytes, bytes]  # digest, code
+Result = tuple[bytes, bytes]  # digest, code
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("-j", "--jobs", type=int, default=2)
-    parser.add_argument("--digests", action="store_true", help="no pictures: SHA-256 only")
+    parser.add_argument("folder", type=Path, help="directory of images")
+    parser.add_argument("-j", "--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--digests", action="store_true", help="compute SHA-256 only, decode nothing")
     options = parser.parse_args()
-    print(told(results(options.folder, options.jobs, options.digests)))
+    print(summary(results(options.folder, options.jobs, options.digests)))
 
 
-def results(folder: Path, jobs: int, digests: bool) -> list[Found]:
+def results(folder: Path, jobs: int, digests: bool) -> list[Result]:
+    """Returns the digest and the code of each file below a directory; with `digests`, empty codes."""
     names = files_below(str(folder))
     batches = [names[i : i + _BATCH] for i in range(0, len(names), _BATCH)]
     with ProcessPoolExecutor(jobs) as pool:
-        return [found for batch in pool.map(digest_all if digests else judge_all, batches) for found in batch]
+        work = digest_all if digests else fingerprint_all
+        return [result for batch in pool.map(work, batches) for result in batch]
 
 
 def files_below(folder: str) -> list[str]:
     return sorted(os.path.join(path, name) for path, _, names in os.walk(folder) for name in names)
 
 
-def digest_all(names: list[str]) -> list[Found]:
+def digest_all(names: list[str]) -> list[Result]:
     return [(hashlib.sha256(read(name)).digest(), b"") for name in names]
 
 
-def judge_all(names: list[str]) -> list[Found]:
-    return [judge(read(name)) for name in names]
+def fingerprint_all(names: list[str]) -> list[Result]:
+    return [fingerprint(read(name)) for name in names]
 
 
-def judge(data: bytes) -> Found:
+def fingerprint(data: bytes) -> Result:
+    """Returns the digest and the code of one file."""
     with Image.open(io.BytesIO(data)) as image:
         image.draft("L", (_DRAFT, _DRAFT))
         small = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
@@ -70,8 +73,8 @@ def read(name: str) -> bytes:
         return file.read()
 
 
-def told(found: list[Found]) -> str:
-    digests, codes = ({pair[at] for pair in found} for at in (0, 1))
+def summary(found: list[Result]) -> str:
+    digests, codes = ({result[at] for result in found} for at in (0, 1))
     return f"{len(found)} files, {len(digests)} digests, {len(codes - {b''})} codes"
 
 

@@ -1,10 +1,11 @@
-"""The recipe `dct/1` beside its neighbours: what each of its numbers is worth.
+"""Compares the recipe `dct/1` with recipes that differ in one of its parameters.
 
     .venv/bin/python benchmarks/recipe.py CORPUS LOOKALIKES
 
-CORPUS is as for quality.py; LOOKALIKES a folder of pictures that look alike and are all different. Prints a table to be
-copied into benchmarks/README.md. *near*: edits up to that level whose code is within (k, v) of their original's.
-*graphics*: of 8 that are drawn here, 5 times encoded again, those found. *wrong*: pairs of look-alikes.
+CORPUS has the layout that benchmarks/quality.py describes. LOOKALIKES is a directory of pictures that look alike and are
+all different. Prints a table for benchmarks/README.md. *near*: share of the edits up to that level whose code is within
+(k, v) of their original's. *graphics*: how many of the 5 further encodings of each of 8 drawn graphics are found. *wrong*:
+pairs of look-alikes that are within (k, v).
 """
 
 import argparse
@@ -14,7 +15,7 @@ import io
 import itertools
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +33,12 @@ FLAT_LEVELS = 8
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Variant:
-    """One recipe. `order`: which 64 of the 256 coefficients are the short code."""
+    """A recipe."""
 
-    draft: int = decode.DRAFT_SIDE
+    draft: int = decode.DRAFT_SIDE  # pixels: the least side of a scaled decode
     resample: Image.Resampling = Image.Resampling.BILINEAR
-    dead: float = dct.DEAD_ZONE
-    order: str = "square"
+    dead: float = dct.DEAD_ZONE  # grey levels
+    order: str = "square"  # which 64 of the 256 coefficients are the short code
 
     def __str__(self) -> str:
         return f"draft {self.draft}, {self.resample.name.lower()}, dead zone {self.dead:g}, {self.order}"
@@ -57,19 +58,19 @@ VARIANTS = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Codes:
-    """What is compared of some pictures."""
+    """The codes of n pictures."""
 
-    bits: Bits
-    flat: npt.NDArray[np.bool_]
-    profiles: npt.NDArray[np.uint8]  # (n, 96)
+    bits: Bits  # the short code first
+    flat: npt.NDArray[np.bool_]  # (n,)
+    profiles: npt.NDArray[np.uint8]  # (n, 96): the colours by which flat pictures are compared
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("lookalikes", type=Path)
+    parser.add_argument("corpus", type=Path, help="directory with images/ and truth.csv")
+    parser.add_argument("lookalikes", type=Path, help="directory of different pictures that look alike")
     options = parser.parse_args()
     originals, copies = near_edits(options.corpus)
     alike = [path.read_bytes() for path in sorted(options.lookalikes.iterdir())]
@@ -83,7 +84,7 @@ def main() -> None:
 
 
 def near_edits(corpus: Path) -> tuple[list[bytes], list[bytes]]:
-    """Files of originals and of their edits, side by side: one pair for each edit."""
+    """Returns, for each edit, the file of its original and the file of the edit, as two lists."""
     with open(corpus / "truth.csv", newline="") as file:
         truth = list(csv.DictReader(file))
     original = {row["group"]: row["file"] for row in truth if row["role"] == "original"}
@@ -102,14 +103,15 @@ def row(
     alike: Sequence[bytes],
     drawn: dict[str, list[bytes]],
 ) -> str:
+    """Returns the row of the table for one recipe."""
     different = {id(data): data for data in originals}
     codes = codes_of(different.values(), variant)
-    place = {key: number for number, key in enumerate(different)}
+    position = {key: number for number, key in enumerate(different)}
     started = time.process_time()
-    found = codes_of(copies, variant)
+    edited = codes_of(copies, variant)
     cost = (time.process_time() - started) / len(copies) * 1e6
-    firsts = np.array([place[id(data)] for data in originals])
-    near = [np.mean(within(codes, firsts, found, np.arange(len(copies)), *at)) for at in ((8, 48), (10, 56))]
+    firsts = np.array([position[id(data)] for data in originals])
+    near = [np.mean(within(codes, firsts, edited, np.arange(len(copies)), *at)) for at in ((8, 48), (10, 56))]
     lookalikes = codes_of(alike, variant)
     one, other = np.triu_indices(len(alike), 1)
     wrong = [np.sum(within(lookalikes, one, lookalikes, other, *at)) for at in ((8, 256), (8, 48), (10, 56))]
@@ -123,6 +125,7 @@ def row(
 
 
 def codes_of(files: Iterable[bytes], variant: Variant) -> Codes:
+    """Returns the codes of files. Sets `decode.DRAFT_SIDE` to that of the recipe."""
     decode.DRAFT_SIDE = variant.draft
     greys, colours = zip(*(squares(data, variant) for data in files), strict=True)
     coefs = dct.coefficients(np.stack(greys))
@@ -134,7 +137,7 @@ def codes_of(files: Iterable[bytes], variant: Variant) -> Codes:
 
 
 def squares(data: bytes, variant: Variant) -> tuple[dct.Pixels, dct.Pixels]:
-    """The picture of a file in 64 x 64, grey and in colour."""
+    """Returns the picture of a file in 64 x 64: grey, and in colour (black if it is far from flat)."""
     stream = io.BytesIO(data)
     picture = decode.open_picture(stream, scaled=True, heavy=False, allowed=Limits())
     source = decode.thumbnail(picture.image, "L")
@@ -143,17 +146,17 @@ def squares(data: bytes, variant: Variant) -> tuple[dct.Pixels, dct.Pixels]:
     grey = decode.oriented(decode.over_white(small, "L"), picture.orientation)
     coefs = dct.coefficients(grey)
     if np.count_nonzero(np.abs(coefs) > 2.0**30) >= LONG_BITS // 4:
-        return grey, np.zeros((dct.SIDE, dct.SIDE, 3), np.uint8)  # far from flat by any of the dead zones
+        return grey, np.zeros((dct.SIDE, dct.SIDE, 3), np.uint8)  # not flat with any of the dead zones
     colour = decode.square(decode.thumbnail(decode.colours(stream, picture), "RGB"), "RGB")
     return grey, decode.oriented(colour, picture.orientation)
 
 
 def order(name: str) -> npt.NDArray[np.intp]:
-    """Places of all coefficients, those of the short code first."""
+    """Returns the positions of all 256 coefficients, those of the short code first."""
     if name == "square":
         return dct.BIT_ORDER
     rows, columns = np.divmod(np.arange(LONG_BITS), dct.LONG_SIDE)
-    if name == "zigzag":  # the lowest by the sum of both frequencies
+    if name == "zigzag":  # the lowest sums of both frequencies
         return np.argsort(rows + columns, kind="stable")
     low = (rows >= 1) & (rows <= 8) & (columns >= 1) & (columns <= 8)
     return np.concatenate([np.flatnonzero(low), np.flatnonzero(~low)])
@@ -162,7 +165,7 @@ def order(name: str) -> npt.NDArray[np.intp]:
 def within(
     a: Codes, ai: npt.NDArray[np.intp], b: Codes, bi: npt.NDArray[np.intp], k: int, v: int
 ) -> npt.NDArray[np.bool_]:
-    """Which of the pairs (ai, bi) are within (k, v), flat ones by their colours."""
+    """Returns which of the pairs (ai, bi) are within (k, v). Compares two flat pictures by their colours."""
     apart = np.bitwise_count(a.bits[ai] ^ b.bits[bi])
     near = (apart[:, :8].sum(axis=1) <= k) & (apart.sum(axis=1) <= v)
     levels = np.abs(a.profiles[ai].astype(int) - b.profiles[bi]).max(axis=1)
@@ -171,7 +174,7 @@ def within(
 
 
 def graphics() -> dict[str, Image.Image]:
-    """Pictures as programs make them, 640 x 480."""
+    """Returns graphics of 640 x 480 pixels, such as programs draw."""
     size = width, height = 640, 480
     y, x = np.mgrid[:height, :width]
     from_centre = np.hypot(x - width / 2, y - height / 2)
@@ -191,7 +194,7 @@ def grey(values: npt.NDArray[np.float64]) -> Image.Image:
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
 
 
-def drawing(size: tuple[int, int], paint) -> Image.Image:  # type: ignore[no-untyped-def]
+def drawing(size: tuple[int, int], paint: Callable[[ImageDraw.ImageDraw], None]) -> Image.Image:
     image = Image.new("RGB", size, "white")
     paint(ImageDraw.Draw(image))
     return image
@@ -225,7 +228,7 @@ def text_page(draw: ImageDraw.ImageDraw) -> None:
 
 
 def encoded_again(image: Image.Image) -> list[bytes]:
-    """The picture as PNG, then 5 other files of it."""
+    """Returns the picture as PNG, and then 5 further encodings of it."""
     half, double = ([side * 2 // by for side in image.size] for by in (4, 1))
     return [
         encoded(image, "PNG"),

@@ -1,4 +1,4 @@
-"""Markdown tables of measurements, and how they get into benchmarks/README.md."""
+"""Formats measurements as Markdown tables, and writes them into benchmarks/README.md."""
 
 import datetime
 import importlib.metadata
@@ -13,9 +13,10 @@ README = Path(__file__).with_name("README.md")
 
 
 def header(peers: Sequence[str] = ()) -> str:
-    """One line that says where, when and with what was measured.
+    """Returns one line with the date, the machine and the versions of a measurement.
 
-    peers: names with versions of what was measured beside us.
+    Args:
+      peers: names and versions of the other tools that were measured.
     """
     cores = len(os.sched_getaffinity(0))
     versions = [
@@ -24,13 +25,13 @@ def header(peers: Sequence[str] = ()) -> str:
         f"Beam {importlib.metadata.version('apache-beam')}",
         *peers,
     ]
-    # The load says whether anything else was running, which a reader can't know otherwise.
+    # The load shows whether anything else was running.
     load = f"load before: {os.getloadavg()[0]:.1f}"
     return f"{datetime.date.today()}, {cores} cores of {cpu()}, {load}; {', '.join(versions)}."
 
 
 def cpu() -> str:
-    """The processor's name."""
+    """Returns the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -40,7 +41,7 @@ def cpu() -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table.
+    """Returns a Markdown table.
 
     >>> print(table(["tool", "s"], [["ours", 1.5]]))
     | tool | s |
@@ -52,17 +53,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def publish(name: str, text: str, write: bool, readme: Path = README) -> None:
-    """Prints a section, and with `write` puts it into the README in place of the one of that name."""
+    """Prints a section. With `write`, also replaces the section of that name in the README."""
     print(text)
     if write:
         readme.write_text(replaced(readme.read_text("utf-8"), name, text), "utf-8")
 
 
 def replaced(page: str, name: str, text: str) -> str:
-    """The page with `text` between the markers of section `name`.
+    """Returns the page with `text` between the markers of section `name`.
 
     Raises:
-      ValueError: the page has no such markers.
+      ValueError: the page does not have these markers.
 
     >>> replaced("a <!-- begin x -->old<!-- end x --> b", "x", "new")
     'a <!-- begin x -->\\n\\nnew\\n\\n<!-- end x --> b'

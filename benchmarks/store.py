@@ -1,10 +1,11 @@
-"""Images in a store that takes its time to answer: fetched many at once, one at a time, and read from a disk.
+"""Measures `dedup -n` on images in a store with high latency: fetched concurrently, one at a time, and read from a disk.
 
     .venv/bin/python -m benchmarks.store FOLDER [--count 2000] [--delay 0.03] [-j 2]
 
-FOLDER: different JPEGs, as `benchmarks.pictures web` makes them. They go into the storage emulator of the tests (`make services`), and each
-request to it is held up by --delay seconds on its way. Timed are whole runs of `dedup -n`. The emulator has a share of the same
-cores, and takes longer for a request than a decoder for a picture: what it can do itself is told as well, by reading alone.
+FOLDER is a directory of different JPEGs, such as `benchmarks.pictures web` makes. The images are copied into the storage
+emulator of the tests (`make services`); a proxy delays each request to it by --delay seconds. The times are those of whole
+runs. The emulator uses the same cores, and takes longer for a request than a decoder for a picture: so the time to read
+all images without judging them is measured as well.
 """
 
 import argparse
@@ -30,9 +31,9 @@ from tests.services.buckets import Bucket, google_bucket
 from tests.services.processes import HOST, answers, free_port
 from transforms.storage import objects, prefetch
 
-_AS_DEDUP = "--as-dedup"
+_AS_DEDUP = "--as-dedup"  # makes this program run `dedup` with a given number of concurrent reads
 _EMULATOR = "STORAGE_EMULATOR_HOST"
-_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 16
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -44,10 +45,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=2000)
-    parser.add_argument("--delay", type=float, default=0.03)
-    parser.add_argument("-j", "--jobs", type=int, default=2)
+    parser.add_argument("folder", type=Path, help="directory of different JPEGs")
+    parser.add_argument("--count", type=int, default=2000, help="number of images")
+    parser.add_argument("--delay", type=float, default=0.03, help="seconds added to each request")
+    parser.add_argument("-j", "--jobs", type=int, default=2, help="processes")
     options = parser.parse_args(argv)
     files = sorted(path for path in options.folder.rglob("*") if path.is_file())[: options.count]
     head = report.header()
@@ -66,55 +67,55 @@ def main(argv: list[str] | None = None) -> None:
                 (f"`dedup -n`, {prefetch.AT_ONCE} at once", run(prefetch.AT_ONCE, bucket.uri)),
                 ("`dedup -n` from a disk", run(prefetch.AT_ONCE, folder)),
             ]
-    print(f"{head} {len(files):,} files, each request held up by {options.delay * 1000:.0f} ms.\n")
+    print(f"{head} {len(files):,} files, each request delayed by {options.delay * 1000:.0f} ms.\n")
     shown = [[name, f"{seconds:.1f}", f"{len(files) / seconds:,.0f}"] for name, seconds in rows]
     print(report.table(["what", "s", "images/s"], shown))
 
 
 @contextlib.contextmanager
 def delaying(port: int, delay: float) -> Iterator[str]:
-    """A server that hands on to another what it is told, after a while, and the answers at once: its URL."""
-    chosen = free_port()
-    process = multiprocessing.Process(target=_delay, args=(chosen, port, delay), daemon=True)
+    """Runs a proxy for a local port that forwards requests after a delay, and answers at once. Yields its URL."""
+    own_port = free_port()
+    process = multiprocessing.Process(target=_forward, args=(own_port, port, delay), daemon=True)
     process.start()
-    while not answers(chosen):
+    while not answers(own_port):
         time.sleep(0.05)
     try:
-        yield f"http://{HOST}:{chosen}"
+        yield f"http://{HOST}:{own_port}"
     finally:
         process.kill()
         process.join()
 
 
-def _delay(chosen: int, port: int, delay: float) -> None:
-    async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, after: float) -> None:
+def _forward(own_port: int, port: int, delay: float) -> None:
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, after: float) -> None:
         with contextlib.suppress(ConnectionError):
-            while data := await reader.read(_BYTES):
+            while data := await reader.read(_CHUNK_BYTES):
                 await asyncio.sleep(after)
                 writer.write(data)
                 await writer.drain()
         writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(HOST, port)
-        await asyncio.gather(hand_on(reader, back, delay), hand_on(there, writer, 0))
+        server_reader, server_writer = await asyncio.open_connection(HOST, port)
+        await asyncio.gather(copy(reader, server_writer, delay), copy(server_reader, writer, 0))
 
     async def run() -> None:
-        server = await asyncio.start_server(serve, HOST, chosen)
+        server = await asyncio.start_server(serve, HOST, own_port)
         await server.serve_forever()
 
     asyncio.run(run())
 
 
 def read(bucket: Bucket, at_once: int) -> float:
-    """Seconds to read all objects in so many threads."""
+    """Returns the seconds it takes to read all objects in `at_once` threads."""
     FileSystems.set_options(PipelineOptions(list(bucket.service.flags)))
     paths = list(objects.list_objects(f"{bucket.uri}/"))
-    begun = time.monotonic()
+    start = time.monotonic()
     with ThreadPoolExecutor(at_once) as pool:
         for _ in pool.map(_read, paths):
             pass
-    return time.monotonic() - begun
+    return time.monotonic() - start
 
 
 def _read(path: str) -> bytes:
@@ -123,12 +124,12 @@ def _read(path: str) -> bytes:
 
 
 def whole_run(jobs: int, flags: tuple[str, ...], at_once: int, images: str) -> float:
-    """Seconds of a whole run."""
+    """Returns the seconds of a whole run that fetches `at_once` images concurrently."""
     command = [sys.executable, "-m", "benchmarks.store", _AS_DEDUP, str(at_once)]
     command += ["-n", "-i", images, "-o", "", "-j", str(jobs), "--quiet", *flags]
-    begun = time.monotonic()
+    start = time.monotonic()
     subprocess.run(command, check=True)
-    return time.monotonic() - begun
+    return time.monotonic() - start
 
 
 if __name__ == "__main__":

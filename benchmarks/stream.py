@@ -1,21 +1,23 @@
-"""A run that stays, fed from a folder: images a second, and how long a verdict takes.
+"""Measures a streaming run on a watched directory: images per second, and the latency of verdicts and records.
 
     .venv/bin/python -m benchmarks.stream FOLDER WORK [--remembered 100000 | --before 100000] [--rate 250] [--flags="--runner=..."]
 
-FOLDER: different JPEGs, as `benchmarks.pictures web` makes them. WORK: an empty folder on the same disk; it is written to. The
-images are linked into a folder that `dedup -n --watch` watches; --rate: so many a second, without it all at once. --remembered: images
-with random codes that were judged before, as its records say; only the engine of this machine takes them. --before: for others, whose
-state comes from what they have judged themselves: so many small pictures of noise are judged first, and not counted. --flags: for
-`dedup`, to run elsewhere.
+FOLDER is a directory of different JPEGs, such as `benchmarks.pictures web` makes. WORK is an empty directory on the same
+disk, to which the benchmark writes. It links the images into a directory that `dedup -n --watch` watches: --rate images per
+second, or all at once.
 
-Printed: images a second from the discovery of the first to the last record on disk, with all that has to fill first; and, of the
-images in the middle half, the time from discovery to verdict, and to the record on disk. Files of records are written twice a second
-here, and not every ten seconds; on Flink they appear with a checkpoint, many at once.
+The stream remembers earlier images: --remembered writes records of so many kept images with random codes before the run,
+which only the local runner reads. Other runners get their state from images that they have judged themselves: --before
+first feeds so many small pictures of noise, which are not part of the measurement. --flags passes options to `dedup`, such
+as those of another runner.
+
+Prints the images per second, from the discovery of the first image to the last record on disk; and, for the middle half of
+the images, the time from discovery to the verdict and to the record on disk. Here, files of records are written every half
+second instead of every ten seconds; on Flink they appear at a checkpoint, many at once.
 """
 
 import argparse
 import contextlib
-import functools
 import json
 import os
 import secrets
@@ -37,35 +39,32 @@ from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.model import ImageRef, Status, Verdict
 from beam_dedup.stream import pipeline
 from transforms.stream import record
-from transforms.stream.record import RecordVerdicts
 from transforms.tally import Tally
 
-OFTEN_SECONDS = 0.5
-_AS_WORKER = "--as-worker"
-_NOTED, _NOTED_NAME = "DEDUP_BENCHMARK_LATENCIES", "latencies"
-_tell = record.tell
-_PATIENCE_SECONDS = 900.0
-_SILENCE_SECONDS = 180.0
+RECORD_INTERVAL_SECONDS = 0.5
+_AS_WORKER = "--as-worker"  # makes this program run `dedup` with the changes for the measurement
+_LATENCIES_VARIABLE, _LATENCIES_NAME = "DEDUP_BENCHMARK_LATENCIES", "latencies"  # of a file of milliseconds
+_count_verdicts = record.count_verdicts
+_TIMEOUT_SECONDS = 900.0  # until the expected number of records exists
+_SILENCE_SECONDS = 180.0  # without a new file of records
 
 
 def main(argv: list[str] | None = None) -> None:
     if argv is None and sys.argv[1:2] == [_AS_WORKER]:
-        from benchmarks import stream  # this module, by the name by which workers find it
+        from benchmarks import stream  # this module, under the name by which workers import it
 
-        record.tell = stream.tell_and_note
-        pipeline.RecordVerdicts = functools.partial(  # type: ignore[misc, assignment]
-            RecordVerdicts, interval=OFTEN_SECONDS
-        )
+        record.count_verdicts = stream.count_and_note
+        pipeline.RECORD_SECONDS = RECORD_INTERVAL_SECONDS
         sys.exit(dedup(sys.argv[2:]))
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--remembered", type=int, default=0)
-    parser.add_argument("--before", type=int, default=0)
-    parser.add_argument("--rate", type=float, default=0)
-    parser.add_argument("--flags", default="")
+    parser.add_argument("folder", type=Path, help="directory of different JPEGs")
+    parser.add_argument("work", type=Path, help="empty directory to write to")
+    parser.add_argument("--remembered", type=int, default=0, help="images with random codes to remember")
+    parser.add_argument("--before", type=int, default=0, help="pictures of noise to judge first")
+    parser.add_argument("--rate", type=float, default=0, help="images per second (default: all at once)")
+    parser.add_argument("--flags", default="", help="further options of dedup")
     options = parser.parse_args(argv)
     files = sorted(path for path in options.folder.rglob("*") if path.is_file())
     records = options.work / "records"
@@ -73,28 +72,28 @@ def main(argv: list[str] | None = None) -> None:
     (options.work / "in").mkdir()
     if options.remembered:
         remember(records / "records-0.jsonl", options.remembered)
-    begun = time.monotonic()
+    start = time.monotonic()
     with running(options.work, shlex.split(options.flags)) as process:
         feed(files[:1], options.work / "in", 0)
         wait_for(1, records, process)
-        print(f"first record after {time.monotonic() - begun:.1f} s", flush=True)
+        print(f"first record after {time.monotonic() - start:.1f} s", flush=True)
         before = options.work / "in" / "before"
         make_noise(before, options.before)
         wait_for(1 + options.before, records, process)
-        # How long looks take with that many files, and how seldom they are then, is not what is measured.
+        # Listing so many files takes long, and would make the lists of the watched directory rare.
         shutil.rmtree(before)
         feed(files[1:2], options.work / "in", 0)
         wait_for(2 + options.before, records, process)
         feed(files[2:], options.work / "in", options.rate)
         wait_for(len(files) + options.before, records, process)
-    print(told(records, options.work / _NOTED_NAME, left_out=2 + options.before))
+    print(summary(records, options.work / _LATENCIES_NAME, left_out=2 + options.before))
 
 
-def tell_and_note(block: bytes, tally: Tally | None = None) -> None:
-    """Does what it stands for, and notes how long after its event each verdict came."""
-    with open(os.environ[_NOTED], "a", encoding="ascii") as file:
+def count_and_note(block: bytes, tally: Tally | None = None) -> None:
+    """Replaces `record.count_verdicts`: also writes the milliseconds from each image's event to its verdict into a file."""
+    with open(os.environ[_LATENCIES_VARIABLE], "a", encoding="ascii") as file:
         file.writelines(f"{milliseconds}\n" for milliseconds in record.latencies(block))
-    _tell(block, tally)
+    _count_verdicts(block, tally)
 
 
 def remember(path: Path, count: int) -> None:
@@ -118,18 +117,19 @@ def remember(path: Path, count: int) -> None:
 
 
 def make_noise(folder: Path, count: int) -> None:
-    """Puts small pictures of noise into a folder, of which no two are alike."""
+    """Writes small pictures of noise, no two of which are near duplicates, into a new directory."""
     folder.mkdir()
     rng = np.random.default_rng(1)
-    beside = folder.parents[1] / "made"
+    partial = folder.parents[1] / "partial"
     for number in range(count):
         picture = Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).resize((64, 64))
-        picture.save(beside, "JPEG", quality=70)
-        os.replace(beside, folder / f"noise-{number:06}.jpg")
+        picture.save(partial, "JPEG", quality=70)
+        os.replace(partial, folder / f"noise-{number:06}.jpg")
 
 
 @contextlib.contextmanager
 def running(work: Path, flags: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """Runs `dedup --watch` for as long as the block lasts."""
     command = [
         sys.executable,
         "-m",
@@ -143,7 +143,7 @@ def running(work: Path, flags: list[str]) -> Iterator["subprocess.Popen[bytes]"]
         "",
     ]
     command += ["--records", str(work / "records"), *flags]
-    environment = {**os.environ, _NOTED: str(work / _NOTED_NAME)}
+    environment = {**os.environ, _LATENCIES_VARIABLE: str(work / _LATENCIES_NAME)}
     process = subprocess.Popen(command, start_new_session=True, env=environment)
     try:
         yield process
@@ -156,49 +156,57 @@ def running(work: Path, flags: list[str]) -> Iterator["subprocess.Popen[bytes]"]
 
 
 def feed(files: list[Path], folder: Path, rate: float) -> None:
-    """Links files into a folder, so many a second."""
-    begun = time.monotonic()
+    """Links files into a directory: `rate` files per second, or all at once if that is 0."""
+    start = time.monotonic()
     for number, path in enumerate(files):
         if rate:
-            time.sleep(max(0.0, begun + number / rate - time.monotonic()))
+            time.sleep(max(0.0, start + number / rate - time.monotonic()))
         os.link(path, folder / f"{path.parent.name}-{path.name}")
 
 
 def record_files(records: Path) -> list[Path]:
+    """Returns the files of records that the run has written, the oldest first."""
     return sorted(records.glob("records-2*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
 
 
 def wait_for(count: int, records: Path, process: "subprocess.Popen[bytes]") -> None:
+    """Waits until `count` records exist. Exits if the run ends before, or if they take too long."""
     sizes: dict[Path, int] = {}
-    until = time.monotonic() + _PATIENCE_SECONDS
-    heard = time.monotonic()
+    until = time.monotonic() + _TIMEOUT_SECONDS
+    last_new = time.monotonic()
     while sum(sizes.values()) < count:
         new = [path for path in record_files(records) if path not in sizes]
         for path in new:
             sizes[path] = path.read_bytes().count(b"\n")
-            heard = time.monotonic()
-        if process.poll() is not None or time.monotonic() > min(until, heard + _SILENCE_SECONDS):
-            sys.exit(f"{sum(sizes.values()):,} of {count:,} records; the run: {process.poll()}")
+            last_new = time.monotonic()
+        if process.poll() is not None or time.monotonic() > min(until, last_new + _SILENCE_SECONDS):
+            sys.exit(f"{sum(sizes.values()):,} of {count:,} records; exit code of the run: {process.poll()}")
         time.sleep(0.2)
 
 
-def told(records: Path, noted: Path, left_out: int) -> str:
-    """Rate and latencies, from the records and the times of their files. left_out: of the first."""
+def summary(records: Path, latencies: Path, left_out: int) -> str:
+    """Returns the rate and the latencies, from the records and the modification times of their files.
+
+    Args:
+      records: the directory of the files of records.
+      latencies: a file of the milliseconds to each verdict.
+      left_out: how many of the first images are not part of the measurement.
+    """
     arrived: list[float] = []
     written: list[float] = []
     for path in record_files(records):
-        at = path.stat().st_mtime
+        modified = path.stat().st_mtime
         for line in path.read_bytes().splitlines():
-            moment = datetime.fromisoformat(json.loads(line)["metadata"]["event_time"])
-            arrived.append(moment.timestamp())
-            written.append(at)
+            event = datetime.fromisoformat(json.loads(line)["metadata"]["event_time"])
+            arrived.append(event.timestamp())
+            written.append(modified)
     count = len(written) - left_out
     first, last = left_out + count // 4, left_out + count * 3 // 4
     rate = count / (max(written) - min(arrived[left_out:]))
-    judged = np.loadtxt(noted)[first:last] / 1000
-    waited = np.subtract(written, arrived)[first:last]
-    parts = [f"{count:,} images: {rate:,.0f} a second"]
-    for name, seconds in (("verdict", judged), ("record", waited)):
+    to_verdict = np.loadtxt(latencies)[first:last] / 1000
+    to_record = np.subtract(written, arrived)[first:last]
+    parts = [f"{count:,} images: {rate:,.0f} per second"]
+    for name, seconds in (("verdict", to_verdict), ("record", to_record)):
         p50, p95 = np.percentile(seconds, [50, 95])
         parts.append(f"discovery to {name} p50 {p50:.1f} s, p95 {p95:.1f} s")
     return "; ".join(parts)

@@ -1,13 +1,13 @@
-"""What the steps of a stream cost by themselves: no engine, no pictures, one process.
+"""Measures the steps of the streaming protocol by themselves: without a runner and without pictures, in one process.
 
     .venv/bin/python -m benchmarks.stream_core [--remembered 100000 1000000] [-k 4 8] [--block 256 1000] [--prefix 0 1]
 
-Images arrive in blocks; each block goes through all steps before the next. Codes are made from a seed: bits set as often
-as those of photos are, one image in five a near duplicate of one that arrived before. First so many images are taken in as
-are to be remembered, then the next are timed.
+Images arrive in blocks; each block goes through all steps before the next one. Codes are made from a seed: each bit is set as
+often as in photos, and one image in five is a near duplicate of an earlier one. First judges the images to remember, then
+times further ones.
 
-Prints a table to be copied into benchmarks/README.md: images a second of one core; by step what an image costs, and how
-many bytes of state it leaves; how many blocks were handed to a step.
+Prints a table for benchmarks/README.md: images per second on one core; the time and the bytes of state per image, by step;
+the calls of steps per block.
 """
 
 import argparse
@@ -22,20 +22,20 @@ from beam_dedup.core import blocks
 from beam_dedup.core.matching.plan import plan_for
 from beam_dedup.core.model import CodeKind
 from beam_dedup.core.stream import messages
-from beam_dedup.core.stream.admit import arrivals
-from beam_dedup.core.stream.originals import fingerprinted
+from beam_dedup.core.stream.admit import arrival_messages
+from beam_dedup.core.stream.originals import fingerprint_messages
 from beam_dedup.core.stream.protocol import Message, Step, StreamPlan
 from beam_dedup.core.stream.state_cells import Cells
 from beam_dedup.core.stream.steps import STEPS
 from beam_dedup.core.thresholds import Thresholds
 
-NEAR = 5  # one image in so many is a near duplicate
-TAKEN_IN = 20_000  # images a block, until there are enough
-TIMED = 8  # blocks
+NEAR = 5  # one image in 5 is a near duplicate
+FILLED_IN = 20_000  # images per block while the state is filled
+TIMED = 8  # blocks per measurement
 
 
 class Process:
-    """All steps in one process, with what each has cost."""
+    """Runs all steps in one process, and sums up the seconds that each takes."""
 
     def __init__(self, plan: StreamPlan) -> None:
         self.plan = plan
@@ -43,15 +43,15 @@ class Process:
         self.seconds: dict[Step, float] = collections.defaultdict(float)
         self.verdicts = self.calls = 0
 
-    def take(self, start: int, codes: np.ndarray) -> None:
+    def judge(self, start: int, codes: np.ndarray) -> None:
         """Judges a block of images."""
         identities = [b"%016d" % number for number in range(start, start + len(codes))]
-        self._run(arrivals(self.plan, identities, [b""] * len(codes)))
-        self._run(fingerprinted(self.plan, fingerprints(start, codes)))
+        self._run(arrival_messages(self.plan, identities, [b""] * len(codes)))
+        self._run(fingerprint_messages(self.plan, fingerprints(start, codes)))
 
     def _run(self, sent: Sequence[Message]) -> None:
-        for step in STEPS:  # no message goes backwards
-            todo = [message for message in messages.joined(sent) if message.to == step]
+        for step in STEPS:  # messages go to later steps only
+            todo = [message for message in messages.join_messages(sent) if message.to == step]
             sent = [message for message in sent if message.to != step]
             begin = time.process_time()
             for _, key, body in todo:
@@ -68,11 +68,12 @@ class Process:
         )
 
     def bytes_of(self, step: Step) -> int:
-        return sum(cells.size for (of, _), cells in self.state.items() if of == step)
+        """Returns the size of the state of a step."""
+        return sum(cells.size for (owner, _), cells in self.state.items() if owner == step)
 
 
 class Source:
-    """Codes (n, 4) of images that arrive."""
+    """Makes the codes of arriving images: (n, 4) words of 64 bits."""
 
     def __init__(self, most: int) -> None:
         self.rng = np.random.default_rng(7)
@@ -84,8 +85,8 @@ class Source:
         new = self._words(self.rng.random((n, 256)) < self.share)
         if self.count:
             near = self.rng.random(n) < 1 / NEAR
-            of = self.rng.integers(0, self.count, near.sum())
-            new[near] = self.codes[of] ^ self._words(self.rng.random((len(of), 256)) < 0.02)
+            originals = self.rng.integers(0, self.count, near.sum())
+            new[near] = self.codes[originals] ^ self._words(self.rng.random((len(originals), 256)) < 0.02)
         self.codes[self.count : self.count + n] = new
         self.count += n
         return new
@@ -96,6 +97,7 @@ class Source:
 
 
 def fingerprints(start: int, words: np.ndarray) -> pa.Table:
+    """Returns fingerprints with the given codes, numbered from `start`, as a table of `blocks.FINGERPRINTS`."""
     n = len(words)
     uris = [b"gs://bucket/crawl/2026/%012d.jpg" % number for number in range(start, start + n)]
     raw = words.astype(">u8").tobytes()
@@ -128,15 +130,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--remembered", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("-k", type=int, nargs="+", default=[4, 8])
-    parser.add_argument("--block", type=int, nargs="+", default=[256, 1000])
-    parser.add_argument("--prefix", type=int, nargs="+", default=[0, 1], help="0: one place sees all codes")
-    parser.add_argument("--shards", type=int, default=1, help="places a prefix")
-    parser.add_argument("--homes", type=int, default=4)
+    parser.add_argument(
+        "--remembered", type=int, nargs="+", default=[100_000, 1_000_000], help="images to remember"
+    )
+    parser.add_argument("-k", type=int, nargs="+", default=[4, 8], help="distances in bits")
+    parser.add_argument("--block", type=int, nargs="+", default=[256, 1000], help="images per block")
+    parser.add_argument(
+        "--prefix",
+        type=int,
+        nargs="+",
+        default=[0, 1],
+        help="bands in a prefix; with 0, all codes are in one shard",
+    )
+    parser.add_argument("--shards", type=int, default=1, help="code shards per prefix")
+    parser.add_argument("--digest-shards", type=int, default=4, help="digest shards")
     options = parser.parse_args(arguments)
     print(
-        f"| k | prefix | remembered | block | images/s | {', '.join(STEPS)}: us an image | bytes an image | calls a block |"
+        f"| k | prefix | remembered | block | images/s | {', '.join(STEPS)}: us per image | bytes per image | calls per block |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for k in options.k:
@@ -148,25 +158,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(plan: StreamPlan, remembered: Sequence[int], sizes: Sequence[int]) -> None:
+    """Prints a row for each number of remembered images and each size of block."""
     source = Source(max(remembered) + len(remembered) * TIMED * sum(sizes))
     process = Process(plan)
     for count in sorted(remembered):
         while source.count < count:
             start = source.count
-            process.take(start, source.next(min(TAKEN_IN, count - start)))
+            process.judge(start, source.next(min(FILLED_IN, count - start)))
         for size in sizes:
             process.seconds.clear()
             process.calls = 0
             for _ in range(TIMED):
                 start = source.count
-                process.take(start, source.next(size))
+                process.judge(start, source.next(size))
             assert process.verdicts == source.count
-            report(process, plan, count, size, source.count)
+            print_row(process, plan, count, size, source.count)
 
 
-def report(process: Process, plan: StreamPlan, remembered: int, size: int, images: int) -> None:
+def print_row(process: Process, plan: StreamPlan, remembered: int, size: int, images: int) -> None:
     timed = TIMED * size
-    each = [f"{process.seconds[step] / timed * 1e6:.0f}" for step in STEPS]
+    costs = [f"{process.seconds[step] / timed * 1e6:.0f}" for step in STEPS]
     state = [f"{process.bytes_of(step) / images:.0f}" for step in STEPS]
     cells = (
         plan.thresholds.k,
@@ -174,7 +185,7 @@ def report(process: Process, plan: StreamPlan, remembered: int, size: int, image
         f"{remembered:,}",
         f"{size:,}",
         f"{timed / sum(process.seconds.values()):,.0f}",
-        ", ".join(each),
+        ", ".join(costs),
         f"{sum(map(int, state))} ({', '.join(state)})",
         f"{process.calls / TIMED:.0f}",
     )

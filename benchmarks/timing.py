@@ -1,4 +1,4 @@
-"""Commands timed side by side, as whole processes, at one or two sizes of the same set of files."""
+"""Times commands as whole processes, alternately, at one or two sizes of the same set of files."""
 
 import dataclasses
 import os
@@ -14,12 +14,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 Command = list[str]
-Commands = Callable[[Path], dict[str, Command]]  # from a folder of images
+Commands = Callable[[Path], dict[str, Command]]  # takes a directory of images; returns commands by name
 
 
 @dataclasses.dataclass(frozen=True)
 class Timed:
-    """Seconds of one command in each round, at a smaller and a larger number of images."""
+    """The seconds that one command took in each round, at a smaller and a larger number of images."""
 
     sizes: tuple[int, int]
     seconds: tuple[tuple[float, ...], tuple[float, ...]]
@@ -31,30 +31,30 @@ class Timed:
 
     @property
     def slope(self) -> float:
-        """Images a second between the two sizes: the rate without what every run costs."""
+        """Images per second between the two sizes: the rate without the fixed cost of a run."""
         small, large = self.medians
         return (self.sizes[1] - self.sizes[0]) / (large - small)
 
     @property
     def fixed(self) -> float:
-        """Seconds that a run costs beyond its images at that rate."""
+        """The fixed cost of a run in seconds: its time at the smaller size, less its images at the rate of the slope."""
         return self.medians[0] - self.sizes[0] / self.slope
 
     def slopes(self) -> list[float]:
-        """The slope in each round."""
+        """Returns the slope in each round."""
         step = self.sizes[1] - self.sizes[0]
         return [step / (large - small) for small, large in zip(*self.seconds, strict=True)]
 
 
 def dedup(folder: Path, *flags: str, output: str = "") -> Command:
-    """The whole command line program on a folder, quietly, writing no groups unless `output` names a file."""
+    """Returns the command that runs `dedup` on a directory, quietly. It writes groups only if `output` names a file."""
     return [sys.executable, "-m", "beam_dedup", "-i", str(folder), "-o", output, "--quiet", *flags]
 
 
 def at_two_sizes(folder: Path, sizes: tuple[int, int], commands: Commands, rounds: int) -> dict[str, Timed]:
-    """Times each command on the first files of a folder, so many and so many.
+    """Times each command on the first files of a directory, at both sizes.
 
-    All commands take turns within a round: a machine that slows down slows all of them.
+    The commands alternate within a round, so that a machine that slows down affects all of them.
     """
     with ExitStack() as stack:
         folders = [stack.enter_context(subset(folder, size)) for size in sizes]
@@ -67,10 +67,10 @@ def at_two_sizes(folder: Path, sizes: tuple[int, int], commands: Commands, round
 
 
 def timed(command: Command) -> float:
-    """Seconds that a command takes, from the start of its process to its end.
+    """Returns the seconds from the start of a command's process to its end.
 
     Raises:
-      CalledProcessError: it fails, after its output was shown.
+      CalledProcessError: the command failed. Its output has been written to stderr.
     """
     start = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -83,10 +83,10 @@ def timed(command: Command) -> float:
 
 @contextmanager
 def subset(folder: Path, count: int) -> Iterator[Path]:
-    """A folder with the first `count` files of another, for as long as it is needed.
+    """Yields a directory with the first `count` files of another one.
 
     Raises:
-      SystemExit: there are not so many.
+      SystemExit: the directory has fewer files.
     """
     with linked(folder, first_files(folder, count)) as part:
         yield part
@@ -94,9 +94,9 @@ def subset(folder: Path, count: int) -> Iterator[Path]:
 
 @contextmanager
 def linked(folder: Path, names: Sequence[str]) -> Iterator[Path]:
-    """A folder beside `folder` with some of its files, as hard links; removed in the end.
+    """Yields a directory beside `folder` with hard links to some of its files, and removes it at the end.
 
-    The files are read once, so that the first command that is timed finds them in memory as the later ones do.
+    Reads the files once, so that they are in the page cache for the first timed command as for the later ones.
     """
     folder = folder.resolve()
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-{len(names)}-", dir=folder.parent) as made:
@@ -109,7 +109,10 @@ def linked(folder: Path, names: Sequence[str]) -> Iterator[Path]:
 
 
 def first_files(folder: Path, count: int) -> Sequence[str]:
+    """Returns the relative paths of the first `count` files of a directory by name, or exits if it has fewer."""
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     if len(names) < count:
-        sys.exit(f"{folder} has {len(names)} files, {count} are needed: see benchmarks/pictures.py")
+        sys.exit(
+            f"{folder} has {len(names)} files, but {count} are needed: make them with benchmarks/pictures.py"
+        )
     return names[:count]

@@ -1,4 +1,4 @@
-"""The tools that are measured beside each other: how each is run, and how what it found is read."""
+"""Defines the tools that are compared: the command that runs each, and the reader of its output."""
 
 import dataclasses
 import json
@@ -14,23 +14,21 @@ from benchmarks import timing
 _PEER_RUNS = Path(__file__).with_name("peer_runs.py")
 _LIBRARIES = ("imagededup", "perception")
 
-Groups = list[list[str]]  # names relative to the folder; a pair is a group of two
+Groups = list[list[str]]  # paths relative to the directory; a pair is a group of two
 
 
 @dataclasses.dataclass(frozen=True)
 class Tool:
-    """A program that finds near duplicates in a folder.
-
-    version: "" where it isn't installed. get: how to install it. command: from a folder, a file to write and the number
-    of processes or threads. groups: reads that file.
-    """
+    """A program that finds near duplicates in a directory."""
 
     name: str
-    setting: str
-    version: str
-    get: str
-    command: Callable[[Path, Path, int], timing.Command]
-    groups: Callable[[Path, Path], Groups]
+    setting: str  # its settings, and whether it reports groups or pairs
+    version: str  # "" if it is not installed
+    get: str  # how to install it
+    command: Callable[
+        [Path, Path, int], timing.Command
+    ]  # of a directory, an output file, and a number of processes
+    groups: Callable[[Path, Path], Groups]  # reads the groups in a directory from the output file
 
     @property
     def installed(self) -> bool:
@@ -38,6 +36,7 @@ class Tool:
 
 
 def ours() -> Tool:
+    """Returns `dedup -n` of this checkout."""
     return Tool(
         "dedup -n",
         "defaults; groups",
@@ -49,10 +48,11 @@ def ours() -> Tool:
 
 
 def peers(czkawka: str, python: str) -> list[Tool]:
-    """The peers, installed or not.
+    """Returns the peers, whether installed or not.
 
     Args:
-      czkawka: its program. python: that of an environment with the Python libraries.
+      czkawka: the program czkawka_cli.
+      python: the Python of an environment that has the Python libraries.
     """
     found = _library_versions(python)
     return [
@@ -62,14 +62,14 @@ def peers(czkawka: str, python: str) -> list[Tool]:
             _czkawka_version(czkawka),
             "`cargo install czkawka_cli`, `--czkawka PATH`",
             lambda folder, out, jobs: _czkawka_command(czkawka, folder, out, jobs),
-            _czkawka_groups,
+            czkawka_groups,
         ),
         *(_library(name, found.get(name, ""), python) for name in _LIBRARIES),
     ]
 
 
 def loop(python: str = sys.executable) -> Tool:
-    """imagehash in a plain loop, which is installed with us."""
+    """Returns imagehash in a plain loop. It is a dependency of this package, so it is always installed."""
     return _library("imagehash", _library_versions(python).get("imagehash", ""), python)
 
 
@@ -88,25 +88,26 @@ def _library(name: str, version: str, python: str) -> Tool:
 def _library_versions(python: str) -> dict[str, str]:
     if not shutil.which(python):
         return {}
-    told = subprocess.run([python, str(_PEER_RUNS), "versions"], capture_output=True, text=True, check=True)
-    return dict(json.loads(told.stdout))
+    done = subprocess.run([python, str(_PEER_RUNS), "versions"], capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout))
 
 
 def _czkawka_version(czkawka: str) -> str:
     if not shutil.which(czkawka):
         return ""
-    told = subprocess.run([czkawka, "--version"], capture_output=True, text=True, check=True)
-    return told.stdout.split()[1]  # after its name; lines about the build follow
+    done = subprocess.run([czkawka, "--version"], capture_output=True, text=True, check=True)
+    return done.stdout.split()[1]  # "czkawka VERSION", followed by lines about the build
 
 
 def _czkawka_command(czkawka: str, folder: Path, out: Path, jobs: int) -> timing.Command:
-    # No cache: or the second round would read the hashes of the first. It exits with 11 where it finds something, less -W.
+    # --disable-cache: with the cache, the second round would read the hashes of the first. -W: exit with 0, not 11, after
+    # finding duplicates.
     command = [czkawka, "image", "-d", str(folder), "-T", str(jobs)]
     return [*command, "--disable-cache", "-W", "--do-not-print-results", "-C", str(out)]
 
 
-def _czkawka_groups(folder: Path, out: Path) -> Groups:
-    if not out.exists():  # nothing found
+def czkawka_groups(folder: Path, out: Path) -> Groups:
+    if not out.exists():  # czkawka writes no file if it finds nothing
         return []
     return [
         [os.path.relpath(entry["path"], folder) for entry in group] for group in json.loads(out.read_text())

@@ -1,4 +1,4 @@
-"""What tests of several rings share, and which tests wait to be asked for."""
+"""Fixtures for tests of several layers, and the option to run slow tests."""
 
 import os
 from collections.abc import Iterator
@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from beam_dedup.samples import make_samples
-from tests.images import in_new_folder
+from tests.images import run_script
 
-CI_VARIABLE = (
-    "DEDUP_CI"  # in the environment, set to anything: all tests run, and every service has to be there
-)
+# If this environment variable is set, whatever its value, all tests run, and every service must be available.
+CI_VARIABLE = "DEDUP_CI"
 SLOW = ("slow", "processes")
 
 
@@ -20,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips slow tests where neither `--slow` nor CI asks for them."""
+    """Skips slow tests unless `--slow` or the environment variable of CI is set."""
     if config.getoption("--slow") or os.environ.get(CI_VARIABLE):
         return
     left_out = pytest.mark.skip(reason="slow: run by `make test-all`, and in CI")
@@ -31,7 +30,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of sample pictures that `make demo` uses. Only for reading."""
+    """The directory of sample pictures that `make demo` uses. Read-only."""
     folder = tmp_path_factory.mktemp("samples")
     make_samples(folder)
     return folder
@@ -39,23 +38,29 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def image_context(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which `make image` builds. Only for reading."""
+    """The directory in which `make image` builds. Read-only."""
     folder = tmp_path_factory.mktemp("context") / "image"
-    in_new_folder("context.sh", folder)
+    run_script("context.sh", folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def image_environment(image_context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the images hold: an environment with our wheel, the pins, and nothing else. Only for reading. Takes minutes."""
+    """The environment that the images contain: our wheel and the pinned packages.
+
+    Read-only. Takes minutes to build.
+    """
     environment = tmp_path_factory.mktemp("environment") / "dedup"
-    in_new_folder("install.sh", environment, image_context)
+    run_script("install.sh", environment, image_context)
     return environment
 
 
 @pytest.fixture
 def refused(tmp_path: Path) -> Iterator[Path]:
-    """A folder with a file in it, both of which the system refuses to show; impossible for root."""
+    """A directory with a file, neither of which this user may read.
+
+    Skips the test for root, who may read everything.
+    """
     folder = tmp_path / "refused"
     folder.mkdir()
     file = folder / "file"
@@ -64,7 +69,7 @@ def refused(tmp_path: Path) -> Iterator[Path]:
     folder.chmod(0)
     try:
         if _can_list(folder):
-            pytest.skip("permissions do not bind this user (root): nothing is refused here")
+            pytest.skip("this user (root) may read everything, whatever the permissions")
         yield folder
     finally:
         folder.chmod(0o700)

@@ -1,17 +1,17 @@
-"""What the container images hold, made without Docker."""
+"""Runs the scripts that make the content of the container images, without Docker."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[1] / "templates/image"
+IMAGES = Path(__file__).parents[1] / "templates/image"
 
 
-def in_new_folder(script: str, *arguments: Path) -> None:
-    """Runs one of the scripts by which images are made, with the Python of the tests."""
+def run_script(script: str, *arguments: Path) -> None:
+    """Runs a script of templates/image with the Python that runs the tests."""
     subprocess.run(
-        [FOLDER / script, *arguments],
+        [IMAGES / script, *arguments],
         check=True,
         timeout=600,
         capture_output=True,

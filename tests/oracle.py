@@ -1,6 +1,8 @@
-"""The definition of a duplicate (DESIGN section 2) by brute force, in plain integers. It shares nothing with the core.
+"""Implements the definition of a duplicate (DESIGN section 2) by brute force, on integers.
 
-Images are numbers in order of rank, the preferred first.
+It shares no code with the core.
+
+Images are numbers in order of rank, the preferred image first.
 """
 
 import itertools
@@ -8,19 +10,22 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 FULL, TINY, FLAT, HASH, WIDE, METADATA = range(6)
-NONE = -1  # where a pair has no long distance
+NONE = -1  # the long distance of a pair that has none
 
 
 class Code(NamedTuple):
     image: int
-    view: int  # 0: the base
+    view: int  # 0 is the base
     kind: int
-    value: int = 0  # full: 256 bits, the upper 64 of them the short code; wide: 256 bits; all others: 64 bits
-    cells: bytes = b""  # flat: 32 colours
+    # full: 256 bits, of which the upper 64 are the short code; wide: 256 bits; all other kinds: 64 bits
+    value: int = 0
+    cells: bytes = b""  # flat: 32 colours of 3 bytes
 
 
 class Match(NamedTuple):
-    """Why an image is a duplicate. The smallest is the one reported: the nearest, then rank, then view."""
+    """One way in which an image duplicates a kept one. The smallest match is reported: by distance, then
+    rank, then view.
+    """
 
     distance: int
     kept: int
@@ -29,7 +34,7 @@ class Match(NamedTuple):
 
 
 def within(a: Code, b: Code, k: int, verify: int) -> tuple[int, int] | None:
-    """Short and long distance of two codes, or None if they are not within k."""
+    """Returns the short and the long distance of two codes; None if they are not within k."""
     if a.image == b.image or (a.view and b.view):
         return None
     if FLAT in (a.kind, b.kind):
@@ -48,7 +53,7 @@ def within(a: Code, b: Code, k: int, verify: int) -> tuple[int, int] | None:
 
 
 def matches(one: Sequence[Code], other: Sequence[Code], k: int, verify: int) -> list[Match]:
-    """All ways in which an image, given its codes, lies within k of another."""
+    """Returns all ways in which an image lies within k of another, given the codes of both."""
     pairs = (
         (a, b, within(a, b, k, verify)) for a, b in itertools.product(one, other) if not (a.view and b.view)
     )
@@ -58,7 +63,7 @@ def matches(one: Sequence[Code], other: Sequence[Code], k: int, verify: int) -> 
 def judge(
     codes: Sequence[Code], images: int, k: int, verify: int, known: Sequence[int] = ()
 ) -> tuple[list[int], dict[int, Match]]:
-    """The kept images, the known ones among them, and the witness of each other one."""
+    """Returns the kept images, including the known ones, and the witness of every other image."""
     codes_of = [[code for code in codes if code.image == image] for image in range(images)]
     kept = list(known)
     for image in range(images):

@@ -1,8 +1,11 @@
-"""Random sets of codes that sit on the edges of the relation: chains, cliques, equal codes, ties, tiny and flat ones;
-of codes that are verified, and of those that nothing verifies: hashes of 64 or fewer bits, wide ones of 256.
+"""Makes random sets of codes that test the edges of the relation "within k".
 
-A set is a number of images and their codes, in the oracle's form; `arrays` gives the core's. The same seed gives the
-same set for ever (`random.Random` promises that for what is used here).
+The sets contain chains, cliques, equal codes, ties, tiny and flat codes. Their codes have a long code to
+verify with, or none: hashes of at most 64 bits, and wide codes of 256 bits.
+
+A set is a number of images and their codes, in the oracle's form; `arrays` converts codes to the core's
+form. The same seed always gives the same set, also with other versions of Python (`random.Random`
+guarantees that for the methods used here).
 """
 
 import itertools
@@ -15,7 +18,7 @@ import numpy as np
 from beam_dedup.core.codes import Codes, from_columns
 from tests.oracle import FLAT, FULL, HASH, METADATA, TINY, WIDE, Code
 
-VERIFY = (0, 8, 48, 100, 255, 256)  # 256 is off
+VERIFY = (0, 8, 48, 100, 255, 256)  # 256 turns verification off
 _SHORT = range(192, 256)  # positions of the short code's bits in a full code
 _REST = range(192)
 ALGORITHM_BITS = {"dct": 64, "phash": 64, "colorhash": 42, "pdq": 256}
@@ -26,7 +29,7 @@ class RandomSet(NamedTuple):
     verify: int
     images: int
     codes: list[Code]
-    bits: int = 64  # that k is out of
+    bits: int = 64  # length of the code that k applies to
 
 
 def random_set(
@@ -37,13 +40,17 @@ def random_set(
     algorithm: str = "dct",
     verify: int | None = None,
 ) -> RandomSet:
-    """Images in random order of rank, each with up to `views` views beside its base; rows in random order.
+    """Returns a random set of codes.
+
+    Images are in random order of rank, each with up to `views` views besides its base. Codes are in random order.
 
     Args:
       seed: any text.
-      shapes: what the set is mixed from; names in `SHAPES`, all if there are none.
-      algorithm: a name in `ALGORITHM_BITS`: which kinds of codes there are.
-      verify: bits of the long code; any if not given.
+      k: maximum distance, in bits.
+      views: maximum number of views per image.
+      shapes: names in `SHAPES` from which the set is mixed; all if empty.
+      algorithm: a name in `ALGORITHM_BITS`, which determines the kinds of the codes.
+      verify: maximum distance of long codes, in bits; random if not given.
     """
     rng = random.Random(f"{seed} {k} {views} {algorithm}")
     any_verify = rng.choice(VERIFY)
@@ -72,23 +79,25 @@ class _Maker:
         self.levels = min(k, 8)
         bits = self.bits = ALGORITHM_BITS[algorithm]
         self.kind = FULL if algorithm == "dct" else WIDE if bits == 256 else HASH
-        # Positions of the bits that k is about.
-        self.places = (
+        # Positions of the bits that k applies to.
+        self.positions = (
             _SHORT if self.kind == FULL else range(256) if self.kind == WIDE else range(64 - bits, 64)
         )
 
     def code(self) -> Code:
-        """A code of an ordinary picture."""
+        """Returns a code of an ordinary picture."""
         if self.kind == FULL:
             return Code(0, 0, FULL, self.rng.getrandbits(256))
-        return Code(0, 0, self.kind, self.rng.getrandbits(len(self.places)) << self.places.start)
+        return Code(0, 0, self.kind, self.rng.getrandbits(len(self.positions)) << self.positions.start)
 
     def tiny(self) -> Code:
-        """Of a small picture; other algorithms know of none."""
+        """Returns a code of a tiny picture; other algorithms have no such codes."""
         return Code(0, 0, TINY, self.rng.getrandbits(64)) if self.kind == FULL else self.code()
 
     def metadata(self) -> Code:
-        """Of an image that could not be opened; beside codes of 64 bits only."""
+        """Returns a code of metadata, for an image that can't be opened; only for algorithms with codes of
+        64 bits.
+        """
         return Code(0, 0, METADATA, self.rng.getrandbits(64)) if self.bits == 64 else self.code()
 
     def flat(self) -> Code:
@@ -98,11 +107,13 @@ class _Maker:
         return Code(0, 0, FLAT, cells=bytes(self.rng.randrange(256) for _ in range(96)))
 
     def view(self, codes: list[Code], bases: list[Code]) -> Code:
-        """A view: like a code of any image, or the very base of one, as a cropped copy's is."""
+        """Returns a view: similar to a code of some image, or equal to a base, as a view of a cropped copy
+        may be.
+        """
         return self.rng.choice(bases) if self.rng.random() < 0.2 else self.like(self.rng.choice(codes))
 
     def about(self, threshold: int) -> int:
-        """A number at the threshold, or next to it, or anywhere below."""
+        """Returns a number at the threshold, next to it, or anywhere below it."""
         return max(
             0,
             self.rng.choice(
@@ -111,7 +122,9 @@ class _Maker:
         )
 
     def like(self, code: Code) -> Code:
-        """A code of the same kind, or tiny beside full, about as far off as the relation allows."""
+        """Returns a code of the same kind, or a tiny one for a full one, about as far away as the relation
+        allows.
+        """
         if code.kind == FLAT:
             return code._replace(cells=self._other_cells(code.cells))
         if code.kind == TINY:
@@ -121,7 +134,7 @@ class _Maker:
         if code.kind == WIDE:
             return code._replace(value=self._other_words(code.value))
         if code.kind == HASH:
-            return code._replace(value=self.flip(code.value, self.places, self.about(self.k)))
+            return code._replace(value=self.flip(code.value, self.positions, self.about(self.k)))
         if self.rng.random() < 0.1:
             return Code(0, 0, TINY, self.flip(code.value >> 192, range(64), self.about(min(self.k, 4))))
         short = self.about(self.k)
@@ -134,22 +147,24 @@ class _Maker:
         return value
 
     def _other_words(self, value: int) -> int:
-        """The bits that differ spread evenly over the four words, so that none is nearer than it must be; or anyhow."""
+        """Returns another wide code. The differing bits are random, or spread evenly over the four words,
+        so that no word is nearer than it must be.
+        """
         bits = self.about(self.k)
         if self.rng.random() < 0.3:
-            return self.flip(value, self.places, bits)
+            return self.flip(value, self.positions, bits)
         for number, word in enumerate(self.rng.sample(range(4), 4)):
             value = self.flip(value, range(64 * word, 64 * word + 64), (bits + number) // 4)
         return value
 
     def _other_cells(self, cells: bytes) -> bytes:
         by = self.about(self.levels) * self.rng.choice([-1, 1])
-        places = (
+        positions = (
             range(96) if self.rng.random() < 0.3 else self.rng.sample(range(96), self.rng.choice([1, 3, 40]))
         )
         other = bytearray(cells)
-        for place in places:
-            other[place] = min(max(other[place] + by, 0), 255)
+        for position in positions:
+            other[position] = min(max(other[position] + by, 0), 255)
         return bytes(other)
 
 
@@ -161,23 +176,23 @@ def _chain(make: _Maker) -> list[Code]:
 
 
 def _clique(make: _Maker) -> list[Code]:
-    """All within k of each other: half of k from one centre."""
+    """Codes within k of each other: at most half of k from one centre."""
     centre = make.code()
     radius = (min(make.k, make.verify) if centre.kind == FULL else make.k) // 2
     return [
-        centre._replace(value=make.flip(centre.value, make.places, radius))
+        centre._replace(value=make.flip(centre.value, make.positions, radius))
         for _ in range(make.rng.randint(2, 6))
     ]
 
 
 def _star(make: _Maker) -> list[Code]:
-    """Some codes about k from one centre: which are kept depends on whether the centre is preferred."""
+    """Codes about k from one centre: which are kept depends on the rank of the centre."""
     centre = make.code()
     return [centre, *(make.like(centre) for _ in range(make.rng.randint(2, 6)))]
 
 
 def _equal(make: _Maker) -> list[Code]:
-    """Copies, and codes with the same short code only."""
+    """Equal codes, and a code with an equal short code but another long code."""
     code = make.code()
     if code.kind != FULL:
         return [code] * make.rng.randint(2, 5)
@@ -186,9 +201,9 @@ def _equal(make: _Maker) -> list[Code]:
 
 
 def _tie(make: _Maker) -> list[Code]:
-    """A code between two that are equally far from it, and beyond k of each other."""
+    """A code between two others that are equally far from it, and not within k of each other."""
     middle = make.code()
-    bits = make.rng.sample(make.places, 2 * make.k)
+    bits = make.rng.sample(make.positions, 2 * make.k)
     ends = (sum(1 << bit for bit in half) for half in (bits[: make.k], bits[make.k :]))
     return [middle, middle, *(middle._replace(value=middle.value ^ end) for end in ends)]
 
@@ -210,7 +225,9 @@ def _flats(make: _Maker) -> list[Code]:
 
 
 def _described(make: _Maker) -> list[Code]:
-    """Some about as far from each other as the relation allows, and one picture whose code begins as theirs."""
+    """Codes of metadata about as far from each other as the relation allows, and a full code with one of
+    them as short code.
+    """
     codes = [make.metadata()]
     for _ in range(make.rng.randint(2, 5)):
         codes.append(make.like(make.rng.choice(codes)))
@@ -220,6 +237,7 @@ def _described(make: _Maker) -> list[Code]:
 
 
 def _strangers(make: _Maker) -> list[Code]:
+    """Codes that are unrelated."""
     return [make.rng.choice([make.code, make.tiny, make.flat])() for _ in range(make.rng.randint(1, 4))]
 
 
@@ -237,7 +255,7 @@ SHAPES: dict[str, Callable[[_Maker], list[Code]]] = {
 
 
 def arrays(codes: list[Code]) -> Codes:
-    """The core's form."""
+    """Returns codes in the core's form."""
     return from_columns(
         np.array([code.image for code in codes], np.int64),
         np.array([code.view for code in codes], np.uint8),
@@ -247,7 +265,7 @@ def arrays(codes: list[Code]) -> Codes:
 
 
 def data(code: Code) -> bytes:
-    """The bytes of a code as `beam_dedup.core.model.Code` holds them."""
+    """Returns the bytes of a code as `beam_dedup.core.model.Code` holds them."""
     return (
         code.cells
         if code.kind == FLAT

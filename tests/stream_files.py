@@ -1,4 +1,4 @@
-"""Files as they arrive at a run that stays: pictures, what is equal or near to some of them, and what is none."""
+"""Files as input of a stream: pictures, copies and near duplicates, and files that are no images."""
 
 import os
 import random
@@ -12,12 +12,14 @@ from tests.pictures import encoded, photo
 from tests.verdicts_outside import Key
 
 SIZE = (72, 54)
-_PAN = (4, 3)  # frames of a slow pan, and by how many pixels each is further than the one before
+_PAN = (4, 3)  # frames of a slow pan, and pixels from one frame to the next
 
 
 def files(count: int, seed: int = 1) -> dict[str, bytes]:
-    """So many files by name, in random order. Of some pictures there are equal copies, or near ones, or those of a pan, of
-    which neighbours are alike and the ends are not.
+    """Returns a number of files by name, in random order.
+
+    Some pictures have equal copies or near duplicates. Others are frames of a pan: neighbours are similar,
+    the ends are not.
     """
     rng = random.Random(seed)
     made: list[bytes] = []
@@ -30,7 +32,7 @@ def files(count: int, seed: int = 1) -> dict[str, bytes]:
 
 
 def _family(rng: random.Random, picture: Image.Image) -> Iterator[bytes]:
-    """A picture, and what there is of it besides."""
+    """Yields a picture, and copies, near duplicates, or frames of a pan."""
     first = encoded(picture, "JPEG", quality=90)
     yield first
     match rng.randrange(10):
@@ -54,25 +56,28 @@ def _family(rng: random.Random, picture: Image.Image) -> Iterator[bytes]:
 
 
 def framed(picture: Image.Image, colour: str = "navy") -> bytes:
-    """A picture in a border of one colour: near it through the view that leaves borders out."""
+    """Returns a picture with a border of one colour. It is near the picture through the view `trim`."""
     return encoded(ImageOps.expand(picture, 14, colour))
 
 
 def expected_of(path: str, generation: str, data: bytes) -> dict[Key, bytes]:
-    """What has a verdict of a file that arrives, and its bytes."""
+    """Returns the images that must have a verdict once a file has arrived, with their bytes.
+
+    An archive has several.
+    """
     if path.endswith(".zip"):
         return {Key(member_uri(path, name), generation): content for name, content in MEMBERS.items()}
     return {Key(file_uri(path), generation): data}
 
 
 def generation_of(path: str) -> str:
-    """As a watched folder tells it."""
+    """Returns the generation of a local file, as a watched directory reports it."""
     status = os.stat(path)
     return f"{status.st_mtime_ns}-{status.st_size}"
 
 
 def hostile() -> dict[str, bytes]:
-    """Files by strangers. Of the archive, the members count."""
+    """Returns files that are empty, truncated or no images, and an archive, whose members are the images."""
     picture = photo(999_001, SIZE)
     whole = encoded(picture, "JPEG")
     return {

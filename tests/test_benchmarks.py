@@ -1,4 +1,4 @@
-"""Every benchmark in a small form: what it finds and tells is asserted, never how long it took."""
+"""Runs every benchmark on few files. Checks what it finds and prints, never how long it takes."""
 
 import io
 import sys
@@ -18,7 +18,7 @@ from tests.services.require_service import required
 
 README = report.README.read_text("utf-8")
 
-# Says what czkawka_cli says where it finds one group.
+# Writes the output of a czkawka_cli that finds one group.
 CZKAWKA = """#!{python}
 import json, pathlib, sys
 if sys.argv[1] == "--version":
@@ -39,7 +39,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three pictures, each also saved again (near) and turned upside down (geo)."""
+    """Three pictures, each also compressed again (near) and turned by 180 degrees (geo)."""
     folder = tmp_path_factory.mktemp("corpus")
     (folder / "images").mkdir()
     lines = ["file,group,level"]
@@ -55,33 +55,30 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows(text: str) -> dict[str, list[str]]:
-    """The cells of a table by the first of each row."""
+    """Returns the cells of each row of a table, by the first cell of the row."""
     lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     return {cells[0].strip(): cells[1:] for cells in lines}
 
 
 class TestPictures:
-    def test_web(self, web: Path) -> None:
+    def test_web_pictures_are_different_and_have_web_sizes(self, web: Path) -> None:
         files = sorted(web.rglob("*.jpg"))
         codes = {fingerprint_of(path.read_bytes()).codes for path in files}
         assert (len(files), len(codes)) == (12, 12)
         sizes = [Image.open(path).size for path in files]
         assert all(450 <= width < 550 and 360 <= height < 440 for width, height in sizes)
 
-    def test_same_again(self, web: Path, tmp_path: Path) -> None:
+    def test_same_options_make_the_same_files(self, web: Path, tmp_path: Path) -> None:
         pictures.make("web", tmp_path, 3, None, 1)
         for path in tmp_path.rglob("*.jpg"):
             assert path.read_bytes() == (web / path.relative_to(tmp_path)).read_bytes()
 
-    def test_camera(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pictures, "_CAMERA_SIZE", (400, 300))
-        pictures.grain.cache_clear()
-        extension, data = pictures.camera(np.random.default_rng(1), None)
-        pictures.grain.cache_clear()
+    def test_camera_pictures_are_baseline_jpegs(self) -> None:
+        extension, data = pictures.camera(np.random.default_rng(1), None, (400, 300))
         image = Image.open(io.BytesIO(data))
         assert (extension, image.size, "progressive" in image.info) == (".jpg", (400, 300), False)
 
-    def test_small(self, tmp_path: Path) -> None:
+    def test_small_files_are_different_and_have_2_to_8_kb(self, tmp_path: Path) -> None:
         pictures.make("small", tmp_path, 40, None, 1)
         contents = [path.read_bytes() for path in tmp_path.rglob("*.*")]
         assert len(set(contents)) == 40
@@ -92,50 +89,52 @@ class TestPictures:
 
 
 class TestRaw:
-    def test_does_the_work_it_is_the_limit_of(self) -> None:
+    def test_digest_and_code_equal_those_of_the_package(self) -> None:
         data = encoded(photo(), "JPEG")
-        digest, code = raw.judge(data)
+        digest, code = raw.fingerprint(data)
         ours = fingerprint_of(data)
         [long_code] = ours.codes
-        in_our_order = np.unpackbits(np.frombuffer(code, np.uint8))[dct.BIT_ORDER]
+        ordered = np.unpackbits(np.frombuffer(code, np.uint8))[dct.BIT_ORDER]
         assert digest == ours.digest
-        assert np.packbits(in_our_order).tobytes() == long_code.data
+        assert np.packbits(ordered).tobytes() == long_code.data
 
     @pytest.mark.parametrize(("digests", "codes"), [(False, 12), (True, 0)])
-    def test_counts(self, digests: bool, codes: int, web: Path) -> None:
-        assert raw.told(raw.results(web, 1, digests)) == f"12 files, 12 digests, {codes} codes"
+    def test_summary_counts_digests_and_codes(self, digests: bool, codes: int, web: Path) -> None:
+        assert raw.summary(raw.results(web, 1, digests)) == f"12 files, 12 digests, {codes} codes"
 
 
 class TestThroughput:
-    def test_web(self, web: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_web_section_has_rates_and_verdicts(self, web: Path, capsys: pytest.CaptureFixture[str]) -> None:
         throughput.main(["web", str(web), "--sizes", "3", "12", "--rounds", "1", "-j", "1", "-k", "6"])
-        told = capsys.readouterr().out
-        assert {"raw, 1 processes", "dedup -n -j 1 -k 6"} <= rows(told).keys()
-        assert "12 kept, 0 duplicates, 0 rejected" in told
-        assert "Pillow" in told
+        output = capsys.readouterr().out
+        assert {"raw, 1 processes", "dedup -n -j 1 -k 6"} <= rows(output).keys()
+        assert "12 kept, 0 duplicates, 0 rejected" in output
+        assert "Pillow" in output
 
-    def test_small(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_small_section_has_rates_and_verdicts(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         folder = tmp_path / "small"
         pictures.make("small", folder, 30, None, 1)
         throughput.main(["small", str(folder), "--sizes", "10", "30", "--rounds", "1", "-j", "1"])
-        told = capsys.readouterr().out
-        assert {"raw, 1 processes", "dedup -e -j 1"} <= rows(told).keys()
-        assert "30 kept, 0 duplicates, 0 rejected" in told
+        output = capsys.readouterr().out
+        assert {"raw, 1 processes", "dedup -e -j 1"} <= rows(output).keys()
+        assert "30 kept, 0 duplicates, 0 rejected" in output
         assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
-    def test_too_few_files(self, web: Path) -> None:
-        with pytest.raises(SystemExit, match="has 12 files, 13 are needed"):
+    def test_too_few_files_are_reported(self, web: Path) -> None:
+        with pytest.raises(SystemExit, match="has 12 files, but 13 are needed"):
             throughput.main(["web", str(web), "--sizes", "2", "13"])
 
 
 class TestStreams:
-    def test_the_core(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_core_prints_a_row(self, capsys: pytest.CaptureFixture[str]) -> None:
         stream_core.main(["--remembered", "300", "-k", "4", "--block", "100", "--prefix", "0"])
         assert "300" in capsys.readouterr().out
 
     @pytest.mark.slow
     @pytest.mark.parametrize(("flag", "images", "judged"), [("--remembered", 10, 12), ("--before", 10, 12)])
-    def test_a_run_that_stays(
+    def test_fed_images_are_judged_against_remembered_ones(
         self,
         flag: str,
         images: int,
@@ -144,7 +143,6 @@ class TestStreams:
         tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """All that is fed is judged against what is remembered."""
         stream.main([str(web), str(tmp_path), flag, "50", "--rate", "20"])
         assert f"{images} images: " in capsys.readouterr().out
         assert len(list((tmp_path / "in").iterdir())) == judged
@@ -153,17 +151,19 @@ class TestStreams:
 class TestStore:
     @pytest.mark.service
     @pytest.mark.slow
-    def test_whole_runs_and_reading_alone(
+    def test_report_has_whole_runs_and_reading_alone(
         self, web: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with required(servers.gcs()) as service:
-            monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)  # what it sets ends with this test
+            monkeypatch.setenv(
+                "STORAGE_EMULATOR_HOST", service.url
+            )  # monkeypatch restores what the benchmark sets
             store.main([str(web), "--count", "4", "--delay", "0.01", "-j", "1"])
             FileSystems.set_options(PipelineOptions([]))
-        said = capsys.readouterr().out
-        assert "4 files, each request held up by 10 ms" in said
+        output = capsys.readouterr().out
+        assert "4 files, each request delayed by 10 ms" in output
         rows = ("reading alone, 1 ", "reading alone, 32", "one at a time", "32 at once", "from a disk")
-        assert all(row in said for row in rows)
+        assert all(row in output for row in rows)
 
 
 class TestPeers:
@@ -175,48 +175,54 @@ class TestPeers:
         return str(program)
 
     @pytest.mark.slow
-    def test_loop(self, web: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_loop_section_has_both_tools(self, web: Path, capsys: pytest.CaptureFixture[str]) -> None:
         peers.main(["loop", "--set", str(web), "2", "4", "--rounds", "1"])
-        told = capsys.readouterr().out
-        assert f"imagehash {tools.loop().version}" in told
-        assert told.count(f"| {web.name} |") == 2
+        output = capsys.readouterr().out
+        assert f"imagehash {tools.loop().version}" in output
+        assert output.count(f"| {web.name} |") == 2
 
-    def test_whole(self, web: Path, czkawka: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_whole_section_shows_missing_tools(
+        self, web: Path, czkawka: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         peers.main(["whole", str(web), "--count", "5", "--rounds", "1", "-j", "1", "--czkawka", czkawka])
-        told = capsys.readouterr().out
-        found = rows(told)
+        output = capsys.readouterr().out
+        found = rows(output)
         assert (found["dedup -n"][-1], found["czkawka_cli"][-1]) == ("0", "1")
-        assert "czkawka_cli 99.0" in told
+        assert "czkawka_cli 99.0" in output
         assert "not installed" in found["imagededup"][0]
 
-    def test_found(self, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_found_section_counts_right_and_wrong_files(
+        self, corpus: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         peers.main(["found", str(corpus), "-j", "1", "--czkawka", "none", "--python", "none"])
         found = rows(capsys.readouterr().out)
         assert found["dedup -n"][1:] == ["3", "1.0000", "0", "1.0000", "3", "0.5000", "0", "1.0000"]
         for name in ("czkawka_cli", "imagededup", "perception"):
             assert found[name][0].startswith("not installed: `")
 
-    def test_wrong_pairs_count(self) -> None:
+    def test_wrong_pairs_reduce_precision(self) -> None:
         truth = {name: {"group": name[0]} for name in ("a1", "a2", "b1")}
-        goes = peers.gone([["a1", "a2"], ["a2", "b1"], ["a1", "b1"]])
-        assert peers.judged(goes, list(truth), truth) == ["1", "1.0000", "1", "0.5000"]
+        removed = peers.removed_files([["a1", "a2"], ["a2", "b1"], ["a1", "b1"]])
+        assert peers.judged(removed, list(truth), truth) == ["1", "1.0000", "1", "0.5000"]
 
-    def test_czkawka_that_found_nothing_writes_nothing(self, tmp_path: Path) -> None:
-        assert tools._czkawka_groups(tmp_path, tmp_path / "none.json") == []
+    def test_missing_output_of_czkawka_means_no_groups(self, tmp_path: Path) -> None:
+        assert tools.czkawka_groups(tmp_path, tmp_path / "none.json") == []
 
 
 class TestReport:
     @pytest.mark.parametrize(
         "name",
         [
-            *(f"throughput-{files}" for files in throughput._SIZES),
-            *(f"peers-{what}" for what in peers._SECTIONS),
+            *(f"throughput-{files}" for files in throughput.SIZES),
+            *(f"peers-{what}" for what in peers.SECTIONS),
         ],
     )
-    def test_the_page_has_a_place(self, name: str) -> None:
+    def test_readme_has_the_markers_of_every_section(self, name: str) -> None:
         assert report.replaced(README, name, "TEXT").count("TEXT") == 1
 
-    def test_publish(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_publish_replaces_a_section_only_when_asked_to_write(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         page = tmp_path / "page.md"
         page.write_text("a\n<!-- begin x -->\nold\n<!-- end x -->\nb\n")
         report.publish("x", "shown", write=False, readme=page)

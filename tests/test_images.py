@@ -1,4 +1,4 @@
-"""The images can be built, as far as that can be told without Docker: what Dockerfiles name is there, and what they run is run."""
+"""Checks without Docker that the images can be built: the files that the Dockerfiles copy exist, and their scripts run."""
 
 import re
 import shutil
@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.images import FOLDER as IMAGES
-from tests.images import in_new_folder
+from tests.images import IMAGES, run_script
 from tests.test_packaging import DEV_PINS, PINS, SETUP, pins
 
 ROOT = Path(__file__).parents[1]
@@ -26,17 +25,19 @@ class Instruction(NamedTuple):
     rest: str
 
     def words(self) -> list[str]:
+        """Returns the arguments without options."""
         return [word for word in self.rest.split() if not word.startswith("--")]
 
 
 def instructions(path: Path) -> list[Instruction]:
-    """Of a Dockerfile, without comments, continued lines put together."""
+    """Returns the instructions of a Dockerfile, without comments, continued lines joined."""
     text = re.sub(r"^\s*#.*\n", "", path.read_text(), flags=re.MULTILINE)
     lines = re.sub(r"\\\n\s*", " ", text).splitlines()
     return [Instruction(*line.split(None, 1)) for line in lines if line]
 
 
 def stages(path: Path) -> list[list[Instruction]]:
+    """Returns the instructions of each build stage of a Dockerfile."""
     found: list[list[Instruction]] = []
     for one in instructions(path):
         if one.name == "FROM":
@@ -47,16 +48,16 @@ def stages(path: Path) -> list[list[Instruction]]:
 
 
 class TestDockerfiles:
-    def test_there_are_some(self) -> None:
+    def test_dockerfile_of_workers_is_found(self) -> None:
         assert IMAGES / "Dockerfile" in DOCKERFILES
 
-    def test_make_builds_each(self) -> None:
+    def test_make_builds_every_dockerfile(self) -> None:
         built = re.findall(r"docker build --file (\S+)", (ROOT / "Makefile").read_text())
         assert sorted(ROOT / path for path in built) == DOCKERFILES
 
     @each_dockerfile
     @pytest.mark.slow
-    def test_what_is_copied_is_there(self, path: Path, image_context: Path) -> None:
+    def test_copied_files_exist(self, path: Path, image_context: Path) -> None:
         earlier = {one.rest.split(" AS ")[1] for one in instructions(path) if " AS " in one.rest}
         for one in instructions(path):
             if one.name == "COPY" and (match := re.match(r"--from=(\S+)", one.rest)):
@@ -67,19 +68,19 @@ class TestDockerfiles:
             assert one.name != "ADD"
 
     @each_dockerfile
-    def test_nobody_is_root_in_the_end(self, path: Path) -> None:
+    def test_images_do_not_run_as_root(self, path: Path) -> None:
         [*_, last] = [one for one in stages(path)[-1] if one.name == "USER"]
         user = last.rest.split(":")[0]
-        assert int(user) > 0, "a number, so that Kubernetes can tell"
+        assert int(user) > 0, "must be a number: Kubernetes compares it with 0"
 
     @each_dockerfile
-    def test_packages_come_by_one_script_only(self, path: Path) -> None:
-        """So that what is tested here without Docker is what is in the images."""
+    def test_only_the_install_script_installs_packages(self, path: Path) -> None:
+        """The environment that these tests install without Docker is then the one in the images."""
         for one in instructions(path):
             if one.name == "RUN":
                 assert not re.search(r"\b(pip|apt|apt-get|curl|wget|uv)\b", one.rest), one
 
-    def test_the_environment_is_made_by_that_script_where_it_will_be(self) -> None:
+    def test_install_script_creates_the_environment_at_its_final_path(self) -> None:
         _, built, last = stages(IMAGES / "Dockerfile")
         [run] = [one for one in built if one.name == "RUN"]
         script, environment, folder = run.words()
@@ -89,30 +90,30 @@ class TestDockerfiles:
         assert Instruction("COPY", f"--from=built {environment} {environment}") in last
         assert any(one.name == "ENV" and f"PATH={environment}/bin:$PATH" in one.rest for one in last)
         assert built[0].words()[0] == last[0].words()[0], (
-            "an environment is only good for the Python it was made with"
+            "an environment works only with the Python that created it"
         )
 
-    def test_no_compiler_is_left(self) -> None:
+    def test_final_image_has_no_compiler(self) -> None:
         last = stages(IMAGES / "Dockerfile")[-1]
         assert last[0].words()[0].startswith(f"python:{BASE_PYTHON}-slim")
         assert Instruction("RUN", "! command -v cc") in last
 
-    def test_beam_and_python_are_those_of_the_pins(self) -> None:
-        """The entry point of the image is from the same Beam as the package that it starts."""
+    def test_base_images_match_the_pinned_beam_and_python(self) -> None:
+        """The image's entry point and the package that it starts are of the same Beam version."""
         assert SETUP["python_requires"].startswith(f">={BASE_PYTHON}")
         beam, *others = (one.words()[0] for one in instructions(IMAGES / "Dockerfile") if one.name == "FROM")
         assert beam == f"apache/beam_python{BASE_PYTHON}_sdk:{PINS['apache-beam']}"
         assert all(f"python:{BASE_PYTHON}" in other for other in others)
 
 
-def test_what_is_in_the_images_is_what_is_tested() -> None:
+def test_image_pins_are_development_pins() -> None:
     assert not PINS.keys() & IMAGE_PINS.keys()
     assert IMAGE_PINS.items() <= DEV_PINS.items()
     assert {"google-cloud-storage", "google-cloud-pubsub", "boto3", "pillow-heif"} <= IMAGE_PINS.keys()
 
 
-@pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
-def test_make_says_in_one_sentence_that_there_is_no_docker(tmp_path: Path) -> None:
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_image_without_docker_fails_with_one_line(tmp_path: Path) -> None:
     for name in ("sh", "env", "python3"):
         (tmp_path / name).symlink_to(str(shutil.which(name)))
     done = subprocess.run(
@@ -124,12 +125,12 @@ def test_make_says_in_one_sentence_that_there_is_no_docker(tmp_path: Path) -> No
         timeout=60,
     )
     assert done.returncode
-    assert done.stderr.startswith("There is no Docker here that answers: ")
+    assert done.stderr.startswith("Docker is missing or does not answer: ")
 
 
 @pytest.fixture
 def run(image_environment: Path, tmp_path: Path) -> Callable[..., str]:
-    """Runs a program of the environment, in which nothing else is known of this machine."""
+    """Returns a function that runs a program of the environment, with no other environment variables."""
 
     def run(program: str, *arguments: object) -> str:
         done = subprocess.run(
@@ -148,24 +149,24 @@ def run(image_environment: Path, tmp_path: Path) -> Callable[..., str]:
 
 @pytest.mark.slow
 class TestInstalled:
-    def test_it_holds_the_pins_and_us_and_nothing_else(self, run: Callable[..., str]) -> None:
+    def test_environment_contains_the_pins_and_this_package_only(self, run: Callable[..., str]) -> None:
         lines = run("python", "-m", "pip", "freeze", "--exclude", "beam-dedup").lower().splitlines()
         expected = {f"{name}=={version}" for name, version in (PINS | IMAGE_PINS).items()}
         assert {
             re.sub(r"[._]", "-", line.split("==")[0]) + "==" + line.split("==")[1] for line in lines
         } == expected
 
-    def test_it_deduplicates(self, run: Callable[..., str], samples: Path) -> None:
+    def test_environment_deduplicates(self, run: Callable[..., str], samples: Path) -> None:
         assert re.search(r"Final_Image_Count +17 ", run("dedup", "-n", "-i", samples, "-o", ""))
 
-    def test_it_has_what_the_entry_point_starts(self, run: Callable[..., str]) -> None:
-        """`boot` of Beam runs these modules with the first `python` on the path."""
+    def test_environment_has_the_modules_that_the_entry_point_starts(self, run: Callable[..., str]) -> None:
+        """Beam's `boot` runs these modules with the first `python` on the path."""
         for module in ("sdk_worker_main", "worker_pool_main"):
             run("python", "-c", f"import apache_beam.runners.worker.{module}")
 
-    def test_a_second_environment_does_not_go_into_the_first(
+    def test_install_script_refuses_an_existing_environment(
         self, image_environment: Path, image_context: Path
     ) -> None:
         with pytest.raises(subprocess.CalledProcessError) as failed:
-            in_new_folder("install.sh", image_environment, image_context)
-        assert b"is there already" in failed.value.stderr
+            run_script("install.sh", image_environment, image_context)
+        assert b"already exists" in failed.value.stderr

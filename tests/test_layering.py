@@ -1,4 +1,4 @@
-"""The direction of imports and other rules of shape, by reading the source (CONTRIBUTING.md, "Where things live")."""
+"""Checks the direction of imports and other rules on the source (CONTRIBUTING.md, "Where things live")."""
 
 import ast
 import sys
@@ -32,7 +32,8 @@ TRANSFORMS_MAY_IMPORT = CORE_MAY_IMPORT | {
 }
 APPLICATION_MAY_NOT_IMPORT = {"tests", "templates", "benchmarks"}
 
-# What each room may import besides itself and the modules that lie directly in its parent package.
+# A room is a package inside a layer. It may import itself, the modules directly in its parent package, and
+# these rooms.
 ROOMS_MAY_IMPORT: dict[str, set[str]] = {
     "beam_dedup.core.metadata": set(),
     "beam_dedup.core.imaging": {"beam_dedup.core.metadata"},
@@ -55,7 +56,7 @@ ROOMS_MAY_IMPORT: dict[str, set[str]] = {
 
 
 def modules(*folders: str) -> dict[str, Path]:
-    """Source files by module name."""
+    """Returns the source files below some directories, by module name."""
     found = {}
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -79,7 +80,7 @@ def tree(name: str) -> ast.Module:
 
 
 def imports(nodes: ast.AST) -> Iterator[str]:
-    """Everything a module names in an import, as absolute dotted names."""
+    """Yields everything that a module imports, as absolute dotted names."""
     for node in ast.walk(nodes):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -93,7 +94,7 @@ def is_below(name: str, packages: set[str]) -> bool:
 
 
 def foreign(name: str, allowed: set[str]) -> list[str]:
-    """What a module imports beyond the standard library and what it may."""
+    """Returns the imports of a module that are neither allowed nor from the standard library."""
     return [
         imported
         for imported in imports(tree(name))
@@ -101,7 +102,7 @@ def foreign(name: str, allowed: set[str]) -> list[str]:
     ]
 
 
-def test_there_is_something_to_check() -> None:
+def test_modules_and_imports_are_found() -> None:
     assert {"beam_dedup.core.model", "beam_dedup.core"} <= set(CORE)
     assert {"transforms.near", "transforms"} <= set(TRANSFORMS)
     assert {"beam_dedup.cli", "beam_dedup"} <= set(APPLICATION)
@@ -109,17 +110,17 @@ def test_there_is_something_to_check() -> None:
 
 
 @each(CORE)
-def test_core_has_never_heard_of_beam(name: str) -> None:
+def test_core_does_not_import_beam(name: str) -> None:
     assert not foreign(name, CORE_MAY_IMPORT)
 
 
 @each(TRANSFORMS)
-def test_composites_know_the_core_and_no_application(name: str) -> None:
+def test_composites_import_the_core_but_not_the_application(name: str) -> None:
     assert not foreign(name, TRANSFORMS_MAY_IMPORT)
 
 
 @each(APPLICATION)
-def test_the_application_imports_downwards(name: str) -> None:
+def test_application_imports_no_tests_or_templates(name: str) -> None:
     assert not [
         imported for imported in imports(tree(name)) if is_below(imported, APPLICATION_MAY_NOT_IMPORT)
     ]
@@ -129,14 +130,16 @@ def room_of(name: str) -> str:
     return next((room for room in ROOMS_MAY_IMPORT if is_below(name, {room})), "")
 
 
-def test_every_package_is_a_room_of_the_table() -> None:
+def test_every_package_is_in_the_table_of_rooms() -> None:
     packages = {name for name, path in OURS.items() if path.name == "__init__.py"}
     assert packages == {*ROOMS_MAY_IMPORT, "beam_dedup", "beam_dedup.core", "transforms"}
 
 
 @each({name: path for name, path in OURS.items() if room_of(name)})
-def test_rooms_import_only_the_rooms_below_them(name: str) -> None:
-    """The core's stream and matching rooms never import each other's users; batch never imports the stream."""
+def test_rooms_import_only_allowed_rooms(name: str) -> None:
+    """For example, the core's matching room does not import its stream room, and batch does not import
+    stream.
+    """
     room = room_of(name)
     ring = room.rpartition(".")[0]
     for imported in imports(tree(name)):
@@ -159,22 +162,30 @@ def test_batch_does_not_import_the_streaming_protocol(name: str) -> None:
         todo += [module_of(imported) for imported in imports(tree(module))]
 
 
-@pytest.mark.parametrize("name", ["beam_dedup", "beam_dedup.core"])
-def test_packages_import_nothing(name: str) -> None:
-    """So that a module of the core comes without Beam, and the help without waiting."""
-    assert not list(imports(tree(name)))
+def test_the_package_of_the_core_imports_nothing() -> None:
+    """Importing a module of the core imports its package too, which must not bring Beam."""
+    assert not list(imports(tree("beam_dedup.core")))
 
 
-def test_the_package_of_composites_only_re_exports() -> None:
-    """Were it to register anything, losing the file would change results."""
+def test_the_import_root_imports_our_modules_only_for_type_checkers() -> None:
+    """The core and `dedup --help` import this package, and must not wait for Beam."""
+    at_run_time = [node for node in tree("beam_dedup").body if not _only_for_types(node)]
+    assert {imported for node in at_run_time for imported in imports(node)} == {
+        "typing.TYPE_CHECKING",
+        "importlib",
+    }
+
+
+def test_package_of_composites_only_re_exports() -> None:
+    """It registers nothing, so results do not depend on importing it."""
     for node in tree("transforms").body:
         is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         is_all = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
         assert is_docstring or is_all or isinstance(node, ast.ImportFrom), ast.unparse(node)
 
 
-def test_no_circles() -> None:
-    """Modules can be put in an order in which each imports earlier ones only."""
+def test_no_circular_imports() -> None:
+    """There is an order of the modules in which each imports only earlier ones."""
     waiting = {name: {module_of(imported) for imported in imports(tree(name))} for name in OURS}
     while free := [name for name, needed in waiting.items() if not needed & waiting.keys()]:
         for name in free:
@@ -183,12 +194,14 @@ def test_no_circles() -> None:
 
 
 def module_of(imported: str) -> str:
-    """`from a import b` imports module `a.b` if there is one, else a name of `a`."""
+    """Returns the module of an import: `from a import b` imports module `a.b` if it exists, else a name of
+    module `a`.
+    """
     return imported if imported in OURS else imported.rpartition(".")[0]
 
 
-def test_the_command_line_can_speak_without_beam() -> None:
-    """What is imported before a function runs: `dedup --help` must not wait for Beam."""
+def test_importing_the_command_line_does_not_import_beam() -> None:
+    """Imports outside functions run at once, and `dedup --help` must not wait for Beam."""
     todo, seen = ["beam_dedup.cli"], set[str]()
     while todo:
         name = todo.pop()
@@ -206,17 +219,17 @@ def test_the_command_line_can_speak_without_beam() -> None:
 
 
 def _only_for_types(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not node.orelse
 
 
 @each(OURS)
-def test_modules_fit_a_few_screens(name: str) -> None:
+def test_modules_are_not_too_long(name: str) -> None:
     assert len(OURS[name].read_text("utf-8").splitlines()) <= MAX_LINES
 
 
 @each(OURS)
 def test_no_bare_except(name: str) -> None:
-    """A handler catches something it names; one that catches everything there is, passes it on."""
+    """A handler names the exceptions that it catches; one that catches BaseException raises it again."""
     for node in ast.walk(tree(name)):
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None, f"line {node.lineno}"
@@ -225,11 +238,11 @@ def test_no_bare_except(name: str) -> None:
 
 
 class TestComposites:
-    """What Beam does not forgive."""
+    """Rules for modules that Beam imports and pickles."""
 
     @each(TRANSFORMS)
     def test_annotations_are_objects(self, name: str) -> None:
-        """Of annotations that are text, Beam infers Any and checks nothing."""
+        """Beam infers Any from annotations that are strings, and then checks no types."""
         assert "__future__.annotations" not in set(imports(tree(name)))
         for node in ast.walk(tree(name)):
             if isinstance(node, ast.FunctionDef):
@@ -241,7 +254,9 @@ class TestComposites:
 
     @each(TRANSFORMS)
     def test_no_lambda_is_a_step(self, name: str) -> None:
-        """Its label would hold its line number, and it would take all it sees to the workers."""
+        """The label of such a step would contain its line number, and everything in scope would be sent to
+        the workers.
+        """
         for node in ast.walk(tree(name)):
             if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("beam."):
                 for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
@@ -249,7 +264,7 @@ class TestComposites:
 
     @each(TRANSFORMS)
     def test_every_step_has_a_label(self, name: str) -> None:
-        """`x | beam.GroupByKey()` has one that Beam made; `x | "Meet" >> beam.GroupByKey()` has ours."""
+        """In `x | beam.GroupByKey()` Beam chooses the label; `x | "Meet" >> beam.GroupByKey()` has our own."""
         for node in ast.walk(tree(name)):
             if (
                 isinstance(node, ast.BinOp)
@@ -263,8 +278,10 @@ class TestComposites:
                 )
 
     @each(TRANSFORMS)
-    def test_steps_are_defined_where_workers_find_them(self, name: str) -> None:
-        """No class and no function inside another: it would travel by value, with all that is around it."""
+    def test_steps_are_not_defined_inside_functions(self, name: str) -> None:
+        """Workers import steps by name. A function or class inside another would be pickled, with
+        everything in scope.
+        """
         for node in ast.walk(tree(name)):
             if isinstance(node, ast.FunctionDef):
                 inner = [one for one in ast.walk(node) if isinstance(one, ast.FunctionDef | ast.ClassDef)]

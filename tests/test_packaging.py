@@ -1,4 +1,4 @@
-"""What is installed: versions that agree, the right files, and nobody else's `transforms`."""
+"""Checks what is built and installed: consistent versions, the right files, no foreign package named `transforms`."""
 
 import ast
 import importlib.metadata
@@ -7,6 +7,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = {"beam_dedup", "transforms"}
 DISTRIBUTION = "beam-dedup"
 
-# Names under which distributions are imported, where that is not their own.
+# Import names of distributions whose import name differs from their own.
 IMPORTED_AS = {
     "pillow-heif": "pillow_heif",
     "apache-beam": "apache_beam",
@@ -31,12 +34,12 @@ IMPORTED_AS = {
     "grpcio": "grpc",
     "protobuf": "google",
 }
-# What Beam's extras bring, and we name only the errors of.
+# Packages installed by Beam's extras; this project imports only their exceptions.
 BROUGHT_BY_EXTRAS = {"aws": {"boto3", "botocore"}, "gcp": {"google", "requests"}}
 
 
 def setup_arguments() -> dict[str, Any]:
-    """What setup.py passes to setup(), of what is written there as plain values."""
+    """Returns the arguments of setup() in setup.py that are literals."""
     calls = [
         node for node in ast.walk(ast.parse((ROOT / "setup.py").read_text())) if isinstance(node, ast.Call)
     ]
@@ -47,14 +50,26 @@ def setup_arguments() -> dict[str, Any]:
     }
 
 
-def pins(name: str) -> dict[str, Version]:
-    """The versions of a requirements file, which may hold nothing but pins and comments."""
-    found = {}
+def supported_pythons() -> list[str]:
+    """Returns the Python versions in the classifiers of setup.py, the oldest first: ["3.11", ...]."""
+    return [text.rpartition(" ")[2] for text in SETUP["classifiers"] if re.search(r"Python :: 3\.\d", text)]
+
+
+def applies_to(requirement: Requirement, python: str, extra: str = "") -> bool:
+    """Returns whether the marker of a requirement is absent or true for a Python version and an extra."""
+    environment = {"python_version": python, "python_full_version": f"{python}.0", "extra": extra}
+    return requirement.marker is None or requirement.marker.evaluate(environment)
+
+
+def pins(name: str, python: str = "3.11") -> dict[str, Version]:
+    """Returns the versions that a requirements file pins for a Python. It may contain only pins and comments."""
+    found: dict[str, Version] = {}
     for line in (ROOT / name).read_text().splitlines():
         if line and not line.startswith(("#", "-r ")):
-            match = re.fullmatch(r"([\w.-]+)==([\w.]+)", line)
-            assert match, f"{name}: {line!r} is no pin"
-            found[canonicalize_name(match[1])] = Version(match[2])
+            match = re.fullmatch(r"([\w.-]+)==([\w.]+)(; python_version [<>]=? \"[\d.]+\")?", line)
+            assert match, f"{name}: {line!r} is not a pin"
+            if applies_to(Requirement(line), python):
+                found[canonicalize_name(match[1])] = Version(match[2])
     return found
 
 
@@ -72,26 +87,26 @@ class TestVersions:
         assert pin in requirement.specifier
 
     @pytest.mark.parametrize("requirement", [*RANGES, *DEV_RANGES], ids=str)
-    def test_each_range_ends(self, requirement: Requirement) -> None:
+    def test_each_range_has_both_bounds(self, requirement: Requirement) -> None:
         assert Version("9999") not in requirement.specifier
         assert Version("0") not in requirement.specifier
 
-    def test_what_runs_is_pinned_apart_from_what_tests(self) -> None:
+    def test_runtime_and_development_pins_are_disjoint(self) -> None:
         assert {canonicalize_name(requirement.name) for requirement in RANGES} <= set(PINS)
         assert not set(PINS) & set(DEV_PINS)
         assert canonicalize_name(DISTRIBUTION) not in PINS | DEV_PINS
 
-    def test_what_is_imported_is_asked_for(self) -> None:
-        """A package that comes along with another's requirements goes when those do."""
+    def test_every_imported_package_is_declared(self) -> None:
+        """A package installed only as another's dependency disappears when that dependency is dropped."""
         extras = [Requirement(text) for extra in ("heif", "pdq") for text in SETUP["extras_require"][extra]]
         names = (canonicalize_name(one.name) for one in [*RANGES, *extras])
-        asked = {IMPORTED_AS.get(name, name) for name in names}
+        declared = {IMPORTED_AS.get(name, name) for name in names}
         brought = {name for extra in BROUGHT_BY_EXTRAS for name in BROUGHT_BY_EXTRAS[extra]}
         assert BROUGHT_BY_EXTRAS.keys() <= SETUP["extras_require"].keys()
-        assert {"apache_beam", "PIL"} <= third_party_imports() <= asked | brought
+        assert {"apache_beam", "PIL"} <= third_party_imports() <= declared | brought
 
-    def test_beam_is_one_fact(self) -> None:
-        """One minor version in the range, the pin, and wherever else a file names one."""
+    def test_all_files_name_the_same_beam_version(self) -> None:
+        """The range, the pin and every other mention in a file agree on the minor version."""
         beam = PINS["apache-beam"]
         minor = f"{beam.major}.{beam.minor}"
         [requirement] = [one for one in RANGES if one.name == "apache-beam"]
@@ -103,32 +118,43 @@ class TestVersions:
             ):
                 named[f"{path.relative_to(ROOT)}: {match[0]}"] = match[1]
         assert set(named.values()) <= {minor, f"{beam.major}.{beam.minor + 1}"}, named
-        assert any("setup.py" in place for place in named), "the search itself works"
+        assert any("setup.py" in mention for mention in named), "the search itself fails"
 
-    def test_this_is_the_pinned_beam(self) -> None:
+    @pytest.mark.parametrize("python", supported_pythons())
+    def test_pins_meet_the_requirements_of_beam(self, python: str) -> None:
+        """Beam requires other versions of some packages on some Pythons; the pins come from the oldest one."""
+        required = [
+            requirement
+            for requirement in map(Requirement, importlib.metadata.requires("apache-beam") or [])
+            if any(applies_to(requirement, python, extra) for extra in ("", "aws", "gcp"))
+        ]
+        versions = pins("requirements.txt", python) | pins("requirements-dev.txt", python)
+        assert len(required) > 30
+        for requirement in required:
+            assert versions[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+
+    def test_installed_beam_is_the_pinned_version(self) -> None:
         assert Version(importlib.metadata.version("apache-beam")) == PINS["apache-beam"]
 
-    def test_our_own_version_is_one_fact(self) -> None:
+    def test_setup_and_package_have_the_same_version(self) -> None:
         assert SETUP["version"] == beam_dedup.__version__
 
-    def test_pythons_are_one_fact(self) -> None:
-        named = [
-            text.rpartition(" ")[2] for text in SETUP["classifiers"] if re.search(r"Python :: 3\.\d", text)
-        ]
+    def test_all_files_name_the_same_pythons(self) -> None:
+        named = supported_pythons()
         admitted = SpecifierSet(SETUP["python_requires"])
         assert [f"3.{minor}" for minor in range(30) if Version(f"3.{minor}") in admitted] == named
         pyproject = (ROOT / "pyproject.toml").read_text()
         assert f'python_version = "{named[0]}"' in pyproject
         assert f'target-version = "py{named[0].replace(".", "")}"' in pyproject
 
-    def test_fingerprints_are_only_comparable_with_those_of_one_decoder(self) -> None:
+    def test_decoder_and_hash_libraries_are_limited_to_one_minor_version(self) -> None:
         [pillow] = [one for one in RANGES if canonicalize_name(one.name) == "pillow"]
         pin = PINS["pillow"]
         assert pillow.specifier == SpecifierSet(f">={pin.major}.{pin.minor},<{pin.major}.{pin.minor + 1}")
         [imagehash] = [one for one in RANGES if canonicalize_name(one.name) == "imagehash"]
         [pdqhash] = [Requirement(text) for text in SETUP["extras_require"]["pdq"]]
-        for library, of in ((imagehash, "phash dhash ahash whash colorhash"), (pdqhash, "pdq")):
-            for name in of.split():
+        for library, algorithms in ((imagehash, "phash dhash ahash whash colorhash"), (pdqhash, "pdq")):
+            for name in algorithms.split():
                 version = re.search(r"hash-(\d+)\.(\d+)", ALGORITHMS[name].recipe)
                 assert version, name
                 major, minor = map(int, version.groups())
@@ -137,6 +163,7 @@ class TestVersions:
 
 
 def third_party_imports() -> set[str]:
+    """Returns the top-level names that the packages import from neither the standard library nor themselves."""
     found = set()
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
@@ -149,7 +176,7 @@ def third_party_imports() -> set[str]:
 
 
 def tracked_text_files() -> list[Path]:
-    """What a reader would take for the project's: sources and documents, not what tools left there."""
+    """Returns the project's sources and documents, without files that tools have generated."""
     kinds = {".py", ".md", ".txt", ".toml", ".json", ".sh", ".yaml", ".yml"}
     names = {"Makefile", "Dockerfile"}
     skipped = {"tests", "build", "dist", "demo"}
@@ -165,45 +192,52 @@ def tracked_text_files() -> list[Path]:
     ]
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """What setuptools would put into a wheel, and its metadata: built from a copy, without a network."""
-    pytest.importorskip(
-        "setuptools", reason="setuptools is not in this environment (Python 3.12 leaves it out)"
-    )
-    source = tmp_path_factory.mktemp("source")
+def copy_checkout(target: Path) -> None:
+    """Copies all files that a build may use into an existing directory, so that the build leaves no files here."""
     for path in ROOT.iterdir():
         if path.name.startswith(".") or path.suffix == ".egg-info" or path.name in {"build", "dist", "demo"}:
             continue
         if path.is_dir():
-            shutil.copytree(path, source / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(path, target / path.name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(path, source)
+            shutil.copy(path, target)
+
+
+def package_files() -> set[str]:
+    """Returns the paths of all files of the two packages, relative to the checkout."""
+    return {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The library directory that setuptools puts into a wheel, and its metadata: built from a copy, offline."""
+    source = tmp_path_factory.mktemp("source")
+    copy_checkout(source)
     command = [sys.executable, "setup.py", "--quiet", "build", "--build-lib", "lib", "egg_info"]
     subprocess.run(command, cwd=source, check=True, timeout=100, capture_output=True)
     return source / "lib", source / "beam_dedup.egg-info"
 
 
 class TestBuild:
-    def test_a_wheel_has_the_two_packages_and_nothing_else(self, built: tuple[Path, Path]) -> None:
+    def test_build_contains_the_two_packages_and_nothing_else(self, built: tuple[Path, Path]) -> None:
         library, _ = built
-        expected = {
-            str(path.relative_to(ROOT))
-            for package in PACKAGES
-            for path in (ROOT / package).rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts
-        }
+        expected = package_files()
         assert {str(path.relative_to(library)) for path in library.rglob("*") if path.is_file()} == expected
         assert {f"{package}/py.typed" for package in PACKAGES} <= expected
 
-    def test_its_metadata_is_what_we_say(self, built: tuple[Path, Path]) -> None:
+    def test_metadata_matches_setup(self, built: tuple[Path, Path]) -> None:
         _, metadata = built
         assert set((metadata / "top_level.txt").read_text().split()) == PACKAGES
         assert "dedup = beam_dedup.cli:entry" in (metadata / "entry_points.txt").read_text()
         assert "Private :: Do Not Upload" in (metadata / "PKG-INFO").read_text()
 
-    def test_it_works_without_the_checkout(self, built: tuple[Path, Path], tmp_path: Path) -> None:
-        """A file that was forgotten is missed here and not on a worker."""
+    def test_build_works_without_the_checkout(self, built: tuple[Path, Path], tmp_path: Path) -> None:
+        """A file missing from the build fails here and not on a worker."""
         library, _ = built
         program = "import transforms, beam_dedup.cli; print(transforms.__file__, beam_dedup.cli.__file__)"
         done = subprocess.run(
@@ -221,7 +255,7 @@ class TestBuild:
         ]
 
     def test_setup_reads_no_other_file(self) -> None:
-        """A worker builds the source archive, in which there may be none."""
+        """A worker builds a source archive that may contain no other file."""
         calls = [
             ast.unparse(node.func)
             for node in ast.walk(ast.parse((ROOT / "setup.py").read_text()))
@@ -230,21 +264,103 @@ class TestBuild:
         assert sorted(calls) == ["find_packages", "setup"]
 
 
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The sdist and the wheel that `python -m build` makes from a copy of the checkout, offline."""
+    source = tmp_path_factory.mktemp("source")
+    copy_checkout(source)
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), "."]
+    done = subprocess.run(command, cwd=source, timeout=100, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [sdist] = out.glob("*.tar.gz")
+    [wheel] = out.glob("*.whl")
+    return {"sdist": sdist, "wheel": wheel}
+
+
+def import_directories() -> Iterable[str]:
+    """Returns the site-packages directories from which these tests import their dependencies."""
+    return (entry for entry in sys.path if Path(entry).name in {"site-packages", "dist-packages"})
+
+
+class TestDistributions:
+    def test_sdist_contains_what_a_build_needs_and_no_tests(self, distributions: dict[str, Path]) -> None:
+        with tarfile.open(distributions["sdist"]) as archive:
+            names = {
+                name.partition("/")[2] for name in archive.getnames() if archive.getmember(name).isfile()
+            }
+        generated = {name for name in names if name.startswith("beam_dedup.egg-info/")}
+        build_files = {
+            "setup.py",
+            "setup.cfg",
+            "pyproject.toml",
+            "MANIFEST.in",
+            "PKG-INFO",
+            "LICENSE",
+            "README.md",
+        }
+        assert names - generated == package_files() | build_files
+
+    def test_wheel_contains_the_two_packages_and_nothing_else(self, distributions: dict[str, Path]) -> None:
+        names = zipfile.ZipFile(distributions["wheel"]).namelist()
+        assert {name for name in names if ".dist-info/" not in name} == package_files()
+
+    @pytest.mark.parametrize("kind", ["sdist", "wheel"])
+    def test_command_works_in_an_empty_environment(
+        self, kind: str, distributions: dict[str, Path], samples: Path, tmp_path: Path
+    ) -> None:
+        """The environment contains the distribution alone; it imports the dependencies that these tests use."""
+        environment = tmp_path / "environment"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=60)
+        python = environment / "bin/python"
+        where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        packages = Path(
+            subprocess.run([python, "-c", where], check=True, capture_output=True, text=True).stdout.strip()
+        )
+        (packages / "dependencies.pth").write_text("\n".join(import_directories()))
+        # --force-reinstall: pip also finds the distribution installed for these tests, and would not install another.
+        options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--force-reinstall"]
+        command = [sys.executable, "-m", "pip", "--python", str(python), "install", *options]
+        command.append(str(distributions[kind]))
+        installed = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        assert installed.returncode == 0, installed.stderr
+
+        def run(*arguments: object) -> str:
+            done = subprocess.run(
+                list(map(str, arguments)),
+                cwd=tmp_path,
+                env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+                capture_output=True,
+                text=True,
+                timeout=100,
+            )
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        dedup = environment / "bin/dedup"
+        program = "import beam_dedup, transforms; print(beam_dedup.__file__, transforms.__file__)"
+        expected = [str(packages / package / "__init__.py") for package in ("beam_dedup", "transforms")]
+        assert run(python, "-c", program).split() == expected
+        assert run(dedup, "--version") == f"dedup {SETUP['version']}\n"
+        assert run(dedup, "--help").startswith("usage: dedup ")
+        assert re.search(r"Final_Image_Count +17 ", run(dedup, "-n", "-i", samples, "-o", ""))
+
+
 class TestInstalled:
     @pytest.fixture(autouse=True)
     def installed(self) -> None:
         try:
             importlib.metadata.distribution(DISTRIBUTION)
         except importlib.metadata.PackageNotFoundError:
-            pytest.skip("beam-dedup is not installed here: the tests run on the source alone")
+            pytest.skip("beam-dedup is not installed: the tests use the sources of this checkout")
 
-    def test_transforms_is_ours_alone(self) -> None:
-        """A distribution of that name exists; installed after ours it takes our place without a word."""
+    def test_no_other_distribution_provides_our_packages(self) -> None:
+        """PyPI has a distribution named transforms; installed after this one it silently replaces our package."""
         owners = importlib.metadata.packages_distributions()
         assert set(owners["transforms"]) == {DISTRIBUTION}
         assert set(owners["beam_dedup"]) == {DISTRIBUTION}
 
-    def test_the_command_is_there(self) -> None:
+    def test_dedup_command_is_installed(self) -> None:
         [command] = importlib.metadata.entry_points(group="console_scripts", name="dedup")
         assert command.load().__module__ == "beam_dedup.cli"
         assert (Path(sysconfig.get_path("scripts")) / "dedup").exists()

@@ -1,4 +1,4 @@
-"""What a verdict says of an image, written down field by field, for tests of all rings."""
+"""Builds the expected verdict on an image, for tests of all layers."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ from beam_dedup.core.model import Fingerprint, Reason, Status, Verdict, Witness
 
 
 def verdict_on(image: Fingerprint, reason: Reason | None, witness: Witness | None) -> Verdict:
-    """A duplicate if there is a witness, else kept; a verdict does not tell whether an image was known."""
+    """Returns the verdict "duplicate" if there is a witness, else "kept". Verdicts do not contain `known`."""
     return Verdict(
         ref=dataclasses.replace(image.ref, known=False),
         status=Status.DUPLICATE if witness else Status.KEPT,

@@ -1,6 +1,7 @@
-"""What must hold of the records of any run, seen from the outside: judged by the definition, with nothing of the search.
+"""Checks the records and copies of any run against the definition, without using the search.
 
-Files are known by their digests: all that ever arrived is given, whatever its name was.
+Files are identified by their digests. The checks need the bytes of every file that was ever an input,
+whatever its name was.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ Record = dict[str, Any]
 
 
 class Key(NamedTuple):
-    """What has one verdict."""
+    """Identifies an image, which has exactly one verdict."""
 
     uri: str
     generation: str
@@ -35,15 +36,15 @@ def by_status(records: Iterable[Record], status: str) -> list[Record]:
 
 
 def check_each_once(records: Sequence[Record], expected: Iterable[Key]) -> None:
-    """Each that arrived has one record, and there are no others."""
+    """Checks that each expected image has one record, and that there are no other records."""
     found, wanted = Counter(map(key_of, records)), set(expected)
-    assert not [key for key, times in found.items() if times > 1], "judged twice"
-    assert set(found) - wanted == set(), "of what has not arrived"
-    assert wanted - set(found) == set(), "lost"
+    assert not [key for key, times in found.items() if times > 1], "images judged twice"
+    assert set(found) - wanted == set(), "records of unexpected images"
+    assert wanted - set(found) == set(), "images without a record"
 
 
 class Outside:
-    """Codes of all that arrived, made anew."""
+    """Checks records against codes that are computed anew from the bytes of all files."""
 
     def __init__(
         self, files: Iterable[bytes], k: int = DEFAULT_BIT_DISTANCE, verify: int = DEFAULT_VERIFY
@@ -54,10 +55,12 @@ class Outside:
             self.codes[hashlib.sha256(data).hexdigest()] = _codes(len(self.codes), data)
 
     def check(self, records: Sequence[Record]) -> None:
-        """No two kept images are equal or within k; each duplicate has a kept witness within k, at the distance told."""
+        """Checks that no two kept images are equal or within k, and that each duplicate has a kept witness
+        at the recorded distance.
+        """
         kept = by_status(records, "kept")
         digests = [record["digest"] for record in kept]
-        assert len(set(digests)) == len(digests), "equal files are kept"
+        assert len(set(digests)) == len(digests), "two equal files are kept"
         too_near = [pair for pair in itertools.combinations(digests, 2) if self._are_within(*pair)]
         assert not too_near, f"{len(too_near)} pairs of kept images are within k"
         of_uri = defaultdict(list)
@@ -78,11 +81,11 @@ class Outside:
         if record["digest"] == kept:
             return bool(record["reason"] == "exact")
         found = oracle.matches(self.codes[record["digest"]], self.codes[kept], self.k, self.verify)
-        if record["reason"] == "exact":  # a copy of one that is near to what is kept
+        if record["reason"] == "exact":  # a copy of a file that is near a kept one
             return bool(found)
         long = oracle.NONE if record["long_distance"] is None else record["long_distance"]
-        told = record["distance"], VIEWS.index(record["view"]), long
-        return told in [(match.distance, match.view, match.long_distance) for match in found]
+        recorded = record["distance"], VIEWS.index(record["view"]), long
+        return recorded in [(match.distance, match.view, match.long_distance) for match in found]
 
 
 def _codes(image: int, data: bytes) -> list[oracle.Code]:
@@ -101,18 +104,23 @@ def _codes(image: int, data: bytes) -> list[oracle.Code]:
 def check_copies(
     records: Sequence[Record], copies: Mapping[str, bytes], may_be_missing: Iterable[str] = ()
 ) -> list[Record]:
-    """Every kept image has its copy with exactly its bytes, and there is nothing else.
+    """Checks that every kept image has one copy with exactly its bytes, and that there are no other files.
 
-    copies: all files of the output folder. may_be_missing: URIs of what was changed or removed in the meantime.
-    Returns: the records of the kept images without one.
+    Args:
+      records: the records of the run.
+      copies: all files of the output directory, by name.
+      may_be_missing: URIs of files that were changed or removed during the run.
+
+    Returns:
+      The records of the kept images without a copy.
     """
     kept = {record["digest"]: record for record in by_status(records, "kept")}
-    there = [hashlib.sha256(data).hexdigest() for data in copies.values()]
-    strange = [name for name, digest in zip(copies, there, strict=True) if digest not in kept]
-    assert not strange, "not the bytes of anything kept"
-    twice = [name for name, digest in zip(copies, there, strict=True) if there.count(digest) > 1]
-    assert not twice, "copied twice"
-    missing = [record for digest, record in kept.items() if digest not in there]
+    digests = [hashlib.sha256(data).hexdigest() for data in copies.values()]
+    unexpected = [name for name, digest in zip(copies, digests, strict=True) if digest not in kept]
+    assert not unexpected, "files that are not copies of kept images"
+    twice = [name for name, digest in zip(copies, digests, strict=True) if digests.count(digest) > 1]
+    assert not twice, "images copied twice"
+    missing = [record for digest, record in kept.items() if digest not in digests]
     lost = {record["uri"] for record in missing} - set(may_be_missing)
-    assert not lost, "kept, but not copied"
+    assert not lost, "kept images without a copy"
     return missing

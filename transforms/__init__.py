@@ -1,6 +1,9 @@
-"""Composites over PCollections: each public class is a verb, usable in any Beam pipeline."""
+"""Composites over PCollections, each named by what it does. Import them from `beam_dedup`, which documents the whole API.
 
-from transforms.batching import PackFingerprints, PackReferences, UnpackVerdicts
+This package re-exports the composites for batches; those for streams are in `transforms.stream`.
+"""
+
+from transforms.batching import BatchFingerprints, BatchReferences, UnbatchVerdicts
 from transforms.count import CheckConservation, CountImages
 from transforms.deduplicate import Deduplicated, DeduplicateImages
 from transforms.exact import MarkExactDuplicates
@@ -8,9 +11,12 @@ from transforms.fingerprint import Fingerprinted, FingerprintImages
 from transforms.near import MarkNearDuplicates, NearMarked
 from transforms.place import PlaceCopies, Placed
 from transforms.read import ReadImages, ReadMetadata
+from transforms.read_settings import ReadSettings
 from transforms.write import WriteGroups, WritePlacements, WriteRecords, WriteUnplaced
 
 __all__ = [
+    "BatchFingerprints",
+    "BatchReferences",
     "CheckConservation",
     "CountImages",
     "DeduplicateImages",
@@ -20,13 +26,12 @@ __all__ = [
     "MarkExactDuplicates",
     "MarkNearDuplicates",
     "NearMarked",
-    "PackFingerprints",
-    "PackReferences",
     "PlaceCopies",
     "Placed",
     "ReadImages",
     "ReadMetadata",
-    "UnpackVerdicts",
+    "ReadSettings",
+    "UnbatchVerdicts",
     "WriteGroups",
     "WritePlacements",
     "WriteRecords",

@@ -1,4 +1,4 @@
-"""Counts of a run, and the proof that no image was lost or judged twice."""
+"""Counts the images of a run by verdict, and proves that none was lost or judged twice."""
 
 import dataclasses
 import json
@@ -9,6 +9,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, PCollection
 
 from beam_dedup.core import conservation
+from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.conservation import ReadTally, UriTally
 from beam_dedup.core.errors import ConservationError
 from beam_dedup.core.matching.planner import Estimate
@@ -19,15 +20,18 @@ from transforms.storage.files import whole_file
 
 @dataclasses.dataclass
 class CheckConservation(beam.PTransform[PCollection[list[ImageRef]], PCollection[int]]):
-    """Fails the run unless all references were read, and the verdicts are on exactly the images they led to, one each.
+    """Fails the pipeline unless every reference was read, and every image that was found has exactly one verdict.
 
-    In: the references that were listed, bounded, in the global window. Out: how many images there are.
+    Element in: a list of the references that were listed. Element out: the number of images; exactly one element.
+    Bounded, in the global window. URIs are compared by the sum of 128-bit hashes, so no worker holds all of them. A
+    difference raises `ConservationError`. Known references do not count.
 
-    verdicts: blocks of `blocks.VERDICTS`. answered: what was read, as `DeduplicateImages` says; None where each reference
-    is an image of the same URI.
+    Args:
+      verdicts: blocks of `VERDICTS` on these images.
+      read_tally: what was read, as `DeduplicateImages` returns it. None if each reference is one image of the same URI.
     """
 
-    verdicts: PCollection[bytes]
+    verdicts: PCollection[VerdictBlock]
     read_tally: PCollection[ReadTally] | None = None
 
     def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[int]:
@@ -48,30 +52,44 @@ class CheckConservation(beam.PTransform[PCollection[list[ImageRef]], PCollection
 
 
 def compare_all(listed: UriTally, read_tally: ReadTally, judged: UriTally) -> int:
+    """Compares listed references with those that were read, and images that were found with those that were judged.
+
+    Returns: the number of images.
+
+    Raises:
+      ConservationError: they are not the same.
+    """
     if listed != read_tally.references:
         raise ConservationError(
-            f"{listed[0]} files were listed and {read_tally.references[0]} read, or not the same: "
-            "a file was lost or read twice. Please report this; the outputs of this run are not to be trusted."
+            f"{listed[0]} files were listed and {read_tally.references[0]} were read, not the same ones: "
+            "a file was lost or read twice. Do not use the outputs of this run, and please report this."
         )
     return compare_tallies(read_tally.images, judged)
 
 
 def compare_tallies(read: UriTally, judged: UriTally) -> int:
+    """Compares the images that were read with those that were judged.
+
+    Returns: the number of images.
+
+    Raises:
+      ConservationError: they are not the same.
+    """
     if read != judged:
         raise ConservationError(
-            f"{read[0]} images were read and {judged[0]} verdicts given, or not on the same images: "
-            "an image was lost or judged twice. Please report this; the outputs of this run are not to be trusted."
+            f"{read[0]} images were read and {judged[0]} verdicts given, not on the same images: "
+            "an image was lost or judged twice. Do not use the outputs of this run, and please report this."
         )
     return read[0]
 
 
 class _CountFn(beam.CombineFn):
-    """Blocks of verdicts -> how often each counter of `metrics.counts_of` went up."""
+    """Sums what the blocks of verdicts add to each counter."""
 
     def create_accumulator(self) -> dict[str, int]:
         return {}
 
-    def add_input(self, counts: dict[str, int], block: bytes) -> dict[str, int]:
+    def add_input(self, counts: dict[str, int], block: VerdictBlock) -> dict[str, int]:
         return self.merge_accumulators([counts, metrics.counts_of(block)])
 
     def merge_accumulators(self, accumulators: Iterable[dict[str, int]]) -> dict[str, int]:
@@ -86,19 +104,22 @@ class _CountFn(beam.CombineFn):
 
 
 @dataclasses.dataclass
-class CountImages(beam.PTransform[PCollection[bytes], PCollection[dict[str, Any]]]):
+class CountImages(beam.PTransform[PCollection[VerdictBlock], PCollection[dict[str, Any]]]):
     """Counts images by verdict and reason.
 
-    In: blocks of `blocks.VERDICTS`, bounded, in the global window. Out: one dictionary, as `--counts` writes it; all zero
-    without images.
+    Element in: a block of `VERDICTS`. Element out: a dictionary, as `--counts` writes it; exactly one, with zeros if there
+    are no images. Bounded, in the global window. The counts are computed from the verdicts, not from Beam's counters, so
+    retried bundles do not change them.
 
-    plan: of near mode, to be told beside the counts. answered: what was read; without it skipped pages are not told.
+    Args:
+      plan: the plan of near mode, which is added to the counts.
+      read_tally: what was read. Adds the number of skipped pages to the counts, if there are any.
     """
 
     plan: PCollection[Estimate] | None = None
     read_tally: PCollection[ReadTally] | None = None
 
-    def expand(self, verdicts: PCollection[bytes]) -> PCollection[dict[str, Any]]:
+    def expand(self, verdicts: PCollection[VerdictBlock]) -> PCollection[dict[str, Any]]:
         counted = verdicts | "Count" >> beam.CombineGlobally(_CountFn())
         plan = None if self.plan is None else AsSingleton(self.plan, default_value=None)
         read_tally = None
@@ -110,7 +131,7 @@ class CountImages(beam.PTransform[PCollection[bytes], PCollection[dict[str, Any]
 
 
 def as_counts(counts: dict[str, int], plan: Estimate | None, read_tally: ReadTally | None) -> dict[str, Any]:
-    """The counts file's content: every counter, zero or not, save those that few runs have; then the plan."""
+    """Returns the content of a counts file: the main counters, also those that are zero; then rarer ones; then the plan."""
     names = (
         metrics.INITIAL,
         metrics.FINAL,
@@ -130,6 +151,6 @@ def as_counts(counts: dict[str, int], plan: Estimate | None, read_tally: ReadTal
 
 
 def write_json(value: dict[str, Any], path: str) -> None:
-    """Writes one JSON object, whole or not at all."""
+    """Writes one JSON object to a file, which appears whole or not at all."""
     with whole_file(path) as file:
         file.write(json.dumps(value, indent=2).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""References in, verdicts out: the whole of it, for anybody's pipeline."""
+"""Deduplicates images, from references to verdicts, in any Beam pipeline."""
 
 import dataclasses
 from typing import NamedTuple
@@ -7,9 +7,8 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.conservation import ReadTally
-from beam_dedup.core.limits import Limits
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.rank import KeepPolicy
@@ -18,56 +17,66 @@ from transforms import metrics
 from transforms.exact import DIGEST_SHARDS, MarkExactDuplicates
 from transforms.fingerprint import FingerprintImages
 from transforms.near import MarkNearDuplicates
-from transforms.tally import Tally
+from transforms.read_settings import ReadSettings
 
 
 class Deduplicated(NamedTuple):
-    """Blocks of `blocks.VERDICTS`, one verdict per image; in near mode the plan by which pairs were found; what was read."""
+    """The outputs of `DeduplicateImages`."""
 
-    verdicts: PCollection[bytes]
-    plan: PCollection[Estimate] | None
-    read_tally: PCollection[ReadTally]
+    verdicts: PCollection[VerdictBlock]  # one verdict per image that is not known
+    plan: PCollection[Estimate] | None  # near mode: how near pairs were found; exact mode: None
+    read_tally: PCollection[ReadTally]  # which references were read, and which images were found
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicated]):
     """Reads, fingerprints and judges images.
 
-    In: references with unique URIs, some at a time (`PackReferences` makes lists of single ones). Out: `Deduplicated`:
-    each image kept, a duplicate of a kept one, or rejected with a reason (`UnpackVerdicts` makes single ones of the
-    blocks). In windows, each window is judged by itself.
+    Every image gets exactly one verdict: kept, a duplicate of a kept image, or rejected with a reason. No two kept
+    images are duplicates of each other.
 
-    recipe: what codes of pictures are made; without one only equal bytes count. within: how near. planning: how pairs are found. homes: parts
-    the images are judged in, each in the memory of one worker. keep: which copy is preferred. known: references to
-    images that are kept beforehand, marked as `known`; they get no verdict. processes: decoding processes of one worker.
-    limits: what a file may ask for.
+    Element in: a list of `ImageRef` with unique URIs (`BatchReferences` makes lists of single references). Out:
+    `Deduplicated`: blocks of `VERDICTS` (`UnbatchVerdicts` splits them into single verdicts), in near mode one
+    `Estimate` per window, and `ReadTally` for `CheckConservation`. Bounded as the input. Each window is judged by
+    itself; an unbounded input needs windows that end. To judge images as they arrive, use `JudgeArrivals`.
+
+    The verdicts do not depend on the order of the input, on bundles or on the number of workers. An archive counts
+    as its members.
+
+    Counters: `Initial_Image_Count`, `Final_Image_Count`, `Exact_Duplicate_Count`, `Near_Duplicate_Count`,
+    `Rejected_Count`, one `Rejected_<reason>_Count` per reason, `Described_Image_Count`, and those of `FingerprintImages`.
+
+    Args:
+      settings: how images are read. With a recipe, near duplicates are found; without one, only equal bytes count.
+      thresholds: when two codes are near.
+      planning: how near pairs are found.
+      digest_shards: the number of digest shards. The images of one shard meet in the memory of one worker.
+      keep: which copy is preferred.
+      known: references to images that are kept beforehand, marked as `known`. They can be witnesses, but get no
+        verdict.
     """
 
-    recipe: Recipe | None = None
+    settings: ReadSettings = ReadSettings()
     thresholds: Thresholds = Thresholds()
     planning: PlanSettings = PlanSettings()
     digest_shards: int = DIGEST_SHARDS
     keep: KeepPolicy = KeepPolicy.FIRST
     known: PCollection[list[ImageRef]] | None = None
-    processes: int = 1
-    tally: Tally | None = None
-    limits: Limits = Limits()
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, images: PCollection[list[ImageRef]]) -> Deduplicated:
         all_images = images if self.known is None else (images, self.known) | "WithKnown" >> beam.Flatten()
-        read = all_images | "Fingerprint" >> FingerprintImages(
-            self.recipe, self.processes, self.tally, self.limits
-        )
+        read = all_images | "Fingerprint" >> FingerprintImages(settings=self.settings)
         plan = None
-        if self.recipe:
+        if self.settings.recipe:
             mark = MarkNearDuplicates(
                 self.thresholds, self.planning, self.digest_shards, self.keep, self.known is not None
             )
             judged, plan = read.fingerprints | "MarkNear" >> mark
         else:
             judged = read.fingerprints | "MarkExact" >> MarkExactDuplicates(self.digest_shards, self.keep)
-        # Flink runs a step behind a Flatten in each of the branches, and then tells the counters of one of them only.
+        # Counted before the Flatten: Flink runs a step after a Flatten once per branch, and then reports the counters
+        # of one branch only.
         counted = (
             judged | "Count" >> beam.Map(metrics.count),
             read.rejections | "CountRejected" >> beam.Map(metrics.count),

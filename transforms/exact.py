@@ -1,4 +1,4 @@
-"""Exact duplicates: images of equal bytes."""
+"""Finds exact duplicates: images with equal bytes."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -7,64 +7,76 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
 from beam_dedup.core import blocks, tables
+from beam_dedup.core.blocks import FingerprintBlock, ImageBlock, VerdictBlock
 from beam_dedup.core.matching import shard_verdicts
 from beam_dedup.core.rank import KeepPolicy
 
-PACKED_BYTES = 1 << 22  # of the fingerprints that a block is cut from
+BATCH_BYTES = 1 << 22  # of fingerprint blocks that are ranked and split together
 DIGEST_SHARDS = 64
 
+ShardedImages = tuple[bytes, ImageBlock]  # the number of a digest shard, and images of it
+
 
 @dataclasses.dataclass
-class PackByDigest(beam.PTransform[PCollection[bytes], PCollection[tuple[bytes, bytes]]]):
-    """Ranks images, and sorts them into blocks keyed by home, so that equal bytes have equal keys.
+class ShardByDigest(beam.PTransform[PCollection[FingerprintBlock], PCollection[ShardedImages]]):
+    """Ranks images and splits them into blocks keyed by digest shard, so that equal bytes have equal keys.
 
-    In: blocks of `blocks.FINGERPRINTS`. Out: (home, block of `blocks.IMAGES`), many for each home, in the window of the
-    input.
+    Element in: a block of `FINGERPRINTS`. Element out: (digest shard, block of `IMAGES`), many per digest shard.
+    Bounded and windowed as the input.
 
-    homes: how many; images of one home meet in the memory of one worker. keep: the policy that ranks.
+    Args:
+      digest_shards: the number of digest shards. The images of one shard meet in the memory of one worker.
+      keep: the policy that ranks images.
     """
 
     digest_shards: int = DIGEST_SHARDS
     keep: KeepPolicy = KeepPolicy.FIRST
 
-    def expand(self, fingerprints: PCollection[bytes]) -> PCollection[tuple[bytes, bytes]]:
+    def expand(self, fingerprints: PCollection[FingerprintBlock]) -> PCollection[ShardedImages]:
         return (
             fingerprints
-            | "Batch" >> beam.BatchElements(PACKED_BYTES, PACKED_BYTES, element_size_fn=len)
-            | "Split" >> beam.FlatMap(pack_by_digest_shard, self.digest_shards, self.keep)
+            | "Batch" >> beam.BatchElements(BATCH_BYTES, BATCH_BYTES, element_size_fn=len)
+            | "Split" >> beam.FlatMap(shard_by_digest, self.digest_shards, self.keep)
         )
 
 
 @dataclasses.dataclass
-class MarkExactDuplicates(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
-    """Of images with equal bytes keeps the best-ranked.
+class MarkExactDuplicates(beam.PTransform[PCollection[FingerprintBlock], PCollection[VerdictBlock]]):
+    """Keeps the best-ranked image of those with equal bytes, and marks the others as its duplicates.
 
-    In: blocks of `blocks.FINGERPRINTS`, with unique URIs. Out: blocks of `blocks.VERDICTS`: one verdict on each image that
-    is not known, in the same window; windows are judged by themselves.
+    Element in: a block of `FINGERPRINTS`; URIs are unique within a window. Element out: a block of `VERDICTS`, with one
+    verdict per image that is not known. Bounded as the input. Each window is judged by itself; an unbounded input
+    needs windows that end.
+
+    The verdicts do not depend on the order of the input, on bundles or on the number of workers. Counts nothing.
+
+    Args:
+      digest_shards: the number of digest shards. The images of one shard meet in the memory of one worker.
+      keep: the policy that ranks images.
     """
 
     digest_shards: int = DIGEST_SHARDS
     keep: KeepPolicy = KeepPolicy.FIRST
 
-    def expand(self, fingerprints: PCollection[bytes]) -> PCollection[bytes]:
+    def expand(self, fingerprints: PCollection[FingerprintBlock]) -> PCollection[VerdictBlock]:
         return (
             fingerprints
-            | "Pack" >> PackByDigest(self.digest_shards, self.keep)
+            | "Pack" >> ShardByDigest(self.digest_shards, self.keep)
             | "ByDigest" >> beam.GroupByKey()
-            | "Judge" >> beam.Map(judge_bytes)
+            | "Judge" >> beam.Map(judge_exact)
         )
 
 
-def pack_by_digest_shard(
-    fingerprints: list[bytes], digest_shards: int, keep: KeepPolicy = KeepPolicy.FIRST
-) -> Iterator[tuple[bytes, bytes]]:
-    """Blocks of images, one for each home that has some."""
+def shard_by_digest(
+    fingerprints: list[FingerprintBlock], digest_shards: int, keep: KeepPolicy = KeepPolicy.FIRST
+) -> Iterator[ShardedImages]:
+    """Yields one block of ranked images for each digest shard that has any."""
     table = tables.ranked(blocks.load(fingerprints, blocks.FINGERPRINTS), keep)
     for shard, images in blocks.split(table, blocks.digest_shards(table, digest_shards)):
         yield b"%d" % shard, blocks.dump(images)
 
 
-def judge_bytes(shard: tuple[bytes, Iterable[bytes]]) -> bytes:
-    """The verdicts of one home by bytes alone."""
+def judge_exact(shard: tuple[bytes, Iterable[ImageBlock]]) -> VerdictBlock:
+    """Returns the verdicts on the images of one digest shard, by their bytes alone."""
     settled = shard_verdicts.group_images(blocks.load(shard[1], blocks.IMAGES), pictures=False)
     return blocks.dump(shard_verdicts.verdicts(settled, blocks.MARKS.empty_table()))

@@ -1,4 +1,4 @@
-"""From references to fingerprints: the step that reads and decodes."""
+"""Reads and decodes images: turns references into fingerprints."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -13,55 +13,63 @@ from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core import conservation
 from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.blocks import FingerprintBlock, VerdictBlock
 from beam_dedup.core.conservation import ReadTally
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.reading.isolated_decoder import DecodeResult, IsolatedDecoder
-from beam_dedup.core.reading.reader import instead
+from beam_dedup.core.reading.reader import fallback_or_rejection
 from transforms import metrics
+from transforms.read_settings import ReadSettings
 from transforms.storage.prefetch import AT_ONCE, fetched_in_turn
-from transforms.tally import READ, Tally
+from transforms.tally import READ
 from transforms.threaded import ThreadedDoFn
 
 _REJECTIONS: Final = "rejections"
 _READ_TALLY: Final = "read_tally"
-_RejectionBlock = TaggedOutput[Literal["rejections"], bytes]
+_TaggedRejections = TaggedOutput[Literal["rejections"], VerdictBlock]
 _TaggedReadTally = TaggedOutput[Literal["read_tally"], ReadTally]
 
 
 class Fingerprinted(NamedTuple):
-    """What came of the references. Each image is in one of the first two, except known ones that are rejected."""
+    """The outputs of `FingerprintImages`.
 
-    fingerprints: PCollection[bytes]  # blocks of FINGERPRINTS
-    rejections: PCollection[bytes]  # blocks of VERDICTS
-    read_tally: PCollection[ReadTally]  # which references were read, and which images found
-
-
-@dataclasses.dataclass
-class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprinted]):
-    """Reads every image once, and takes its digest and the codes of its picture.
-
-    In: references, some at a time. Out: `Fingerprinted`. Image bytes stay on the worker that reads them. An image that
-    can't be read or is none becomes a rejection; one whose picture can't be decoded has a fingerprint without codes. A
-    reference to an archive leads to its members, each an image: `beam_dedup.core.archives.containers` tells which there are.
-
-    recipe: what codes are made; None leaves out decoding, for exact mode. processes: decoding processes of one worker;
-    more than one where the engine itself has one worker on a machine of several cores. limits: what a file may ask for.
+    Each image is in exactly one of the first two. A known image that is rejected is in neither; it is only counted.
     """
 
-    recipe: Recipe | None = Recipe()
-    processes: int = 1
-    tally: Tally | None = None
-    limits: Limits = Limits()
+    fingerprints: PCollection[FingerprintBlock]
+    rejections: PCollection[VerdictBlock]  # one verdict per image that was rejected
+    read_tally: PCollection[ReadTally]  # which references were read, and which images were found, for a proof
+
+
+@dataclasses.dataclass(kw_only=True)
+class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprinted]):
+    """Reads every image once, and computes its digest and the codes of its picture.
+
+    Element in: a list of `ImageRef` (`BatchReferences` makes lists of single references). Out: `Fingerprinted`, three
+    PCollections: blocks of `FINGERPRINTS`, blocks of `VERDICTS`, and `ReadTally`. Bounded and windowed as the input.
+
+    Image bytes do not leave the worker that reads them. An image that cannot be read, or a file that is no image,
+    becomes a rejection. An image whose picture cannot be decoded has a fingerprint without codes. A reference to an
+    archive leads to the members of the archive, each an image (formats: `beam_dedup.core.archives.containers`).
+
+    Counters: `Read_Byte_Count`, `Known_Rejected_Count`, `Skipped_Page_Count`.
+
+    Args:
+      settings: how images are read. By default they are read with the default recipe. A recipe of None decodes nothing
+        and leaves out the codes, for exact duplicates alone.
+    """
+
+    settings: ReadSettings = ReadSettings(recipe=Recipe())
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, images: PCollection[list[ImageRef]]) -> Fingerprinted:
-        read = _FingerprintFn(self.recipe, self.processes, self.tally, self.limits)
-        if self.processes == 1:
-            # Listing is one worker's work, reading is everybody's: without this they would be fused. Where there is one
-            # worker only, being fused lets the first images be read while the last are listed.
+        read = _FingerprintFn(self.settings)
+        if self.settings.decoder_processes == 1:
+            # One worker lists the files. Without this step the runner would fuse listing with reading, and that one
+            # worker would read all images. If there is one worker only, fusing is better: it reads the first images
+            # while it lists the last ones.
             images |= "Spread" >> beam.Reshuffle()
         reading = beam.ParDo(read).with_output_types(bytes, rejections=bytes, read_tally=ReadTally)
         done = images | "Read" >> reading.with_outputs(_REJECTIONS, _READ_TALLY, main="main")
@@ -69,16 +77,14 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
 
 
 class _FingerprintFn(ThreadedDoFn):
-    """list[ImageRef] -> blocks of FINGERPRINTS; on tagged outputs blocks of VERDICTS for what was rejected, and an account.
+    """Turns a list of references into blocks of `FINGERPRINTS`; tagged: blocks of `VERDICTS` on rejected images, and a tally.
 
-    One thread for each process that decodes: it waits for it. Others, for all of them, fetch what is not on this machine.
+    Each decoder process has one thread that waits for it. More threads, shared by all, fetch remote files.
     """
 
-    def __init__(self, recipe: Recipe | None, processes: int, tally: Tally | None, limits: Limits) -> None:
-        super().__init__(threads=processes)
-        self.recipe = recipe
-        self.limits = limits
-        self.tally = tally
+    def __init__(self, settings: ReadSettings) -> None:
+        super().__init__(threads=settings.decoder_processes)
+        self.settings = settings
         self.bytes_read = Metrics.counter(metrics.NAMESPACE, metrics.BYTES_READ)
         self.known_rejected = Metrics.counter(metrics.NAMESPACE, metrics.KNOWN_REJECTED)
         self.skipped = Metrics.counter(metrics.NAMESPACE, metrics.SKIPPED)
@@ -88,7 +94,7 @@ class _FingerprintFn(ThreadedDoFn):
         self.fetching = ThreadPoolExecutor(AT_ONCE)
         self.idle: SimpleQueue[IsolatedDecoder] = SimpleQueue()
         for _ in range(self.threads):
-            self.idle.put(IsolatedDecoder(self.recipe, self.limits))
+            self.idle.put(IsolatedDecoder(self.settings.recipe, self.settings.limits))
 
     def teardown(self) -> None:
         super().teardown()
@@ -100,33 +106,33 @@ class _FingerprintFn(ThreadedDoFn):
         decoder = self.idle.get()
         try:
             local = [reference for reference in element if not is_remote(reference.uri)]
-            answers = [decoder.read(local)] if local else []
+            results = [decoder.read(local)] if local else []
             remote = [reference for reference in element if is_remote(reference.uri)]
-            return [*answers, *self._read_remote(decoder, remote)]
+            return [*results, *self._read_remote(decoder, remote)]
         finally:
             self.idle.put(decoder)
 
     def _read_remote(self, decoder: IsolatedDecoder, remote: list[ImageRef]) -> Iterator[DecodeResult]:
-        for reference, found in fetched_in_turn(self.fetching, remote, self.limits.max_bytes):
+        for reference, found in fetched_in_turn(self.fetching, remote, self.settings.limits.max_bytes):
             if isinstance(found, ImageError):
-                yield DecodeResult.of(instead(reference, found, self.recipe))
+                yield DecodeResult.of(fallback_or_rejection(reference, found, self.settings.recipe))
             else:
                 yield decoder.read([reference], found)
 
     def outputs(
         self, element: list[ImageRef], result: list[DecodeResult]
-    ) -> Iterator[bytes | _RejectionBlock | _TaggedReadTally]:
-        for answer in result:
-            yield from answer.fingerprints
-            for block in answer.rejections:
-                rejected: _RejectionBlock = TaggedOutput(_REJECTIONS, block)
+    ) -> Iterator[FingerprintBlock | _TaggedRejections | _TaggedReadTally]:
+        for decoded in result:
+            yield from decoded.fingerprints
+            for block in decoded.rejections:
+                rejected: _TaggedRejections = TaggedOutput(_REJECTIONS, block)
                 yield rejected
-            self.bytes_read.inc(answer.bytes_read)
-            if answer.known_rejected:
-                self.known_rejected.inc(answer.known_rejected)
-            if answer.skipped:
-                self.skipped.inc(answer.skipped)
-        account: _TaggedReadTally = TaggedOutput(_READ_TALLY, conservation.read_tally(element, result))
-        yield account
-        if self.tally:
-            self.tally.add(READ, len(element))
+            self.bytes_read.inc(decoded.bytes_read)
+            if decoded.known_rejected:
+                self.known_rejected.inc(decoded.known_rejected)
+            if decoded.skipped:
+                self.skipped.inc(decoded.skipped)
+        tally: _TaggedReadTally = TaggedOutput(_READ_TALLY, conservation.read_tally(element, result))
+        yield tally
+        if self.settings.tally:
+            self.settings.tally.add(READ, len(element))

@@ -1,4 +1,7 @@
-"""Names of all counters. Engines show them on their dashboards; results are never computed from them."""
+"""Names and updates Beam's counters. Runners show them on their dashboards; no result is computed from them.
+
+`transforms.count.CountImages` computes the counts of a run from its verdicts.
+"""
 
 from collections.abc import Mapping
 
@@ -6,6 +9,7 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from beam_dedup.core import blocks
+from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.model import REASONS, Flag, Reason, Status
 
 NAMESPACE = "beam_dedup"
@@ -22,12 +26,12 @@ SKIPPED = "Skipped_Page_Count"
 COPIES = "Placed_Copy_Count"
 UNPLACED = "Unplaced_Copy_Count"
 
-# Of streams.
-ADMITTED = "Admitted_Count"  # notifications that were new: less Initial_Image_Count, what is on its way
+# Counters of streams.
+ADMITTED = "Admitted_Count"  # new arrivals; this count minus Initial_Image_Count is the number in flight
 REDELIVERED = "Redelivered_Count"
 OTHER_EVENTS = "Other_Event_Count"
-LATE = "Late_Count"  # that told of events of long ago: judged as if they had come now
-EXPIRED = "Expired_Message_Count"  # should be 0: each has lost an image
+LATE = "Late_Count"  # arrivals whose event was long ago; they are judged as if it had happened now
+EXPIRED = "Expired_Message_Count"  # should be 0: each of them lost an image
 LATENCY = "Verdict_Latency_ms"
 PUBLISHED = "Published_Verdict_Count"
 
@@ -35,12 +39,12 @@ _DUPLICATE_COUNTERS = {Reason.EXACT: EXACT_DUPLICATES, Reason.NEAR: NEAR_DUPLICA
 
 
 def rejected_for(reason: Reason) -> str:
-    """The counter of one reason of rejection."""
+    """Returns the counter of one reason of rejection."""
     return f"Rejected_{reason}_Count"
 
 
 def names_for(status: Status, reason: Reason | None) -> tuple[str, ...]:
-    """The counters that go up by one with a verdict."""
+    """Returns the counters that go up by one with a verdict."""
     if status == Status.KEPT:
         return INITIAL, FINAL
     assert reason is not None
@@ -49,8 +53,8 @@ def names_for(status: Status, reason: Reason | None) -> tuple[str, ...]:
     return INITIAL, REJECTED, rejected_for(reason)
 
 
-def counts_of(block: bytes) -> dict[str, int]:
-    """How often each counter goes up with a block of verdicts."""
+def counts_of(block: VerdictBlock) -> dict[str, int]:
+    """Returns by how much each counter goes up with a block of verdicts."""
     verdicts = blocks.load([block], blocks.VERDICTS).select(["status", "reason", "flags"])
     counts: dict[str, int] = {}
     if described := pc.sum(pc.match_substring(verdicts["flags"], Flag.DESCRIBED.value)).as_py():
@@ -62,12 +66,13 @@ def counts_of(block: bytes) -> dict[str, int]:
     return counts
 
 
-def count(block: bytes) -> bytes:
-    """Counts verdicts on the engine's dashboard and passes them on."""
+def count(block: VerdictBlock) -> VerdictBlock:
+    """Counts the verdicts of a block with Beam's counters, and returns the block."""
     add(counts_of(block))
     return block
 
 
 def add(counts: Mapping[str, int]) -> None:
+    """Adds to Beam's counters, by name."""
     for name, number in counts.items():
         Metrics.counter(NAMESPACE, name).inc(number)

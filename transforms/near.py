@@ -1,10 +1,12 @@
-"""Near duplicates: images whose pictures lie within k of a kept one.
+"""Finds near duplicates: images whose pictures are within k of the picture of a kept image.
 
-fingerprints --PackByDigest--> (home, images) ---------------------------------------+
-                                    |                                                 |
-                               equal bytes, equal codes                               |
-                                    v                                                 v
-                              (home, codes) --JudgeCodes--> (home, witnesses) --> verdicts
+fingerprints --ShardByDigest--> (digest shard, images) ----------------------------------+
+                                          |                                              |
+                              group equal bytes and equal codes                          |
+                                          v                                              v
+                        (digest shard, codes) --JudgeCodes--> (digest shard, marks) --> verdicts
+
+A mark names a duplicate and its witness.
 """
 
 import dataclasses
@@ -16,30 +18,45 @@ from apache_beam.pvalue import PCollection
 from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core import blocks
+from beam_dedup.core.blocks import FingerprintBlock, ImageBlock, VerdictBlock
 from beam_dedup.core.matching import planner, shard_verdicts
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
 from beam_dedup.core.rank import KeepPolicy
 from beam_dedup.core.thresholds import Thresholds
-from transforms.exact import DIGEST_SHARDS, PackByDigest
-from transforms.near_rounds import Block, JudgeCodes, JudgeOnOneWorker
+from transforms.exact import DIGEST_SHARDS, ShardByDigest
+from transforms.near_rounds import JudgeCodes, JudgeOnOneWorker, ShardedCodes
 
 
 class NearMarked(NamedTuple):
-    """Blocks of `blocks.VERDICTS`, and the plan by which near duplicates were looked for, with what it was to cost."""
+    """The outputs of `MarkNearDuplicates`."""
 
-    verdicts: PCollection[bytes]
-    plan: PCollection[Estimate]
+    verdicts: PCollection[VerdictBlock]
+    plan: PCollection[
+        Estimate
+    ]  # one per window that has codes: how near pairs were found, and its estimated cost
 
 
 @dataclasses.dataclass
-class MarkNearDuplicates(beam.PTransform[PCollection[bytes], NearMarked]):
-    """First equal bytes, then pictures within k: keeps images of which no two are within k.
+class MarkNearDuplicates(beam.PTransform[PCollection[FingerprintBlock], NearMarked]):
+    """Keeps images so that no two kept images are within k, and marks every other image as a duplicate of a kept one.
 
-    In: blocks of `blocks.FINGERPRINTS`, with unique URIs. Out: blocks of `blocks.VERDICTS`: one verdict on each image that is not
-    known, in the same window; windows are judged by themselves. The verdicts do not depend on order, bundles or workers.
+    Images with equal bytes are grouped first, then the best-ranked one of each group is compared by its codes. Every
+    duplicate has a kept witness within k. The definition is in `beam_dedup.core.matching.selection`.
 
-    within: the thresholds. planning: how pairs are found. homes: parts the images are packed in. keep: the policy that
-    ranks. known: whether there may be known images among the fingerprints.
+    Element in: a block of `FINGERPRINTS`; URIs are unique within a window. Out: `NearMarked`: blocks of `VERDICTS`, with
+    one verdict per image that is not known, and one `Estimate` per window. Bounded as the input. Each window is judged
+    by itself; an unbounded input needs windows that end.
+
+    The verdicts do not depend on the order of the input, on bundles, on the number of workers or on the plan. The
+    pipeline fails with a `PlanError` if the plan needs more comparisons per code than
+    `beam_dedup.core.matching.planner.MAX_CANDIDATES`, unless `planning.force` is set. Counts nothing.
+
+    Args:
+      thresholds: when two codes are near.
+      planning: how the plan is chosen.
+      digest_shards: the number of digest shards. The images of one shard meet in the memory of one worker.
+      keep: the policy that ranks images.
+      known: whether known images may be among the fingerprints.
     """
 
     thresholds: Thresholds = Thresholds()
@@ -49,21 +66,20 @@ class MarkNearDuplicates(beam.PTransform[PCollection[bytes], NearMarked]):
     known: bool = False
 
     @no_annotations  # Beam has no types for several outputs
-    def expand(self, fingerprints: PCollection[bytes]) -> NearMarked:
-        images = fingerprints | "Pack" >> PackByDigest(
-            self.digest_shards, self.keep
-        )  # (home, block of IMAGES)
-        codes = (
-            images | "ByDigest" >> beam.GroupByKey() | "Codes" >> beam.FlatMap(codes_of_shard)
-        )  # (home, CODES)
+    def expand(self, fingerprints: PCollection[FingerprintBlock]) -> NearMarked:
+        # PCollection[ShardedImages]
+        images = fingerprints | "Pack" >> ShardByDigest(self.digest_shards, self.keep)
+        # PCollection[ShardedCodes]
+        codes = images | "ByDigest" >> beam.GroupByKey() | "Codes" >> beam.FlatMap(codes_of_shard)
+        # PCollection[ShardedMarks]; PCollection[Estimate], one per window
         if self.planning.spread:
-            chosen = (  # Estimate, one a window
+            chosen = (
                 codes
                 | "Census" >> beam.Map(stats_of)
-                | "Sum" >> beam.CombineGlobally(add_up).without_defaults()
+                | "Sum" >> beam.CombineGlobally(sum_stats).without_defaults()
                 | "Plan" >> beam.Map(choose_plan, self.thresholds, self.planning)
             )
-            marks = codes | "Near" >> JudgeCodes(self.thresholds, chosen, self.known)  # (home, MARKS)
+            marks = codes | "Near" >> JudgeCodes(self.thresholds, chosen, self.known)
         else:
             marks, chosen = codes | "Near" >> JudgeOnOneWorker(self.thresholds, self.planning)
         verdicts = (
@@ -74,30 +90,32 @@ class MarkNearDuplicates(beam.PTransform[PCollection[bytes], NearMarked]):
         return NearMarked(verdicts, chosen)
 
 
-def codes_of_shard(shard: tuple[bytes, Iterable[bytes]]) -> Iterator[Block]:
-    """The codes of the images that speak for a home."""
+def codes_of_shard(shard: tuple[bytes, Iterable[ImageBlock]]) -> Iterator[ShardedCodes]:
+    """Yields the codes of the representatives of a digest shard: the images that stand for those with equal pictures."""
     settled = shard_verdicts.group_images(blocks.load(shard[1], blocks.IMAGES))
     yield shard[0], blocks.dump(shard_verdicts.compared_codes(settled, int(shard[0])))
 
 
-def stats_of(block: Block) -> bytes:
-    return planner.dump_stats(planner.code_stats(blocks.load([block[1]], blocks.CODES)))
+def stats_of(codes: ShardedCodes) -> bytes:
+    """Returns the statistics of the codes of one digest shard, from which the plan is chosen."""
+    return planner.dump_stats(planner.code_stats(blocks.load([codes[1]], blocks.CODES)))
 
 
-def add_up(parts: Iterable[bytes]) -> bytes:
+def sum_stats(parts: Iterable[bytes]) -> bytes:
+    """Returns the statistics of several sets of codes together."""
     return planner.dump_stats(planner.merge_stats(map(planner.load_stats, parts)))
 
 
-def choose_plan(counted: bytes, thresholds: Thresholds, planning: PlanSettings) -> Estimate:
-    """The plan for all codes.
+def choose_plan(stats: bytes, thresholds: Thresholds, planning: PlanSettings) -> Estimate:
+    """Returns the plan for all codes.
 
     Raises:
-      PlanError: it would go quadratic, and that was not asked for.
+      PlanError: the plan would compare a code with more than `MAX_CANDIDATES` others, and `planning.force` is not set.
     """
-    return planning.choose(thresholds, planner.load_stats(counted))
+    return planning.choose(thresholds, planner.load_stats(stats))
 
 
-def judge_shard(shard: tuple[bytes, dict[str, Iterable[bytes]]]) -> bytes:
-    """The verdicts of one home, with the witnesses that were found elsewhere."""
+def judge_shard(shard: tuple[bytes, dict[str, Iterable[bytes]]]) -> VerdictBlock:
+    """Returns the verdicts on the images of one digest shard, given the marks that other shards made on them."""
     settled = shard_verdicts.group_images(blocks.load(shard[1]["images"], blocks.IMAGES))
     return blocks.dump(shard_verdicts.verdicts(settled, blocks.load(shard[1]["marks"], blocks.MARKS)))

@@ -1,4 +1,8 @@
-"""Judging distinct pictures: in one place, or in rounds in many. What each place does is in `beam_dedup.core.matching.rounds`."""
+"""Judges distinct pictures by their codes: on one worker, or in rounds on many.
+
+A code shard is a part of the codes that are compared with each other. The functions that work on one code shard are in
+`beam_dedup.core.matching.rounds`; this module sends codes to their code shards and the results back to the digest shards.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -10,48 +14,57 @@ from apache_beam.pvalue import AsSingleton, PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core import blocks
+from beam_dedup.core.blocks import CodeBlock, FlagBlock, MarkBlock
 from beam_dedup.core.matching import planner, rounds
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
 from beam_dedup.core.threads import cores
 from beam_dedup.core.thresholds import Thresholds
 
-ROUNDS = 2  # before what remains is judged in one place
+ROUNDS = 2  # before one worker judges the codes that remain
 
-Block = tuple[bytes, bytes]  # home, packed table
+# Each with the number of the digest shard of its images.
+ShardedCodes = tuple[bytes, CodeBlock]
+ShardedFlags = tuple[bytes, FlagBlock]
+ShardedMarks = tuple[bytes, MarkBlock]
+# The key of a code shard, and codes that meet there.
+CodesInShard = tuple[str, CodeBlock]
+
 _KEPT: Final = "kept"
 _DUPLICATES: Final = "duplicates"
 _REST: Final = "rest"
 _MARKS: Final = "marks"
 _SPREAD: Final = "spread"
 _PLAN: Final = "plan"
-_KeptBlock = TaggedOutput[Literal["kept"], Block]
-_DuplicateBlock = TaggedOutput[Literal["duplicates"], Block]
-_RestBlock = TaggedOutput[Literal["rest"], Block]
-_MarksBlock = TaggedOutput[Literal["marks"], Block]
-_PlanFound = TaggedOutput[Literal["plan"], Estimate]
-_SpreadBlock = TaggedOutput[Literal["spread"], Block]
+_Kept = TaggedOutput[Literal["kept"], ShardedCodes]
+_Duplicates = TaggedOutput[Literal["duplicates"], ShardedCodes]
+_Rest = TaggedOutput[Literal["rest"], ShardedCodes]
+_Marks = TaggedOutput[Literal["marks"], ShardedMarks]
+_Plan = TaggedOutput[Literal["plan"], Estimate]
+_Spread = TaggedOutput[Literal["spread"], ShardedCodes]
 
 
 class Judged(NamedTuple):
-    """(home, block of MARKS), for duplicates only; and the plan by which they were found, one a window."""
+    """The outputs of `JudgeOnOneWorker`."""
 
-    marks: PCollection[Block]
-    plan: PCollection[Estimate]
+    marks: PCollection[ShardedMarks]  # duplicates and their witnesses
+    plan: PCollection[Estimate]  # one per window that has codes
 
 
 @dataclasses.dataclass
-class JudgeOnOneWorker(beam.PTransform[PCollection[Block], Judged]):
-    """Judges distinct pictures where one worker has room for all of their codes.
+class JudgeOnOneWorker(beam.PTransform[PCollection[ShardedCodes], Judged]):
+    """Judges all distinct pictures on one worker, which must have memory for all of their codes.
 
-    In: (home, block of CODES). Chooses the plan itself, with all codes before it: what waits for the side input of its window,
-    Flink can't put into a checkpoint.
+    Element in: (digest shard, block of `CODES`). Out: `Judged`. Bounded as the input; each window is judged by itself.
+
+    This composite chooses the plan where all codes meet, without a side input, because Flink cannot checkpoint elements
+    that wait for the side input of their window.
     """
 
     thresholds: Thresholds
     planning: PlanSettings
 
     @no_annotations  # Beam has no types for several outputs
-    def expand(self, codes: PCollection[Block]) -> Judged:
+    def expand(self, codes: PCollection[ShardedCodes]) -> Judged:
         judging = beam.FlatMap(plan_and_judge, self.thresholds, self.planning).with_outputs(_PLAN, _MARKS)
         judged = (
             codes | "OnePlace" >> beam.Map(to_one_worker) | "Gather" >> beam.GroupByKey() | "Judge" >> judging
@@ -60,23 +73,29 @@ class JudgeOnOneWorker(beam.PTransform[PCollection[Block], Judged]):
 
 
 @dataclasses.dataclass
-class JudgeCodes(beam.PTransform[PCollection[Block], PCollection[Block]]):
-    """Judges distinct pictures: in rounds where there are many, then what remains in one place.
+class JudgeCodes(beam.PTransform[PCollection[ShardedCodes], PCollection[ShardedMarks]]):
+    """Judges distinct pictures: in rounds on many workers if the plan has code shards, then the remaining ones on one worker.
 
-    In: (home, block of CODES). Out: (home, block of MARKS), for duplicates only; several may name one image, of
-    which the nearest counts.
+    Element in: (digest shard, block of `CODES`). Element out: (digest shard, block of `MARKS`), for duplicates only.
+    Several marks may name one image; the one with the nearest witness counts. Bounded as the input; each window is
+    judged by itself.
+
+    Args:
+      thresholds: when two codes are near.
+      plan: one plan per window.
+      known: whether known images may be among the codes.
     """
 
     thresholds: Thresholds
     plan: PCollection[Estimate]
     known: bool
 
-    def expand(self, codes: PCollection[Block]) -> PCollection[Block]:
+    def expand(self, codes: PCollection[ShardedCodes]) -> PCollection[ShardedMarks]:
         plan = AsSingleton(self.plan)
-        start = codes | "Start" >> beam.FlatMap(choose_way, plan).with_outputs(_SPREAD, _REST)
+        start = codes | "Start" >> beam.FlatMap(route_by_plan, plan).with_outputs(_SPREAD, _REST)
         rest, kept, duplicates = start[_SPREAD], [], []
         if self.known:
-            parts = rest | "Known" >> beam.FlatMap(part_known).with_outputs(_KEPT, _REST)
+            parts = rest | "Known" >> beam.FlatMap(split_known).with_outputs(_KEPT, _REST)
             removed = (parts[_KEPT], parts[_REST]) | "NearKnown" >> RemoveNear(self.thresholds, self.plan)
             rest = removed.rest
             kept.append(parts[_KEPT])
@@ -100,71 +119,75 @@ class JudgeCodes(beam.PTransform[PCollection[Block], PCollection[Block]]):
             | "Decided" >> beam.Flatten()
             | "Places" >> beam.FlatMap(to_code_shards, self.thresholds, plan)
             | "Meet" >> beam.GroupByKey()
-            | "Witnesses" >> beam.FlatMap(at_code_shard, rounds.witnesses_here, self.thresholds, plan)
+            | "Witnesses" >> beam.FlatMap(in_code_shard, rounds.find_witnesses, self.thresholds, plan)
         )
         return (finished[_MARKS], spread_marks) | "Marks" >> beam.Flatten()
 
 
 class Round(NamedTuple):
-    """Codes after a round: decided for good, and still open. (home, block of CODES) each."""
+    """The codes after one round: those that are decided, and those that are not yet."""
 
-    kept: PCollection[Block]
-    duplicates: PCollection[Block]
-    rest: PCollection[Block]
+    kept: PCollection[ShardedCodes]
+    duplicates: PCollection[ShardedCodes]
+    rest: PCollection[ShardedCodes]
 
 
 @dataclasses.dataclass
-class JudgeRound(beam.PTransform[PCollection[Block], Round]):
-    """Keeps the images without a better-ranked undecided neighbour, and finds their duplicates.
+class JudgeRound(beam.PTransform[PCollection[ShardedCodes], Round]):
+    """Keeps the images without a better-ranked undecided neighbour, and finds the duplicates of these.
 
-    all_here: whether all images are still undecided. Then one without any neighbour is nobody's witness.
+    Args:
+      thresholds: when two codes are near.
+      plan: one plan per window.
+      all_undecided: whether no image is decided yet. Then an image without any neighbour is nobody's witness, and
+        needs no further step.
     """
 
     thresholds: Thresholds
     plan: PCollection[Estimate]
-    all_here: bool
+    all_undecided: bool
 
     @no_annotations
-    def expand(self, codes: PCollection[Block]) -> Round:
+    def expand(self, codes: PCollection[ShardedCodes]) -> Round:
         plan = AsSingleton(self.plan)
         flags = (
             codes
             | "Places" >> beam.FlatMap(to_code_shards, self.thresholds, plan)
             | "Meet" >> beam.GroupByKey()
-            | "Flags" >> beam.FlatMap(at_code_shard, rounds.flags_here, self.thresholds, plan)
+            | "Flags" >> beam.FlatMap(in_code_shard, rounds.flag_neighbours, self.thresholds, plan)
         )
         divided = (
             {"codes": codes, "flags": flags}
             | "Home" >> beam.CoGroupByKey()
-            | "Divide" >> beam.FlatMap(divide_shard, self.all_here).with_outputs(_KEPT, _REST)
+            | "Divide" >> beam.FlatMap(divide_shard, self.all_undecided).with_outputs(_KEPT, _REST)
         )
         removed = (divided[_KEPT], divided[_REST]) | "NearAnchors" >> RemoveNear(self.thresholds, self.plan)
         return Round(divided[_KEPT], removed.duplicates, removed.rest)
 
 
 class Removed(NamedTuple):
-    """Undecided codes, parted. (home, block of CODES) each."""
+    """Undecided codes, split by whether a kept image is near."""
 
-    duplicates: PCollection[Block]
-    rest: PCollection[Block]
+    duplicates: PCollection[ShardedCodes]
+    rest: PCollection[ShardedCodes]
 
 
 @dataclasses.dataclass
-class RemoveNear(beam.PTransform[tuple[PCollection[Block], PCollection[Block]], Removed]):
-    """Finds, among undecided images, those within k of a kept one. In: (kept, undecided)."""
+class RemoveNear(beam.PTransform[tuple[PCollection[ShardedCodes], PCollection[ShardedCodes]], Removed]):
+    """Separates the undecided images that are within k of a kept one. In: the codes of kept images, then of undecided ones."""
 
     thresholds: Thresholds
     plan: PCollection[Estimate]
 
     @no_annotations
-    def expand(self, kept_and_rest: tuple[PCollection[Block], PCollection[Block]]) -> Removed:
+    def expand(self, kept_and_rest: tuple[PCollection[ShardedCodes], PCollection[ShardedCodes]]) -> Removed:
         plan = AsSingleton(self.plan)
         near = (
             kept_and_rest
             | "KeptAndRest" >> beam.Flatten()
             | "Places" >> beam.FlatMap(to_code_shards, self.thresholds, plan)
             | "Meet" >> beam.GroupByKey()
-            | "Near" >> beam.FlatMap(at_code_shard, rounds.near_anchors_here, self.thresholds, plan)
+            | "Near" >> beam.FlatMap(in_code_shard, rounds.flag_near_kept, self.thresholds, plan)
         )
         removed = (
             {"codes": kept_and_rest[1], "flags": near}
@@ -175,75 +198,88 @@ class RemoveNear(beam.PTransform[tuple[PCollection[Block], PCollection[Block]], 
 
 
 def plan_and_judge(
-    place: tuple[str, Iterable[bytes]], thresholds: Thresholds, planning: PlanSettings
-) -> Iterator[_PlanFound | _MarksBlock]:
-    """Raises PlanError if the plan would go quadratic, and that was not asked for."""
-    codes = blocks.load(place[1], blocks.CODES)
+    gathered: tuple[str, Iterable[CodeBlock]], thresholds: Thresholds, planning: PlanSettings
+) -> Iterator[_Plan | _Marks]:
+    """Chooses the plan for all codes and judges them.
+
+    Raises:
+      PlanError: the plan would compare a code with more than `planner.MAX_CANDIDATES` others, and `planning.force` is
+        not set.
+    """
+    codes = blocks.load(gathered[1], blocks.CODES)
     chosen = planning.choose(thresholds, planner.code_stats(codes))
-    yield _PlanFound(_PLAN, chosen)
+    yield _Plan(_PLAN, chosen)
     for block in judge_all(codes, thresholds, chosen):
-        yield _MarksBlock(_MARKS, block)
+        yield _Marks(_MARKS, block)
 
 
-def judge_all(codes: pa.Table, thresholds: Thresholds, chosen: Estimate) -> Iterator[Block]:
-    """Judges all codes in one place; nothing else has work meanwhile, so with all cores there are."""
-    for shard, marks in rounds.judge_here(rounds.gather(codes), thresholds, chosen.plan, cores()):
+def judge_all(codes: pa.Table, thresholds: Thresholds, chosen: Estimate) -> Iterator[ShardedMarks]:
+    """Judges all codes here, with all cores of the machine: no other step has work meanwhile."""
+    for shard, marks in rounds.judge_shard(rounds.gather(codes), thresholds, chosen.plan, cores()):
         yield shard, blocks.dump(marks)
 
 
-def choose_way(block: Block, chosen: Estimate) -> Iterator[_SpreadBlock | _RestBlock]:
-    """Few codes are judged in one place at once; many go through the rounds first."""
+def route_by_plan(codes: ShardedCodes, chosen: Estimate) -> Iterator[_Spread | _Rest]:
+    """Sends many codes through the rounds, and few codes straight to the one worker that judges all that remain."""
     if chosen.plan.prefix:
-        yield _SpreadBlock(_SPREAD, block)
+        yield _Spread(_SPREAD, codes)
     else:
-        yield _RestBlock(_REST, block)
+        yield _Rest(_REST, codes)
 
 
-def part_known(block: Block) -> Iterator[_KeptBlock | _RestBlock]:
-    """A home's codes of known images, and those of the others."""
-    known, new = rounds.known_and_new(blocks.load([block[1]], blocks.CODES))
+def split_known(codes: ShardedCodes) -> Iterator[_Kept | _Rest]:
+    """Separates the codes of known images from the others of a digest shard."""
+    known, new = rounds.split_known(blocks.load([codes[1]], blocks.CODES))
     if len(known):
-        yield _KeptBlock(_KEPT, (block[0], blocks.dump(known)))
+        yield _Kept(_KEPT, (codes[0], blocks.dump(known)))
     if len(new):
-        yield _RestBlock(_REST, (block[0], blocks.dump(new)))
+        yield _Rest(_REST, (codes[0], blocks.dump(new)))
 
 
-def to_one_worker(block: Block) -> tuple[str, bytes]:
-    return rounds.EVERYTHING, block[1]
+def to_one_worker(codes: ShardedCodes) -> CodesInShard:
+    """Gives all codes the same key."""
+    return rounds.EVERYTHING, codes[1]
 
 
-def to_code_shards(block: Block, thresholds: Thresholds, chosen: Estimate) -> Iterator[tuple[str, bytes]]:
-    for place, rows in rounds.code_shards(blocks.load([block[1]], blocks.CODES), chosen.plan, thresholds):
-        yield place, blocks.dump(rows)
+def to_code_shards(codes: ShardedCodes, thresholds: Thresholds, chosen: Estimate) -> Iterator[CodesInShard]:
+    """Sends each code to the code shards where it can meet a code within k."""
+    for code_shard, rows in rounds.code_shards(
+        blocks.load([codes[1]], blocks.CODES), chosen.plan, thresholds
+    ):
+        yield code_shard, blocks.dump(rows)
 
 
-def at_code_shard(
-    place: tuple[str, Iterable[bytes]], step: Any, thresholds: Thresholds, chosen: Estimate
-) -> Iterator[Block]:
-    """Runs a step of `rounds` on the codes that met in a place, and sends its answers home."""
-    here = rounds.gather(blocks.load(place[1], blocks.CODES))
-    for shard, answer in step(here, thresholds, rounds.keys_of(place[0], chosen.plan)):
-        yield shard, blocks.dump(answer)
+def in_code_shard(
+    gathered: tuple[str, Iterable[CodeBlock]], step: Any, thresholds: Thresholds, chosen: Estimate
+) -> Iterator[ShardedFlags | ShardedMarks]:
+    """Runs a function of `rounds` on the codes of one code shard, and sends its results to the digest shards of the images.
+
+    Args:
+      step: returns (digest shard, table) pairs, of `FLAGS` or of `MARKS`.
+    """
+    here = rounds.gather(blocks.load(gathered[1], blocks.CODES))
+    for shard, found in step(here, thresholds, rounds.keys_of(gathered[0], chosen.plan)):
+        yield shard, blocks.dump(found)
 
 
 def divide_shard(
-    shard: tuple[bytes, dict[str, Iterable[bytes]]], all_here: bool
-) -> Iterator[_KeptBlock | _RestBlock]:
-    """The anchors and the undecided ones among a home's codes, by the flags that came back."""
-    anchors, rest = rounds.divide(*_codes_and_flags(shard[1]), all_here)
+    shard: tuple[bytes, dict[str, Iterable[bytes]]], all_undecided: bool
+) -> Iterator[_Kept | _Rest]:
+    """Splits the codes of a digest shard into anchors and undecided ones, by the flags from the code shards."""
+    anchors, rest = rounds.split_anchors(*_codes_and_flags(shard[1]), all_undecided)
     if len(anchors):
-        yield _KeptBlock(_KEPT, (shard[0], blocks.dump(anchors)))
+        yield _Kept(_KEPT, (shard[0], blocks.dump(anchors)))
     if len(rest):
-        yield _RestBlock(_REST, (shard[0], blocks.dump(rest)))
+        yield _Rest(_REST, (shard[0], blocks.dump(rest)))
 
 
-def remove_shard(shard: tuple[bytes, dict[str, Iterable[bytes]]]) -> Iterator[_DuplicateBlock | _RestBlock]:
-    """The duplicates of anchors and the undecided ones among a home's codes, by the flags that came back."""
-    duplicates, rest = rounds.without(*_codes_and_flags(shard[1]))
+def remove_shard(shard: tuple[bytes, dict[str, Iterable[bytes]]]) -> Iterator[_Duplicates | _Rest]:
+    """Splits the codes of a digest shard into duplicates of anchors and undecided ones, by the flags from the code shards."""
+    duplicates, rest = rounds.split_near(*_codes_and_flags(shard[1]))
     if len(duplicates):
-        yield _DuplicateBlock(_DUPLICATES, (shard[0], blocks.dump(duplicates)))
+        yield _Duplicates(_DUPLICATES, (shard[0], blocks.dump(duplicates)))
     if len(rest):
-        yield _RestBlock(_REST, (shard[0], blocks.dump(rest)))
+        yield _Rest(_REST, (shard[0], blocks.dump(rest)))
 
 
 def _codes_and_flags(grouped: dict[str, Iterable[bytes]]) -> tuple[pa.Table, pa.Table]:
@@ -251,15 +287,19 @@ def _codes_and_flags(grouped: dict[str, Iterable[bytes]]) -> tuple[pa.Table, pa.
 
 
 def finish(
-    place: tuple[str, Iterable[bytes]], thresholds: Thresholds, chosen: Estimate
-) -> Iterator[_MarksBlock | _KeptBlock | _DuplicateBlock]:
-    """Judges what is left, in one place. If that is everything, the witnesses are here too."""
-    codes = blocks.load(place[1], blocks.CODES)
+    gathered: tuple[str, Iterable[CodeBlock]], thresholds: Thresholds, chosen: Estimate
+) -> Iterator[_Marks | _Kept | _Duplicates]:
+    """Judges the codes that no round has decided.
+
+    Yields marks if these are all codes, because their witnesses are here too. Otherwise yields the codes, kept and
+    duplicates apart; later steps find the witnesses in the code shards.
+    """
+    codes = blocks.load(gathered[1], blocks.CODES)
     if not chosen.plan.prefix:
         for block in judge_all(codes, thresholds, chosen):
-            yield _MarksBlock(_MARKS, block)
+            yield _Marks(_MARKS, block)
         return
-    here = rounds.keep_here(rounds.gather(codes), thresholds)
-    kept, duplicates = rounds.decided(here)
-    yield _KeptBlock(_KEPT, (rounds.EVERYTHING.encode(), blocks.dump(kept)))
-    yield _DuplicateBlock(_DUPLICATES, (rounds.EVERYTHING.encode(), blocks.dump(duplicates)))
+    here = rounds.keep_in_shard(rounds.gather(codes), thresholds)
+    kept, duplicates = rounds.split_kept(here)
+    yield _Kept(_KEPT, (rounds.EVERYTHING.encode(), blocks.dump(kept)))
+    yield _Duplicates(_DUPLICATES, (rounds.EVERYTHING.encode(), blocks.dump(duplicates)))

@@ -1,4 +1,4 @@
-"""Copies of the kept images, and of the duplicates where they are asked for."""
+"""Copies or links the kept images into an output directory, and their duplicates if asked to."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ from apache_beam.typehints.decorators import no_annotations
 from beam_dedup.core.archives import containers
 from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.arrivals import event_metadata
-from beam_dedup.core.blocks import to_bytes, to_text
+from beam_dedup.core.blocks import VerdictBlock, to_bytes, to_text
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.limits import Limits
@@ -23,7 +23,7 @@ from beam_dedup.core.model import Flag, Placement, Status, Unplaced
 from beam_dedup.core.paths import copy_name, duplicate_name, is_remote
 from beam_dedup.core.reading.local_files import open_local
 from transforms import metrics
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 from transforms.storage import files
 from transforms.storage.placing import PlaceMode, PlacingError, TakenError, is_copy, place_bytes, place_file
 from transforms.storage.prefetch import fetched
@@ -33,174 +33,43 @@ from transforms.threaded import ThreadedDoFn
 UNPLACED: Final = "unplaced"
 _TaggedUnplaced = TaggedOutput[Literal["unplaced"], Unplaced]
 
-Done = tuple[Placement, bool | PlacingError]  # whether there was something to do, or why it can't be done
+_COPIES_AT_ONCE = 8  # per worker: disks and stores work faster on several at a time
+_ARCHIVES_AT_ONCE = 2  # per worker: one member of each is in memory
 
-
-class PlacingFn(ThreadedDoFn):
-    """What `work` is done on -> each placement of it that is there now, or Unplaced on the tagged output."""
-
-    def __init__(self, threads: int, how: PlaceMode, tally: Tally | None) -> None:
-        super().__init__(threads)
-        self.how = how
-        self.tally = tally
-        self.copies = Metrics.counter(metrics.NAMESPACE, metrics.COPIES)
-        self.unplaced = Metrics.counter(metrics.NAMESPACE, metrics.UNPLACED)
-
-    def work(self, element: Any) -> list[Done]:
-        """Places an element's copies."""
-        raise NotImplementedError
-
-    def outputs(self, _element: Any, result: list[Done]) -> Iterator[Placement | _TaggedUnplaced]:
-        for placement, done in result:
-            if isinstance(done, PlacingError):
-                self.unplaced.inc()
-                unplaced: _TaggedUnplaced = TaggedOutput(UNPLACED, Unplaced(placement, str(done)))
-                yield unplaced
-            else:
-                if done:
-                    self.copies.inc()
-                yield placement
-        if self.tally:
-            self.tally.add(PLACED, len(result))
-
-
-_AT_ONCE = 2  # archives: a member of each is in memory
-
-
-def is_member(placement: Placement) -> bool:
-    return bool(split_uri(placement.uri)[1])
-
-
-@dataclasses.dataclass
-class PlaceMembers(beam.PTransform[PCollection[tuple[bytes, list[Placement]]], PCollection[Placement]]):
-    """Copies members of archives to their paths.
-
-    In: archives, and the placements of members of each. Out: those that are there now, and on the tagged output `UNPLACED`
-    why others are not. One member at a time is in memory.
-    """
-
-    how: PlaceMode = PlaceMode.COPY
-    tally: Tally | None = None
-
-    @no_annotations  # Beam has no types for several outputs
-    def expand(self, members: PCollection[tuple[bytes, list[Placement]]]) -> PCollection[Placement]:
-        place = _PlaceMembersFn(_AT_ONCE, self.how, self.tally)
-        copying = beam.ParDo(place).with_output_types(Placement, unplaced=Unplaced)
-        return members | "Copy" >> copying.with_outputs(UNPLACED, main="copies")
-
-
-@dataclasses.dataclass
-class GroupMembers(beam.PTransform[PCollection[Placement], PCollection[tuple[bytes, list[Placement]]]]):
-    """Placements of members, bounded, by archive: those of one are in the memory of one worker."""
-
-    def expand(self, placements: PCollection[Placement]) -> PCollection[tuple[bytes, list[Placement]]]:
-        return (
-            placements
-            | "Members" >> beam.Filter(is_member)
-            | "Archive" >> beam.Map(by_archive)
-            | "ByArchive" >> beam.GroupByKey()
-            | "List" >> beam.MapTuple(as_list)
-        )
-
-
-def grouped(placements: Iterable[Placement]) -> Iterator[tuple[bytes, list[Placement]]]:
-    """The same for some placements."""
-    groups: dict[bytes, list[Placement]] = {}
-    for archive, placement in map(by_archive, filter(is_member, placements)):
-        groups.setdefault(archive, []).append(placement)
-    yield from groups.items()
-
-
-def by_archive(placement: Placement) -> tuple[bytes, Placement]:
-    return to_bytes(split_uri(placement.uri)[0]), placement
-
-
-def as_list(archive: bytes, placements: Iterable[Placement]) -> tuple[bytes, list[Placement]]:
-    return archive, list(placements)  # an engine's own iterable is not for other threads
-
-
-class _PlaceMembersFn(PlacingFn):
-    """(archive, its placements) -> each of them."""
-
-    def work(self, element: tuple[bytes, list[Placement]]) -> list[Done]:
-        archive, placements = element
-        if self.how != PlaceMode.COPY:
-            why = f"is a member of an archive, which can only be copied, not made a {self.how}: use --place copy"
-            return [(one, PlacingError(f"{one.uri} {why}")) for one in placements]
-        return list(copied(to_text(archive), placements))
-
-
-def copied(archive: str, placements: Iterable[Placement]) -> Iterator[Done]:
-    """Copies members in one pass; for each placement whether there was something to do, or why it can't be done.
-
-    Raises:
-      OSError: the system can't write.
-    """
-    wanted: dict[str, Placement] = {}
-    for placement in placements:
-        if any(is_copy(path, placement.digest) for path in (placement.path, placement.otherwise) if path):
-            yield placement, False
-        else:
-            wanted[split_uri(placement.uri)[1]] = placement
-    why = "is no longer in the archive, or can't be read any more"
-    try:
-        for name, data in _members(archive, wanted):
-            yield _placed(wanted.pop(name), data)
-    except ImageError as error:
-        why = f"can't be read again: {error}"
-    for placement in wanted.values():
-        yield placement, PlacingError(f"{placement.uri} {why}")
-
-
-def _placed(placement: Placement, data: bytes) -> Done:
-    try:
-        return placement, place_bytes(placement.uri, data, placement.path, placement.digest)
-    except TakenError as error:
-        if placement.otherwise:
-            return _placed(dataclasses.replace(placement, path=placement.otherwise, otherwise=""), data)
-        return placement, error
-    except PlacingError as error:
-        return placement, error
-
-
-def _members(archive: str, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """Some members of an archive.
-
-    Raises:
-      ImageError: the archive is gone, or refused by the system, or none any more.
-    """
-    wanted = list(names)
-    if not wanted:
-        return
-    local = fetched(archive, Limits().max_bytes) if is_remote(archive) else contextlib.nullcontext(archive)
-    with local as path, open_local(path) as (stream, _, _):
-        container = containers.container_of(stream.read(HEAD_BYTES))
-        stream.seek(0)
-        if container:
-            yield from containers.read_members(stream, container, wanted)
-
-
-_AT_ONCE = 8  # copies: disks and stores like to be asked for several
+# A placement, and whether a copy was made (False: it was there already) or why none can be made.
+PlaceResult = tuple[Placement, bool | PlacingError]
+ArchiveMembers = tuple[bytes, list[Placement]]  # the path of an archive, and the copies of members of it
 
 
 class Placed(NamedTuple):
-    """What came of the copies: each is in exactly one of the two."""
+    """The outputs of `PlaceCopies`. Each placement is in exactly one of the two."""
 
-    copies: PCollection[Placement]
-    unplaced: PCollection[Unplaced]
+    copies: PCollection[Placement]  # copies that exist now, made by this run or before
+    unplaced: PCollection[Unplaced]  # copies that could not be made, and why
 
 
 @dataclasses.dataclass
-class PlaceCopies(beam.PTransform[PCollection[bytes], Placed]):
-    """Copies each kept image to its path below a folder, and duplicates to `_duplicates/<key>/` below it.
+class PlaceCopies(beam.PTransform[PCollection[VerdictBlock], Placed]):
+    """Places each kept image below a directory, and duplicates below its `_duplicates/<key>/` if asked to.
 
-    In: blocks of `blocks.VERDICTS`. Out: `Placed`. A copy gets its name only when it is whole; one that is there already is left alone,
-    so that a retried bundle or a second run changes nothing; something else of that name is never replaced. Names are
-    unique if those of the references are. The members of an archive can only be copied.
+    Element in: a block of `VERDICTS`. Out: `Placed`: one `Placement` per copy that exists now, and one `Unplaced` per copy
+    that could not be made. Bounded or unbounded; windowed as the input.
 
-    folder: local, or of any file system of Beam. duplicates: False leaves the duplicates out. how: links are for local
-    files only. portable: names that are apart on any file system, see `beam_dedup.core.paths`. generations: names come again
-    with other images, whose metadata tell their generation: it goes into the name of a copy whose own is taken.
+    A copy appears under its name only when it is complete. A copy that exists already is left alone, so a retried bundle
+    or a second run changes nothing. Any other file of that name is never replaced. The copies have unique names if the
+    references have. Members of an archive can only be copied, not linked. Images that could not be opened (flag
+    `described`) are not placed. The bundle fails if the system cannot write, for example on a full disk.
+
+    Counters: `Placed_Copy_Count`, `Unplaced_Copy_Count`.
+
+    Args:
+      folder: the output directory, local or of a file system of Beam.
+      duplicates: whether duplicates are placed too.
+      tally: where workers report their progress, on one machine; None reports nothing.
+      how: copies or links. Links are for local files only.
+      portable: whether names are chosen that are different on every file system (`beam_dedup.core.paths`).
+      generations: whether the same name may come again with another image, whose metadata has its generation. The
+        generation goes into the name of the copy if the plain name is taken.
     """
 
     folder: str
@@ -211,8 +80,8 @@ class PlaceCopies(beam.PTransform[PCollection[bytes], Placed]):
     generations: bool = False
 
     @no_annotations  # Beam has no types for several outputs
-    def expand(self, verdicts: PCollection[bytes]) -> Placed:
-        copying = beam.ParDo(_PlaceFn(_AT_ONCE, self.how, self.tally)).with_output_types(
+    def expand(self, verdicts: PCollection[VerdictBlock]) -> Placed:
+        copying = beam.ParDo(_PlaceFn(_COPIES_AT_ONCE, self.how, self.tally)).with_output_types(
             Placement, unplaced=Unplaced
         )
         wanted = verdicts | "Placements" >> beam.FlatMap(
@@ -220,7 +89,7 @@ class PlaceCopies(beam.PTransform[PCollection[bytes], Placed]):
         )
         if verdicts.is_bounded:
             members = wanted | "GroupMembers" >> GroupMembers()
-        else:  # no more than those of a block can be waited for
+        else:  # an unbounded input never ends, so only the members within one block are grouped
             members = verdicts | "MembersOfBlock" >> beam.FlatMap(
                 members_of, self.folder, self.duplicates, self.portable, self.generations
             )
@@ -235,15 +104,11 @@ class PlaceCopies(beam.PTransform[PCollection[bytes], Placed]):
         return Placed(copies, (done[UNPLACED], members[UNPLACED]) | "Unplaced" >> beam.Flatten())
 
 
-def is_file(placement: Placement) -> bool:
-    return not is_member(placement)
-
-
 def placements(
-    block: bytes, folder: str, duplicates: bool, portable: bool, generations: bool = False
+    block: VerdictBlock, folder: str, duplicates: bool, portable: bool, generations: bool = False
 ) -> Iterator[Placement]:
-    """The copies that are to be made of images, given the verdicts on them; of those that could not be opened there are none."""
-    for verdict in unpack_verdicts(block):
+    """Yields the copies to make for the images of a block; see `PlaceCopies` for the arguments."""
+    for verdict in verdicts_in(block):
         if Flag.DESCRIBED in verdict.flags:
             continue
         if verdict.status == Status.KEPT:
@@ -261,15 +126,9 @@ def placements(
         yield placement
 
 
-def members_of(
-    block: bytes, folder: str, duplicates: bool, portable: bool, generations: bool
-) -> Iterator[tuple[bytes, list[Placement]]]:
-    """Archives, and the copies that are to be made of their members, given verdicts."""
-    yield from grouped(placements(block, folder, duplicates, portable, generations))
-
-
 def with_generation(name: str, generation: str) -> str:
-    """
+    """Returns a name with the generation before its suffix.
+
     >>> with_generation("a/b.jpg", "17"), with_generation("a.b/c", "17")
     ('a/b~17.jpg', 'a.b/c~17')
     """
@@ -277,16 +136,54 @@ def with_generation(name: str, generation: str) -> str:
     return f"{stem}~{generation}{suffix}"
 
 
-class _PlaceFn(PlacingFn):
-    """Placement -> the same: a file."""
+def is_member(placement: Placement) -> bool:
+    """Returns whether the image is a member of an archive."""
+    return bool(split_uri(placement.uri)[1])
 
-    def work(self, element: Placement) -> list[Done]:
+
+def is_file(placement: Placement) -> bool:
+    """Returns whether the image is a file of its own."""
+    return not is_member(placement)
+
+
+class _PlacingFn(ThreadedDoFn):
+    """Outputs each placement of an element that exists now, and `Unplaced` on the tagged output."""
+
+    def __init__(self, threads: int, how: PlaceMode, tally: Tally | None) -> None:
+        super().__init__(threads)
+        self.how = how
+        self.tally = tally
+        self.copies = Metrics.counter(metrics.NAMESPACE, metrics.COPIES)
+        self.unplaced = Metrics.counter(metrics.NAMESPACE, metrics.UNPLACED)
+
+    def work(self, element: Any) -> list[PlaceResult]:
+        """Makes the copies of an element."""
+        raise NotImplementedError
+
+    def outputs(self, _element: Any, result: list[PlaceResult]) -> Iterator[Placement | _TaggedUnplaced]:
+        for placement, done in result:
+            if isinstance(done, PlacingError):
+                self.unplaced.inc()
+                unplaced: _TaggedUnplaced = TaggedOutput(UNPLACED, Unplaced(placement, str(done)))
+                yield unplaced
+            else:
+                if done:
+                    self.copies.inc()
+                yield placement
+        if self.tally:
+            self.tally.add(PLACED, len(result))
+
+
+class _PlaceFn(_PlacingFn):
+    """Places one file per element."""
+
+    def work(self, element: Placement) -> list[PlaceResult]:
         try:
             return [self._placed(element)]
         except PlacingError as error:
             return [(element, error)]
 
-    def _placed(self, placement: Placement) -> Done:
+    def _placed(self, placement: Placement) -> PlaceResult:
         path, _ = split_uri(placement.uri)
         try:
             done = place_file(path, placement.path, placement.digest, self.how, placement.generation)
@@ -295,3 +192,123 @@ class _PlaceFn(PlacingFn):
                 raise
             return self._placed(dataclasses.replace(placement, path=placement.otherwise, otherwise=""))
         return placement, done
+
+
+@dataclasses.dataclass
+class GroupMembers(beam.PTransform[PCollection[Placement], PCollection[ArchiveMembers]]):
+    """Groups the copies of members by their archive.
+
+    Element in: a `Placement`; those of plain files are dropped. Element out: (archive, its placements), which are in the
+    memory of one worker. Bounded.
+    """
+
+    def expand(self, placements: PCollection[Placement]) -> PCollection[ArchiveMembers]:
+        return (
+            placements
+            | "Members" >> beam.Filter(is_member)
+            | "Archive" >> beam.Map(by_archive)
+            | "ByArchive" >> beam.GroupByKey()
+            | "List" >> beam.MapTuple(as_list)
+        )
+
+
+def by_archive(placement: Placement) -> tuple[bytes, Placement]:
+    """Returns the placement of a member, keyed by the path of its archive."""
+    return to_bytes(split_uri(placement.uri)[0]), placement
+
+
+def as_list(archive: bytes, placements: Iterable[Placement]) -> ArchiveMembers:
+    """Returns the placements as a list, because threads may not share the iterable of a runner."""
+    return archive, list(placements)
+
+
+def members_of(
+    block: VerdictBlock, folder: str, duplicates: bool, portable: bool, generations: bool
+) -> Iterator[ArchiveMembers]:
+    """Yields the archives that the images of a block are members of, and the copies to make of these."""
+    groups: dict[bytes, list[Placement]] = {}
+    wanted = filter(is_member, placements(block, folder, duplicates, portable, generations))
+    for archive, placement in map(by_archive, wanted):
+        groups.setdefault(archive, []).append(placement)
+    yield from groups.items()
+
+
+@dataclasses.dataclass
+class PlaceMembers(beam.PTransform[PCollection[ArchiveMembers], PCollection[Placement]]):
+    """Copies members of archives to their paths; one member at a time of each archive is in memory.
+
+    Element in: (archive, placements of its members). Element out: a `Placement` that exists now; on the tagged output
+    `UNPLACED`, an `Unplaced`.
+    """
+
+    how: PlaceMode = PlaceMode.COPY
+    tally: Tally | None = None
+
+    @no_annotations  # Beam has no types for several outputs
+    def expand(self, members: PCollection[ArchiveMembers]) -> PCollection[Placement]:
+        place = _PlaceMembersFn(_ARCHIVES_AT_ONCE, self.how, self.tally)
+        copying = beam.ParDo(place).with_output_types(Placement, unplaced=Unplaced)
+        return members | "Copy" >> copying.with_outputs(UNPLACED, main="copies")
+
+
+class _PlaceMembersFn(_PlacingFn):
+    """Places the members of one archive per element."""
+
+    def work(self, element: ArchiveMembers) -> list[PlaceResult]:
+        archive, placements = element
+        if self.how != PlaceMode.COPY:
+            why = f"is a member of an archive and can only be copied, not made a {self.how}: use --place copy"
+            return [(one, PlacingError(f"{one.uri} {why}")) for one in placements]
+        return list(place_members(to_text(archive), placements))
+
+
+def place_members(archive: str, placements: Iterable[Placement]) -> Iterator[PlaceResult]:
+    """Copies members of an archive in one pass over it.
+
+    Yields each placement, and whether its copy was made (False: it existed) or why it cannot be made.
+
+    Raises:
+      OSError: the system cannot write.
+    """
+    wanted: dict[str, Placement] = {}
+    for placement in placements:
+        if any(is_copy(path, placement.digest) for path in (placement.path, placement.otherwise) if path):
+            yield placement, False
+        else:
+            wanted[split_uri(placement.uri)[1]] = placement
+    why = "is no longer in the archive, or can't be read any more"
+    try:
+        for name, data in _read_members(archive, wanted):
+            yield _place_member(wanted.pop(name), data)
+    except ImageError as error:
+        why = f"can't be read again: {error}"
+    for placement in wanted.values():
+        yield placement, PlacingError(f"{placement.uri} {why}")
+
+
+def _place_member(placement: Placement, data: bytes) -> PlaceResult:
+    try:
+        return placement, place_bytes(placement.uri, data, placement.path, placement.digest)
+    except TakenError as error:
+        if placement.otherwise:
+            return _place_member(dataclasses.replace(placement, path=placement.otherwise, otherwise=""), data)
+        return placement, error
+    except PlacingError as error:
+        return placement, error
+
+
+def _read_members(archive: str, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yields the names and bytes of some members of an archive.
+
+    Raises:
+      ImageError: the archive is gone, the system refuses to read it, or it is no archive any more.
+    """
+    wanted = list(names)
+    if not wanted:
+        return
+    local = fetched(archive, Limits().max_bytes) if is_remote(archive) else contextlib.nullcontext(archive)
+    with local as path, open_local(path) as (stream, _, _):
+        container = containers.container_of(stream.read(HEAD_BYTES))
+        stream.seek(0)
+        if container:
+            yield from containers.read_members(stream, container, wanted)

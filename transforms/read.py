@@ -1,4 +1,4 @@
-"""Lists images: the files of folders, archives and stores, or the rows of a file of metadata."""
+"""Lists images: the files below directories and prefixes, or the rows of a metadata file."""
 
 import contextlib
 import dataclasses
@@ -22,25 +22,32 @@ from transforms.storage.listing import lies_in, list_files, list_inputs
 
 __all__ = ["ReadImages", "list_files", "list_inputs"]
 
-# References in one element: an engine's cost per element becomes one per batch, and one worker's work at a time.
+# References per element. More make the runner's cost per image smaller, but one worker reads all of an element.
 DECODED_AT_ONCE = 32
 DIGESTED_AT_ONCE = 256
 
-# A hint how to share out the work; what is an archive is seen by its content.
+# Names of files that may be archives, each of which is an element of its own. This only helps to share out the work: the
+# content of a file decides whether it is an archive.
 _ARCHIVES = (".tar", ".zip", ".warc", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst")
 
 
 @dataclasses.dataclass
 class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
-    """Lists files, and those of folders and of all folders below them, whatever their names.
+    """Lists all files below directories and prefixes, whatever their names.
 
-    Out: one `ImageRef` per file, some in a list, bounded, in the global window. Links to files are listed as files, links
-    to folders are followed, but no folder is listed twice. What can't be listed is passed on as well, to be rejected with
-    a reason where it is opened.
+    Element out: a list of `ImageRef`, one per file. A file that may be an archive is alone in its list. Bounded, in the
+    global window.
 
-    paths: one, or several: of folders, files, patterns (with `*`, `?`, `[...]`, `**`), also of Beam's file systems
-    (gs://..., s3://...). Of several, names begin with the last part of the path. exclude: files and folders that are not
-    input, though they lie in it. known: they are kept beforehand, as images to compare with. batch: how many in a list.
+    Links to files are listed as files. Links to directories are followed, but no directory is listed twice. A path
+    that cannot be listed becomes a reference too, which is rejected with a reason when it is opened.
+
+    Args:
+      paths: one path or several: of directories, files, or patterns (with `*`, `?`, `[...]`, `**`), local or of a file
+        system of Beam (gs://..., s3://...). If there are several, the name of each image begins with the last part of
+        its path.
+      exclude: files and directories that are not input although they are below it.
+      known: whether the images are known: kept beforehand, only to be compared with.
+      batch: the most references per list.
     """
 
     paths: str | tuple[str, ...]
@@ -60,15 +67,13 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
 def list_references(
     paths: list[bytes], exclude: tuple[str, ...], known: bool, size: int
 ) -> Iterator[list[ImageRef]]:
-    """Yields a reference for each file that `list_inputs` finds, `size` of them at a time; what may be an archive alone, as
-    the work of one worker.
-    """
+    """Yields references to the files that `list_inputs` finds, in lists as `batched` makes them."""
     files = list_inputs([to_text(path) for path in paths], exclude)
     yield from batched((ImageRef(file.path, file.name, file.metadata, known) for file in files), size)
 
 
 def batched(references: Iterable[ImageRef], size: int) -> Iterator[list[ImageRef]]:
-    """The same references, `size` of them at a time; what may be an archive alone."""
+    """Yields the references in lists of up to `size`; each one that may be an archive is alone in its list."""
     batch: list[ImageRef] = []
     for reference in references:
         if reference.name.lower().endswith(_ARCHIVES):
@@ -84,12 +89,18 @@ def batched(references: Iterable[ImageRef], size: int) -> Iterator[list[ImageRef
 
 @dataclasses.dataclass
 class ReadMetadata(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
-    """Lists the images that the rows of a file name: JSON Lines, Avro or parquet, of `__path__` and what is said of it.
+    """Lists the images that the rows of a metadata file name: JSON Lines, Avro or Parquet.
 
-    Out: one `ImageRef` per row, some in a list, bounded, in the global window: `described`, so that the metadata stand for an
-    image that can't be opened. A row that names no image is passed on as well, to be rejected with a reason.
+    A row has the path of an image in `__path__`, and its metadata in other fields.
 
-    path: of the file, also of Beam's file systems. exclude: files and folders that are not input. batch: how many in a list.
+    Element out: a list of `ImageRef`, one per row. A file that may be an archive is alone in its list. Bounded, in the
+    global window. The references are `described`: an image that cannot be opened is compared by its metadata. A row
+    that names no image becomes a reference too, which is rejected with a reason.
+
+    Args:
+      path: the metadata file, local or of a file system of Beam.
+      exclude: files and directories that are not input.
+      batch: the most references per list.
     """
 
     path: str
@@ -105,18 +116,18 @@ class ReadMetadata(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
 
 
 def row_references(path: bytes, exclude: tuple[str, ...], size: int) -> Iterator[list[ImageRef]]:
-    """Yields a reference for each row that `list_rows` finds, `size` of them at a time."""
+    """Yields references to the images that `list_rows` finds, in lists as `batched` makes them."""
     yield from batched(list_rows(to_text(path), exclude), size)
 
 
 def list_rows(path: str, exclude: Iterable[str] = ()) -> Iterator[ImageRef]:
-    """Yields a reference for each row of a file of metadata.
+    """Yields one reference per row of a metadata file, without those in excluded files and directories.
 
     Raises:
-      OSError: the file can't be read.
+      OSError: the file cannot be read.
     """
-    left_out = {os.path.realpath(other) for other in exclude}
-    with _opened(path) as stream:
+    excluded = {os.path.realpath(other) for other in exclude}
+    with _open_seekable(path) as stream:
         for row in rows(stream):
             if isinstance(row, BadRow):
                 number = str(row.number)
@@ -124,18 +135,18 @@ def list_rows(path: str, exclude: Iterable[str] = ()) -> Iterator[ImageRef]:
                 yield ImageRef(
                     member_uri(path, number), f"{os.path.basename(path)}/{number}", refused=refused
                 )
-            elif not left_out or is_remote(row.path) or not lies_in(row.path, left_out):
+            elif not excluded or is_remote(row.path) or not lies_in(row.path, excluded):
                 yield _reference(row)
 
 
 def _reference(row: Row) -> ImageRef:
-    # In ASCII: what a stranger wrote may hold what no encoding can carry.
-    said = json.dumps(row.metadata) if row.metadata else ""
-    return ImageRef(row.path, _name(row.path), said, described=True)
+    # json.dumps escapes all but ASCII: the metadata may hold lone surrogates, which UTF-8 cannot encode.
+    metadata = json.dumps(row.metadata) if row.metadata else ""
+    return ImageRef(row.path, _name(row.path), metadata, described=True)
 
 
 def _name(path: str) -> str:
-    """What a copy is called: its path without what can't begin a name.
+    """Returns the name of the copy: the path without the slashes at its beginning, and without `://`.
 
     >>> _name("/a/b.jpg"), _name("b.jpg"), _name("gs://bucket/b.jpg")
     ('a/b.jpg', 'b.jpg', 'gs/bucket/b.jpg')
@@ -144,8 +155,8 @@ def _name(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
-    """A file, seekable."""
+def _open_seekable(path: str) -> Iterator[BinaryIO]:
+    """Opens a file for reading. A remote file is copied to a temporary local file first."""
     with open_bytes(path) as stream:
         if not is_remote(path):
             yield stream

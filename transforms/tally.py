@@ -1,7 +1,7 @@
-"""How a run on this machine tells how far it is, while the engine itself is silent until the end.
+"""Reports progress from the workers of one machine to the command line, while the runner itself reports nothing.
 
-Each thread of each worker process writes its counts to files of its own in one folder; the command line adds them up.
-They are for showing only: a retried bundle counts twice here.
+Each thread of each worker process writes its counts to its own files in one directory; the command line adds them up. The
+counts are for display only: a retried bundle counts twice.
 """
 
 import collections
@@ -16,26 +16,31 @@ LISTED = "listed"
 READ = "read"
 PLACED = "placed"
 LATENCY = "latency"
-_STEPS = 4  # of a histogram, in which a number doubles
+_STEPS_PER_DOUBLING = 4  # of a histogram
 
 _threads = itertools.count()
-_counts = threading.local()  # of this thread, by file; never part of a result
+_counts = threading.local()  # the counts of this thread, by file; never part of a result
 
 
 @dataclasses.dataclass(frozen=True)
 class Tally:
-    """Counts of work done, kept in `folder`, which must exist on the machine of every worker."""
+    """Counts finished work in files.
+
+    Args:
+      folder: the directory of the files. It must exist on the machine of every worker.
+    """
 
     folder: str
 
     def add(self, name: str, count: int) -> None:
-        """Adds to a count; safe between threads and processes."""
-        # Numbers of threads are used again after a thread has ended; these are not.
+        """Adds to a count. Threads and processes may call this at the same time."""
+        # The system gives the id of a thread that has ended to another thread; this number is given once.
         thread = _counts.__dict__.setdefault("thread", next(_threads))
         path = os.path.join(self.folder, f"{name}.{os.getpid()}.{thread}")
         counts: dict[str, int] = _counts.__dict__.setdefault("by_path", {})
         counts[path] = counts.get(path, 0) + count
-        # Not truncated, since a count never gets shorter: file systems flush a file that is truncated and written again.
+        # Not truncated: file systems flush a file that is truncated and written again. A count never gets shorter, so
+        # it overwrites the one before it.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             os.write(descriptor, str(counts[path]).encode("ascii"))
@@ -43,28 +48,30 @@ class Tally:
             os.close(descriptor)
 
     def add_times(self, name: str, milliseconds: Iterable[int]) -> None:
-        """Adds to a histogram, in steps of a fifth."""
-        steps = collections.Counter(math.ceil(_STEPS * math.log2(max(1, time))) for time in milliseconds)
+        """Adds times to a histogram whose steps are 19 % wide."""
+        steps = collections.Counter(
+            math.ceil(_STEPS_PER_DOUBLING * math.log2(max(1, time))) for time in milliseconds
+        )
         for step, count in steps.items():
             self.add(f"{name}-{step}", count)
 
     def quantiles(self, name: str, *shares: float) -> list[float]:
-        """The times, in milliseconds, below which such shares of all lie; none without any."""
+        """Returns the times in milliseconds below which these shares of all times lie; an empty list without times."""
         with os.scandir(self.folder) as entries:
             found = {entry.name.split(".")[0] for entry in entries if entry.name.startswith(f"{name}-")}
         steps = sorted((int(step.rpartition("-")[2]), self.total(step)) for step in found)
         below = list(itertools.accumulate(count for _, count in steps))
         return [
             next(
-                2 ** (step / _STEPS)
-                for (step, _), sum_ in zip(steps, below, strict=True)
-                if sum_ >= share * below[-1]
+                2 ** (step / _STEPS_PER_DOUBLING)
+                for (step, _), count in zip(steps, below, strict=True)
+                if count >= share * below[-1]
             )
             for share in (shares if below else ())
         ]
 
     def total(self, name: str) -> int:
-        """The sum over all threads and processes so far."""
+        """Returns the sum of a count over all threads and processes so far."""
         total = 0
         with os.scandir(self.folder) as entries:
             for entry in entries:

@@ -1,4 +1,4 @@
-"""DoFns whose elements are worked on side by side, in threads: for work that waits, or is done by other processes."""
+"""Runs the work of a DoFn in threads, for work that waits or that other processes do."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -9,23 +9,31 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.windowed_value import WindowedValue
 
-_AHEAD = 2  # elements for each thread: one in work and one to follow it
+_AHEAD = 2  # elements per thread: one that is worked on, and the next one
 
 
 class ThreadedDoFn(beam.DoFn):
-    """An element is handed to a thread, and what comes of it is put out when it is there, in its own window: with a later
-    element, or when the bundle ends. In the order of the elements, so that it does not depend on their speed.
+    """Hands each element to a thread, and outputs the results in the order of the elements.
+
+    A result is output with a later element or at the end of the bundle, in the window and with the timestamp of its own
+    element. The order of the outputs does not depend on how long each element takes.
+
+    Args:
+      threads: how many elements are worked on at the same time.
     """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
 
     def work(self, element: Any) -> Any:
-        """What is done in a thread. Metrics belong to the bundle's own: see `outputs`."""
+        """Does the work for one element, in a thread. It must not update metrics: `outputs` does."""
         raise NotImplementedError
 
     def outputs(self, element: Any, result: Any) -> Iterator[Any]:
-        """What is put out for an element, given what `work` returned; elements of a tagged output as `TaggedOutput`."""
+        """Yields the outputs for an element, given what `work` returned. Runs in the thread of the bundle.
+
+        Elements of a tagged output are yielded as `TaggedOutput`.
+        """
         raise NotImplementedError
 
     def setup(self) -> None:

@@ -1,9 +1,9 @@
-"""Records and groups as files that appear whole."""
+"""Writes records and groups to files, which appear whole or not at all."""
 
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import apache_beam as beam
@@ -13,6 +13,7 @@ from apache_beam.pvalue import AsIter, PCollection
 
 from beam_dedup.core import blocks
 from beam_dedup.core.archives.members import split_uri
+from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.model import (
     AVRO_SCHEMA,
     Placement,
@@ -23,37 +24,46 @@ from beam_dedup.core.model import (
     json_text,
     printable,
 )
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 from transforms.storage.files import whole_file
 
-# Sorted by the first two. Large: all lines together may be more than 2 GiB.
+_Line = tuple[bytes, bytes, bytes]  # two keys to sort by, then the text of the line
+_LineBlock = bytes  # rows of _LINES
+_WriteLines = Callable[[BinaryIO, Iterator[bytes]], None]
+
+# large_binary, because all lines together may have more than 2 GiB.
 _LINES = pa.schema([(name, pa.large_binary()) for name in ("first", "second", "line")])
 _BATCH_LINES = 10_000
 
-_Line = tuple[bytes, bytes, bytes]
-
 
 def is_avro(path: str) -> bool:
+    """Returns whether records are written as Avro."""
     return path.endswith(".avro")
 
 
 def is_prefix(path: str) -> bool:
-    """Whether records are to be many files below a folder, not one file."""
+    """Returns whether records are written as several files in a directory, not as one file."""
     return path.endswith("/")
 
 
 @dataclasses.dataclass
-class WriteRecords(beam.PTransform[PCollection[bytes], PCollection[Any]]):
-    """Writes one record per verdict: JSON Lines, or Avro where the path ends in `.avro`.
+class WriteRecords(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
+    """Writes one record per verdict, as JSON Lines, or as Avro if the path ends in `.avro`.
 
-    A path that ends in `/` gets as many files as there are writers (`records-00000-of-00004.jsonl`), in any order.
-    Any other path is one file, sorted by URI: byte by byte the same for the same verdicts, and written by one worker.
-    In: blocks of `blocks.VERDICTS`, bounded, in the global window. Out: the names of the files, as they can be printed.
+    If the path ends in `/`, each writer writes one file (`records-00000-of-00004.jsonl`), in any order. Any other path is
+    one file that one worker writes, sorted by URI: the same verdicts make the same bytes (in Avro, the same rows). A file
+    appears when it is complete, and replaces an older one of its name.
+
+    Element in: a block of `VERDICTS`. Element out: the name of a file that was written, printable. Bounded, in the global
+    window. A stream writes its records with `RecordVerdicts` or `RecordWindows`. Counts nothing.
+
+    Args:
+      path: a file, or a directory that ends in `/`; local or of a file system of Beam.
     """
 
     path: str
 
-    def expand(self, verdicts: PCollection[bytes]) -> PCollection[Any]:
+    def expand(self, verdicts: PCollection[VerdictBlock]) -> PCollection[Any]:
         if is_prefix(self.path):
             lines = verdicts | "Line" >> beam.FlatMap(json_lines)
             return lines | "Shards" >> beam.io.WriteToText(self.path + "records", file_name_suffix=".jsonl")
@@ -62,16 +72,22 @@ class WriteRecords(beam.PTransform[PCollection[bytes], PCollection[Any]]):
 
 
 @dataclasses.dataclass
-class WriteGroups(beam.PTransform[PCollection[bytes], PCollection[Any]]):
-    """Writes one JSON object: {digest of the kept image: [{"filename": ...}, ...]}, the kept image first.
+class WriteGroups(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
+    """Writes one JSON object: {digest of the kept image: [{"filename": ...}, ...]}, with the kept image first.
 
-    Images without duplicates are groups of one; rejected ones are in none. One file, by one worker, sorted by the
-    kept image's URI. In: blocks of `blocks.VERDICTS`, bounded, in the global window. Out: the name of the file.
+    An image without duplicates is a group of one. A rejected image is in no group. One worker writes the file, sorted by
+    the URI of the kept image; it appears when it is complete, and replaces an older one of its name.
+
+    Element in: a block of `VERDICTS`. Element out: the name of the file, printable; exactly one. Bounded, in the global
+    window. Counts nothing.
+
+    Args:
+      path: the file, local or of a file system of Beam.
     """
 
     path: str
 
-    def expand(self, verdicts: PCollection[bytes]) -> PCollection[Any]:
+    def expand(self, verdicts: PCollection[VerdictBlock]) -> PCollection[Any]:
         return (
             verdicts | "Members" >> beam.Map(group_lines) | "Sorted" >> _WriteSorted(self.path, write_groups)
         )
@@ -79,7 +95,14 @@ class WriteGroups(beam.PTransform[PCollection[bytes], PCollection[Any]]):
 
 @dataclasses.dataclass
 class WriteUnplaced(beam.PTransform[PCollection[Unplaced], PCollection[Any]]):
-    """Writes why copies could not be made, a line for each, sorted by path. Out: the name of the file."""
+    """Writes why copies could not be made, one line per copy, sorted by the path of the copy.
+
+    Element in: an `Unplaced`, as `PlaceCopies` outputs them. Element out: the name of the file, printable; exactly one.
+    Bounded, in the global window. Counts nothing.
+
+    Args:
+      path: the file, local or of a file system of Beam.
+    """
 
     path: str
 
@@ -87,16 +110,20 @@ class WriteUnplaced(beam.PTransform[PCollection[Unplaced], PCollection[Any]]):
         return (
             unplaced
             | "Lines" >> beam.Map(unplaced_line)
-            | "Pack" >> _PackLines()
+            | "Pack" >> _BatchLines()
             | "Sorted" >> _WriteSorted(self.path, write_lines)
         )
 
 
 @dataclasses.dataclass
 class WritePlacements(beam.PTransform[PCollection[Placement], PCollection[Any]]):
-    """Writes what would be placed, a line for each image, sorted by path: for people to read.
+    """Writes which copies would be made, for people to read: one line per copy, sorted by the path of the copy.
 
-    In: placements, bounded, in the global window. Out: the name of the file.
+    Element in: a `Placement`. Element out: the name of the file, printable; exactly one. Bounded, in the global window.
+    Counts nothing.
+
+    Args:
+      path: the file, local or of a file system of Beam.
     """
 
     path: str
@@ -105,76 +132,83 @@ class WritePlacements(beam.PTransform[PCollection[Placement], PCollection[Any]])
         return (
             placements
             | "Lines" >> beam.Map(placement_line)
-            | "Pack" >> _PackLines()
+            | "Pack" >> _BatchLines()
             | "Sorted" >> _WriteSorted(self.path, write_lines)
         )
 
 
 @dataclasses.dataclass
-class _WriteSorted(beam.PTransform[PCollection[bytes], PCollection[str]]):
-    """Sorts blocks of `_LINES` and hands the lines to `write`; also when there are none."""
+class _WriteSorted(beam.PTransform[PCollection[_LineBlock], PCollection[str]]):
+    """Sorts all lines and passes them to `write`, also if there are none."""
 
     path: str
-    write: Any
+    write: _WriteLines
 
-    def expand(self, lines: PCollection[bytes]) -> PCollection[str]:
+    def expand(self, lines: PCollection[_LineBlock]) -> PCollection[str]:
         path = lines.pipeline | "Path" >> beam.Create([blocks.to_bytes(self.path)], reshuffle=False)
         return path | "Write" >> beam.Map(write_sorted, AsIter(lines), self.write)
 
 
 @dataclasses.dataclass
-class _PackLines(beam.PTransform[PCollection[_Line], PCollection[bytes]]):
-    """Lines one by one into blocks of `_LINES`."""
+class _BatchLines(beam.PTransform[PCollection[_Line], PCollection[_LineBlock]]):
+    """Groups single lines into blocks of `_LINES`."""
 
-    def expand(self, lines: PCollection[_Line]) -> PCollection[bytes]:
+    def expand(self, lines: PCollection[_Line]) -> PCollection[_LineBlock]:
         return (
-            lines | "Batch" >> beam.BatchElements(_BATCH_LINES, _BATCH_LINES) | "Pack" >> beam.Map(pack_lines)
+            lines | "Batch" >> beam.BatchElements(_BATCH_LINES, _BATCH_LINES) | "Pack" >> beam.Map(line_block)
         )
 
 
-def json_lines(block: bytes) -> Iterator[str]:
-    for verdict in unpack_verdicts(block):
+def json_lines(block: VerdictBlock) -> Iterator[str]:
+    """Yields the record of each verdict as a line of JSON."""
+    for verdict in verdicts_in(block):
         yield verdict.json_line()
 
 
-def record_lines(block: bytes) -> bytes:
-    return pack_lines(
+def record_lines(block: VerdictBlock) -> _LineBlock:
+    """Returns the record of each verdict as a line of JSON, to be sorted by URI."""
+    return line_block(
         [
             (blocks.to_bytes(verdict.ref.uri), b"", verdict.json_line().encode())
-            for verdict in unpack_verdicts(block)
+            for verdict in verdicts_in(block)
         ]
     )
 
 
-def group_lines(block: bytes) -> bytes:
-    return pack_lines(list(itertools.chain.from_iterable(map(group_line, unpack_verdicts(block)))))
+def group_lines(block: VerdictBlock) -> _LineBlock:
+    """Returns one line per member of a group, to be sorted by group, the kept image first."""
+    return line_block(list(itertools.chain.from_iterable(map(group_line, verdicts_in(block)))))
 
 
 def group_line(verdict: Verdict) -> Iterator[_Line]:
+    """Yields the line of one image, unless it was rejected: the key of its group, a space, and its entry."""
     if verdict.status != Status.REJECTED:
         uri = blocks.to_bytes(verdict.ref.uri)
         path, member_name = split_uri(verdict.ref.uri)
-        # Files by the paths that open them: the URI escapes a `!`.
+        # A file is named by the path that opens it, because its URI escapes a `!`.
         member = json_text({"filename": verdict.ref.uri if member_name else path}).encode()
         kept = blocks.to_bytes(verdict.witness.uri) if verdict.witness else uri
         yield kept, uri if verdict.witness else b"", verdict.group.encode() + b" " + member
 
 
 def placement_line(placement: Placement) -> _Line:
+    """Returns the line of one copy that would be made."""
     line = f"{shown(placement.uri)} -> {shown(placement.path)}"
     return blocks.to_bytes(placement.path), b"", line.encode()
 
 
 def unplaced_line(unplaced: Unplaced) -> _Line:
+    """Returns the line of one copy that could not be made."""
     return blocks.to_bytes(unplaced.placement.path), b"", printable(unplaced.why).encode()
 
 
 def shown(name: str) -> str:
-    """A file name on one line: as it is, or as JSON where it could not be printed or would be misread."""
+    """Returns a file name on one line: as it is, or as JSON if it cannot be printed or could be misread."""
     return name if name.isprintable() and " -> " not in name else json_text(name)
 
 
-def pack_lines(lines: list[_Line]) -> bytes:
+def line_block(lines: list[_Line]) -> _LineBlock:
+    """Returns lines as one block."""
     return blocks.dump(
         pa.Table.from_arrays(
             [
@@ -186,8 +220,9 @@ def pack_lines(lines: list[_Line]) -> bytes:
     )
 
 
-def write_sorted(name: bytes, packed: Iterable[bytes], write: Any) -> str:
-    table = blocks.load(packed, _LINES).sort_by([("first", "ascending"), ("second", "ascending")])
+def write_sorted(name: bytes, line_blocks: Iterable[_LineBlock], write: _WriteLines) -> str:
+    """Writes the lines of all blocks, sorted, to the file of this name. Returns the name, printable."""
+    table = blocks.load(line_blocks, _LINES).sort_by([("first", "ascending"), ("second", "ascending")])
     with whole_file(blocks.to_text(name)) as file:
         write(file, (line for batch in table["line"].chunks for line in _values(batch)))
     return printable(blocks.to_text(name))
@@ -199,20 +234,22 @@ def _values(lines: pa.Array) -> Iterator[bytes]:
 
 
 def write_lines(file: BinaryIO, lines: Iterator[bytes]) -> None:
+    """Writes lines of text."""
     for line in lines:
         file.write(line + b"\n")
 
 
 def write_avro(file: BinaryIO, lines: Iterator[bytes]) -> None:
+    """Writes records, given as JSON, as an Avro file."""
     fastavro.writer(file, AVRO_SCHEMA, (avro_record(json.loads(line)) for line in lines), codec="deflate")
 
 
-def write_groups(file: BinaryIO, members: Iterator[bytes]) -> None:
-    """Members come with the key of their group before them, group by group."""
+def write_groups(file: BinaryIO, lines: Iterator[bytes]) -> None:
+    """Writes the JSON object of all groups, given the lines of their members, group by group."""
     file.write(b"{")
     current = None
-    for member in members:
-        key, _, entry = member.partition(b" ")
+    for line in lines:
+        key, _, entry = line.partition(b" ")
         if key != current:
             file.write((b"" if current is None else b"\n ],") + b'\n "' + key + b'": [\n  ' + entry)
             current = key

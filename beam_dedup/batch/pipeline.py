@@ -1,6 +1,6 @@
-"""The whole data flow on one page.
+"""Builds the pipeline of a batch run.
 
-folder -> references -> fingerprints -> verdicts -> records, groups, counts, copies
+inputs -> references -> fingerprints -> verdicts -> records, groups, counts, copies
                     \\-> rejections ---/
 """
 
@@ -25,12 +25,18 @@ from transforms import (
 from transforms.count import write_json
 from transforms.place import placements
 from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE
+from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
-from transforms.tally import Tally
 
 
 class Reports(NamedTuple):
-    """Files that the command line reads at the end of a run; "" for one that is not wanted."""
+    """Paths of the files that the command line reads at the end of a run; "" for a file that is not needed.
+
+    Attributes:
+      counts: the counts as JSON.
+      preview: one line per copy that would be made, for `--preview`.
+      unplaced: one line per image that could not be copied.
+    """
 
     counts: str
     preview: str = ""
@@ -42,12 +48,17 @@ def build(
     config: DedupConfig,
     reports: Reports,
     planning: PlanSettings,
-    processes: int = 1,
-    tally: Tally | None = None,
+    *,
+    settings: ReadSettings,
 ) -> None:
-    """Adds all steps of a run to a pipeline.
+    """Adds all steps of a batch run to a pipeline.
 
-    planning: how pairs are found. processes: that decode for one worker. tally: how workers on this machine report progress.
+    Args:
+      pipeline: the pipeline to add them to.
+      config: the options of the run.
+      reports: the files to write for the end of the run.
+      planning: how the plan of near matching is chosen.
+      settings: how images are read.
     """
     batch = DECODED_AT_ONCE if config.near else DIGESTED_AT_ONCE
     # PCollection[list[ImageRef]], one reference per file or row
@@ -60,17 +71,11 @@ def build(
         known = pipeline | "ReadKnown" >> ReadImages(
             config.reference, config.outputs, known=True, batch=batch
         )
-    # PCollection[bytes], blocks with one verdict per image; PCollection[Estimate], the one plan of near mode;
-    # PCollection[Answered], what was read
+    # PCollection[bytes], blocks with one verdict per image
+    # PCollection[Estimate], one: the plan of near mode
+    # PCollection[ReadTally], counts of what was read
     verdicts, plan, read_tally = images | "Deduplicate" >> DeduplicateImages(
-        config.recipe if config.near else None,
-        config.thresholds,
-        planning,
-        keep=config.keep,
-        known=known,
-        processes=processes,
-        tally=tally,
-        limits=config.limits,
+        settings=settings, thresholds=config.thresholds, planning=planning, keep=config.keep, known=known
     )
     images | "Check" >> CheckConservation(verdicts, read_tally)
     if config.records:
@@ -83,7 +88,11 @@ def build(
     elif config.output_dir:
         # PCollection[Placement], PCollection[Unplaced]
         _, unplaced = verdicts | "Place" >> PlaceCopies(
-            config.output_dir, config.show_duplicates, tally, PlaceMode(config.place), config.portable_names
+            config.output_dir,
+            config.show_duplicates,
+            settings.tally,
+            PlaceMode(config.place),
+            config.portable_names,
         )
         if reports.unplaced:
             unplaced | "Unplaced" >> WriteUnplaced(reports.unplaced)

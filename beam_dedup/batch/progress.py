@@ -1,9 +1,7 @@
-"""Shows how far a run is: one live line on a terminal, a line now and then in a log."""
+"""Shows the progress of a batch run: a live line on a terminal, otherwise one log line every 10 seconds."""
 
-import contextlib
 import threading
 import time
-from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import (
@@ -17,26 +15,20 @@ from rich.progress import (
 
 from transforms.tally import LISTED, PLACED, READ, Tally
 
-_LIVE_SECONDS = 0.25
-_LOG_SECONDS = 10.0
+LIVE_SECONDS = 0.25
+LOG_SECONDS = 10.0
 
 
-@contextlib.contextmanager
-def shown(tally: Tally, console: Console) -> Iterator[None]:
-    """Shows a tally's counts until the block ends."""
-    stop = threading.Event()
-    show = _show_live if console.is_terminal else _show_log
-    thread = threading.Thread(target=show, args=(tally, console, stop), name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+class ProgressState:
+    """How far a run is, as last read from its tally.
 
-
-class _State:
-    """How far a run is, read from a tally again and again."""
+    Attributes:
+      listed: number of files to read; 0 if it is not known.
+      read: number of files read so far.
+      placed: number of copies made so far.
+      seconds: time from the start until the last file was read (so far). The time after that does not
+        count, so that finding duplicates and copying do not lower the rate.
+    """
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
@@ -44,9 +36,10 @@ class _State:
         self.update()
 
     def update(self) -> None:
+        """Reads the tally again."""
         self.listed, self.read, self.placed = (self.tally.total(name) for name in (LISTED, READ, PLACED))
         if self.reading or not self.read:
-            self.seconds = time.monotonic() - self.started  # what follows the reading does not slow it down
+            self.seconds = time.monotonic() - self.started
 
     @property
     def reading(self) -> bool:
@@ -54,6 +47,7 @@ class _State:
 
     @property
     def rate(self) -> float:
+        """Images read per second."""
         return self.read / self.seconds if self.read else 0.0
 
     @property
@@ -62,14 +56,46 @@ class _State:
             return "starting"
         if self.reading:
             return "reading images"
-        return f"copying, {self.placed:,} done" if self.placed else "judging"
+        return f"copying, {self.placed:,} done" if self.placed else "finding duplicates"
 
     @property
     def elapsed(self) -> float:
+        """Seconds since the start."""
         return time.monotonic() - self.started
 
+    @property
+    def time_left(self) -> str:
+        """The time that reading will still take, as text; "" in other phases, which can't be predicted."""
+        if not self.reading:
+            return ""
+        seconds = round((self.listed - self.read) / self.rate)
+        return f"{seconds // 60}:{seconds % 60:02} left"
 
-def _show_live(tally: Tally, console: Console, stop: threading.Event) -> None:
+
+def show_progress(
+    tally: Tally,
+    console: Console,
+    stop: threading.Event,
+    *,
+    live_seconds: float = LIVE_SECONDS,
+    log_seconds: float = LOG_SECONDS,
+) -> None:
+    """Shows the counts of a tally until an event is set.
+
+    Args:
+      tally: counts what the workers have done.
+      console: where to show it; a terminal gets a live line, anything else log lines.
+      stop: ends the display.
+      live_seconds: time between two updates of the live line.
+      log_seconds: time between two log lines.
+    """
+    if console.is_terminal:
+        _show_live(ProgressState(tally), console, stop, live_seconds)
+    else:
+        _show_log(ProgressState(tally), console, stop, log_seconds)
+
+
+def _show_live(state: ProgressState, console: Console, stop: threading.Event, seconds: float) -> None:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -79,13 +105,12 @@ def _show_live(tally: Tally, console: Console, stop: threading.Event) -> None:
         TextColumn("{task.fields[left]}"),
         TimeElapsedColumn(),
     )
-    # Redirecting would undo, from this thread, what the run does to the same streams.
+    # The streams are not redirected here: ending that in this thread would undo redirections by the run.
     with Progress(
         *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
     ) as bar:
         task = bar.add_task("starting", total=None, rate="", left="")
-        state = _State(tally)
-        while not stop.wait(_LIVE_SECONDS):
+        while not stop.wait(seconds):
             state.update()
             rate = f"{state.rate:,.0f} images/s" if state.read else ""
             bar.update(
@@ -94,26 +119,17 @@ def _show_live(tally: Tally, console: Console, stop: threading.Event) -> None:
                 completed=min(state.read, state.listed),
                 total=state.listed or None,
                 rate=rate,
-                left=_left(state),
+                left=state.time_left,
             )
 
 
-def _left(state: _State) -> str:
-    """The time that reading will take still; judging and copying can't be foretold."""
-    if not state.reading:
-        return ""
-    seconds = round((state.listed - state.read) / state.rate)
-    return f"{seconds // 60}:{seconds % 60:02} left"
-
-
-def _show_log(tally: Tally, console: Console, stop: threading.Event) -> None:
-    state = _State(tally)
-    while not stop.wait(_LOG_SECONDS):
+def _show_log(state: ProgressState, console: Console, stop: threading.Event, seconds: float) -> None:
+    while not stop.wait(seconds):
         state.update()
         parts = [f"{state.phase}: {state.read:,} of {state.listed:,} files read"]
         if state.read:
             parts.append(f"{state.rate:,.0f} images/s")
-        if left := _left(state):
-            parts.append(left)
-        parts.append(f"{state.elapsed:,.0f} s so far")
+        if state.time_left:
+            parts.append(state.time_left)
+        parts.append(f"{state.elapsed:,.0f} s elapsed")
         console.print(", ".join(parts), highlight=False, soft_wrap=True)

@@ -1,16 +1,19 @@
-"""The algorithms that make codes of pictures, and the recipe a run is made by.
+"""Lists the algorithms that compute codes, and defines the recipe of a run: algorithm, views and turns.
 
-`dct` is our own (`beam_dedup.core.imaging.dct`), the only one with views and turns; `simhash` is of the metadata, not of the picture
-(`beam_dedup.core.metadata.simhash`); the others are those of the libraries imagehash and pdqhash, bit for bit.
+`dct` is our own (`beam_dedup.core.imaging.dct`) and the only one with views and turns. `simhash` hashes the
+metadata instead of the picture (`beam_dedup.core.metadata.simhash`). The others return the codes of the
+libraries imagehash and pdqhash, bit for bit.
 
-Codes of different recipes are never compared. The default k of each is the largest at which its table
-in benchmarks/README.md has no wrong pair; of colorhash every k has some, and pdq's is the one its authors recommend.
+Codes of different recipes are never compared. The default k of an algorithm is the largest k at which its
+table in benchmarks/README.md has no wrong pair, with two exceptions: colorhash has wrong pairs at every k,
+and for pdq it is the k that its authors recommend.
 """
 
 import dataclasses
 import enum
 import importlib.util
 
+from beam_dedup.core.errors import install_command
 from beam_dedup.core.model import CodeKind
 from beam_dedup.core.thresholds import (
     DEFAULT_BIT_DISTANCE,
@@ -23,20 +26,20 @@ from beam_dedup.core.thresholds import (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Algorithm:
-    """One way to make codes of pictures."""
+    """One way to compute the codes of an image."""
 
     name: str
     recipe: str  # name and version, as stored beside every code
-    bits: int  # of a code; what `k` is out of
+    bits: int  # length of a code; k counts how many of these bits differ
     default_k: int
-    max_k: int  # beyond, unrelated pictures agree by chance
+    max_k: int  # with a larger k, unrelated pictures match by chance
     kind: CodeKind  # of the codes of ordinary pictures
-    is_heavy: bool = False  # makes arrays of numbers as large as the picture
-    is_of_metadata: bool = False  # looks at no pixels
+    is_heavy: bool = False  # allocates arrays of numbers as large as the picture
+    is_of_metadata: bool = False  # reads the metadata only, no pixels
 
 
 class Views(enum.StrEnum):
-    """Which parts of a picture have codes besides the whole; each has what those before it have."""
+    """Which parts of a picture get codes besides the whole picture. Each value includes those before it."""
 
     NONE = "none"
     TRIM = "trim"
@@ -47,7 +50,7 @@ class Views(enum.StrEnum):
 DCT, SIMHASH = "dct", "simhash"
 DEFAULT_VIEWS = Views.TRIM
 
-# imagehash's settings are its defaults: hash_size 8, highfreq_factor 4, the haar wavelet, binbits 3.
+# The settings of imagehash are its defaults: hash_size 8, highfreq_factor 4, the haar wavelet, binbits 3.
 ALGORITHMS = {
     algorithm.name: algorithm
     for algorithm in (
@@ -65,10 +68,15 @@ ALGORITHMS = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recipe:
-    """What codes of a picture are made.
+    """Which codes are computed for a picture.
 
-    algorithm: a name in `ALGORITHMS`. views: a value of `Views`; other than "none" for dct only. turns: codes of the
-    seven other orientations as well, for dct only.
+    Args:
+      algorithm: a name in `ALGORITHMS`.
+      views: a value of `Views`; "none" with every algorithm but dct.
+      turns: whether the seven other orientations get codes too; False with every algorithm but dct.
+
+    Raises:
+      ValueError: a value is unknown, or the algorithm does not support it.
     """
 
     algorithm: str = DCT
@@ -82,19 +90,22 @@ class Recipe:
             raise ValueError(f"views must be one of {', '.join(Views)}, got {self.views}")
         if self.algorithm != DCT and self.views != Views.NONE:
             raise ValueError(
-                f"views must be none with {self.algorithm}, got {self.views}: only {DCT} has others"
+                f"views must be none with {self.algorithm}, got {self.views}: only {DCT} supports views"
             )
         if self.algorithm != DCT and self.turns:
-            raise ValueError(f"turns must be off with {self.algorithm}: only {DCT} has them")
+            raise ValueError(f"turns must be off with {self.algorithm}: only {DCT} supports turns")
 
     @property
     def name(self) -> str:
-        """Name and version of the algorithm's recipe, as stored beside every code. Views are no part of it."""
+        """Name and version of the recipe, as stored beside every code.
+
+        Views and turns are not part of it.
+        """
         return ALGORITHMS[self.algorithm].recipe
 
 
 def missing_library(algorithm: Algorithm) -> str:
-    """What to do about a library that the algorithm needs and that is not installed; "" if there is none."""
+    """Returns how to install the library that an algorithm needs if it is missing; "" if nothing is missing."""
     if algorithm.name == "pdq" and importlib.util.find_spec("pdqhash") is None:
-        return "pdq needs a library of its own: pip install 'beam-dedup[pdq]'"
+        return f"pdq needs the pdqhash library: run {install_command('pdq')}"
     return ""

@@ -1,11 +1,12 @@
-"""Blocks: many images in one element, packed as Arrow record batches.
+"""Defines blocks: Arrow record batches with many images, serialised to bytes, one block per element.
 
-An engine pays per element and per state access, microseconds to a millisecond; arrays cost nanoseconds a row. So
-between the steps no single image travels but blocks, as bytes of the schemas below. Bytes, because every runner has
-the same coder for them.
+A runner's cost is per element and per state access, from microseconds to a millisecond each; the cost of a
+row of an array is nanoseconds. So the steps exchange blocks instead of single images. A block is `bytes`
+because every runner encodes bytes in the same way, and has one of the schemas below.
 
-Text is stored as bytes (`surrogateescape`), so that names which are not UTF-8 survive. Images are told apart by their
-rank (`beam_dedup.core.rank`), whose bytes sort in the order of preference and end with the URI.
+Text columns hold bytes (`surrogateescape`), so that names which are not UTF-8 survive. An image is
+identified by its rank (`beam_dedup.core.rank`), whose bytes sort in the order of preference and end with
+the URI.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ from beam_dedup.core.codes import BoolArray, IntArray
 
 _CODE = pa.struct([("view", pa.uint8()), ("kind", pa.uint8()), ("data", pa.binary())])
 
-_LEARNT = [  # all that a Fingerprint says beyond which image it is of
+_PROPERTIES = [  # the fields of a Fingerprint, except those that identify the image
     ("name", pa.binary()),
     ("metadata", pa.binary()),
     ("digest", pa.binary(32)),
@@ -35,14 +36,14 @@ _LEARNT = [  # all that a Fingerprint says beyond which image it is of
     ("codes", pa.list_(_CODE)),
 ]
 
-# Images as they were read.
-FINGERPRINTS = pa.schema([("uri", pa.binary()), ("known", pa.bool_()), *_LEARNT])
+# Images after reading: the rows are Fingerprints.
+FINGERPRINTS = pa.schema([("uri", pa.binary()), ("known", pa.bool_()), *_PROPERTIES])
 
-# The same as they are judged: the rank tells the URI and whether the image is known. Large: all ranks of millions of
-# images in one table may be more than 2 GiB.
-IMAGES = pa.schema([("rank", pa.large_binary()), *_LEARNT])
+# Images while they are judged. The rank contains the URI and whether the image is known. It is a
+# large_binary because the ranks of millions of images in one table may take more than 2 GiB.
+IMAGES = pa.schema([("rank", pa.large_binary()), *_PROPERTIES])
 
-# All of a Verdict.
+# The rows are Verdicts.
 VERDICTS = pa.schema(
     [
         ("uri", pa.binary()),
@@ -59,7 +60,7 @@ VERDICTS = pa.schema(
         ("size_bytes", pa.int64()),
         ("flags", pa.binary()),
         ("detail", pa.binary()),
-        ("kept_uri", pa.binary()),  # of the witness; null without one, as all that follows
+        ("kept_uri", pa.binary()),  # of the witness; this and the following columns are null without one
         ("kept_digest", pa.binary()),
         ("distance", pa.int32()),
         ("long_distance", pa.int32()),
@@ -67,7 +68,8 @@ VERDICTS = pa.schema(
     ]
 )
 
-# What near matching needs; one row per code. `home` is the number of the image's home, which gets the answer.
+# The columns that near matching needs, one row per code. `digest_shard` is the number of the image's digest
+# shard, which gets the answer.
 CODES = pa.schema(
     [
         ("digest_shard", pa.int32()),
@@ -76,14 +78,18 @@ CODES = pa.schema(
         ("view", pa.uint8()),
         ("kind", pa.uint8()),
         ("data", pa.binary()),
-        ("kept", pa.bool_()),  # known, or found to be; False also for "not decided yet"
+        (
+            "kept",
+            pa.bool_(),
+        ),  # True for known images and those already judged as kept; False also while undecided
     ]
 )
 
-# What places say of images: they have a better neighbour, or perhaps a worse one; they lie near an anchor.
+# Answers of code shards about images. `better`: the image has a better-ranked neighbour (or lies near an
+# anchor); `worse`: it may have a worse-ranked one.
 FLAGS = pa.schema([("rank", pa.large_binary()), ("better", pa.bool_()), ("worse", pa.bool_())])
 
-# Duplicates and their witnesses.
+# Duplicates and their witnesses, one row per duplicate and code shard.
 MARKS = pa.schema(
     [
         ("rank", pa.large_binary()),
@@ -95,7 +101,8 @@ MARKS = pa.schema(
     ]
 )
 
-# A block of each schema, as the steps pass it on. Plain aliases: Beam 2.77 infers Any for a NewType.
+# The types of the blocks that steps exchange. They are plain aliases, since Beam 2.77 infers Any for a
+# NewType.
 FingerprintBlock = bytes  # rows of FINGERPRINTS
 ImageBlock = bytes  # rows of IMAGES
 VerdictBlock = bytes  # rows of VERDICTS
@@ -105,33 +112,39 @@ MarkBlock = bytes  # rows of MARKS
 
 
 def dump(table: pa.Table) -> bytes:
-    """A block as bytes. The schema is not among them: the reader knows which it is."""
+    """Returns a table as one block, without its schema: whoever loads the block has to know the schema."""
     batches = table.combine_chunks().to_batches()
     rows = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
     return bytes(rows.serialize())
 
 
 def load(blocks: Iterable[bytes | memoryview], schema: pa.Schema) -> pa.Table:
-    """All rows of some blocks, in one table."""
+    """Returns the rows of several blocks of one schema as one table."""
     batches = [batch(block, schema) for block in blocks]
     return pa.Table.from_batches(batches, schema=schema).combine_chunks()
 
 
 def batch(block: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
-    """The rows of one block, as they lie in it."""
+    """Returns the rows of one block without copying them."""
     return pa.ipc.read_record_batch(pa.py_buffer(block), schema)
 
 
 def to_bytes(text: str) -> bytes:
+    """Returns text as the text columns of blocks hold it."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def to_text(data: bytes) -> str:
+    """Returns the text that `to_bytes` encoded."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def split(table: pa.Table, part: npt.NDArray[Any]) -> Iterator[tuple[int, pa.Table]]:
-    """The rows of each part, as (part, rows), for the part number of each row."""
+    """Yields (number, rows) for each number in `part`, in ascending order.
+
+    Args:
+      part: (rows,) the number of the part to which each row belongs.
+    """
     order = np.argsort(part, kind="stable")
     numbers, starts = np.unique(part[order], return_index=True)
     rows = table.take(pa.array(order))
@@ -140,8 +153,8 @@ def split(table: pa.Table, part: npt.NDArray[Any]) -> Iterator[tuple[int, pa.Tab
         yield number, rows.slice(start, end - start)
 
 
-def begins(column: pa.ChunkedArray) -> BoolArray:
-    """Where a value of a sorted column differs from the one before it: the first row of each value."""
+def first_rows(column: pa.ChunkedArray) -> BoolArray:
+    """Returns a mask of the first row of each value in a sorted column."""
     values = column.combine_chunks()
     first = np.ones(len(values), dtype=bool)
     if len(values) > 1:
@@ -150,20 +163,23 @@ def begins(column: pa.ChunkedArray) -> BoolArray:
 
 
 def digest_shards(table: pa.Table, count: int) -> IntArray:
-    """Where each image's block is: its digest modulo `count`. Images of one digest share a home."""
+    """Returns the digest shard of each image: its digest modulo `count`.
+
+    Images with equal digests share a digest shard.
+    """
     head = fixed_bytes(table["digest"], 32)[:, :4].copy().view(">u4")[:, 0]
     return (head % np.uint32(count)).astype(np.int64)
 
 
 def fixed_bytes(column: pa.ChunkedArray, size: int) -> npt.NDArray[np.uint8]:
-    """A column of fixed width as an array of (rows, size) bytes."""
+    """Returns a column of fixed-size binaries as an array of shape (rows, size)."""
     array = column.combine_chunks()
     raw = np.frombuffer(array.buffers()[1], np.uint8) if len(array) else np.zeros(0, np.uint8)
     return raw[array.offset * size : (array.offset + len(array)) * size].reshape(-1, size)
 
 
 def joined(column: pa.ChunkedArray) -> bytes:
-    """All bytes of a column of binaries, one after the other."""
+    """Returns the values of a binary column, concatenated."""
     array = column.combine_chunks()
     if not len(array):
         return b""

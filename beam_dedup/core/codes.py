@@ -1,7 +1,7 @@
-"""Codes of many images as arrays.
+"""Holds the codes of many images as arrays, and computes distances between them.
 
-One row is one code: (image, view, code). Images are numbers; wherever judging is concerned they are numbered by
-rank, so that of two images the smaller number is the preferred one.
+One row is one code: (image, view, code). Images are numbers. Code that judges images numbers them by rank,
+so that the smaller of two numbers belongs to the preferred image.
 """
 
 import dataclasses
@@ -19,8 +19,9 @@ ByteArray = npt.NDArray[np.uint8]
 
 Found = Iterator[tuple[IntArray, IntArray, ByteArray]]  # pairs of rows (i, j), and their distances
 
-# Names of the views; a view's number, which is stored, is its place here: add at the end. Of two views that match
-# equally well the first counts. What each is of a picture: `beam_dedup.core.imaging.views` and, for turns, `.dct`.
+# Names of the views. The stored number of a view is its index here, so new views go to the end. If two
+# views match equally well, the one with the smaller number is reported. `beam_dedup.core.imaging.views`
+# and, for turns, `.dct` compute the views.
 TURNS = ("mirror", "flip", "rot180", "rot90", "rot270", "transpose", "transverse")
 VIEWS = (
     BASE_VIEW,
@@ -39,36 +40,36 @@ VIEWS = (
 BASE = 0
 
 PROFILE_BYTES = 96
-_SIZES = np.array([32, 8, PROFILE_BYTES, 8, 32, 8])  # bytes of a code, by kind
-NO_DISTANCE = -1  # in arrays, where a pair has no long distance
+_SIZES = np.array([32, 8, PROFILE_BYTES, 8, 32, 8])  # bytes of a code, indexed by CodeKind
+NO_DISTANCE = -1  # stands for the long distance of a pair that has none
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Codes:
-    """Columns of equal length n; one row per code."""
+    """Columns of length n, one row per code; `pixels` has one row per flat code."""
 
-    image: IntArray  # (n,)
+    image: IntArray  # (n,) number of the image
     view: ByteArray  # (n,) index into VIEWS
-    kind: ByteArray  # (n,) Kind
-    short: WordArray  # (n,); 0 for flat
-    long: WordArray  # (n, 4); 0 for those of 8 bytes, and for flat
-    pixels: ByteArray  # (number of flat rows, 96), in the order of those rows
+    kind: ByteArray  # (n,) CodeKind
+    short: WordArray  # (n,) the first 64 bits; 0 for flat codes
+    long: WordArray  # (n, 4) all 256 bits; 0 for codes of 8 bytes and for flat codes
+    pixels: ByteArray  # (number of flat rows, 96) colour profiles, in the order of the flat rows
 
     def __len__(self) -> int:
         return len(self.image)
 
     @property
     def hashed(self) -> IntArray:
-        """Rows that are not flat."""
+        """The numbers of the rows that are not flat."""
         return np.flatnonzero(self.kind != CodeKind.FLAT)
 
     @property
     def flat(self) -> IntArray:
-        """Rows that are flat; `pixels` belongs to them."""
+        """The numbers of the flat rows; row i of `pixels` belongs to the i-th of them."""
         return np.flatnonzero(self.kind == CodeKind.FLAT)
 
     def take(self, rows: IntArray) -> "Codes":
-        """The given rows, in the given order."""
+        """Returns the given rows, in the given order."""
         flat_row = np.cumsum(self.kind == CodeKind.FLAT) - 1
         chosen_flat = rows[self.kind[rows] == CodeKind.FLAT]
         return Codes(
@@ -81,12 +82,12 @@ class Codes:
         )
 
     def of(self, images: BoolArray) -> "Codes":
-        """The rows of the images that are True in a mask over all images."""
+        """Returns the rows of the images that are True in a mask over all images."""
         return self.take(np.flatnonzero(images[self.image]))
 
 
-def pack(codes_of_images: Sequence[Sequence[Code]]) -> Codes:
-    """Arrays from the codes of images 0, 1, 2, ..."""
+def from_codes(codes_of_images: Sequence[Sequence[Code]]) -> Codes:
+    """Returns the codes of images 0, 1, 2, ... as arrays."""
     rows = [(image, code) for image, codes in enumerate(codes_of_images) for code in codes]
     return from_columns(
         np.array([image for image, _ in rows], dtype=np.int64),
@@ -97,7 +98,11 @@ def pack(codes_of_images: Sequence[Sequence[Code]]) -> Codes:
 
 
 def from_columns(image: IntArray, view: ByteArray, kind: ByteArray, data: bytes) -> Codes:
-    """Arrays from columns, `data` being the bytes of all codes one after the other."""
+    """Returns columns (n,) as arrays.
+
+    Args:
+      data: the bytes of all codes, concatenated in the order of the rows.
+    """
     n = len(image)
     sizes = _SIZES[kind] if n else np.zeros(0, np.int64)
     starts = np.cumsum(sizes) - sizes
@@ -114,7 +119,8 @@ def from_columns(image: IntArray, view: ByteArray, kind: ByteArray, data: bytes)
 
 
 def _gather(raw: ByteArray, starts: IntArray, size: int) -> ByteArray:
-    if len(raw) == len(starts) * size:  # nothing else is there, as most often
+    """Returns `size` bytes from each start, as an array of shape (starts, size)."""
+    if len(raw) == len(starts) * size:  # the usual case: all codes have this size
         return raw.reshape(-1, size)
     gathered: ByteArray = raw[starts[:, None] + np.arange(size)]
     return gathered
@@ -125,7 +131,7 @@ def _words(raw: ByteArray, starts: IntArray, size: int) -> WordArray:
 
 
 def concatenate(parts: Sequence[Codes]) -> Codes:
-    """All rows of all parts, images keeping their numbers."""
+    """Returns the rows of all parts; images keep their numbers."""
     return Codes(
         *(
             np.concatenate([getattr(part, field.name) for part in parts])
@@ -135,12 +141,15 @@ def concatenate(parts: Sequence[Codes]) -> Codes:
 
 
 def whole_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
-    """Distance of all 256 bits of each pair of rows (a, b); for codes that have so many."""
+    """Returns the distance of all 256 bits of each pair of rows (a, b), both of which must have 256 bits."""
     bits: IntArray = np.bitwise_count(codes.long[a] ^ codes.long[b]).sum(axis=1, dtype=np.int64)
     return bits
 
 
 def long_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
-    """Long distance of each pair of rows (a, b), or NO_DISTANCE where one of them has no long code."""
+    """Returns the long distance of each pair of rows (a, b).
+
+    It is NO_DISTANCE where one of the two has no long code.
+    """
     both = (codes.kind[a] == CodeKind.FULL) & (codes.kind[b] == CodeKind.FULL)
     return np.where(both, whole_distance(codes, a, b), NO_DISTANCE)

@@ -1,7 +1,9 @@
-"""Proves that no image was lost or counted twice: compares what was listed, read and judged.
+"""Tallies URIs, so that a run can prove that it lost no image and counted none twice.
 
-Two collections with equal sums hold the same URIs equally often, but for a chance of about 2**-128: a lost image can't be
-hidden by another that comes twice. Every URI has a hash of 128 bits, whose halves are added up.
+A run compares the tallies of the images that it listed, read and judged. A tally is the number of URIs and
+a sum of their hashes: each URI has a hash of 128 bits, whose two halves are added up separately. Two
+collections with equal tallies hold the same URIs equally often, except with a probability of about 2**-128:
+a lost image cannot be hidden by another that occurs twice.
 """
 
 import dataclasses
@@ -14,9 +16,9 @@ from beam_dedup.core import blocks
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.reading.isolated_decoder import DecodeResult
 
-UriTally = tuple[
-    int, bytes
-]  # how many, and the two halves of the sum; bytes, since coders refuse whole numbers of 2**63
+# Number of URIs, and the two 64-bit halves of the sum of their hashes. The sum is bytes because Beam's
+# coders refuse integers of 2**63 and more.
+UriTally = tuple[int, bytes]
 
 _HASH_BYTES = 16
 
@@ -24,12 +26,13 @@ NO_URIS: UriTally = (0, bytes(_HASH_BYTES))
 
 
 def tally_uris(uris: Iterable[bytes]) -> UriTally:
+    """Returns the tally of some URIs."""
     hashes = [hashlib.blake2b(uri, digest_size=_HASH_BYTES).digest() for uri in uris]
     return len(hashes), _sum_hashes(hashes)
 
 
 def sum_tallies(parts: Iterable[UriTally]) -> UriTally:
-    """Of several collections together."""
+    """Returns the tally of several collections together."""
     counts, sums = zip(NO_URIS, *parts, strict=True)
     return sum(counts), _sum_hashes(sums)
 
@@ -41,28 +44,31 @@ def _sum_hashes(hashes: Iterable[bytes]) -> bytes:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReadTally:
-    """References that were read, and the images that they led to: none, one, or an archive's. Without known ones."""
+    """Tallies of references and of the images found in them, known images excluded.
+
+    A reference leads to one image, or, if it is an archive, to any number of images.
+    """
 
     references: UriTally = NO_URIS
     images: UriTally = NO_URIS
-    skipped: int = 0  # records of crawls that are no images
+    skipped: int = 0  # records of crawls that are not images
 
 
-def read_tally(references: Sequence[ImageRef], answers: Sequence[DecodeResult]) -> ReadTally:
-    """What became of some references."""
+def read_tally(references: Sequence[ImageRef], results: Sequence[DecodeResult]) -> ReadTally:
+    """Returns the tally of some references and of the results of decoding them."""
     images = [
-        *(tally_fingerprints(block) for answer in answers for block in answer.fingerprints),
-        *(tally_verdicts(block) for answer in answers for block in answer.rejections),
+        *(tally_fingerprints(block) for result in results for block in result.fingerprints),
+        *(tally_verdicts(block) for result in results for block in result.rejections),
     ]
     return ReadTally(
         tally_references(references),
         sum_tallies(images),
-        sum(answer.skipped for answer in answers),
+        sum(result.skipped for result in results),
     )
 
 
 def sum_reads(parts: Iterable[ReadTally]) -> ReadTally:
-    """Of several parts together."""
+    """Returns the tally of several parts together."""
     all_parts = list(parts)
     return ReadTally(
         sum_tallies(part.references for part in all_parts),
@@ -72,14 +78,17 @@ def sum_reads(parts: Iterable[ReadTally]) -> ReadTally:
 
 
 def tally_references(references: Sequence[ImageRef]) -> UriTally:
+    """Returns the tally of references, without those of known images."""
     return tally_uris(blocks.to_bytes(reference.uri) for reference in references if not reference.known)
 
 
 def tally_fingerprints(block: bytes) -> UriTally:
+    """Returns the tally of a block of FINGERPRINTS, without known images."""
     rows = blocks.batch(block, blocks.FINGERPRINTS)
     uris, known = rows["uri"].to_pylist(), rows["known"].to_pylist()
     return tally_uris(uri for uri, is_known in zip(uris, known, strict=True) if not is_known)
 
 
 def tally_verdicts(block: bytes) -> UriTally:
+    """Returns the tally of a block of VERDICTS."""
     return tally_uris(blocks.batch(block, blocks.VERDICTS)["uri"].to_pylist())

@@ -1,4 +1,7 @@
-"""What a file may ask of a worker. Crawled files are written by strangers: limits come before decoding."""
+"""Limits bytes, pixels, seconds and archive members per input file; they are checked before decoding.
+
+The limits protect workers: crawled files are written by strangers.
+"""
 
 import dataclasses
 from typing import BinaryIO
@@ -7,11 +10,12 @@ from PIL import Image
 
 from beam_dedup.core.errors import DecodeError
 
-# A picture with more pixels is not decoded, whatever `Limits` say. JPEG is decoded at 1/8 on the way, so it may be larger for the same memory;
-# not if it is progressive, since all of its coefficients are held.
+# Pictures with more pixels are not decoded, whatever `Limits` allow. A JPEG is decoded at 1/8 of its size,
+# so it may have more pixels for the same memory; a progressive JPEG may not, since the decoder holds all of
+# its coefficients.
 MAX_PIXELS = 120_000_000
 MAX_PIXELS_SCALED = 250_000_000
-MAX_PIXELS_HEAVY = 30_000_000  # for an algorithm that makes arrays of numbers as large as the picture
+MAX_PIXELS_HEAVY = 30_000_000  # for algorithms that allocate arrays of numbers as large as the picture
 
 _ICON_BYTES = 1 << 24
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n"
@@ -19,30 +23,37 @@ _PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What an image, and an archive, may ask for.
+    """The limits on one image and on one archive.
 
-    An image of more than `max_bytes` is rejected, and so is one that takes longer than `decode_seconds` to read or to decode.
-    A picture of more than `max_pixels` is not decoded; neither is one that would want too much memory (`most_pixels`).
+    An image of more than `max_bytes`, or that takes longer than `decode_seconds` to read or to decode, is
+    rejected. A picture with more than `max_pixels`, or one that would take too much memory (see
+    `most_pixels`), is not decoded.
 
-    A member of an archive is held in memory, twice for a moment, so it may have fewer bytes than a file. `max_ratio` is unpacked
-    to packed bytes. It counts only beyond `free_bytes` unpacked, which is a second or two of work: a blank picture packs a
-    thousandfold, and so do many copies of one.
+    A member of an archive is held in memory, for a moment twice, so its limit is lower than that of a file.
+    `max_ratio` limits decompressed to compressed bytes. It applies only beyond the first `free_bytes`
+    decompressed bytes, which take a second or two to decompress: a blank picture, and many copies of one
+    picture, legitimately compress a thousandfold.
     """
 
-    max_bytes: int = 1 << 30
+    max_bytes: int = 1 << 30  # 1 GiB
     max_pixels: int = MAX_PIXELS_SCALED
-    decode_seconds: float = 120.0  # a hundred times what the largest that is let pass takes
-    max_member_bytes: int = 1 << 27
+    decode_seconds: float = 120.0  # a hundred times as long as the largest accepted picture takes
+    max_member_bytes: int = 1 << 27  # 128 MiB
     max_members: int = 2_000_000
-    max_decompressed_bytes: int = 1 << 40
+    max_decompressed_bytes: int = 1 << 40  # 1 TiB, decompressed
     max_ratio: int = 1000
-    free_bytes: int = 1 << 30
+    free_bytes: int = 1 << 30  # 1 GiB, decompressed
 
 
 def most_pixels(image: Image.Image, scaled: bool, heavy: bool, limits: Limits) -> int:
-    """How many pixels a picture may have: no more than is asked for, nor than can be worked on in a few hundred megabytes.
+    """Returns the maximum number of pixels for a picture.
 
-    scaled: a JPEG is decoded at 1/8. heavy: what is done with the pixels takes much more than they do.
+    It is `limits.max_pixels`, or fewer if decoding would take more than a few hundred MB.
+
+    Args:
+      image: the opened, not yet decoded picture.
+      scaled: whether a JPEG is decoded at 1/8 of its size.
+      heavy: whether the algorithm needs much more memory than the pixels themselves.
     """
     return min(limits.max_pixels, _affordable_pixels(image, scaled, heavy))
 
@@ -60,10 +71,11 @@ def _affordable_pixels(image: Image.Image, scaled: bool, heavy: bool) -> int:
 
 
 def check_icon(stream: BinaryIO) -> None:
-    """Refuses an icon that holds a PNG far larger than its directory says: Pillow decodes it on opening the icon.
+    """Checks an icon before Pillow opens it, since Pillow then decodes any PNG inside, however large.
 
     Raises:
-      DecodeError: it does, or there is more of it than is searched.
+      DecodeError: the icon contains a PNG far larger than an icon's directory can declare, or has more than
+        16 MiB, beyond which it is not searched.
     """
     stream.seek(0)
     data = stream.read(_ICON_BYTES)
@@ -71,6 +83,6 @@ def check_icon(stream: BinaryIO) -> None:
     while (at := data.find(_PNG_HEADER, at + 1)) >= 0:
         width, height = (int.from_bytes(data[at + start : at + start + 4], "big") for start in (16, 20))
         if width * height > MAX_PIXELS // 8:
-            raise DecodeError(f"an icon with a picture of {width} x {height} pixels")
+            raise DecodeError(f"the icon contains a picture of {width} x {height} pixels")
     if stream.read(1):
-        raise DecodeError(f"an icon of more than {_ICON_BYTES} bytes")
+        raise DecodeError(f"the icon has more than {_ICON_BYTES} bytes")

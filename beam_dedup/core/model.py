@@ -1,6 +1,6 @@
-"""The nouns: what is read, what is learnt about it, and what is decided.
+"""Defines the data classes of an image on its way through a run: reference, fingerprint, verdict and record.
 
-These classes travel between workers, so their module path is part of stored data: add fields at the end, with
+Workers exchange these classes, so their module path is part of stored data: add fields at the end, with
 defaults, and do not move the classes. Text is `str`; a file name that is not UTF-8 keeps its bytes through
 `surrogateescape`.
 """
@@ -15,7 +15,7 @@ BASE_VIEW = "base"
 
 
 class Status(enum.StrEnum):
-    """Every image gets exactly one of these."""
+    """The verdict on an image: every image gets exactly one of these."""
 
     KEPT = "kept"
     DUPLICATE = "duplicate"
@@ -23,29 +23,29 @@ class Status(enum.StrEnum):
 
 
 class Reason(enum.StrEnum):
-    """Why an image is a duplicate or was rejected: the closed list of a record's `reason`."""
+    """Why an image is a duplicate or was rejected: all values of a record's `reason`."""
 
     EXACT = "exact", "duplicate: the same bytes as the kept image"
     NEAR = "near", "duplicate: a picture within k of the kept image"
     EMPTY = "empty", "rejected: the file has no bytes"
-    NOT_AN_IMAGE = "not_an_image", "rejected: the bytes are of no image format we know"
+    NOT_AN_IMAGE = "not_an_image", "rejected: the bytes are not in a known image format"
     NOT_A_FILE = "not_a_file", "rejected: a pipe, socket or device"
-    NOT_FOUND = "not_found", "rejected: gone, or in a stream replaced, when it was read; also a broken link"
+    NOT_FOUND = "not_found", "rejected: gone, or in a stream replaced, before it was read; also a broken link"
     UNREADABLE = "unreadable", "rejected: the system refused to list or read it"
-    TOO_LARGE = "too_large", "rejected: more bytes than an image, or an archive and its members, may have"
-    ENCRYPTED = "encrypted", "rejected: a member of an archive that wants a password"
-    NESTED_ARCHIVE = "nested_archive", "rejected: an archive within an archive, which is not opened"
-    UNSUPPORTED = "unsupported", "rejected: packed in a way that is not read; the detail says which"
-    DAMAGED = "damaged", "rejected: an archive, or a member of one, that is damaged or cut short"
+    TOO_LARGE = "too_large", "rejected: more bytes than the limit for an image, an archive or its members"
+    ENCRYPTED = "encrypted", "rejected: a member of an archive that needs a password"
+    NESTED_ARCHIVE = "nested_archive", "rejected: an archive inside an archive, which is not opened"
+    UNSUPPORTED = "unsupported", "rejected: compressed or stored in an unsupported way; the detail says which"
+    DAMAGED = "damaged", "rejected: an archive, or a member of one, that is damaged or truncated"
     MALFORMED = "malformed", "rejected: a line of metadata that names no image; the detail says why"
     BAD_NOTIFICATION = "bad_notification", "rejected: a message that names no image; the detail quotes it"
-    LOSSY_DUMP = "lossy_dump", "rejected: a dump in a form that has destroyed the bytes of its images"
-    DECODER_CRASHED = "decoder_crashed", "rejected: it ended the process that decodes"
-    TIMEOUT = "timeout", "rejected: it took longer to read or decode than an image may"
+    LOSSY_DUMP = "lossy_dump", "rejected: a dump format that does not preserve image bytes"
+    DECODER_CRASHED = "decoder_crashed", "rejected: it crashed the decoder process"
+    TIMEOUT = "timeout", "rejected: reading or decoding it took longer than the time limit"
 
-    meaning: str
+    meaning: str  # one line for people
 
-    def __new__(cls, value: str, meaning: str) -> "Reason":
+    def __new__(cls, value: str, meaning: str = "") -> "Reason":
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning
@@ -58,39 +58,43 @@ REJECT_REASONS = tuple(reason for reason in Reason if reason not in DUPLICATE_RE
 
 
 class CodeKind(enum.IntEnum):
-    """How a code is compared (see `beam_dedup.core.codes`)."""
+    """How a code is compared (see `beam_dedup.core.thresholds`)."""
 
-    FULL = 0  # 32 bytes: 256 bits, the first 64 of them the short code
-    TINY = 1  # 8 bytes: the short code alone, of a picture too small for the long one
+    FULL = 0  # 32 bytes: 256 bits, of which the first 64 are the short code
+    TINY = 1  # 8 bytes: the short code only, since the picture is too small for the long code
     FLAT = 2  # 96 bytes: colour profiles of a picture without structure
-    HASH = 3  # 8 bytes: a code of up to 64 bits, the first bits first, that nothing verifies
+    HASH = 3  # 8 bytes: a code of up to 64 bits, most significant bits first, with no long code to verify it
     WIDE = 4  # 32 bytes: a code of 256 bits that is compared as a whole
-    METADATA = (
-        5  # 8 bytes: a simhash of the metadata of an image that can't be opened, beside codes of pictures
-    )
+    METADATA = 5  # 8 bytes: a simhash of the metadata of an image that can't be opened
 
 
 class Flag(enum.StrEnum):
-    """Peculiarities of an image that a reader of its record should know."""
+    """Properties of an image that change how it is compared or ranked."""
 
-    UNDECODABLE = "undecodable"  # known image format, no picture: compared by digest alone
+    UNDECODABLE = "undecodable"  # known image format, but no picture: compared by digest alone
     TINY = "tiny"  # compared by the short code alone
-    FLAT = "flat"  # compared by its pixels
-    TRUNCATED = "truncated"  # file cut short: ranked after whole ones, compared if enough of it is there
-    ANIMATED = "animated"  # several frames, or pages: compared with what has as many, of the same length
+    FLAT = "flat"  # compared by its colours
+    TRUNCATED = "truncated"  # incomplete file: ranked after complete ones, compared if enough is present
+    ANIMATED = "animated"  # several frames or pages: compared only with as many frames of the same duration
     DESCRIBED = "described"  # could not be opened: compared by its metadata alone
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageRef:
-    """Where an image is, and what its copy is to be called.
+    """Where an image is, and the name of its copy.
 
-    `uri` is the path that is opened; of what comes of it, the URI as `beam_dedup.core.archives.members` writes it: a file, or one of
-    the members if it is an archive. `name` is the path of the copy below the output folder, with `/` between folders.
-    `metadata` is what the source says about the image beyond its bytes, as a JSON object. A `known` image is kept
-    beforehand: it can be what others duplicate, but is not judged, copied or counted itself. Of a `described` image the metadata
-    stand for the bytes if it can't be opened. `refused` is a reason and a detail, of what was listed to be rejected.
-    `generation` is that of an object, where only this one is meant and not what has its name later.
+    Args:
+      uri: before reading, the path to open; after reading, the URI of the image as
+        `beam_dedup.core.archives.members` writes it: of the file, or, if the file is an archive, of one
+        member.
+      name: path of the copy below the output directory, with `/` between directories.
+      metadata: facts from the source besides the bytes, as a JSON object; "" if there are none.
+      known: whether the image was kept beforehand. A known image can be a witness, but is not judged,
+        copied or counted.
+      described: whether the metadata are compared in place of the picture if the image can't be opened.
+      refused: reason and detail, if listing already decided that the image is rejected.
+      generation: generation of the object or file, if no other generation under the same URI may be read;
+        else "".
     """
 
     uri: str
@@ -104,33 +108,33 @@ class ImageRef:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Code:
-    """One fingerprint of one view of a picture."""
+    """The code of one view of a picture."""
 
     kind: CodeKind
-    data: bytes  # the length is fixed by `kind`; bit order: see beam_dedup.core.imaging.fingerprint
+    data: bytes  # its length follows from `kind`; bit order: see beam_dedup.core.imaging.fingerprint
     view: str = BASE_VIEW
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """All that is learnt from an image's bytes."""
+    """The result of reading an image: digest, format, size and codes."""
 
     ref: ImageRef
     digest: bytes  # SHA-256, 32 bytes
     size_bytes: int
-    modified_ms: int  # since the epoch; 0 where the source does not tell
-    format: str  # as Pillow names it: JPEG, PNG, ...; SVG, EPS, ... for what is not decoded
-    width: int  # pixels, as a viewer shows it; 0 if the picture could not be decoded
+    modified_ms: int  # time of modification, in milliseconds since the epoch; 0 if the source has none
+    format: str  # as Pillow names it: JPEG, PNG, ...; SVG, EPS, ... for formats that are not decoded
+    width: int  # pixels, after EXIF orientation; 0 if the picture could not be decoded
     height: int
-    algorithm: str  # name and version of the recipe, or "" without codes
+    algorithm: str  # name and version of the recipe; "" without codes
     codes: tuple[Code, ...]  # the base view first; empty if the picture could not be decoded
     flags: tuple[Flag, ...] = ()
-    detail: str = ""  # why the picture could not be decoded, or what is peculiar about it
+    detail: str = ""  # why the picture could not be decoded, or an explanation of the flags
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rejection:
-    """An input item that takes no part, and why."""
+    """An input item that can't be deduplicated, and the reason."""
 
     ref: ImageRef
     reason: Reason
@@ -145,14 +149,14 @@ class Witness:
 
     uri: str
     digest: bytes
-    distance: int  # bits of the short code (flat pictures: grey levels); 0 for equal bytes
-    long_distance: int | None  # bits of the long code, where both have one
-    view: str  # of the two views that matched, the one that is not the base; else "base"
+    distance: int  # bits of the short code (flat pictures: colour levels); 0 for equal bytes
+    long_distance: int | None  # bits of the long code; None if one of the two images has no long code
+    view: str  # the matching view that is not the base; "base" if two bases matched
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was decided about one image; `record()` is what is written."""
+    """The verdict on one image. `record()` returns it as it is written."""
 
     ref: ImageRef
     status: Status
@@ -181,11 +185,11 @@ class Verdict:
 
     @property
     def group(self) -> str:
-        """Key of the group: the digest, in hex, of the kept image."""
+        """Key of the image's group of duplicates: the digest of the kept image, in hex."""
         return (self.witness.digest if self.witness else self.digest).hex()
 
     def record(self) -> dict[str, Any]:
-        """The record as JSON types, in the order of `RECORD_FIELDS`; what is not known is None."""
+        """Returns the record as JSON types, in the order of `RECORD_FIELDS`. Unknown values are None."""
         witness = self.witness
         return {
             "uri": self.ref.uri,
@@ -208,19 +212,19 @@ class Verdict:
         }
 
     def json_line(self) -> str:
-        """The record as one line of JSON, without the line end."""
+        """Returns the record as one line of JSON, without a line break."""
         return json_text(self.record())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Placement:
-    """A copy that is to be made, or has been."""
+    """A copy to be made, or a copy that was made."""
 
     uri: str  # of the image
     path: str  # of the copy
     digest: bytes  # of both
-    generation: str = ""  # of the image, where only this one is meant
-    otherwise: str = ""  # another path of the copy, if something else has the first
+    generation: str = ""  # of the image, if no other generation under the same URI may be copied; else ""
+    otherwise: str = ""  # the path to use if another file already has the first
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -232,22 +236,25 @@ class Unplaced:
 
 
 def avro_record(record: dict[str, Any]) -> dict[str, Any]:
-    """A record as `AVRO_SCHEMA` wants it: metadata as JSON text, nothing that is not UTF-8."""
+    """Returns a record in the form of `AVRO_SCHEMA`: metadata as JSON text, and all text encodable as UTF-8."""
     metadata = record["metadata"]
     plain = {name: printable(value) for name, value in record.items()}
     return {**plain, "metadata": None if metadata is None else json_text(metadata)}
 
 
 def printable(value: Any) -> Any:
-    """Text that can be encoded: a byte that was not UTF-8 shows as a backslash escape."""
+    """Returns text that UTF-8 can encode: bytes that were not UTF-8 become backslash escapes.
+
+    Other values are returned unchanged.
+    """
     return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
 
 
 def json_text(value: Any) -> str:
-    r"""JSON that any encoding can carry.
+    r"""Returns a value as JSON that UTF-8 can encode.
 
-    Names stay readable; only where a name is not UTF-8 is everything outside ASCII escaped, so that
-    `json.loads` gives back the very same name.
+    Characters outside ASCII are written as they are. Only if the value holds text that is not UTF-8 are all
+    of them escaped, so that `json.loads` returns exactly the same text.
 
     >>> json_text("blå"), json_text("bl\udce5")
     ('"blå"', '"bl\\udce5"')
@@ -283,17 +290,17 @@ AVRO_SCHEMA: dict[str, Any] = {
         _avro_field("algorithm", "string", "recipe of the fingerprint and its version"),
         _avro_field("duplicate_of", "string", "uri of the kept image"),
         _avro_field(
-            "distance", "int", "to the kept image: bits of the short code; flat pictures: grey levels"
+            "distance", "int", "to the kept image: bits of the short code; flat pictures: colour levels"
         ),
         _avro_field("long_distance", "int", "to the kept image: bits of the long code"),
-        _avro_field("view", "string", "through which it matched"),
+        _avro_field("view", "string", "the view through which it matched"),
         _avro_field("width", "int", "pixels, as shown"),
         _avro_field("height", "int", "pixels, as shown"),
         _avro_field("format", "string", "by content, not by name"),
         {"name": "size_bytes", "type": "long", "doc": "bytes of the file"},
         {"name": "flags", "type": {"type": "array", "items": "string"}, "doc": _avro_symbols(list(Flag))},
-        _avro_field("detail", "string", "what the reader or decoder said"),
-        _avro_field("metadata", "string", "what the source says of the image, as JSON"),
+        _avro_field("detail", "string", "message of the reader or decoder"),
+        _avro_field("metadata", "string", "facts from the source besides the bytes, as JSON"),
     ],
 }
 

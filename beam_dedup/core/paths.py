@@ -1,15 +1,19 @@
-"""What a copy is called: a pure function of the image's name, so that placing it twice is harmless.
+"""Derives the path of a copy from the name of the image, and the name from the path.
 
-A name is the path of the image relative to its input. Sources are strangers, so no name may lead out of the output
-folder, and no two names may become one: what can't be kept is escaped as `%XX`, and so is a `%` that would read as
-such an escape. Escaped are: what leads elsewhere (`..`, a first `/`, a drive letter, backslashes), control characters, empty
-parts, and our own names. `name_of_copy` undoes it. Only what is too long for file systems is cut, and ends in a hash of
-itself: `%~` and 32 digits; the records tell its whole name.
+The path depends on the name alone, so placing an image twice writes the same file. A name is the path of
+the image relative to its input. Names come from strangers, so no name may lead out of the output directory,
+and two names never get the same path. Parts that would break this are escaped as `%XX`, and so is a `%`
+that would read as such an escape. Escaped are: parts that lead elsewhere (`..`, a leading `/`, a drive
+letter, backslashes), control characters, empty parts, and names that the pipeline itself uses.
+`name_of_copy` reverses the escapes. Names too long for file systems are shortened and end in a hash, `%~`
+and 32 hex digits; such a path cannot be reversed, but the records have the whole name.
 
-Ordinary names stay as they are, which some file systems do not: those without upper and lower case, or with one form of
-`é` only, take two names for one (`collision_key`), and Windows has words and characters of its own. Which name got there
-first must not decide. So for those there is a `portable` form, which depends on nothing but the name either: whatever has
-an upper case, an accent or a meaning on Windows is escaped. It is for names that need it, since it is not pretty.
+Ordinary names are not escaped, although not every file system can hold them side by side: file systems that
+ignore case, or normalise Unicode, treat two names as one (`collision_key`), and Windows reserves some words
+and characters. The verdict on such a collision must not depend on which name was written first. So each
+name also has a `portable` form, which depends on nothing but the name: it escapes everything that has an
+upper case, an accent or a meaning on Windows. It is hard to read, so it is used only for names that need
+it.
 """
 
 import hashlib
@@ -19,17 +23,17 @@ import unicodedata
 from urllib.parse import unquote
 
 DUPLICATES_FOLDER = "_duplicates"
-PARTIAL_PREFIX = ".dedup-"  # of a file that is being written; it has its final name only once it is whole
+PARTIAL_PREFIX = ".dedup-"  # of the name of a file that is being written; it is renamed when it is complete
 PARTIAL_SUFFIX = ".part"
 
-_MOST_BYTES = 255  # of one name, on the file systems in use
-_MOST_PATH_BYTES = 3000  # of a path; Linux takes 4,096 with the output folder
-_MOST_PARTS = 200  # of a path: what makes folders does so by calling itself for each
+_MOST_BYTES = 255  # of one part of a path, on the file systems in use
+_MOST_PATH_BYTES = 3000  # of a path; Linux allows 4,096 including the output directory
+_MOST_PARTS = 200  # of a path: os.makedirs recurses once per directory
 _CUT = "%~"
 _IS_CUT = re.compile(r"%~[0-9a-f]{32}")
 _LOOKS_ESCAPED = re.compile(r"%(?=[0-9A-Fa-f]{2}|~[0-9a-f]{32})")
 _ESCAPES = re.compile(r"(?:%[0-9A-F]{2})+")
-_LETTERS = re.compile(r"%[0-9A-F]{2}|.", re.DOTALL)  # an escape is one
+_LETTERS = re.compile(r"%[0-9A-F]{2}|.", re.DOTALL)  # an escape counts as one letter
 _EMPTY = "%2F"  # an empty part, as in a//b
 _ALL_EMPTY = re.compile(rf"(?:{_EMPTY})+")
 _NOT_KEPT = re.compile(r"[\x00-\x1f\x7f\\]")
@@ -41,7 +45,7 @@ _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9]|conin\$|conout\$)(
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path names a file system of Beam's, as in gs://bucket/name."""
+    """Returns whether a path is the URL of a Beam file system, such as gs://bucket/name."""
     return "://" in path
 
 
@@ -59,7 +63,11 @@ def local_path(path: str) -> str:
 
 
 def partial_prefix(process: int) -> str:
-    """How the names of files begin that a process, given by its number, has not finished."""
+    """Returns the prefix of the names of incomplete files of one process.
+
+    Args:
+      process: the process id.
+    """
     return f"{PARTIAL_PREFIX}{process}-"
 
 
@@ -67,12 +75,12 @@ _PARTIAL = re.compile(rf"{re.escape(PARTIAL_PREFIX)}\d+-\w+{re.escape(PARTIAL_SU
 
 
 def is_partial(name: str) -> bool:
-    """Whether a file of this name was begun by a run of ours and not finished."""
+    """Returns whether this is the name of an incomplete file that a run of this pipeline began."""
     return _PARTIAL.fullmatch(name) is not None
 
 
 def copy_name(name: str, portable: bool = False) -> str:
-    r"""The path of a kept image's copy, relative to the output folder.
+    r"""Returns the path of a kept image's copy, relative to the output directory.
 
     >>> copy_name("a/b.jpg"), copy_name("/etc/x"), copy_name("../x"), copy_name("a//b"), copy_name("50%.jpg")
     ('a/b.jpg', '%2Fetc/x', '%2E%2E/x', 'a/%2Fb', '50%.jpg')
@@ -94,7 +102,7 @@ def copy_name(name: str, portable: bool = False) -> str:
         parts.append(pending)
     if portable:
         parts = [_portable(part) for part in parts]
-    # Without regard to upper and lower case, as the file system may have none either.
+    # Ignores case, as the file system may.
     for at, clash in ((0, parts[0].lower() == DUPLICATES_FOLDER), (-1, is_partial(parts[-1].lower()))):
         if clash:
             parts[at] = f"%{ord(parts[at][0]):02X}{parts[at][1:]}"
@@ -105,7 +113,7 @@ def copy_name(name: str, portable: bool = False) -> str:
 
 
 def name_of_copy(path: str) -> str | None:
-    """The name of which `copy_name` made a path, portable or not; None if the path had to be cut.
+    """Returns the name from which `copy_name` made a path, portable or not; None if the path was shortened.
 
     >>> name_of_copy("a/%2Fb%25.jpg"), name_of_copy("%2E%2E/%41"), name_of_copy("%~" + 32 * "0")
     ('a//b%.jpg', '../A', None)
@@ -113,14 +121,18 @@ def name_of_copy(path: str) -> str | None:
     if _IS_CUT.search(path):
         return None
     *folders, last = path.split("/")
-    if _ALL_EMPTY.fullmatch(last):  # as many empty parts, with a `/` before each but the first of all
+    if _ALL_EMPTY.fullmatch(
+        last
+    ):  # one escape per empty part; a `/` precedes each, except the first part of the name
         count = len(last) // len(_EMPTY)
         return _unescaped("/".join(folders)) + "/" * (count if folders else count - 1)
     return _unescaped(path)
 
 
 def utf8_name(path: str) -> str:
-    r"""A path of `copy_name` for file systems whose names are text: bytes that are not UTF-8 are escaped, too.
+    r"""Returns a path of `copy_name` in which bytes that are not UTF-8 are escaped too.
+
+    It is for file systems whose names are text.
 
     >>> utf8_name("é/\udcff.jpg")
     'é/%FF.jpg'
@@ -129,7 +141,9 @@ def utf8_name(path: str) -> str:
 
 
 def collision_key(path: str) -> str:
-    """Equal for two paths that some file system takes for one: they differ in case or in Unicode form only.
+    """Returns a key that is equal for two paths if some file system treats them as one.
+
+    Such paths differ only in case or in their Unicode normalisation.
 
     >>> collision_key("A/É.jpg") == collision_key("a/e\u0301.JPG")
     True
@@ -152,7 +166,7 @@ def _unescaped(text: str) -> str:
 
 
 def _portable(part: str) -> str:
-    """A part of a path in letters that every file system tells apart, and takes."""
+    """Returns a part of a path in letters that every file system accepts and distinguishes."""
     kept = "".join(
         letter if letter.startswith("%") or _is_portable(letter) else _escaped_text(letter)
         for letter in _LETTERS.findall(part)
@@ -165,12 +179,12 @@ def _portable(part: str) -> str:
 def _is_portable(letter: str) -> bool:
     if letter < "\x80":
         return letter not in _WINDOWS and not letter.isupper()
-    # Letters of scripts without cases, in one form only.
+    # Letters of scripts without case that have a single Unicode form.
     return unicodedata.category(letter) == "Lo" and unicodedata.normalize("NFKD", letter) == letter
 
 
 def _shortened(part: str) -> str:
-    """A name that file systems take: one of more than 255 bytes ends in a hash of itself, and its extension."""
+    """Returns a part of at most 255 bytes: a longer one is shortened and ends in its hash and its extension."""
     data = _encoded(part)
     if len(data) <= _MOST_BYTES:
         return part
@@ -185,7 +199,7 @@ def _hash(text: str) -> str:
 
 
 def _encoded(text: str) -> bytes:
-    # Surrogates that stand for no byte are in no file name, but a JSON text or a test may have them.
+    # File names never contain surrogates that stand for no byte, but JSON texts and tests may.
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -193,7 +207,12 @@ def _encoded(text: str) -> bytes:
 
 
 def duplicate_name(group: str, name: str, portable: bool = False) -> str:
-    """The path of a duplicate's copy, relative to the output folder; `group` is the digest of the kept image.
+    """Returns the path of a duplicate's copy, relative to the output directory.
+
+    Args:
+      group: the digest of the kept image, in hex.
+      name: the name of the duplicate.
+      portable: whether to use the portable form of the name.
 
     >>> duplicate_name("ab12", "holiday/b.jpg")
     '_duplicates/ab12/holiday/b.jpg'
@@ -202,6 +221,6 @@ def duplicate_name(group: str, name: str, portable: bool = False) -> str:
 
 
 def name_hash(name: str) -> int:
-    """64 bits that stand for a name, the same in every process."""
+    """Returns a 64-bit hash of a name, the same in every process."""
     data = name.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")

@@ -1,11 +1,12 @@
-"""Which copy is preferred: a total order on images, as bytes that sort in it, the preferred first.
+"""Computes ranks: bytes that sort images in the order of preference, the preferred image first.
 
-    class (1 byte) | length of what comes next (1 byte) | what the policy looks at | URI [| 0 | generation]
+    class (1 byte) | length of the next part (1 byte) | values of the policy | URI [| 0 | generation]
 
-Known images come before all others, since they are kept whatever comes; pictures that are cut short after all whole ones,
-or a cut copy might displace the whole one; and those that could not be opened last, since there is nothing to keep of
-them but their metadata. Ties of the policy end at the URI, and in a stream, where what was overwritten is another image of the same URI, at
-the generation. No two images share both, so a rank is also the identity of an image.
+The class sorts first: known images, since they are kept in any case; then complete images; then truncated
+ones, so that a truncated copy never displaces the complete picture; and last images that could not be
+opened, of which there is nothing to keep but their metadata. Images equal under the policy are ordered by
+URI, and in a stream, where an overwritten object is another image with the same URI, by generation. No two
+images share URI and generation, so a rank also identifies an image.
 """
 
 import enum
@@ -19,35 +20,43 @@ from beam_dedup.core.arrivals import GENERATION, event_metadata
 from beam_dedup.core.blocks import to_bytes, to_text
 from beam_dedup.core.model import Flag
 
-_KNOWN, _NEW, _CUT_SHORT, _DESCRIBED = range(4)
-_END = b"\0"  # of a URI; of one with such a byte in it, the last
+_KNOWN, _NEW, _TRUNCATED, _DESCRIBED = range(4)
+_END = b"\0"  # ends the URI if a generation follows; the last such byte does, if the URI contains others
 _MOST = np.uint64((1 << 64) - 1)
-_SIGN = np.uint64(
-    1 << 63
-)  # flipped, numbers below 0 come before those above: a file may be older than the epoch
+# With the sign bit flipped, negative times sort before positive ones as unsigned numbers: a file may be
+# older than the epoch.
+_SIGN = np.uint64(1 << 63)
 
 
 class KeepPolicy(enum.StrEnum):
-    """The policies."""
+    """Which of several duplicates is preferred. Every policy ends with the URI."""
 
-    FIRST = "first"  # by URI
-    LARGEST = "largest"  # by pixels, then bytes
-    OLDEST = "oldest"  # by time of modification; images without one come last
-    NEWEST = "newest"
+    FIRST = "first"  # the first by URI
+    LARGEST = "largest"  # the most pixels, then the most bytes
+    OLDEST = "oldest"  # the earliest time of modification; images without a time come last
+    NEWEST = "newest"  # the latest time of modification
 
 
 def ranks_of(fingerprints: pa.Table, keep: KeepPolicy) -> pa.Array:
-    """The ranks of images, given as rows of `blocks.FINGERPRINTS`; of two the one with the smaller rank is preferred."""
-    seen = _seen(fingerprints, keep)
+    """Returns the ranks of images; the image with the smaller rank is preferred.
+
+    Args:
+      fingerprints: rows of `blocks.FINGERPRINTS`.
+      keep: the policy.
+
+    Returns:
+      (rows,) large_binary, in the order of the rows.
+    """
+    values = _policy_values(fingerprints, keep)
     known = np.asarray(fingerprints["known"].combine_chunks())
-    heads = np.empty((len(known), 2 + seen.shape[1]), np.uint8)
+    heads = np.empty((len(known), 2 + values.shape[1]), np.uint8)
     flags = fingerprints["flags"].combine_chunks()
-    is_cut, is_described = (
+    is_truncated, is_described = (
         np.asarray(pc.match_substring(flags, flag.value)) for flag in (Flag.TRUNCATED, Flag.DESCRIBED)
     )
-    heads[:, 0] = np.select([known, is_described, is_cut], [_KNOWN, _DESCRIBED, _CUT_SHORT], _NEW)
-    heads[:, 1] = seen.shape[1]
-    heads[:, 2:] = seen
+    heads[:, 0] = np.select([known, is_described, is_truncated], [_KNOWN, _DESCRIBED, _TRUNCATED], _NEW)
+    heads[:, 1] = values.shape[1]
+    heads[:, 2:] = values
     names = _names(fingerprints)
     return pa.array(
         [head.tobytes() + name for head, name in zip(heads, names, strict=True)], pa.large_binary()
@@ -55,22 +64,25 @@ def ranks_of(fingerprints: pa.Table, keep: KeepPolicy) -> pa.Array:
 
 
 def _names(fingerprints: pa.Table) -> list[bytes]:
-    """URIs, with the generation where there is one. After a zero byte, so that it changes no order of URIs."""
+    """Returns the URIs, each with its generation if it has one.
+
+    A zero byte separates the two, so that URIs sort as they would without a generation.
+    """
     names: list[bytes] = fingerprints["uri"].to_pylist()
     metadata = fingerprints["metadata"].combine_chunks()
-    has_zero, may_say = (
+    has_zero, may_have_generation = (
         np.asarray(pc.match_substring(texts, part))
         for texts, part in ((pa.array(names, pa.binary()), _END), (metadata, GENERATION))
     )
-    for row in np.flatnonzero(has_zero | may_say).tolist():
+    for row in np.flatnonzero(has_zero | may_have_generation).tolist():
         generation = to_bytes(event_metadata(to_text(metadata[row].as_py()))[0]).replace(_END, b"")
         if generation or has_zero[row]:
             names[row] += _END + generation
     return names
 
 
-def _seen(fingerprints: pa.Table, keep: KeepPolicy) -> npt.NDArray[np.uint8]:
-    """What the policy looks at, in as many bytes for each image."""
+def _policy_values(fingerprints: pa.Table, keep: KeepPolicy) -> npt.NDArray[np.uint8]:
+    """Returns the values by which the policy sorts, as bytes of shape (images, bytes per image)."""
 
     def column(name: str) -> npt.NDArray[np.uint64]:
         return np.asarray(fingerprints[name].combine_chunks()).astype(np.uint64)
@@ -88,12 +100,12 @@ def _seen(fingerprints: pa.Table, keep: KeepPolicy) -> npt.NDArray[np.uint8]:
 
 
 def uris_of(ranks: pa.Array) -> pa.Array:
-    """The URIs in ranks."""
+    """Returns the URIs in an array of ranks, as binaries."""
     return pa.array([_uri(rank) for rank in ranks.to_pylist()], pa.binary())
 
 
 def uri_of(rank: bytes) -> str:
-    """The URI in a rank."""
+    """Returns the URI in a rank."""
     return to_text(_uri(rank))
 
 
@@ -103,5 +115,5 @@ def _uri(rank: bytes) -> bytes:
 
 
 def are_known(ranks: pa.Array) -> pa.Array:
-    """Which ranks are those of known images."""
+    """Returns, for each rank, whether its image is known."""
     return pa.array([rank[0] == _KNOWN for rank in ranks.to_pylist()], pa.bool_())

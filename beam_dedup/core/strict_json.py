@@ -1,19 +1,20 @@
-"""JSON that strangers wrote, read such that whoever is given it can write it again."""
+"""Parses JSON from strangers, and rejects values that could not be written as JSON again."""
 
 import json
 import math
 from typing import Any, NoReturn
 
-DEEPEST = 64  # objects and lists in each other: writing, like reading, is a recursion
+DEEPEST = 64  # levels of nested objects and lists: json reads and writes recursively
 
 
 def parse(text: str, replace_unbounded: bool = False) -> Any:
-    """What a text says, as JSON types.
+    """Returns the value of a JSON text.
 
-    replace_unbounded: numbers that JSON can't write, NaN or beyond all bounds, become null.
-
+    Args:
+      text: the JSON.
+      replace_unbounded: whether numbers that JSON can't represent (NaN or infinite) become null.
     Raises:
-      ValueError: it is no JSON, is nested too deep, or has numbers that JSON can't write.
+      ValueError: the text is not JSON, is nested too deeply, or has a number that JSON can't represent.
 
     >>> parse('{"a": [1, null]}'), parse('{"a": NaN}', replace_unbounded=True)
     ({'a': [1, None]}, {'a': None})
@@ -30,7 +31,7 @@ def parse(text: str, replace_unbounded: bool = False) -> Any:
 
 
 def check_depth(value: Any) -> None:
-    """Raises ValueError if objects and lists are nested too deep in a value."""
+    """Raises ValueError if objects and lists in a value are nested more than `DEEPEST` deep."""
     level = [value]
     for _ in range(DEEPEST + 1):
         level = [
@@ -48,7 +49,7 @@ _TOO_DEEP = f"nested more than {DEEPEST} deep"
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(text: str) -> float | None:

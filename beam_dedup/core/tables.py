@@ -1,4 +1,4 @@
-"""Fingerprints and verdicts as the rows of tables, and back. The schemas are those of `beam_dedup.core.blocks`."""
+"""Converts fingerprints and verdicts to tables with the schemas of `beam_dedup.core.blocks`, and back."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ from beam_dedup.core.rank import KeepPolicy, ranks_of
 
 
 def fingerprints_table(fingerprints: Sequence[Fingerprint]) -> pa.Table:
-    """Fingerprints as a table of `FINGERPRINTS`, in the given order."""
+    """Returns fingerprints as a table of `FINGERPRINTS`, in the given order."""
     codes = [code for fp in fingerprints for code in fp.codes]
     offsets = np.cumsum([0] + [len(fp.codes) for fp in fingerprints], dtype=np.int32)
     code_column = pa.StructArray.from_arrays(
@@ -47,7 +47,7 @@ def fingerprints_table(fingerprints: Sequence[Fingerprint]) -> pa.Table:
             fp.width,
             fp.height,
             to_bytes(fp.algorithm),
-            _words(fp.flags),
+            _flags_text(fp.flags),
             to_bytes(fp.detail),
         )
         for fp in fingerprints
@@ -59,7 +59,7 @@ def fingerprints_table(fingerprints: Sequence[Fingerprint]) -> pa.Table:
 
 
 def fingerprints_of(table: pa.Table) -> Iterator[Fingerprint]:
-    """The rows of a table of `FINGERPRINTS`."""
+    """Yields the rows of a table of `FINGERPRINTS`."""
     for row in table.to_pylist():
         yield Fingerprint(
             ref=ImageRef(to_text(row["uri"]), to_text(row["name"]), to_text(row["metadata"]), row["known"]),
@@ -79,29 +79,33 @@ def fingerprints_of(table: pa.Table) -> Iterator[Fingerprint]:
 
 
 def ranked(fingerprints: pa.Table, keep: KeepPolicy) -> pa.Table:
-    """A table of `FINGERPRINTS` as one of `IMAGES`, ranked by a policy."""
-    learnt = fingerprints.drop_columns(["uri", "known"])
-    return pa.Table.from_arrays([ranks_of(fingerprints, keep), *learnt.columns], schema=IMAGES)
+    """Returns a table of `FINGERPRINTS` as a table of `IMAGES`, in the same order, with ranks by a policy."""
+    properties = fingerprints.drop_columns(["uri", "known"])
+    return pa.Table.from_arrays([ranks_of(fingerprints, keep), *properties.columns], schema=IMAGES)
 
 
 def codes_of(codes: pa.Table, image: IntArray | None = None) -> Codes:
-    """A table of `CODES` as arrays. image: numbers of the images, a row each; rows are numbered if not given."""
+    """Returns a table of `CODES` as arrays.
+
+    Args:
+      image: (rows,) the number of each row's image; without it, row i belongs to image i.
+    """
     view, kind = (np.asarray(codes[name].combine_chunks()) for name in ("view", "kind"))
     image = np.arange(len(codes)) if image is None else image
     return from_columns(image, view, kind, joined(codes["data"]))
 
 
 def rejections_block(rejected: Sequence[Verdict]) -> tuple[bytes, int]:
-    """A block of verdicts on rejected images, empty if there are none, and how many others were of known images.
+    """Returns rejections of new images as a block of `VERDICTS`, and counts those of known images.
 
-    Known images get no verdict: they are counted only.
+    Known images get no verdict, so they are only counted. The block is b"" if no new image was rejected.
     """
     new = [verdict for verdict in rejected if not verdict.ref.known]
     return dump(verdicts_table(new)) if new else b"", len(rejected) - len(new)
 
 
 def verdicts_table(verdicts: Sequence[Verdict]) -> pa.Table:
-    """Verdicts as a table of `VERDICTS`, in the given order."""
+    """Returns verdicts as a table of `VERDICTS`, in the given order."""
     rows = [
         (
             to_bytes(verdict.ref.uri),
@@ -116,7 +120,7 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> pa.Table:
             verdict.height,
             to_bytes(verdict.format),
             verdict.size_bytes,
-            _words(verdict.flags),
+            _flags_text(verdict.flags),
             to_bytes(verdict.detail),
             *_witness_columns(verdict.witness),
         )
@@ -133,7 +137,7 @@ def _witness_columns(witness: Witness | None) -> tuple[Any, ...]:
 
 
 def verdicts_of(table: pa.Table) -> Iterator[Verdict]:
-    """The rows of a table of `VERDICTS`."""
+    """Yields the rows of a table of `VERDICTS`."""
     for row in table.to_pylist():
         witness = None
         if row["kept_uri"] is not None:
@@ -162,14 +166,14 @@ def verdicts_of(table: pa.Table) -> Iterator[Verdict]:
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> list[pa.Array]:
-    """The first columns of a schema from as many values a row."""
+    """Returns the first columns of a schema, with the types of the schema; each row has one value per column."""
     columns = zip(*rows, strict=True) if rows else ([] for _ in schema if not pa.types.is_list(_.type))
     return [pa.array(column, field.type) for column, field in zip(columns, schema, strict=False)]
 
 
-def _words(flags: Sequence[Flag]) -> bytes:
+def _flags_text(flags: Sequence[Flag]) -> bytes:
     return " ".join(flags).encode()
 
 
-def _flags(words: bytes) -> tuple[Flag, ...]:
-    return tuple(Flag(flag) for flag in to_text(words).split())
+def _flags(text: bytes) -> tuple[Flag, ...]:
+    return tuple(Flag(flag) for flag in to_text(text).split())

@@ -1,29 +1,37 @@
-"""Generators that run side by side. NumPy leaves Python's lock alone while it sorts and compares."""
+"""Runs generators in threads.
+
+They run in parallel while they are in NumPy, which sorts and compares without Python's lock.
+"""
 
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
 _Tag = TypeVar("_Tag")
 _Result = TypeVar("_Result")
 
-_WAITING = 4  # results per thread that nobody has taken yet
-_POLL_SECONDS = 0.1  # until a thread sees that nobody wants its results any more
+_WAITING = 4  # results per thread that may wait in the queue
+_POLL_SECONDS = 0.1  # after which a thread that waits to deliver checks whether it should stop
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def interleaved(
     tasks: Iterable[tuple[_Tag, Callable[[], Iterator[_Result]]]], threads: int = 1
-) -> Iterator[tuple[_Tag, _Result]]:
-    """Yields all results of all tasks, each with the tag of its task; in the order of the tasks if there is one thread.
+) -> Generator[tuple[_Tag, _Result]]:
+    """Yields the results of all tasks as they come, each with the tag of its task.
 
-    What a task raises is raised here, and ends the others; so does closing this generator.
+    With one thread the results come in the order of the tasks. An exception in a task, or in the iterator
+    of tasks, is raised here and stops the other tasks. Closing this generator stops all tasks.
+
+    Args:
+      tasks: pairs of a tag and a function that starts the task's generator.
+      threads: how many tasks run at a time.
     """
     if threads == 1:
         for tag, start in tasks:
@@ -55,7 +63,7 @@ def interleaved(
                     if not put((tag, result)):
                         return
             put(None)
-        except Exception as error:  # noqa: BLE001  raised again where the results are taken
+        except Exception as error:  # noqa: BLE001  raised again by the consumer of the queue
             put(error)
 
     workers = [threading.Thread(target=work, daemon=True) for _ in range(threads)]

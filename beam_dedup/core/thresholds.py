@@ -1,29 +1,27 @@
-"""The relation "within k" between two codes.
+"""Defines when two codes are "within k", and validates the thresholds k and verify.
 
-The relation, on two codes of different images of which at least one is a base view:
+Two codes of different images, at least one of them a base view, are within k if, depending on their kinds:
 
-    full, full     short distance <= k and long distance <= verify
-    hash, hash     distance <= k: codes of other algorithms, which nothing verifies
-    wide, wide     distance of all 256 bits <= k
+    full, full          short distance <= k and long distance <= verify
+    hash, hash          distance <= k: codes of other algorithms have no long code to verify with
+    wide, wide          distance of all 256 bits <= k
     metadata, metadata  distance <= min(k, 3)
-    tiny, any      short distance <= min(k, 4): one of them has no long code to verify with
-    flat, flat     every cell of the profiles within min(k, 8) grey levels; two plain colours only if they are equal
-    flat, other    never
+    tiny, tiny or full  short distance <= min(k, 4): at least one of them has no long code to verify with
+    flat, flat          every cell within min(k, 8) colour levels; two plain colours only if they are equal
+    any other kinds     never
 
-It is symmetric, and not transitive.
-
-The array form of it is in `beam_dedup.core.matching.near_pairs`.
+The relation is symmetric, but not transitive. `beam_dedup.core.matching.near_pairs` applies it to arrays.
 """
 
 import dataclasses
 
-SHORT_BITS = 64  # of the short code
-LONG_BITS = 256  # of the long code; as a threshold it verifies nothing
-MAX_BIT_DISTANCE = 16  # beyond, unrelated pictures agree by chance
-TINY_BITS = 4
-SIMHASH_BITS = 64
-SIMHASH_K = 3  # bits by which two may differ, as in Manku et al.
-FLAT_LEVELS = 8
+SHORT_BITS = 64  # length of the short code
+LONG_BITS = 256  # length of the long code; as `verify` it turns verification off
+MAX_BIT_DISTANCE = 16  # maximum k; with a larger one, unrelated pictures match by chance
+TINY_BITS = 4  # maximum distance of tiny codes
+SIMHASH_BITS = 64  # length of a simhash
+SIMHASH_K = 3  # maximum distance of two simhashes, as in Manku et al.
+FLAT_LEVELS = 8  # maximum difference of two cells of colour profiles, of 255
 DEFAULT_BIT_DISTANCE = 8
 DEFAULT_VERIFY = 48
 
@@ -32,8 +30,14 @@ DEFAULT_VERIFY = 48
 class Thresholds:
     """The thresholds of the relation.
 
-    k: bits of the short code, 0..16 (of codes that are compared as a whole: of 256). verify: bits of the long code,
-    0..256; 256 verifies nothing. bits: of the code that k is about, as a fingerprint's algorithm has it.
+    Args:
+      k: maximum distance of two short codes, 0 to 16 bits; of two codes of 256 bits that are compared as a
+        whole, 0 to 64 bits.
+      verify: maximum distance of two long codes, 0 to 256 bits; 256 turns verification off.
+      bits: length of the code that k applies to: `Algorithm.bits`.
+
+    Raises:
+      ValueError: a value is out of range.
     """
 
     k: int = DEFAULT_BIT_DISTANCE
@@ -42,7 +46,7 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         if self.bits != LONG_BITS and not 0 < self.bits <= SHORT_BITS:
-            raise ValueError(f"a code has 1 to {SHORT_BITS} bits, or {LONG_BITS}, got {self.bits}")
+            raise ValueError(f"bits of a code must be 1 to {SHORT_BITS}, or {LONG_BITS}, got {self.bits}")
         if not 0 <= self.k <= MAX_BIT_DISTANCE * self.words:
             raise ValueError(
                 f"bit distance must be between 0 and {MAX_BIT_DISTANCE * self.words}, got {self.k}"
@@ -52,26 +56,30 @@ class Thresholds:
 
     @property
     def words(self) -> int:
-        """Words of 64 bits that are searched."""
+        """Number of 64-bit words of a code that are searched: 1, or 4 for codes of 256 bits."""
         return max(1, self.bits // SHORT_BITS)
 
     @property
     def word_bits(self) -> int:
+        """Number of bits of a word that belong to the code."""
         return min(self.bits, SHORT_BITS)
 
     @property
     def word_k(self) -> int:
-        """Two codes within k are, in one of their words at least, so many bits apart at most."""
+        """Distance within which two codes within k must be in at least one of their words."""
         return self.k // self.words
 
     @property
     def tiny_bits(self) -> int:
+        """Maximum distance of a tiny code and a tiny or full code, in bits."""
         return min(self.k, TINY_BITS)
 
     @property
     def metadata_bits(self) -> int:
+        """Maximum distance of two codes of metadata, in bits."""
         return min(self.k, SIMHASH_K)
 
     @property
     def flat_levels(self) -> int:
+        """Maximum difference of two cells of colour profiles, in levels of 255."""
         return min(self.k, FLAT_LEVELS)

@@ -33,8 +33,8 @@ INPUT_OPTIONS: tuple[Option, ...] = (
             input's path (`b/`, and `b#2/` for a second `b`). Inputs of which one contains the other are
             refused.
 
-            Object stores need an extra: `pip install 'beam-dedup[gcp]'` for `gs://`, `pip install
-            'beam-dedup[aws]'` for `s3://`. Every path that is read or written may be in a store.
+            Object stores need an extra, installed in the checkout: `pip install '.[gcp]'` for `gs://`,
+            `pip install '.[aws]'` for `s3://`. Every path that is read or written may be in a store.
             Credentials are found as by Google's and Amazon's own tools. `--no_auth` uses none: use it for
             public `gs://` buckets, where the search for credentials otherwise takes half a minute.
             `--s3_endpoint_url` names another server that speaks S3; its credentials are

@@ -1,8 +1,13 @@
-"""The options of Flink that Beam for Python does not know by itself, and what a stream on Flink can't do without.
+"""Defines Flink's pipeline options that Beam for Python lacks, and sets those that a stream on Flink needs.
 
-Flink acknowledges what it has read when a checkpoint is complete: without checkpoints nothing ever is. And a checkpoint that
-falls into a bundle may hold back its output for ever, unless bundles are finished first. Bundles that wait a second for more, as
-they do of themselves, add up over the steps to more than a verdict may take.
+Why a stream needs them:
+
+- Checkpoints: Flink acknowledges what it has read when a checkpoint is complete. Without checkpoints nothing
+  is ever acknowledged.
+- Bundles that finish before a checkpoint: a checkpoint inside a bundle may hold back the bundle's output
+  without end.
+- Short bundles: by default a bundle waits a second for more elements. Over all steps this adds up to more
+  time than a verdict may take.
 """
 
 import argparse
@@ -13,66 +18,79 @@ from beam_dedup.core.errors import UsageError
 
 CHECKPOINT_MS = 10_000
 BUNDLE_MS = 100
-STATE_BACKEND = "filesystem"  # of the two that Beam's job server knows, the one that every Flink has
+STATE_BACKEND = "filesystem"  # every Flink has it; Beam's job server knows only this one and rocksdb
 
 _RUNNERS = ("FlinkRunner", "PortableRunner")
 
 
 class FlinkStreamOptions(PipelineOptions):
-    """Options that the job server of Flink takes."""
+    """Options that the job server of Flink understands."""
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
-            "--checkpointing_interval", type=int, help="of Flink: milliseconds between checkpoints"
+            "--checkpointing_interval", type=int, help="Flink: milliseconds between checkpoints"
         )
         parser.add_argument(
             "--finish_bundle_before_checkpointing",
             action="store_true",
             default=None,
-            help="of Flink: no checkpoint falls into a bundle",
+            help="Flink: finish each bundle before a checkpoint starts",
         )
         parser.add_argument(
-            "--max_bundle_time_mills", type=int, help="of Flink: milliseconds that a bundle waits for more"
+            "--max_bundle_time_mills",
+            type=int,
+            help="Flink: milliseconds that a bundle waits for more elements",
         )
         for name, text in (
-            ("state_backend", "where state is: filesystem (memory; checkpoints are files) or rocksdb (disk)"),
+            (
+                "state_backend",
+                "where state is kept: filesystem (memory; checkpoints are files) or rocksdb (disk)",
+            ),
             (
                 "state_backend_storage_path",
-                "a folder or prefix for checkpoints, as file:///shared/checkpoints",
+                "directory or prefix for checkpoints, such as file:///shared/checkpoints",
             ),
-            ("savepoint_path", "a savepoint whose state the job begins with"),
-            ("number_of_execution_retries", "how often a job that fails is begun again"),
-            ("execution_retry_delay", "milliseconds before that"),
+            ("savepoint_path", "savepoint whose state the job starts with"),
+            ("number_of_execution_retries", "how often a failed job is restarted"),
+            ("execution_retry_delay", "milliseconds before a restart"),
             ("max_bundle_size", "elements in a bundle"),
         ):
-            parser.add_argument(f"--{name}", help=f"of Flink: {text}")
+            parser.add_argument(f"--{name}", help=f"Flink: {text}")
 
 
 def is_flink(options: PipelineOptions) -> bool:
-    """Whether the job goes to Flink. A portable job server does not say what is behind it, and is taken for that of Flink."""
+    """Returns whether the job goes to Flink.
+
+    A portable job server does not reveal which runner is behind it; it is taken for that of Flink.
+    """
     return options.get_all_options().get("runner") in _RUNNERS
 
 
 def complete(options: PipelineOptions) -> list[str]:
-    """Sets what a stream on Flink needs and was not given. Returns what was set, as flags.
+    """Sets the options that a stream on Flink needs and that were not given.
+
+    Returns:
+      The options that were set, as flags; none if the job does not go to Flink.
 
     Raises:
-      UsageError: several workers take turns, and what the reader of one holds would wait until it has its turn again; or
-        a place of state is named without one for checkpoints, which the job server would refuse.
+      UsageError: a task manager has several workers (they take turns, so what the reader of one holds would
+        wait for its next turn); or a state backend is given without a path for checkpoints, which the job
+        server would refuse.
     """
     if not is_flink(options):
         return []
-    if int(options.view_as(PortableOptions).sdk_worker_parallelism) != 1:
+    workers = int(options.view_as(PortableOptions).sdk_worker_parallelism)
+    if workers != 1:
         raise UsageError(
-            "--sdk_worker_parallelism: a stream on Flink has one worker for each task manager (1, the default); "
-            "have more task managers, and a higher --parallelism"
+            f"--sdk_worker_parallelism must be 1 for a stream on Flink (the default), got {workers}; "
+            "to use more workers, use more task managers and a higher --parallelism"
         )
     flink = options.view_as(FlinkStreamOptions)
     if flink.state_backend and not flink.state_backend_storage_path:
         raise UsageError(
-            f"--state_backend={flink.state_backend} needs --state_backend_storage_path: a folder that all of Flink sees, "
-            "for checkpoints"
+            f"--state_backend={flink.state_backend} needs --state_backend_storage_path: a directory for checkpoints that "
+            "all machines of Flink can reach"
         )
     added = []
     if not flink.checkpointing_interval:
@@ -84,17 +102,20 @@ def complete(options: PipelineOptions) -> list[str]:
     if not flink.max_bundle_time_mills:
         flink.max_bundle_time_mills = BUNDLE_MS
         added.append(f"--max_bundle_time_mills={BUNDLE_MS}")
-    if flink.state_backend_storage_path and not flink.state_backend:  # or the job server passes over the path
+    if flink.state_backend_storage_path and not flink.state_backend:  # else the job server ignores the path
         flink.state_backend = STATE_BACKEND
         added.append(f"--state_backend={STATE_BACKEND}")
     return added
 
 
 def checkpoint_message(options: PipelineOptions) -> str:
-    """What there is to know if checkpoints are given no place here: whether Flink has one of its own can't be seen."""
+    """Returns a warning if the options name no directory for checkpoints, else "".
+
+    Flink's own configuration may name one, which can't be seen from here.
+    """
     if not is_flink(options) or options.view_as(FlinkStreamOptions).state_backend_storage_path:
         return ""
     return (
-        "checkpoints go where Flink's own configuration says (state.checkpoints.dir). If it names no place, no state may be larger "
-        "than 5 MB, and the job fails at some 20,000 images: --state_backend_storage_path gives them one"
+        "checkpoints go to the directory in Flink's own configuration (state.checkpoints.dir). If Flink has none, state is "
+        "limited to 5 MB and the job fails at about 20,000 images: name one with --state_backend_storage_path"
     )

@@ -1,13 +1,22 @@
-"""The engine of this machine for streams: Beam's own in-process one, with a reader of unbounded sources that it lacks.
+"""Runs streams on this machine: Beam's BundleBasedDirectRunner, extended to read unbounded sources.
 
-Of what Beam brings along for one machine, the engine that runs folders (`beam_dedup.runners.select`) hands nothing on before its
-source has ended, and the other one, used here, lets an unbounded source hold all watermarks back for ever and never says
-that what it gave is committed. So sources are read by an evaluator of our own, beside Beam's for Pub/Sub: it takes what
-is there, as one bundle, when all that came before is done; says how far time has come; and acknowledges the bundle when
-what came of it is on disk, since this engine keeps nothing that would outlive it.
+Why neither of Beam's two runners for one machine is enough:
 
-That engine also makes each DoFn anew for every bundle, and looks at its methods several times, which was half of all work here
-and would start the processes that decode again and again. So here a DoFn lasts as long as the run, as on other engines.
+- FnApiRunner, which runs batches here (`beam_dedup.runners.select`), emits no output before its source ends.
+- BundleBasedDirectRunner lets an unbounded source hold back all watermarks without end, and never reports
+  to the source that its elements are committed.
+
+What this module adds:
+
+- An evaluator that reads the source, as Beam's own evaluator for Pub/Sub does. When everything before is
+  processed it takes all elements that are available as one bundle, and reports the watermark. It
+  acknowledges the bundle when all output of the bundle is on disk, because this runner keeps no state that
+  outlives the process.
+- DoFns that live as long as the run, as on other runners. Beam's version creates each DoFn anew for every
+  bundle and inspects its methods several times. This took half of all time here, and would restart the
+  decoder processes for each bundle.
+
+The module replaces internals of Beam's runner, and keeps the state of its runs in module variables.
 """
 
 import functools
@@ -38,24 +47,28 @@ from apache_beam.transforms import userstate
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import MAX_TIMESTAMP
 
-_MOST_IN_BUNDLE = 512
-_IDLE_SECONDS = 0.02  # between looks at a source that has nothing
+_MAX_BUNDLE = 512  # elements
+_IDLE_SECONDS = 0.02  # between two polls of a source that has no elements
 
-# Of what runs in this process, by the token of each: an engine works on copies of transforms.
+# State of the reads in this process, by the token of each `LocalRead`: a runner works on copies of transforms.
 _readings: dict[str, "_Reading"] = {}
 _settled: dict[str, Callable[[float], bool]] = {}
 _stopped: set[str] = set()
-_failures: list[BaseException] = []  # of bundles that were given up, each of which ends its run
+_failures: list[BaseException] = []  # of bundles that were abandoned; each failure ends its run
 _teardowns: list[Callable[[], None]] = []
 
 _specs_of = functools.lru_cache(maxsize=4096)(userstate.get_dofn_specs)
 
 
 class LocalRead(beam.PTransform[PBegin, PCollection[Any]]):
-    """Reads an unbounded source in this process, until it is told to stop; then all that was read is finished.
+    """Reads an unbounded source in this process until `stop` is called; what was read is then still processed.
 
-    is_settled: whether all that had been given away at a time (`time.monotonic`) is where it is safe; till then it is not
-    acknowledged.
+    In: the start of a pipeline. Out: the elements of the source, unbounded, in the global window.
+
+    Args:
+      source: the source.
+      is_settled: returns whether the output of everything that was read before a time (of `time.monotonic`)
+        is safely on disk. Only then are the elements acknowledged to the source.
     """
 
     def __init__(self, source: UnboundedSource, is_settled: Callable[[float], bool]) -> None:
@@ -72,27 +85,27 @@ class LocalRead(beam.PTransform[PBegin, PCollection[Any]]):
         return Windowing(GlobalWindows())
 
     def stop(self) -> None:
-        """No more is read. May be called in a signal handler."""
+        """Ends reading. Can be called from a signal handler."""
         _stopped.add(self.token)
 
 
 class _Reading:
-    """A reader, and the marks of the bundles that are not acknowledged yet."""
+    """A reader, with the checkpoint marks of the bundles that are not acknowledged yet."""
 
     def __init__(self, reader: UnboundedReader, is_settled: Callable[[float], bool]) -> None:
         self.reader = reader
         self.is_settled = is_settled
         self.started = False
-        self.given: Any = None  # the mark of the last bundle, while the engine is at it
+        self.current: Any = None  # the mark of the last bundle, while the runner processes it
         self.marks: deque[tuple[float, Any]] = deque()
 
     def take(self) -> list[tuple[Any, Any]]:
-        """Elements and their times: what is there now."""
+        """Returns the elements that are available now, with their timestamps."""
         taken: list[tuple[Any, Any]] = []
-        while len(taken) < _MOST_IN_BUNDLE and self._advance():
+        while len(taken) < _MAX_BUNDLE and self._advance():
             taken.append((self.reader.get_current(), self.reader.get_current_timestamp()))
         if taken:
-            self.given = self.reader.get_checkpoint_mark()
+            self.current = self.reader.get_checkpoint_mark()
         return taken
 
     def _advance(self) -> bool:
@@ -102,20 +115,23 @@ class _Reading:
         return self.reader.start()
 
     def acknowledge(self) -> None:
-        """Called when the engine has nothing left to do: what was given last has gone all the way, at most into a file's
-        waiting room."""
-        if self.given is not None:
-            self.marks.append((time.monotonic(), self.given))
-            self.given = None
+        """Acknowledges to the source all bundles whose output is on disk.
+
+        Called when the runner is idle: the last bundle has then passed all steps, and at most waits in the
+        state of the step that writes files.
+        """
+        if self.current is not None:
+            self.marks.append((time.monotonic(), self.current))
+            self.current = None
         while self.marks and self.is_settled(self.marks[0][0]):
             self.marks.popleft()[1].finalize_checkpoint()
 
 
 class _LocalReadEvaluator(_TransformEvaluator):
-    """Gives one bundle of what a source has."""
+    """Reads one bundle from a source."""
 
     def process_element(self, element: Any) -> None:
-        """The engine wakes a root with an empty element."""
+        """Does nothing: the runner triggers a root transform with an empty element."""
 
     def finish_bundle(self) -> Any:
         transform: Any = self._applied_ptransform.transform
@@ -125,7 +141,7 @@ class _LocalReadEvaluator(_TransformEvaluator):
             _readings[token] = _Reading(reader, _settled[token])
         reading = _readings[token]
         if _failures:
-            # What came of the last bundle may be lost, and the engine has nothing left to do because of that.
+            # The runner is idle because a bundle failed; the output of the last bundle may be lost.
             time.sleep(_IDLE_SECONDS)
             return self._result([], PBegin(transform.pipeline), reading.reader.get_watermark())
         reading.acknowledge()
@@ -151,7 +167,7 @@ class _LocalReadEvaluator(_TransformEvaluator):
 
 
 class _LastingParDoEvaluator(_ParDoEvaluator):
-    """Beam's own, with a DoFn that is set up once and torn down by `finish`."""
+    """Beam's evaluator of ParDo, with a DoFn that is set up once and torn down by `finish`."""
 
     def __init__(self, context: Any, applied: Any, bundle: Any, side_inputs: Any) -> None:
         super().__init__(context, applied, bundle, side_inputs, perform_dofn_pickle_test=False)
@@ -167,7 +183,7 @@ class _LastingParDoEvaluator(_ParDoEvaluator):
 
 
 class _Once:
-    """Calls something the first time."""
+    """Calls a function on the first call only."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self._call: Callable[[], None] | None = call
@@ -182,42 +198,50 @@ def _nothing() -> None:
     pass
 
 
-class _NotingCallback(_CompletionCallback):
-    """Beam's own, which goes on with all else until the main thread has heard of a failure."""
+class _RecordingCallback(_CompletionCallback):
+    """Beam's callback, which also records a failure at once.
+
+    Beam's runner goes on with other bundles until its main thread sees the failure.
+    """
 
     def handle_exception(self, transform_executor: Any, exception: BaseException) -> None:
         _failures.append(exception)
         super().handle_exception(transform_executor, exception)
 
 
-class _Passing(beam.PTransform[PCollection[Any], PCollection[Any]]):
-    """What a reshuffle is for one worker."""
+class _Identity(beam.PTransform[PCollection[Any], PCollection[Any]]):
+    """Passes all elements on: a reshuffle has no effect for one worker.
+
+    In and out: the same elements, bounded or not, in the same windows.
+    """
 
     def expand(self, elements: PCollection[Any]) -> PCollection[Any]:
-        passed: PCollection[Any] = elements | "Pass" >> beam.Map(_itself).with_output_types(
+        passed: PCollection[Any] = elements | "Pass" >> beam.Map(_identity).with_output_types(
             elements.element_type
         )
         return passed
 
 
-def _itself(element: Any) -> Any:
+def _identity(element: Any) -> Any:
     return element
 
 
 class _WithoutReshuffles(PTransformOverride):
-    """A reshuffle groups, and this engine drops what comes to a group when a run is told to end, as too late: what was recorded at
-    the end would not be copied.
+    """Removes reshuffles, which would lose the last elements of a run.
+
+    A reshuffle contains a GroupByKey. When a run is stopped, this runner drops what reaches a GroupByKey as
+    too late, so images recorded at the end would not be copied.
     """
 
     def matches(self, applied_ptransform: Any) -> bool:
         return isinstance(applied_ptransform.transform, beam.Reshuffle)
 
     def get_replacement_transform_for_applied_ptransform(self, applied_ptransform: Any) -> Any:  # noqa: ARG002
-        return _Passing()
+        return _Identity()
 
 
 class LocalStreamRunner(BundleBasedDirectRunner):
-    """Runs pipelines whose sources are read by `LocalRead`."""
+    """Runs streaming pipelines in this process, with sources that are read by `LocalRead`."""
 
     def run_pipeline(self, pipeline: Any, options: PipelineOptions) -> Any:
         options.view_as(StandardOptions).streaming = True
@@ -225,14 +249,17 @@ class LocalStreamRunner(BundleBasedDirectRunner):
         TransformEvaluatorRegistry._test_evaluators_overrides.update(overrides)
         pipeline.replace_all([_WithoutReshuffles()])
         _failures.clear()
-        vars(executor)["_CompletionCallback"] = _NotingCallback
+        vars(executor)["_CompletionCallback"] = _RecordingCallback
         userstate.get_dofn_specs = transform_evaluator.get_dofn_specs = _specs_of
         run: Any = super().run_pipeline
         return run(pipeline, options)
 
 
 def finish(read: LocalRead) -> None:
-    """After a run: tears down DoFns, acknowledges the rest, which is recorded now, and closes the reader."""
+    """Ends a run: tears down the DoFns, acknowledges the last bundles, and closes the reader.
+
+    Call it after the run, when everything that was read is recorded.
+    """
     while _teardowns:
         _teardowns.pop()()
     _settled.pop(read.token, None)

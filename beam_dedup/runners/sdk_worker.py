@@ -1,4 +1,4 @@
-"""A worker process of the engine for this machine: Beam's own, but quiet."""
+"""Runs a worker process of the local runner: Beam's own worker, with its log and stderr switched off."""
 
 import logging
 import os
@@ -8,9 +8,9 @@ from beam_dedup.core.errors import DEBUG_VARIABLE
 
 if __name__ == "__main__":
     if not os.environ.get(DEBUG_VARIABLE):
-        # What fails is sent to the parent, which tells it in one sentence.
+        # Failures are sent to the parent process, which reports them in one sentence.
         logging.disable(logging.CRITICAL)
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  for the life of the process
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  open until the process ends
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main(sys.argv)

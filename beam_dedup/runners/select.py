@@ -1,10 +1,11 @@
-"""Where a pipeline runs: Beam's options, checked strictly, and the engine for this machine.
+"""Parses the options of Beam strictly, and selects the runner.
 
-The engine of this machine is Beam's FnApiRunner, by choice: it starts within a second and needs nothing but what is
-installed. (Beam's `DirectRunner` is a switch that first looks for another runner's program, and downloads it where it
-can.) It is given one worker, in this process, and that worker as many processes that decode as there are jobs
-(`beam_dedup.core.reading.isolated_decoder`); matching uses all cores by itself. Several workers of the engine would only copy what goes
-between them. The verdicts are the same whatever the number.
+The local runner, used without `--runner`, is Beam's FnApiRunner in this process: it starts within a second
+and needs nothing that is not installed. (Beam's `DirectRunner` is a switch: it first looks for the program
+of another runner, and downloads it if it can.) The local runner gets one worker, in this process, and that
+worker as many decoder processes as there are jobs (`beam_dedup.core.reading.isolated_decoder`); matching
+uses all cores by itself. More workers would only add copying of data between them. The verdicts do not
+depend on the number of workers.
 """
 
 import argparse
@@ -36,21 +37,23 @@ from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.options.option_table import OPTIONS
 from beam_dedup.runners import flink
+from transforms.read_settings import ReadSettings
+from transforms.tally import Tally
 
 LOCAL_RUNNER = "FnApiRunner"
 DATAFLOW = "DataflowRunner"
 
-_MEANT = (PipelineState.DONE, PipelineState.DRAINED, PipelineState.UPDATED)
+_EXPECTED_STATES = (PipelineState.DONE, PipelineState.DRAINED, PipelineState.UPDATED)
 IN_MEMORY, PROCESSES = "in_memory", "multi_processing"
 
 
-class _BeamParser(_BeamArgumentParser):
+class BeamParser(_BeamArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
 
 
 def _beam_parser() -> argparse.ArgumentParser:
-    made = _BeamParser(
+    made = BeamParser(
         prog="dedup", usage="dedup ... [options of Apache Beam]", add_help=False, allow_abbrev=False
     )
     for part in PipelineOptions.__subclasses__():
@@ -60,20 +63,20 @@ def _beam_parser() -> argparse.ArgumentParser:
 
 
 def beam_help() -> str:
-    """Help on every option of Beam."""
+    """Returns the help text of all options of Beam."""
     return _beam_parser().format_help()
 
 
 def beam_flags() -> set[str]:
-    """The options of Beam that take no value."""
+    """Returns the options of Beam that take no value."""
     return {flag for action in _beam_parser()._actions if action.nargs == 0 for flag in action.option_strings}
 
 
 def beam_options(arguments: Sequence[str]) -> PipelineOptions:
-    """Beam's options from what is not ours.
+    """Parses the arguments that are not options of `dedup` as options of Beam.
 
     Raises:
-      UsageError: an option is known neither to us nor to Beam, which would pass over it; or a value is wrong.
+      UsageError: Beam does not know an option (Beam itself would ignore it), or a value is wrong.
     """
     beam_parser = _beam_parser()
     _, unknown = beam_parser.parse_known_args(list(arguments))
@@ -81,120 +84,146 @@ def beam_options(arguments: Sequence[str]) -> PipelineOptions:
         flag = unknown[0].split("=")[0]
         if not flag.startswith("-"):
             raise UsageError(
-                f"{flag!r} was not expected here; images are named by -i, each input by one of its own, and patterns in quotes"
+                f"{flag!r} was not expected here; name each input with an -i of its own, and quote patterns"
             )
         known = [*beam_parser._option_string_actions, *(name for option in OPTIONS for name in option.flags)]
         nearest = difflib.get_close_matches(flag, known, n=1)
-        raise UsageError(f"there is no option {flag}" + (f"; the nearest is {nearest[0]}" if nearest else ""))
+        raise UsageError(f"unknown option {flag}" + (f"; did you mean {nearest[0]}?" if nearest else ""))
     made = PipelineOptions(list(arguments))
     setup = made.view_as(SetupOptions)
     if setup.save_main_session is None:
-        setup.save_main_session = False  # all that workers need is in packages
+        setup.save_main_session = False  # workers import everything from packages
     return made
 
 
 def check_stream_runner(options: PipelineOptions) -> None:
+    """Raises UsageError if the runner can't run a stream."""
     runner = options.view_as(StandardOptions).runner or ""
     if runner.endswith("DirectRunner"):
         raise UsageError(
-            f"--runner={runner} does not run what has no end: leave it out, and it is done on this machine all the same"
+            f"--runner={runner} can't run a stream; leave out --runner to run it on this machine"
         )
 
 
-def is_local(beam: PipelineOptions) -> bool:
-    """Whether the work is done by this process and its children."""
-    return (beam.view_as(StandardOptions).runner or LOCAL_RUNNER) == LOCAL_RUNNER
+def is_local(options: PipelineOptions) -> bool:
+    """Returns whether this process and its children do the work."""
+    return (options.view_as(StandardOptions).runner or LOCAL_RUNNER) == LOCAL_RUNNER
 
 
-def is_dataflow(beam: PipelineOptions) -> bool:
-    return bool(beam.view_as(StandardOptions).runner == DATAFLOW)
+def is_dataflow(options: PipelineOptions) -> bool:
+    return bool(options.view_as(StandardOptions).runner == DATAFLOW)
 
 
-def wait_for(result: PipelineResult, said_when_interrupted: str = "") -> None:
-    """Waits until a job has ended as it was meant to: by itself, or, if it stays, drained or replaced by another version.
-    Ctrl-C asks the engine to end the job.
+def wait_for(result: PipelineResult, message_if_interrupted: str = "") -> None:
+    """Waits until a job has ended normally: it is done, or a stream was drained or replaced by a new version.
+
+    Ctrl-C asks the runner to cancel the job.
+
+    Args:
+      result: the job.
+      message_if_interrupted: printed to stderr after Ctrl-C.
 
     Raises:
-      DedupError: it was ended otherwise.
+      DedupError: the job ended in another state.
+      KeyboardInterrupt: Ctrl-C was pressed.
     """
     try:
         state = result.wait_until_finish()
     except KeyboardInterrupt:
         result.cancel()
-        if said_when_interrupted:
-            print(f"dedup: {said_when_interrupted}", file=sys.stderr)
+        if message_if_interrupted:
+            print(f"dedup: {message_if_interrupted}", file=sys.stderr)
         raise
     except Exception:
         state = result.state
-        if state not in _MEANT:  # Dataflow's raises for these as well
+        if state not in _EXPECTED_STATES:  # Dataflow's result raises for the expected states too
             raise
-    if state is not None and state not in _MEANT:
-        raise DedupError(f"the job ended in the state {state}")
+    if state is not None and state not in _EXPECTED_STATES:
+        raise DedupError(f"the job ended in state {state}")
 
 
-def has_workers_here(beam: PipelineOptions) -> bool:
-    """Whether the workers of another engine are threads of this process."""
-    told = beam.get_all_options()
-    if told["environment_type"]:
-        return bool(told["environment_type"] == "LOOPBACK")
-    # What these runners choose by themselves.
-    return told["runner"] == "PrismRunner" or (
-        told["runner"] == "FlinkRunner" and told["flink_master"] in MAGIC_HOST_NAMES
+def _has_workers_here(options: PipelineOptions) -> bool:
+    """Returns whether the workers of another runner are threads of this process."""
+    all_options = options.get_all_options()
+    if all_options["environment_type"]:
+        return bool(all_options["environment_type"] == "LOOPBACK")
+    # The default of these runners is LOOPBACK.
+    return all_options["runner"] == "PrismRunner" or (
+        all_options["runner"] == "FlinkRunner" and all_options["flink_master"] in MAGIC_HOST_NAMES
     )
 
 
-def interrupted_message(beam: PipelineOptions) -> str:
-    """What there is to know when Ctrl-C has ended the command: Beam's job server then waits no longer for the job, which goes on."""
-    if not flink.is_flink(beam):
+def interrupted_message(options: PipelineOptions) -> str:
+    """Returns what to report after Ctrl-C; "" if nothing.
+
+    On Flink, cancelling only makes Beam's job server stop waiting for the job. The job itself goes on.
+    """
+    if not flink.is_flink(options):
         return ""
-    name = beam.view_as(GoogleCloudOptions).job_name or "the job"
-    if has_workers_here(beam):
-        return f"{name} has lost its workers: Flink begins it anew as often as it is configured to, or until it is cancelled there"
-    return f"Flink goes on with {name} until it is cancelled there"
+    name = options.view_as(GoogleCloudOptions).job_name or "the job"
+    if _has_workers_here(options):
+        return (
+            f"{name} lost its workers, which ran in this process; Flink restarts it as often as configured, "
+            "or until you cancel it there"
+        )
+    return f"Flink continues {name} until you cancel it there"
 
 
-def finished_message(beam: PipelineOptions) -> str:
-    """What there is to say when another engine has taken the job and is done with it."""
-    template = beam.view_as(GoogleCloudOptions).template_location
-    if is_dataflow(beam) and template:
+def finished_message(options: PipelineOptions) -> str:
+    """Returns what to report when another runner has finished, or has created a template."""
+    template = options.view_as(GoogleCloudOptions).template_location
+    if is_dataflow(options) and template:
         return f"the template is at {template}; nothing runs yet"
     return "the job is done; its counters are on the dashboard of the runner"
 
 
-def processes(beam: PipelineOptions, config: DedupConfig) -> int:
-    """How many processes a worker has to decode, once there is a runner."""
-    alone = is_local(beam) and beam.view_as(DirectOptions).direct_num_workers == 1
-    return config.jobs if alone else 1
+def decoder_processes(options: PipelineOptions, config: DedupConfig) -> int:
+    """Returns how many decoder processes each worker starts.
+
+    For a batch, call it after `runner_for`, which sets the number of workers.
+    """
+    single = is_local(options) and options.view_as(DirectOptions).direct_num_workers == 1
+    return config.jobs if single else 1
 
 
-def runner_for(beam: PipelineOptions, config: DedupConfig) -> PipelineRunner:
-    """The runner that was asked for, or the one for this machine.
+def read_settings(options: PipelineOptions, config: DedupConfig, tally: Tally | None) -> ReadSettings:
+    """Returns how the images of a run are read: with codes in near mode only."""
+    return ReadSettings(
+        recipe=config.recipe if config.near else None,
+        decoder_processes=decoder_processes(options, config),
+        tally=tally,
+        limits=config.limits,
+    )
+
+
+def runner_for(options: PipelineOptions, config: DedupConfig) -> PipelineRunner:
+    """Returns the runner named by `--runner`, or the local runner. Sets the number of its workers in the options.
 
     Raises:
-      UsageError: there is no such runner.
+      UsageError: Beam has no such runner.
     """
-    if not is_local(beam):
+    if not is_local(options):
         try:
-            return create_runner(beam.view_as(StandardOptions).runner)
+            return create_runner(options.view_as(StandardOptions).runner)
         except (ValueError, ImportError, AttributeError) as error:
             raise UsageError(f"--runner: {error}") from error
-    direct = beam.view_as(DirectOptions)
+    direct = options.view_as(DirectOptions)
     mode = direct.direct_running_mode
     if mode != IN_MEMORY and direct.direct_num_workers == 1:  # Beam's default
         direct.direct_num_workers = config.jobs
     if mode == PROCESSES:
         direct.direct_running_mode = IN_MEMORY
-        # It warns of several workers in one thread; ours are processes then.
+        # The runner warns that several workers share one thread, but here they are processes.
         logging.getLogger("apache_beam.runners.portability.fn_api_runner.fn_runner").setLevel(logging.ERROR)
     if mode != PROCESSES:
         return FnApiRunner()
-    # Of itself it tells worker processes no options, and so not where a store is or who asks.
-    told = JobServiceHandle.encode_pipeline_options(beam.get_all_options(drop_default=True))
-    provision = beam_provision_api_pb2.ProvisionInfo(retrieval_token="none", pipeline_options=told)
+    # The runner does not pass options to worker processes by itself; they need those of the object stores.
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(drop_default=True))
+    provision = beam_provision_api_pb2.ProvisionInfo(retrieval_token="none", pipeline_options=encoded)
     return FnApiRunner(_worker_processes(), provision_info=ExtendedProvisionInfo(provision))
 
 
 def _worker_processes() -> Any:
-    # Ctrl-C goes to all processes of a terminal; the workers leave it to this one, from their first instruction on.
+    # A terminal sends Ctrl-C to all its processes. The workers ignore it from their start; this process ends them.
     command = f"trap '' INT; exec {shlex.quote(sys.executable)} -m beam_dedup.runners.sdk_worker"
     return SubprocessSDKEnvironment.from_command_string(command)

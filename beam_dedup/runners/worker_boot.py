@@ -1,7 +1,7 @@
-"""A worker that an engine has asked for: it fetches what the engine tells of the job, its options above all, and begins.
+"""Starts one worker for a runner: fetches the options of the job from the runner, then runs Beam's worker.
 
-This is what Beam's `boot` does in a container (`sdks/python/container/boot.go`), less what it installs: workers have what their
-environment has.
+Beam's `boot` does the same in a container (`sdks/python/container/boot.go`). This program differs in one
+point: it installs nothing, so a worker has the packages of its environment.
 """
 
 import argparse
@@ -15,36 +15,47 @@ import grpc
 from apache_beam.portability.api import beam_provision_api_pb2, beam_provision_api_pb2_grpc, endpoints_pb2
 from google.protobuf import json_format, text_format
 
-_PATIENCE_SECONDS = 60
-_INSTALLED = ("requirements_file", "setup_file", "extra_packages", "save_main_session")  # by `boot`
+_PROVISION_SECONDS = 60  # to wait for the runner's answer
+_INSTALLING = ("requirements_file", "setup_file", "extra_packages", "save_main_session")  # done by `boot`
 
 
-class NotDoneError(Exception):
-    """The job asks for something that has to be done beforehand."""
+class NotInstalledError(Exception):
+    """The job asks for packages to be installed, which this program does not do."""
 
 
 def provisioned(endpoint: str, worker_id: str) -> beam_provision_api_pb2.ProvisionInfo:
-    """What the engine tells of the job."""
+    """Returns what the runner says about the job, fetched from its provision service.
+
+    Args:
+      endpoint: HOST:PORT of the provision service.
+      worker_id: the id that the runner gave this worker.
+    """
     with grpc.insecure_channel(endpoint) as channel:
         stub = beam_provision_api_pb2_grpc.ProvisionServiceStub(channel)
         request = beam_provision_api_pb2.GetProvisionInfoRequest()
-        answer: beam_provision_api_pb2.GetProvisionInfoResponse = stub.GetProvisionInfo(
-            request, metadata=[("worker_id", worker_id)], timeout=_PATIENCE_SECONDS, wait_for_ready=True
+        response: beam_provision_api_pb2.GetProvisionInfoResponse = stub.GetProvisionInfo(
+            request, metadata=[("worker_id", worker_id)], timeout=_PROVISION_SECONDS, wait_for_ready=True
         )
-    return answer.info
+    return response.info
 
 
 def environment(
     info: beam_provision_api_pb2.ProvisionInfo, worker_id: str, control: str, logging: str
 ) -> dict[str, str]:
-    """The variables in which Beam's worker looks for what it is told.
+    """Returns the environment variables from which Beam's worker reads its configuration.
+
+    Args:
+      info: what the runner says about the job.
+      worker_id: the id that the runner gave this worker.
+      control: HOST:PORT of the control service, unless `info` names one.
+      logging: HOST:PORT of the logging service, unless `info` names one.
 
     Raises:
-      NotDoneError: the job wants packages to be installed.
+      NotInstalledError: the job asks for packages to be installed.
     """
     options = json_format.MessageToDict(info.pipeline_options)
-    if wanted := [name for name in _INSTALLED if _value(options, name)]:
-        raise NotDoneError(
+    if wanted := [name for name in _INSTALLING if _value(options, name)]:
+        raise NotInstalledError(
             f"--{wanted[0]}: install it in the environment of the workers, and leave the option out"
         )
     endpoints = {
@@ -52,7 +63,7 @@ def environment(
         "LOGGING": info.logging_endpoint.url or logging,
         "STATUS": info.status_endpoint.url,
     }
-    described = {
+    descriptors = {
         f"{name}_API_SERVICE_DESCRIPTOR": text_format.MessageToString(
             endpoints_pb2.ApiServiceDescriptor(url=url)
         )
@@ -60,7 +71,7 @@ def environment(
         if url
     }
     return {
-        **described,
+        **descriptors,
         "WORKER_ID": worker_id,
         "PIPELINE_OPTIONS": json.dumps(options),
         "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
@@ -72,16 +83,17 @@ def _value(options: Mapping[str, Any], name: str) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one worker until the runner ends it."""
     parser = argparse.ArgumentParser(prog="python -m beam_dedup.runners.worker_boot")
     for name in ("id", "control_endpoint", "logging_endpoint", "provision_endpoint"):
         parser.add_argument(f"--{name}", required=True)
     given = parser.parse_args(arguments)
     info = provisioned(given.provision_endpoint, given.id)
     try:
-        told = environment(info, given.id, given.control_endpoint, given.logging_endpoint)
-    except NotDoneError as error:
+        variables = environment(info, given.id, given.control_endpoint, given.logging_endpoint)
+    except NotInstalledError as error:
         sys.exit(f"worker {given.id}: {error}")
-    os.environ.update(told)
+    os.environ.update(variables)
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main([])

@@ -1,13 +1,14 @@
-"""The whole data flow of a run that stays, on one page.
+"""Builds the pipeline of a stream.
 
-notifications, or a watched folder -> arrivals -> admitted -> references -> fingerprints -> verdicts -> records -> copies
-                                          \\-> redelivered                 \\-> rejections --/             \\-> messages
+notifications, or a watched directory -> arrivals -> admitted -> references -> fingerprints -> verdicts -> records -> copies
+                                             \\-> redelivered                 \\-> rejections --/             \\-> messages
 """
 
 import dataclasses
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.io.unbounded_source import UnboundedSource
 from apache_beam.pvalue import PCollection
 
 from beam_dedup.core.matching.planner import PlanSettings
@@ -15,96 +16,138 @@ from beam_dedup.core.model import ImageRef, Unplaced
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.stream.resume import Resumed
 from transforms import PlaceCopies, Placed
+from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
 from transforms.stream.judge import AdmitArrivals, JudgeArrivals
 from transforms.stream.publish import PublishVerdicts
-from transforms.stream.pubsub import ParseNotifications
-from transforms.stream.record import Folders, RecordVerdicts
+from transforms.stream.pubsub import ParseNotifications, SubscriptionSource
+from transforms.stream.record import INTERVAL_SECONDS, RecordPaths, RecordVerdicts
 from transforms.stream.steps import StreamSettings
+from transforms.stream.watch import WatchedSource
 from transforms.stream.windows import DeduplicateWindows, IntoWindows, RecordWindows
-from transforms.tally import Tally
+
+DIGEST_SHARDS = 4  # parts of the known images by digest, judged in parallel
+MICROS = 10**6  # per second
+RECORD_SECONDS = INTERVAL_SECONDS  # between two files of records
+
+
+def remember_micros(config: DedupConfig) -> int:
+    """Returns the length of a period, in microseconds."""
+    assert config.stream
+    return int(config.stream.remember_seconds * MICROS)
+
+
+def unbounded_source(config: DedupConfig, state: str = "") -> UnboundedSource:
+    """Returns the source of a stream: the watched inputs, or the subscription.
+
+    Args:
+      config: the options of the run.
+      state: path of the state directory, which may lie in a watched directory and is no input.
+    """
+    assert config.stream
+    if config.stream.subscription:
+        return SubscriptionSource(config.stream.subscription)
+    return WatchedSource(config.inputs, (*config.excluded_paths, state) if state else config.excluded_paths)
 
 
 @dataclasses.dataclass(frozen=True)
 class StreamContext:
-    """Where a stream runs, and what it goes on from.
+    """Where a stream runs, and what it resumes from.
 
-    shards: files of records that are written side by side. processes: that decode for one worker. tally: how workers on
-    this machine report progress. held: the engine has checkpoints, and may go back to one.
+    Attributes:
+      streaming: the settings that all steps share.
+      folders: where records and counts are written.
+      read_settings: how images are read.
+      resumed: the results of earlier runs.
+      shards: number of record files that are written in parallel.
+      checkpointed: whether the runner has checkpoints, and may restart from one.
     """
 
     streaming: StreamSettings
-    folders: Folders
+    folders: RecordPaths
+    read_settings: ReadSettings
     resumed: Resumed = dataclasses.field(default_factory=Resumed)
     shards: int = 1
-    processes: int = 1
-    tally: Tally | None = None
     checkpointed: bool = False
 
 
-def _judged(
-    images: PCollection[list[ImageRef]], config: DedupConfig, setting: StreamContext
-) -> PCollection[bytes]:
-    """Each image against all that came before."""
+def _judged(images: PCollection[list[ImageRef]], context: StreamContext) -> PCollection[bytes]:
+    """Compares each image with all images before it, and records the verdicts.
+
+    Returns:
+      Blocks of `blocks.VERDICTS`, unbounded, in the global window.
+    """
     verdicts = images | "Judge" >> JudgeArrivals(
-        setting.streaming,
-        config.recipe if config.near else None,
-        setting.processes,
-        setting.tally,
-        config.limits,
-        (setting.folders.state, setting.folders.run),
-        setting.resumed.skipped,
+        context.streaming,
+        (context.folders.state, context.folders.run),
+        context.resumed.skipped,
+        settings=context.read_settings,
     )
     recorded: PCollection[bytes] = verdicts | "Record" >> RecordVerdicts(
-        setting.folders, shards=setting.shards, tally=setting.tally, checkpointed=setting.checkpointed
+        context.folders,
+        RECORD_SECONDS,
+        shards=context.shards,
+        tally=context.read_settings.tally,
+        checkpointed=context.checkpointed,
     )
     return recorded
 
 
 def _judged_by_window(
-    images: PCollection[list[ImageRef]], config: DedupConfig, setting: StreamContext
+    images: PCollection[list[ImageRef]], config: DedupConfig, context: StreamContext
 ) -> PCollection[bytes]:
-    """The images of each window by themselves."""
+    """Deduplicates the images of each window as a batch of its own, and records the verdicts.
+
+    Returns:
+      Blocks of `blocks.VERDICTS`, unbounded, in the global window.
+    """
     assert config.stream
     verdicts = (
         images
         | "Window"
-        >> IntoWindows(config.stream.window_seconds, "" if setting.checkpointed else setting.folders.run)
+        >> IntoWindows(config.stream.window_seconds, "" if context.checkpointed else context.folders.run)
         | "Deduplicate"
         >> DeduplicateWindows(
-            config.recipe if config.near else None,
-            config.thresholds,
-            PlanSettings(spread=False, force=config.force_plan),
-            processes=setting.processes,
-            tally=setting.tally,
-            limits=config.limits,
-            skipped=setting.resumed.skipped,
+            settings=context.read_settings,
+            thresholds=config.thresholds,
+            planning=PlanSettings(spread=False, force=config.force_plan),
+            skipped=context.resumed.skipped,
         )
     )
     recorded: PCollection[bytes] = verdicts | "Record" >> RecordWindows(
-        setting.folders, setting.tally, setting.checkpointed
+        context.folders, context.read_settings.tally, context.checkpointed
     )
     return recorded
 
 
 def build(
-    pipeline: beam.Pipeline, config: DedupConfig, setting: StreamContext, source: beam.PTransform[Any, Any]
+    pipeline: beam.Pipeline, config: DedupConfig, context: StreamContext, source: beam.PTransform[Any, Any]
 ) -> PCollection[Unplaced] | None:
-    """Adds all steps of a stream to a pipeline. source: of packed arrivals, or of messages.
+    """Adds all steps of a stream to a pipeline.
 
-    Returns: copies that could not be made, if any are asked for.
+    Args:
+      pipeline: the pipeline to add them to.
+      config: the options of the run.
+      context: where the stream runs, and what it resumes from.
+      source: reads serialised arrivals (with `--watch`) or Pub/Sub messages (with `--subscription`).
+
+    Returns:
+      The images that could not be placed; None without `-d`.
     """
     assert config.stream
-    # PCollection[bytes], packed arrivals at the time of their event
+    # PCollection[bytes], serialised arrivals, with the times of their events as timestamps
     arrivals = pipeline | "Read" >> source
     if config.stream.subscription:
         arrivals = arrivals | "Parse" >> ParseNotifications(config.stream.subscription, config.outputs)
-    # PCollection[list[ImageRef]], what is new
-    images = arrivals | "Admit" >> AdmitArrivals(setting.streaming, setting.tally)
-    # PCollection[bytes], blocks with one verdict per image, recorded
-    recorded = (_judged_by_window if config.stream.window_seconds else _judged)(images, config, setting)
-    if setting.resumed.undelivered:
-        before = pipeline | "Undelivered" >> beam.Create(setting.resumed.undelivered, reshuffle=False)
+    # PCollection[list[ImageRef]], arrivals that are not redelivered
+    images = arrivals | "Admit" >> AdmitArrivals(context.streaming, context.read_settings.tally)
+    # PCollection[bytes], blocks with one verdict per image, after their records are written
+    if config.stream.window_seconds:
+        recorded = _judged_by_window(images, config, context)
+    else:
+        recorded = _judged(images, context)
+    if context.resumed.undelivered:
+        before = pipeline | "Undelivered" >> beam.Create(context.resumed.undelivered, reshuffle=False)
         recorded = (recorded, before) | "WithUndelivered" >> beam.Flatten()
     if config.stream.verdict_topic:
         recorded | "Publish" >> PublishVerdicts(config.stream.verdict_topic)
@@ -114,7 +157,7 @@ def build(
     placed: Placed = recorded | "Place" >> PlaceCopies(
         config.output_dir,
         config.show_duplicates,
-        setting.tally,
+        context.read_settings.tally,
         PlaceMode(config.place),
         config.portable_names,
         generations=True,

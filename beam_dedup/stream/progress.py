@@ -1,9 +1,11 @@
-"""Shows what a run that stays is doing: one live line on a terminal, a line now and then in a log; and a summary."""
+"""Shows the progress, the messages and the summary of a stream.
 
-import contextlib
+Progress is a live line on a terminal, otherwise one log line every 30 seconds.
+"""
+
+import sys
 import threading
 import time
-from collections.abc import Iterator
 
 from rich.console import Console
 from rich.live import Live
@@ -13,26 +15,27 @@ from beam_dedup.options.config import DedupConfig
 from transforms import metrics
 from transforms.tally import LATENCY, PLACED, READ, Tally
 
-_LIVE_SECONDS = 0.5
-_LOG_SECONDS = 30.0
+LIVE_SECONDS = 0.5
+LOG_SECONDS = 30.0
 
 
-@contextlib.contextmanager
-def shown(tally: Tally, console: Console) -> Iterator[None]:
-    """Shows a tally's counts until the block ends."""
-    stop = threading.Event()
-    show = _show_live if console.is_terminal else _show_log
-    thread = threading.Thread(target=show, args=(tally, console, stop), name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+def show_progress(
+    tally: Tally,
+    console: Console,
+    stop: threading.Event,
+    *,
+    live_seconds: float = LIVE_SECONDS,
+    log_seconds: float = LOG_SECONDS,
+) -> None:
+    """Shows the counts of a tally until an event is set. See `beam_dedup.batch.progress.show_progress`."""
+    if console.is_terminal:
+        _show_live(_Line(tally), console, stop, live_seconds)
+    else:
+        _show_log(_Line(tally), console, stop, log_seconds)
 
 
 class _Line:
-    """The line, from one look at a tally to the next."""
+    """The progress line. Its rate is that since the line was last made."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
@@ -58,11 +61,11 @@ class _Line:
         if placed:
             parts.insert(4, f"{placed:,} placed")
         minutes, seconds = divmod(int(now - self._started), 60)
-        return f"{', '.join(parts)}  {minutes // 60}:{minutes % 60:02}:{seconds:02}"
+        return f"{', '.join(parts)}, {minutes // 60}:{minutes % 60:02}:{seconds:02} elapsed"
 
 
-def _show_live(tally: Tally, console: Console, stop: threading.Event) -> None:
-    line = _Line(tally)
+def _show_live(line: _Line, console: Console, stop: threading.Event, seconds: float) -> None:
+    # The streams are not redirected here: ending that in this thread would undo redirections by the run.
     with Live(
         Text("starting"),
         console=console,
@@ -71,18 +74,28 @@ def _show_live(tally: Tally, console: Console, stop: threading.Event) -> None:
         redirect_stdout=False,
         redirect_stderr=False,
     ) as live:
-        while not stop.wait(_LIVE_SECONDS):
+        while not stop.wait(seconds):
             live.update(Text(line.text()), refresh=True)
 
 
-def _show_log(tally: Tally, console: Console, stop: threading.Event) -> None:
-    line = _Line(tally)
-    while not stop.wait(_LOG_SECONDS):
+def _show_log(line: _Line, console: Console, stop: threading.Event, seconds: float) -> None:
+    while not stop.wait(seconds):
         console.print(line.text(), highlight=False, soft_wrap=True)
 
 
+def log(message: str) -> None:
+    """Prints a message to stderr."""
+    print(f"dedup: {message}", file=sys.stderr)
+
+
 def summary(tally: Tally, config: DedupConfig, seconds: float) -> str:
-    """What was done, and where it is."""
+    """Returns the summary of a stream: its counts, its times, and where its outputs are.
+
+    Args:
+      tally: counts what the workers have done.
+      config: names the outputs.
+      seconds: duration of the run.
+    """
     rows = [
         ("Images", metrics.INITIAL),
         ("Kept", metrics.FINAL),
@@ -92,10 +105,10 @@ def summary(tally: Tally, config: DedupConfig, seconds: float) -> str:
         ("Redelivered", metrics.REDELIVERED),
     ]
     lines = [f"{name:17} {tally.total(counter):>9,}" for name, counter in rows]
-    lines.append(f"Took {seconds:.1f} s")
+    lines.append(f"Total time: {seconds:.1f} s")
     if times := tally.quantiles(LATENCY, 0.5, 0.95):
-        half, most = (time / 1000 for time in times)
-        lines.append(f"Judged within {half:.1f} s of arrival, half of them; 95 of 100 within {most:.1f} s")
-    places = {"Records": config.records, "Counts": config.counts, "Copies": config.output_dir}
-    lines += [f"{name}: {path}" for name, path in places.items() if path]
+        median, most = (time / 1000 for time in times)
+        lines.append(f"Time from arrival to verdict: median {median:.1f} s, 95th percentile {most:.1f} s")
+    outputs = {"Records": config.records, "Counts": config.counts, "Copies": config.output_dir}
+    lines += [f"{name}: {path}" for name, path in outputs.items() if path]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What a stream on this machine did before it was stopped, or killed: read from its records, and what lies beside them."""
+"""Reads what earlier runs of a stream on this machine have done, from their records and the state beside them."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from transforms.stream.record import (
     COUNTS_SUFFIX,
     RECORDS_PREFIX,
     RECORDS_SUFFIX,
-    Folders,
+    RecordPaths,
     write_counts,
 )
 
@@ -35,26 +35,39 @@ _DIGEST_BYTES = 32
 
 
 class Resumed(NamedTuple):
-    """Where a stream goes on.
+    """What earlier runs have done, as far as it is recorded.
 
-    judged, kept: how many images were, as far as is recorded. beginning: the state it begins with, a file; "" if there is none.
-    skipped: identities of images that were judged, of references that are opened again, a file. undelivered: blocks of
-    verdicts that are recorded, whose copies and messages are to be made.
+    Attributes:
+      judged: number of images that have a verdict.
+      kept: number of images that were kept.
+      initial_state: path of a file with the state to start from (`beam_dedup.core.stream.initial_state`); ""
+        without earlier runs.
+      skipped: path of a file with the identities of judged images whose references are opened again, such as
+        the members of an archive; "" if there are none.
+      undelivered: blocks of verdicts that are recorded, but whose copies and messages are perhaps not made.
     """
 
     judged: int = 0
     kept: int = 0
-    beginning: str = ""
+    initial_state: str = ""
     skipped: str = ""
     undelivered: tuple[bytes, ...] = ()
 
 
-def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int, scratch: str) -> Resumed:
-    """Reads what is there.
+def resume(config: DedupConfig, folders: RecordPaths, plan: StreamPlan, now_ms: int, scratch: str) -> Resumed:
+    """Reads the records and the state of earlier runs.
+
+    Args:
+      config: the options of the run.
+      folders: where the records, the counts and the state are.
+      plan: how images are compared.
+      now_ms: the current time, in milliseconds since the epoch. Kept images that are older than `--remember`
+        are not compared with new ones.
+      scratch: path of the directory for the files of `Resumed`.
 
     Raises:
-      UsageError: it was made with other codes.
-      DedupError: a file of records is damaged.
+      UsageError: the records have codes of another algorithm.
+      DedupError: a file of records or of the state is damaged.
     """
     assert config.stream
     if not config.records:
@@ -75,50 +88,64 @@ def resume(config: DedupConfig, folders: Folders, plan: StreamPlan, now_ms: int,
     if not judged:
         return Resumed(undelivered=_undelivered(folders))
     table = _with_codes(tables.fingerprints_table(list(kept.values())), folders.state)
-    beginning = os.path.join(scratch, "beginning")
-    initial_state.write(initial_state.initial_state(plan, references, table), beginning)
+    path = os.path.join(scratch, "initial-state")
+    initial_state.write(initial_state.build(plan, references, table), path)
     skipped = ""
     if opened_again:
         skipped = os.path.join(scratch, "skipped.npy")
         np.save(skipped, np.sort(np.array(opened_again, "S16")))
-    return Resumed(judged, kept_count, beginning, skipped, _undelivered(folders))
+    return Resumed(judged, kept_count, path, skipped, _undelivered(folders))
 
 
 class _Record(NamedTuple):
-    """What is to be known of one record."""
+    """The parts of one record that a later run needs.
+
+    Attributes:
+      identity: identifies the reference, or the image itself if the reference is opened again.
+      is_opened_again: whether the next run opens the reference again. It does so for archives, and for
+        rejected files, because these may be archives with members that can be read.
+      event_ms: time of the event that announced the image, in milliseconds since the epoch, if it is known.
+      kept: the kept image, with the code of its whole picture; None for others.
+    """
 
     identity: bytes
-    is_opened_again: bool  # what is rejected may be an archive with good members
+    is_opened_again: bool
     event_ms: int | None
-    kept: Fingerprint | None  # with the code of its whole picture
+    kept: Fingerprint | None
 
 
 def _records(folder: str) -> Iterator[_Record]:
+    """Yields all records in a directory.
+
+    Raises:
+      DedupError: a line is not a record.
+    """
     for path in _files(folder, RECORDS_PREFIX, RECORDS_SUFFIX):
         with files.open_bytes(path) as stream:
             lines = stream.read().splitlines()
         for number, line in enumerate(lines, 1):
             try:
-                record = _read(json.loads(line))
+                record = _parse(json.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 why = f"{error} is missing" if isinstance(error, KeyError) else error
                 raise DedupError(
-                    f"--records: {path}, line {number} is no record: {why}; put the file elsewhere, or name another folder"
+                    f"--records: {path}, line {number} is not a record: {why}; move the file away, or name another directory"
                 ) from error
             yield record
 
 
-def _read(record: dict[str, Any]) -> _Record:
-    """Raises ValueError, KeyError, TypeError or AttributeError if it is no record of ours."""
+def _parse(record: dict[str, Any]) -> _Record:
+    """Parses a record. Raises ValueError, KeyError, TypeError or AttributeError if it is not valid."""
     generation, event_ms = event_metadata_in(record["metadata"] or {})
     path, member = split_uri(record["uri"])
     status = Status(record["status"])
     is_opened_again = bool(member) or status == Status.REJECTED
-    known = identity(record["uri"] if is_opened_again else path, generation)
-    return _Record(known, is_opened_again, event_ms, _known(record) if status == Status.KEPT else None)
+    key = identity(record["uri"] if is_opened_again else path, generation)
+    return _Record(key, is_opened_again, event_ms, _kept_image(record) if status == Status.KEPT else None)
 
 
 def _files(folder: str, prefix: str, suffix: str) -> list[str]:
+    """Returns the sorted paths of the files in a local or remote directory that have a prefix and a suffix."""
     if is_remote(folder):
         paths = sorted(objects.list_objects(folder + prefix))
     else:
@@ -127,7 +154,8 @@ def _files(folder: str, prefix: str, suffix: str) -> list[str]:
     return [path for path in paths if path.endswith(suffix)]
 
 
-def _known(record: dict[str, Any]) -> Fingerprint:
+def _kept_image(record: dict[str, Any]) -> Fingerprint:
+    """Returns the image of the record of a kept image."""
     algorithm = record["algorithm"] or ""
     flags = tuple(Flag(flag) for flag in record["flags"])
     code: tuple[Code, ...] = ()
@@ -153,18 +181,22 @@ def _known(record: dict[str, Any]) -> Fingerprint:
 
 
 def _check_recipe(config: DedupConfig, known: Fingerprint) -> None:
+    """Raises UsageError if the codes of a kept image can't be compared with those of this run."""
     if config.near and known.algorithm not in ("", config.recipe.name):
         raise UsageError(
-            f"--records: {config.records} was made with codes of {known.algorithm}, not {config.recipe.name}: "
-            "use the same --algorithm, or another folder"
+            f"--records: {config.records} contains codes of {known.algorithm}, not of {config.recipe.name}; "
+            "use the same --algorithm, or name another directory"
         )
 
 
 def _with_codes(known: pa.Table, folder: str) -> pa.Table:
-    """Known images with all of their codes, where these are remembered."""
+    """Returns a table of kept images in which each has the codes of all its views, if the state has them.
+
+    Records contain only the code of the whole picture.
+    """
     if not folder or not len(known):
         return known
-    codes = local_state.codes_of(folder, known["digest"].combine_chunks().cast(pa.binary()))
+    codes = local_state.take_codes(folder, known["digest"].combine_chunks().cast(pa.binary()))
     order = {digest: row for row, digest in enumerate(codes["digest"].to_pylist())}
     both = pa.concat_tables([known.select(["codes"]), codes.select(["codes"])]).combine_chunks()
     rows = [
@@ -175,8 +207,12 @@ def _with_codes(known: pa.Table, folder: str) -> pa.Table:
     return known.set_column(at, blocks.FINGERPRINTS.field("codes"), both["codes"].take(pa.array(rows)))
 
 
-def _undelivered(folders: Folders) -> tuple[bytes, ...]:
-    """Of what was noted that which was recorded; the rest will be judged again."""
+def _undelivered(folders: RecordPaths) -> tuple[bytes, ...]:
+    """Returns the blocks of verdicts that are noted as undelivered and are recorded.
+
+    Blocks that are noted but not recorded are ignored: their images will be judged again. Writes counts that
+    are missing beside recorded verdicts.
+    """
     if not folders.state:
         return ()
     recorded = {os.path.basename(path) for path in _files(folders.records, RECORDS_PREFIX, RECORDS_SUFFIX)}

@@ -1,26 +1,26 @@
 #!/bin/sh
-# Fills a folder with all that the Dockerfiles copy, and nothing else: the wheel, the pins, what installs them.
+# Fills a directory with the files that the Dockerfiles copy, and no others: the wheel, the pins, the install script.
 #
-#   context.sh FOLDER
+#   context.sh DIRECTORY
 #
-# PYTHON names a Python with venv.
+# DIRECTORY must be empty or not exist. The variable PYTHON names a Python with venv (default python3).
 set -eu
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 if [ -n "$(ls -A "$1" 2>/dev/null)" ]; then
-  echo "$1 has something in it already: what is there would go into the images" >&2
+  echo "$1 is not empty: its files would go into the images; name an empty directory" >&2
   exit 1
 fi
 mkdir -p "$1"
-folder=$(cd "$1" && pwd)
+context=$(cd "$1" && pwd)
 source=$(mktemp -d)
 trap 'rm -rf "$source"' EXIT
 
 cd "$root"
-cp -R setup.py pyproject.toml LICENSE beam_dedup transforms "$source" # a build leaves traces: not here
+cp -R setup.py pyproject.toml LICENSE beam_dedup transforms "$source" # a build writes files beside its sources
 find "$source" -name __pycache__ -type d -prune -exec rm -rf {} +
 "${PYTHON:-python3}" -m venv "$source/venv"
-"$source/venv/bin/python" -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir "$folder" "$source"
-cp requirements.txt "$folder/requirements.txt"
-cp templates/image/requirements.txt "$folder/requirements-image.txt"
-cp templates/image/install.sh templates/dataflow/main.py "$folder"
+"$source/venv/bin/python" -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir "$context" "$source"
+cp requirements.txt "$context/requirements.txt"
+cp templates/image/requirements.txt "$context/requirements-image.txt"
+cp templates/image/install.sh templates/dataflow/main.py "$context"

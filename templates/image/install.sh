@@ -1,24 +1,24 @@
 #!/bin/sh
-# What is in every image, made in one place: a clean environment with exactly the pinned requirements and our wheel.
+# Creates the environment that every image contains: exactly the pinned requirements and our wheel.
 #
-#   install.sh ENVIRONMENT FOLDER
+#   install.sh ENVIRONMENT CONTEXT
 #
-# FOLDER is what context.sh has filled. Nothing is compiled, so there need not be a compiler, and none is left: all comes as
-# wheels, but for one package that is Python alone and published as source only.
+# ENVIRONMENT is the directory to create. CONTEXT is a directory that context.sh has filled. Needs no compiler, and so leaves
+# none behind: all packages are installed from wheels except one, which is pure Python and published as source only.
 set -eu
 
 environment=$1
-folder=$2
+context=$2
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 
 if [ -e "$environment" ]; then
-  echo "$environment is there already: the environment has to be a new one" >&2
+  echo "$environment already exists: name a directory that does not exist" >&2
   exit 1
 fi
 "${PYTHON:-python3}" -m venv "$environment"
 python=$environment/bin/python
 "$python" -m pip install --quiet --no-deps --only-binary :all: --no-binary google-apitools \
-  -r "$folder/requirements.txt" -r "$folder/requirements-image.txt"
-"$python" -m pip install --quiet --no-deps "$folder"/beam_dedup-*.whl
+  -r "$context/requirements.txt" -r "$context/requirements-image.txt"
+"$python" -m pip install --quiet --no-deps "$context"/beam_dedup-*.whl
 "$python" -m pip check
 "$environment/bin/dedup" --version

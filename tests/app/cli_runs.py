@@ -1,4 +1,4 @@
-"""Runs of the command line, in this process or in one of their own."""
+"""Runs the command line, in this process or in one of its own, and reads what it wrote."""
 
 import json
 import subprocess
@@ -13,13 +13,18 @@ COMMAND = (sys.executable, "-m", "beam_dedup")
 
 
 def dedup(*arguments: object) -> int:
-    """The exit code of `dedup` in this process, writing no groups unless they are asked for."""
+    """Runs `dedup` in this process, without a file of groups unless `-o` is given, and returns its exit code."""
     texts = [str(argument) for argument in arguments]
     return main(texts if "-o" in texts else [*texts, "-o", ""])
 
 
 def dedup_apart(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[str]":
-    """`dedup` as a process of its own, as a user runs it."""
+    """Runs `dedup` as a process of its own, as a user does.
+
+    Args:
+      arguments: of the command line.
+      options: of `subprocess.run`.
+    """
     texts = [str(argument) for argument in arguments]
     environment = options.pop("env", None)
     options.setdefault("cwd", ROOT)
@@ -29,11 +34,11 @@ def dedup_apart(*arguments: object, **options: Any) -> "subprocess.CompletedProc
 
 
 def records_in(path: Path) -> dict[str, dict[str, Any]]:
-    """The records of a file by the base names of their URIs."""
+    """Returns the records of a file by the base names of their URIs."""
     lines = path.read_text("utf-8").splitlines()
     return {Path(record["uri"]).name: record for record in map(json.loads, lines)}
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, by its relative path."""
+    """Returns the contents of every file below a directory by its relative path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

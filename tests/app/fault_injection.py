@@ -1,15 +1,21 @@
-"""`dedup`, but a run that stays writes its records several times a second, so that a test need not wait for them; and it may
-be told when to die: `DIE=after:3:records-` kills it when the third file whose name begins so has got its name; or when a step
-is to fail, for an engine that tries again: `FAIL=2,5` after the second and the fifth such file. `MOST=100000` is the most bytes that a file may have, as on a disk without
-room for more. `BACK=path` sets the clock back by an hour as soon as there is such a file. `--window` may be of seconds, too.
+"""Runs `dedup` with faults that environment variables ask for, and writes records of streams several times a second.
+
+The frequent records spare tests the wait for the usual 10 seconds. `--window` may be as short as a second.
+
+Variables:
+  DIE=after:3:records-   Kills the process after (or before) the third file whose name begins with `records-` is renamed
+                         to its final name.
+  FAIL=2,5               Raises an exception after the second and the fifth file of records, for runners that retry.
+  MOST=100000            Limits the size of a file to so many bytes, as if the disk were full.
+  BACK=path              Sets the clock back by an hour as soon as the path exists.
 """
 
-import functools
 import os
 import resource
 import signal
 import sys
 import time
+from types import ModuleType
 from typing import Any
 
 from apache_beam.utils.timestamp import Timestamp
@@ -19,15 +25,26 @@ from beam_dedup.options import checks
 from beam_dedup.stream import pipeline
 from transforms.storage import files, placing
 from transforms.stream import record
-from transforms.stream.record import RecordVerdicts
 
 INTERVAL_SECONDS = 0.3
+LEAST_WINDOW_SECONDS = 1.0
 DIE, FAIL, MOST, BACK = "DIE", "FAIL", "MOST", "BACK"
 BACK_SECONDS = 3600
 
 
+def _replace(owner: ModuleType | type, name: str, value: object) -> None:
+    assert hasattr(owner, name), name
+    setattr(owner, name, value)
+
+
 def die(when: str, number: int, prefix: str) -> None:
-    """Arranges for the end of this process before or after a file gets its name."""
+    """Makes this process kill itself before or after a file gets its final name.
+
+    Args:
+      when: "before" or "after".
+      number: counts the files with the prefix, from 1.
+      prefix: of the base name of the file.
+    """
     give_name = files.give_name
     named = 0
 
@@ -41,11 +58,12 @@ def die(when: str, number: int, prefix: str) -> None:
         if is_last:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    files.give_name = placing.give_name = give_and_die
+    for module in (files, placing):
+        _replace(module, "give_name", give_and_die)
 
 
 def fail(numbers: set[int]) -> None:
-    """Arranges for steps that fail once they have written files of records."""
+    """Makes the step that writes records fail after it has written files with these numbers, from 1."""
     write_files = record.write_files
     written = 0
 
@@ -56,22 +74,22 @@ def fail(numbers: set[int]) -> None:
         if written in numbers:
             raise RuntimeError(f"fails after file {written}")
 
-    record.write_files = write_and_fail
+    _replace(record, "write_files", write_and_fail)
 
 
 def set_back(path: str) -> None:
-    """Arranges for a clock that is set back once there is a file."""
+    """Makes the clock run an hour late as soon as a path exists."""
 
     def time_ns() -> int:
         return time.clock_gettime_ns(time.CLOCK_REALTIME) - os.path.exists(path) * BACK_SECONDS * 10**9
 
-    time.time_ns = time_ns
-    Timestamp.now = staticmethod(lambda: Timestamp(micros=time_ns() // 1000))
+    _replace(time, "time_ns", time_ns)
+    _replace(Timestamp, "now", staticmethod(lambda: Timestamp(micros=time_ns() // 1000)))
 
 
 if __name__ == "__main__":
-    checks.MIN_DURATION_SECONDS = 1.0
-    pipeline.RecordVerdicts = functools.partial(RecordVerdicts, interval=INTERVAL_SECONDS)
+    checks.MIN_DURATION_SECONDS = LEAST_WINDOW_SECONDS
+    pipeline.RECORD_SECONDS = INTERVAL_SECONDS
     if os.environ.get(DIE):
         when, number, prefix = os.environ[DIE].split(":")
         die(when, int(number), prefix)

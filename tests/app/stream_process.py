@@ -1,4 +1,4 @@
-"""Runs that stay, each a process of its own, which tests feed, stop, kill and look at from the outside."""
+"""Runs streams as processes of their own, which tests feed, stop, kill and observe from the outside."""
 
 import contextlib
 import json
@@ -17,77 +17,92 @@ import psutil
 
 from tests.app.cli_runs import COMMAND, ROOT
 
-OFTEN = (sys.executable, "-m", "tests.app.fault_injection")
-_PATIENCE = 60.0
+FAULT_INJECTION = (sys.executable, "-m", "tests.app.fault_injection")
+_WAIT_SECONDS = 60.0
+_POLL_SECONDS = 0.05
 
 
-class Staying:
-    """A running `dedup`, that keeps its records below a folder of the test."""
+class StreamProcess:
+    """A running `dedup` that writes its records below a directory of the test."""
 
     def __init__(self, folder: Path, process: "subprocess.Popen[bytes]", log: Path) -> None:
         self.folder = folder
         self.process = process
         self.log = log
-        self._states = set(self._codes())
+        self._codes_before = set(self._code_files())
 
     def records(self) -> list[dict[str, Any]]:
         return records_below(self.folder)
 
-    def wait_for(self, count: int, seconds: float = _PATIENCE) -> None:
-        """Until there are so many records."""
+    def wait_for(self, count: int, seconds: float = _WAIT_SECONDS) -> None:
+        """Waits until there are at least so many records."""
         self.wait_until(lambda: len(self.records()) >= count, seconds, f"{count} records")
 
     def wait_until(
-        self, is_so: Callable[[], bool], seconds: float = _PATIENCE, what: str = "it is so"
+        self, condition: Callable[[], bool], seconds: float = _WAIT_SECONDS, what: str = "the condition"
     ) -> None:
+        """Waits until a condition is true. Fails if the process ends before, or after some seconds."""
         until = time.monotonic() + seconds
-        while not is_so():
-            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.said()}"
+        while not condition():
+            self._check_running()
             assert time.monotonic() < until, (
-                f"not in {seconds} s: {what}, {len(self.records())} records:\n{self.said()}"
+                f"waited {seconds} s for {what}; {len(self.records())} records:\n{self.log_tail()}"
             )
-            time.sleep(0.05)
+            time.sleep(_POLL_SECONDS)
 
     def drain(self) -> int:
-        """Ctrl-C: its exit code. Not before it has done something: till then nobody listens."""
-        assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.said()}"
+        """Sends Ctrl-C and returns the exit code. Only for a process that has written records: before, it may not
+        have installed its signal handler yet.
+        """
+        self._check_running()
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(_PATIENCE)
+        return self.process.wait(_WAIT_SECONDS)
 
     def kill(self) -> None:
-        """As a machine dies. What it had started must end by itself."""
-        assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.said()}"
+        """Kills the process, as if the machine failed, and checks that its child processes end by themselves."""
+        self._check_running()
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         self.process.wait()
         _, alive = psutil.wait_procs(children, timeout=20)
-        assert not alive, "processes were left behind"
+        assert not alive, "child processes are still running"
+
+    def _check_running(self) -> None:
+        assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log_tail()}"
 
     def has_begun(self) -> bool:
-        """Whether it has made the codes of a picture."""
-        return not self._states.issuperset(self._codes())
+        """Returns whether it has stored the codes of a picture."""
+        return not self._codes_before.issuperset(self._code_files())
 
-    def _codes(self) -> Iterator[Path]:
+    def _code_files(self) -> Iterator[Path]:
         return self.folder.glob("records/.state/codes-2*")
 
-    def said(self) -> str:
+    def log_tail(self) -> str:
+        """Returns the last 4,000 characters that the process printed."""
         return self.log.read_text("utf-8", "replace")[-4000:]
 
 
 @contextlib.contextmanager
-def staying(
+def running_stream(
     folder: Path,
     *arguments: object,
-    often: bool = True,
+    frequent_records: bool = True,
     quiet: bool = True,
     env: Mapping[str, str] | None = None,
-) -> Iterator[Staying]:
-    """A run for as long as the block lasts, at most. folder: where `records`, `counts` and the log go.
+) -> Iterator[StreamProcess]:
+    """Runs a stream, and kills it at the end of the block if it has not ended.
 
-    often: its records are written several times a second, not one time in ten.
+    Args:
+      folder: the directory for `records`, `counts` and the log.
+      arguments: of the command line.
+      frequent_records: writes records several times a second, not only every 10 seconds. Needed for the faults of
+        `tests.app.fault_injection`.
+      quiet: runs it with `--quiet`.
+      env: further environment variables.
     """
     log = folder / "log"
-    command = [*(OFTEN if often else COMMAND), *map(str, arguments), *(("--quiet",) if quiet else ())]
+    command = [*(FAULT_INJECTION if frequent_records else COMMAND), *map(str, arguments)]
+    command += [*(("--quiet",) if quiet else ())]
     command += ["--records", str(folder / "records"), "--counts", str(folder / "counts")]
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -100,7 +115,7 @@ def staying(
             start_new_session=True,
         )
     try:
-        yield Staying(folder, process, log)
+        yield StreamProcess(folder, process, log)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -108,13 +123,17 @@ def staying(
 
 
 def records_below(folder: Path) -> list[dict[str, Any]]:
-    """All records that runs have written."""
+    """Returns all records that the runs with this directory have written."""
     paths = sorted((folder / "records").glob("records-*.jsonl"))
     return [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
 
 
 def check_counts(folder: Path) -> dict[str, int]:
-    """Beside each file of records there is one of its counts, and no other. Returns: the sums."""
+    """Checks that each file of records has one file with its counts, and that there are no other files of counts.
+
+    Returns:
+      The sums of the counts.
+    """
     files = sorted((folder / "records").glob("records-*.jsonl"))
     names = {path.name.replace("records-", "counts-").replace(".jsonl", ".json") for path in files}
     assert names == {path.name for path in (folder / "counts").iterdir()}
@@ -129,7 +148,7 @@ def check_counts(folder: Path) -> dict[str, int]:
 
 
 def counts_of(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What the counts of some records must be."""
+    """Returns the counts that belong to some records."""
     status = Counter(record["status"] for record in records)
     duplicates = Counter(record["reason"] for record in records if record["status"] == "duplicate")
     reasons = Counter(record["reason"] for record in records if record["status"] == "rejected")
@@ -143,11 +162,15 @@ def counts_of(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def check_summary(said: str, records: Sequence[dict[str, Any]]) -> int:
-    """What a run has told at its end is what all the records say, if it wrote all of them. Returns: what was delivered again."""
+def check_summary(output: str, records: Sequence[dict[str, Any]]) -> int:
+    """Checks the summary of a run against its records, which must all be from this run.
+
+    Returns:
+      The number of redelivered images.
+    """
     counts = counts_of(records)
-    told = dict(re.findall(r"^(\w[\w ]*?) +([\d,]+)$", said, re.MULTILINE))
-    numbers = {name: int(number.replace(",", "")) for name, number in told.items()}
+    rows = dict(re.findall(r"^(\w[\w ]*?) +([\d,]+)$", output, re.MULTILINE))
+    numbers = {name: int(number.replace(",", "")) for name, number in rows.items()}
     redelivered = numbers.pop("Redelivered")
     assert numbers == {
         "Images": counts["Initial_Image_Count"],

@@ -1,4 +1,4 @@
-"""A folder in; verdicts, counts, groups and copies out."""
+"""Runs batches on directories, and checks records, counts, groups and copies."""
 
 import json
 import os
@@ -21,7 +21,9 @@ SAMPLE_COUNTS = {
 }
 
 
-def test_near_with_all_outputs(samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_near_mode_with_all_outputs(
+    samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = tree(samples)
     out, records, counts, groups = (tmp_path / name for name in ("out", "r.jsonl", "c.json", "g.json"))
     assert (
@@ -57,7 +59,7 @@ def test_near_with_all_outputs(samples: Path, tmp_path: Path, capsys: pytest.Cap
                 assert witness["status"] == "kept"
                 assert line["distance"] <= 8
                 assert placed.pop(f"_duplicates/{witness['digest']}/{name}") == before[name]
-    assert not placed, "copies of nothing"
+    assert not placed, "copies without a record"
 
     members = {
         key: [member["filename"] for member in group] for key, group in json.loads(groups.read_text()).items()
@@ -79,7 +81,7 @@ def test_a_second_run_changes_nothing(samples: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_ino for path in (tmp_path / "out").rglob("*")} == inodes
 
 
-def test_outputs_inside_the_input_are_no_input(samples: Path, tmp_path: Path) -> None:
+def test_outputs_inside_the_input_are_not_read(samples: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     shutil.copytree(samples, folder)
     names = {"-d": "out", "--records": "records.jsonl", "--counts": "counts.json", "-o": "groups.json"}
@@ -89,7 +91,7 @@ def test_outputs_inside_the_input_are_no_input(samples: Path, tmp_path: Path) ->
         assert json.loads((folder / "counts.json").read_text())["Initial_Image_Count"] == 42
 
 
-def test_exact_is_the_default(samples: Path, tmp_path: Path) -> None:
+def test_exact_mode_is_the_default(samples: Path, tmp_path: Path) -> None:
     for name, flags in (("default", ()), ("e", ("-e",))):
         assert dedup(*flags, "-i", samples, "--records", tmp_path / name) == 0
     assert (tmp_path / "default").read_bytes() == (tmp_path / "e").read_bytes()
@@ -98,7 +100,7 @@ def test_exact_is_the_default(samples: Path, tmp_path: Path) -> None:
     assert sum(record["status"] == "duplicate" for record in records) == 5
 
 
-def test_avro_says_the_same_as_json(samples: Path, tmp_path: Path) -> None:
+def test_avro_records_equal_json_records(samples: Path, tmp_path: Path) -> None:
     assert dedup("-n", "-i", samples, "--records", tmp_path / "r.avro") == 0
     assert dedup("-n", "-i", samples, "--records", tmp_path / "r.jsonl") == 0
     with open(tmp_path / "r.avro", "rb") as file:
@@ -106,7 +108,7 @@ def test_avro_says_the_same_as_json(samples: Path, tmp_path: Path) -> None:
     assert records == [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
 
 
-def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_directory_gives_empty_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     counts, groups = tmp_path / "c.json", tmp_path / "g.json"
     assert (
@@ -116,7 +118,7 @@ def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert json.loads(counts.read_text())["Initial_Image_Count"] == 0
     assert json.loads(groups.read_text()) == {}
     assert (tmp_path / "r").read_bytes() == b""
-    assert "there are no files in" in capsys.readouterr().out
+    assert f"no files in {tmp_path / 'empty'}" in capsys.readouterr().out
 
 
 def test_groups_go_to_image_locations_by_default(
@@ -129,12 +131,12 @@ def test_groups_go_to_image_locations_by_default(
     assert json.loads((tmp_path / "image_locations.json").read_text())
 
 
-def test_quiet_is_quiet(samples: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_nothing(samples: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert dedup("-n", "-i", samples, "--quiet") == 0
     assert capfd.readouterr() == ("", "")
 
 
-def test_verify_and_k_reach_the_judging(samples: Path, tmp_path: Path) -> None:
+def test_verify_and_k_change_the_verdicts(samples: Path, tmp_path: Path) -> None:
     found = {}
     for flags in ((), ("-k", "0"), ("--verify", "0"), ("-k", "16", "--verify", "256")):
         assert dedup("-n", "-i", samples, "--records", tmp_path / "r", *flags) == 0
@@ -144,8 +146,8 @@ def test_verify_and_k_reach_the_judging(samples: Path, tmp_path: Path) -> None:
     assert found["-k", "16", "--verify", "256"] >= found[()]
 
 
-def test_odd_names(tmp_path: Path) -> None:
-    """Line breaks, quotes, an option's look, 244 bytes, and bytes that are not UTF-8."""
+def test_unusual_file_names(tmp_path: Path) -> None:
+    """Names with line breaks, quotes, the form of an option, 244 bytes, and bytes that are not UTF-8."""
     folder = tmp_path / "in"
     folder.mkdir()
     names = [

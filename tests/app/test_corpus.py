@@ -1,4 +1,7 @@
-"""Real pictures with known truth. They are not part of the project: where they are not beside it, this is skipped."""
+"""Runs on real pictures whose duplicates are known.
+
+The pictures are not part of the project. Without them beside the checkout, these tests are skipped.
+"""
 
 import csv
 import subprocess
@@ -29,13 +32,13 @@ def kept(records: dict[str, dict[str, Any]]) -> set[str]:
     return {name for name, record in records.items() if record["status"] == "kept"}
 
 
-def test_seed_exact(tmp_path: Path) -> None:
+def test_exact_duplicates_of_the_seed_set(tmp_path: Path) -> None:
     records = judged("seed", tmp_path)
     assert len(records) == 15
     assert records.keys() - kept(records) == {"dup_blue2.jpg", "dup_red2.jpg"}
 
 
-def test_seed_near(tmp_path: Path) -> None:
+def test_near_duplicates_of_the_seed_set(tmp_path: Path) -> None:
     records = judged("seed", tmp_path, "-n")
     gone = {name: Path(records[name]["duplicate_of"]).name for name in records.keys() - kept(records)}
     assert gone == {
@@ -49,14 +52,13 @@ def test_seed_near(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "initial", "final"), [("lookalikes", 250, 250), ("kodak", 24, 24), ("orientation", 18, 2)]
 )
-def test_near_counts(folder: str, initial: int, final: int, tmp_path: Path) -> None:
+def test_number_of_kept_images(folder: str, initial: int, final: int, tmp_path: Path) -> None:
     records = judged(folder, tmp_path, "-n")
     images = {name for name, record in records.items() if record["status"] != "rejected"}
     assert (len(images), len(kept(records))) == (initial, final)
 
 
-def test_bridge(tmp_path: Path) -> None:
-    """Every light edit is a duplicate of the original."""
+def test_light_edits_are_duplicates_of_the_original(tmp_path: Path) -> None:
     records = judged("bridge", tmp_path, "-n")
     with open(CORPUS / "bridge" / "truth.csv", newline="") as file:
         near = {row["file"] for row in csv.DictReader(file) if row["level"] == "near"}
@@ -64,10 +66,10 @@ def test_bridge(tmp_path: Path) -> None:
     assert {Path(str(records[name]["duplicate_of"])).name for name in near} == {"aaa-orig.jpg"}
 
 
-def test_hostile(tmp_path: Path) -> None:
-    """Each file as its truth says; films are no duplicates of stills, and what is cut or flipped may be apart."""
+def test_edits_and_hostile_files_get_the_expected_verdicts(tmp_path: Path) -> None:
+    """Animations are not duplicates of still pictures. Cropped and mirrored copies may be duplicates or not."""
     photo = sorted((CORPUS / "kodak").glob("*.png"))[0]
-    make = [sys.executable, CORPUS / "hostile.py", "make", tmp_path / "h", "--from", photo]
+    make = [sys.executable, str(CORPUS / "hostile.py"), "make", str(tmp_path / "h"), "--from", str(photo)]
     subprocess.run(make, check=True, capture_output=True)
     records = records_of(tmp_path / "h" / "images", tmp_path, "-n")
     with open(tmp_path / "h" / "truth.csv", newline="") as file:

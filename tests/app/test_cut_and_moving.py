@@ -1,4 +1,4 @@
-"""Cut copies and animations, as the command line treats them."""
+"""Runs batches with truncated files and with animations."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.pictures import encoded, photo
 
 
 @pytest.mark.parametrize("keep", ["first", "largest", "oldest", "newest"])
-def test_a_cut_copy_never_displaces_the_whole_one(keep: str, tmp_path: Path) -> None:
+def test_truncated_copy_is_never_kept_instead_of_the_complete_one(keep: str, tmp_path: Path) -> None:
     folder, records = tmp_path / "in", tmp_path / "records.jsonl"
     folder.mkdir()
     whole = encoded(photo(), "JPEG", quality=90)
@@ -24,13 +24,13 @@ def test_a_cut_copy_never_displaces_the_whole_one(keep: str, tmp_path: Path) -> 
         "m.jpg": "kept",
         "a.png": "duplicate",
         "b.jpg": "duplicate",
-        "z.jpg": "kept",  # too little of it is there to be compared
+        "z.jpg": "kept",  # too short to be compared
     }
     assert found["z.jpg"]["flags"] == ["undecodable", "truncated"]
     assert found["b.jpg"]["flags"] == ["truncated"]
 
 
-def test_a_still_is_no_duplicate_of_a_film(tmp_path: Path) -> None:
+def test_still_picture_is_not_a_duplicate_of_an_animation(tmp_path: Path) -> None:
     folder, records = tmp_path / "in", tmp_path / "records.jsonl"
     folder.mkdir()
     frames = [photo(seed) for seed in range(4)]

@@ -35,7 +35,7 @@ def test_given_options_are_kept() -> None:
 
 def test_several_workers_per_task_manager_are_refused() -> None:
     options = select.beam_options(["--runner=FlinkRunner", "--sdk_worker_parallelism=2"])
-    with pytest.raises(UsageError, match=r"--sdk_worker_parallelism: .*more task managers"):
+    with pytest.raises(UsageError, match=r"--sdk_worker_parallelism must be 1 .*got 2; .*more task managers"):
         flink.complete(options)
 
 

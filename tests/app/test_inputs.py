@@ -169,7 +169,10 @@ class TestArchives:
         write(tmp_path / "in/a.warc.gz", warc(page, image, page, compressed=True))
         assert dedup("-i", tmp_path / "in/a.warc.gz", "--counts", tmp_path / "c.json", "-j", "1") == 0
         assert json.loads((tmp_path / "c.json").read_text())["Skipped_Page_Count"] == 2
-        assert "Skipped_Page_Count     2  pages of crawls" in capsys.readouterr().out
+        assert (
+            "Skipped_Page_Count     2  crawl records that are not images and do not claim to be"
+            in capsys.readouterr().out
+        )
 
     def test_reference_may_be_an_archive(self, tmp_path: Path) -> None:
         write(tmp_path / "known.tar", tar({"a.png": A}))

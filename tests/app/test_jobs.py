@@ -49,8 +49,8 @@ class _Interrupted(_Returning):
         self.cancelled += 1
 
 
-GOES_ON = "Flink goes on with crawl until it is cancelled there"
-NO_WORKERS = "crawl has lost its workers: Flink begins it anew as often as it is configured to"
+GOES_ON = "Flink continues crawl until you cancel it there"
+NO_WORKERS = "crawl lost its workers, which ran in this process; Flink restarts it as often as configured"
 
 
 @pytest.mark.parametrize(

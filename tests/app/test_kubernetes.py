@@ -1,4 +1,4 @@
-"""The resources for Kubernetes are what their APIs take, fit each other, and ask `dedup` for what it knows."""
+"""Checks the resources for Kubernetes: against their APIs, against each other, and against the options of `dedup`."""
 
 import copy
 import os
@@ -23,7 +23,7 @@ from tests.services.servers import TOOLS
 from tests.test_packaging import PINS
 
 FOLDER = ROOT / "templates/flink/kubernetes"
-PAGE = (ROOT / "templates/flink/README.md").read_text("utf-8")
+PAGE = (ROOT / "docs/guides/flink.md").read_text("utf-8")
 KUBERNETES = "1.37"
 OPERATOR = TOOLS / "flink-kubernetes-operator-api.jar"
 RESOURCES = {
@@ -34,11 +34,11 @@ RESOURCES = {
 CLUSTER = RESOURCES["FlinkDeployment", "dedup"]
 JOB_SERVER = RESOURCES["Deployment", "dedup-job-server"]
 STREAM = RESOURCES["Job", "dedup-stream"]
-FLINK = "flink-main-container"  # the operator's name for it
+FLINK = "flink-main-container"  # named by the operator
 
 
 def pods() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The specs of all pods, by what makes them."""
+    """Yields the spec of each pod with the name of the part that creates it."""
     yield "job server", JOB_SERVER["spec"]["template"]["spec"]
     yield "stream", STREAM["spec"]["template"]["spec"]
     for part in ("jobManager", "taskManager"):
@@ -59,7 +59,7 @@ FLAGS = dict(flag.removeprefix("--").partition("=")[::2] for flag in SUBMITTING[
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
-    """Of FlinkDeployment, from the operator itself; no field that it does not name is let through."""
+    """The schema of FlinkDeployment, from the operator's jar, closed so that unknown fields are errors."""
     if not OPERATOR.exists():
         missing = "the schema of the Flink operator is missing: run `make services` (it needs Maven)"
         if os.environ.get(CI_VARIABLE):
@@ -88,7 +88,7 @@ def _close(schema: dict[str, Any]) -> None:
 
 
 class TestSchemas:
-    def test_the_cluster_is_one_that_the_operator_takes(self, schema: dict[str, Any]) -> None:
+    def test_cluster_fits_the_schema_of_the_operator(self, schema: dict[str, Any]) -> None:
         assert CLUSTER["apiVersion"] == "flink.apache.org/v1beta1"
         jsonschema.validate(CLUSTER, schema)
 
@@ -101,7 +101,7 @@ class TestSchemas:
             (("spec", "taskManager", "podTemplate", "spec", "containers", 1, "comand"), ["x"]),
         ],
     )
-    def test_a_slip_would_be_found(
+    def test_schema_finds_mistakes(
         self, schema: dict[str, Any], path: tuple[Any, ...], value: object
     ) -> None:
         changed: Any = copy.deepcopy(CLUSTER)
@@ -116,12 +116,12 @@ class TestSchemas:
     @pytest.mark.parametrize(
         "name", [name for name in RESOURCES if name[0] != "FlinkDeployment"], ids="-".join
     )
-    def test_the_others_are_ones_that_kubernetes_takes(self, name: tuple[str, str]) -> None:
+    def test_other_resources_fit_the_schemas_of_kubernetes(self, name: tuple[str, str]) -> None:
         kubernetes_validate.validate(RESOURCES[name], KUBERNETES, strict=True)
 
 
 class TestFit:
-    def test_the_job_finds_the_job_server_and_that_the_cluster(self) -> None:
+    def test_names_and_ports_of_job_job_server_and_cluster_match(self) -> None:
         labels = JOB_SERVER["spec"]["template"]["metadata"]["labels"]
         assert JOB_SERVER["spec"]["selector"]["matchLabels"].items() <= labels.items()
         service = RESOURCES["Service", "dedup-job-server"]
@@ -129,16 +129,16 @@ class TestFit:
         listening = {one["name"]: one["containerPort"] for one in SERVING["ports"]}
         assert ports == listening
         assert service["spec"]["selector"].items() <= labels.items()
-        told = dict(flag.removeprefix("--").split("=") for flag in SERVING["args"])
-        assert {"jobs": int(told["job-port"]), "artifacts": int(told["artifact-port"])} == listening
+        flags = dict(flag.removeprefix("--").split("=") for flag in SERVING["args"])
+        assert {"jobs": int(flags["job-port"]), "artifacts": int(flags["artifact-port"])} == listening
         name = service["metadata"]["name"]
         assert FLAGS["job_endpoint"] == f"{name}:{ports['jobs']}"
         assert FLAGS["artifact_endpoint"].split()[0] == f"{name}:{ports['artifacts']}"
-        assert told["flink-master"] == f"{CLUSTER['metadata']['name']}-rest:8081", (
-            "the operator's name for it"
+        assert flags["flink-master"] == f"{CLUSTER['metadata']['name']}-rest:8081", (
+            "the operator names the service so"
         )
 
-    def test_only_what_belongs_to_it_reaches_any_part_and_the_operator_flinks_interface(self) -> None:
+    def test_network_policy_admits_only_own_pods_and_the_operator(self) -> None:
         policy = RESOURCES["NetworkPolicy", "dedup"]["spec"]
         ours = policy["podSelector"]
         for one in (
@@ -151,24 +151,24 @@ class TestFit:
         assert inside == {"from": [{"podSelector": ours}]}
         assert operator["ports"] == [{"port": 8081}]
 
-    def test_task_managers_find_their_workers(self) -> None:
-        """The entry point of the image listens on this port, and on no other."""
+    def test_flags_name_the_port_of_the_workers(self) -> None:
+        """The entry point of the image always listens on port 50000."""
         [port] = WORKERS["ports"]
         assert FLAGS["environment_type"] == "EXTERNAL"
         assert FLAGS["environment_config"] == f"localhost:{port['containerPort']}" == "localhost:50000"
         assert WORKERS["args"] == ["--worker_pool"]
-        assert "command" not in WORKERS, "the entry point is that of the image"
-        assert FLAGS["sdk_worker_parallelism"] == "1", "more would hold back messages from each other"
+        assert "command" not in WORKERS, "would replace the entry point of the image"
+        assert FLAGS["sdk_worker_parallelism"] == "1", "several workers would delay each other's messages"
 
-    def test_workers_may_write_where_they_do(self) -> None:
-        """`boot` writes options where it is started, libraries to the folder for temporary files."""
+    def test_workers_can_write_to_their_directories(self) -> None:
+        """`boot` writes options to its working directory, and libraries write to the directory for temporary files."""
         dockerfile = (ROOT / "templates/image/Dockerfile").read_text()
         [home] = re.findall(r"^WORKDIR (\S+)", dockerfile, re.MULTILINE)
         [user] = re.findall(r"^USER (\d+)", dockerfile, re.MULTILINE)
         assert {one["mountPath"] for one in WORKERS["volumeMounts"]} == {home, "/tmp"}
         assert WORKERS["securityContext"]["runAsUser"] == int(user)
 
-    def test_versions_are_one_fact(self) -> None:
+    def test_versions_match(self) -> None:
         spec = CLUSTER["spec"]
         match = re.fullmatch(r"flink:(\d+\.\d+)(\.\d+)-scala_2\.12-java11", spec["image"])
         assert match
@@ -176,12 +176,12 @@ class TestFit:
         assert SERVING["image"] == f"apache/beam_flink{match[1]}_job_server:{PINS['apache-beam']}"
         [plugin] = container(spec["podTemplate"]["spec"], FLINK)["env"]
         assert plugin["value"] == f"flink-gs-fs-hadoop-{match[1]}{match[2]}.jar"
-        assert match[1] in select.beam_help(), "Beam knows this Flink"
+        assert match[1] in select.beam_help(), "Beam does not know this version of Flink"
 
 
-class TestCare:
+class TestOperation:
     @pytest.mark.parametrize("name", PODS)
-    def test_nobody_is_root_or_becomes_it(self, name: str) -> None:
+    def test_no_container_is_or_becomes_root(self, name: str) -> None:
         shared = CLUSTER["spec"]["podTemplate"]["spec"]
         own = PODS[name].get("securityContext", shared["securityContext"])
         assert own["runAsNonRoot"]
@@ -192,28 +192,28 @@ class TestCare:
             assert context.get("runAsUser", own.get("runAsUser", 0)) > 0
 
     @pytest.mark.parametrize("name", PODS)
-    def test_what_stays_is_looked_after_and_has_its_share(self, name: str) -> None:
+    def test_services_have_probes_and_resources(self, name: str) -> None:
         for one in PODS[name]["containers"]:
             if name != "stream":
                 assert one["livenessProbe"]["failureThreshold"] > 1, one["name"]
-            if one["name"] != FLINK:  # whose share the operator writes
+            if one["name"] != FLINK:  # the operator sets its resources
                 assert one["resources"]["requests"]["memory"] == one["resources"]["limits"]["memory"]
                 assert "cpu" in one["resources"]["requests"]
         for part in ("jobManager", "taskManager"):
             assert CLUSTER["spec"][part]["resource"].keys() >= {"cpu", "memory"}
 
-    def test_state_is_kept_outside_the_pods(self) -> None:
+    def test_state_is_stored_outside_the_pods(self) -> None:
         configuration = CLUSTER["spec"]["flinkConfiguration"]
         for name in ("state.checkpoints.dir", "state.savepoints.dir", "high-availability.storageDir"):
             assert configuration[name].startswith("gs://")
         assert all(isinstance(value, str) for value in configuration.values())
 
-    def test_a_stream_is_never_submitted_twice(self) -> None:
+    def test_stream_is_never_submitted_twice(self) -> None:
         assert STREAM["spec"]["backoffLimit"] == 0
         assert PODS["stream"]["restartPolicy"] == "Never"
 
 
-def test_dedup_takes_the_flags_and_nothing_is_missing_for_flink() -> None:
+def test_flags_of_the_stream_are_valid_and_complete_for_flink() -> None:
     assert SUBMITTING["command"] == ["dedup"]
     given, rest = parser.parse(SUBMITTING["args"])
     config = checks.configure(given)
@@ -223,8 +223,7 @@ def test_dedup_takes_the_flags_and_nothing_is_missing_for_flink() -> None:
     assert flink.complete(select.beam_options(rest)) == []
 
 
-def test_the_page_says_how_to_fill_in_what_is_yours(tmp_path: Path) -> None:
-    """With its command; what is ours has no place in what is applied."""
+def test_command_of_the_page_fills_in_all_placeholders(tmp_path: Path) -> None:
     assert {WORKERS["image"], SUBMITTING["image"]} == {"IMAGE"}
     [command] = re.findall(r"^    (sed -i .*)", PAGE, re.MULTILINE)
     for path in FOLDER.glob("*.yaml"):
@@ -235,13 +234,13 @@ def test_the_page_says_how_to_fill_in_what_is_yours(tmp_path: Path) -> None:
     assert all(list(yaml.safe_load_all(text)) for text in files.values())
 
 
-def test_the_batch_of_the_page_is_taken_too() -> None:
+def test_batch_command_of_the_page_is_valid() -> None:
     [line] = re.findall(r"^    (--near_duplicates --dump_dir.*)", PAGE, re.MULTILINE)
-    engines = [
+    runner = [
         flag for flag in SUBMITTING["args"] if flag.startswith(("--runner", "--environment", "--parallelism"))
     ]
-    given, rest = parser.parse([*line.split(), *engines])
+    given, rest = parser.parse([*line.split(), *runner])
     config = checks.configure(given)
     assert config.stream is None
     assert not config.output_json
-    assert select.beam_options(rest)
+    assert select.beam_options(rest).get_all_options()["runner"] == FLAGS["runner"]

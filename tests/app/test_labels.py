@@ -16,15 +16,15 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 
 from beam_dedup.batch import pipeline
-from beam_dedup.core.imaging.views import most_codes
 from beam_dedup.core.matching.planner import PlanSettings
-from beam_dedup.core.stream import sizing
-from beam_dedup.core.stream.protocol import StreamPlan, exact_plan, words_of
+from beam_dedup.core.stream.protocol import StreamPlan
 from beam_dedup.options.config import DedupConfig, StreamConfig
 from beam_dedup.stream import pipeline as stream_pipeline
 from beam_dedup.stream.pipeline import StreamContext
+from transforms.read_settings import ReadSettings
+from transforms.stream.plan import choose_stream_plan
 from transforms.stream.pubsub import SubscriptionSource
-from transforms.stream.record import Folders
+from transforms.stream.record import RecordPaths
 from transforms.stream.steps import StreamSettings
 from transforms.stream.watch import WatchedSource
 
@@ -65,9 +65,10 @@ def _batches() -> Iterator[beam.Pipeline]:
         (rows, PlanSettings()),
     )
     for config, planning in runs:
-        built = beam.Pipeline(options=PipelineOptions([]))
-        pipeline.build(built, config, pipeline.Reports("counts", "preview", "unplaced"), planning)
-        yield built
+        made = beam.Pipeline(options=PipelineOptions([]))
+        reports = pipeline.Reports("counts", "preview", "unplaced")
+        pipeline.build(made, config, reports, planning, settings=_read_settings(config))
+        yield made
 
 
 def _streams() -> Iterator[beam.Pipeline]:
@@ -89,19 +90,21 @@ def _stream(config: DedupConfig, checkpointed: bool) -> beam.Pipeline:
         source: Any = SubscriptionSource(config.stream.subscription)
     else:
         source = WatchedSource(config.inputs, config.outputs)
-    built = beam.Pipeline(options=PipelineOptions(["--streaming"]))
-    folders = Folders("run", config.records, config.counts)
-    context = StreamContext(StreamSettings(_plan(config), 10**6, 0), folders, checkpointed=checkpointed)
-    stream_pipeline.build(built, config, context, beam.io.Read(source))
-    return built
+    made = beam.Pipeline(options=PipelineOptions(["--streaming"]))
+    folders = RecordPaths("run", config.records, config.counts)
+    streaming = StreamSettings(_plan(config), 10**6, 0)
+    setting = StreamContext(streaming, folders, _read_settings(config), checkpointed=checkpointed)
+    stream_pipeline.build(made, config, setting, beam.io.Read(source))
+    return made
+
+
+def _read_settings(config: DedupConfig) -> ReadSettings:
+    return ReadSettings(recipe=config.recipe if config.near else None)
 
 
 def _plan(config: DedupConfig) -> StreamPlan:
-    if not config.near:
-        return exact_plan(1)
-    return sizing.choose(
-        config.thresholds, 1000, most_codes(config.recipe), words_of(config.recipe.algorithm), 1
-    ).plan
+    recipe = config.recipe if config.near else None
+    return choose_stream_plan(recipe, config.thresholds, expected_images=1000, digest_shards=1)
 
 
 def labels() -> list[str]:

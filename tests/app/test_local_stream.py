@@ -1,4 +1,4 @@
-"""The engine of this machine: it reads what is there, keeps time, finishes what it has read, and acknowledges no sooner."""
+"""Checks the local runner of streams: reading, watermarks, stopping, and when it acknowledges elements."""
 
 import queue
 import threading
@@ -105,7 +105,7 @@ def until(condition: Callable[[], bool]) -> None:
         if condition():
             return
         time.sleep(0.01)
-    pytest.fail("it did not come to be")
+    pytest.fail("the condition did not become true within 5 seconds")
 
 
 def put(*numbers: int) -> None:
@@ -113,7 +113,7 @@ def put(*numbers: int) -> None:
         waiting.put(b"%d" % number)
 
 
-def test_what_arrives_goes_through_and_stop_finishes_it() -> None:
+def test_elements_are_processed_as_they_arrive_and_stop_finishes_them() -> None:
     read = LocalRead(Source(), lambda _: True)
     put(1, 2)
     result = started(read)
@@ -127,7 +127,7 @@ def test_what_arrives_goes_through_and_stop_finishes_it() -> None:
     assert committed[-1] == b"3"
 
 
-def test_a_source_that_ends_ends_the_run() -> None:
+def test_run_ends_with_its_source() -> None:
     read = LocalRead(Source(ends=True), lambda _: True)
     put(1, 2)
     assert started(read).wait_until_finish() == "DONE"
@@ -135,7 +135,7 @@ def test_a_source_that_ends_ends_the_run() -> None:
     local_stream.finish(read)
 
 
-def test_nothing_is_acknowledged_before_it_is_settled() -> None:
+def test_elements_are_acknowledged_only_when_settled() -> None:
     settled = False
     read = LocalRead(Source(), lambda _: settled)
     put(1)
@@ -150,7 +150,7 @@ def test_nothing_is_acknowledged_before_it_is_settled() -> None:
     local_stream.finish(read)
 
 
-def test_windows_close_as_time_goes_on() -> None:
+def test_windows_close_when_the_watermark_passes() -> None:
     read = LocalRead(Source(), lambda _: True)
     put(1, 2, 12)
     result = started(
@@ -170,9 +170,9 @@ def test_windows_close_as_time_goes_on() -> None:
     local_stream.finish(read)
 
 
-def test_a_reader_that_fails_ends_the_run() -> None:
+def test_failing_reader_ends_the_run() -> None:
     read = LocalRead(Source(), lambda _: True)
-    for _ in range(4):  # as often as the engine tries
+    for _ in range(4):  # the runner tries four times
         waiting.put(OSError("the bucket is gone"))
     result = started(read)
     with pytest.raises(OSError, match="the bucket is gone"):
@@ -186,11 +186,16 @@ def fail_on_two(value: bytes) -> bytes:
     return value
 
 
-@pytest.mark.parametrize("attempt", range(3))  # it was a race
+@pytest.mark.parametrize("attempt", range(3))  # a race once made it fail now and then
 def test_nothing_is_acknowledged_after_a_step_has_failed(attempt: int) -> None:
-    """Not even that all is settled can be told any more."""
-    asked = []
-    read = LocalRead(Source(), lambda since: asked.append(since) or True)  # type: ignore[func-returns-value]
+    """After a failure the runner does not even ask whether elements are settled."""
+    asked: list[float] = []
+
+    def is_settled(since: float) -> bool:
+        asked.append(since)
+        return True
+
+    read = LocalRead(Source(), is_settled)
     put(1)
     result = started(read, lambda values: values | beam.Map(fail_on_two) | "See" >> beam.Map(see))
     until(lambda: committed == [b"1"])

@@ -315,4 +315,4 @@ def test_http_addresses_are_not_fetched(tmp_path: Path) -> None:
 def test_empty_metadata_file_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "rows").touch()
     assert dedup("-l", tmp_path / "rows", "-n") == 0
-    assert f"there are no rows in {tmp_path}/rows" in capsys.readouterr().out
+    assert f"Initial_Image_Count    0  no rows in {tmp_path}/rows" in capsys.readouterr().out

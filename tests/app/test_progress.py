@@ -1,5 +1,6 @@
-"""What is shown while a run goes on."""
+"""Checks the progress display of batch runs, and the tally behind it."""
 
+import functools
 import io
 import threading
 from pathlib import Path
@@ -8,10 +9,11 @@ import pytest
 from rich.console import Console
 
 from beam_dedup.batch import progress
+from beam_dedup.execution import in_background
 from transforms.tally import LISTED, PLACED, READ, Tally
 
 
-def test_tally_adds_up_threads(tmp_path: Path) -> None:
+def test_tally_sums_the_counts_of_threads(tmp_path: Path) -> None:
     tally = Tally(str(tmp_path))
 
     def work() -> None:
@@ -27,8 +29,8 @@ def test_tally_adds_up_threads(tmp_path: Path) -> None:
     assert tally.total(LISTED) == 0
 
 
-def test_tally_counts_up_from_one_digit_to_several(tmp_path: Path) -> None:
-    """The file of a count is written over, not truncated."""
+def test_tally_counts_from_one_digit_to_several(tmp_path: Path) -> None:
+    """The file of a count is overwritten without being truncated first."""
     tally = Tally(str(tmp_path))
     for count in (1, 8, 1, 90, 900, 0):
         tally.add(READ, count)
@@ -37,15 +39,14 @@ def test_tally_counts_up_from_one_digit_to_several(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_shown_counts_rate_and_time(terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_LIVE_SECONDS", 0.02)
-    monkeypatch.setattr(progress, "_LOG_SECONDS", 0.02)
+def test_progress_shows_counts_rate_and_time_left(terminal: bool, tmp_path: Path) -> None:
     tally = Tally(str(tmp_path))
     tally.add(LISTED, 200)
     tally.add(READ, 50)
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=terminal, width=120)
-    with progress.shown(tally, console):
+    show = functools.partial(progress.show_progress, tally, live_seconds=0.02, log_seconds=0.02)
+    with in_background(show, console):
         threading.Event().wait(0.5)
     text = shown.getvalue()
     assert "reading images" in text
@@ -56,25 +57,25 @@ def test_shown_counts_rate_and_time(terminal: bool, tmp_path: Path, monkeypatch:
 
 def test_phases(tmp_path: Path) -> None:
     tally = Tally(str(tmp_path))
-    state = progress._State(tally)
+    state = progress.ProgressState(tally)
     seen = [state.phase]
     for name, count in ((LISTED, 5), (READ, 3), (READ, 2), (PLACED, 2)):
         tally.add(name, count)
         state.update()
         seen.append(state.phase)
-    assert seen == ["starting", "starting", "reading images", "judging", "copying, 2 done"]
+    assert seen == ["starting", "starting", "reading images", "finding duplicates", "copying, 2 done"]
 
 
-def test_the_rate_is_that_of_reading(tmp_path: Path) -> None:
-    """It does not fall while the images are judged."""
+def test_rate_does_not_fall_after_reading(tmp_path: Path) -> None:
+    """The rate counts only the time of reading, not that of finding duplicates."""
     tally = Tally(str(tmp_path))
     tally.add(LISTED, 10)
     tally.add(READ, 5)
-    state = progress._State(tally)
+    state = progress.ProgressState(tally)
     tally.add(READ, 5)
     state.update()
     first = state.rate
     threading.Event().wait(0.05)
     state.update()
     assert state.rate == first
-    assert progress._left(state) == ""
+    assert state.time_left == ""

@@ -1,4 +1,4 @@
-"""One answer on every engine of this machine, a clean end on Ctrl-C, and failures that are told."""
+"""Checks that all local runners give the same verdicts, end cleanly on signals, and report failures in one sentence."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ MODES = ("in_memory", "multi_threading", pytest.param("multi_processing", marks=
 
 @pytest.fixture(scope="module")
 def expected(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The records of the samples, made by one worker."""
+    """The records of the samples from a run with one worker."""
     path = tmp_path_factory.mktemp("expected") / "r.jsonl"
     assert dedup("-n", "-i", samples, "-j", 1, "--quiet", "--records", path) == 0
     return path.read_bytes()
@@ -39,7 +39,9 @@ def expected(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.mark.parametrize("jobs", [2, 4])
 @pytest.mark.parametrize("mode", MODES)
-def test_one_answer(mode: str, jobs: int, samples: Path, expected: bytes, tmp_path: Path) -> None:
+def test_records_do_not_depend_on_runner_mode_and_jobs(
+    mode: str, jobs: int, samples: Path, expected: bytes, tmp_path: Path
+) -> None:
     records = tmp_path / "r.jsonl"
     flags = ("--quiet", "-j", jobs, f"--direct_running_mode={mode}")
     assert dedup("-n", "-i", samples, "--records", records, *flags) == 0
@@ -47,7 +49,7 @@ def test_one_answer(mode: str, jobs: int, samples: Path, expected: bytes, tmp_pa
 
 
 @pytest.mark.parametrize("order", ["reversed", "sizes"])
-def test_the_order_of_files_does_not_matter(
+def test_records_do_not_depend_on_the_order_of_files(
     order: str, samples: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transforms import read
@@ -80,17 +82,19 @@ def test_the_order_of_files_does_not_matter(
         (("--runner=PortableRunner",), 1, 1),
     ],
 )
-def test_choice_of_the_engine(flags: tuple[str, ...], workers: int, processes: int) -> None:
-    """One worker with as many decoding processes as jobs, or as many workers that decode in one process each."""
+def test_choice_of_workers_and_decoder_processes(
+    flags: tuple[str, ...], workers: int, processes: int
+) -> None:
+    """Either one worker with as many decoder processes as jobs, or as many workers with one decoder process each."""
     config = DedupConfig(inputs=("in",), jobs=5)
-    asked = select.beam_options(flags)
-    runner = select.runner_for(asked, config)
-    assert isinstance(runner, FnApiRunner) == select.is_local(asked)
-    assert asked.view_as(DirectOptions).direct_num_workers == workers
-    assert select.processes(asked, config) == processes
+    options = select.beam_options(flags)
+    runner = select.runner_for(options, config)
+    assert isinstance(runner, FnApiRunner) == select.is_local(options)
+    assert options.view_as(DirectOptions).direct_num_workers == workers
+    assert select.decoder_processes(options, config) == processes
 
 
-def test_help_does_not_import_the_engine() -> None:
+def test_help_does_not_import_beam() -> None:
     code = "import sys; from beam_dedup.cli import main; main(['--help']); print([m for m in sys.modules if 'beam' in m])"
     shown = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
@@ -101,12 +105,14 @@ def test_help_does_not_import_the_engine() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted(mode: str, number: signal.Signals, tmp_path: Path) -> None:
-    """To all processes at once, as a terminal does, in the midst of copying."""
+def test_signal_while_copying_leaves_only_complete_copies(
+    mode: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    """The signal goes to all processes of the group, as from a terminal."""
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     for seed in range(4):
-        # Not so large that decoding takes long, but with so many bytes behind the picture that copying does.
+        # Small pictures, which are decoded fast, followed by so many bytes that copying takes long.
         picture(seed).save(folder / f"{seed}.png")
         with open(folder / f"{seed}.png", "ab") as file:
             file.write(os.urandom(1 << 20) * 60)
@@ -120,15 +126,15 @@ def test_interrupted(mode: str, number: signal.Signals, tmp_path: Path) -> None:
         assert process.poll() is None, process.communicate()
         children = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, number)
-        _, said = process.communicate(timeout=30)
+        _, output = process.communicate(timeout=30)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 128 + number, said
-    assert "interrupted" in said
-    assert "Traceback" not in said
+    assert process.returncode == 128 + number, output
+    assert "interrupted" in output
+    assert "Traceback" not in output
     copied = tree(out)
-    assert copied.items() <= before.items(), "a file is not whole, or has a name that is not final"
+    assert copied.items() <= before.items(), "an incomplete file, or a temporary name"
     assert tree(folder) == before
     assert not _group_is_alive(process.pid)
     assert not any(map(_runs, children))
@@ -136,10 +142,10 @@ def test_interrupted(mode: str, number: signal.Signals, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_while_it_decodes(
+def test_signal_while_decoding_ends_the_decoder_processes(
     mode: str, number: signal.Signals, samples: Path, tmp_path: Path
 ) -> None:
-    """The processes that decode have a session of their own, and end with the one that started them, also if that is killed."""
+    """Decoder processes have a session of their own, and end with their parent even if it is killed."""
     for copy in range(20):
         shutil.copytree(samples, tmp_path / "in" / str(copy))
     process = _started(
@@ -165,7 +171,7 @@ def test_interrupted_while_it_decodes(
 
 
 def _started(*arguments: object) -> "subprocess.Popen[str]":
-    # A shell that runs tests in the background has Ctrl-C ignored, and what it starts inherits that.
+    # A shell ignores Ctrl-C for a test run in the background, and its child processes inherit that.
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         cwd=ROOT,
@@ -176,10 +182,10 @@ def _started(*arguments: object) -> "subprocess.Popen[str]":
     )
 
 
-def _soon(come: Callable[[], bool]) -> bool:
-    """Whether something comes true within a minute."""
+def _soon(condition: Callable[[], bool]) -> bool:
+    """Returns whether a condition becomes true within a minute."""
     ends = time.monotonic() + 60
-    while not (is_true := come()) and time.monotonic() < ends:
+    while not (is_true := condition()) and time.monotonic() < ends:
         time.sleep(0.01)
     return is_true
 
@@ -192,7 +198,7 @@ def _decodes(process: psutil.Process) -> bool:
 
 
 def _runs(process: psutil.Process) -> bool:
-    """It does not if it has ended and nobody has asked yet how."""
+    """Returns whether a process runs; one that has ended and is not reaped yet does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -200,7 +206,7 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def _begun(out: Path) -> bool:
-    """Whether a copy is being made: it is there, not whole yet."""
+    """Returns whether a copy is being written under its temporary name."""
     return any(path.name.startswith(".dedup-") for path in out.glob("*"))
 
 
@@ -213,8 +219,10 @@ def _group_is_alive(group: int) -> bool:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_can_not_be_placed_is_told_at_the_end(mode: str, samples: Path, tmp_path: Path) -> None:
-    """A folder stands where one copy should go, another file where another should: all others are placed."""
+def test_images_that_could_not_be_placed_are_reported_at_the_end(
+    mode: str, samples: Path, tmp_path: Path
+) -> None:
+    """A directory is in the way of one copy, and a different file in the way of another; all others are placed."""
     first, second, *_ = sorted(path.relative_to(samples) for path in samples.rglob("*.png"))
     (tmp_path / "out" / first / "x").mkdir(parents=True)
     (tmp_path / "out" / second).parent.mkdir(parents=True, exist_ok=True)
@@ -225,9 +233,12 @@ def test_what_can_not_be_placed_is_told_at_the_end(mode: str, samples: Path, tmp
         *(f"--direct_running_mode={mode}", "-j", "2"),
     )
     assert ended.returncode == 1
-    said = ended.stderr[ended.stderr.index("dedup: ") :].splitlines()
-    assert said[0] == "dedup: 2 of the images could not be placed:"
-    assert [str(name) in line for name, line in zip((first, second), said[1:], strict=True)] == [True, True]
+    message = ended.stderr[ended.stderr.index("dedup: ") :].splitlines()
+    assert message[0] == "dedup: 2 images could not be placed:"
+    assert [str(name) in line for name, line in zip((first, second), message[1:], strict=True)] == [
+        True,
+        True,
+    ]
     assert "Traceback" not in ended.stderr
     assert (tmp_path / "out" / second).read_text() == "mine"
     kept = [
@@ -238,11 +249,11 @@ def test_what_can_not_be_placed_is_told_at_the_end(mode: str, samples: Path, tmp
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_failure_is_one_sentence(mode: str, samples: Path, tmp_path: Path) -> None:
-    """Writing fails when all has been judged: the device is full."""
+def test_failure_is_reported_in_one_sentence(mode: str, samples: Path, tmp_path: Path) -> None:
+    """Writing the records fails, after all images are judged, because the device is full."""
     if not os.path.exists("/dev/full"):
-        pytest.skip("needs /dev/full, as Linux has it")
-    # What is written under a temporary name beside the target would not be full: so the folder goes.
+        pytest.skip("needs /dev/full, which Linux has")
+    # Records are written under a temporary name; `_with_site` opens /dev/full instead of that file.
     ended = dedup_apart(
         *("-i", samples, "-o", "", "--records", tmp_path / "gone" / "r.jsonl", "--quiet"),
         *(f"--direct_running_mode={mode}", "-j", "2"),
@@ -255,7 +266,7 @@ def test_a_failure_is_one_sentence(mode: str, samples: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_bug_in_the_process_that_decodes_is_one_sentence_and_blames_no_image(
+def test_bug_in_the_decoder_process_is_reported_in_one_sentence_and_blames_no_image(
     mode: str, samples: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
@@ -271,13 +282,13 @@ def test_a_bug_in_the_process_that_decodes_is_one_sentence_and_blames_no_image(
     )
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
-    assert ended.stderr.startswith("dedup: failed: the process that decodes failed at ")
+    assert ended.stderr.startswith("dedup: failed: the decoder process failed at ")
     assert "no fault of the image: KeyError: 'missing'; set DEDUP_DEBUG=1" in ended.stderr
     assert not (tmp_path / "r.jsonl").exists()
 
 
 def _with_site(folder: Path) -> str:
-    """A path to import from with which, in every process, files can be begun but not filled."""
+    """Returns a value of PYTHONPATH with which, in every process, files can be created but not written."""
     (folder / "sitecustomize.py").write_text(
         "import builtins, io\n"
         "real = builtins.open\n"
@@ -291,25 +302,25 @@ def _with_site(folder: Path) -> str:
     return os.pathsep.join((str(folder), str(ROOT)))
 
 
-def test_a_breach_of_conservation_ends_with_1(
+def test_violated_conservation_exits_with_1(
     samples: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transforms import deduplicate
+    from transforms import metrics
 
-    monkeypatch.setattr(deduplicate.metrics, "count", _twice)
+    monkeypatch.setattr(metrics, "count", _one_image_only)
     assert dedup("-i", samples, "--quiet", "-j", 1) == 1
     assert "lost or judged twice" in capfd.readouterr().err
 
 
-def _twice(block: bytes) -> bytes:
-    """As if one image had been judged over and over, and all others lost."""
+def _one_image_only(block: bytes) -> bytes:
+    """Replaces the images of all verdicts by the same one, as if it was judged many times and all others were lost."""
     table = blocks.load([block], blocks.VERDICTS)
     one = ImageRef("one/and/the/same", "x")
     verdicts = [dataclasses.replace(verdict, ref=one) for verdict in tables.verdicts_of(table)]
     return blocks.dump(tables.verdicts_table(verdicts))
 
 
-def test_a_shadowed_transforms_is_named(tmp_path: Path) -> None:
+def test_another_package_named_transforms_is_reported(tmp_path: Path) -> None:
     (tmp_path / "transforms.py").write_text("")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
     ended = dedup_apart("-i", tmp_path, cwd=tmp_path, env=environment)
@@ -318,7 +329,7 @@ def test_a_shadowed_transforms_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_partial_files_of_others_are_no_input_and_stay(tmp_path: Path) -> None:
+def test_partial_files_of_other_processes_are_neither_read_nor_removed(tmp_path: Path) -> None:
     (tmp_path / ".dedup-1-abc.part").write_bytes(b"GIF89a")
     (tmp_path / "a.gif").write_bytes(b"GIF89a")
     assert dedup("-i", tmp_path, "--records", tmp_path / "r") == 0
@@ -326,7 +337,7 @@ def test_partial_files_of_others_are_no_input_and_stay(tmp_path: Path) -> None:
     assert (tmp_path / ".dedup-1-abc.part").exists()
 
 
-def test_the_modules_of_the_edge_agree_on_what_is_remote() -> None:
+def test_is_remote_is_the_same_in_preflight_and_storage() -> None:
     from transforms.storage import files as storage
 
     for path, remote in (
@@ -336,6 +347,6 @@ def test_the_modules_of_the_edge_agree_on_what_is_remote() -> None:
         ("s3://b", True),
         ("c:\\x", False),
     ):
-        assert preflight.is_remote(path) == storage.is_remote(path) == remote
+        assert [vars(module)["is_remote"](path) for module in (preflight, storage)] == [remote, remote]
     assert cli.WRONG_USAGE == 2
     assert defaults.DEFAULT_OUTPUT_JSON == "image_locations.json"

@@ -1,5 +1,9 @@
-"""`dedup --watch` is killed, as a machine dies, and started again: nothing is lost, and nothing is judged or copied twice."""
+"""Kills `dedup --watch`, as a failing machine would, and starts it again.
 
+No image may be lost, judged twice or copied twice.
+"""
+
+import functools
 import itertools
 import random
 import signal
@@ -10,16 +14,16 @@ import pytest
 
 from tests import stream_files
 from tests.app.fault_injection import DIE
-from tests.app.stream_process import staying
-from tests.app.watched_folder import Incoming, check
+from tests.app.stream_process import StreamProcess, running_stream
+from tests.app.watched_folder import WatchedDirectory, check
 
 pytestmark = pytest.mark.slow
 
 KILLS = 10
 FILES = 1200
-BEFORE = 40  # files that are there when the first run begins
+BEFORE = 40  # files that exist when the first run starts
 
-# Where a run dies: what it was about to write, or had just written.
+# When a run is killed: before or after the n-th file with a prefix gets its final name.
 DEATHS = (
     "before:1:undelivered-",
     "after:1:records-",
@@ -34,13 +38,13 @@ DEATHS = (
 
 
 @pytest.fixture
-def incoming(tmp_path: Path) -> Incoming:
-    return Incoming(tmp_path / "in")
+def incoming(tmp_path: Path) -> WatchedDirectory:
+    return WatchedDirectory(tmp_path / "in")
 
 
-def test_killed_ten_times(incoming: Incoming, tmp_path: Path) -> None:
-    """At random times while files arrive: in the end each file has one record, each kept one its copy, and nothing else is
-    in the output folder; no two kept ones are within k.
+def test_run_killed_ten_times_at_random_loses_nothing(incoming: WatchedDirectory, tmp_path: Path) -> None:
+    """Files arrive meanwhile. In the end each file has one record and each kept image one copy, the output directory has
+    no other files, and no two kept images are within k.
     """
     rng = random.Random(11)
     out = tmp_path / "out"
@@ -48,35 +52,40 @@ def test_killed_ten_times(incoming: Incoming, tmp_path: Path) -> None:
     recorded = []
 
     def feed(seconds: float) -> None:
+        """Writes files for some seconds."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             for name, data in itertools.islice(files, 1):
                 incoming.write(name, data)
             time.sleep(rng.random() * 0.1)
 
+    def has_begun_after_feeding(run: StreamProcess) -> bool:
+        feed(0.1)
+        return run.has_begun()
+
     for name, data in itertools.islice(files, BEFORE):
         incoming.write(name, data)
     for number in range(KILLS):
-        with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+        with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
             if number % 3 == 0:
-                feed(3 * rng.random())  # while it starts, perhaps
+                feed(3 * rng.random())  # perhaps while it starts
             else:
-                run.wait_until(lambda run=run: feed(0.1) or run.has_begun())
+                run.wait_until(functools.partial(has_begun_after_feeding, run))
                 feed(1.5 * rng.random())
             run.kill()
         recorded.append(len(run.records()))
     assert recorded == sorted(recorded)
-    assert len(set(recorded)) > KILLS // 3, "some were killed in the midst of it"
+    assert len(set(recorded)) > KILLS // 3, "too few runs were killed after they had written records"
     for name, data in files:
         incoming.write(name, data)
-    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+    with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
         run.wait_for(len(incoming.expected))
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
 
-def test_killed_wherever_something_is_written(incoming: Incoming, tmp_path: Path) -> None:
-    """The same, by the file that was about to get its name or had just got it: state, records, counts and copies."""
+def test_run_killed_at_each_kind_of_write_loses_nothing(incoming: WatchedDirectory, tmp_path: Path) -> None:
+    """The kill comes just before or after a file of state, records or counts, or a copy, gets its final name."""
     out = tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     files = iter(stream_files.files(24 * (len(DEATHS) + 1), seed=6).items())
@@ -84,13 +93,13 @@ def test_killed_wherever_something_is_written(incoming: Incoming, tmp_path: Path
     for death in (*DEATHS, ""):
         for name, data in itertools.islice(files, 24):
             incoming.write(name, data)
-        with staying(tmp_path, *arguments, env={DIE: death}) as run:
+        with running_stream(tmp_path, *arguments, env={DIE: death}) as run:
             if death:
                 while run.process.poll() is None:
                     incoming.write(*next(late))
                     time.sleep(0.2)
-                assert run.process.returncode == -signal.SIGKILL, run.said()
+                assert run.process.returncode == -signal.SIGKILL, run.log_tail()
             else:
                 run.wait_for(len(incoming.expected))
-                assert run.drain() == 130, run.said()
+                assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)

@@ -1,5 +1,9 @@
-"""What befalls `dedup --watch` in the hands of its users: nothing is lost, nothing is judged twice, and it says what is wrong."""
+"""Runs `dedup --watch` under adverse conditions: full disks, vanishing files, wrong clocks, concurrent runs.
 
+No image may be lost or judged twice, and errors must name the problem.
+"""
+
+import functools
 import os
 import shutil
 import subprocess
@@ -10,61 +14,63 @@ import pytest
 
 from beam_dedup.core.model import Reason
 from beam_dedup.options import checks, parser
-from beam_dedup.stream import run as stream_run
+from beam_dedup.stream.local_run import state_directory
+from beam_dedup.stream.pipeline import unbounded_source
 from tests.app.cli_runs import COMMAND, ROOT, dedup_apart, tree
 from tests.app.fault_injection import BACK, DIE, MOST
-from tests.app.stream_process import records_below, staying
-from tests.app.watched_folder import LOOKS_APART, Incoming, check
+from tests.app.stream_process import records_below, running_stream
+from tests.app.watched_folder import POLL_SECONDS, WatchedDirectory, check
 from tests.core.archives.made_archives import zipped
 from tests.pictures import encoded, photo
 from tests.verdicts_outside import by_status, key_of
 from transforms.storage.listing import list_inputs
+from transforms.stream.watch import WatchedSource
 
 pytestmark = pytest.mark.slow
 
 
-def test_copies_that_found_no_room_are_made_when_there_is_some(tmp_path: Path) -> None:
-    """The run ends, and says where there was none."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+def test_copies_that_failed_on_a_full_disk_are_made_by_the_next_run(tmp_path: Path) -> None:
+    """The first run fails, and its error names the path."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     for seed in range(3):
         incoming.write(f"{seed}.png", encoded(photo(seed, (500, 400))))
-    with staying(tmp_path, *arguments, env={MOST: "20000"}) as run:
-        assert run.process.wait(60) == 1, run.said()
+    with running_stream(tmp_path, *arguments, env={MOST: "20000"}) as run:
+        assert run.process.wait(60) == 1, run.log_tail()
     assert run.records()
-    told = run.said().strip()
-    assert told.count("\n") == 0
-    assert told.startswith("dedup: failed: ")
-    assert "File too large: " in told
-    assert str(out) in told
-    with staying(tmp_path, *arguments) as run:
+    message = run.log_tail().strip()
+    assert message.count("\n") == 0
+    assert message.startswith("dedup: failed: ")
+    assert "File too large: " in message
+    assert str(out) in message
+    with running_stream(tmp_path, *arguments) as run:
         run.wait_for(3)
         run.wait_until(lambda: len(tree(out)) == 3)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
 
-def test_records_that_found_no_room_are_written_when_there_is_some(tmp_path: Path) -> None:
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+def test_records_that_failed_on_a_full_disk_are_written_by_the_next_run(tmp_path: Path) -> None:
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     for seed in range(12):
         incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
-    with staying(tmp_path, *arguments, env={MOST: "3000"}) as run:
-        assert run.process.wait(60) == 1, run.said()
+    with running_stream(tmp_path, *arguments, env={MOST: "3000"}) as run:
+        assert run.process.wait(60) == 1, run.log_tail()
     assert run.records() == []
-    assert "File too large: " in run.said()
-    with staying(tmp_path, *arguments) as run:
+    assert "File too large: " in run.log_tail()
+    with running_stream(tmp_path, *arguments) as run:
         run.wait_for(12)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
 
-def test_two_runs_on_one_folder_of_records(tmp_path: Path) -> None:
-    """The second is refused, with one sentence; when the first was killed it begins."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+def test_second_run_with_the_same_records_is_refused(tmp_path: Path) -> None:
+    """In one sentence, as long as the first one runs. After the first one is killed, another one can start."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     incoming.write("a.jpg", encoded(photo(1), "JPEG"))
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         run.wait_for(1)
         second = dedup_apart(*arguments, "--records", tmp_path / "records")
         assert second.returncode == 2
@@ -79,48 +85,52 @@ def test_two_runs_on_one_folder_of_records(tmp_path: Path) -> None:
         )
         assert run.process.poll() is None
         run.kill()
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         incoming.write("b.jpg", encoded(photo(2), "JPEG"))
         run.wait_for(2)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
 
-def test_a_folder_that_is_removed_and_comes_back(tmp_path: Path) -> None:
-    """It is told that it was gone, once; what is in it later is judged."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+def test_watched_directory_is_removed_and_comes_back(tmp_path: Path) -> None:
+    """One record reports that it was missing. Files that are in it later are judged."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     incoming.write("a.jpg", encoded(photo(1), "JPEG"))
-    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+    with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
         run.wait_for(1)
         for seed in (2, 3):
-            run.wait_until(lambda seed=seed: len(tree(out)) == seed - 1, what="copies")
+            run.wait_until(functools.partial(_has_files, out, seed - 1), what="copies")
             shutil.rmtree(incoming.folder)
-            time.sleep(2.5 * LOOKS_APART)
+            time.sleep(2.5 * POLL_SECONDS)
             incoming.folder.mkdir()
             incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
             run.wait_for(1 + seed)
-        run.wait_until(lambda: len(tree(out)) == 3, what="copies")
-        assert run.drain() == 130, run.said()
+        run.wait_until(functools.partial(_has_files, out, 3), what="copies")
+        assert run.drain() == 130, run.log_tail()
     (gone,) = by_status(run.records(), "rejected")
     assert (gone["uri"], gone["reason"]) == (str(incoming.folder), Reason.NOT_FOUND)
     assert {key_of(record) for record in by_status(run.records(), "kept")} == set(incoming.expected)
     assert sorted(tree(out)) == ["2.jpg", "3.jpg", "a.jpg"]
 
 
+def _has_files(folder: Path, count: int) -> bool:
+    return len(tree(folder)) == count
+
+
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ("deleted", "a.jpg vanished after it was read"),
         ("replaced", "a.jpg changed after it was read"),
         ("touched", ""),
     ],
 )
-def test_what_changed_before_it_was_copied(change: str, told: str, tmp_path: Path) -> None:
-    """It is told at the end; what replaced it is another image."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+def test_file_that_changes_before_it_is_copied_is_reported(change: str, message: str, tmp_path: Path) -> None:
+    """At the end of the run. A file that replaced it is another image."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     incoming.write("a.jpg", encoded(photo(1), "JPEG"))
-    with staying(tmp_path, *arguments, env={DIE: "after:1:records-"}) as run:
+    with running_stream(tmp_path, *arguments, env={DIE: "after:1:records-"}) as run:
         run.process.wait(60)
     assert len(run.records()) == 1
     if change == "deleted":
@@ -129,59 +139,59 @@ def test_what_changed_before_it_was_copied(change: str, told: str, tmp_path: Pat
         incoming.write("a.jpg", encoded(photo(2), "JPEG"))
     else:
         os.utime(incoming.folder / "a.jpg")
-        incoming.note("a.jpg")
+        incoming.expect("a.jpg")
     incoming.write("b.jpg", encoded(photo(3), "JPEG"))
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         run.wait_for(len(incoming.expected))
-        assert run.drain() == 130, run.said()
-    assert ("1 of the images could not be placed" in run.said()) == bool(told)
-    assert told in run.said()
+        assert run.drain() == 130, run.log_tail()
+    assert ("1 image could not be placed" in run.log_tail()) == bool(message)
+    assert message in run.log_tail()
     assert {key_of(record) for record in run.records()} == set(incoming.expected)
     assert tree(out) == {path.name: path.read_bytes() for path in incoming.folder.iterdir()}
 
 
-def test_times_of_files_have_no_say(tmp_path: Path) -> None:
-    """Of the future, of before there were any, and of one that has just been written."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+def test_modification_times_do_not_matter(tmp_path: Path) -> None:
+    """Times in the future, at and before the epoch, and just now."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     now = time.time()
     for seed, when in enumerate((now + 1e8, 0, -1e8, now - 10)):
         incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
         os.utime(incoming.folder / f"{seed}.jpg", (when, when))
         incoming.expected.popitem()
-        incoming.note(f"{seed}.jpg")
+        incoming.expect(f"{seed}.jpg")
     for _ in range(2):
-        with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+        with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
             run.wait_until((run.folder / "records/.state/processes").exists)
             run.wait_for(4)
-            time.sleep(3 * LOOKS_APART)
-            assert run.drain() == 130, run.said()
+            time.sleep(3 * POLL_SECONDS)
+            assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
 
 @pytest.mark.parametrize("arguments", [(), ("--window", "3s")])
-def test_the_clock_is_set_back(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """By an hour: what arrives then is judged as soon as ever."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+def test_clock_that_is_set_back_delays_nothing(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """New images are judged within 20 seconds after the clock went back by an hour."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     back = tmp_path / "back"
     for seed in range(2):
         incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
-    told = ("-n", "--watch", "-i", incoming.folder, "-d", out, *arguments)
-    with staying(tmp_path, *told, env={BACK: str(back)}) as run:
+    command = ("-n", "--watch", "-i", incoming.folder, "-d", out, *arguments)
+    with running_stream(tmp_path, *command, env={BACK: str(back)}) as run:
         run.wait_for(2)
         back.touch()
         for seed in (2, 3):
             incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
             run.wait_for(seed + 1, 20)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
 
-def test_an_archive_that_is_replaced(tmp_path: Path) -> None:
-    """Of two members of one name the second is copied under another, as it is with files."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+def test_members_of_a_replaced_archive_get_other_names(tmp_path: Path) -> None:
+    """If the new archive has a different member with the same name, its copy gets another name, as with files."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     first, second, both = (encoded(photo(seed), "JPEG") for seed in range(3))
     archive = incoming.folder / "a.zip"
-    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+    with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
         for members in ({"x.jpg": first, "y.jpg": both}, {"x.jpg": second, "y.jpg": both}):
             partial = tmp_path / "partial"
             partial.write_bytes(zipped(members))
@@ -189,42 +199,43 @@ def test_an_archive_that_is_replaced(tmp_path: Path) -> None:
             before = len(run.records())
             run.wait_for(before + 2)
             run.wait_until(lambda: len(tree(out)) == len(by_status(run.records(), "kept")))
-        assert run.drain() == 130, run.said()
-    assert "could not be placed" not in run.said()
+        assert run.drain() == 130, run.log_tail()
+    assert "could not be placed" not in run.log_tail()
     (name,) = set(tree(out)) - {"a.zip/x.jpg", "a.zip/y.jpg"}
     assert name.startswith("a.zip/x~")
     assert tree(out) == {"a.zip/x.jpg": first, "a.zip/y.jpg": both, name: second}
 
 
-def test_state_within_the_watched_folder_is_no_input(tmp_path: Path) -> None:
-    """All that is written lies in it; else each file that tells of another would have to be told of."""
-    incoming = Incoming(tmp_path / "in")
+def test_outputs_and_state_in_the_watched_directory_are_not_read(tmp_path: Path) -> None:
+    """Otherwise each file of records would cause a new record, without end."""
+    incoming = WatchedDirectory(tmp_path / "in")
     for seed in range(3):
         incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))
-    with staying(
+    with running_stream(
         incoming.folder, "-n", "--watch", "-i", incoming.folder, "-d", incoming.folder / "out"
     ) as run:
         run.wait_for(3)
-        time.sleep(4 * LOOKS_APART)
+        time.sleep(4 * POLL_SECONDS)
         assert run.drain() == 130
     uris = {Path(record["uri"]).name for record in records_below(incoming.folder)}
     assert uris - {"log"} == {"0.jpg", "1.jpg", "2.jpg"}
 
 
-def test_state_of_records_elsewhere_is_no_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It lies in the current folder, which may be the one that is watched."""
+def test_state_of_remote_records_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies in the current directory, which may be the watched one."""
     monkeypatch.chdir(tmp_path)
     arguments = ["--watch", "-i", ".", "--records", "gs://bucket/records"]
     config = checks.configure(parser.parse(arguments)[0])
-    source = stream_run._source(config, stream_run._state_folder(config))
+    source = unbounded_source(config, state_directory(config))
+    assert isinstance(source, WatchedSource)
     Path("a.jpg").write_bytes(b"")
     Path("image_records.state/codes-1.blocks").write_bytes(b"")
     assert [file.path for file in list_inputs(source.paths, source.exclude)] == ["./a.jpg"]
 
 
-def test_without_standard_streams(tmp_path: Path) -> None:
-    """As some who start services do: what is opened instead must not be taken for them."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+def test_runs_with_closed_standard_streams(tmp_path: Path) -> None:
+    """Some service managers start it so. Files it opens must not be mistaken for standard streams."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     incoming.write("a.jpg", encoded(photo(1), "JPEG"))
     arguments = [
         "-n",

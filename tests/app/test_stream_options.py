@@ -171,18 +171,18 @@ WRONG: dict[str, Case] = {
     "zero jobs": ([*WATCH, "-j", "0"], "-j must be between 1 and 1024; got 0"),
     "runner without streaming": (
         [*WATCH, "--runner=DirectRunner"],
-        "--runner=DirectRunner does not run what has no end: leave it out",
+        "--runner=DirectRunner can't run a stream; leave out --runner to run it on this machine",
     ),
-    "misspelt option": ([*WATCH, "--windows", "1m"], "no option --windows; the nearest is --window"),
+    "misspelt option": ([*WATCH, "--windows", "1m"], "unknown option --windows; did you mean --window?"),
     "copies to the watched directory": ([*WATCH, "--records=", "-d", "in"], "-d: the input in lies in in"),
     "copies around the watched directory": ([*WATCH, "--records=", "-d", "."], "-d: the input in lies in ."),
     "records not writable": (
         [*WATCH, "--records", "/dev/null/r"],
-        "--records: nothing can be written to /dev/null/r/",
+        "--records: can't write to /dev/null/r/",
     ),
     "counts not writable": (
         [*WATCH, "--records", "", "--counts", "lines"],
-        "--counts: nothing can be written to lines/",
+        "--counts: can't write to lines/",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""`dedup --watch`, seen from the outside, on folders that are written to while it runs."""
+"""Runs `dedup --watch` on directories that are written to meanwhile, and checks its outputs."""
 
 import os
 import random
@@ -9,17 +9,17 @@ import pytest
 
 from tests import stream_files
 from tests.app.cli_runs import tree
-from tests.app.stream_process import staying
-from tests.app.watched_folder import LOOKS_APART, Incoming, check, files_in
+from tests.app.stream_process import running_stream
+from tests.app.watched_folder import POLL_SECONDS, WatchedDirectory, check, files_in
 from tests.pictures import encoded, photo
 from tests.verdicts_outside import by_status
 
 
-def test_each_file_is_judged_when_it_is_whole_and_once(tmp_path: Path) -> None:
-    """Files that are there before, arrive at once, are written in pieces, replaced and removed: each generation has one
-    record, none of a part of it, and a restart adds none. Ctrl-C exits 130.
+def test_each_file_is_judged_once_when_it_is_complete(tmp_path: Path) -> None:
+    """Files exist before, appear complete, are written in pieces, replaced and removed. Each generation has one record,
+    no record is of an incomplete file, and a restart adds no records. Ctrl-C exits with 130.
     """
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     files = stream_files.files(160)
     names = list(files)
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
@@ -27,7 +27,7 @@ def test_each_file_is_judged_when_it_is_whole_and_once(tmp_path: Path) -> None:
         incoming.write(name, files[name])
     for name, data in stream_files.hostile().items():
         incoming.write(name, data)
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         for name in names[40:100]:
             incoming.write(name, files[name])
             time.sleep(0.01)
@@ -41,58 +41,60 @@ def test_each_file_is_judged_when_it_is_whole_and_once(tmp_path: Path) -> None:
         for name in names[20:30]:
             os.remove(incoming.folder / name)
         run.wait_for(len(incoming.expected))
-        time.sleep(2 * LOOKS_APART)
-        assert run.drain() == 130, run.said()
+        time.sleep(2 * POLL_SECONDS)
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
     before = run.records(), tree(tmp_path / "records"), tree(out)
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         incoming.write("last.jpg", encoded(photo(78), "JPEG"))
         run.wait_for(len(incoming.expected))
-        time.sleep(2 * LOOKS_APART)
-        assert run.drain() == 130, run.said()
+        time.sleep(2 * POLL_SECONDS)
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
     assert len(run.records()) == len(before[0]) + 1
     assert before[2].items() < tree(out).items()
 
 
-def test_what_waits_for_its_file_when_a_run_is_told_to_end_is_copied(tmp_path: Path) -> None:
-    """Ten seconds it would have to wait, and it is told to end before."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+def test_stopped_run_records_and_copies_pending_images(tmp_path: Path) -> None:
+    """The run is stopped before the 10 seconds after which it writes records."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     for name, data in stream_files.files(30, seed=4).items():
         incoming.write(name, data)
-    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, often=False) as run:
+    with running_stream(
+        tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, frequent_records=False
+    ) as run:
         run.wait_until(run.has_begun)
-        time.sleep(2 * LOOKS_APART)
+        time.sleep(2 * POLL_SECONDS)
         assert run.records() == []
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
 
-def test_a_second_run_knows_what_the_first_has_kept(tmp_path: Path) -> None:
-    """Also where only a view tells: a new picture in a frame, of one that was kept; and a new one of which a framed one was."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+def test_second_run_compares_with_images_kept_by_the_first(tmp_path: Path) -> None:
+    """Also through views: a new framed copy of a kept picture, and a new unframed copy of a kept framed one."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
     pictures = [photo(seed, (160, 120)) for seed in range(6)]
     for number, picture in enumerate(pictures):
         framed = stream_files.framed(picture) if number >= 4 else encoded(picture)
         incoming.write(f"first/{number}.png", framed)
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         run.wait_for(6)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     assert len(by_status(run.records(), "kept")) == 6
     incoming.write("second/equal.png", encoded(pictures[0]))
     incoming.write("second/small.jpg", encoded(pictures[1].resize((96, 72)), "JPEG"))
     incoming.write("second/framed.png", stream_files.framed(pictures[2], "white"))
     incoming.write("second/other.png", encoded(photo(99, (160, 120))))
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         run.wait_for(10)
         incoming.write("second/unframed 4.jpg", encoded(pictures[4], "JPEG"))
         incoming.write("second/framed otherwise.png", stream_files.framed(pictures[3], "green"))
         run.wait_for(12)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
-    told = {Path(record["uri"]).name: record for record in run.records() if "/second/" in record["uri"]}
-    assert {name: (told[name]["reason"], told[name]["view"]) for name in told} == {
+    second = {Path(record["uri"]).name: record for record in run.records() if "/second/" in record["uri"]}
+    assert {name: (record["reason"], record["view"]) for name, record in second.items()} == {
         "equal.png": ("exact", "base"),
         "small.jpg": ("near", "base"),
         "framed.png": ("near", "trim"),
@@ -103,21 +105,21 @@ def test_a_second_run_knows_what_the_first_has_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_in_random_order_with_restarts(tmp_path: Path) -> None:
-    """Files arrive in any order over three runs, each ended while some are on their way: none is lost, or judged twice."""
+def test_restarts_lose_no_files_that_are_in_flight(tmp_path: Path) -> None:
+    """Files arrive in three runs, each of which is stopped while some are in flight. None is lost or judged twice."""
     rng = random.Random(5)
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     files = list(stream_files.files(240, seed=2).items())
     for third in (files[:80], files[80:160], files[160:]):
-        with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+        with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
             before = len(run.records())
             for name, data in third:
                 incoming.write(name, data)
                 time.sleep(rng.random() * 0.02)
-            run.wait_until(lambda before=before: len(run.records()) > before)
-            assert run.drain() == 130, run.said()
+            run.wait_for(before + 1)
+            assert run.drain() == 130, run.log_tail()
     incoming.write("last.jpg", encoded(photo(78), "JPEG"))
-    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
+    with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out) as run:
         run.wait_for(len(incoming.expected))
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)

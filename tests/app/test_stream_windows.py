@@ -1,4 +1,4 @@
-"""`dedup --watch --window`, seen from the outside: each window is a batch by itself, and recorded in one file."""
+"""Runs `dedup --watch --window`: each window is a batch of its own, with one file of records."""
 
 import hashlib
 import itertools
@@ -15,8 +15,8 @@ from beam_dedup.core.archives.members import split_uri
 from tests import stream_files
 from tests.app.cli_runs import dedup, tree
 from tests.app.fault_injection import DIE
-from tests.app.stream_process import Staying, check_counts, staying
-from tests.app.watched_folder import LOOKS_APART, Incoming
+from tests.app.stream_process import StreamProcess, check_counts, running_stream
+from tests.app.watched_folder import POLL_SECONDS, WatchedDirectory
 from tests.core.archives.made_archives import zipped
 from tests.pictures import encoded, photo
 from tests.verdicts_outside import Outside, Record, by_status, check_copies, check_each_once
@@ -24,7 +24,7 @@ from tests.verdicts_outside import Outside, Record, by_status, check_copies, che
 SECONDS = 3
 WINDOW = ("--window", f"{SECONDS}s")
 
-# Where a run dies: what it was about to write, or had just written.
+# When a run is killed: before or after the n-th file with a prefix gets its final name.
 DEATHS = (
     "before:1:undelivered-",
     "before:1:records-",
@@ -35,16 +35,16 @@ DEATHS = (
 )
 
 
-def windows_of(run: Staying) -> dict[str, list[Record]]:
-    """Records by the file they are in."""
+def windows_of(run: StreamProcess) -> dict[str, list[Record]]:
+    """Returns the records of each file, and so of each window, by the name of the file."""
     return {
         path.name: [json.loads(line) for line in path.read_bytes().splitlines()]
         for path in sorted((run.folder / "records").glob("records-*"))
     }
 
 
-def check(run: Staying, incoming: Incoming, out: Path) -> None:
-    """All that must hold, whatever became of the runs."""
+def check(run: StreamProcess, incoming: WatchedDirectory, out: Path) -> None:
+    """Checks records, verdicts, copies and counts of all runs with the directory of this one."""
     records = run.records()
     check_each_once(records, incoming.expected)
     codes = Outside(incoming.expected.values())
@@ -52,18 +52,18 @@ def check(run: Staying, incoming: Incoming, out: Path) -> None:
         assert "-window-" in name
         codes.check(of_window)
     check_counts(run.folder)
-    # What is kept in two windows has two copies.
+    # An image that is kept in two windows has two copies.
     kept = Counter(record["digest"] for record in by_status(records, "kept"))
     assert Counter(hashlib.sha256(data).hexdigest() for data in tree(out).values()) == kept
-    assert not list(run.folder.rglob(".dedup-*")), "files that were begun and never finished"
+    assert not list(run.folder.rglob(".dedup-*")), "partial files were left"
 
 
 @pytest.mark.slow
 def test_each_window_is_judged_like_a_batch(tmp_path: Path) -> None:
-    """Its records are those of a run with an end over the same files, but for generations and times."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    """Its records equal those of a batch run on the same files, except for the metadata (generation and time)."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     files = list(stream_files.files(90, seed=8).items())
-    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, *WINDOW) as run:
+    with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, *WINDOW) as run:
         for some in (files[:30], list(stream_files.hostile().items()), files[30:60]):
             for name, data in some:
                 incoming.write(name, data)
@@ -73,8 +73,8 @@ def test_each_window_is_judged_like_a_batch(tmp_path: Path) -> None:
         for name, data in files[60:]:
             incoming.write(name, data)
         run.wait_for(len(incoming.expected) - 10)
-        time.sleep(2 * LOOKS_APART)
-        assert run.drain() == 130, run.said()
+        time.sleep(2 * POLL_SECONDS)
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
     found = windows_of(run)
     assert len(found) >= 4
@@ -87,25 +87,25 @@ def test_each_window_is_judged_like_a_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_overwritten_within_a_window_is_another_image(tmp_path: Path) -> None:
-    """Every other file gets another picture under its name, all others are touched."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+def test_file_overwritten_within_a_window_is_another_image(tmp_path: Path) -> None:
+    """Every second file is replaced by another picture; the others are rewritten with the same bytes."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     seconds = 7
     window = ("--window", f"{seconds}s")
     incoming.write("first.jpg", encoded(photo(99), "JPEG"))
-    with staying(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, *window) as run:
+    with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, *window) as run:
         run.wait_for(1)
         time.sleep(seconds - time.time() % seconds)
         for again in range(2):
             for number in range(12):
                 seed = number + 100 * again * (number % 2)
                 incoming.write(f"{number}.jpg", encoded(photo(seed), "JPEG"))
-            time.sleep(2.5 * LOOKS_APART)
+            time.sleep(2.5 * POLL_SECONDS)
         run.wait_for(25)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check_each_once(run.records(), incoming.expected)
     *_, last = windows_of(run).values()
-    assert len(last) == 24, "or this tests nothing: too slow a machine"
+    assert len(last) == 24, "the machine is too slow for this test: the files are not in one window"
     Outside(incoming.expected.values()).check(last)
     assert len(by_status(last, "kept")) == 18
     assert len(by_status(last, "duplicate")) == 6
@@ -114,9 +114,9 @@ def test_what_is_overwritten_within_a_window_is_another_image(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_what_was_judged_before_a_restart_is_no_part_of_a_window(tmp_path: Path) -> None:
-    """An archive is opened again to see whether all of it was judged; its members are no company for what is new."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+def test_images_judged_before_a_restart_are_not_in_a_window(tmp_path: Path) -> None:
+    """An archive is opened again, to see whether all members were judged. These members don't make new images duplicates."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     members = {f"{seed}.jpg": encoded(photo(seed), "JPEG") for seed in range(3)}
     incoming.write("a.zip", zipped(members))
     incoming.expected = {
@@ -125,35 +125,35 @@ def test_what_was_judged_before_a_restart_is_no_part_of_a_window(tmp_path: Path)
         for name, data in members.items()
     }
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *WINDOW)
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         run.wait_for(3)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     incoming.write("b.jpg", members["1.jpg"])
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         run.wait_for(4)
         time.sleep(SECONDS)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check_each_once(run.records(), incoming.expected)
     assert {record["status"] for record in run.records()} == {"kept"}
 
 
 @pytest.mark.slow
-def test_killed_in_the_midst_of_windows(tmp_path: Path) -> None:
-    """At random times, and where something is written: in the end each file has one record."""
+def test_runs_killed_during_windows_lose_nothing(tmp_path: Path) -> None:
+    """Killed at random times and at each kind of write: in the end each file has one record."""
     rng = random.Random(3)
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *WINDOW)
     files = iter({**stream_files.files(400, seed=9), **stream_files.hostile()}.items())
     for death in (*DEATHS, "", "", "", "end"):
         for name, data in itertools.islice(files, None if death == "end" else 24):
             incoming.write(name, data)
-        with staying(tmp_path, *arguments, env={DIE: death if ":" in death else ""}) as run:
+        with running_stream(tmp_path, *arguments, env={DIE: death if ":" in death else ""}) as run:
             if death == "end":
                 run.wait_for(len(incoming.expected))
-                assert run.drain() == 130, run.said()
+                assert run.drain() == 130, run.log_tail()
             elif death:
                 run.process.wait(60)
-                assert run.process.returncode == -signal.SIGKILL, run.said()
+                assert run.process.returncode == -signal.SIGKILL, run.log_tail()
             else:
                 time.sleep(3 + 2 * SECONDS * rng.random())
                 run.kill()

@@ -74,7 +74,7 @@ WRONG = {
         ["-n", "--algorithm", "simhash", "-k", "9", "-l", "{in}/../text"],
         "-k must be between 0 and 8 with --algorithm simhash; got 9",
     ),
-    "groups over the metadata file": (["-l", "{in}/../text", "-o", "{in}/../text"], "is there already"),
+    "groups over the metadata file": (["-l", "{in}/../text", "-o", "{in}/../text"], "already exists"),
     "empty input": (["-i", ""], "-i or -l is required"),
     "both modes": (
         ["-e", "-n", "-i", "{in}"],
@@ -176,19 +176,22 @@ WRONG = {
     ),
     "misspelt option of dedup": (
         ["-i", "{in}", "--recrods", "x"],
-        "no option --recrods; the nearest is --records",
+        "unknown option --recrods; did you mean --records?",
     ),
-    "misspelt option of Beam": (["-i", "{in}", "--runer=x"], "no option --runer; the nearest is --runner"),
-    "unknown short flag": (["-i", "{in}", "-z"], "no option -z"),
+    "misspelt option of Beam": (
+        ["-i", "{in}", "--runer=x"],
+        "unknown option --runer; did you mean --runner?",
+    ),
+    "unknown short flag": (["-i", "{in}", "-z"], "unknown option -z"),
     "argument without a flag": (["-i", "{in}", "word"], "'word' was not expected"),
     "wrong value for Beam": (["-i", "{in}", "--direct_running_mode=x"], "invalid choice: 'x'"),
     "records not writable": (
         ["-i", "{in}", "--records", "/dev/null/r"],
-        "--records: nothing can be written to",
+        "--records: can't write to",
     ),
-    "copies not writable": (["-i", "{in}", "-d", "/dev/null/d"], "-d: nothing can be written to"),
+    "copies not writable": (["-i", "{in}", "-d", "/dev/null/d"], "-d: can't write to"),
     "groups to a directory": (["-i", "{in}", "-o", "{in}"], "-o needs a file name"),
-    "copies to a file": (["-i", "{in}", "-d", "{in}/a.gif"], "-d needs a folder"),
+    "copies to a file": (["-i", "{in}", "-d", "{in}/a.gif"], "-d needs a directory"),
     "one file for two outputs": (
         ["-i", "{in}", "--records", "x", "--counts", "./x"],
         '--records and --counts must name different paths; both name "./x"',
@@ -218,17 +221,17 @@ WRONG = {
     ),
     "link to a bucket": (
         ["-i", "{in}", "-d", "gs://b/x", "--place", "symlink"],
-        "--place symlink links files of this machine, but -d is gs://b/x",
+        "--place symlink works only with local files, but -d is gs://b/x",
     ),
     "groups over a text": (
         ["-i", "{in}", "-o", "{in}/../text"],
-        "is there already and is no file of this kind",
+        "already exists and was not written by -o",
     ),
-    "groups over the counts": (["-i", "{in}", "-o", "{in}/../counts"], "is there already"),
-    "groups to a device": (["-i", "{in}", "-o", "/dev/null"], "is there already and is no file of this kind"),
+    "groups over the counts": (["-i", "{in}", "-o", "{in}/../counts"], "already exists"),
+    "groups to a device": (["-i", "{in}", "-o", "/dev/null"], "already exists and was not written by -o"),
     "records to a directory with records": (
         ["-i", "{in}", "--records", "{in}/../shards/"],
-        "holds records already",
+        "already contains records",
     ),
     "unknown runner": (
         ["-i", "{in}", "--runner", "NoRunner"],
@@ -237,7 +240,7 @@ WRONG = {
     "directory without -i": (["{in}"], '-i is required before an input; got "{in}". Try -i "{in}"'),
     "records over an image": (
         ["-i", "{in}", "--records", "{in}/a.gif"],
-        "is there already and is no file of this kind",
+        "already exists and was not written by --records",
     ),
 }
 
@@ -266,10 +269,13 @@ def test_a_path_with_a_line_break_stays_on_one_line(folder: Path, capfd: pytest.
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-i", "gs://b/x"], "-i: gs://b/x can't be read: gs:// needs more than is installed: {pip}[gcp]'"),
+        (
+            ["-i", "gs://b/x"],
+            "-i: gs://b/x can't be read: gs:// needs packages that are not installed: {pip}[gcp]' in the checkout",
+        ),
         (
             ["-i", "{in}", "-d", "s3://b"],
-            "-d: s3://b can't be written: s3:// needs more than is installed: {pip}[aws]'",
+            "-d: s3://b can't be written: s3:// needs packages that are not installed: {pip}[aws]' in the checkout",
         ),
     ],
 )
@@ -282,7 +288,7 @@ def test_missing_extra_is_named(
 ) -> None:
     monkeypatch.setattr(files, "_is_installed", lambda _: False)
     assert main([argument.replace("{in}", str(folder)) for argument in arguments]) == 2
-    assert message.replace("{pip}", "pip install 'beam-dedup") in capfd.readouterr().err
+    assert message.replace("{pip}", "run pip install '.") in capfd.readouterr().err
 
 
 def test_hard_links_need_one_device(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -312,7 +318,7 @@ def test_quadratic_plan_is_refused_before_an_image_is_read(
     assert out == ""
     assert error.count("\n") == 1
     assert "use a smaller -k" in error
-    assert "--force_plan does it all the same" in error
+    assert "or run it anyway with --force_plan" in error
     assert not list(Path().iterdir())
 
 
@@ -334,12 +340,12 @@ def test_plan_that_turns_out_quadratic_while_running_is_one_line(
     refusing: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when many codes collide by chance, which no estimate can know beforehand."""
-    monkeypatch.setattr(run, "_count_files", lambda _: 9)
+    monkeypatch.setattr(run, "count_files", lambda _: 9)
     assert main(["-n", "-i", str(refusing), "--records", "r", "--quiet"]) == 1
     error = capfd.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("dedup: ")
-    assert "--force_plan does it all the same" in error
+    assert "or run it anyway with --force_plan" in error
     assert not list(Path().iterdir())
 
 
@@ -356,7 +362,7 @@ def test_no_flag_of_dedup_is_one_of_beam() -> None:
 
 
 def _flags(part: type[PipelineOptions]) -> set[str]:
-    parser = select._BeamParser(add_help=False)
+    parser = select.BeamParser(add_help=False)
     if "_add_argparse_args" in part.__dict__:
         part._add_argparse_args(parser)
     return set(parser._option_string_actions)

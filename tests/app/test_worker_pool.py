@@ -1,4 +1,4 @@
-"""Workers for engines that ask for them: started, told the options of the job, stopped, and none left behind."""
+"""Checks that the worker pool starts and stops workers, passes them the options of the job, and leaves none running."""
 
 import json
 import os
@@ -31,7 +31,7 @@ Started = list["tuple[Sequence[str], subprocess.Popen[bytes]]"]
 
 
 def sleeping(started: Started) -> Any:
-    """Starts processes that do nothing, and notes what they were to be."""
+    """Returns a starter of processes that only sleep, which adds each command and its process to a list."""
 
     def start(command: Sequence[str]) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -41,8 +41,8 @@ def sleeping(started: Started) -> Any:
     return start
 
 
-class Asking:
-    """A task manager, as far as a pool can tell."""
+class TaskManager:
+    """A client of the pool, which acts as a task manager."""
 
     def __init__(self, port: int) -> None:
         self.channel = grpc.insecure_channel(f"{HOST}:{port}")
@@ -68,10 +68,10 @@ def started() -> Iterator[Started]:
 
 
 @pytest.fixture
-def asking(started: Started) -> Iterator[Asking]:
+def manager(started: Started) -> Iterator[TaskManager]:
     pool, port = WorkerPool(sleeping(started)), free_port()
     server = worker_pool.serve(pool, HOST, port)
-    made = Asking(port)
+    made = TaskManager(port)
     yield made
     made.channel.close()
     server.stop(None).wait()
@@ -79,8 +79,8 @@ def asking(started: Started) -> Iterator[Asking]:
     assert all(process.poll() is not None for _, process in started)
 
 
-def test_a_worker_is_started_and_stopped(asking: Asking, started: Started) -> None:
-    assert asking.start("1-1") == asking.start("1-2") == ""
+def test_worker_is_started_and_stopped(manager: TaskManager, started: Started) -> None:
+    assert manager.start("1-1") == manager.start("1-2") == ""
     (command, first), (_, second) = started
     assert command == [
         *(sys.executable, "-m", "beam_dedup.runners.worker_boot", "--id=1-1"),
@@ -90,32 +90,32 @@ def test_a_worker_is_started_and_stopped(asking: Asking, started: Started) -> No
             "--provision_endpoint=somewhere:9",
         ),
     ]
-    assert asking.stop("1-1") == ""
+    assert manager.stop("1-1") == ""
     assert first.poll() is not None
     assert second.poll() is None
 
 
-def test_two_of_the_same_name(asking: Asking, started: Started) -> None:
-    """Of two task managers, which know nothing of each other: none ends the worker of the other."""
-    assert asking.start("1-1") == asking.start("1-1") == ""
+def test_worker_with_an_ambiguous_id_is_not_stopped(manager: TaskManager, started: Started) -> None:
+    """Two task managers may use the same id. Neither must stop the worker of the other."""
+    assert manager.start("1-1") == manager.start("1-1") == ""
     (_, first), (_, second) = started
-    assert asking.stop("1-1") == ""
+    assert manager.stop("1-1") == ""
     assert first.poll() is second.poll() is None
     first.kill()
     first.wait()
-    assert asking.stop("1-1") == ""
+    assert manager.stop("1-1") == ""
     assert second.poll() is not None
 
 
-def test_one_that_is_not_there_is_stopped_already(asking: Asking, started: Started) -> None:
-    assert asking.stop("7") == ""
-    assert asking.start("7") == ""
+def test_stopping_a_worker_that_does_not_run_succeeds(manager: TaskManager, started: Started) -> None:
+    assert manager.stop("7") == ""
+    assert manager.start("7") == ""
     started[0][1].kill()
     started[0][1].wait()
-    assert asking.start("8") == asking.stop("7") == ""
+    assert manager.start("8") == manager.stop("7") == ""
 
 
-def test_one_that_can_not_be_started_is_told() -> None:
+def test_failure_to_start_is_reported() -> None:
     def start(_: Sequence[str]) -> "subprocess.Popen[bytes]":
         raise BlockingIOError("no more processes")
 
@@ -126,7 +126,7 @@ def test_one_that_can_not_be_started_is_told() -> None:
     )
 
 
-def test_a_port_that_is_taken_is_told(asking: Asking, capfd: pytest.CaptureFixture[str]) -> None:
+def test_port_in_use_is_reported(manager: TaskManager, capfd: pytest.CaptureFixture[str]) -> None:
     port = free_port()
     server = worker_pool.serve(WorkerPool(worker_pool.start_process), HOST, port)
     try:
@@ -138,15 +138,15 @@ def test_a_port_that_is_taken_is_told(asking: Asking, capfd: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_the_pool(number: signal.Signals) -> None:
-    """The worker looks for an engine that is not there, and would for a minute."""
+    """The worker waits for a runner that does not exist, and would do so for a minute."""
     port = free_port()
     command = [sys.executable, "-m", "beam_dedup.worker_pool", f"--port={port}"]
     with running(command, lambda: answers(port), {"PYTHONPATH": str(ROOT)}) as log:
         [pool] = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == command]
         assert listening(pool) == {HOST}
-        asking = Asking(port)
-        assert asking.start("1-1") == ""
-        asking.channel.close()
+        manager = TaskManager(port)
+        assert manager.start("1-1") == ""
+        manager.channel.close()
         [worker] = pool.children()
         pool.send_signal(number)
         _, alive = psutil.wait_procs([pool, worker], timeout=20)
@@ -154,12 +154,12 @@ def test_workers_end_with_the_pool(number: signal.Signals) -> None:
 
 
 class Provision(beam_provision_api_pb2_grpc.ProvisionServiceServicer):
-    """An engine that tells of a job whoever gives a name."""
+    """The provision service of a runner, which describes the job to the worker with the id 1-1."""
 
     def __init__(self, info: beam_provision_api_pb2.ProvisionInfo) -> None:
         self.info = info
 
-    def GetProvisionInfo(self, _: Any, context: Any) -> Any:  # noqa: N802  the name of the call
+    def GetProvisionInfo(self, _: Any, context: Any) -> Any:  # noqa: N802  gRPC sets the name
         assert ("worker_id", "1-1") in context.invocation_metadata()
         return beam_provision_api_pb2.GetProvisionInfoResponse(info=self.info)
 
@@ -172,7 +172,7 @@ def info_of(options: dict[str, Any], **fields: Any) -> beam_provision_api_pb2.Pr
 class TestBoot:
     OPTIONS = {"beam:option:s3_endpoint_url:v1": "http://store", "beam:option:save_main_session:v1": False}  # noqa: RUF012
 
-    def test_what_the_engine_tells_arrives(self) -> None:
+    def test_worker_fetches_the_description_of_the_job(self) -> None:
         server = grpc.server(ThreadPoolExecutor(1))
         info = info_of(self.OPTIONS, runner_capabilities=["a", "b"])
         beam_provision_api_pb2_grpc.add_ProvisionServiceServicer_to_server(Provision(info), server)
@@ -183,28 +183,30 @@ class TestBoot:
         finally:
             server.stop(None).wait()
 
-    def test_the_worker_is_told_in_variables(self) -> None:
+    def test_environment_variables_of_the_worker(self) -> None:
         status = endpoints_pb2.ApiServiceDescriptor(url="status:1")
         info = info_of(self.OPTIONS, runner_capabilities=["a", "b"], status_endpoint=status)
-        told = worker_boot.environment(info, "1-1", "control:1", "logging:1")
+        variables = worker_boot.environment(info, "1-1", "control:1", "logging:1")
         urls = {}
         for name in ("CONTROL", "LOGGING", "STATUS"):
             described = text_format.Parse(
-                told.pop(f"{name}_API_SERVICE_DESCRIPTOR"), endpoints_pb2.ApiServiceDescriptor()
+                variables.pop(f"{name}_API_SERVICE_DESCRIPTOR"), endpoints_pb2.ApiServiceDescriptor()
             )
             urls[name] = described.url
         assert urls == {"CONTROL": "control:1", "LOGGING": "logging:1", "STATUS": "status:1"}
-        assert json.loads(told.pop("PIPELINE_OPTIONS")) == self.OPTIONS
-        assert told == {"WORKER_ID": "1-1", "RUNNER_CAPABILITIES": "a b"}
+        assert json.loads(variables.pop("PIPELINE_OPTIONS")) == self.OPTIONS
+        assert variables == {"WORKER_ID": "1-1", "RUNNER_CAPABILITIES": "a b"}
 
     @pytest.mark.parametrize(
         "name", ["setup_file", "requirements_file", "extra_packages", "save_main_session"]
     )
-    def test_what_would_have_to_be_installed_is_refused(self, name: str) -> None:
-        with pytest.raises(worker_boot.NotDoneError, match=f"^--{name}: install it in the environment"):
+    def test_options_that_need_an_installation_are_refused(self, name: str) -> None:
+        with pytest.raises(worker_boot.NotInstalledError, match=f"^--{name}: install it in the environment"):
             worker_boot.environment(info_of({f"beam:option:{name}:v1": "some"}), "1", "c", "l")
 
-    def test_it_is_said_before_the_worker_begins(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_refused_options_are_reported_before_the_worker_starts(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         info = info_of({"beam:option:setup_file:v1": "setup.py"})
         monkeypatch.setattr(worker_boot, "provisioned", lambda *_: info)
         before = dict(os.environ)

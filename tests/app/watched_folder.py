@@ -1,4 +1,4 @@
-"""A folder that tests write to while a run watches it, and what must hold of what the run makes of it."""
+"""A directory that tests write to while a stream watches it, and checks of what the stream wrote."""
 
 import time
 from pathlib import Path
@@ -6,15 +6,20 @@ from pathlib import Path
 from beam_dedup.core.paths import is_partial
 from tests import stream_files
 from tests.app.cli_runs import tree
-from tests.app.stream_process import Staying, check_counts
+from tests.app.stream_process import StreamProcess, check_counts
 from tests.verdicts_outside import Key, Outside, by_status, check_copies, check_each_once
 
 PIECES = 6  # of a file that is written slowly
-LOOKS_APART = 1.0  # seconds
+POLL_SECONDS = 1.0  # between two polls of the directory by the stream
 
 
-class Incoming:
-    """A folder that files are written to, and what has been there: each generation once, when it is whole."""
+class WatchedDirectory:
+    """A directory for input files.
+
+    Attributes:
+      folder: its path.
+      expected: the contents of every image that was in it, by URI and generation, as it was when it was complete.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -22,15 +27,15 @@ class Incoming:
         folder.mkdir()
 
     def write(self, name: str, data: bytes) -> None:
-        """Under another name first: so it is there as a whole."""
+        """Writes a file elsewhere and moves it here, so that it appears complete."""
         path = self._path(name)
         partial = self.folder.parent / "partial"
         partial.write_bytes(data)
         partial.rename(path)
-        self.note(name)
+        self.expect(name)
 
     def write_slowly(self, files: dict[str, bytes]) -> None:
-        """In place and in pieces, with less time between them than between two looks, and more than two looks in all."""
+        """Writes files in place and in pieces, with less than one poll between two pieces and several polls in all."""
         paths = {self._path(name): data for name, data in files.items()}
         for path in paths:
             path.write_bytes(b"")
@@ -39,11 +44,12 @@ class Incoming:
                 at, to = (len(data) * part // PIECES for part in (piece, piece + 1))
                 with path.open("ab") as file:
                     file.write(data[at:to])
-            time.sleep(0.45 * LOOKS_APART)
+            time.sleep(0.45 * POLL_SECONDS)
         for name in files:
-            self.note(name)
+            self.expect(name)
 
-    def note(self, name: str) -> None:
+    def expect(self, name: str) -> None:
+        """Adds a file, as it is now, to the expected images."""
         path = self.folder / name
         generation = stream_files.generation_of(str(path))
         self.expected |= stream_files.expected_of(str(path), generation, path.read_bytes())
@@ -55,16 +61,23 @@ class Incoming:
 
 
 def files_in(folder: Path) -> list[Path]:
+    """Returns all files below a directory except partial ones."""
     return [path for path in folder.rglob("*") if path.is_file() and not is_partial(path.name)]
 
 
-def check(run: Staying, incoming: Incoming, out: Path) -> None:
-    """All that must hold of what was written."""
+def check(run: StreamProcess, incoming: WatchedDirectory, out: Path) -> None:
+    """Checks records, verdicts, copies and counts of all runs with the directory of this one.
+
+    Args:
+      run: the last run.
+      incoming: the watched directory.
+      out: the output directory.
+    """
     records = run.records()
     check_each_once(records, incoming.expected)
     Outside(incoming.expected.values()).check(records)
     check_copies(records, tree(out))
     counted = check_counts(run.folder)
-    assert not list(run.folder.rglob(".dedup-*")), "files that were begun and never finished"
+    assert not list(run.folder.rglob(".dedup-*")), "partial files were left"
     assert counted["Initial_Image_Count"] == len(records)
     assert counted["Final_Image_Count"] == len(by_status(records, "kept"))

@@ -1,4 +1,4 @@
-"""Set-up of the core's tests."""
+"""Prepares the decoders for the tests of the core."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from beam_dedup.core.imaging.fingerprint import prepare_decoders
 
 @pytest.fixture(scope="session", autouse=True)
 def _decoders() -> None:
-    """As every process of a run does; without it Pillow's own limit and warnings would apply."""
+    """Prepares Pillow as every process of a run does; otherwise Pillow's own limit and warnings would apply."""
     prepare_decoders()

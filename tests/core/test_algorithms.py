@@ -1,4 +1,4 @@
-"""Codes of other libraries are theirs, bit for bit; and what makes no sense together is refused."""
+"""Codes of other libraries are reproduced bit for bit, and impossible recipes are refused."""
 
 import dataclasses
 import importlib.util
@@ -45,8 +45,8 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_codes_of_imagehash(name: str) -> None:
-    """As its users get them from the opened file, digit by digit."""
+def test_codes_equal_those_of_imagehash(name: str) -> None:
+    """They equal those that imagehash computes from the opened file, digit by digit."""
     for label, data in FILES.items():
         found = fingerprint_of(data, recipe=Recipe(name, "none"))
         [code] = found.codes
@@ -58,7 +58,7 @@ def test_codes_of_imagehash(name: str) -> None:
         assert theirs.hash.size == ALGORITHMS[name].bits
 
 
-def test_codes_of_pdqhash() -> None:
+def test_codes_equal_those_of_pdqhash() -> None:
     pdqhash = pytest.importorskip("pdqhash")
     for data in FILES.values():
         [code] = fingerprint_of(data, recipe=Recipe("pdq", "none")).codes
@@ -68,7 +68,7 @@ def test_codes_of_pdqhash() -> None:
 
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != SIMHASH])
 def test_pictures_without_structure_are_compared_by_colour(name: str) -> None:
-    """Hashes of plain pictures are all alike."""
+    """The hashes of all plain pictures are similar."""
     for colour in ("white", "red"):
         data = encoded(Image.new("RGB", (200, 150), colour), "PNG")
         found = fingerprint_of(data, recipe=Recipe(name, "none"))
@@ -76,7 +76,7 @@ def test_pictures_without_structure_are_compared_by_colour(name: str) -> None:
         assert found.codes == fingerprint_of(data).codes
 
 
-def test_heavy_algorithms_have_a_lower_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heavy_algorithms_have_a_lower_pixel_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_PIXELS_HEAVY", 320 * 240 - 1)
     for name, algorithm in ALGORITHMS.items():
         if algorithm.is_of_metadata:
@@ -86,27 +86,27 @@ def test_heavy_algorithms_have_a_lower_limit(monkeypatch: pytest.MonkeyPatch) ->
         assert ("at most 76799" in found.detail) == algorithm.is_heavy
 
 
-def test_a_jpeg_that_is_not_scaled_has_the_limit_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unscaled_jpeg_has_the_pixel_limit_of_other_formats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_PIXELS", 700 * 500 - 1)
     assert fingerprint_of(FILES["JPEG"]).codes
     assert fingerprint_of(FILES["JPEG"], recipe=Recipe("phash", "none")).flags == (Flag.UNDECODABLE,)
 
 
-def test_codes_of_metadata_look_at_no_pixels() -> None:
-    said = json.dumps(
+def test_codes_of_metadata_do_not_depend_on_pixels() -> None:
+    metadata = json.dumps(
         {"Image Width": 640, "title": "The harbour", "Date/Time Original": "2019:07:06 13:05:11"}
     )
     recipe = Recipe(SIMHASH, "none")
     for data in (FILES["PNG"], FILES["PNG"][:200], b"<svg></svg>"):
-        found = fingerprint(ImageRef("x", "x", said), io.BytesIO(data), len(data), recipe=recipe)
-        assert found.codes == (Code(CodeKind.HASH, simhash(json.loads(said))[0]),)
+        found = fingerprint(ImageRef("x", "x", metadata), io.BytesIO(data), len(data), recipe=recipe)
+        assert found.codes == (Code(CodeKind.HASH, simhash(json.loads(metadata))[0]),)
         assert (found.algorithm, found.width, found.flags) == ("simhash/1", 0, ())
-    for said in ("", "{}", '{"Image Width": 640}'):
-        found = fingerprint(ImageRef("x", "x", said), io.BytesIO(data), len(data), recipe=recipe)
+    for metadata in ("", "{}", '{"Image Width": 640}'):
+        found = fingerprint(ImageRef("x", "x", metadata), io.BytesIO(data), len(data), recipe=recipe)
         assert (found.algorithm, found.codes) == ("", ())
 
 
-def test_the_registry_makes_sense() -> None:
+def test_registry_is_consistent() -> None:
     assert len({algorithm.recipe for algorithm in ALGORITHMS.values()}) == len(ALGORITHMS)
     for name, algorithm in ALGORITHMS.items():
         assert name == algorithm.name
@@ -115,14 +115,14 @@ def test_the_registry_makes_sense() -> None:
         assert Recipe(name, "none").name == algorithm.recipe
 
 
-def test_a_recipe_travels() -> None:
+def test_recipe_survives_pickle_and_json() -> None:
     for recipe in (Recipe(), Recipe(views="crops", turns=True), Recipe("pdq", "none")):
         assert pickle.loads(pickle.dumps(recipe)) == recipe
         assert Recipe(**json.loads(json.dumps(dataclasses.asdict(recipe)))) == recipe
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (("sift",), "algorithm must be one of dct, phash, .*, got sift"),
         (("dct", "some"), "views must be one of none, trim, centre, crops, got some"),
@@ -130,13 +130,13 @@ def test_a_recipe_travels() -> None:
         (("phash", "none", True), "turns must be off with phash"),
     ],
 )
-def test_wrong_recipes(arguments: tuple[str, str, bool], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
+def test_impossible_recipes_are_refused(arguments: tuple[str, str, bool], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Recipe(*arguments)
 
 
-def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert "pip install 'beam-dedup[pdq]'" in missing_library(ALGORITHMS["pdq"])
+    assert "run pip install '.[pdq]' in the checkout" in missing_library(ALGORITHMS["pdq"])
     assert not any(missing_library(ALGORITHMS[name]) for name in ALGORITHMS if name != "pdq")
     assert '"pdq": [' in (Path(__file__).parents[2] / "setup.py").read_text()

@@ -1,4 +1,4 @@
-"""The benchmarks of the recipe and of the algorithms in small: what they say, never how fast."""
+"""The benchmarks of the recipe and of the algorithms on a few pictures: their results, not their speed."""
 
 import importlib.util
 import itertools
@@ -12,11 +12,11 @@ from PIL import Image, ImageOps
 from beam_dedup.core.algorithms import ALGORITHMS, Recipe
 from tests.pictures import photo
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -24,13 +24,13 @@ def script(name: str) -> ModuleType:
     return module
 
 
-def test_graphics_encoded_again_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reencoded_graphics_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = script("recipe")
-    monkeypatch.setattr(recipe.decoding, "DRAFT_SIDE", 128)  # put back after it was set
+    monkeypatch.setattr(recipe.decode, "DRAFT_SIDE", 128)  # put back after it was set
     drawn = [recipe.encoded_again(image) for image in recipe.graphics().values()]
     codes = recipe.codes_of(itertools.chain(*drawn), recipe.Variant())
     copies = np.array([number for number in range(48) if number % 6])
-    assert recipe.thresholds(codes, copies // 6 * 6, codes, copies, 8, 48).sum() == 40
+    assert recipe.within(codes, copies // 6 * 6, codes, copies, 8, 48).sum() == 40
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Codes as arrays: what goes in comes out, row by row."""
+"""Codes as arrays: columns, selections of rows, and distances; and the thresholds."""
 
 import numpy as np
 import pytest
@@ -15,12 +15,12 @@ FLAT = Code(CodeKind.FLAT, bytes(range(96)))
 WHITE = Code(CodeKind.FLAT, b"\xff" * 96)
 
 
-def packed() -> Codes:
-    return core.pack([[FLAT], [FULL], [], [TINY], [WHITE], [OTHER]])
+def sample_codes() -> Codes:
+    return core.from_codes([[FLAT], [FULL], [], [TINY], [WHITE], [OTHER]])
 
 
-def test_pack() -> None:
-    codes = packed()
+def test_columns_of_codes() -> None:
+    codes = sample_codes()
     assert len(codes) == 5
     assert codes.image.tolist() == [0, 1, 3, 4, 5]
     assert codes.view.tolist() == [core.BASE] * 5
@@ -38,15 +38,15 @@ def test_pack() -> None:
     assert codes.flat.tolist() == [0, 3]
 
 
-def test_pack_nothing() -> None:
-    for codes in (core.pack([]), core.pack([[], []])):
+def test_columns_without_codes() -> None:
+    for codes in (core.from_codes([]), core.from_codes([[], []])):
         assert len(codes) == 0
         assert codes.long.shape == (0, 4)
         assert codes.pixels.shape == (0, core.PROFILE_BYTES)
 
 
 def rows(codes: Codes) -> list[tuple[int, int, int, int, list[int], bytes]]:
-    """Rows as tuples; pixels looked up where they belong."""
+    """Returns the rows as tuples, each flat row with its pixels."""
     pixels = iter(codes.pixels)
     return [
         (image, view, kind, short, long, next(pixels).tobytes() if kind == CodeKind.FLAT else b"")
@@ -58,25 +58,25 @@ def rows(codes: Codes) -> list[tuple[int, int, int, int, list[int], bytes]]:
 
 
 @pytest.mark.parametrize("chosen", [[], [0], [3], [4, 3, 0], [0, 0, 3], [2, 1], [0, 1, 2, 3, 4]])
-def test_take_keeps_pixels_beside_their_rows(chosen: list[int]) -> None:
-    codes = packed()
+def test_take_keeps_pixels_with_their_rows(chosen: list[int]) -> None:
+    codes = sample_codes()
     assert rows(codes.take(np.array(chosen, np.int64))) == [rows(codes)[row] for row in chosen]
 
 
-def test_of_takes_the_images_of_a_mask() -> None:
-    codes = packed()
+def test_of_takes_the_rows_of_the_images_in_a_mask() -> None:
+    codes = sample_codes()
     mask = np.array([False, True, True, False, True, False])
     assert rows(codes.of(mask)) == [rows(codes)[1], rows(codes)[3]]
 
 
-def test_concatenate() -> None:
-    codes = packed()
+def test_concatenate_restores_divided_rows() -> None:
+    codes = sample_codes()
     cut = [codes.take(np.arange(0, 2)), codes.take(np.arange(2, 2)), codes.take(np.arange(2, 5))]
     assert rows(core.concatenate(cut)) == rows(codes)
 
 
 def test_long_distance() -> None:
-    codes = packed()
+    codes = sample_codes()
     bits = (int.from_bytes(FULL.data, "big") ^ int.from_bytes(OTHER.data, "big")).bit_count()
     pairs = [
         (1, 4, bits),

@@ -1,4 +1,4 @@
-"""Records as JSON and Avro, and the journeys of the classes between processes."""
+"""Records as JSON and Avro, and pickling of the model's classes."""
 
 import dataclasses
 import inspect
@@ -80,13 +80,13 @@ VERDICTS = {"kept": KEPT, "near": NEAR, "exact": EXACT, "undecodable": UNDECODAB
 
 
 @pytest.mark.parametrize("name", VERDICTS)
-def test_a_record_has_all_fields_in_order(name: str) -> None:
+def test_record_has_all_fields_in_order(name: str) -> None:
     assert tuple(VERDICTS[name].record()) == RECORD_FIELDS
     assert tuple(json.loads(VERDICTS[name].json_line())) == RECORD_FIELDS
     assert tuple(avro_record(VERDICTS[name].record())) == RECORD_FIELDS
 
 
-def test_records() -> None:
+def test_values_of_records() -> None:
     assert NEAR.record() == {
         "uri": "b",
         "status": "duplicate",
@@ -117,12 +117,12 @@ def test_records() -> None:
         "metadata": {"path": "\udce5", "n": [1, None]},
     }
     equal = dataclasses.replace(NEAR, witness=Witness("a", DIGEST, 0, 0, "base")).record()
-    assert (equal["distance"], equal["long_distance"]) == (0, 0), "0 is known, None is not"
+    assert (equal["distance"], equal["long_distance"]) == (0, 0), "a distance of 0 became None"
     exact = EXACT.record()
     assert (exact["distance"], exact["long_distance"], exact["flags"]) == (0, None, ["tiny", "flat"])
 
 
-def test_a_rejection_keeps_what_it_knows() -> None:
+def test_verdict_of_a_rejection_has_all_its_fields() -> None:
     rejection = Rejection(REF, Reason.TOO_LARGE, "2000000000 bytes", 2_000_000_000, DIGEST)
     verdict = Verdict.of_rejection(rejection)
     assert verdict == Verdict(
@@ -130,7 +130,7 @@ def test_a_rejection_keeps_what_it_knows() -> None:
     )
 
 
-def test_the_group_is_named_by_the_kept_image() -> None:
+def test_group_is_the_digest_of_the_kept_image() -> None:
     assert KEPT.group == DIGEST.hex()
     assert NEAR.group == "ab" * 32
 
@@ -143,6 +143,7 @@ def test_avro_round_trip(name: str) -> None:
     fastavro.writer(stream, fastavro.parse_schema(AVRO_SCHEMA), [avro_record(record)], validator=True)
     stream.seek(0)
     (read,) = fastavro.reader(stream)
+    assert isinstance(read, dict)
     assert read == avro_record(record)
     metadata = read.pop("metadata")
     assert (json.loads(metadata) if metadata else None) == record.pop("metadata")
@@ -150,7 +151,7 @@ def test_avro_round_trip(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VERDICTS)
-def test_a_json_line_gives_the_record_back(name: str) -> None:
+def test_json_line_restores_the_record(name: str) -> None:
     line = VERDICTS[name].json_line()
     assert json.loads(line.encode("utf-8")) == VERDICTS[name].record()
     assert "\n" not in line
@@ -163,8 +164,8 @@ def test_a_json_line_gives_the_record_back(name: str) -> None:
         lambda x: st.lists(x) | st.dictionaries(st.text(st.characters()), x),
     )
 )
-def test_json_text_gives_any_value_back(value: Any) -> None:
-    """Half a character too, as names that are not UTF-8 have them."""
+def test_json_text_restores_any_value(value: Any) -> None:
+    """Including lone surrogates, which names that are not UTF-8 contain."""
     text = json_text(value)
     text.encode("utf-8")
     assert "\n" not in text
@@ -175,7 +176,9 @@ def test_json_text_gives_any_value_back(value: Any) -> None:
 
 
 def pairs_of_characters(value: Any) -> list[tuple[str, str]]:
-    """JSON joins two halves that happen to stand side by side; file names never have the first of them."""
+    """Returns all adjacent characters in a value: JSON joins adjacent surrogates, of which file names never
+    contain the first.
+    """
     text = repr(value) if not isinstance(value, str) else value
     found = list(itertools.pairwise(text))
     if isinstance(value, list):
@@ -189,11 +192,11 @@ def test_readable_names_stay_readable() -> None:
     assert json_text("日本 å") == '"日本 å"'
     assert json_text("å\udce5") == '"\\u00e5\\udce5"'
     assert printable("å\udce5") == "å\\udce5"
-    assert printable(["\udce5"]) == ["\udce5"], "text only"
+    assert printable(["\udce5"]) == ["\udce5"], "only text is changed"
     assert printable(5) == 5
 
 
-def test_the_reasons_are_a_closed_list() -> None:
+def test_reasons_and_schema_list_the_same_values() -> None:
     assert {*DUPLICATE_REASONS, *REJECT_REASONS} == set(Reason)
     assert not set(DUPLICATE_REASONS) & set(REJECT_REASONS)
     for reason in Reason:
@@ -219,7 +222,7 @@ FINGERPRINT = Fingerprint(
     (Flag.TINY,),
     "d",
 )
-TRAVELLERS = [
+PICKLED = [
     *VERDICTS.values(),
     FINGERPRINT,
     FINGERPRINT.codes[1],
@@ -237,7 +240,7 @@ TRAVELLERS = [
 ]
 
 
-@pytest.mark.parametrize("thing", TRAVELLERS, ids=lambda thing: type(thing).__name__)
+@pytest.mark.parametrize("thing", PICKLED, ids=lambda thing: type(thing).__name__)
 @pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
 def test_values_pickle(thing: object, protocol: int) -> None:
     copy = pickle.loads(pickle.dumps(thing, protocol))
@@ -248,12 +251,12 @@ def test_values_pickle(thing: object, protocol: int) -> None:
         assert copy.meaning == thing.meaning
 
 
-def test_every_class_of_the_model_is_tested_above() -> None:
-    """A new one has to be added to the travellers."""
+def test_every_class_of_the_model_is_pickled_above() -> None:
+    """A new class has to be added to PICKLED."""
     classes = {
         value for _, value in inspect.getmembers(model, inspect.isclass) if value.__module__ == model.__name__
     }
-    assert classes == {type(thing) for thing in TRAVELLERS} & classes
+    assert classes == {type(thing) for thing in PICKLED} & classes
 
 
 def test_values_cannot_be_changed() -> None:
@@ -265,10 +268,10 @@ def test_values_cannot_be_changed() -> None:
 
 
 def test_arrays_pickle() -> None:
-    packed = codes.pack([[Code(CodeKind.FLAT, b"\1" * 96)], [FINGERPRINT.codes[0]]])
-    found = selection.nearest_kept(packed, np.array([True, False]), thresholds.Thresholds())
-    (pairs,) = near_pairs.near_pairs(codes.pack([[FINGERPRINT.codes[0]]] * 2), thresholds.Thresholds())
-    for thing in (packed, found, pairs):
+    arrays = codes.from_codes([[Code(CodeKind.FLAT, b"\1" * 96)], [FINGERPRINT.codes[0]]])
+    found = selection.nearest_kept(arrays, np.array([True, False]), thresholds.Thresholds())
+    (pairs,) = near_pairs.near_pairs(codes.from_codes([[FINGERPRINT.codes[0]]] * 2), thresholds.Thresholds())
+    for thing in (arrays, found, pairs):
         copy = pickle.loads(pickle.dumps(thing))
         for field in dataclasses.fields(thing):
             assert np.array_equal(getattr(copy, field.name), getattr(thing, field.name))

@@ -1,4 +1,4 @@
-"""Names of copies: nothing leads out, nothing is lost, nothing becomes one."""
+"""Paths of copies stay inside the output directory, can be reversed, and never collide."""
 
 import itertools
 import os
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from beam_dedup.core.paths import DUPLICATES_FOLDER, collision_key, copy_name, is_partial, name_of_copy
 
-# Names as a POSIX system gives them: any bytes. Those that mean something come often.
+# POSIX names, which may be any bytes. Names with a special meaning are frequent.
 _SPECIAL = [
     "",
     ".",
@@ -49,7 +49,7 @@ both = pytest.mark.parametrize("portable", [False, True])
 
 
 def inside(path: str) -> bool:
-    """Whether every system, told to open this path below a folder, stays there."""
+    """Returns whether this path, opened below a directory, leads to a file inside it on every system."""
     parts = path.split("/")
     return all(part not in ("", ".", "..") and not set(part) & set("\\\0") for part in parts) and not (
         path[1:2] == ":" and path[0].isalpha() and path[0].isascii()
@@ -69,7 +69,7 @@ def inside(path: str) -> bool:
 @example("x" * 300)
 @example("a/" * 3000)
 @example("C:/Windows")
-def test_a_name_stays_inside_and_comes_back(portable: bool, name: str) -> None:
+def test_path_stays_inside_and_can_be_reversed(portable: bool, name: str) -> None:
     path = copy_name(name, portable)
     assert inside(path)
     assert all(0 < len(os.fsencode(part)) <= 255 for part in path.split("/"))
@@ -87,7 +87,7 @@ def test_a_name_stays_inside_and_comes_back(portable: bool, name: str) -> None:
 @both
 @given(NAMES, NAMES)
 @settings(max_examples=500, deadline=None)
-def test_two_names_never_become_one(portable: bool, one: str, other: str) -> None:
+def test_two_names_never_get_the_same_path(portable: bool, one: str, other: str) -> None:
     assert (copy_name(one, portable) == copy_name(other, portable)) == (one == other)
 
 
@@ -101,19 +101,19 @@ def test_two_names_never_become_one(portable: bool, one: str, other: str) -> Non
 @example("\u212a", "k")
 @example("ﬁ", "fi")
 @example("①", "1")
-def test_portable_names_are_apart_on_every_file_system(one: str, other: str) -> None:
+def test_portable_names_never_collide_on_any_file_system(one: str, other: str) -> None:
     ones, others = (collision_key(copy_name(name, portable=True)) for name in (one, other))
     assert (ones == others) == (one == other)
 
 
-def test_portable_names_of_all_short_names() -> None:
+def test_portable_forms_of_all_short_names_are_distinct() -> None:
     names = ["".join(letters) for letters in itertools.product("aA%4é.\u0301 :", repeat=4)]
     assert len({collision_key(copy_name(name, portable=True)) for name in names}) == len(names)
 
 
 @given(NAMES)
 @settings(max_examples=500, deadline=None)
-def test_windows_takes_portable_names(name: str) -> None:
+def test_portable_names_are_valid_on_windows(name: str) -> None:
     for part in copy_name(name, portable=True).split("/"):
         assert not set(part) & set('<>:"\\|?*')
         assert part[-1] not in ". "
@@ -145,7 +145,7 @@ def test_windows_takes_portable_names(name: str) -> None:
         ("_DUPLICATES/x", "%5FDUPLICATES/x"),
     ],
 )
-def test_the_plain_form(name: str, wanted: str) -> None:
+def test_plain_form(name: str, wanted: str) -> None:
     assert copy_name(name) == wanted
 
 
@@ -166,11 +166,11 @@ def test_the_plain_form(name: str, wanted: str) -> None:
         ("\udcff", "%FF"),
     ],
 )
-def test_the_portable_form(name: str, wanted: str) -> None:
+def test_portable_form(name: str, wanted: str) -> None:
     assert copy_name(name, portable=True) == wanted
 
 
-def test_every_name_can_be_written(tmp_path: Path) -> None:
+def test_file_can_be_created_for_every_name(tmp_path: Path) -> None:
     for name in (
         "x" * 300,
         "日" * 100 + ".jpg",
@@ -190,6 +190,6 @@ def test_every_name_can_be_written(tmp_path: Path) -> None:
             assert tmp_path in path.resolve().parents
 
 
-def test_names_that_differ_in_case_or_form_only() -> None:
+def test_collision_key_ignores_case_and_unicode_form() -> None:
     assert len({collision_key(name) for name in ("A/É", "a/é", "a/e\u0301", "A/E\u0301")}) == 1
     assert collision_key("a") != collision_key("b")

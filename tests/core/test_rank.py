@@ -1,4 +1,4 @@
-"""Rank is a total order that begins with what the policy looks at and ends at the URI."""
+"""Ranks are a total order: class, values of the policy, URI, generation."""
 
 import dataclasses
 import itertools
@@ -41,9 +41,9 @@ def ranks(images: list[Fingerprint], keep: KeepPolicy) -> list[bytes]:
     return found
 
 
-def wanted(image: Fingerprint, keep: KeepPolicy) -> tuple[object, ...]:
-    """The policies in words of their own."""
-    seen = {
+def expected_order(image: Fingerprint, keep: KeepPolicy) -> tuple[object, ...]:
+    """Returns a sort key that follows the definition of the policies."""
+    values = {
         KeepPolicy.FIRST: (),
         KeepPolicy.LARGEST: (-image.width * image.height, -image.size_bytes),
         KeepPolicy.OLDEST: (image.modified_ms == 0, image.modified_ms),
@@ -51,20 +51,22 @@ def wanted(image: Fingerprint, keep: KeepPolicy) -> tuple[object, ...]:
     }[keep]
     is_described = Flag.DESCRIBED in image.flags and not image.ref.known
     uri = image.ref.uri.encode("utf-8", "surrogateescape")
-    return (not image.ref.known, is_described, *seen, uri, event_metadata(image.ref.metadata)[0])
+    return (not image.ref.known, is_described, *values, uri, event_metadata(image.ref.metadata)[0])
 
 
 @given(st.lists(images, max_size=6))
-def test_order(found: list[Fingerprint]) -> None:
+def test_order_follows_the_policy(found: list[Fingerprint]) -> None:
     for keep in KeepPolicy:
         pairs = itertools.combinations(zip(ranks(found, keep), found, strict=True), 2)
         for (rank, one), (other_rank, other) in pairs:
-            assert (rank < other_rank) == (wanted(one, keep) < wanted(other, keep))
+            assert (rank < other_rank) == (expected_order(one, keep) < expected_order(other, keep))
 
 
 @pytest.mark.parametrize("keep", KeepPolicy)
 @given(found=st.lists(images, max_size=4))
-def test_the_uri_and_whether_it_is_known_come_back(keep: KeepPolicy, found: list[Fingerprint]) -> None:
+def test_rank_contains_the_uri_and_whether_the_image_is_known(
+    keep: KeepPolicy, found: list[Fingerprint]
+) -> None:
     table = ranks_of(fingerprints_table(found), keep)
     assert uris_of(table).to_pylist() == [to_bytes(image.ref.uri) for image in found]
     assert are_known(table).to_pylist() == [image.ref.known for image in found]
@@ -86,8 +88,10 @@ def test_images_of_one_uri_differ_in_rank_only_if_one_is_known() -> None:
         unique=True,
     )
 )
-def test_generations_of_one_uri_have_ranks_of_their_own(names: list[tuple[str, str]]) -> None:
-    """And names with a zero byte in them, as lists of images by strangers may have, are not taken for others."""
+def test_generations_of_one_uri_have_different_ranks(names: list[tuple[str, str]]) -> None:
+    """URIs with a zero byte, which a stranger's list of images may contain, are not confused with a URI and
+    a generation.
+    """
     found = [
         Fingerprint(
             ImageRef(uri, "x", f'{{"generation": "{generation}"}}' if generation else ""),

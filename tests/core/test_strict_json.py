@@ -1,4 +1,4 @@
-"""JSON of strangers: what is read can be written again, wherever that is done."""
+"""`strict_json` accepts only values that can be written as JSON again."""
 
 import json
 from typing import Any
@@ -16,14 +16,14 @@ def nested(depth: int, *, objects: bool = False) -> str:
 @pytest.mark.parametrize(
     "text", ["null", "0", "-1.5e300", '"\\ud800"', "[]", "{}", '{"a": [{"b": [1, 2]}, []]}', nested(DEEPEST)]
 )
-def test_what_is_json_is_read(text: str) -> None:
+def test_valid_json_is_parsed(text: str) -> None:
     assert parse(text) == json.loads(text)
     json.dumps(parse(text), allow_nan=False)
 
 
 @pytest.mark.parametrize("objects", [False, True])
 @pytest.mark.parametrize("depth", [DEEPEST + 1, 500, 980, 995, 100_000])
-def test_what_is_nested_too_deep_is_refused(depth: int, objects: bool) -> None:
+def test_deeply_nested_json_is_refused(depth: int, objects: bool) -> None:
     with pytest.raises(ValueError, match="nested more than 64 deep"):
         parse(nested(depth, objects=objects))
 
@@ -31,13 +31,13 @@ def test_what_is_nested_too_deep_is_refused(depth: int, objects: bool) -> None:
 @pytest.mark.parametrize(
     "text", ["NaN", "[Infinity]", '{"a": -Infinity}', "1e999", "-1e999", "", "{", "9" * 5000]
 )
-def test_what_could_not_be_written_again_is_refused(text: str) -> None:
+def test_values_that_json_cannot_represent_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         parse(text)
 
 
 @pytest.mark.parametrize("value", [1, "text", None, [], {}, {"a": (1, [2])}])
-def test_values_of_other_formats_are_measured_alike(value: Any) -> None:
+def test_depth_of_python_values_is_checked(value: Any) -> None:
     strict_json.check_depth(value)
     for _ in range(DEEPEST + 1):
         value = {"a": value}

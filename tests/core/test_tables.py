@@ -1,4 +1,4 @@
-"""Fingerprints and verdicts survive the journey through blocks, whatever they hold."""
+"""Fingerprints and verdicts are unchanged after conversion to blocks and back."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +28,7 @@ SIZES = {
     CodeKind.METADATA: 8,
 }
 
-# As os.fsdecode gives names: any bytes at all.
+# Names as os.fsdecode returns them, which may be any bytes.
 names = st.binary(max_size=6).map(lambda name: name.decode("utf-8", "surrogateescape"))
 int32, int64 = st.integers(0, (1 << 31) - 1), st.integers(0, (1 << 63) - 1)
 digests = st.binary(min_size=32, max_size=32)
@@ -75,7 +75,7 @@ verdicts = st.builds(
 
 @SETTINGS
 @given(st.lists(st.lists(fingerprints, max_size=3), max_size=3))
-def test_fingerprints(parts: list[list[Fingerprint]]) -> None:
+def test_fingerprints_survive_blocks(parts: list[list[Fingerprint]]) -> None:
     made = [blocks.dump(fingerprints_table(part)) for part in parts]
     assert list(fingerprints_of(blocks.load(made, blocks.FINGERPRINTS))) == [
         fingerprint for part in parts for fingerprint in part
@@ -84,7 +84,7 @@ def test_fingerprints(parts: list[list[Fingerprint]]) -> None:
 
 @SETTINGS
 @given(st.lists(st.lists(verdicts, max_size=3), max_size=3))
-def test_verdicts(parts: list[list[Verdict]]) -> None:
+def test_verdicts_survive_blocks(parts: list[list[Verdict]]) -> None:
     made = [blocks.dump(verdicts_table(part)) for part in parts]
     found = list(verdicts_of(blocks.load(made, blocks.VERDICTS)))
     assert found == [verdict for part in parts for verdict in part]
@@ -93,13 +93,13 @@ def test_verdicts(parts: list[list[Verdict]]) -> None:
 
 @SETTINGS
 @given(st.lists(fingerprints, max_size=8), st.integers(1, 5))
-def test_homes_and_split(images: list[Fingerprint], count: int) -> None:
+def test_split_by_digest_shard(images: list[Fingerprint], count: int) -> None:
     table = fingerprints_table(images)
     digest_shards = blocks.digest_shards(table, count)
     parts = dict(blocks.split(table, digest_shards))
     assert sum(map(len, parts.values())) == len(images)
     for shard, part in parts.items():
-        # As slices, which what reads buffers must mind.
+        # The parts are slices, whose offset functions that read buffers must respect.
         wanted = [image for image in images if int.from_bytes(image.digest[:4], "big") % count == shard]
         assert list(fingerprints_of(part)) == wanted
         assert blocks.digest_shards(part, count).tolist() == [shard] * len(part)

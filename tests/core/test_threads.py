@@ -1,4 +1,4 @@
-"""Generators side by side: all results, all errors, and nothing left running."""
+"""`interleaved` yields all results, raises all errors, and leaves no thread running."""
 
 import functools
 import threading
@@ -29,7 +29,7 @@ def tasks_of(numbers: list[int]) -> list[Task]:
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 @pytest.mark.parametrize("numbers", [[], [0], [0, 0, 0], [1], [5, 0, 3], list(range(40)), [500, 1, 500]])
-def test_all_results_each_with_its_tag(threads: int, numbers: list[int]) -> None:
+def test_all_results_come_with_their_tags(threads: int, numbers: list[int]) -> None:
     before = threading.active_count()
     found = list(interleaved(iter(tasks_of(numbers)), threads))
     wanted = [(number, result) for number in numbers for result in range(number)]
@@ -41,16 +41,20 @@ def test_all_results_each_with_its_tag(threads: int, numbers: list[int]) -> None
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("after", [0, 1, 50])
-def test_what_a_task_raises_is_raised(threads: int, after: int) -> None:
+def test_exception_of_a_task_is_raised(threads: int, after: int) -> None:
     before = threading.active_count()
-    tasks = [*tasks_of([30] * 5), (0, functools.partial(failing, after)), *tasks_of([30] * 50)]
+    tasks: list[Task] = [
+        *tasks_of([30] * 5),
+        (0, functools.partial(failing, after)),
+        *tasks_of([30] * 50),
+    ]
     with pytest.raises(LookupError, match=f"after {after}"):
         list(interleaved(tasks, threads))
     assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_what_the_tasks_themselves_raise_is_raised(threads: int) -> None:
+def test_exception_of_the_iterator_of_tasks_is_raised(threads: int) -> None:
     def tasks() -> Iterator[Task]:
         yield from tasks_of([3])
         raise LookupError("no more tasks")
@@ -62,8 +66,8 @@ def test_what_the_tasks_themselves_raise_is_raised(threads: int) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_closing_early_ends_the_threads(threads: int) -> None:
-    """Also those that wait to hand over a result that nobody wants any more, and begins no further task."""
+def test_close_stops_the_threads(threads: int) -> None:
+    """Including threads that wait to deliver a result; and no further task is started."""
     before = threading.active_count()
     begun = []
 
@@ -75,13 +79,13 @@ def test_closing_early_ends_the_threads(threads: int) -> None:
     found = interleaved(((number, functools.partial(endless, number)) for number in range(10**9)), threads)
     assert next(found)[1] in range(threads)
     time.sleep(0.2)  # the queue fills
-    found.close()  # type: ignore[attr-defined]
+    found.close()
     assert threading.active_count() == before
     assert len(begun) <= threads
 
 
-def test_tasks_run_side_by_side() -> None:
-    """Each waits for the other: one after the other they would wait for ever."""
+def test_tasks_run_at_the_same_time() -> None:
+    """Each task waits for the other, so they would never end one after the other."""
     both = threading.Barrier(2, timeout=20)
 
     def meeting() -> Iterator[int]:
@@ -90,5 +94,5 @@ def test_tasks_run_side_by_side() -> None:
     assert sorted(interleaved([("a", meeting), ("a", meeting)], threads=2)) == [("a", 0), ("a", 1)]
 
 
-def test_cores() -> None:
+def test_number_of_cores() -> None:
     assert cores() >= 1

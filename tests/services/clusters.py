@@ -1,4 +1,4 @@
-"""A Flink of its own processes, as `templates/flink/local/cluster.py` starts it for users."""
+"""Starts a Flink cluster with `templates/flink/local/cluster.py`, as users do, and reads its state through REST."""
 
 import contextlib
 import json
@@ -24,77 +24,87 @@ from transforms import metrics
 
 SCRIPT = Path(cluster.__file__)
 _PATIENCE_SECONDS = 60
-_GOING_ON = ("CREATED", "RUNNING", "RESTARTING", "FAILING", "CANCELLING")
-_SHOWN = f".{metrics.NAMESPACE}_"  # before the name of a counter
+_UNFINISHED = ("CREATED", "RUNNING", "RESTARTING", "FAILING", "CANCELLING")
+_COUNTER_PREFIX = f".{metrics.NAMESPACE}_"  # precedes the name of a counter
 
 
 class Cluster(NamedTuple):
-    """A running one. flags: of `dedup`, to have it do the work."""
+    """A running cluster."""
 
-    state: Path
-    flags: tuple[str, ...]
-    rest: str  # where Flink answers
+    state: Path  # the directory of the cluster's files
+    flags: tuple[str, ...]  # of `dedup`, to run on this cluster
+    rest: str  # URL of Flink's REST interface
 
     def parts(self, name: str) -> list[psutil.Process]:
+        """Returns the running processes of one part, such as "task-manager"."""
         return cluster.processes(self.state, name)
 
     def addresses(self) -> set[str]:
-        """On which anything of it listens."""
+        """Returns the addresses on which any part of the cluster listens."""
         return {address for name in cluster.PARTS for part in self.parts(name) for address in listening(part)}
 
-    def add(self) -> None:
-        """One more task manager."""
+    def add_task_manager(self) -> None:
         _run("add", "--jars", FLINK, "--state", self.state)
 
     def counters(self) -> Counter[str]:
-        """What Flink's pages show of ours for the one job that runs, of all tasks together; of a distribution, of how many."""
+        """Returns our counters of the one running job, summed over its tasks; for a distribution, its count."""
         found: Counter[str] = Counter()
-        job = self._running()
-        for vertex in self._asked(f"/jobs/{job}")["vertices"]:
+        job = self._running_job()
+        for vertex in self._request(f"/jobs/{job}")["vertices"]:
             path = f"/jobs/{job}/vertices/{vertex['id']}/metrics"
-            for name in (one["id"] for one in self._asked(path)):
-                if _SHOWN in name:
-                    [shown] = self._asked(f"{path}?get={urllib.parse.quote(name)}")
-                    counted = re.search(r"count=(\d+)", shown["value"])
-                    found[name.rpartition(_SHOWN)[2]] += int(counted[1] if counted else shown["value"])
+            for name in (metric["id"] for metric in self._request(path)):
+                if _COUNTER_PREFIX in name:
+                    [metric] = self._request(f"{path}?get={urllib.parse.quote(name)}")
+                    count = re.search(r"count=(\d+)", metric["value"])
+                    found[name.rpartition(_COUNTER_PREFIX)[2]] += int(count[1] if count else metric["value"])
         return found
 
-    def task_managers_that_worked(self) -> int:
-        """For the last job that has ended."""
-        job = max(self._asked("/jobs/overview")["jobs"], key=lambda one: one["end-time"])["jid"]
-        vertices = [one["id"] for one in self._asked(f"/jobs/{job}")["vertices"]]
-        worked = [
-            self._asked(f"/jobs/{job}/vertices/{vertex}/taskmanagers")["taskmanagers"] for vertex in vertices
+    def task_managers_of_last_job(self) -> int:
+        """Returns how many task managers executed tasks of the job that ended last."""
+        job = max(self._request("/jobs/overview")["jobs"], key=lambda job: job["end-time"])["jid"]
+        vertices = [vertex["id"] for vertex in self._request(f"/jobs/{job}")["vertices"]]
+        managers = [
+            self._request(f"/jobs/{job}/vertices/{vertex}/taskmanagers")["taskmanagers"]
+            for vertex in vertices
         ]
-        return len({manager["taskmanager-id"] for managers in worked for manager in managers})
+        return len({manager["taskmanager-id"] for of_vertex in managers for manager in of_vertex})
 
-    def _running(self) -> str:
-        [job] = [one["id"] for one in self._asked("/jobs")["jobs"] if one["status"] == "RUNNING"]
+    def _running_job(self) -> str:
+        [job] = [job["id"] for job in self._request("/jobs")["jobs"] if job["status"] == "RUNNING"]
         return str(job)
 
     def cancel_jobs(self) -> None:
-        """Ends what runs: Beam's job server leaves that to the user of a Flink that is not its own."""
-        while running := [one["id"] for one in self._asked("/jobs")["jobs"] if one["status"] in _GOING_ON]:
+        """Cancels all unfinished jobs: Beam's job server does not do so on a Flink that it has not started."""
+        while running := [
+            job["id"] for job in self._request("/jobs")["jobs"] if job["status"] in _UNFINISHED
+        ]:
             for job in running:
                 request = urllib.request.Request(f"{self.rest}/jobs/{job}", method="PATCH")
-                with contextlib.suppress(urllib.error.HTTPError):  # it is being ended
+                with contextlib.suppress(urllib.error.HTTPError):  # Flink is already cancelling it
                     urllib.request.urlopen(request, timeout=30).close()
             time.sleep(0.2)
 
     def stop_job(self) -> str:
-        """Stops the one job that runs. Returns the path of its savepoint."""
-        job = self._running()
-        trigger = self._asked(f"/jobs/{job}/stop", {"targetDirectory": (self.state / "savepoints").as_uri()})
+        """Stops the one running job with a savepoint. Returns the path of the savepoint.
+
+        Raises:
+          TimeoutError: Flink has not completed the savepoint in time.
+        """
+        job = self._running_job()
+        trigger = self._request(
+            f"/jobs/{job}/stop", {"targetDirectory": (self.state / "savepoints").as_uri()}
+        )
         until = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < until:
-            said = self._asked(f"/jobs/{job}/savepoints/{trigger['request-id']}")
-            if said["status"]["id"] == "COMPLETED":
-                return str(said["operation"]["location"])
+            savepoint = self._request(f"/jobs/{job}/savepoints/{trigger['request-id']}")
+            if savepoint["status"]["id"] == "COMPLETED":
+                return str(savepoint["operation"]["location"])
             time.sleep(0.2)
-        raise TimeoutError("no savepoint")
+        raise TimeoutError(f"no savepoint within {_PATIENCE_SECONDS} s")
 
-    def _asked(self, path: str, said: Any = None) -> Any:
-        data = None if said is None else json.dumps(said).encode()
+    def _request(self, path: str, body: Any = None) -> Any:
+        """Returns the JSON answer to a GET, or to a POST of `body` if that is given."""
+        data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.rest + path, data, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
@@ -102,13 +112,19 @@ class Cluster(NamedTuple):
 
 @contextlib.contextmanager
 def flink_cluster(state: Path, python: Path, environment: Mapping[str, str]) -> Iterator[Cluster]:
-    """A cluster whose workers have a Python of their own, and of the variables of this process only where programs are."""
+    """Runs a cluster for as long as the block lasts.
+
+    Args:
+      state: the directory of the cluster's files.
+      python: the Python of the workers.
+      environment: the environment variables of the cluster, in addition to PATH; it inherits no others.
+    """
     ports = [free_port() for _ in range(4)]
     bare = {"PATH": os.environ["PATH"], "HOME": str(state), **environment}
-    told = ("--ports", ",".join(map(str, ports)), "--python", python)
-    said = _run("start", "--jars", FLINK, "--state", state, *told, env=bare)
+    options = ("--ports", ",".join(map(str, ports)), "--python", python)
+    output = _run("start", "--jars", FLINK, "--state", state, *options, env=bare)
     try:
-        flags = tuple(said.splitlines()[-1].split())
+        flags = tuple(output.splitlines()[-1].split())
         yield Cluster(state, flags, f"http://{HOST}:{ports[0]}")
     finally:
         _run("stop", "--state", state)

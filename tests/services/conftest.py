@@ -1,4 +1,4 @@
-"""Fixtures: services that start when a test first asks for one. Where there is none the test is skipped, but fails in CI."""
+"""Provides services as fixtures, started when a test first requests one. Without the service, the test is skipped; in CI it fails."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -46,7 +46,7 @@ def prism() -> Iterator[Service]:
 
 @pytest.fixture(params=["gs", "s3"])
 def bucket(request: pytest.FixtureRequest) -> Bucket:
-    """An empty bucket, in one store and then in the other."""
+    """An empty bucket; each test runs once with each store."""
     if request.param == "gs":
         return google_bucket(request.getfixturevalue("gcs"))
     return amazon_bucket(request.getfixturevalue("s3"))
@@ -54,24 +54,25 @@ def bucket(request: pytest.FixtureRequest) -> Bucket:
 
 @pytest.fixture
 def crawl(pubsub: Service) -> Iterator[Crawl]:
+    """An empty bucket that publishes notifications of new objects."""
     with crawling(pubsub) as made:
         yield made
 
 
 @pytest.fixture
 def verdicts(pubsub: Service) -> Iterator[Clients]:
-    """Where verdicts are published."""
+    """A topic for verdicts, with a subscription."""
     with new_topic(pubsub) as made:
         yield made
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") -> Any:
-    """Shows the logs of the services of a test that fails."""
+    """Adds the logs of its services to the report of a failed test."""
     report = yield
     if report.failed:
         for name, value in getattr(item, "funcargs", {}).items():
             service = value.service if isinstance(value, Bucket) else value
             if isinstance(service, Service):
-                report.sections.append((f"the end of the log of {name}", end_of(service.log)))
+                report.sections.append((f"end of the log of {name}", end_of(service.log)))
     return report

@@ -1,4 +1,4 @@
-"""A bucket that tells of its objects by Pub/Sub, and what tests do with the topic besides."""
+"""Creates a bucket that publishes its new objects to Pub/Sub; publishes further messages, and checks what was delivered."""
 
 import contextlib
 import itertools
@@ -19,20 +19,19 @@ _numbers = itertools.count(1)
 
 
 class Crawl:
-    """A bucket that is written to, and what has been told of it."""
+    """A bucket to which a test writes, with a record of everything that a run must have judged."""
 
     def __init__(self, bucket: Bucket, clients: Clients) -> None:
         self.bucket = bucket
         self.clients = clients
         self.expected: dict[Key, bytes] = {}
-        self.changed: set[str] = set()  # overwritten or deleted at some time
-        self.nonsense: set[str] = set()  # identities of what names no image
-        self.told_again = 0  # times
+        self.changed: set[str] = set()  # URIs that were overwritten or deleted
+        self.invalid: set[str] = set()  # URIs in the records of messages that name no image
+        self.redelivered = 0  # how many notifications were published again
 
     def upload(self, name: str, data: bytes) -> Key:
-        blob = self.bucket.client.bucket.blob(name)
-        blob.upload_from_string(data, "application/octet-stream")
-        uri, generation = f"{self.bucket.uri}/{name}", str(blob.generation)
+        """Writes an object, of which the store publishes a notification. Returns the key of its record."""
+        uri, generation = f"{self.bucket.uri}/{name}", self.bucket.client.put(name, data)
         self.expected |= stream_files.expected_of(uri, generation, data)
         return Key(uri, generation)
 
@@ -42,25 +41,28 @@ class Crawl:
 
     def delete(self, name: str) -> None:
         self.changed.add(f"{self.bucket.uri}/{name}")
-        self.bucket.client.bucket.blob(name).delete()
+        self.bucket.client.delete(name)
 
-    def tell(self, said: bytes, **attributes: str) -> str:
-        """The id of a message."""
-        published = self.clients.publisher.publish(self.clients.topic, said, **attributes)
+    def publish(self, data: bytes, **attributes: str) -> str:
+        """Publishes a message to the topic of the bucket. Returns its id."""
+        published = self.clients.publisher.publish(self.clients.topic, data, **attributes)
         return str(published.result(timeout=30))
 
-    def tell_again(self, key: Key) -> None:
-        self.told_again += 1
-        self.tell(json.dumps({"uri": key.uri, "generation": key.generation}).encode())
+    def redeliver(self, key: Key) -> None:
+        """Publishes a second notification of an object."""
+        self.redelivered += 1
+        self.publish(json.dumps({"uri": key.uri, "generation": key.generation}).encode())
 
-    def tell_nonsense(self, said: bytes, **attributes: str) -> None:
-        uri = f"{self.clients.subscription}/{self.tell(said, **attributes)}"
+    def publish_invalid(self, data: bytes, **attributes: str) -> None:
+        """Publishes a message that a run must reject."""
+        uri = f"{self.clients.subscription}/{self.publish(data, **attributes)}"
         self.expected[Key(uri, "")] = b""
-        self.nonsense.add(uri)
+        self.invalid.add(uri)
 
 
 @contextlib.contextmanager
 def crawling(pubsub: Service) -> Iterator[Crawl]:
+    """Runs a storage server that publishes to a new topic, for as long as the block lasts."""
     with new_topic(pubsub) as clients:
         topic = Topic(pubsub, PROJECT, clients.topic.rpartition("/")[2])
         with required(servers.gcs(topic)) as store:
@@ -69,17 +71,19 @@ def crawling(pubsub: Service) -> Iterator[Crawl]:
 
 @contextlib.contextmanager
 def new_topic(pubsub: Service) -> Iterator[Clients]:
+    """Creates a topic with a subscription."""
     clients = Clients(pubsub, f"topic-{next(_numbers)}")
     yield clients
     clients.channel.close()
 
 
 def environment_of(crawl: Crawl, pubsub: Service) -> dict[str, str]:
+    """Returns the environment variables of a run that reads the bucket and its subscription."""
     return {**crawl.bucket.environment(), **pubsub.environment}
 
 
-def pulled(clients: Clients) -> list[Any]:
-    """Messages that can be had now, some at a time; they are acknowledged."""
+def pull_available(clients: Clients) -> list[Any]:
+    """Returns up to 1000 messages that are available now, and acknowledges them."""
     answer = clients.subscriber.pull(
         subscription=clients.subscription, max_messages=1000, return_immediately=True, timeout=20
     )
@@ -89,34 +93,37 @@ def pulled(clients: Clients) -> list[Any]:
 
 
 def deliver_again(clients: Clients) -> None:
-    """Ends the leases of all that is not acknowledged, of which nobody could see for a minute that it is there."""
+    """Makes all unacknowledged messages available at once, which the emulator otherwise does after a minute."""
     snapshot = f"{clients.subscription.replace('/subscriptions/', '/snapshots/')}-{next(_numbers)}"
     clients.subscriber.create_snapshot(name=snapshot, subscription=clients.subscription)
     clients.subscriber.seek(request={"subscription": clients.subscription, "snapshot": snapshot})
 
 
 def unacknowledged(clients: Clients) -> list[Any]:
-    """What is not acknowledged: whoever had it."""
+    """Returns all messages that no subscriber has acknowledged, and acknowledges them."""
     deliver_again(clients)
-    return pulled(clients)
+    return pull_available(clients)
 
 
 def check_acknowledged(crawl: Crawl, out: Bucket) -> None:
-    """Nothing is left to deliver, but what the bucket of the copies told of the last ones, when the run read no more."""
+    """Checks that a run has acknowledged all messages.
+
+    Notifications of the last copies, in the bucket `out`, may be left: the run reads no more when they arrive.
+    """
     left = [dict(message.attributes) for message in unacknowledged(crawl.clients)]
-    assert [said for said in left if said.get("bucketId") != out.uri.removeprefix("gs://")] == []
+    assert [fields for fields in left if fields.get("bucketId") != out.uri.removeprefix("gs://")] == []
 
 
 def check_published(records: list[dict[str, Any]], verdicts: Clients) -> None:
-    """Each record is a message, once or more often, and says the same."""
-    told: dict[Key, list[Any]] = defaultdict(list)
-    while messages := pulled(verdicts):
+    """Checks that each record was published at least once, unchanged, with attributes that agree with it."""
+    published: dict[Key, list[Any]] = defaultdict(list)
+    while messages := pull_available(verdicts):
         for message in messages:
             record = json.loads(message.data)
-            told[key_of(record)].append(record)
-            said = dict(message.attributes)
-            assert (said["uri"], said["status"]) == (record["uri"], record["status"])
-            assert said.get("generation", "") == key_of(record).generation
-    assert set(told) == set(map(key_of, records))
+            published[key_of(record)].append(record)
+            attributes = dict(message.attributes)
+            assert (attributes["uri"], attributes["status"]) == (record["uri"], record["status"])
+            assert attributes.get("generation", "") == key_of(record).generation
+    assert set(published) == set(map(key_of, records))
     for record in records:
-        assert all(one == record for one in told[key_of(record)])
+        assert all(message == record for message in published[key_of(record)])

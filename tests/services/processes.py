@@ -1,4 +1,4 @@
-"""Servers for tests: processes on the loopback address that are waited for, stopped by their ids, and tell what went wrong."""
+"""Starts servers for tests as processes on the loopback address, waits until they are ready, and stops them by their ids."""
 
 import contextlib
 import os
@@ -14,40 +14,40 @@ from pathlib import Path
 import psutil
 
 HOST = "127.0.0.1"
-PATIENCE_SECONDS = 10  # with a process that was asked to end
-_SHOWN_BYTES = 4000  # of a log
-_NOT_GIVEN = range(10_000, 30_000)
-_ports = random.SystemRandom()
+STOP_SECONDS = 10.0  # how long a process may take to end after a signal
+_LOG_END_BYTES = 4000
+_PORTS = range(10_000, 30_000)  # the system assigns none of these to sockets that request any port
+_random = random.SystemRandom()
 
 
 class NotReadyError(Exception):
-    """A server ended, or did not answer in time; with the end of its log."""
+    """A server has ended, or was not ready in time. The message contains the end of its log."""
 
 
 def free_port() -> int:
-    """One of those that the system gives to nobody who does not ask for it: so it is still free when a server comes to it."""
+    """Returns a free port that the system does not assign by itself, so that it is still free when the server starts."""
     while True:
-        port = _ports.choice(_NOT_GIVEN)
-        with contextlib.suppress(OSError), socket.socket() as asked:
-            asked.bind((HOST, port))
+        port = _random.choice(_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((HOST, port))
             return port
 
 
 def answers(port: int) -> bool:
-    """Whether something accepts connections."""
+    """Returns whether a process accepts connections at a port."""
     with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
         return True
     return False
 
 
 def listening(process: psutil.Process) -> set[str]:
-    """The addresses on which a process and all that it has started listen."""
+    """Returns the addresses on which a process and its descendants listen."""
     found = [process, *process.children(recursive=True)]
     return {
-        one.laddr.ip.removeprefix("::ffff:")  # of IPv4, as a socket of IPv6 has it
+        connection.laddr.ip.removeprefix("::ffff:")  # how an IPv6 socket shows an IPv4 address
         for part in found
-        for one in part.net_connections()
-        if one.status == psutil.CONN_LISTEN
+        for connection in part.net_connections()
+        if connection.status == psutil.CONN_LISTEN
     }
 
 
@@ -57,12 +57,21 @@ def running(
     is_ready: Callable[[], bool],
     environment: Mapping[str, str] | None = None,
     seconds: float = 120,
+    stop_seconds: float = STOP_SECONDS,
 ) -> Iterator[Path]:
-    """A process for as long as the block lasts, from when it is ready: its log. With all that it has started it is a group,
-    and ends as one.
+    """Runs a process until the block ends. Enters the block when the process is ready, with the path of its log.
+
+    The process and its descendants are one process group, which is stopped as a whole.
+
+    Args:
+      command: the program and its arguments.
+      is_ready: returns whether the process can be used; called every 50 ms.
+      environment: environment variables, in addition to those of this process.
+      seconds: how long the process may take to be ready.
+      stop_seconds: how long the group may take to end after each signal.
 
     Raises:
-      NotReadyError: it ended, or `seconds` were not enough.
+      NotReadyError: the process has ended, or is not ready in time.
     """
     with tempfile.TemporaryDirectory(prefix="dedup-service-") as folder:
         log = Path(folder) / "log"
@@ -80,12 +89,13 @@ def running(
             _wait(process, is_ready, seconds, log)
             yield log
         finally:
-            _stop(process)
+            _stop(process, stop_seconds)
 
 
 def end_of(log: Path) -> str:
+    """Returns the last 4000 bytes of a log as text; "" if there is no log."""
     data = log.read_bytes() if log.exists() else b""
-    return data[-_SHOWN_BYTES:].decode("utf-8", "replace")
+    return data[-_LOG_END_BYTES:].decode("utf-8", "replace")
 
 
 def _wait(
@@ -100,20 +110,20 @@ def _wait(
         time.sleep(0.05)
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a process and what it started: asks first, and then does not."""
+def _stop(process: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """Stops a process group: first with SIGTERM, then with SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
-            process.poll()  # or it would stay in the group, ended
-            if not _is_there(process.pid):
+            process.poll()  # reaps the process: as a zombie, it would still be in the group
+            if not _group_exists(process.pid):
                 return
             time.sleep(0.05)
 
 
-def _is_there(group: int) -> bool:
+def _group_exists(group: int) -> bool:
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

@@ -1,7 +1,7 @@
-"""What stands between a client that is killed and the Pub/Sub emulator.
+"""Runs a proxy between the Pub/Sub emulator and clients that a test kills.
 
-The emulator does not notice that the connection of a streaming pull was broken off, and goes on giving messages to nobody.
-Here such a pull is answered by ordinary ones; all else is handed on as it is.
+The emulator does not notice when the connection of a streaming pull breaks, and keeps sending messages into it. The proxy
+answers a streaming pull with the results of unary pulls, and forwards all other calls unchanged.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ from tests.services.servers import Service
 
 _PULL = "/google.pubsub.v1.Subscriber/Pull"
 _STREAMING_PULL = "/google.pubsub.v1.Subscriber/StreamingPull"
-_SECONDS = 30.0
-_AT_ONCE = 100  # messages
+_TIMEOUT_SECONDS = 30.0
+_MAX_MESSAGES = 100  # in one pull
 
 
 @contextlib.contextmanager
-def front(pubsub: Service) -> Iterator[Service]:
-    """The same service for clients that may be killed."""
+def pubsub_proxy(pubsub: Service) -> Iterator[Service]:
+    """Runs a proxy for as long as the block lasts. Yields it as a service for clients that may be killed."""
     with grpc.insecure_channel(pubsub.environment["PUBSUB_EMULATOR_HOST"]) as channel:
-        server = grpc.server(ThreadPoolExecutor(16), handlers=[_Front(channel)])
+        server = grpc.server(ThreadPoolExecutor(16), handlers=[_Handler(channel)])
         address = f"{HOST}:{server.add_insecure_port(f'{HOST}:0')}"
         server.start()
         try:
@@ -36,7 +36,7 @@ def front(pubsub: Service) -> Iterator[Service]:
             server.stop(None).wait()
 
 
-class _Front(grpc.GenericRpcHandler):
+class _Handler(grpc.GenericRpcHandler):
     def __init__(self, channel: grpc.Channel) -> None:
         self._channel = channel
         self._pull = channel.unary_unary(_PULL, PullRequest.serialize, PullResponse.deserialize)
@@ -44,17 +44,17 @@ class _Front(grpc.GenericRpcHandler):
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         if details.method == _STREAMING_PULL:
             return grpc.stream_stream_rpc_method_handler(
-                self._pull_on, StreamingPullRequest.deserialize, StreamingPullResponse.serialize
+                self._streaming_pull, StreamingPullRequest.deserialize, StreamingPullResponse.serialize
             )
         call = self._channel.unary_unary(details.method)
-        return grpc.unary_unary_rpc_method_handler(lambda request, _: call(request, timeout=_SECONDS))
+        return grpc.unary_unary_rpc_method_handler(lambda request, _: call(request, timeout=_TIMEOUT_SECONDS))
 
-    def _pull_on(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+    def _streaming_pull(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         pull = PullRequest(
-            subscription=next(requests).subscription, max_messages=_AT_ONCE, return_immediately=True
+            subscription=next(requests).subscription, max_messages=_MAX_MESSAGES, return_immediately=True
         )
         while context.is_active():
-            received = self._pull(pull, timeout=_SECONDS).received_messages
+            received = self._pull(pull, timeout=_TIMEOUT_SECONDS).received_messages
             if received:
                 yield StreamingPullResponse(received_messages=received)
             else:

@@ -1,4 +1,4 @@
-"""What a test does that needs a service which is not there: it is skipped, but fails in CI."""
+"""Skips a test whose service is not installed; in CI, fails it."""
 
 import contextlib
 import os
@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def required(service: "contextlib.AbstractContextManager[T]") -> Iterator[T]:
-    """A service that is there, or the end of the test."""
+    """Starts a service, for as long as the block lasts. Skips or fails the test if the service is not installed."""
     with contextlib.ExitStack() as stack:
         try:
             started = stack.enter_context(service)
         except MissingError as missing:
             if os.environ.get(CI_VARIABLE):
-                pytest.fail(f"{missing} (a failure because {CI_VARIABLE} is set)", pytrace=False)
+                pytest.fail(f"{missing} (a failure, not a skip, because {CI_VARIABLE} is set)", pytrace=False)
             pytest.skip(str(missing))
         yield started

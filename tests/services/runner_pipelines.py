@@ -1,4 +1,4 @@
-"""Pipelines of all our composites, each made of the same inputs, to be run on any engine."""
+"""Builds pipelines that together use all our composites, on the same inputs, for any runner."""
 
 import random
 import time
@@ -11,30 +11,28 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beam_dedup.core.algorithms import SIMHASH, Recipe
 from beam_dedup.core.arrivals import Arrival
-from beam_dedup.core.imaging.views import most_codes
 from beam_dedup.core.matching.plan import Plan
 from beam_dedup.core.matching.planner import PlanSettings
 from beam_dedup.core.model import Fingerprint
-from beam_dedup.core.stream import sizing
 from beam_dedup.core.thresholds import Thresholds
 from tests.core.archives.made_archives import tar, zipped
 from tests.stream_files import generation_of
-from tests.transforms import packed
+from tests.transforms import image_blocks
 from tests.transforms.batches import random_batch
 from tests.transforms.files import encoded, write
 from transforms import (
+    BatchFingerprints,
+    BatchReferences,
     CheckConservation,
     CountImages,
     DeduplicateImages,
     FingerprintImages,
     MarkExactDuplicates,
     MarkNearDuplicates,
-    PackFingerprints,
-    PackReferences,
     PlaceCopies,
     ReadImages,
     ReadMetadata,
-    UnpackVerdicts,
+    UnbatchVerdicts,
     WriteGroups,
     WritePlacements,
     WriteRecords,
@@ -43,10 +41,12 @@ from transforms import (
 from transforms.count import write_json
 from transforms.place import placements
 from transforms.read import list_files
+from transforms.read_settings import ReadSettings
 from transforms.stream.judge import AdmitArrivals, JudgeArrivals
+from transforms.stream.plan import choose_stream_plan
 from transforms.stream.steps import StreamSettings
 
-SECONDS = 60  # a window
+WINDOW_SECONDS = 60
 Build = Callable[[beam.Pipeline], dict[str, Any]]
 
 
@@ -55,13 +55,19 @@ ARCHIVES = {"a!.zip": _MEMBERS, "b.tar": _MEMBERS | {"../c.png": encoded(20)}}
 
 
 class Inputs(NamedTuple):
-    pictures: str
-    known: str
-    metadata: str
+    """Paths of the inputs."""
+
+    pictures: str  # directory
+    known: str  # directory
+    metadata: str  # file of JSON lines
 
 
 def make_inputs(folder: Path) -> Inputs:
-    """40 files of 12 pictures, some of them equal to the byte; two archives; what is no picture; some that are known; metadata."""
+    """Writes the inputs.
+
+    40 files of 12 pictures, some of them equal byte by byte; two archives; two files that are no pictures; two known images;
+    metadata of all the files, of 9 files that do not exist, and two invalid lines.
+    """
     files = {
         f"{number % 5}/{number}.png": encoded(1 + number % 12, compress_level=number // 12 % 4)
         for number in range(40)
@@ -76,21 +82,23 @@ def make_inputs(folder: Path) -> Inputs:
         write(folder / f"known/{seed}.png", encoded(seed, "BMP"))
     rows = [f'{{"__path__": "{folder}/in/{name}", "title": "some words of {name[0]}"}}' for name in files]
     rows += [
-        f'{{"__path__": "gone/{n}.jpg", "title": "words that are said of picture {n % 3}"}}' for n in range(9)
+        f'{{"__path__": "gone/{n}.jpg", "title": "words that describe picture {n % 3}"}}' for n in range(9)
     ]
     write(folder / "rows.jsonl", "\n".join([*rows, "{", '{"a": 1}']).encode())
     return Inputs(str(folder / "in"), str(folder / "known"), str(folder / "rows.jsonl"))
 
 
 def near(inputs: Inputs, outputs: Path) -> Build:
-    """All that a run does, with known images, in rounds, and what is in the way of a copy."""
+    """Does all that a near run does, with known images, and with a file at the path of a copy."""
     write(outputs / "out/0/0.png", b"another")
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        read = pipeline | "Read" >> ReadImages(inputs.pictures, batch=packed.SOME)
+        read = pipeline | "Read" >> ReadImages(inputs.pictures, batch=image_blocks.IMAGES_PER_BLOCK)
         known = pipeline | "ReadKnown" >> ReadImages(inputs.known, known=True)
         planning = PlanSettings(Plan(8, 1, 1, 3))
-        done = read | DeduplicateImages(Recipe(), planning=planning, digest_shards=3, known=known)
+        done = read | DeduplicateImages(
+            settings=ReadSettings(recipe=Recipe()), planning=planning, digest_shards=3, known=known
+        )
         placed = done.verdicts | "Place" >> PlaceCopies(str(outputs / "out"), duplicates=True)
         shown = done.verdicts | beam.FlatMap(placements, str(outputs / "out"), True, False)
         counts = done.verdicts | "Count" >> CountImages(done.plan, done.read_tally)
@@ -110,7 +118,7 @@ def near(inputs: Inputs, outputs: Path) -> Build:
 
 
 def exact(inputs: Inputs, outputs: Path) -> Build:
-    """Equal bytes only, with records in many files."""
+    """Finds exact duplicates, and writes records into several files."""
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         read = pipeline | ReadImages((inputs.pictures, inputs.known))
@@ -118,7 +126,7 @@ def exact(inputs: Inputs, outputs: Path) -> Build:
         done.verdicts | WriteRecords(f"{outputs}/records/")
         placed = done.verdicts | PlaceCopies(str(outputs / "out"), portable=True)
         return {
-            "verdicts": done.verdicts | UnpackVerdicts(),
+            "verdicts": done.verdicts | UnbatchVerdicts(),
             "copies": placed.copies | beam.Map(digest_of),
         }
 
@@ -130,11 +138,13 @@ def digest_of(copy: Any) -> bytes:
 
 
 def metadata(inputs: Inputs, outputs: Path) -> Build:
-    """Images that are compared by what is said of them."""
+    """Compares images by their metadata."""
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        rows = pipeline | ReadMetadata(inputs.metadata, batch=packed.SOME)
-        done = rows | DeduplicateImages(Recipe(SIMHASH, "none"), Thresholds(3, 256))
+        rows = pipeline | ReadMetadata(inputs.metadata, batch=image_blocks.IMAGES_PER_BLOCK)
+        done = rows | DeduplicateImages(
+            settings=ReadSettings(recipe=Recipe(SIMHASH, "none")), thresholds=Thresholds(3, 256)
+        )
         done.verdicts | WriteRecords(str(outputs / "records.jsonl"))
         return {"images": rows | CheckConservation(done.verdicts, done.read_tally)}
 
@@ -142,25 +152,27 @@ def metadata(inputs: Inputs, outputs: Path) -> Build:
 
 
 def single(inputs: Inputs, outputs: Path) -> Build:
-    """References one by one; what is made of each."""
+    """Batches references that arrive one by one, and returns their fingerprints."""
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         lists = pipeline | ReadImages(inputs.pictures)
         one_by_one = lists | beam.FlatMap(list)
-        read = one_by_one | PackReferences(5) | FingerprintImages(Recipe(views="crops"))
-        return {"fingerprints": read.fingerprints | beam.FlatMap(packed.unpack_fingerprints)}
+        settings = ReadSettings(recipe=Recipe(views="crops"))
+        read = one_by_one | BatchReferences(5) | FingerprintImages(settings=settings)
+        return {"fingerprints": read.fingerprints | beam.FlatMap(image_blocks.fingerprints_in)}
 
     return build
 
 
 def marked_near(inputs: Inputs, outputs: Path) -> Build:
-    """Made-up codes, in two windows, each judged in many places."""
+    """Judges random codes in two windows, distributed over several shards."""
     batches = [random_batch(f"portable {number}", 6, 48, 40) for number in range(2)]
     mark = MarkNearDuplicates(Thresholds(6, 48), PlanSettings(Plan(6, 2, 1, 3)), digest_shards=5)
     return _marked([made.fingerprints for made in batches], lambda read: (read | mark).verdicts)
 
 
 def marked_exact(inputs: Inputs, outputs: Path) -> Build:
+    """Marks exact duplicates among random fingerprints in two windows."""
     batches = [random_batch(f"portable {number}", 6, 48, 40) for number in range(2)]
     return _marked(
         [made.fingerprints for made in batches], lambda read: read | MarkExactDuplicates(digest_shards=5)
@@ -169,40 +181,46 @@ def marked_exact(inputs: Inputs, outputs: Path) -> Build:
 
 def _marked(batches: list[list[Fingerprint]], mark: Callable[[Any], Any]) -> Build:
     timed = [
-        (number * SECONDS + SECONDS // 2, one) for number, images in enumerate(batches) for one in images
+        (number * WINDOW_SECONDS + WINDOW_SECONDS // 2, image)
+        for number, images in enumerate(batches)
+        for image in images
     ]
     random.Random(1).shuffle(timed)
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        stamped = pipeline | beam.Create(timed) | beam.Map(stamp) | beam.WindowInto(FixedWindows(SECONDS))
-        return {"verdicts": mark(stamped | PackFingerprints()) | UnpackVerdicts()}
+        stamped = (
+            pipeline | beam.Create(timed) | beam.Map(stamp) | beam.WindowInto(FixedWindows(WINDOW_SECONDS))
+        )
+        return {"verdicts": mark(stamped | BatchFingerprints()) | UnbatchVerdicts()}
 
     return build
 
 
 def stamp(pair: tuple[float, Any]) -> Any:
+    """Returns the second item with the first as its timestamp."""
     return TimestampedValue(pair[1], pair[0])
 
 
 def stream(inputs: Inputs, outputs: Path) -> Build:
-    """The protocol of streams on files that are all there, each told of up to three times. Which are kept depends on the order in
-    which they come.
+    """Runs the streaming protocol on existing files, each of which is delivered one to three times.
+
+    Which images are kept depends on the order in which they arrive.
     """
     rng = random.Random(2)
     now = time.time()
     paths = [f"{inputs.pictures}/{name}" for name in list_files(inputs.pictures)]
     arrivals = [Arrival(path, generation_of(path), int(now * 1000)) for path in paths]
-    told = [arrival.packed() for arrival in arrivals for _ in range(rng.randint(1, 3))]
-    rng.shuffle(told)
+    delivered = [arrival.packed() for arrival in arrivals for _ in range(rng.randint(1, 3))]
+    rng.shuffle(delivered)
     recipe = Recipe()
-    plan = sizing.choose(Thresholds(), 1000, most_codes(recipe), digest_shards=3).plan
+    plan = choose_stream_plan(recipe, Thresholds(), expected_images=1000, digest_shards=3)
     streaming = StreamSettings(plan, 7 * 86400 * 10**6, 0, cache_bytes=1 << 20)
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        arrived = pipeline | beam.Create([(now, one) for one in told]) | beam.Map(stamp)
+        arrived = pipeline | beam.Create([(now, arrival) for arrival in delivered]) | beam.Map(stamp)
         admitted = arrived | AdmitArrivals(streaming)
-        judged = admitted | JudgeArrivals(streaming, recipe)
+        judged = admitted | JudgeArrivals(streaming, settings=ReadSettings(recipe=recipe))
         judged | WriteRecords(str(outputs / "records.jsonl"))
-        return {"verdicts": judged | UnpackVerdicts()}
+        return {"verdicts": judged | UnbatchVerdicts()}
 
     return build

@@ -1,6 +1,6 @@
-"""The services that tests talk to, each a process of its own: where it is found, how it is started, and what a client needs.
+"""Starts the services that tests use, each in a process of its own, and describes what clients need to reach them.
 
-Each is a context manager that raises `MissingError` where there is no such program.
+Each service is a context manager. It raises `MissingError` if its program is not installed.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from tests.services.processes import HOST, answers, free_port, running
 
 ROOT = Path(__file__).parents[2]
-TOOLS = ROOT / ".ci/tools"  # where `make services` puts what it gets
+TOOLS = ROOT / ".ci/tools"  # where `make services` installs programs
 FLINK = TOOLS / "flink"
 _FLINK_CONFIGURATION = """\
 state.checkpoints.dir: {folder}/checkpoints
@@ -29,20 +29,20 @@ restart-strategy.fixed-delay.delay: 100 ms
 
 
 class MissingError(Exception):
-    """A program is not on this machine; the message says how to get it."""
+    """A program is not installed. The message says how to install it."""
 
 
 class Service(NamedTuple):
     """A running server."""
 
     url: str
-    environment: dict[str, str]  # what clients look for in theirs
-    flags: tuple[str, ...]  # of `dedup`, to reach it
+    environment: dict[str, str]  # environment variables for clients
+    flags: tuple[str, ...]  # options of `dedup`
     log: Path
 
 
 class Topic(NamedTuple):
-    """Where the storage server tells of new objects."""
+    """The topic to which the storage server publishes notifications of new objects."""
 
     pubsub: Service
     project: str
@@ -51,7 +51,7 @@ class Topic(NamedTuple):
 
 @contextlib.contextmanager
 def gcs(notify: Topic | None = None) -> Iterator[Service]:
-    """A server for gs://, empty, in memory. With `notify` each finished object is published as Google does it."""
+    """Runs an empty in-memory server for gs://. It publishes each new object to the topic `notify`, as Google does."""
     program = _program("fake-gcs-server", "run `make services` (it needs Go)")
     port = free_port()
     url = f"http://{HOST}:{port}"
@@ -67,7 +67,7 @@ def gcs(notify: Topic | None = None) -> Iterator[Service]:
 
 @contextlib.contextmanager
 def s3() -> Iterator[Service]:
-    """A server for s3://, empty, in memory."""
+    """Runs an empty in-memory server for s3://."""
     if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask") is None:
         raise MissingError("the S3 server is missing: pip install 'moto[s3,server]'")
     port = free_port()
@@ -86,10 +86,10 @@ def s3() -> Iterator[Service]:
 
 @contextlib.contextmanager
 def pubsub(project: str = "dedup-test") -> Iterator[Service]:
-    """A server for Pub/Sub without topics. Projects need names of six letters and more, topics of three and more."""
-    how = "install the Google Cloud CLI, and its component pubsub-emulator (Debian: google-cloud-cli-pubsub-emulator)"
-    program = _program("gcloud", how)
-    _check_component(program, how)
+    """Runs a Pub/Sub emulator without topics. Names have at least 6 letters (projects) or 3 letters (topics)."""
+    hint = "install the Google Cloud CLI, and its component pubsub-emulator (Debian: google-cloud-cli-pubsub-emulator)"
+    program = _program("gcloud", hint)
+    _check_component(program, hint)
     port = free_port()
     command = [program, "beta", "emulators", "pubsub", "start", f"--project={project}"]
     command += [f"--host-port={HOST}:{port}", "--quiet"]
@@ -101,7 +101,7 @@ def pubsub(project: str = "dedup-test") -> Iterator[Service]:
 
 @contextlib.contextmanager
 def flink_jars() -> Iterator[Path]:
-    """The folder of Beam's job server, with a Flink."""
+    """Yields the directory with the jar files of Beam's job server and Flink."""
     if not (FLINK / ".complete").exists() or not shutil.which("java"):
         raise MissingError("Flink is missing: run `make services` (it needs Maven and Java)")
     yield FLINK
@@ -109,11 +109,11 @@ def flink_jars() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def flink() -> Iterator[Service]:
-    """Beam's job server with a Flink in it; what it runs has its workers in the process that submits."""
+    """Runs Beam's job server with an embedded Flink. The workers run in the process that submits the pipeline."""
     port = free_port()
     with flink_jars() as jars, tempfile.TemporaryDirectory(prefix="dedup-flink-") as folder:
-        told = _FLINK_CONFIGURATION.format(folder=Path(folder).as_uri())
-        (Path(folder) / "flink-conf.yaml").write_text(told)
+        configuration = _FLINK_CONFIGURATION.format(folder=Path(folder).as_uri())
+        (Path(folder) / "flink-conf.yaml").write_text(configuration)
         command = [str(ROOT / "templates/flink/local/job-server"), str(jars), str(port), folder]
         flags = ("--runner=PortableRunner", f"--job_endpoint={HOST}:{port}", "--environment_type=LOOPBACK")
         with running(command, lambda: answers(port)) as log:
@@ -122,26 +122,26 @@ def flink() -> Iterator[Service]:
 
 @contextlib.contextmanager
 def prism() -> Iterator[Service]:
-    """Beam's portable runner in Go; what it runs has its workers in the process that submits."""
+    """Runs Prism, Beam's portable runner in Go. The workers run in the process that submits the pipeline."""
     program = _program("prism", "run `make services` (it needs Go)")
-    port, shown = free_port(), free_port()
-    command = [program, f"--job_port={port}", f"--web_port={shown}", "--serve_http=false"]
+    port, web_port = free_port(), free_port()
+    command = [program, f"--job_port={port}", f"--web_port={web_port}", "--serve_http=false"]
     flags = ("--runner=PrismRunner", f"--job_endpoint={HOST}:{port}", "--environment_type=LOOPBACK")
     with running(command, lambda: answers(port)) as log:
         yield Service(f"{HOST}:{port}", {}, flags, log)
 
 
-def _program(name: str, how: str) -> str:
+def _program(name: str, hint: str) -> str:
     found = shutil.which(name, path=os.pathsep.join((str(TOOLS), os.environ.get("PATH", os.defpath))))
     if not found:
-        raise MissingError(f"{name} is missing: {how}")
+        raise MissingError(f"{name} is missing: {hint}")
     return found
 
 
-def _check_component(gcloud: str, how: str) -> None:
+def _check_component(gcloud: str, hint: str) -> None:
     root = Path(gcloud).resolve().parents[1]
     if not (root / "platform/pubsub-emulator").is_dir():
-        raise MissingError(f"gcloud has no Pub/Sub emulator: {how}")
+        raise MissingError(f"gcloud has no Pub/Sub emulator: {hint}")
 
 
 def _answers_http(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""A batch on other engines: the answer is that of this machine, byte by byte."""
+"""Runs batches on other runners: the outputs equal those of the local runner byte by byte."""
 
 import json
 from pathlib import Path
@@ -19,27 +19,26 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def here(mode: str, samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What a run on this machine writes."""
-    return _written(samples, tmp_path_factory.mktemp("here"), FLAGS[mode])
+def local_outputs(mode: str, samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The outputs of the local runner."""
+    return _outputs(samples, tmp_path_factory.mktemp("local"), FLAGS[mode])
 
 
-@pytest.mark.parametrize("engine", ["flink", "prism"])
-def test_the_answer_is_the_same(
-    engine: str,
+@pytest.mark.parametrize("runner", ["flink", "prism"])
+def test_outputs_equal_those_of_the_local_runner(
+    runner: str,
     mode: str,
-    here: dict[str, bytes],
+    local_outputs: dict[str, bytes],
     samples: Path,
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    service: Service = request.getfixturevalue(engine)
-    there = _written(samples, tmp_path, (*FLAGS[mode], *service.flags))
-    assert there == here
+    service: Service = request.getfixturevalue(runner)
+    assert _outputs(samples, tmp_path, (*FLAGS[mode], *service.flags)) == local_outputs
 
 
-def _written(samples: Path, folder: Path, flags: tuple[str, ...]) -> dict[str, bytes]:
-    """All that a run writes: records sorted, counts without what only says where and when."""
+def _outputs(samples: Path, folder: Path, flags: tuple[str, ...]) -> dict[str, bytes]:
+    """Runs `dedup`. Returns all files that it writes, with sorted records and with the keys of the counts sorted."""
     outputs = (
         "-o",
         folder / "groups.json",

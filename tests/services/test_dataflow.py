@@ -163,7 +163,7 @@ def test_options_reach_the_batch(jobs: dict[str, Job]) -> None:
     job = jobs["batch"]
     uri = job.bucket.uri
     fingerprint = job.step("Deduplicate/Fingerprint/Read/ParDo(_FingerprintFn)")
-    assert fingerprint.recipe.views == "centre"
+    assert fingerprint.settings.recipe.views == "centre"
     carried = b"".join(pickles(job.staged))
     for name in ("in", "more", "unique", "records/", "counts.json"):
         assert f"{uri}/{name}".encode() in carried, name
@@ -175,7 +175,7 @@ def test_options_reach_the_stream(jobs: dict[str, Job]) -> None:
     assert band.streaming.plan.thresholds.k == 5
     assert band.streaming.remember_micros == 2 * 3600 * 10**6
     assert band.streaming.origin_micros == 0, "after an update all arrivals would count as forgotten long ago"
-    assert job.step("Judge/Fingerprint/Read/ParDo(_FingerprintFn)").recipe.views == "centre"
+    assert job.step("Judge/Fingerprint/Read/ParDo(_FingerprintFn)").settings.recipe.views == "centre"
     assert job.step("Publish/Publish").topic == TOPIC
     assert job.step("Record/Record").folders.records == f"{job.bucket.uri}/records/"
 

@@ -22,8 +22,8 @@ from tests.conftest import CI_VARIABLE
 
 pytestmark = pytest.mark.service
 
-PAGE = (ROOT / "templates/dataflow/README.md").read_text("utf-8")
-README = (ROOT / "README.md").read_text("utf-8")
+PAGE = (ROOT / "docs/guides/dataflow.md").read_text("utf-8")
+README = (ROOT / "templates/dataflow/README.md").read_text("utf-8")
 
 
 def blocks(page: str) -> list[str]:

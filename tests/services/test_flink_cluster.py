@@ -1,16 +1,21 @@
-"""A Flink of its own processes, whose workers have nothing but the wheel and its pins: the answer is that of this machine."""
+"""Runs batches and streams on a Flink cluster of separate processes.
 
+The Python environment of its workers contains the wheel and its pins only. The results equal those of the local runner.
+"""
+
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from tests import stream_files
 from tests.app.cli_runs import dedup_apart
-from tests.app.stream_process import staying
-from tests.app.watched_folder import Incoming, check, files_in
+from tests.app.stream_process import running_stream
+from tests.app.watched_folder import WatchedDirectory, check, files_in
 from tests.services.buckets import Bucket, files_of
 from tests.services.clusters import Cluster, flink_cluster
 from tests.services.processes import HOST
@@ -42,24 +47,34 @@ def nothing_runs(cluster: Cluster) -> Iterator[None]:
     cluster.cancel_jobs()
 
 
-def test_from_bucket_to_bucket(cluster: Cluster, bucket: Bucket, samples: Path) -> None:
-    """A batch: records, groups, counts and copies are equal byte by byte, but that records are in no order."""
+def test_batch_between_buckets_equals_a_local_run(cluster: Cluster, bucket: Bucket, samples: Path) -> None:
+    """Records, groups, counts and copies are equal byte by byte, except for the order of the records."""
     bucket.fill({f"in/{name}": data for name, data in files_of(samples).items()})
     written = {}
-    for name, flags in (("here", ()), ("there", cluster.flags)):
-        outputs = ("-o", f"{{b}}/{name}/groups.json", "--records", f"{{b}}/{name}/r.jsonl")
-        outputs += ("--counts", f"{{b}}/{name}/counts.json", "-d", f"{{b}}/{name}/unique", "-s")
+    flags: tuple[str, ...]
+    for name, flags in (("local", ()), ("flink", cluster.flags)):
+        outputs = (
+            "-o",
+            f"{{b}}/{name}/groups.json",
+            "--records",
+            f"{{b}}/{name}/r.jsonl",
+            "--counts",
+            f"{{b}}/{name}/counts.json",
+            "-d",
+            f"{{b}}/{name}/unique",
+            "-s",
+        )
         done = bucket.dedup("-n", "-i", "{b}/in", *outputs, *flags)
         assert done.returncode == 0, done.stderr
         written[name] = bucket.files(name)
         written[name]["r.jsonl"] = b"".join(sorted(written[name]["r.jsonl"].splitlines(keepends=True)))
         counts = json.loads(written[name].pop("counts.json"))
         written[name]["counts"] = json.dumps(counts, sort_keys=True).encode()
-    assert written["there"] == written["here"]
+    assert written["flink"] == written["local"]
     assert counts["Initial_Image_Count"] == len(files_of(samples)) > counts["Final_Image_Count"] > 0
 
 
-def test_workers_are_those_of_the_environment_and_nobody_is_reached_from_afar(
+def test_workers_use_the_given_environment_and_listen_on_loopback_only(
     cluster: Cluster, image_environment: Path
 ) -> None:
     [pool] = cluster.parts("workers")
@@ -68,60 +83,68 @@ def test_workers_are_those_of_the_environment_and_nobody_is_reached_from_afar(
     assert cluster.addresses() == {HOST}
 
 
-def test_task_managers_that_are_killed_in_mid_stream(cluster: Cluster, tmp_path: Path) -> None:
-    """Twice one is killed while files arrive, and another started: each file has one record, each kept one its copy, and what
-    comes later is compared with what was there before.
+def test_stream_survives_killed_task_managers(cluster: Cluster, tmp_path: Path) -> None:
+    """Twice, while files arrive, the task manager is killed and another one started.
+
+    Each file has one record and each kept image one copy; later images are compared with earlier ones.
     """
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     files = list(stream_files.files(240, seed=4).items())
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *cluster.flags, OFTEN)
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         _write(incoming, files[:60])
         run.wait_for(len(incoming.expected), PATIENCE)
         assert cluster.addresses() == {HOST}
         for begin in (60, 120):
             _write(incoming, files[begin : begin + 30])
             seen = len(run.records())
-            run.wait_until(lambda seen=seen: len(run.records()) > seen, PATIENCE)
+            run.wait_until(functools.partial(_has_more_records, run, seen), PATIENCE)
             [manager] = cluster.parts("task-manager")
             manager.kill()
             _write(incoming, files[begin + 30 : begin + 60])
-            cluster.add()
+            cluster.add_task_manager()
             run.wait_for(len(incoming.expected), PATIENCE)
         _write(incoming, files[180:])
         run.wait_for(len(incoming.expected), PATIENCE)
         run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
         workers = [
-            one for one in cluster.parts("workers")[0].children() if one.status() != psutil.STATUS_ZOMBIE
+            process
+            for process in cluster.parts("workers")[0].children()
+            if process.status() != psutil.STATUS_ZOMBIE
         ]
-        assert len(workers) == 1, "workers of task managers that are gone"
-        assert run.drain() == 130, run.said()
+        assert len(workers) == 1, "workers of killed task managers are left"
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
 
-def test_a_stream_that_goes_on_from_a_savepoint(cluster: Cluster, tmp_path: Path) -> None:
-    """As another version of a running stream does: nothing is judged again, and what was kept before is known."""
-    incoming, out = Incoming(tmp_path / "in"), tmp_path / "out"
+def test_stream_resumes_from_a_savepoint(cluster: Cluster, tmp_path: Path) -> None:
+    """An upgrade of a running stream does this: no file is judged again, and the images kept before are known."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     files = list(stream_files.files(150, seed=8).items())
     arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *cluster.flags, OFTEN)
-    with staying(tmp_path, *arguments) as run:
+    with running_stream(tmp_path, *arguments) as run:
         _write(incoming, files[:60])
         run.wait_for(len(incoming.expected), PATIENCE)
         run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
-        run.wait_until(lambda: cluster.counters()[metrics.INITIAL] == 60, what="Flink shows it")
-        shown = cluster.counters()
+        run.wait_until(lambda: cluster.counters()[metrics.INITIAL] == 60, what="Flink shows the counters")
+        counters = cluster.counters()
         kept = len(by_status(run.records(), "kept"))
-        wanted = (metrics.ADMITTED, 60), (metrics.FINAL, kept), (metrics.LATENCY, 60), (metrics.COPIES, kept)
-        assert [(name, shown[name]) for name, _ in wanted] == list(wanted)
+        expected = (
+            (metrics.ADMITTED, 60),
+            (metrics.FINAL, kept),
+            (metrics.LATENCY, 60),
+            (metrics.COPIES, kept),
+        )
+        assert [(name, counters[name]) for name, _ in expected] == list(expected)
         savepoint = cluster.stop_job()
-        assert run.process.wait(PATIENCE) == 0, run.said()
+        assert run.process.wait(PATIENCE) == 0, run.log_tail()
     before = len(run.records())
     _write(incoming, [(f"again/{name}", data) for name, data in files[:30]])
     _write(incoming, files[60:])
-    with staying(tmp_path, *arguments, f"--savepoint_path={savepoint}") as run:
+    with running_stream(tmp_path, *arguments, f"--savepoint_path={savepoint}") as run:
         run.wait_for(len(incoming.expected), PATIENCE)
         run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
     again = [record for record in run.records() if "/again/" in record["uri"]]
     assert len(again) == 30
@@ -129,19 +152,23 @@ def test_a_stream_that_goes_on_from_a_savepoint(cluster: Cluster, tmp_path: Path
     assert len(run.records()) == before + 30 + 90
 
 
-def test_two_task_managers(cluster: Cluster, samples: Path, tmp_path: Path) -> None:
-    """Which share the pool of workers, and give them the same names."""
-    cluster.add()
+def test_two_task_managers_share_a_job(cluster: Cluster, samples: Path, tmp_path: Path) -> None:
+    """Both use the same pool of workers, and give their workers the same names."""
+    cluster.add_task_manager()
     flags = ("-n", "--views", "centre")
-    here, there = tmp_path / "here", tmp_path / "there"
-    for folder, more in ((here, ()), (there, (*cluster.flags, "--parallelism=4"))):
+    local, flink = tmp_path / "local", tmp_path / "flink"
+    for folder, more in ((local, ()), (flink, (*cluster.flags, "--parallelism=4"))):
         folder.mkdir()
         assert dedup_apart("-i", samples, "-o", "", "--records", folder / "r", *flags, *more).returncode == 0
-    records = [sorted((folder / "r").read_bytes().splitlines()) for folder in (here, there)]
+    records = [sorted((folder / "r").read_bytes().splitlines()) for folder in (local, flink)]
     assert records[0] == records[1]
-    assert cluster.task_managers_that_worked() == 2
+    assert cluster.task_managers_of_last_job() == 2
 
 
-def _write(incoming: Incoming, files: list[tuple[str, bytes]]) -> None:
+def _has_more_records(run: Any, count: int) -> bool:
+    return len(run.records()) > count
+
+
+def _write(incoming: WatchedDirectory, files: list[tuple[str, bytes]]) -> None:
     for name, data in files:
         incoming.write(name, data)

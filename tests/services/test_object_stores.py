@@ -1,4 +1,4 @@
-"""One folder, the same verdicts: here and in the object stores, by the command line."""
+"""Runs `dedup` on the same files in a local directory and in object stores: the verdicts are equal."""
 
 import json
 from pathlib import Path
@@ -36,37 +36,41 @@ ODD_NAMES = [
 
 
 def read(path: Path, root: str) -> Records:
-    """The records of a file by the rest of their URIs; in them, too, there is no root."""
+    """Returns the records of a file by their URIs. Removes `root` from all values."""
     text = path.read_text("utf-8").replace(json.dumps(root)[1:-1], "")
     return {record["uri"]: record for record in map(json.loads, text.splitlines())}
 
 
-def records_here(folder: Path, out: Path, *arguments: object) -> Records:
-    ended = dedup_apart(*arguments, "--records", out / "here.jsonl", "-o", "", "--quiet")
+def local_records(folder: Path, out: Path, *arguments: object) -> Records:
+    ended = dedup_apart(*arguments, "--records", out / "local.jsonl", "-o", "", "--quiet")
     assert ended.returncode == 0, ended.stderr
-    return read(out / "here.jsonl", str(folder))
+    return read(out / "local.jsonl", str(folder))
 
 
-def records_there(bucket: Bucket, out: Path, *arguments: object) -> Records:
-    ended = bucket.dedup(*arguments, "--records", out / "there.jsonl", "--quiet")
+def store_records(bucket: Bucket, out: Path, *arguments: object) -> Records:
+    ended = bucket.dedup(*arguments, "--records", out / "store.jsonl", "--quiet")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
-    return read(out / "there.jsonl", bucket.uri)
+    return read(out / "store.jsonl", bucket.uri)
 
 
 @pytest.mark.parametrize("mode", ["-e", "-n"])
-def test_a_folder(bucket: Bucket, samples: Path, tmp_path: Path, mode: str) -> None:
+def test_directory_in_a_store_equals_a_local_one(
+    bucket: Bucket, samples: Path, tmp_path: Path, mode: str
+) -> None:
     bucket.fill({f"in/{name}": data for name, data in files_of(samples).items()})
-    bucket.fill({"in/photos/": b"", "inside-out.jpg": b"in no folder of this name"})
-    here = records_here(samples, tmp_path, mode, "-i", samples)
-    there = records_there(bucket, tmp_path, mode, "-i", "{b}/in")
-    assert {uri.removeprefix("/in"): record for uri, record in there.items()}.keys() == here.keys()
-    for record in there.values():
+    bucket.fill({"in/photos/": b"", "inside-out.jpg": b"outside the directory in/"})
+    local = local_records(samples, tmp_path, mode, "-i", samples)
+    store = store_records(bucket, tmp_path, mode, "-i", "{b}/in")
+    assert {uri.removeprefix("/in"): record for uri, record in store.items()}.keys() == local.keys()
+    for record in store.values():
         for field in ("uri", "duplicate_of"):
             record[field] = record[field] and record[field].removeprefix("/in")
-    assert sorted(there.values(), key=lambda record: record["uri"]) == list(here.values())
+    assert sorted(store.values(), key=lambda record: record["uri"]) == list(local.values())
 
 
-def test_archives_patterns_and_several_inputs(bucket: Bucket, samples: Path, tmp_path: Path) -> None:
+def test_archives_patterns_and_several_inputs_equal_local_ones(
+    bucket: Bucket, samples: Path, tmp_path: Path
+) -> None:
     files = files_of(samples)
     names = sorted(files)
     folder = tmp_path / "in"
@@ -81,22 +85,22 @@ def test_archives_patterns_and_several_inputs(bucket: Bucket, samples: Path, tmp
     bucket.fill(content)
     for name, data in content.items():
         write(folder / name, data)
-    there, here = (
+    in_store, in_folder = (
         [
             "-n",
             "-i",
-            f"{at}/a/*.tar.gz",
+            f"{root}/a/*.tar.gz",
             "-i",
-            f"{at}/b*",
+            f"{root}/b*",
             "-i",
-            f"{at}/c/**/*.jpg",
+            f"{root}/c/**/*.jpg",
             "-i",
-            f"{at}/d/again.tar",
+            f"{root}/d/again.tar",
         ]
-        for at in ("{b}", folder)
+        for root in ("{b}", folder)
     )
-    found = records_there(bucket, tmp_path, *there)
-    assert found == records_here(folder, tmp_path, *here)
+    found = store_records(bucket, tmp_path, *in_store)
+    assert found == local_records(folder, tmp_path, *in_folder)
     assert {uri.partition("!")[0] for uri in found} == {
         "/a/one.tar.gz",
         "/b2/two",
@@ -106,12 +110,12 @@ def test_archives_patterns_and_several_inputs(bucket: Bucket, samples: Path, tmp
     }
 
 
-def test_odd_names(bucket: Bucket, tmp_path: Path) -> None:
-    """Each is of a picture of its own, and there twice; all are copied within the store, and out of it."""
+def test_unusual_names_are_read_and_copied(bucket: Bucket, tmp_path: Path) -> None:
+    """Each name has its own picture, which exists twice; all are copied within the store and to a local directory."""
     names = [*ODD_NAMES, *(f"~again/{name}" for name in ODD_NAMES)]
     pictures = {name: encoded(number % len(ODD_NAMES)) for number, name in enumerate(names)}
     bucket.fill({f"in/{name}": data for name, data in pictures.items()})
-    found = records_there(bucket, tmp_path, "-i", "{b}/in", "-d", "{b}/out", "-s")
+    found = store_records(bucket, tmp_path, "-i", "{b}/in", "-d", "{b}/out", "-s")
     kept = {name for name in names if found[file_uri(f"/in/{name}")]["status"] == "kept"}
     assert len(found) == len(names) == 2 * len(kept)
     assert {pictures[name] for name in kept} == set(pictures.values())
@@ -119,13 +123,13 @@ def test_odd_names(bucket: Bucket, tmp_path: Path) -> None:
     placed = bucket.files("out")
     assert placed.items() >= copies.items()
     assert sorted(placed.values()) == sorted(pictures.values())
-    assert records_there(bucket, tmp_path, "-i", "{b}/in", "-d", tmp_path / "out") == found
+    assert store_records(bucket, tmp_path, "-i", "{b}/in", "-d", tmp_path / "out") == found
     assert files_of(tmp_path / "out") == copies
 
 
-def test_known_images(bucket: Bucket, tmp_path: Path) -> None:
+def test_known_images_in_a_store_are_witnesses(bucket: Bucket, tmp_path: Path) -> None:
     bucket.fill({"new/a.png": encoded(1), "new/b.png": encoded(2), "old/x.tar": tar({"c.png": encoded(2)})})
-    found = records_there(bucket, tmp_path, "-i", "{b}/new", "--reference", "{b}/old/x.tar")
+    found = store_records(bucket, tmp_path, "-i", "{b}/new", "--reference", "{b}/old/x.tar")
     assert {uri: record["duplicate_of"] for uri, record in found.items()} == {
         "/new/a.png": None,
         "/new/b.png": "/old/x.tar!c.png",
@@ -133,9 +137,9 @@ def test_known_images(bucket: Bucket, tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
-def test_worker_processes_know_where_the_store_is(bucket: Bucket, tmp_path: Path) -> None:
+def test_worker_processes_reach_the_store(bucket: Bucket, tmp_path: Path) -> None:
     bucket.fill({"in/a.png": encoded(1), "in/b.png": encoded(1)})
     mode = ("--direct_running_mode=multi_processing", "-j", "2")
-    found = records_there(bucket, tmp_path, "-n", "-i", "{b}/in", "-d", "{b}/out", *mode)
+    found = store_records(bucket, tmp_path, "-n", "-i", "{b}/in", "-d", "{b}/out", *mode)
     assert [record["status"] for record in found.values()] == ["kept", "duplicate"]
     assert bucket.files("out") == {"a.png": encoded(1)}

@@ -1,4 +1,7 @@
-"""Every composite on every engine: verdicts, counters and files are those of one thread in this process, also when steps die."""
+"""Runs every composite on every runner, also with steps that fail.
+
+Verdicts, counters and files equal those of one thread in this process.
+"""
 
 import functools
 import json
@@ -19,17 +22,17 @@ from tests.services import runner_pipelines
 from tests.services.runner_pipelines import Build, Inputs
 from tests.stream_files import generation_of
 from tests.transforms.pipelines import IN_MEMORY, PROCESSES, REPEATED, THREADS, Ran, run
-from tests.transforms.test_failures import Dies
+from tests.transforms.test_failures import FailsOnce
 from tests.verdicts_outside import Key, Outside, check_each_once
 from transforms import metrics
 from transforms import write as writing
 from transforms.storage import placing
 
-# Workers of engines that run elsewhere are threads of this process: theirs is the last word when the engine hangs up.
+# The workers of remote runners are threads of this process, which raise when the runner closes the connection.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
-HERE = {"threads": THREADS, "processes": PROCESSES, "bundles repeated": REPEATED}
-ELSEWHERE = ("prism", "flink")
+LOCAL = {"threads": THREADS, "processes": PROCESSES, "bundles repeated": REPEATED}
+REMOTE = ("prism", "flink")
 CASES = (
     runner_pipelines.near,
     runner_pipelines.exact,
@@ -39,19 +42,19 @@ CASES = (
     runner_pipelines.marked_exact,
 )
 
-each_engine = pytest.mark.parametrize(
-    "engine",
+each_runner = pytest.mark.parametrize(
+    "runner",
     [
         pytest.param("threads", marks=pytest.mark.slow),
         "bundles repeated",
         pytest.param("processes", marks=[pytest.mark.processes, pytest.mark.slow]),
-        *(pytest.param(name, marks=[pytest.mark.service, pytest.mark.slow]) for name in ELSEWHERE),
+        *(pytest.param(name, marks=[pytest.mark.service, pytest.mark.slow]) for name in REMOTE),
     ],
 )
 
 
-class Answer:
-    """All that a pipeline leaves, in a form that is the same if it is."""
+class Outcome:
+    """All results of a pipeline, in a form that does not depend on their order."""
 
     def __init__(self, ran: Ran, outputs: Path) -> None:
         values = {name: sorted(map(repr, found)) for name, found in ran.values.items()}
@@ -60,22 +63,29 @@ class Answer:
         self.rest = values, windows
         self.counters = ran.counters
 
-    def check(self, other: "Answer", retried: bool) -> None:
-        """retried: copies were written by an attempt that failed, and so not counted in that which found them there."""
+    def check(self, other: "Outcome", retried: bool) -> None:
+        """Checks that this outcome equals another one.
+
+        Args:
+          other: the expected outcome.
+          retried: whether bundles were run more than once. The counter of copies may then be lower: copies that a failed
+            attempt has written are not counted by the attempt that finds them.
+        """
         assert self.files.keys() == other.files.keys()
         assert self.files == other.files
         assert self.rest == other.rest
         counters = dict(self.counters)
-        if (
-            retried and metrics.COPIES in other.counters
-        ):  # it may be that all were there: then nothing was counted
+        if retried and metrics.COPIES in other.counters:  # absent from ours if all copies existed
             assert counters.get(metrics.COPIES, 0) <= other.counters[metrics.COPIES]
             counters[metrics.COPIES] = other.counters[metrics.COPIES]
         assert counters == other.counters
 
 
 def _files(outputs: Path) -> dict[str, Any]:
-    """Files without where they are; of shards their lines; of Avro, which has a random number in it, the records."""
+    """Returns the files without the path of the output directory in them.
+
+    Returns the sorted lines of all shards, and the records of an Avro file, which contains a random number.
+    """
     found: dict[str, Any] = {"records/": []}
     for name, data in tree(outputs).items():
         if name.startswith("records/"):
@@ -95,28 +105,28 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 
 
 @pytest.fixture
-def flags(engine: str, request: pytest.FixtureRequest) -> tuple[str, ...]:
-    return HERE[engine] if engine in HERE else request.getfixturevalue(engine).flags
+def flags(runner: str, request: pytest.FixtureRequest) -> tuple[str, ...]:
+    return LOCAL[runner] if runner in LOCAL else request.getfixturevalue(runner).flags
 
 
 @pytest.fixture(scope="module")
 def expected(
     inputs: Inputs, tmp_path_factory: pytest.TempPathFactory
-) -> "functools._lru_cache_wrapper[Answer]":
-    """What one thread makes of a case."""
+) -> "functools._lru_cache_wrapper[Outcome]":
+    """Returns the outcome of a case in one thread; each case runs once."""
 
-    def answer(case: Any) -> Answer:
-        return done(case, inputs, tmp_path_factory.mktemp("expected"), IN_MEMORY)
+    def outcome(case: Any) -> Outcome:
+        return run_case(case, inputs, tmp_path_factory.mktemp("expected"), IN_MEMORY)
 
-    return functools.lru_cache(answer)
+    return functools.lru_cache(outcome)
 
 
-def done(case: Any, inputs: Inputs, outputs: Path, flags: tuple[str, ...]) -> Answer:
+def run_case(case: Any, inputs: Inputs, outputs: Path, flags: tuple[str, ...]) -> Outcome:
     build: Build = case(inputs, outputs)
-    return Answer(run(build, *flags), outputs)
+    return Outcome(run(build, *flags), outputs)
 
 
-def test_all_composites_are_run() -> None:
+def test_pipelines_use_all_composites() -> None:
     names = {
         name
         for name in transforms.__all__
@@ -126,18 +136,18 @@ def test_all_composites_are_run() -> None:
     assert {name for name in names if f"{name}(" not in text} == set()
 
 
-@each_engine
+@each_runner
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-def test_the_answer_is_the_same(
-    case: Any, engine: str, flags: tuple[str, ...], inputs: Inputs, tmp_path: Path, expected: Any
+def test_outcome_equals_that_of_one_thread(
+    case: Any, runner: str, flags: tuple[str, ...], inputs: Inputs, tmp_path: Path, expected: Any
 ) -> None:
-    found = done(case, inputs, tmp_path, flags)
-    found.check(expected(case), engine == "bundles repeated")
+    found = run_case(case, inputs, tmp_path, flags)
+    found.check(expected(case), runner == "bundles repeated")
 
 
-def test_there_is_something_to_compare(expected: Any) -> None:
-    answer = expected(runner_pipelines.near)
-    files, (values, windows), counters = answer.files, answer.rest, answer.counters
+def test_expected_outcomes_are_not_trivial(expected: Any) -> None:
+    outcome = expected(runner_pipelines.near)
+    files, (values, windows), counters = outcome.files, outcome.rest, outcome.counters
     assert set(files) > {
         "records.jsonl",
         "records.avro",
@@ -163,29 +173,31 @@ def test_there_is_something_to_compare(expected: Any) -> None:
     assert windows["images"] == {None: 1}
 
 
-@each_engine
-def test_a_stream(engine: str, flags: tuple[str, ...], inputs: Inputs, tmp_path: Path) -> None:
-    """Which images are kept depends on the order; what must hold does not."""
+@each_runner
+def test_stream_verdicts_hold_on_every_runner(
+    runner: str, flags: tuple[str, ...], inputs: Inputs, tmp_path: Path
+) -> None:
+    """Checks the rules that hold for any order of arrival; which images are kept depends on the order."""
     ran = run(runner_pipelines.stream(inputs, tmp_path), *flags)
     records = [json.loads(line) for line in (tmp_path / "records.jsonl").read_bytes().splitlines()]
-    wanted: dict[Key, bytes] = {}
+    judged: dict[Key, bytes] = {}
     for name, data in tree(Path(inputs.pictures)).items():
         path = f"{inputs.pictures}/{name}"
         uri, generation = file_uri(path), generation_of(path)
         members = runner_pipelines.ARCHIVES.get(name)
         if members is None:
-            wanted[Key(uri, generation)] = data
+            judged[Key(uri, generation)] = data
         else:
-            wanted |= {Key(f"{uri}!{member}", generation): data for member, data in members.items()}
-    check_each_once(records, wanted)
-    Outside(wanted.values()).check(records)
+            judged |= {Key(f"{uri}!{member}", generation): data for member, data in members.items()}
+    check_each_once(records, judged)
+    Outside(judged.values()).check(records)
     assert len(ran.values["verdicts"]) == len(records)
     assert ran.counters[metrics.ADMITTED] == len(tree(Path(inputs.pictures)))
     assert ran.counters[metrics.REDELIVERED] > 0
     assert metrics.EXPIRED not in ran.counters
 
 
-DYING = [
+FAILURES = [
     pytest.param(isolated_decoder, "receive", 13, id="while it reads"),
     pytest.param(shard_verdicts, "verdicts", 1, id="while it judges"),
     pytest.param(placing, "whole_file", 9, id="while it copies"),
@@ -195,29 +207,29 @@ DYING = [
 
 @pytest.mark.service
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ELSEWHERE)
-@pytest.mark.parametrize(("module", "name", "good"), DYING)
-def test_a_step_that_dies_once_leaves_no_trace(
+@pytest.mark.parametrize("runner", REMOTE)
+@pytest.mark.parametrize(("module", "name", "good"), FAILURES)
+def test_outcome_is_the_same_after_a_step_failed_once(
     module: Any,
     name: str,
     good: int,
-    engine: str,
+    runner: str,
     flags: tuple[str, ...],
     inputs: Inputs,
     tmp_path: Path,
     expected: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Flink runs it again by itself. Prism gives up, and the user runs all of it again."""
+    """Flink retries the step. Prism fails the pipeline, and the user runs all of it again."""
     wanted = expected(runner_pipelines.near)
-    function = Dies(getattr(module, name), good)
+    function = FailsOnce(getattr(module, name), good)
     monkeypatch.setattr(module, name, function)
-    if engine == "prism":
+    if runner == "prism":
         with pytest.raises(Exception, match="the worker died"):
-            done(runner_pipelines.near, inputs, tmp_path, flags)
-    found = done(runner_pipelines.near, inputs, tmp_path, flags)
+            run_case(runner_pipelines.near, inputs, tmp_path, flags)
+    found = run_case(runner_pipelines.near, inputs, tmp_path, flags)
     assert function.calls > good + 1
-    if engine == "prism":  # what was there is not placed again
+    if runner == "prism":  # the second run does not count the copies of the first
         assert found.files == wanted.files
     else:
         found.check(wanted, retried=True)

@@ -1,4 +1,4 @@
-"""The helpers themselves: what is started ends, what is missing is told."""
+"""Tests the helpers that start services: services are stopped, and failures and missing programs are reported."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from tests.app.cli_runs import ROOT
 from tests.conftest import CI_VARIABLE
 from tests.services.processes import NotReadyError, answers, free_port, running
 
-# Starts another that does not care to be asked to end, and listens.
+# Ignores SIGTERM, starts a child process, and listens at a port.
 FAMILY = """
 import os, signal, socket, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -24,10 +24,10 @@ time.sleep(600)
 """
 
 
-def test_a_service_ends_with_all_that_it_started(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_ends_a_service_and_its_descendants() -> None:
     port = free_port()
-    monkeypatch.setattr("tests.services.processes.PATIENCE_SECONDS", 0.5)
-    with running([sys.executable, "-c", FAMILY, str(port)], lambda: answers(port)) as log:
+    command = [sys.executable, "-c", FAMILY, str(port)]
+    with running(command, lambda: answers(port), stop_seconds=0.5) as log:
         ours = [int(number) for number in log.read_text().split()]
         assert all(psutil.pid_exists(number) for number in ours)
     assert not answers(port)
@@ -40,28 +40,28 @@ def test_a_service_ends_with_all_that_it_started(monkeypatch: pytest.MonkeyPatch
 
 def _is_running(number: int) -> bool:
     try:
-        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE  # of which someone else is the parent
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE  # its parent has not reaped it yet
     except psutil.NoSuchProcess:
         return False
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         ("raise SystemExit('no licence')", r"ended with 1:\nno licence"),
         ("print('hm', flush=True); import time; time.sleep(600)", r"was not ready after 3 s:\nhm"),
     ],
 )
-def test_one_that_does_not_start_is_told_with_its_log(code: str, said: str) -> None:
+def test_service_that_does_not_start_is_reported_with_its_log(code: str, message: str) -> None:
     with (
-        pytest.raises(NotReadyError, match=said),
+        pytest.raises(NotReadyError, match=message),
         running([sys.executable, "-c", code], lambda: False, seconds=3),
     ):
         pass
 
 
 @pytest.mark.parametrize("in_ci", [False, True])
-def test_a_missing_service_is_skipped_but_not_in_ci(tmp_path: Path, in_ci: bool) -> None:
+def test_missing_service_skips_the_test_but_fails_it_in_ci(tmp_path: Path, in_ci: bool) -> None:
     environment = {**os.environ, "PATH": str(tmp_path), CI_VARIABLE: "1" if in_ci else ""}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "message_arrives"]
     ended = subprocess.run(

@@ -1,4 +1,4 @@
-"""The Pub/Sub server works, and the storage server tells it of new objects."""
+"""Tests the services that other tests use: the Pub/Sub emulator, and the storage server that publishes new objects to it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +21,7 @@ PROJECT = "dedup-test"
 
 
 class Clients:
-    """A topic with a subscription."""
+    """Creates a topic with a subscription of the same name, and clients of both."""
 
     def __init__(self, service: Service, name: str) -> None:
         self.channel = grpc.insecure_channel(service.environment["PUBSUB_EMULATOR_HOST"])
@@ -37,7 +37,7 @@ class Clients:
         self.subscriber.create_subscription(name=self.subscription, topic=self.topic)
 
     def pull(self, count: int) -> list[Any]:
-        """That many messages, acknowledged."""
+        """Returns and acknowledges `count` messages; fewer if they do not arrive in 20 pulls."""
         pulled: list[Any] = []
         for _ in range(20):
             answer = self.subscriber.pull(subscription=self.subscription, max_messages=count, timeout=10)
@@ -56,13 +56,13 @@ def clients(pubsub: Service, request: pytest.FixtureRequest) -> Iterator[Clients
     made.channel.close()
 
 
-def test_a_message_arrives(clients: Clients) -> None:
+def test_message_arrives(clients: Clients) -> None:
     clients.publisher.publish(clients.topic, b"hello", kind="greeting").result(timeout=30)
     [message] = clients.pull(1)
     assert (message.data, dict(message.attributes)) == (b"hello", {"kind": "greeting"})
 
 
-def test_new_objects_are_told(clients: Clients, pubsub: Service) -> None:
+def test_new_objects_are_published(clients: Clients, pubsub: Service) -> None:
     topic = Topic(pubsub, PROJECT, clients.topic.rpartition("/")[2])
     with required(servers.gcs(topic)) as store:
         bucket = google_bucket(store)
@@ -70,7 +70,7 @@ def test_new_objects_are_told(clients: Clients, pubsub: Service) -> None:
         bucket.fill({"a b/ü.png": b"second"})
         messages = clients.pull(2)
     name = bucket.uri.removeprefix("gs://")
-    told = [dict(message.attributes) for message in messages]
-    assert [one["eventType"] for one in told] == ["OBJECT_FINALIZE"] * 2
-    assert [(one["bucketId"], one["objectId"]) for one in told] == [(name, "a b/ü.png")] * 2
-    assert len({one["objectGeneration"] for one in told}) == 2
+    events = [dict(message.attributes) for message in messages]
+    assert [event["eventType"] for event in events] == ["OBJECT_FINALIZE"] * 2
+    assert [(event["bucketId"], event["objectId"]) for event in events] == [(name, "a b/ü.png")] * 2
+    assert len({event["objectGeneration"] for event in events}) == 2

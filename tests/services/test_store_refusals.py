@@ -1,4 +1,4 @@
-"""What can't be in object stores: one sentence, before any work is done."""
+"""Runs `dedup` with stores and options that it must refuse, with one line and before any work."""
 
 import pytest
 
@@ -35,12 +35,12 @@ pytestmark = pytest.mark.service
             ["-i", "{b}/in", "-d", "out", "--place", "hardlink"],
             "links files of this machine, but -i is {b}/in",
         ),
-        (["-i", "{b}/in", "--records", "{b}/in/a.png"], "--records: {b}/in/a.png is there already"),
-        (["-i", "{b}/in", "-o", "{b}/counts.json"], "-o: {b}/counts.json is there already"),
-        (["-i", "{b}/in", "--records", "{b}/r/"], "--records: {b}/r/ holds records already"),
+        (["-i", "{b}/in", "--records", "{b}/in/a.png"], "--records: {b}/in/a.png already exists"),
+        (["-i", "{b}/in", "-o", "{b}/counts.json"], "-o: {b}/counts.json already exists"),
+        (["-i", "{b}/in", "--records", "{b}/r/"], "--records: {b}/r/ already contains records"),
     ],
 )
-def test_wrong_usage(
+def test_wrong_usage_is_refused_and_changes_nothing(
     bucket: Bucket,
     arguments: list[str],
     sentence: str,
@@ -54,10 +54,10 @@ def test_wrong_usage(
     assert bucket.files() == files
 
 
-def test_no_credentials(
+def test_missing_credentials_are_reported_at_once(
     s3: Service, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beam would try for hours."""
+    """Beam itself would retry for hours."""
     flags = tuple(flag for flag in s3.flags if "key" not in flag)
     bucket = Bucket("s3://any", s3._replace(flags=flags), client=None)  # type: ignore[arg-type]
     error = refused(bucket, ["-i", "{b}/in"], capfd, monkeypatch)
@@ -67,7 +67,7 @@ def test_no_credentials(
 def refused(
     bucket: Bucket, arguments: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """What `dedup` says who refuses to begin."""
+    """Returns the one line that `dedup` prints, and checks that it exits with 2."""
     for name, value in bucket.environment().items():
         monkeypatch.setenv(name, value)
     assert main([*bucket.arguments(arguments), *bucket.service.flags]) == 2

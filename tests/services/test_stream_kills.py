@@ -1,4 +1,7 @@
-"""A run that stays on a subscription is killed, as a machine dies, and started again: what it had not finished is delivered again."""
+"""Kills a streaming run that reads a subscription, as a failing machine would, and starts it again.
+
+The subscription redelivers the messages that the killed run has not acknowledged.
+"""
 
 import itertools
 import json
@@ -6,11 +9,12 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import stream_files
-from tests.app.stream_process import check_counts, staying
+from tests.app.stream_process import check_counts, running_stream
 from tests.services.buckets import google_bucket
 from tests.services.crawling import (
     Crawl,
@@ -20,7 +24,7 @@ from tests.services.crawling import (
     environment_of,
     unacknowledged,
 )
-from tests.services.pubsub_proxy import front
+from tests.services.pubsub_proxy import pubsub_proxy
 from tests.services.servers import Service
 from tests.services.test_pubsub import Clients
 from tests.verdicts_outside import Outside, check_copies, check_each_once
@@ -28,30 +32,34 @@ from tests.verdicts_outside import Outside, check_copies, check_each_once
 pytestmark = [
     pytest.mark.service,
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:The return_immediately flag"),  # how else to see that nothing is left
+    pytest.mark.filterwarnings("ignore:The return_immediately flag"),  # the only way to see an empty queue
 ]
 
 KILLS = 5
 FILES = 900
 WINDOW_SECONDS = 4
-BEFORE = 60  # objects that are there when the first run begins
+BEFORE = 60  # objects that exist when the first run starts
 
 
 @pytest.fixture
-def fronted(pubsub: Service) -> Iterator[Service]:
-    with front(pubsub) as service:
+def proxied(pubsub: Service) -> Iterator[Service]:
+    with pubsub_proxy(pubsub) as service:
         yield service
 
 
-def test_killed_five_times(crawl: Crawl, verdicts: Clients, fronted: Service, tmp_path: Path) -> None:
-    """At random times while objects arrive: in the end each generation has one record, and at least one message that says the
-    same; each kept one its copy, and there is nothing else; no two kept ones are within k; all is acknowledged.
+def test_stream_killed_five_times_records_each_image_once(
+    crawl: Crawl, verdicts: Clients, proxied: Service, tmp_path: Path
+) -> None:
+    """The run is killed at random times while objects arrive.
+
+    In the end, each generation has one record and at least one equal message, each kept image one copy, and no other copy
+    exists; no two kept images are within k; all messages are acknowledged.
     """
     rng = random.Random(12)
     out = google_bucket(crawl.bucket.service)
     arguments = ["-n", "--subscription", crawl.clients.subscription, "-d", f"{out.uri}/unique"]
     arguments += ["--verdict_topic", verdicts.topic, *crawl.bucket.service.flags]
-    environment = environment_of(crawl, fronted)
+    environment = environment_of(crawl, proxied)
     files = iter({**stream_files.files(FILES, seed=5), **stream_files.hostile()}.items())
     recorded = []
 
@@ -67,20 +75,25 @@ def test_killed_five_times(crawl: Crawl, verdicts: Clients, fronted: Service, tm
     for name, data in itertools.islice(files, BEFORE):
         crawl.upload(name, data)
     for number in rng.sample(range(KILLS), KILLS):
-        with staying(tmp_path, *arguments, env=environment) as run:
-            run.wait_until(lambda run=run: feed(0.1) or run.has_begun())
+        with running_stream(tmp_path, *arguments, env=environment) as run:
+
+            def has_begun(run: Any = run) -> bool:
+                feed(0.1)
+                return bool(run.has_begun())
+
+            run.wait_until(has_begun)
             feed(2 * (number + rng.random()) / KILLS)
             run.kill()
         deliver_again(crawl.clients)
-        crawl.tell_nonsense(b"junk")
+        crawl.publish_invalid(b"junk")
         recorded.append(len(run.records()))
-    assert len(set(recorded)) > KILLS // 2, "killed in the midst of it"
+    assert len(set(recorded)) > KILLS // 2, "most kills came before or after the work"
     for name, data in files:
         crawl.upload(name, data)
-    with staying(tmp_path, *arguments, env=environment) as run:
+    with running_stream(tmp_path, *arguments, env=environment) as run:
         run.wait_for(len(crawl.expected))
-        time.sleep(1)  # what is delivered again comes also after the last record
-        assert run.drain() == 130, run.said()
+        time.sleep(1)  # redelivered messages arrive after the last record too
+        assert run.drain() == 130, run.log_tail()
     check_acknowledged(crawl, out)
     records = run.records()
     check_each_once(records, crawl.expected)
@@ -90,25 +103,27 @@ def test_killed_five_times(crawl: Crawl, verdicts: Clients, fronted: Service, tm
     check_published(records, verdicts)
 
 
-def test_killed_in_the_midst_of_windows(crawl: Crawl, fronted: Service, tmp_path: Path) -> None:
-    """What was read and not recorded is not acknowledged: in the end each has one record, and each window is judged by itself."""
+def test_windowed_stream_killed_four_times_records_each_image_once(
+    crawl: Crawl, proxied: Service, tmp_path: Path
+) -> None:
+    """A message is acknowledged after its record is written: each image has one record, each window is judged by itself."""
     arguments = ["-n", "--subscription", crawl.clients.subscription, *crawl.bucket.service.flags]
     arguments += ["--window", f"{WINDOW_SECONDS}s"]
-    environment = environment_of(crawl, fronted)
+    environment = environment_of(crawl, proxied)
     files = iter(stream_files.files(150, seed=6).items())
     for number in range(4):
         for name, data in itertools.islice(files, 30):
             crawl.upload(name, data)
-        with staying(tmp_path, *arguments, env=environment) as run:
+        with running_stream(tmp_path, *arguments, env=environment) as run:
             time.sleep(5 + number * WINDOW_SECONDS / 3)
             run.kill()
         deliver_again(crawl.clients)
     for name, data in files:
         crawl.upload(name, data)
-    with staying(tmp_path, *arguments, env=environment) as run:
+    with running_stream(tmp_path, *arguments, env=environment) as run:
         run.wait_for(len(crawl.expected))
         time.sleep(1)
-        assert run.drain() == 130, run.said()
+        assert run.drain() == 130, run.log_tail()
     assert unacknowledged(crawl.clients) == []
     check_each_once(run.records(), crawl.expected)
     check_counts(run.folder)

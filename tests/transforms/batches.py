@@ -1,4 +1,4 @@
-"""Images with made-up codes, and the verdicts on them by the definition. No picture is needed to judge codes."""
+"""Makes images with random codes, and the verdicts on them by the definition. Judging codes needs no pictures."""
 
 import dataclasses
 import hashlib
@@ -21,17 +21,17 @@ from tests import oracle, random_sets
 from tests.random_sets import RandomSet, random_set
 from tests.verdicts import verdict_on
 
-# Names that are not ASCII, not UTF-8 (as os.fsdecode gives them), or unpleasant. Rank is decided before them.
+# Names that are not ASCII, not UTF-8 (as os.fsdecode returns them), or hard to quote. A number before them decides the rank.
 _NAMES = ("a.jpg", "å ä.png", "\udcff\udc80.jpg", "new\nline", "-rf *", "日本.webp", "x" * 200, '"\\')
 
 
 class Batch(NamedTuple):
-    fingerprints: list[Fingerprint]  # in no order
+    fingerprints: list[Fingerprint]  # shuffled
     verdicts: list[Verdict]  # by URI
 
 
 def union(cases: Sequence[RandomSet], rng: random.Random) -> RandomSet:
-    """Several sets as one, the images of all in a random order of rank."""
+    """Joins several sets into one, with the ranks of all images shuffled."""
     images = sum(case.images for case in cases)
     rank = list(range(images))
     rng.shuffle(rank)
@@ -44,7 +44,7 @@ def union(cases: Sequence[RandomSet], rng: random.Random) -> RandomSet:
 
 
 def random_batch(seed: str, k: int, verify: int, sets: int = 1) -> Batch:
-    """Images of some random sets, judged within (k, verify)."""
+    """Returns images of some random sets, and the verdicts on them for the thresholds (k, verify)."""
     rng = random.Random(seed)
     cases = [random_set(f"{seed} {number}", k) for number in range(sets)]
     return batch(union(cases, rng)._replace(verify=verify), seed)
@@ -53,8 +53,8 @@ def random_batch(seed: str, k: int, verify: int, sets: int = 1) -> Batch:
 def batch(case: RandomSet, seed: str) -> Batch:
     """Makes images of a set, some with exact copies, and judges them by the definition.
 
-    Of the exact copies the one the set knows ranks first. A copy shares its fate: it has the same witness, and is an
-    exact duplicate if that witness has its bytes.
+    The image from the set ranks before its exact copies. A copy has the same witness as that image (or that image itself,
+    if it is kept), and is an exact duplicate if the witness has its bytes.
     """
     rng = random.Random(seed)
     code_of = {code.image: code for code in case.codes}
@@ -83,6 +83,7 @@ def batch(case: RandomSet, seed: str) -> Batch:
 
 
 def in_order(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Returns verdicts sorted by URI."""
     return sorted(verdicts, key=lambda verdict: verdict.ref.uri)
 
 
@@ -106,6 +107,6 @@ def _fingerprint(rng: random.Random, seed: str, image: int, code: oracle.Code | 
 
 
 def _copy(rng: random.Random, of: Fingerprint, rank: int, ranks: int) -> Fingerprint:
-    """The same bytes under a name that ranks somewhere behind; most often far from it."""
+    """Returns an image with the same bytes, under a name that ranks somewhere behind, most often far behind."""
     name = f"{rng.randint(rank + 1, ranks):06} copy {rng.getrandbits(64):x}"
     return dataclasses.replace(of, ref=ImageRef(f"/in/{name}", name), modified_ms=rng.randint(0, 99))

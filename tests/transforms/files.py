@@ -1,4 +1,4 @@
-"""Files for tests: pictures, and what only looks like one."""
+"""Makes files for tests: pictures, and files that only look like pictures."""
 
 import io
 from pathlib import Path
@@ -11,17 +11,19 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
 
 
 def encoded(seed: int, form: str = "PNG", size: tuple[int, int] = (96, 64), **options: Any) -> bytes:
-    """The bytes of picture number `seed`."""
+    """Returns the encoded bytes of picture number `seed`."""
     buffer = io.BytesIO()
     picture(seed, size).save(buffer, form, **options)
     return buffer.getvalue()
 
 
 def write(path: Path, data: bytes) -> Path:
+    """Writes a file and the directories above it. Returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return path
 
 
 def ref(path: Path | str, name: str = "") -> ImageRef:
+    """Returns a reference to a file; the name of its copy is its base name unless given."""
     return ImageRef(str(path), name or Path(path).name)

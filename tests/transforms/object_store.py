@@ -1,4 +1,4 @@
-"""A store in memory that behaves as object stores do."""
+"""An object store in memory, as a file system of Beam."""
 
 import io
 from typing import Any
@@ -9,9 +9,9 @@ SCHEME = "dedupteststore"
 
 
 class Store(LocalFileSystem):
-    """dedupteststore://bucket/name: an object is there when its upload is closed, and not before."""
+    """The file system of dedupteststore://bucket/name. An object appears when its upload is closed."""
 
-    objects: dict[str, bytes] = {}  # noqa: RUF012, Beam makes a new instance for each call
+    objects: dict[str, bytes] = {}  # noqa: RUF012  shared, because Beam makes a new instance per call
 
     @classmethod
     def scheme(cls) -> str:
@@ -45,4 +45,5 @@ class _Upload(io.BytesIO):
 
 
 def uri(name: str) -> str:
+    """Returns the URI of an object in the store."""
     return f"{SCHEME}://bucket/{name}"

@@ -1,4 +1,4 @@
-"""Runs composites the way users do, and brings home what came out."""
+"""Runs composites in a pipeline, and returns their outputs."""
 
 import collections
 import os
@@ -25,26 +25,24 @@ ROOT = Path(__file__).parents[2]
 IN_MEMORY = ()
 THREADS = ("--direct_running_mode=multi_threading", "--direct_num_workers=2")
 PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
-REPEATED = (
-    "--direct_runner_bundle_repeat=1",
-)  # every bundle is run once for nothing, as if it had to be retried
+# Every bundle runs twice and the first result is dropped, as if the bundle had been retried.
+REPEATED = ("--direct_runner_bundle_repeat=1",)
 
 
 class Ran(NamedTuple):
-    values: dict[str, list[Any]]  # elements of each collection, in no order
-    windows: dict[
-        str, list[int | None]
-    ]  # where the window of each of them starts; None: there is one window only
+    values: dict[str, list[Any]]  # elements of each collection, in any order
+    # Where the window of each element starts; None in the global window.
+    windows: dict[str, list[int | None]]
     counters: dict[str, int]  # of our namespace, committed
 
 
 def run(build: Callable[[beam.Pipeline], Mapping[str, PCollection[Any]]], *flags: str) -> Ran:
-    """Runs what `build` makes and returns the elements of the collections it names.
+    """Runs the pipeline that `build` adds to, and returns the elements of the collections that it returns.
 
-    They come home as files, so that it makes no difference which process they are made in.
+    They are passed through files, so workers may be other processes.
     """
     with tempfile.TemporaryDirectory() as folder:
-        # Worker processes find the tests through their path.
+        # Worker processes find the tests by PYTHONPATH.
         with mock.patch.dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"):
             options = PipelineOptions([*flags])
             name = options.view_as(StandardOptions).runner
@@ -74,7 +72,7 @@ def run(build: Callable[[beam.Pipeline], Mapping[str, PCollection[Any]]], *flags
 
 
 def with_window(value: Any, window: Any = beam.DoFn.WindowParam) -> tuple[int | None, bytes]:
-    # Pickled, since Beam's own coders refuse text that is not UTF-8: what comes home is not ours to lose.
+    # Pickled, because Beam's coders refuse text that is not UTF-8.
     return None if isinstance(window, GlobalWindow) else int(window.start), pickle.dumps(value)
 
 

@@ -1,4 +1,4 @@
-"""Runs composites of streams on Beam's in-process engine, and brings home what came out."""
+"""Runs composites of streams on the local runner, and returns their output."""
 
 import collections
 import itertools
@@ -13,14 +13,17 @@ from apache_beam.transforms.window import TimestampedValue
 
 from beam_dedup.runners.local_stream import LocalStreamRunner
 
-Event = tuple[float, Sequence[Any]]  # seconds, and elements that come together at that time
+Event = tuple[float, Sequence[Any]]  # a time in seconds, and elements that arrive together at that time
 
 _runs = itertools.count()
 _found: dict[tuple[int, str], list[Any]] = collections.defaultdict(list)
 
 
 def scripted(events: Sequence[Event]) -> TestStream:
-    """A stream of elements that come in this order, each lot when all that came before is done with."""
+    """Returns a stream of the elements of some events, in order.
+
+    An event starts when all before it are processed.
+    """
     stream = TestStream()
     for seconds, elements in events:
         stream = stream.add_elements([TimestampedValue(element, seconds) for element in elements])
@@ -28,7 +31,10 @@ def scripted(events: Sequence[Event]) -> TestStream:
 
 
 def run(build: Callable[[beam.Pipeline], Mapping[str, PCollection[Any]]]) -> dict[str, list[Any]]:
-    """Runs what `build` makes and returns the elements of the collections it names, in the order in which they came."""
+    """Runs a pipeline made by `build`.
+
+    Returns the elements of the collections that `build` names, in order of arrival.
+    """
     number = next(_runs)
     pipeline = beam.Pipeline(runner=LocalStreamRunner(), options=PipelineOptions([]))
     names = []
@@ -44,7 +50,7 @@ def take(value: Any, number: int, name: str) -> None:
 
 
 class FailOnceFn(beam.DoFn):
-    """Passes elements on, but fails in the first attempt of every bundle that has more than `after` of them."""
+    """Passes elements on, but fails in the first attempt of each bundle with more than `after` elements."""
 
     attempts: ClassVar[collections.Counter[bytes]] = collections.Counter()
 
@@ -52,12 +58,12 @@ class FailOnceFn(beam.DoFn):
         self.after = after
 
     def start_bundle(self) -> None:
-        self.seen = 0
+        self.count = 0
 
     def process(self, element: Any) -> Any:
-        self.seen += 1
+        self.count += 1
         key = repr(element).encode()
         self.attempts[key] += 1
-        if self.seen > self.after and self.attempts[key] == 1:
+        if self.count > self.after and self.attempts[key] == 1:
             raise RuntimeError("a bundle fails")
         yield element

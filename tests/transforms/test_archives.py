@@ -1,4 +1,4 @@
-"""Archives from the listing to the copies: the same verdicts as those of a folder, and no member lost."""
+"""Tests archives from listing to placing: they give the same verdicts as a directory, and no member is lost."""
 
 import hashlib
 import json
@@ -18,11 +18,12 @@ from tests.core.archives.made_archives import COMPRESSORS, record, response, tar
 from tests.transforms.files import encoded, write
 from tests.transforms.pipelines import IN_MEMORY, PROCESSES, REPEATED, run
 from transforms import CheckConservation, CountImages, DeduplicateImages, PlaceCopies, ReadImages
-from transforms.batching import unpack_verdicts
-from transforms.place import copied
+from transforms.batching import verdicts_in
+from transforms.place import place_members
+from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
 
-# Exact and near duplicates, and what is no image.
+# Exact and near duplicates, and files that are no images.
 FILES: dict[str, bytes] = {
     **{f"{number % 3}/{number}.png": encoded(1 + number % 7, compress_level=number // 7 % 2) for number in range(21)},
     **{f"near/{number}.jpg": encoded(number, "JPEG", (192, 128), quality=90) for number in range(1, 7)},
@@ -48,12 +49,12 @@ ARCHIVES: dict[str, Callable[[dict[str, bytes]], bytes]] = {
 
 
 def judged(read: Path, near: bool, *flags: str, known: Path | None = None, **options: Any) -> dict[str, Any]:
-    """All that comes of the files of a folder."""
+    """Deduplicates the files of a directory; returns every output."""
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         images = pipeline | ReadImages(str(read))
         had = None if known is None else pipeline | "Known" >> ReadImages(str(known), known=True)
-        done = images | DeduplicateImages(Recipe() if near else None, known=had)
+        done = images | DeduplicateImages(settings=ReadSettings(recipe=Recipe() if near else None), known=had)
         made = {
             "verdicts": done.verdicts,
             "read": images | CheckConservation(done.verdicts, done.read_tally),
@@ -67,13 +68,13 @@ def judged(read: Path, near: bool, *flags: str, known: Path | None = None, **opt
 
 
 def verdicts(ran: dict[str, Any]) -> dict[str, Verdict]:
-    found = [verdict for block in ran["verdicts"] for verdict in unpack_verdicts(block)]
+    found = [verdict for block in ran["verdicts"] for verdict in verdicts_in(block)]
     assert ran["read"] == [len(found)]
     return {verdict.ref.uri: verdict for verdict in found}
 
 
 def records(ran: dict[str, Any], root: Path) -> dict[str, dict[str, Any]]:
-    """What was decided, without where the image is and what the source says of it."""
+    """Returns the records by name, without the URI and the metadata, which differ between archive and directory."""
 
     def name_of(uri: str | None) -> str | None:
         if uri is None:
@@ -105,7 +106,9 @@ def expected(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_an_archive_is_judged_as_its_folder_is(name: str, expected: tuple[bool, Any], tmp_path: Path) -> None:
+def test_an_archive_gives_the_same_verdicts_as_a_directory(
+    name: str, expected: tuple[bool, Any], tmp_path: Path
+) -> None:
     near, as_folder = expected
     write(tmp_path / name, ARCHIVES[name](FILES))
     ran = judged(tmp_path, near)
@@ -118,7 +121,7 @@ def test_an_archive_is_judged_as_its_folder_is(name: str, expected: tuple[bool, 
 
 
 @pytest.mark.parametrize("flags", [IN_MEMORY, REPEATED, pytest.param(PROCESSES, marks=pytest.mark.processes)])
-def test_members_are_copied_out(tmp_path: Path, flags: tuple[str, ...]) -> None:
+def test_members_are_copied(tmp_path: Path, flags: tuple[str, ...]) -> None:
     folder = tmp_path / "in"
     a, b, c = encoded(1), encoded(2), encoded(3)
     write(folder / "a.zip", zipped({"x.png": a, "y/z.png": b, "no": b"no"}))
@@ -145,14 +148,14 @@ def why_unplaced(ran: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("how", [PlaceMode.HARDLINK, PlaceMode.SYMLINK])
-def test_members_can_not_be_linked(tmp_path: Path, how: PlaceMode) -> None:
+def test_members_cannot_be_linked(tmp_path: Path, how: PlaceMode) -> None:
     write(tmp_path / "in/a.zip", zipped({"x.png": encoded(1)}))
     ran = judged(tmp_path / "in", False, folder=str(tmp_path / "out"), how=how)
     assert "can only be copied" in why_unplaced(ran)["x.png"]
     assert not (tmp_path / "out").exists()
 
 
-def test_what_changed_or_is_in_the_way_is_told(tmp_path: Path) -> None:
+def test_a_member_that_cannot_be_placed_is_reported_with_the_reason(tmp_path: Path) -> None:
     archive, out = tmp_path / "a.zip", tmp_path / "out"
     write(archive, zipped({"changed.png": encoded(1), "taken.png": encoded(2), "right.png": encoded(3)}))
     write(out / "taken.png", b"mine")
@@ -163,11 +166,11 @@ def test_what_changed_or_is_in_the_way_is_told(tmp_path: Path) -> None:
         "gone.png": bytes(32),
     }
     wanted = [Placement(f"{archive}!{name}", str(out / name), digest) for name, digest in digests.items()]
-    done = {split_uri(one.uri)[1]: str(result) for one, result in copied(str(archive), wanted)}
+    done = {split_uri(one.uri)[1]: str(result) for one, result in place_members(str(archive), wanted)}
     assert done.pop("right.png") == "True"
     for name, part in {
         "changed.png": "changed after it was read",
-        "taken.png": "nothing is ever replaced",
+        "taken.png": "existing files are never replaced",
         "gone.png": "no longer in the archive",
     }.items():
         assert part in done[name]
@@ -176,7 +179,7 @@ def test_what_changed_or_is_in_the_way_is_told(tmp_path: Path) -> None:
         "right.png": encoded(3),
     }
     archive.unlink()
-    assert all("can't be read again" in str(result) for _, result in copied(str(archive), wanted[::3]))
+    assert all("can't be read again" in str(result) for _, result in place_members(str(archive), wanted[::3]))
 
 
 def test_members_of_a_known_archive_are_known(tmp_path: Path) -> None:
@@ -190,7 +193,7 @@ def test_members_of_a_known_archive_are_known(tmp_path: Path) -> None:
 class TestConservation:
     @pytest.mark.parametrize("near", [False, True])
     def test_a_lost_member_fails_the_run(self, tmp_path: Path, near: bool) -> None:
-        """Broken on purpose: of each block of fingerprints the last is not judged."""
+        """The pipeline is broken on purpose: the last fingerprint of each block is not judged."""
         write(tmp_path / "in/a.zip", zipped({"x.png": encoded(1), "y.png": encoded(2)}))
         ranked = tables.ranked
 
@@ -201,7 +204,7 @@ class TestConservation:
             judged(tmp_path / "in", near)
 
     def test_an_unread_file_fails_the_run(self, tmp_path: Path) -> None:
-        """Also one that would have led to no image."""
+        """Also a file that would have led to no image."""
         write(tmp_path / "in/a.zip", zipped({}))
         write(tmp_path / "in/b.png", encoded(2))
 
@@ -211,7 +214,10 @@ class TestConservation:
             done = some | DeduplicateImages()
             return {"read": images | CheckConservation(done.verdicts, done.read_tally)}
 
-        with pytest.raises(Exception, match="2 files were listed and 1 read"):
+        with pytest.raises(
+            Exception,
+            match="2 files were listed and 1 were read, not the same ones: a file was lost or read twice",
+        ):
             run(build)
 
 
@@ -219,9 +225,9 @@ def without_archives(references: list[ImageRef]) -> list[ImageRef]:
     return [reference for reference in references if not reference.name.endswith(".zip")]
 
 
-def test_metadata_of_a_crawl_is_in_the_record(tmp_path: Path) -> None:
+def test_the_metadata_of_a_crawl_are_in_the_record(tmp_path: Path) -> None:
     write(tmp_path / "a.warc.gz", as_warc({"x.png": encoded(1)}))
     [verdict] = verdicts(judged(tmp_path, False)).values()
-    told = json.loads(verdict.json_line())["metadata"]
-    assert told["url"] == f"http://{HOST}/x.png"
-    assert told["date"] == "2024-01-02T03:04:05Z"
+    metadata = json.loads(verdict.json_line())["metadata"]
+    assert metadata["url"] == f"http://{HOST}/x.png"
+    assert metadata["date"] == "2024-01-02T03:04:05Z"

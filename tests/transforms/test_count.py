@@ -1,4 +1,4 @@
-"""Counts, and the check that no image is lost or judged twice."""
+"""Tests the counts, and the check that no image is lost or judged twice."""
 
 import dataclasses
 import json
@@ -14,11 +14,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beam_dedup.core import blocks
 from beam_dedup.core.matching.plan import Plan
 from beam_dedup.core.matching.planner import Estimate
-from beam_dedup.core.model import REJECT_REASONS, ImageRef, Reason, Rejection, Status, Verdict
-from tests.transforms import packed
+from beam_dedup.core.model import REASONS, REJECT_REASONS, ImageRef, Reason, Rejection, Status, Verdict
+from tests.transforms import image_blocks
 from tests.transforms.batches import in_order, random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run
-from transforms import CheckConservation, CountImages, UnpackVerdicts, metrics
+from transforms import CheckConservation, CountImages, UnbatchVerdicts, metrics
 from transforms.count import write_json
 
 BATCH = random_batch("count", 8, 48, sets=20)
@@ -36,18 +36,18 @@ READ = [verdict.ref for verdict in VERDICTS]
 
 def conserved(read: Sequence[ImageRef], verdicts: Sequence[Verdict], *flags: str) -> list[int]:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        judged = packed.verdicts(pipeline, verdicts)
-        return {"count": packed.references(pipeline, read) | "Check" >> CheckConservation(judged)}
+        judged = image_blocks.verdicts(pipeline, verdicts)
+        return {"count": image_blocks.references(pipeline, read) | "Check" >> CheckConservation(judged)}
 
     return run(build, *flags).values["count"]
 
 
 class TestConservation:
     @pytest.mark.parametrize("flags", [REPEATED, THREADS])
-    def test_one_verdict_each_is_right_in_any_order(self, flags: tuple[str, ...]) -> None:
+    def test_one_verdict_per_image_passes_in_any_order(self, flags: tuple[str, ...]) -> None:
         assert conserved(READ, VERDICTS[::-1], *flags) == [len(VERDICTS)]
 
-    def test_no_image_is_right_too(self) -> None:
+    def test_no_images_pass(self) -> None:
         assert conserved([], []) == [0]
 
     @pytest.mark.parametrize(
@@ -58,15 +58,19 @@ class TestConservation:
             pytest.param([*VERDICTS[1:], VERDICTS[1]], id="one lost, another doubled"),
             pytest.param([*VERDICTS[2:], VERDICTS[3], VERDICTS[4]], id="two lost, two others doubled"),
             pytest.param(
-                [*VERDICTS[1:], dataclasses.replace(VERDICTS[0], ref=ImageRef("x", "x"))], id="of no image"
+                [*VERDICTS[1:], dataclasses.replace(VERDICTS[0], ref=ImageRef("x", "x"))],
+                id="on an unknown image",
             ),
             pytest.param([], id="all lost"),
         ],
     )
-    def test_anything_else_fails_the_run(self, verdicts: list[Verdict]) -> None:
+    def test_any_other_verdicts_fail_the_run(self, verdicts: list[Verdict]) -> None:
         with pytest.raises(Exception, match="an image was lost or judged twice") as raised:
             conserved(READ, verdicts)
-        assert f"{len(READ)} images were read and {len(verdicts)} verdicts given" in str(raised.value)
+        assert (
+            f"{len(READ)} images were read and {len(verdicts)} verdicts given, not on the same images"
+            in str(raised.value)
+        )
 
     def test_a_verdict_without_an_image_fails_the_run(self) -> None:
         with pytest.raises(Exception, match="an image was lost or judged twice"):
@@ -75,7 +79,7 @@ class TestConservation:
 
 def counted(verdicts: Sequence[Verdict], plans: Sequence[Estimate] | None, *flags: str) -> dict[str, Any]:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        judged = packed.verdicts(pipeline, verdicts)
+        judged = image_blocks.verdicts(pipeline, verdicts)
         plan = None if plans is None else pipeline | "Plans" >> beam.Create(plans).with_output_types(Estimate)
         return {"counts": judged | "Count" >> CountImages(plan)}
 
@@ -86,7 +90,7 @@ def counted(verdicts: Sequence[Verdict], plans: Sequence[Estimate] | None, *flag
 
 class TestCounts:
     @pytest.mark.parametrize("flags", [REPEATED, THREADS])
-    def test_by_verdict_and_reason(self, flags: tuple[str, ...]) -> None:
+    def test_images_are_counted_by_verdict_and_reason(self, flags: tuple[str, ...]) -> None:
         expected = Counter((verdict.status, verdict.reason) for verdict in VERDICTS)
         counts = counted(VERDICTS, None, *flags)
         assert counts == {
@@ -110,39 +114,39 @@ class TestCounts:
         )
 
     @pytest.mark.parametrize("plans", [None, []], ids=["exact mode", "near mode without images"])
-    def test_without_images_all_are_zero(self, plans: list[Estimate] | None) -> None:
+    def test_all_counts_are_zero_without_images(self, plans: list[Estimate] | None) -> None:
         counts = counted([], plans)
         assert counts.pop("Rejected") == {}
         assert counts.pop("Plan") is None
         assert set(counts.values()) == {0}
         assert len(counts) == 5
 
-    def test_the_plan_is_told(self) -> None:
+    def test_the_plan_is_part_of_the_counts(self) -> None:
         plan = Estimate(Plan(8, 3, 1, 7), 8, 12345, 6.7, 8.9)
         assert counted(VERDICTS[:3], [plan])["Plan"] == plan.describe()
 
     @pytest.mark.parametrize("flags", [(), THREADS])
-    def test_the_engine_counts_the_same(self, flags: tuple[str, ...]) -> None:
+    def test_beam_counters_equal_the_counts(self, flags: tuple[str, ...]) -> None:
         def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-            counted = packed.verdicts(pipeline, VERDICTS) | beam.Map(metrics.count)
-            return {"verdicts": counted | UnpackVerdicts()}
+            counted = image_blocks.verdicts(pipeline, VERDICTS) | beam.Map(metrics.count)
+            return {"verdicts": counted | UnbatchVerdicts()}
 
         ran = run(build, *flags)
-        assert in_order(ran.values["verdicts"]) == in_order(VERDICTS), "they are passed on"
+        assert in_order(ran.values["verdicts"]) == in_order(VERDICTS), "the verdicts are passed on"
         counts = counted(VERDICTS, None)
         by_reason = counts.pop("Rejected")
         assert counts.pop("Plan") is None
-        expected = counts | {metrics.rejected_for(Reason(name)): count for name, count in by_reason.items()}
+        expected = counts | {metrics.rejected_for(REASONS[name]): count for name, count in by_reason.items()}
         assert ran.counters == expected
 
     def test_a_block_without_verdicts_counts_nothing(self) -> None:
         assert metrics.counts_of(blocks.dump(blocks.VERDICTS.empty_table())) == {}
 
-    def test_as_a_file(self, tmp_path: Path) -> None:
+    def test_counts_are_written_as_json(self, tmp_path: Path) -> None:
         counts = counted(VERDICTS, None)
         write_json(counts, str(tmp_path / "deep/counts.json"))
         assert json.loads((tmp_path / "deep/counts.json").read_text()) == counts
 
     def test_types_are_declared(self) -> None:
-        verdicts = packed.verdicts(beam.Pipeline(options=PipelineOptions([])), VERDICTS)
+        verdicts = image_blocks.verdicts(beam.Pipeline(options=PipelineOptions([])), VERDICTS)
         assert (verdicts | CountImages()).element_type == beam.typehints.Dict[str, Any]

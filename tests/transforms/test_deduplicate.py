@@ -1,4 +1,4 @@
-"""`DeduplicateImages` from references to verdicts, on the sample pictures."""
+"""Tests `DeduplicateImages`, from references to verdicts, on the sample pictures."""
 
 import collections
 import re
@@ -17,12 +17,13 @@ from beam_dedup.core.matching.plan import Plan
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
 from beam_dedup.core.model import ImageRef, Reason, Status, Verdict
 from beam_dedup.core.thresholds import Thresholds
-from tests.transforms import packed
+from tests.transforms import image_blocks
 from tests.transforms.batches import in_order
 from tests.transforms.files import encoded, ref, write
 from tests.transforms.pipelines import REPEATED, THREADS, Ran, run
-from transforms import DeduplicateImages, PackReferences, UnpackVerdicts, metrics
+from transforms import BatchReferences, DeduplicateImages, UnbatchVerdicts, metrics
 from transforms.read import list_files
+from transforms.read_settings import ReadSettings
 
 
 def listed(folder: Path) -> list[ImageRef]:
@@ -31,21 +32,21 @@ def listed(folder: Path) -> list[ImageRef]:
 
 def deduplicate(images: list[ImageRef], transform: DeduplicateImages, *flags: str) -> Ran:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        done = packed.references(pipeline, images) | transform
-        verdicts = {"verdicts": done.verdicts | UnpackVerdicts()}
+        done = image_blocks.references(pipeline, images) | transform
+        verdicts = {"verdicts": done.verdicts | UnbatchVerdicts()}
         return verdicts | ({"plan": done.plan} if done.plan else {})
 
     return run(build, *flags)
 
 
 def shown(name: str) -> str:
-    """What a sample shows: the same key for the same picture, however it was saved."""
+    """Returns the same key for every sample that shows the same picture, however it was saved."""
     number = re.search(r"photo-\d\d", name)
     return number[0] if number and not name.startswith("camera/") else re.sub(r"-\d+\.png$", "", name)
 
 
 def truth(folder: Path, near: bool) -> dict[str, tuple[Status, Reason | None, str | None]]:
-    """(status, reason, URI of the kept one) of each sample: the first of a group by URI is kept."""
+    """Returns (status, reason, URI of the kept image) of each sample; the first of a group by URI is kept."""
     rejected = {"odd/empty.jpg": Reason.EMPTY, "odd/notes.jpg": Reason.NOT_AN_IMAGE}
     groups: dict[object, list[Path]] = collections.defaultdict(list)
     judged: dict[str, tuple[Status, Reason | None, str | None]] = {}
@@ -64,39 +65,40 @@ def truth(folder: Path, near: bool) -> dict[str, tuple[Status, Reason | None, st
     return judged
 
 
-def told(verdicts: list[Verdict]) -> dict[str, tuple[Status, Reason | None, str | None]]:
+def outcomes(verdicts: list[Verdict]) -> dict[str, tuple[Status, Reason | None, str | None]]:
     assert len({verdict.ref for verdict in verdicts}) == len(verdicts)
-    return {v.ref.name: (v.status, v.reason, v.witness and v.witness.uri) for v in verdicts}
+    return {v.ref.name: (v.status, v.reason, v.witness.uri if v.witness else None) for v in verdicts}
 
 
 ROUNDS = PlanSettings(Plan(8, 1, 1, 3))
-NEAR = DeduplicateImages(Recipe())
+NEAR_SETTINGS = ReadSettings(recipe=Recipe())
+NEAR = DeduplicateImages(settings=NEAR_SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def answer(samples: Path) -> Ran:
-    """Near mode on the samples."""
+    """Returns the results of near mode on the samples."""
     return deduplicate(listed(samples), NEAR)
 
 
-def test_samples_are_judged_as_what_they_are_by_bytes(samples: Path) -> None:
+def test_exact_mode_judges_samples_by_their_bytes(samples: Path) -> None:
     ran = deduplicate(listed(samples), DeduplicateImages())
-    assert told(ran.values["verdicts"]) == truth(samples, near=False)
+    assert outcomes(ran.values["verdicts"]) == truth(samples, near=False)
     assert {verdict.reason for verdict in ran.values["verdicts"]} >= {None, Reason.EXACT}
     assert {(v.fingerprint, v.width, v.flags) for v in ran.values["verdicts"]} == {(b"", 0, ())}, (
-        "nothing is decoded"
+        "exact mode decodes nothing"
     )
     check_counters(ran)
 
 
-def test_samples_are_judged_as_what_they_are_by_sight(samples: Path, answer: Ran) -> None:
-    assert told(answer.values["verdicts"]) == truth(samples, near=True)
+def test_near_mode_judges_samples_by_their_pictures(samples: Path, answer: Ran) -> None:
+    assert outcomes(answer.values["verdicts"]) == truth(samples, near=True)
     assert {verdict.reason for verdict in answer.values["verdicts"]} >= {None, Reason.EXACT, Reason.NEAR}
     check_counters(answer)
 
 
 def check_counters(ran: Ran) -> None:
-    """The counters are those of the verdicts, and add up."""
+    """Asserts that the counters agree with the verdicts, and that there are no others."""
     counters = dict(ran.counters)
     verdicts = ran.values["verdicts"]
     by_reason = Counter(verdict.reason for verdict in verdicts)
@@ -115,21 +117,33 @@ def check_counters(ran: Ran) -> None:
     [
         pytest.param(NEAR, REPEATED, id="bundles repeated"),
         pytest.param(NEAR, THREADS, id="threads"),
-        pytest.param(DeduplicateImages(Recipe(), planning=ROUNDS, digest_shards=5), (), id="rounds"),
-        pytest.param(DeduplicateImages(Recipe(), planning=PlanSettings(spread=False)), (), id="one place"),
-        pytest.param(DeduplicateImages(Recipe(), processes=3), (), id="decoding processes"),
+        pytest.param(
+            DeduplicateImages(settings=NEAR_SETTINGS, planning=ROUNDS, digest_shards=5), (), id="rounds"
+        ),
+        pytest.param(
+            DeduplicateImages(settings=NEAR_SETTINGS, planning=PlanSettings(spread=False)),
+            (),
+            id="one worker",
+        ),
+        pytest.param(
+            DeduplicateImages(settings=ReadSettings(recipe=Recipe(), decoder_processes=3)),
+            (),
+            id="decoder processes",
+        ),
     ],
 )
-def test_one_answer(samples: Path, answer: Ran, transform: DeduplicateImages, flags: tuple[str, ...]) -> None:
-    """Every field of every verdict, in any order of the files."""
+def test_verdicts_do_not_depend_on_how_the_work_is_divided(
+    samples: Path, answer: Ran, transform: DeduplicateImages, flags: tuple[str, ...]
+) -> None:
+    """Every field of every verdict is the same, also with the files in another order."""
     ran = deduplicate(listed(samples)[::-1], transform, *flags)
     assert in_order(ran.values["verdicts"]) == in_order(answer.values["verdicts"])
     [plan] = ran.values["plan"]
     assert plan.plan == transform.planning.given or plan == answer.values["plan"][0]
 
 
-def test_the_thresholds_are_those_asked_for(tmp_path: Path) -> None:
-    """The same picture in two files of unlike bytes, and one that differs a little."""
+def test_thresholds_are_applied(tmp_path: Path) -> None:
+    """The same picture in two files with different bytes, and one that differs a little."""
     files = {
         "a.png": encoded(1),
         "b.png": encoded(1, compress_level=1),
@@ -137,20 +151,22 @@ def test_the_thresholds_are_those_asked_for(tmp_path: Path) -> None:
     }
     images = [ref(write(tmp_path / name, data)) for name, data in files.items()]
 
-    ran = deduplicate(images, DeduplicateImages(Recipe(), thresholds=Thresholds(k=8, verify=0)))
+    ran = deduplicate(images, DeduplicateImages(settings=NEAR_SETTINGS, thresholds=Thresholds(k=8, verify=0)))
     assert [verdict.reason for verdict in in_order(ran.values["verdicts"])] == [None, Reason.NEAR, None]
 
 
-def test_the_plan_comes_with_near_mode_only(samples: Path, answer: Ran) -> None:
-    images = packed.references(beam.Pipeline(options=PipelineOptions([])), listed(samples))
+def test_only_near_mode_has_a_plan(samples: Path, answer: Ran) -> None:
+    images = image_blocks.references(beam.Pipeline(options=PipelineOptions([])), listed(samples))
     assert (images | DeduplicateImages()).plan is None
     [plan] = answer.values["plan"]
-    assert 17 <= plan.codes <= 2 * len(answer.values["verdicts"]), "the whole, and what is within a border"
+    assert 17 <= plan.codes <= 2 * len(answer.values["verdicts"]), (
+        "the base code, and one of the part within a border"
+    )
     assert plan.plan.prefix == 0
 
 
 @pytest.mark.parametrize("recipe", [None, Recipe()], ids=["exact", "near"])
-def test_windows_are_judged_by_themselves(tmp_path: Path, recipe: Recipe | None) -> None:
+def test_each_window_is_judged_by_itself(tmp_path: Path, recipe: Recipe | None) -> None:
     names = ["a", "b", "c"]
     for name in names:
         write(tmp_path / name, encoded(1))
@@ -158,8 +174,11 @@ def test_windows_are_judged_by_themselves(tmp_path: Path, recipe: Recipe | None)
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         images = pipeline | beam.Create(timed) | beam.MapTuple(stamp).with_output_types(ImageRef)
-        packed = images | beam.WindowInto(FixedWindows(60)) | PackReferences()
-        return {"verdicts": (packed | DeduplicateImages(recipe)).verdicts | UnpackVerdicts()}
+        batched = images | beam.WindowInto(FixedWindows(60)) | BatchReferences()
+        return {
+            "verdicts": (batched | DeduplicateImages(settings=ReadSettings(recipe=recipe))).verdicts
+            | UnbatchVerdicts()
+        }
 
     ran = run(build)
     pairs = zip(ran.windows["verdicts"], ran.values["verdicts"], strict=True)
@@ -180,10 +199,8 @@ def stamp(seconds: int, image: ImageRef) -> Any:
 
 @pytest.mark.parametrize("recipe", [None, Recipe()], ids=["exact", "near"])
 @pytest.mark.parametrize("processes", [1, 2])
-def test_known_images_are_no_part_of_the_verdicts(
-    tmp_path: Path, recipe: Recipe | None, processes: int
-) -> None:
-    """Nor of the counters, but for those of them that are no images."""
+def test_known_images_get_no_verdict(tmp_path: Path, recipe: Recipe | None, processes: int) -> None:
+    """They are not counted either, except those that are no images."""
     new = {name: encoded(seed) for name, seed in (("a", 1), ("b", 2), ("c", 1))}
     images = [ref(write(tmp_path / name, data)) for name, data in new.items()]
     known = [
@@ -194,14 +211,14 @@ def test_known_images_are_no_part_of_the_verdicts(
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         mine = pipeline | "Known" >> beam.Create([known])
-        done = packed.references(pipeline, images) | DeduplicateImages(
-            recipe, known=mine, processes=processes
+        done = image_blocks.references(pipeline, images) | DeduplicateImages(
+            settings=ReadSettings(recipe=recipe, decoder_processes=processes), known=mine
         )
-        return {"verdicts": done.verdicts | UnpackVerdicts()}
+        return {"verdicts": done.verdicts | UnbatchVerdicts()}
 
     ran = run(build)
     of_z = (Status.DUPLICATE, Reason.EXACT, str(tmp_path / "known/z"))
-    assert told(ran.values["verdicts"]) == {"a": of_z, "b": (Status.KEPT, None, None), "c": of_z}
+    assert outcomes(ran.values["verdicts"]) == {"a": of_z, "b": (Status.KEPT, None, None), "c": of_z}
     assert ran.counters.pop(metrics.BYTES_READ)
     assert ran.counters == {
         metrics.INITIAL: 3,
@@ -211,13 +228,13 @@ def test_known_images_are_no_part_of_the_verdicts(
     }
 
 
-def test_nothing_in_nothing_out() -> None:
+def test_no_images_give_no_verdicts() -> None:
     ran = deduplicate([], NEAR)
     assert ran.values == {"verdicts": [], "plan": []}
     assert ran.counters == {}
 
 
-def test_rejected_images_only(tmp_path: Path) -> None:
+def test_all_images_may_be_rejected(tmp_path: Path) -> None:
     ran = deduplicate([ref(tmp_path / "gone"), ref(write(tmp_path / "empty", b""))], NEAR)
     assert [verdict.reason for verdict in in_order(ran.values["verdicts"])] == [
         Reason.EMPTY,
@@ -228,17 +245,17 @@ def test_rejected_images_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", [None, Recipe()], ids=["exact", "near"])
 def test_types_are_declared(recipe: Recipe | None) -> None:
-    images = packed.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
-    done = images | DeduplicateImages(recipe)
+    images = image_blocks.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
+    done = images | DeduplicateImages(settings=ReadSettings(recipe=recipe))
     assert done.verdicts.element_type is bytes
     assert done.read_tally.element_type is ReadTally
     if done.plan:
         assert done.plan.element_type is Estimate
 
 
-def test_it_may_be_used_twice_in_a_pipeline() -> None:
-    """As anybody's own pipeline may; the steps keep apart by the label."""
-    images = packed.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
+def test_a_pipeline_may_contain_it_twice() -> None:
+    """Under different labels, which make the names of the steps different."""
+    images = image_blocks.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
     _ = images | "Exact" >> DeduplicateImages()
     _ = images | "Near" >> NEAR
     with pytest.raises(RuntimeError, match="already exists"):

@@ -1,4 +1,4 @@
-"""`MarkExactDuplicates` against its definition: of equal digests the first by URI is kept."""
+"""Compares `MarkExactDuplicates` with its definition: of images with equal digests, the first by URI is kept."""
 
 import random
 import re
@@ -12,13 +12,14 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from beam_dedup.core.model import Fingerprint, Reason, Status, Verdict
 from tests.transforms.batches import Batch, in_order, random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run
-from transforms import MarkExactDuplicates, PackFingerprints, UnpackVerdicts, batching, exact
+from transforms import BatchFingerprints, MarkExactDuplicates, UnbatchVerdicts, exact
+from transforms.batching import FINGERPRINTS_PER_BLOCK
 
 BATCH = random_batch("exact", 8, 48, sets=40)
 
 
 def definition(fingerprints: list[Fingerprint]) -> list[tuple[str, Status, Reason | None, str | None]]:
-    """(URI, status, reason, URI of the kept one) of each, by URI."""
+    """Returns (URI, status, reason, URI of the kept image) of each image, by URI."""
     kept: dict[bytes, str] = {}
     judged: list[tuple[str, Status, Reason | None, str | None]] = []
     for image in sorted(fingerprints, key=lambda fingerprint: fingerprint.ref.uri):
@@ -30,41 +31,49 @@ def definition(fingerprints: list[Fingerprint]) -> list[tuple[str, Status, Reaso
     return judged
 
 
-def judge(fingerprints: list[Fingerprint], mark: MarkExactDuplicates, *flags: str) -> list[Verdict]:
+def judge(
+    fingerprints: list[Fingerprint],
+    mark: MarkExactDuplicates,
+    *flags: str,
+    block_size: int = FINGERPRINTS_PER_BLOCK,
+) -> list[Verdict]:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        images = pipeline | beam.Create(fingerprints).with_output_types(Fingerprint) | PackFingerprints()
-        return {"verdicts": images | "Mark" >> mark | UnpackVerdicts()}
+        single = pipeline | beam.Create(fingerprints).with_output_types(Fingerprint)
+        images = single | BatchFingerprints(block_size)
+        return {"verdicts": images | "Mark" >> mark | UnbatchVerdicts()}
 
     return in_order(run(build, *flags).values["verdicts"])
 
 
-def told(verdicts: list[Verdict]) -> list[tuple[str, Status, Reason | None, str | None]]:
+def outcomes(verdicts: list[Verdict]) -> list[tuple[str, Status, Reason | None, str | None]]:
     return [
-        (verdict.ref.uri, verdict.status, verdict.reason, verdict.witness and verdict.witness.uri)
+        (verdict.ref.uri, verdict.status, verdict.reason, verdict.witness.uri if verdict.witness else None)
         for verdict in verdicts
     ]
 
 
 @pytest.mark.parametrize(
-    ("digest_shards", "packed", "flags"),
+    ("digest_shards", "block_size", "flags"),
     [
         (64, 1024, ()),
         (1, 1, REPEATED),
         (3, 7, THREADS),
     ],
 )
-def test_agrees_with_the_definition(
-    digest_shards: int, packed: int, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+def test_verdicts_agree_with_the_definition(
+    digest_shards: int, block_size: int, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "_PACKED", packed)
-    monkeypatch.setattr(exact, "PACKED_BYTES", 1 if packed == 1 else exact.PACKED_BYTES)
+    monkeypatch.setattr(exact, "BATCH_BYTES", 1 if block_size == 1 else exact.BATCH_BYTES)
     expected = definition(BATCH.fingerprints)
     assert sum(status == Status.DUPLICATE for _, status, _, _ in expected) > 50
     shuffled = random.Random(digest_shards).sample(BATCH.fingerprints, len(BATCH.fingerprints))
-    assert told(judge(shuffled, MarkExactDuplicates(digest_shards), *flags)) == expected
+    assert (
+        outcomes(judge(shuffled, MarkExactDuplicates(digest_shards), *flags, block_size=block_size))
+        == expected
+    )
 
 
-def test_the_witness_is_the_kept_image_at_no_distance() -> None:
+def test_the_witness_is_the_kept_image_at_distance_0() -> None:
     images = {image.ref.uri: image for image in BATCH.fingerprints}
     for verdict in judge(BATCH.fingerprints, MarkExactDuplicates()):
         image = images[verdict.ref.uri]
@@ -79,20 +88,20 @@ def test_the_witness_is_the_kept_image_at_no_distance() -> None:
             assert witness.view == "base"
 
 
-def test_windows_know_nothing_of_each_other() -> None:
+def test_each_window_is_judged_by_itself() -> None:
     batches = [BATCH, random_batch("second", 8, 48, sets=3), BATCH, Batch([], [])]
     timed = [(60 * i, image) for i, batch in enumerate(batches) for image in batch.fingerprints]
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         images = pipeline | beam.Create(timed) | beam.MapTuple(stamp).with_output_types(Fingerprint)
-        packed = images | beam.WindowInto(FixedWindows(60)) | PackFingerprints()
-        return {"verdicts": packed | MarkExactDuplicates() | UnpackVerdicts()}
+        batched = images | beam.WindowInto(FixedWindows(60)) | BatchFingerprints()
+        return {"verdicts": batched | MarkExactDuplicates() | UnbatchVerdicts()}
 
     ran = run(build)
     for i, batch in enumerate(batches):
         pairs = zip(ran.windows["verdicts"], ran.values["verdicts"], strict=True)
         here = in_order([verdict for window, verdict in pairs if window == 60 * i])
-        assert told(here) == definition(batch.fingerprints)
+        assert outcomes(here) == definition(batch.fingerprints)
 
 
 def stamp(seconds: int, fingerprint: Fingerprint) -> Any:
@@ -105,14 +114,14 @@ def test_a_repeated_uri_is_an_error_that_names_it() -> None:
         judge([*BATCH.fingerprints, image], MarkExactDuplicates())
 
 
-def test_nothing_in_nothing_out() -> None:
+def test_no_images_give_no_verdicts() -> None:
     assert judge([], MarkExactDuplicates()) == []
 
 
 def test_types_are_declared() -> None:
     fingerprints = beam.Pipeline(options=PipelineOptions([])) | beam.Create(BATCH.fingerprints)
-    packed = fingerprints | PackFingerprints()
-    assert packed.element_type is bytes
-    judged = packed | MarkExactDuplicates()
+    batched = fingerprints | BatchFingerprints()
+    assert batched.element_type is bytes
+    judged = batched | MarkExactDuplicates()
     assert judged.element_type is bytes
-    assert (judged | UnpackVerdicts()).element_type is Verdict
+    assert (judged | UnbatchVerdicts()).element_type is Verdict

@@ -1,8 +1,8 @@
-"""A step that dies, a bundle that is run again, a run that follows a failed one: the outputs are the same."""
+"""Tests that outputs are the same after a failing step, a repeated bundle, a killed decoder or a failed run."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import apache_beam as beam
 import psutil
@@ -12,7 +12,7 @@ from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.matching import shard_verdicts
 from beam_dedup.core.model import ImageRef, Status, Verdict
 from beam_dedup.core.reading import decoder_process, isolated_decoder
-from tests.transforms import packed
+from tests.transforms import image_blocks
 from tests.transforms.files import encoded, write
 from tests.transforms.pipelines import IN_MEMORY, PROCESSES, REPEATED, THREADS, Ran, run
 from transforms import (
@@ -26,6 +26,7 @@ from transforms import (
 from transforms import write as writing
 from transforms.count import write_json
 from transforms.read import list_files
+from transforms.read_settings import ReadSettings
 from transforms.storage import placing
 
 FILES = {
@@ -36,7 +37,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 files of 12 pictures, some of them equal to the byte, and something that is no picture."""
+    """Returns a directory with 60 files of 12 pictures, some with equal bytes, and a file that is no picture."""
     folder = tmp_path_factory.mktemp("in")
     for name, data in FILES.items():
         write(folder / name, data)
@@ -45,12 +46,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def whole_run(folder: Path, outputs: Path, recipe: Recipe | None, *flags: str) -> Ran:
-    """Everything we have, one after the other: what a user runs."""
+    """Runs all composites as a user would."""
     images = [ImageRef(str(folder / name), name) for name in list_files(str(folder))]
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        read = packed.references(pipeline, images)
-        done = read | DeduplicateImages(recipe, digest_shards=3)
+        read = image_blocks.references(pipeline, images)
+        done = read | DeduplicateImages(settings=ReadSettings(recipe=recipe), digest_shards=3)
         return {
             "read": read | CheckConservation(done.verdicts, done.read_tally),
             "records": done.verdicts | "Records" >> WriteRecords(str(outputs / "records.jsonl")),
@@ -70,7 +71,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def near(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The outputs of a run in near mode in which nothing happens."""
+    """Returns the outputs of an undisturbed run in near mode."""
     outputs = tmp_path_factory.mktemp("near")
     assert whole_run(folder, outputs, Recipe()).values["read"] == [61]
     files = tree(outputs)
@@ -84,7 +85,7 @@ def near(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, by
 
 @pytest.fixture(scope="module")
 def exact(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The same in exact mode, which is quicker."""
+    """Returns the outputs of an undisturbed run in exact mode, which is faster."""
     outputs = tmp_path_factory.mktemp("exact")
     whole_run(folder, outputs, None)
     return tree(outputs)
@@ -95,16 +96,16 @@ def exact(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
     [REPEATED, pytest.param(PROCESSES, marks=pytest.mark.processes)],
     ids=["bundles repeated", "processes"],
 )
-def test_the_engine_changes_nothing(
+def test_outputs_do_not_depend_on_the_runner(
     folder: Path, tmp_path: Path, near: dict[str, bytes], flags: tuple[str, ...]
 ) -> None:
-    """All outputs, byte by byte. What travels between processes is what has to survive on any engine."""
+    """All outputs have the same bytes. Elements that pass between processes here pass between workers on any runner."""
     whole_run(folder, tmp_path, Recipe(), *flags)
     assert tree(tmp_path) == near
 
 
-class Dies:
-    """Stands in for a function: the first `good` calls pass, then one fails, then all pass."""
+class FailsOnce:
+    """Replaces a function: the first `good` calls pass, then one fails, then all pass."""
 
     def __init__(self, function: Any, good: int) -> None:
         self.function = function
@@ -126,7 +127,7 @@ class Dies:
         pytest.param(placing, "whole_file", 29, THREADS, id="while it copies"),
     ],
 )
-def test_a_run_after_one_that_failed_ends_right(
+def test_a_run_after_a_failed_run_gives_the_right_outputs(
     folder: Path,
     tmp_path: Path,
     exact: dict[str, bytes],
@@ -136,8 +137,8 @@ def test_a_run_after_one_that_failed_ends_right(
     flags: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the failed run leaves is true as far as it goes: whole files under final names, and nothing else."""
-    function = Dies(getattr(module, name), good)
+    """The failed run leaves only whole files with final names, and each of them is correct."""
+    function = FailsOnce(getattr(module, name), good)
     monkeypatch.setattr(module, name, function)
     with pytest.raises(Exception, match="the worker died"):
         whole_run(folder, tmp_path, None, *flags)
@@ -151,8 +152,8 @@ def test_a_run_after_one_that_failed_ends_right(
     assert tree(tmp_path) == exact
 
 
-class Kills:
-    """Stands in for a function: some calls are made when the processes that decode have just been ended from outside."""
+class KillsDecoders:
+    """Replaces a function: before some of its calls it kills all decoder processes."""
 
     def __init__(self, function: Any, at: set[int]) -> None:
         self.function = function
@@ -169,18 +170,18 @@ class Kills:
 
 
 @pytest.mark.parametrize("name", ["send", "receive"])
-def test_a_decoder_that_is_ended_from_outside_changes_nothing(
+def test_a_killed_decoder_changes_nothing(
     folder: Path, tmp_path: Path, exact: dict[str, bytes], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As by a system without memory: its images are given to another, and none is rejected for it."""
-    function = Kills(getattr(isolated_decoder, name), {3, 7})
+    """For example by a system that runs out of memory. Another decoder reads its images, and none is rejected for it."""
+    function = KillsDecoders(getattr(isolated_decoder, name), {3, 7})
     monkeypatch.setattr(isolated_decoder, name, function)
     whole_run(folder, tmp_path, None)
     assert function.calls > 9
     assert tree(tmp_path) == exact
 
 
-class Full:
+class FullDisk:
     """A file on a disk with room for a few lines."""
 
     def __init__(self, file: Any) -> None:
@@ -194,16 +195,20 @@ class Full:
         self.file.write(data)
 
 
-def test_a_full_disk_leaves_the_older_file_and_no_half_of_the_new_one(
+def test_a_full_disk_leaves_the_older_file_and_no_partial_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verdicts = [Verdict(ImageRef(str(number), ""), Status.KEPT) for number in range(20)]
     write(tmp_path / "records.jsonl", b"older")
     write_lines = writing.write_lines
-    monkeypatch.setattr(writing, "write_lines", lambda file, lines: write_lines(Full(file), lines))
+    monkeypatch.setattr(
+        writing, "write_lines", lambda file, lines: write_lines(cast(BinaryIO, FullDisk(file)), lines)
+    )
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        return {"file": packed.verdicts(pipeline, verdicts) | WriteRecords(str(tmp_path / "records.jsonl"))}
+        return {
+            "file": image_blocks.verdicts(pipeline, verdicts) | WriteRecords(str(tmp_path / "records.jsonl"))
+        }
 
     with pytest.raises(Exception, match="No space left"):
         run(build)

@@ -1,4 +1,4 @@
-"""`FingerprintImages` on real files: good, odd, damaged, gone, no files at all, and such as end the process that decodes."""
+"""Tests `FingerprintImages` on files that are good, odd, damaged, missing or no files, and on files that crash the decoder."""
 
 import contextlib
 import hashlib
@@ -21,10 +21,11 @@ from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import CodeKind, Fingerprint, Flag, ImageRef, Reason, Status, Verdict
 from beam_dedup.core.reading import decoder_process
 from beam_dedup.core.reading.local_files import open_local
-from tests.transforms import packed
+from tests.transforms import image_blocks
 from tests.transforms.files import SVG, encoded, ref, write
 from tests.transforms.pipelines import PROCESSES, ROOT, THREADS, Ran, run
-from transforms import FingerprintImages, PackReferences, UnpackVerdicts, metrics
+from transforms import BatchReferences, FingerprintImages, UnbatchVerdicts, metrics
+from transforms.read_settings import ReadSettings
 from transforms.tally import READ, Tally
 
 
@@ -35,13 +36,13 @@ class Done(NamedTuple):
 
 
 def read(images: list[ImageRef], transform: FingerprintImages, *flags: str) -> Done:
-    """Known images are left out where it is said what became of each."""
+    """Fingerprints images; asserts that each image that is not known has exactly one fingerprint or rejection."""
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        done = packed.references(pipeline, images) | transform
+        done = image_blocks.references(pipeline, images) | transform
         return {
-            "fingerprints": done.fingerprints | beam.FlatMap(packed.unpack_fingerprints),
-            "rejections": done.rejections | UnpackVerdicts(),
+            "fingerprints": done.fingerprints | beam.FlatMap(image_blocks.fingerprints_in),
+            "rejections": done.rejections | UnbatchVerdicts(),
         }
 
     ran = run(build, *flags)
@@ -101,14 +102,14 @@ def rejected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, id=name[:20]) for name in REJECTED])
-def test_what_is_no_image_is_rejected_with_a_reason(rejected: tuple[Path, Done], name: str) -> None:
+def test_a_file_that_is_no_image_is_rejected_with_a_reason(rejected: tuple[Path, Done], name: str) -> None:
     folder, done = rejected
     _, reason, detail = REJECTED[name]
     rejection = done.rejections[str(folder / name)]
     assert rejection.ref == ref(folder / name)
     assert rejection.reason == reason
     assert detail in rejection.detail
-    assert str(folder / "good.png") in done.fingerprints, "the others go on"
+    assert str(folder / "good.png") in done.fingerprints, "the other images are read"
 
 
 def test_a_socket_is_not_a_file(tmp_path: Path) -> None:
@@ -117,8 +118,8 @@ def test_a_socket_is_not_a_file(tmp_path: Path) -> None:
     assert done.rejections[str(tmp_path / "socket")].reason == Reason.NOT_A_FILE
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="open files can't be counted here")
-def test_what_is_rejected_is_closed(rejected: tuple[Path, Done]) -> None:
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc to count open files")
+def test_rejected_files_are_closed(rejected: tuple[Path, Done]) -> None:
     folder, _ = rejected
     before = len(os.listdir("/proc/self/fd"))
     for name in REJECTED:
@@ -128,21 +129,23 @@ def test_what_is_rejected_is_closed(rejected: tuple[Path, Done]) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="there is no file here that can't be read")
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/mem"), reason="needs /proc/self/mem, a file that fails when it is read"
+)
 def test_a_file_that_fails_while_it_is_read_is_unreadable() -> None:
-    """/proc/self/mem opens, says it is a regular file, and fails at its first byte."""
+    """/proc/self/mem can be opened, is a regular file, and fails at its first byte."""
     done = read([ref("/proc/self/mem")], FingerprintImages())
     assert done.rejections["/proc/self/mem"].reason == Reason.UNREADABLE
     assert done.rejections["/proc/self/mem"].detail
 
 
-def test_what_the_system_refuses_is_unreadable(refused: Path) -> None:
+def test_a_file_without_permission_is_unreadable(refused: Path) -> None:
     done = read([ref(refused), ref(refused / "file")], FingerprintImages())
     assert [one.reason for one in done.rejections.values()] == [Reason.UNREADABLE] * 2
     assert "denied" in done.rejections[str(refused / "file")].detail
 
 
-def test_what_cannot_be_decoded_takes_part_by_digest(tmp_path: Path) -> None:
+def test_an_undecodable_picture_has_a_digest_and_no_codes(tmp_path: Path) -> None:
     damaged = {
         "drawing": SVG,
         "only a header.jpg": b"\xff\xd8\xff\xe0 and no more",
@@ -161,7 +164,7 @@ def test_what_cannot_be_decoded_takes_part_by_digest(tmp_path: Path) -> None:
         assert found.detail
 
 
-def test_pictures_have_codes_and_what_a_record_tells(tmp_path: Path) -> None:
+def test_pictures_have_codes_and_the_fields_of_a_record(tmp_path: Path) -> None:
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     files = {
         "full": (encoded(1), "PNG", (96, 64), CodeKind.FULL, ()),
@@ -189,7 +192,8 @@ def test_pictures_have_codes_and_what_a_record_tells(tmp_path: Path) -> None:
 def test_exact_mode_decodes_nothing(tmp_path: Path) -> None:
     files = {"picture": encoded(1), "damaged": b"GIF89a...", "text": b"text", "empty": b""}
     done = read(
-        [ref(write(tmp_path / name, data)) for name, data in files.items()], FingerprintImages(recipe=None)
+        [ref(write(tmp_path / name, data)) for name, data in files.items()],
+        FingerprintImages(settings=ReadSettings()),
     )
     assert set(done.fingerprints) == {str(tmp_path / "picture"), str(tmp_path / "damaged")}
     for found in done.fingerprints.values():
@@ -201,18 +205,20 @@ def test_exact_mode_decodes_nothing(tmp_path: Path) -> None:
     ("processes", "flags"),
     [(1, ()), (3, ()), (2, THREADS), pytest.param(1, PROCESSES, marks=pytest.mark.processes)],
 )
-def test_more_than_one_block_and_what_is_told_of_it(
-    tmp_path: Path, processes: int, flags: tuple[str, ...]
-) -> None:
-    """Every file once, whatever the blocks; bytes and files are counted, known ones too."""
+def test_every_file_is_read_and_counted_once(tmp_path: Path, processes: int, flags: tuple[str, ...]) -> None:
+    """However the files are batched; bytes and files are counted, those of known images too."""
     data = encoded(1)
-    count = 5 * packed.SOME + 3
+    count = 5 * image_blocks.IMAGES_PER_BLOCK + 3
     images = [ref(write(tmp_path / f"in/{i}", data)) for i in range(count)] + [ref(tmp_path / "gone")]
     known = [ImageRef(str(write(tmp_path / "known", data)), "known", known=True)]
     known += [ImageRef(str(tmp_path / name), name, known=True) for name in ("gone as well", "x" * 300)]
     (tmp_path / "tally").mkdir()
     tally = Tally(str(tmp_path / "tally"))
-    done = read([*images, *known], FingerprintImages(processes=processes, tally=tally), *flags)
+    done = read(
+        [*images, *known],
+        FingerprintImages(settings=ReadSettings(recipe=Recipe(), decoder_processes=processes, tally=tally)),
+        *flags,
+    )
     assert len(done.fingerprints) == count + 1
     assert done.fingerprints[known[0].uri].ref == known[0]
     assert list(done.rejections) == [str(tmp_path / "gone")], "known images get no verdict"
@@ -226,8 +232,13 @@ def many(samples: Path) -> list[ImageRef]:
 
 
 @pytest.mark.parametrize("recipe", [None, Recipe(), Recipe(views="crops", turns=True)])
-def test_the_number_of_processes_makes_no_difference(many: list[ImageRef], recipe: Recipe | None) -> None:
-    one, three = (read(many, FingerprintImages(recipe, processes)) for processes in (1, 3))
+def test_results_do_not_depend_on_the_number_of_decoder_processes(
+    many: list[ImageRef], recipe: Recipe | None
+) -> None:
+    one, three = (
+        read(many, FingerprintImages(settings=ReadSettings(recipe=recipe, decoder_processes=processes)))
+        for processes in (1, 3)
+    )
     assert one.fingerprints == three.fingerprints
     assert one.rejections == three.rejections
     assert one.ran.counters == three.ran.counters
@@ -235,19 +246,19 @@ def test_the_number_of_processes_makes_no_difference(many: list[ImageRef], recip
 
 @pytest.mark.parametrize("processes", [1, 3])
 @pytest.mark.parametrize("in_one_list", [False, True])
-def test_windows_are_kept(tmp_path: Path, processes: int, in_one_list: bool) -> None:
-    """Though what comes of an element is put out with a later one of another window, or when the bundle ends."""
+def test_outputs_stay_in_the_window_of_their_image(tmp_path: Path, processes: int, in_one_list: bool) -> None:
+    """Although an output is emitted with a later element of another window, or at the end of the bundle."""
     write(tmp_path / "good", encoded(1))
     images = [ImageRef(str(tmp_path / name), f"{i}") for i, name in enumerate(("good", "gone") * 10)]
     timed = [(60 * (i // 3 % 2) + i, image) for i, image in enumerate(images)]
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         stamped = pipeline | beam.Create(timed, reshuffle=False) | beam.MapTuple(stamp)
-        images = stamped | beam.WindowInto(FixedWindows(60)) | PackReferences(10 if in_one_list else 1)
-        done = images | FingerprintImages(processes=processes)
+        images = stamped | beam.WindowInto(FixedWindows(60)) | BatchReferences(10 if in_one_list else 1)
+        done = images | FingerprintImages(settings=ReadSettings(recipe=Recipe(), decoder_processes=processes))
         return {
-            "fingerprints": done.fingerprints | beam.FlatMap(packed.unpack_fingerprints),
-            "rejections": done.rejections | UnpackVerdicts(),
+            "fingerprints": done.fingerprints | beam.FlatMap(image_blocks.fingerprints_in),
+            "rejections": done.rejections | UnbatchVerdicts(),
         }
 
     ran = run(build)
@@ -266,7 +277,7 @@ def stamp(seconds: int, image: ImageRef) -> Any:
 
 @pytest.fixture
 def harmful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder; in the processes that decode, to open its `crash` ends the process and to open its `sleep` takes long."""
+    """Returns a directory. Opening `crash` in it aborts a decoder process; opening `sleep` in it takes a minute."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(
         "import os, sys, time\n"
@@ -287,12 +298,17 @@ def harmful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_what_ends_the_process_that_decodes_is_rejected_alone(harmful: Path, processes: int) -> None:
-    good = [ref(write(harmful / f"good {i}", encoded(i))) for i in range(2 * packed.SOME)]
+def test_only_the_image_that_crashes_the_decoder_is_rejected(harmful: Path, processes: int) -> None:
+    good = [ref(write(harmful / f"good {i}", encoded(i))) for i in range(2 * image_blocks.IMAGES_PER_BLOCK)]
     bad = [ref(harmful / name) for name in ("crash", "sleep")]
     known = [ImageRef(f"{harmful}/{name}", name, known=True) for name in ("crash", "sleep")]
     images = [*good[:3], bad[0], *good[3:9], known[1], *good[9:11], bad[1], *good[11:]]
-    done = read(images, FingerprintImages(None, processes, limits=Limits(decode_seconds=2)))
+    done = read(
+        images,
+        FingerprintImages(
+            settings=ReadSettings(decoder_processes=processes, limits=Limits(decode_seconds=2))
+        ),
+    )
     assert {Path(uri).name: verdict.reason for uri, verdict in done.rejections.items()} == {
         "crash": Reason.DECODER_CRASHED,
         "sleep": Reason.TIMEOUT,
@@ -303,8 +319,8 @@ def test_what_ends_the_process_that_decodes_is_rejected_alone(harmful: Path, pro
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _others() -> Iterator[None]:
-    """Workers of other engines that tests before these have had in this process may have decoders, which end with it."""
+def _earlier_decoders() -> Iterator[None]:
+    """Notes the decoder processes that earlier tests have left in this process; they end with it."""
     _before.update(_children())
     yield
     _before.clear()
@@ -314,7 +330,7 @@ _before: set[psutil.Process] = set()
 
 
 def decoders() -> list[psutil.Process]:
-    """The processes that decode for this one since the first of these tests began."""
+    """Returns the decoder processes that were started after the first test of this module began."""
     return [child for child in _children() if child not in _before]
 
 
@@ -324,26 +340,28 @@ def _children() -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_the_processes_end_with_the_run(many: list[ImageRef], processes: int) -> None:
-    read(many, FingerprintImages(None, processes))
+def test_decoder_processes_end_with_the_run(many: list[ImageRef], processes: int) -> None:
+    read(many, FingerprintImages(settings=ReadSettings(decoder_processes=processes)))
     assert decoders() == []
 
 
-def test_the_processes_end_with_a_run_that_fails(many: list[ImageRef]) -> None:
+def test_decoder_processes_end_with_a_run_that_fails(many: list[ImageRef]) -> None:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        done = packed.references(pipeline, many) | FingerprintImages(None, 2)
+        done = image_blocks.references(pipeline, many) | FingerprintImages(
+            settings=ReadSettings(decoder_processes=2)
+        )
         return {"failed": done.fingerprints | beam.Map(fail)}
 
-    with pytest.raises(Exception, match="out of luck"):
+    with pytest.raises(Exception, match="failed on purpose"):
         run(build)
     assert decoders() == []
 
 
 def fail(_: bytes) -> bytes:
-    raise RuntimeError("out of luck")
+    raise RuntimeError("failed on purpose")
 
 
-def test_nothing_is_written_and_no_time_changed(tmp_path: Path) -> None:
+def test_reading_writes_nothing_and_changes_no_time(tmp_path: Path) -> None:
     file = write(tmp_path / "in/picture", encoded(1))
     before = file.stat()
     read([ref(file)], FingerprintImages())
@@ -352,7 +370,7 @@ def test_nothing_is_written_and_no_time_changed(tmp_path: Path) -> None:
 
 
 def test_types_are_declared() -> None:
-    images = packed.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
+    images = image_blocks.references(beam.Pipeline(options=PipelineOptions([])), [ImageRef("a", "a")])
     assert images.element_type == beam.typehints.List[ImageRef]
     done = images | FingerprintImages()
     assert done.fingerprints.element_type is bytes

@@ -1,4 +1,4 @@
-"""`MarkNearDuplicates` against the definition, as pipelines: in one place, in rounds, in windows, in any order."""
+"""Compares `MarkNearDuplicates` with the definition: on one worker, in rounds, in windows, in any order."""
 
 import collections
 import dataclasses
@@ -14,8 +14,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beam_dedup.core.matching import planner
+from beam_dedup.core.matching import rounds as matching_rounds
 from beam_dedup.core.matching.plan import Plan
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
+from beam_dedup.core.matching.rounds import CodeShard
 from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef, Reason, Status, Verdict
 from beam_dedup.core.thresholds import MAX_BIT_DISTANCE, Thresholds
 from tests import oracle
@@ -23,15 +25,20 @@ from tests.oracle import FULL
 from tests.random_sets import VERIFY, RandomSet
 from tests.transforms.batches import Batch, batch, in_order, random_batch
 from tests.transforms.pipelines import PROCESSES, REPEATED, THREADS, run
-from transforms import MarkNearDuplicates, PackFingerprints, UnpackVerdicts, batching, exact, near_rounds
+from transforms import BatchFingerprints, MarkNearDuplicates, UnbatchVerdicts, exact, near_rounds
+from transforms.batching import FINGERPRINTS_PER_BLOCK
 
 SECONDS = 60  # a window
 
 
 def judge(
-    batches: Sequence[Batch], mark: MarkNearDuplicates, *flags: str, seed: int = 0
+    batches: Sequence[Batch],
+    mark: MarkNearDuplicates,
+    *flags: str,
+    seed: int = 0,
+    block_size: int = FINGERPRINTS_PER_BLOCK,
 ) -> list[tuple[list[Verdict], Estimate | None]]:
-    """The verdicts and the plan of each batch, each judged in a window of its own, all mixed up on the way in."""
+    """Returns the verdicts and the plan of each batch. Each batch has its own window; the input is shuffled."""
     timed = [
         (number * SECONDS + SECONDS // 2, fingerprint)
         for number, made in enumerate(batches)
@@ -43,8 +50,8 @@ def judge(
         fingerprints = (
             pipeline | beam.Create(timed) | beam.Map(stamp) | beam.WindowInto(FixedWindows(SECONDS))
         )
-        marked = fingerprints | PackFingerprints() | "Mark" >> mark
-        return {"verdicts": marked.verdicts | UnpackVerdicts(), "plan": marked.plan}
+        marked = fingerprints | BatchFingerprints(block_size) | "Mark" >> mark
+        return {"verdicts": marked.verdicts | UnbatchVerdicts(), "plan": marked.plan}
 
     ran = run(build, *flags)
     verdicts: dict[int | None, list[Verdict]] = collections.defaultdict(list)
@@ -59,12 +66,12 @@ def judge(
 
 
 def stamp(pair: tuple[int, Fingerprint]) -> Fingerprint:
-    # Beam's convention: the declared type is that of the value inside.
+    # By Beam's convention the declared type is that of the value inside.
     return cast(Fingerprint, TimestampedValue(pair[1], pair[0]))
 
 
 def first_difference(found: Sequence[Verdict], expected: Sequence[Verdict]) -> str:
-    """What is wrong, for a message one can read."""
+    """Returns the first difference, for a readable message, or ""."""
     for one, other in itertools.zip_longest(found, expected):
         if one != other:
             return f"\nfound    {one}\nexpected {other}"
@@ -79,7 +86,7 @@ def check(batches: Sequence[Batch], mark: MarkNearDuplicates, *flags: str) -> No
 
 
 def check_invariants(made: Batch, verdicts: list[Verdict], thresholds: Thresholds) -> None:
-    """The promises of DESIGN section 2 by themselves, whatever the definition says beyond them."""
+    """Asserts the guarantees of DESIGN section 2, independently of the exact verdicts of the definition."""
     assert sorted(verdict.ref.uri for verdict in verdicts) == sorted(f.ref.uri for f in made.fingerprints)
     images = {fingerprint.ref.uri: fingerprint for fingerprint in made.fingerprints}
     kept = {verdict.ref.uri for verdict in verdicts if verdict.status == Status.KEPT}
@@ -112,8 +119,8 @@ def oracle_codes(image: int, fingerprint: Fingerprint) -> list[oracle.Code]:
     ]
 
 
-ONE_PLACE_K = range(0, MAX_BIT_DISTANCE + 1, 2)
-ROUNDS = [  # k, verify, plan, homes, rounds
+ONE_WORKER_K = range(0, MAX_BIT_DISTANCE + 1, 2)
+ROUNDS = [  # k, verify, plan, digest shards, rounds
     (0, 256, Plan(0, 2, 2, 3), 5, 2),
     (1, 0, Plan(1, 1, 1, 7), 64, 0),
     (3, 48, Plan(3, 2, 2, 3), 3, 1),
@@ -128,32 +135,32 @@ ROUNDS = [  # k, verify, plan, homes, rounds
 
 
 def test_every_k_is_tested() -> None:
-    assert {*ONE_PLACE_K, *(k for k, *_ in ROUNDS)} == set(range(MAX_BIT_DISTANCE + 1))
+    assert {*ONE_WORKER_K, *(k for k, *_ in ROUNDS)} == set(range(MAX_BIT_DISTANCE + 1))
 
 
-@pytest.mark.parametrize("k", ONE_PLACE_K)
-def test_agrees_with_the_definition_in_one_place(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each window is a set: 9 x 25 sets."""
+@pytest.mark.parametrize("k", ONE_WORKER_K)
+def test_one_worker_agrees_with_the_definition(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """9 values of k with 25 random sets each, one set per window."""
     monkeypatch.setattr(
         near_rounds, "ROUNDS", 0
-    )  # they are passed by anyway, and to build them takes half of the time
+    )  # so few codes skip the rounds anyway, and building them takes half of the time
     thresholds = Thresholds(k, VERIFY[k // 2 % len(VERIFY)])
     batches = [random_batch(f"one place {number}", thresholds.k, thresholds.verify) for number in range(25)]
     check(batches, MarkNearDuplicates(thresholds, digest_shards=(64, 1, 3)[k % 3]))
 
 
 @pytest.mark.parametrize(("k", "verify", "plan", "digest_shards", "rounds"), ROUNDS)
-def test_agrees_with_the_definition_in_rounds(
+def test_rounds_agree_with_the_definition(
     k: int, verify: int, plan: Plan, digest_shards: int, rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many places and few rounds, so that some images are decided in each and some remain: 10 x 16 sets."""
+    """10 plans with 16 random sets each. Many code shards and few rounds: each round decides some images, and some remain."""
     monkeypatch.setattr(near_rounds, "ROUNDS", rounds)
     batches = [random_batch(f"rounds {number}", k, verify, sets=8) for number in range(2)]
     check(batches, MarkNearDuplicates(Thresholds(k, verify), PlanSettings(plan), digest_shards))
 
 
 def camera_pan(frames: int, step: int) -> RandomSet:
-    """Each frame some bits from the one before and twice as far from the next but one; in order of rank."""
+    """Returns frames in order of rank, `step` bits from the frame before and twice as far from the one before that."""
     values = [0]
     for frame in range(1, frames):
         start = frame * step % 64
@@ -163,23 +170,23 @@ def camera_pan(frames: int, step: int) -> RandomSet:
 
 @pytest.fixture
 def finished(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images were left to be judged in one place, each time some were."""
+    """Returns a list that gets the number of images that the rounds left undecided, each time there are some."""
     left: list[int] = []
-    keep_here = near_rounds.rounds.keep_here
+    keep_in_shard = matching_rounds.keep_in_shard
 
-    def counted(here: near_rounds.rounds.Gathered, thresholds: Thresholds) -> near_rounds.rounds.Gathered:
-        left.append(len(here.images))
-        return keep_here(here, thresholds)
+    def counted(shard: CodeShard, thresholds: Thresholds) -> CodeShard:
+        left.append(len(shard.images))
+        return keep_in_shard(shard, thresholds)
 
-    monkeypatch.setattr(near_rounds.rounds, "keep_here", counted)
+    monkeypatch.setattr(matching_rounds, "keep_in_shard", counted)
     return left
 
 
 @pytest.mark.parametrize("rounds", [0, 2])
-def test_what_no_round_decides_is_decided_in_one_place(
+def test_images_that_no_round_decides_are_decided_by_one_worker(
     rounds: int, finished: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A chain in order of rank is what rounds are slowest at: an anchor and its neighbours at a time."""
+    """A chain in order of rank is the worst case of rounds: each decides one anchor and its neighbours."""
     monkeypatch.setattr(near_rounds, "ROUNDS", rounds)
     frames = batch(camera_pan(60, 5), "pan")
     check([frames], MarkNearDuplicates(Thresholds(8, 256), PlanSettings(Plan(8, 1, 1, 3)), digest_shards=4))
@@ -188,13 +195,13 @@ def test_what_no_round_decides_is_decided_in_one_place(
 
 
 def test_rounds_decide_nearly_everything(finished: list[int]) -> None:
-    """One place must hold what they leave, so it has to be little."""
+    """One worker must have room for the rest, so the rest must be small."""
     check([MIXED], MIXED_MARK)
     assert sum(finished) < len(MIXED.fingerprints) / 20
 
 
-def test_the_nearest_kept_image_may_be_one_of_a_later_round() -> None:
-    """In the second round `late` has no neighbour left, yet `mine` lies nearer to it than to its anchor."""
+def test_the_nearest_kept_image_may_come_from_a_later_round() -> None:
+    """In the second round `late` has no neighbour left, yet `mine` is nearer to it than to its anchor."""
     anchor, only_then, late, mine = (
         sum(1 << 192 + bit for bit in bits) for bits in ((), range(8), range(12), range(4, 12))
     )
@@ -212,11 +219,12 @@ MIXED = random_batch("mixed", 6, 48, sets=25)
 MIXED_MARK = MarkNearDuplicates(Thresholds(6, 48), PlanSettings(Plan(6, 2, 1, 3)), digest_shards=5)
 
 
-@pytest.mark.parametrize(("seed", "packed"), [(1, 1), (2, 7)])
-def test_order_and_blocks_do_not_matter(seed: int, packed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "_PACKED", packed)
-    monkeypatch.setattr(exact, "PACKED_BYTES", 1 if packed == 1 else exact.PACKED_BYTES)
-    [(verdicts, _)] = judge([MIXED], MIXED_MARK, seed=seed)
+@pytest.mark.parametrize(("seed", "block_size"), [(1, 1), (2, 7)])
+def test_verdicts_do_not_depend_on_order_or_block_size(
+    seed: int, block_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exact, "BATCH_BYTES", 1 if block_size == 1 else exact.BATCH_BYTES)
+    [(verdicts, _)] = judge([MIXED], MIXED_MARK, seed=seed, block_size=block_size)
     assert not first_difference(verdicts, MIXED.verdicts)
 
 
@@ -228,14 +236,14 @@ def test_order_and_blocks_do_not_matter(seed: int, packed: int, monkeypatch: pyt
         pytest.param(PROCESSES, id="multi_processing", marks=pytest.mark.processes),
     ],
 )
-def test_the_engine_does_not_matter(flags: tuple[str, ...]) -> None:
-    """The tests around this one run in memory."""
+def test_verdicts_do_not_depend_on_the_runner(flags: tuple[str, ...]) -> None:
+    """All other tests of this module run in memory."""
     [(verdicts, _)] = judge([MIXED], MIXED_MARK, *flags)
     assert not first_difference(verdicts, MIXED.verdicts)
 
 
-@pytest.mark.parametrize("plan", [None, Plan(6, 3, 2, 5)], ids=["chosen", "places"])
-def test_every_plan_gives_the_same_answer(plan: Plan | None) -> None:
+@pytest.mark.parametrize("plan", [None, Plan(6, 3, 2, 5)], ids=["chosen", "code shards"])
+def test_verdicts_do_not_depend_on_the_plan(plan: Plan | None) -> None:
     [(verdicts, chosen)] = judge(
         [MIXED], MarkNearDuplicates(Thresholds(6, 48), PlanSettings(plan), digest_shards=2)
     )
@@ -244,8 +252,8 @@ def test_every_plan_gives_the_same_answer(plan: Plan | None) -> None:
     assert plan in (None, chosen.plan)
 
 
-def test_without_places_the_answer_is_the_same() -> None:
-    """For where one worker is promised to have room; windows, too, and one with nothing to compare."""
+def test_verdicts_are_the_same_without_spreading() -> None:
+    """`spread=False` promises that one worker has room; also for several windows, one with nothing to compare."""
     batches = [MIXED, batch(RandomSet(6, 48, 5, []), "no codes"), random_batch("second", 6, 48, sets=3)]
     check(
         batches,
@@ -253,7 +261,7 @@ def test_without_places_the_answer_is_the_same() -> None:
     )
 
 
-def test_more_codes_than_one_place_has_room_for_are_judged_in_rounds(finished: list[int]) -> None:
+def test_more_codes_than_one_worker_has_room_for_are_judged_in_rounds(finished: list[int]) -> None:
     mark = MarkNearDuplicates(Thresholds(6, 48), PlanSettings(gathered=50), digest_shards=5)
     [(verdicts, chosen)] = judge([MIXED], mark)
     assert not first_difference(verdicts, MIXED.verdicts)
@@ -267,11 +275,9 @@ def test_more_codes_than_one_place_has_room_for_are_judged_in_rounds(finished: l
 
 
 @pytest.mark.parametrize("spread", [True, False])
-def test_what_would_take_for_ever_is_refused_unless_forced(
-    spread: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_quadratic_plan_is_refused_unless_forced(spread: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "MAX_CANDIDATES", 2)
-    with pytest.raises(Exception, match=r"comparisons a code, .*: use a smaller -k.*--force_plan"):
+    with pytest.raises(Exception, match=r"comparisons per code .*: use a smaller -k.*--force_plan"):
         judge([MIXED], MarkNearDuplicates(Thresholds(6, 48), PlanSettings(spread=spread)))
     [(verdicts, chosen)] = judge(
         [MIXED], MarkNearDuplicates(Thresholds(6, 48), PlanSettings(spread=spread, force=True))
@@ -281,8 +287,8 @@ def test_what_would_take_for_ever_is_refused_unless_forced(
     assert chosen.candidates > 2
 
 
-def test_the_plan_is_for_the_codes_that_are_compared() -> None:
-    """Exact copies and, in one home, equal pictures are not compared: what is told is how many are."""
+def test_the_plan_counts_the_codes_that_are_compared() -> None:
+    """Exact copies are not compared, nor are equal pictures within one digest shard; the plan counts the others."""
     cases = [oracle.Code(image, 0, FULL, image // 2 << 192) for image in range(10)]
     made = batch(RandomSet(0, 48, 12, cases), "plan")  # the last two have no code
     [(_, plan)] = judge([made], MarkNearDuplicates(Thresholds(0, 48), digest_shards=1))
@@ -290,8 +296,8 @@ def test_the_plan_is_for_the_codes_that_are_compared() -> None:
     assert (plan.plan, plan.codes, plan.candidates) == (Plan(0, 0), 5, 2.5)
 
 
-def test_equal_pictures_are_near_whatever_the_thresholds() -> None:
-    """Also at k = 0: those of one home are not compared, but share the witness of those of other homes."""
+def test_equal_pictures_are_near_for_every_threshold() -> None:
+    """Also for k = 0: those of one digest shard are not compared, but share the witness found in other shards."""
     codes = [oracle.Code(image, 0, FULL, 77 << 192 | 5) for image in range(40)]
     made = batch(RandomSet(0, 0, 40, codes), "equal")
     check([made], MarkNearDuplicates(Thresholds(0, 0), digest_shards=64))
@@ -299,8 +305,8 @@ def test_equal_pictures_are_near_whatever_the_thresholds() -> None:
 
 
 @pytest.mark.parametrize("plan", [None, Plan(8, 1, 1, 2)])
-def test_windows_know_nothing_of_each_other(plan: Plan | None) -> None:
-    """The same images, URIs and all, in two windows; and a window with nothing to compare."""
+def test_each_window_is_judged_by_itself(plan: Plan | None) -> None:
+    """The same images with the same URIs in two windows, and a window with nothing to compare."""
     same = random_batch("windows", 8, 48, sets=4)
     undecodable = batch(RandomSet(8, 48, 5, []), "no codes")
     assert [verdict.status for verdict in undecodable.verdicts].count(Status.KEPT) == 5
@@ -309,7 +315,7 @@ def test_windows_know_nothing_of_each_other(plan: Plan | None) -> None:
     )
 
 
-def test_nothing_in_nothing_out() -> None:
+def test_no_images_give_no_verdicts_and_no_plan() -> None:
     assert judge([Batch([], [])], MarkNearDuplicates()) == [([], None)]
 
 
@@ -327,8 +333,8 @@ def test_types_are_declared() -> None:
     )
     fingerprints = beam.Pipeline(options=PipelineOptions([])) | beam.Create([image])
     assert fingerprints.element_type is Fingerprint
-    packed = fingerprints | PackFingerprints()
+    batched = fingerprints | BatchFingerprints()
     for spread in (True, False):
-        marked = packed | f"Mark {spread}" >> MarkNearDuplicates(planning=PlanSettings(spread=spread))
+        marked = batched | f"Mark {spread}" >> MarkNearDuplicates(planning=PlanSettings(spread=spread))
         assert marked.verdicts.element_type is bytes
         assert marked.plan.element_type is Estimate

@@ -1,4 +1,4 @@
-"""Copies: one for each name, whole, inside the folder, and the second time nothing at all."""
+"""Tests placing: one whole copy per name, inside the output directory; a second run changes nothing."""
 
 import dataclasses
 import hashlib
@@ -26,7 +26,7 @@ from beam_dedup.core.model import (
     Witness,
 )
 from beam_dedup.core.paths import DUPLICATES_FOLDER, PARTIAL_PREFIX, copy_name, duplicate_name, is_partial
-from tests.transforms import packed
+from tests.transforms import image_blocks
 from tests.transforms.files import write
 from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import PlaceCopies, metrics
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 
 
 def tree(folder: Path) -> dict[str, Entry]:
-    """All files below a folder."""
+    """Returns all files below a directory."""
     files = [path for path in folder.rglob("*") if not path.is_dir()]
     return {
         str(path.relative_to(folder)): Entry(path.read_bytes(), path.stat().st_ino, path.stat().st_mtime_ns)
@@ -65,21 +65,13 @@ def duplicate(path: Path, name: str, of: Verdict) -> Verdict:
 
 class Done(NamedTuple):
     paths: list[str]  # of the copies, made now or before
-    made: int  # how many were counted as made
-    unplaced: dict[str, str]  # why, by the path that could not be
-
-
-reasons: dict[str, str] = {}  # of the last test: why the copy of that path was not made
-
-
-@pytest.fixture(autouse=True)
-def forget() -> None:
-    reasons.clear()
+    made: int  # copies that were counted as made
+    unplaced: dict[str, str]  # the reason, by the path of the copy
 
 
 def place(verdicts: list[Verdict], transform: PlaceCopies, *flags: str) -> Done:
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        placed = packed.verdicts(pipeline, verdicts) | transform
+        placed = image_blocks.verdicts(pipeline, verdicts) | transform
         return {"copies": placed.copies, "unplaced": placed.unplaced}
 
     ran = run(build, *flags)
@@ -115,7 +107,7 @@ def source(folder: Path, *data: bytes) -> list[Path]:
     return [write(folder / f"in/{number}", one) for number, one in enumerate(data)]
 
 
-def test_each_kept_image_once_under_its_own_path(tmp_path: Path) -> None:
+def test_each_kept_image_is_placed_once_under_its_own_path(tmp_path: Path) -> None:
     one, two, three = source(tmp_path, b"one", b"two", b"three")
     verdicts = [kept(one, "a/x.jpg"), kept(two, "b/x.jpg"), kept(three, "x.jpg")]
     verdicts.append(duplicate(three, "c/x.jpg", verdicts[0]))
@@ -129,7 +121,7 @@ def test_each_kept_image_once_under_its_own_path(tmp_path: Path) -> None:
     assert (done.made, done.unplaced) == (3, {})
 
 
-def test_duplicates_lie_beside_those_of_the_same_image(tmp_path: Path) -> None:
+def test_duplicates_of_one_image_are_placed_in_one_directory(tmp_path: Path) -> None:
     one, two, three, four = source(tmp_path, b"one", b"two", b"three", b"four")
     first, second = kept(one, "a.jpg"), kept(two, "b.jpg")
     verdicts = [
@@ -149,7 +141,7 @@ def test_duplicates_lie_beside_those_of_the_same_image(tmp_path: Path) -> None:
     }
 
 
-def test_odd_names_stay_inside_and_apart(tmp_path: Path) -> None:
+def test_odd_names_stay_inside_the_directory_and_differ(tmp_path: Path) -> None:
     files = source(tmp_path, *(name.encode("utf-8", "surrogateescape") for name in ODD_NAMES))
     verdicts = [kept(path, name) for path, name in zip(files, ODD_NAMES, strict=True)]
     verdicts += [duplicate(path, name, verdicts[0]) for path, name in zip(files, ODD_NAMES, strict=True)]
@@ -166,10 +158,10 @@ def test_odd_names_stay_inside_and_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["%20" * 84, "a%41" * 63, "\\" * 255, "ø%2f" * 50], ids=["spaces", "A", "back", "ø"]
 )
-def test_a_name_grown_too_long_by_escapes_is_still_placed(tmp_path: Path, name: str) -> None:
-    """A file system holds names of 255 bytes; crawlers make names of URLs, which are full of escapes."""
+def test_a_name_made_too_long_by_escapes_is_placed(tmp_path: Path, name: str) -> None:
+    """A file name has at most 255 bytes; crawlers make names of URLs, which are full of escapes."""
     [file] = source(tmp_path, b"data")
-    write(tmp_path / name, b"the system has no objection to the name itself")
+    write(tmp_path / name, b"the system accepts the name itself")
     done = place([kept(file, name), kept(file, f"{name[:-3]}x")], PlaceCopies(str(tmp_path / "out")))
     assert [Path(path).read_bytes() for path in done.paths] == [b"data"] * 2
     assert len(set(done.paths)) == 2
@@ -193,8 +185,8 @@ def test_a_second_run_changes_nothing(tmp_path: Path, flags: tuple[str, ...]) ->
     assert tree(tmp_path / "in") == before
 
 
-def test_what_is_there_and_something_else_is_never_replaced(tmp_path: Path) -> None:
-    """Nor is a link followed, or a folder entered that is a file; the others go on, and all is told."""
+def test_existing_files_are_never_replaced(tmp_path: Path) -> None:
+    """Links are not followed either, and a file is not used as a directory. All other copies are made, and all is reported."""
     files = source(tmp_path, b"one", b"two", b"three", b"four", b"five", b"six")
     names = ("other", "empty", "same", "linked", "folder", "file/below")
     verdicts = [kept(path, name) for path, name in zip(files, names, strict=True)]
@@ -215,7 +207,7 @@ def test_what_is_there_and_something_else_is_never_replaced(tmp_path: Path) -> N
 
 
 def test_an_image_that_changed_or_vanished_is_not_placed(tmp_path: Path) -> None:
-    """A copy is of the bytes that were judged, or there is none; nor is there half of one."""
+    """A copy has the bytes that were judged, or it is not made at all."""
     files = source(tmp_path, b"changed", b"gone", b"fine")
     verdicts = [kept(path, path.name) for path in files]
     files[0].write_bytes(b"otherwise")
@@ -227,10 +219,10 @@ def test_an_image_that_changed_or_vanished_is_not_placed(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("how", "other"), list(itertools.permutations(PlaceMode, 2)))
-def test_a_run_with_another_way_of_placing_replaces_what_the_first_placed(
+def test_another_place_mode_replaces_the_copies_of_the_first(
     tmp_path: Path, how: PlaceMode, other: PlaceMode
 ) -> None:
-    """It is the same image, so it may go; the image itself stays as it is."""
+    """It is the same image, so its copy may be replaced; the image itself is not changed."""
     [file] = source(tmp_path, b"data")
     digest = hashlib.sha256(b"data").digest()
     target = tmp_path / "out/a/b"
@@ -250,14 +242,14 @@ def test_a_run_with_another_way_of_placing_replaces_what_the_first_placed(
         assert os.listdir(target.parent) == ["b"]
 
 
-def test_what_lies_there_besides_is_left_alone(tmp_path: Path) -> None:
+def test_other_files_in_the_directory_are_left_alone(tmp_path: Path) -> None:
     [file] = source(tmp_path, b"one")
     write(tmp_path / "out/theirs/file", b"theirs")
     place([kept(file, "one")], PlaceCopies(str(tmp_path / "out")))
     assert contents(tmp_path / "out") == {"one": b"one", "theirs/file": b"theirs"}
 
 
-def test_a_copy_has_the_time_of_the_image_and_no_more_rights_than_new_files(tmp_path: Path) -> None:
+def test_a_copy_has_the_time_of_the_image_and_the_permissions_of_a_new_file(tmp_path: Path) -> None:
     [file] = source(tmp_path, b"one")
     file.chmod(0o751)
     os.utime(file, ns=(1_600_000_000_000_000_001, 1_500_000_000_123_456_789))
@@ -267,7 +259,7 @@ def test_a_copy_has_the_time_of_the_image_and_no_more_rights_than_new_files(tmp_
     assert copy.stat().st_mode == write(tmp_path / "new", b"").stat().st_mode
 
 
-def test_copies_are_told_as_they_are_made(tmp_path: Path) -> None:
+def test_copies_are_tallied(tmp_path: Path) -> None:
     files = source(tmp_path, b"one", b"two")
     (tmp_path / "tally").mkdir()
     tally = Tally(str(tmp_path / "tally"))
@@ -275,13 +267,13 @@ def test_copies_are_told_as_they_are_made(tmp_path: Path) -> None:
     assert tally.total(PLACED) == 2
 
 
-def test_nothing_in_nothing_out(tmp_path: Path) -> None:
+def test_no_verdicts_make_no_copies(tmp_path: Path) -> None:
     assert place([], PlaceCopies(str(tmp_path / "out"))) == ([], 0, {})
     assert os.listdir(tmp_path) == []
 
 
 def test_types_are_declared(tmp_path: Path) -> None:
-    verdicts = packed.verdicts(
+    verdicts = image_blocks.verdicts(
         beam.Pipeline(options=PipelineOptions([])), [Verdict(ImageRef("a", "a"), Status.KEPT)]
     )
     done = verdicts | PlaceCopies(str(tmp_path))
@@ -289,7 +281,7 @@ def test_types_are_declared(tmp_path: Path) -> None:
     assert done.unplaced.element_type is Unplaced
 
 
-# Names as strangers make them: of what means something to a path, an escape or us, and of anything else.
+# Names as strangers choose them: parts with a meaning in paths, in escapes or to this program, and any other text.
 _PIECES = [
     "/",
     ".",
@@ -314,7 +306,7 @@ _NAMES = st.lists(st.sampled_from(_PIECES) | st.text(max_size=3), max_size=8).ma
 
 
 def inside(path: str) -> bool:
-    """Whether a relative path stays below its folder, on Windows too, and out of what is ours there."""
+    """Returns whether a relative path is below its directory, also on Windows, and has no part that is too long."""
     pure = PurePosixPath(path)
     return (
         bool(path)
@@ -336,21 +328,21 @@ class TestNames:
     @example("..", "%2E%2E")
     @example("%2E", ".")
     @example("\\", "%5C")
-    def test_two_names_never_become_one(self, one: str, other: str) -> None:
+    def test_different_names_stay_different(self, one: str, other: str) -> None:
         assert (copy_name(one) == copy_name(other)) == (one == other)
 
     @pytest.mark.parametrize("length", range(1, 7))
-    def test_no_two_short_names_become_one(self, length: int) -> None:
-        """All names of the characters that matter: random ones meet too seldom."""
+    def test_all_short_names_stay_different(self, length: int) -> None:
+        """All names of the special characters, because random names hardly ever collide."""
         names = ["".join(letters) for letters in _all("/.%2F", length)]
         assert len({copy_name(name) for name in names}) == len(names)
 
     @pytest.mark.parametrize("name", ["x" * 300, "x" * 250 + "%20.jpg", "日" * 100 + ".jpg", "\udcff" * 256])
-    def test_a_shortened_name_is_nobody_elses(self, name: str) -> None:
+    def test_a_shortened_name_is_unique(self, name: str) -> None:
         short = copy_name(name)
         assert len(os.fsencode(short)) <= 255
         assert os.path.splitext(short)[1] == os.path.splitext(name)[1]
-        assert copy_name(short) != short, "somebody may have a file of just that name"
+        assert copy_name(short) != short, "another file may have that name"
         assert copy_name(f"{name[0]}{name}") != short
 
     @given(_NAMES)
@@ -361,7 +353,7 @@ class TestNames:
     @example("_duplicates/../../x")
     @example("./_duplicates/x")
     @example("/_duplicates/x")
-    def test_no_name_leads_out_or_into_what_is_ours(self, name: str) -> None:
+    def test_no_name_leads_outside_or_into_our_own_files(self, name: str) -> None:
         path = copy_name(name)
         assert inside(path)
         assert path.split("/")[0] != DUPLICATES_FOLDER
@@ -375,7 +367,7 @@ class TestNames:
             min_size=1,
         )
     )
-    def test_ordinary_names_stay_as_they_are(self, parts: list[str]) -> None:
+    def test_ordinary_names_are_not_changed(self, parts: list[str]) -> None:
         ordinary = [
             part for part in parts if set(part) != {"."} and not part.startswith((".dedup-", "_duplicates"))
         ]

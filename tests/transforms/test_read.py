@@ -1,4 +1,4 @@
-"""Listing: every file once, whatever its name, and no circle."""
+"""Tests the listing of directories: every file once, whatever its name, and circular links end."""
 
 import os
 from pathlib import Path
@@ -41,24 +41,26 @@ def make(folder: Path, *names: str) -> None:
         write(folder / name, b"")
 
 
-def test_names_are_in_order_and_relative(tmp_path: Path) -> None:
+def test_names_are_sorted_and_relative(tmp_path: Path) -> None:
     make(tmp_path, "b/z", "b/a", "c", "a/q/r/s", "a/q/b", "a.jpg", "Z")
     assert listed(tmp_path) == ["Z", "a.jpg", "c", "a/q/b", "a/q/r/s", "b/a", "b/z"]
 
 
-def test_nothing_in_nothing_out(tmp_path: Path) -> None:
+def test_a_directory_without_files_lists_nothing(tmp_path: Path) -> None:
     assert listed(tmp_path) == []
     (tmp_path / "a/b").mkdir(parents=True)
     assert listed(tmp_path) == []
 
 
-def test_odd_names_are_names(tmp_path: Path) -> None:
+def test_odd_names_are_listed_as_they_are(tmp_path: Path) -> None:
     names = [name.rstrip("/") for name in ODD_NAMES]
     make(tmp_path, *names, *(f"-odd \udcff\n/{name}" for name in names))
     assert listed(tmp_path) == [*sorted(names), *(f"-odd \udcff\n/{name}" for name in sorted(names))]
 
 
-def test_the_folder_may_be_written_in_many_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_of_the_directory_may_be_written_in_many_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make(tmp_path / "in", "a/b")
     (tmp_path / "link").symlink_to("in")
     monkeypatch.chdir(tmp_path)
@@ -66,12 +68,12 @@ def test_the_folder_may_be_written_in_many_ways(tmp_path: Path, monkeypatch: pyt
         assert list(list_files(folder)) == ["a/b"]
 
 
-def test_hidden_files_are_listed_but_what_we_are_writing_is_not(tmp_path: Path) -> None:
+def test_hidden_files_are_listed_but_our_partial_files_are_not(tmp_path: Path) -> None:
     make(tmp_path, ".a", ".b/c", f"{PARTIAL_PREFIX}1-x.part", f"d/{PARTIAL_PREFIX}2-y.part", "d/dedup-")
     assert listed(tmp_path) == [".a", ".b/c", "d/dedup-"]
 
 
-def test_what_is_no_file_is_listed_to_be_rejected(tmp_path: Path) -> None:
+def test_a_pipe_and_a_broken_link_are_listed_to_be_rejected(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "broken").symlink_to("nowhere")
     assert listed(tmp_path) == ["broken", "pipe"]
@@ -85,19 +87,19 @@ class TestLinks:
         (tmp_path / "in/b").symlink_to(tmp_path / "outside")
         assert listed(tmp_path / "in") == ["a", "b", "to-a"]
 
-    def test_a_folder_is_listed_once_by_its_own_path(self, tmp_path: Path) -> None:
+    def test_a_linked_directory_is_listed_once_by_its_own_path(self, tmp_path: Path) -> None:
         make(tmp_path, "z/real/file")
         for link in ("a", "z/a", "z/real/zz"):
             (tmp_path / link).symlink_to(tmp_path / "z/real")
         assert listed(tmp_path) == ["z/real/file"]
 
-    def test_a_folder_outside_is_listed_once(self, tmp_path: Path) -> None:
+    def test_a_linked_directory_outside_the_input_is_listed_once(self, tmp_path: Path) -> None:
         make(tmp_path, "outside/sub/file", "in/own")
         for link in ("b", "a"):
             (tmp_path / f"in/{link}").symlink_to(tmp_path / "outside")
         assert listed(tmp_path / "in") == ["own", "a/sub/file"]
 
-    def test_circles_end(self, tmp_path: Path) -> None:
+    def test_circular_links_end(self, tmp_path: Path) -> None:
         make(tmp_path, "in/a/b/file", "beside")
         (tmp_path / "in/a/b/up").symlink_to("..")
         (tmp_path / "in/top").symlink_to(".")
@@ -118,19 +120,21 @@ class TestLinks:
 
 
 class TestExclude:
-    def test_folders_and_files_are_left_out(self, tmp_path: Path) -> None:
+    def test_directories_and_files_are_left_out(self, tmp_path: Path) -> None:
         make(tmp_path, "out/a", "out/deep/b", "in.jpg", "records.jsonl", "sub/out/c", "sub/records.jsonl")
         found = listed(tmp_path, tmp_path / "out", tmp_path / "records.jsonl", tmp_path / "not there")
         assert found == ["in.jpg", "sub/records.jsonl", "sub/out/c"]
 
-    def test_however_their_paths_are_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_excluded_paths_may_be_written_in_many_ways(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         make(tmp_path, "out/a", "b")
         monkeypatch.chdir(tmp_path)
         for path in ("out", "./out/", "out/../out", str(tmp_path / "out")):
             assert listed(tmp_path, path) == ["b"]
             assert list(list_files(".", [path])) == ["b"]
 
-    def test_through_links_too(self, tmp_path: Path) -> None:
+    def test_links_to_excluded_paths_are_left_out(self, tmp_path: Path) -> None:
         make(tmp_path, "out/a", "b")
         (tmp_path / "in").mkdir()
         (tmp_path / "in/link").symlink_to("../out")
@@ -138,18 +142,18 @@ class TestExclude:
         assert listed(tmp_path / "in", tmp_path / "out", tmp_path / "b") == []
         assert listed(tmp_path / "in", tmp_path / "b") == ["link/a"]
 
-    def test_a_name_that_ends_alike_stays(self, tmp_path: Path) -> None:
+    def test_a_name_that_ends_like_an_excluded_one_is_listed(self, tmp_path: Path) -> None:
         make(tmp_path, "my-out/a", "out/b", "x/out/c")
         assert listed(tmp_path, tmp_path / "out") == ["my-out/a", "x/out/c"]
 
 
-def test_what_cannot_be_listed_is_passed_on_itself(refused: Path, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_listed_is_yielded_itself(refused: Path, tmp_path: Path) -> None:
     make(tmp_path, "a", "z/b")
     assert listed(tmp_path) == ["a", "refused", "z/b"]
     assert listed(refused) == [""]
 
 
-def test_a_missing_folder_and_a_file_are_passed_on_themselves(tmp_path: Path) -> None:
+def test_a_missing_directory_and_a_file_are_yielded_themselves(tmp_path: Path) -> None:
     make(tmp_path, "file")
     assert listed(tmp_path / "nowhere") == [""]
     assert listed(tmp_path / "file") == [""]
@@ -157,8 +161,8 @@ def test_a_missing_folder_and_a_file_are_passed_on_themselves(tmp_path: Path) ->
 
 @pytest.mark.parametrize("batch", [1, 32, 100_000])
 @pytest.mark.parametrize("known", [False, True])
-def test_references_are_read_some_at_a_time(tmp_path: Path, batch: int, known: bool) -> None:
-    """Odd names survive the way through the engine."""
+def test_references_come_in_lists_of_the_batch_size(tmp_path: Path, batch: int, known: bool) -> None:
+    """Odd names pass through the runner unchanged."""
     names = [name.rstrip("/") for name in ODD_NAMES] + [f"sub/{i}" for i in range(70)]
     make(tmp_path / "in", *names, "out/a", "list.json")
     folder = str(tmp_path / "in")
@@ -177,7 +181,7 @@ def read(transform: ReadImages) -> list[list[ImageRef]]:
     return run(build).values["lists"]
 
 
-def test_the_folder_may_have_an_odd_name(tmp_path: Path) -> None:
+def test_the_directory_may_have_an_odd_name(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"in-\xe5 \n")
     make(folder, "a")
 
@@ -185,7 +189,7 @@ def test_the_folder_may_have_an_odd_name(tmp_path: Path) -> None:
     assert found == [[ImageRef(f"{folder}/a", "a")]]
 
 
-def test_an_empty_folder_gives_no_list(tmp_path: Path) -> None:
+def test_an_empty_directory_gives_no_list(tmp_path: Path) -> None:
     assert read(ReadImages(str(tmp_path))) == []
 
 
@@ -194,8 +198,8 @@ def test_types_are_declared() -> None:
     assert (pipeline | ReadImages("folder")).element_type == beam.typehints.List[ImageRef]
 
 
-def test_links_into_what_is_left_out_are_left_out(tmp_path: Path) -> None:
-    """Or a second run would read its own copies."""
+def test_links_into_an_excluded_directory_are_left_out(tmp_path: Path) -> None:
+    """Otherwise a second run would read the copies of the first."""
     folder, out = tmp_path / "in", tmp_path / "in/out"
     write(out / "sub/a", b"copy")
     write(folder / "b", b"image")

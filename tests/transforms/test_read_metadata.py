@@ -1,4 +1,4 @@
-"""Listing what a file of metadata names."""
+"""Tests the listing of the images that a metadata file names."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def read(transform: ReadMetadata) -> list[list[ImageRef]]:
     return run(build).values["lists"]
 
 
-def test_references(tmp_path: Path) -> None:
+def test_each_row_becomes_a_reference(tmp_path: Path) -> None:
     path = written(
         tmp_path / "l!",
         {"__path__": "/a/b.jpg", "title": "blå \ud800"},
@@ -46,14 +46,14 @@ def test_references(tmp_path: Path) -> None:
     ]
 
 
-def test_some_at_a_time_and_archives_alone(tmp_path: Path) -> None:
+def test_references_come_in_lists_with_archives_alone(tmp_path: Path) -> None:
     names = ["a", "b", "c", "d.zip", "e"]
     path = written(tmp_path / "l", *({"__path__": name} for name in names))
     found = read(ReadMetadata(path, batch=2))
     assert sorted([one.uri for one in some] for some in found) == [["a", "b"], ["c", "e"], ["d.zip"]]
 
 
-def test_what_is_left_out(tmp_path: Path) -> None:
+def test_excluded_paths_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "link").symlink_to("out")
     names = [f"{tmp_path}/{name}" for name in ("out", "out/a", "link/a", "outer", "\x00")] + ["gs://out/a"]

@@ -1,4 +1,4 @@
-"""Records, groups, and files that appear whole."""
+"""Tests records, groups, and files that appear whole or not at all."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ from beam_dedup.core.model import (
     json_text,
     printable,
 )
-from tests.transforms import packed
+from tests.transforms import image_blocks
 from tests.transforms.batches import random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import WriteGroups, WriteRecords
@@ -45,17 +45,23 @@ VERDICTS = [*BATCH.verdicts, *REJECTIONS]
 
 
 def by_uri(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """In the order of files: that of the bytes of their names."""
+    """Returns verdicts in the order of the files: by the bytes of the URI."""
     return sorted(verdicts, key=lambda verdict: os.fsencode(verdict.ref.uri))
 
 
 def written(
-    verdicts: Sequence[Verdict], transform: beam.PTransform[Any, Any], *flags: str, seed: int = 0
+    verdicts: Sequence[Verdict],
+    transform: beam.PTransform[Any, Any],
+    *flags: str,
+    seed: int = 0,
+    size: int = image_blocks.IMAGES_PER_BLOCK,
 ) -> list[str]:
+    """Writes shuffled verdicts, `size` per block; returns the names of the files."""
     shuffled = random.Random(seed).sample(verdicts, len(verdicts))
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        return {"files": packed.verdicts(pipeline, shuffled, reshuffle=bool(seed % 2)) | "Write" >> transform}
+        made = image_blocks.verdicts(pipeline, shuffled, reshuffle=bool(seed % 2), size=size)
+        return {"files": made | "Write" >> transform}
 
     return run(build, *flags).values["files"]
 
@@ -65,7 +71,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 class TestRecords:
-    def test_one_a_line_sorted_by_uri(self, tmp_path: Path) -> None:
+    def test_records_are_lines_sorted_by_uri(self, tmp_path: Path) -> None:
         path = tmp_path / "new folder/records.jsonl"
         assert written(VERDICTS, WriteRecords(str(path))) == [str(path)]
         records = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
@@ -74,21 +80,18 @@ class TestRecords:
         assert os.listdir(path.parent) == ["records.jsonl"]
 
     @pytest.mark.parametrize("name", ["records.jsonl", "records.avro"])
-    def test_byte_by_byte_the_same_whatever_the_order(
-        self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Whatever the blocks, too."""
-        # Avro has a random mark between its blocks, so there what is in it has to do.
+    def test_the_file_does_not_depend_on_the_order_of_the_verdicts(self, tmp_path: Path, name: str) -> None:
+        """Nor on the size of the blocks."""
+        # Avro has a random mark between its blocks, so the rows are compared.
         read = avro if name.endswith(".avro") else Path.read_bytes
         path = tmp_path / name
         written(VERDICTS, WriteRecords(str(path)))
         first = read(path)
         for seed, flags in enumerate([REPEATED, THREADS], start=1):
-            monkeypatch.setattr(packed, "SOME", seed * 5)
-            written(VERDICTS, WriteRecords(str(path)), *flags, seed=seed)
+            written(VERDICTS, WriteRecords(str(path)), *flags, seed=seed, size=seed * 5)
             assert read(path) == first
 
-    def test_avro_says_what_json_says(self, tmp_path: Path) -> None:
+    def test_avro_records_equal_json_records(self, tmp_path: Path) -> None:
         written(VERDICTS, WriteRecords(str(tmp_path / "r.avro")))
         written(VERDICTS, WriteRecords(str(tmp_path / "r.jsonl")))
         found = avro(tmp_path / "r.avro")
@@ -99,12 +102,12 @@ class TestRecords:
         assert sum("\\xe5" in record["uri"] or "\\udce5" in record["uri"] for record in found) == 2
 
     @pytest.mark.parametrize("name", ["records.jsonl", "records.avro"])
-    def test_no_image_makes_a_valid_file(self, tmp_path: Path, name: str) -> None:
+    def test_no_verdicts_make_a_valid_file(self, tmp_path: Path, name: str) -> None:
         written([], WriteRecords(str(tmp_path / name)))
         assert (avro if name.endswith(".avro") else lines)(tmp_path / name) == []
         assert (tmp_path / name).exists()
 
-    def test_a_folder_gets_shards(self, tmp_path: Path) -> None:
+    def test_a_directory_gets_several_files(self, tmp_path: Path) -> None:
         names = written(VERDICTS, WriteRecords(f"{tmp_path}/deep/records/"), *THREADS)
         folder = tmp_path / "deep/records"
         assert sorted(os.listdir(folder)) == sorted(Path(name).name for name in names)
@@ -114,8 +117,8 @@ class TestRecords:
             verdict.record() for verdict in by_uri(VERDICTS)
         ]
 
-    def test_names_survive(self, tmp_path: Path) -> None:
-        """A name that is not UTF-8 comes back through JSON as the very bytes it was."""
+    def test_names_that_are_not_utf8_are_preserved(self, tmp_path: Path) -> None:
+        """They have the same bytes after a round trip through JSON."""
         written(REJECTIONS, WriteRecords(str(tmp_path / "r.jsonl")))
         assert {record["uri"] for record in lines(tmp_path / "r.jsonl")} == {v.ref.uri for v in REJECTIONS}
 
@@ -142,11 +145,11 @@ def lines_of_shard(path: Path) -> list[dict[str, Any]]:
 class TestGroups:
     def groups(self, path: Path) -> dict[str, list[str]]:
         pairs = json.loads(path.read_text("utf-8"), object_pairs_hook=list)
-        assert len({key for key, _ in pairs}) == len(pairs), "a key comes once"
+        assert len({key for key, _ in pairs}) == len(pairs), "each key occurs once"
         assert all([name for name, _ in member] == ["filename"] for _, members in pairs for member in members)
         return {key: [member[0][1] for member in members] for key, members in pairs}
 
-    def test_the_kept_image_first_then_the_others_in_order(self, tmp_path: Path) -> None:
+    def test_the_kept_image_comes_first_then_the_others_in_order(self, tmp_path: Path) -> None:
         path = tmp_path / "groups.json"
         assert written(VERDICTS, WriteGroups(str(path))) == [str(path)]
         groups = self.groups(path)
@@ -160,7 +163,7 @@ class TestGroups:
             assert groups[verdict.group][1:] == duplicates
         assert sum(len(members) for members in groups.values()) == len(BATCH.verdicts)
 
-    def test_a_kept_image_is_first_also_of_those_that_rank_before_it(self, tmp_path: Path) -> None:
+    def test_the_kept_image_comes_first_also_if_it_ranks_behind(self, tmp_path: Path) -> None:
         """The nearest kept image may rank behind its duplicate."""
         verdicts = random_batch("behind", 16, 256, sets=40).verdicts
         behind = [v for v in verdicts if v.witness and v.witness.uri > v.ref.uri]
@@ -173,7 +176,9 @@ class TestGroups:
             assert verdict.ref.uri in groups[verdict.group][1:]
 
     @pytest.mark.parametrize("flags", [REPEATED, THREADS])
-    def test_byte_by_byte_the_same_whatever_the_order(self, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    def test_the_file_does_not_depend_on_the_order_of_the_verdicts(
+        self, tmp_path: Path, flags: tuple[str, ...]
+    ) -> None:
         path = tmp_path / "groups.json"
         written(VERDICTS, WriteGroups(str(path)))
         first = path.read_bytes()
@@ -181,11 +186,11 @@ class TestGroups:
         assert path.read_bytes() == first
 
     @pytest.mark.parametrize("verdicts", [[], REJECTIONS], ids=["nothing", "rejections only"])
-    def test_no_group_makes_a_valid_file(self, tmp_path: Path, verdicts: list[Verdict]) -> None:
+    def test_no_groups_make_a_valid_file(self, tmp_path: Path, verdicts: list[Verdict]) -> None:
         written(verdicts, WriteGroups(str(tmp_path / "g.json")))
         assert self.groups(tmp_path / "g.json") == {}
 
-    def test_names_survive(self, tmp_path: Path) -> None:
+    def test_odd_names_are_preserved(self, tmp_path: Path) -> None:
         odd = [v for v in BATCH.verdicts if not v.ref.uri.isascii() or "\n" in v.ref.uri or '"' in v.ref.uri]
         assert any("\udcff" in verdict.ref.uri for verdict in odd)
         written(BATCH.verdicts, WriteGroups(str(tmp_path / "g.json")))
@@ -194,7 +199,7 @@ class TestGroups:
 
 
 class TestWholeFile:
-    def test_it_has_its_name_only_when_it_is_whole(self, tmp_path: Path) -> None:
+    def test_a_file_gets_its_name_when_it_is_whole(self, tmp_path: Path) -> None:
         path = tmp_path / "a/b/file"
         with files.whole_file(str(path)) as file:
             file.write(b"half")
@@ -206,7 +211,7 @@ class TestWholeFile:
         assert os.listdir(path.parent) == ["file"]
 
     @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-    def test_what_fails_leaves_nothing_behind(self, tmp_path: Path, error: type[BaseException]) -> None:
+    def test_a_failed_write_leaves_nothing_behind(self, tmp_path: Path, error: type[BaseException]) -> None:
         older = tmp_path / "older"
         older.write_bytes(b"older")
         for path in (older, tmp_path / "newer"):
@@ -216,13 +221,13 @@ class TestWholeFile:
         assert os.listdir(tmp_path) == ["older"]
         assert older.read_bytes() == b"older"
 
-    def test_what_cannot_get_its_name_leaves_nothing_behind(self, tmp_path: Path) -> None:
+    def test_a_file_whose_name_is_taken_by_a_directory_leaves_nothing_behind(self, tmp_path: Path) -> None:
         (tmp_path / "folder").mkdir()
         with pytest.raises(IsADirectoryError), files.whole_file(str(tmp_path / "folder")) as file:
             file.write(b"x")
         assert os.listdir(tmp_path) == ["folder"]
 
-    def test_a_reader_of_the_older_file_is_not_disturbed(self, tmp_path: Path) -> None:
+    def test_a_reader_of_the_older_file_reads_on(self, tmp_path: Path) -> None:
         path = tmp_path / "file"
         path.write_bytes(b"older")
         with path.open("rb") as reader:
@@ -231,7 +236,7 @@ class TestWholeFile:
             assert reader.read() == b"older"
         assert path.read_bytes() == b"newer"
 
-    def test_a_link_is_replaced_not_followed(self, tmp_path: Path) -> None:
+    def test_a_link_is_replaced_and_not_followed(self, tmp_path: Path) -> None:
         (tmp_path / "theirs").write_bytes(b"theirs")
         (tmp_path / "link").symlink_to("theirs")
         with files.whole_file(str(tmp_path / "link")) as file:
@@ -239,7 +244,7 @@ class TestWholeFile:
         assert (tmp_path / "theirs").read_bytes() == b"theirs"
         assert (tmp_path / "link").read_bytes() == b"ours"
 
-    def test_a_name_without_a_folder_is_one_here(
+    def test_a_name_without_a_directory_is_in_the_current_one(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -248,18 +253,20 @@ class TestWholeFile:
         assert os.listdir(tmp_path) == ["here"]
 
     @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
-    def test_it_may_be_read_by_whom_the_user_wants(self, tmp_path: Path, mask: int) -> None:
+    def test_permissions_follow_the_umask(self, tmp_path: Path, mask: int) -> None:
         with umask(mask), files.whole_file(str(tmp_path / "file")) as file:
             file.write(b"x")
         assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask
 
-    def test_many_at_once_do_not_change_whom(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The umask belongs to the process: a thread that changes it, if only for a moment, changes it for all."""
+    def test_permissions_follow_the_umask_in_many_threads(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The umask belongs to the process: a thread that changes it, even for a moment, changes it for all threads."""
         set_umask = os.umask
 
         def slow_umask(mask: int) -> int:
             before = set_umask(mask)
-            time.sleep(0.002)  # time for another thread
+            time.sleep(0.002)  # so that other threads run in between
             return before
 
         def write_some(number: int) -> None:

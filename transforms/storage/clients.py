@@ -1,4 +1,4 @@
-"""The clients of gs:// and s3://, and of whatever else Beam has a file system for; each with what `transforms.storage.objects` needs."""
+"""Wraps the clients of gs:// and s3://, and Beam's other file systems, in one interface for `transforms.storage.objects`."""
 
 import contextlib
 import copy
@@ -15,11 +15,13 @@ from apache_beam.io.filesystem import CompressionTypes, FileSystem
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, S3Options
 
 _CHUNK_BYTES = 1 << 20
-_WHOLE_BYTES = 1 << 22  # of gs://: what comes with one request, and so nearly every picture whole
-_PIECE_BYTES = 1 << 23  # of what is larger
-_CONNECTIONS = 64  # kept open: more than we have threads, or each of the others' requests would make one
+FIRST_REQUEST_BYTES = 1 << 22  # of an object of gs://; nearly every picture fits in one request
+NEXT_REQUEST_BYTES = 1 << 23  # of an object of gs:// that did not fit in the first request
+_CONNECTIONS = (
+    64  # kept open; more than there are threads, because a thread without one makes one per request
+)
 
-# What clients raise. ValueError and NotImplementedError: a name, or an encoding, that they do not take.
+# Exceptions that clients raise. ValueError and NotImplementedError: a name, or an encoding, that they do not accept.
 REFUSALS: tuple[type[Exception], ...] = (S3ClientError, ValueError, NotImplementedError)
 try:
     from apache_beam.io.gcp import gcsio
@@ -43,23 +45,29 @@ except ImportError:  # the extra [aws] is not installed
 
 
 class Store(Protocol):
-    """What a file system does for us. Errors may be of any of `REFUSALS`."""
+    """The operations on one file system. They raise any of `REFUSALS`, and OSError."""
 
-    def open(self, path: str, generation: str) -> BinaryIO: ...
+    def open(self, path: str, generation: str) -> BinaryIO:
+        """Opens a file for reading; only this generation of it, if one is given and the store has generations."""
 
-    def upload(self, path: str, stream: BinaryIO) -> None: ...
+    def upload(self, path: str, stream: BinaryIO) -> None:
+        """Writes a file from the beginning of a stream."""
 
-    def copy(self, source: str, target: str, generation: str) -> None: ...
+    def copy(self, source: str, target: str, generation: str) -> None:
+        """Copies a file within the file system; only this generation of it, as in `open`."""
 
-    def exists(self, path: str) -> bool: ...
+    def exists(self, path: str) -> bool:
+        """Returns whether there is a file of this name."""
 
-    def versions(self, prefix: str) -> Iterator[tuple[str, str]]: ...
+    def versions(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Yields the path and the version of every file that begins with the prefix."""
 
-    def check_place(self, path: str) -> None: ...
+    def check_bucket(self, path: str) -> None:
+        """Raises an error if the bucket of a path is missing."""
 
 
 def status_of(error: Exception) -> int:
-    """That of the answer which an error came from, or 0."""
+    """Returns the HTTP status that an error came from, or 0."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):  # Amazon's own errors
         return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -72,7 +80,7 @@ def _bucket(path: str) -> str:
 
 
 class GoogleStore:
-    """gs://, also without credentials (`--no_auth`), which Beam would look for half a minute."""
+    """The store gs://. With `--no_auth` it uses no credentials; Beam would search for them for half a minute."""
 
     def __init__(self, options: PipelineOptions) -> None:
         anonymous = options.view_as(GoogleCloudOptions).no_auth
@@ -87,15 +95,18 @@ class GoogleStore:
         return self._io.client.bucket(bucket).blob(name, generation=number)
 
     def open(self, path: str, generation: str) -> BinaryIO:
-        """By one request where all comes with it; Beam's and Google's readers ask for the size first, or after the end."""
+        """Opens an object, with a single request if it is small.
+
+        Beam's and Google's readers make one more request, for the size or for bytes after the end.
+        """
         blob = self._blob(path, generation)
-        first = _Bounded(_WHOLE_BYTES)
-        with contextlib.suppress(RequestRangeNotSatisfiable):  # it is empty
-            blob.download_to_file(first, end=_WHOLE_BYTES - 1, raw_download=True, checksum=None)
-        if first.tell() < _WHOLE_BYTES:
+        first = BoundedBuffer(FIRST_REQUEST_BYTES)
+        with contextlib.suppress(RequestRangeNotSatisfiable):  # the object is empty
+            blob.download_to_file(first, end=FIRST_REQUEST_BYTES - 1, raw_download=True, checksum=None)
+        if first.tell() < FIRST_REQUEST_BYTES:
             first.seek(0)
             return first
-        reader: BinaryIO = blob.open("rb", chunk_size=_PIECE_BYTES, raw_download=True)
+        reader: BinaryIO = blob.open("rb", chunk_size=NEXT_REQUEST_BYTES, raw_download=True)
         return reader
 
     def upload(self, path: str, stream: BinaryIO) -> None:
@@ -119,46 +130,47 @@ class GoogleStore:
         found = self._io.client.list_blobs(bucket, prefix=start, fields=fields)
         return ((f"gs://{bucket}/{blob.name}", str(blob.generation)) for blob in found)
 
-    def check_place(self, path: str) -> None:
+    def check_bucket(self, path: str) -> None:
         self._io.client.get_bucket(_bucket(path))
 
 
-class _Bounded(io.BytesIO):
-    """Takes no more bytes than were asked for, whatever is sent."""
+class BoundedBuffer(io.BytesIO):
+    """A buffer that refuses to hold more bytes than were requested."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, max_bytes: int) -> None:
         super().__init__()
-        self._most = most
+        self._max_bytes = max_bytes
 
     def write(self, data: Any) -> int:
-        if self.tell() + len(data) > self._most:
-            raise OSError(errno.EIO, "the store sends more than it was asked for")
+        if self.tell() + len(data) > self._max_bytes:
+            raise OSError(errno.EIO, "the store sent more bytes than were requested")
         return super().write(data)
 
 
 class AmazonStore:
-    """s3://"""
+    """The store s3://."""
 
     def __init__(self, options: PipelineOptions) -> None:
-        told = options.view_as(S3Options)
+        s3_options = options.view_as(S3Options)
         self._client = boto3.session.Session().client(
             "s3",
-            region_name=told.s3_region_name,
-            api_version=told.s3_api_version,
-            use_ssl=not told.s3_disable_ssl,
-            verify=told.s3_verify,
-            endpoint_url=told.s3_endpoint_url,
-            aws_access_key_id=told.s3_access_key_id,
-            aws_secret_access_key=told.s3_secret_access_key,
-            aws_session_token=told.s3_session_token,
+            region_name=s3_options.s3_region_name,
+            api_version=s3_options.s3_api_version,
+            use_ssl=not s3_options.s3_disable_ssl,
+            verify=s3_options.s3_verify,
+            endpoint_url=s3_options.s3_endpoint_url,
+            aws_access_key_id=s3_options.s3_access_key_id,
+            aws_secret_access_key=s3_options.s3_secret_access_key,
+            aws_session_token=s3_options.s3_session_token,
             config=Config(max_pool_connections=_CONNECTIONS),
         )
-        self._beams = boto3_client.Client(options=options)
-        self._beams.client = self._client  # which has as many connections as we have threads
+        self._beam_client = boto3_client.Client(options=options)
+        self._beam_client.client = self._client  # whose pool has enough connections for all threads
 
     def open(self, path: str, generation: str) -> BinaryIO:  # noqa: ARG002
-        # Beam's client reads one file at a time; its copies share what takes long to make, and may be used by all threads.
-        stream: BinaryIO = s3io.S3IO(client=copy.copy(self._beams)).open(path, "rb")
+        # One of Beam's clients reads one file at a time. Its copies share the connection pool, which is slow to make and safe
+        # for threads.
+        stream: BinaryIO = s3io.S3IO(client=copy.copy(self._beam_client)).open(path, "rb")
         return stream
 
     def upload(self, path: str, stream: BinaryIO) -> None:
@@ -186,12 +198,12 @@ class AmazonStore:
                 written = int(found["LastModified"].timestamp())
                 yield f"s3://{bucket}/{found['Key']}", f"{written}-{found['ETag'].strip(chr(34))}"
 
-    def check_place(self, path: str) -> None:
+    def check_bucket(self, path: str) -> None:
         self._client.head_bucket(Bucket=_bucket(path))
 
 
 class OtherStore:
-    """Any other file system of Beam's, by what they all have."""
+    """Any other file system of Beam, by the methods that all of them have."""
 
     def __init__(self, system: FileSystem) -> None:
         self._system = system
@@ -212,11 +224,11 @@ class OtherStore:
         return bool(self._system.exists(path))
 
     def versions(self, prefix: str) -> Iterator[tuple[str, str]]:
-        # What Beam's own `match` filters, as a stream: `match` itself makes a list of all.
+        # Beam's `match` filters the results of `_list`, and makes a list of all of them; this is an iterator.
         return (
             (file.path, f"{file.last_updated_in_seconds}-{file.size_in_bytes}")
             for file in self._system._list(prefix)
         )
 
-    def check_place(self, path: str) -> None:
-        """Nothing is known of it."""
+    def check_bucket(self, path: str) -> None:
+        """Checks nothing: Beam's file systems have no method for it."""

@@ -1,4 +1,4 @@
-"""The one gate to storage: local paths by the system's own calls, everything else by `transforms.storage.objects`."""
+"""Opens and writes files of any storage: local paths by system calls, all others by `transforms.storage.objects`."""
 
 import contextlib
 import errno
@@ -12,32 +12,45 @@ from typing import BinaryIO, cast
 
 from apache_beam.io.filesystems import FileSystems
 
+from beam_dedup.core.errors import install_command
 from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix, utf8_name
 from transforms.storage import objects
 
-_EXTRAS = {"gs": ("gcp", "google.cloud.storage"), "s3": ("aws", "boto3")}  # of setup.py, and what each brings
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of which the system does not say where
+_EXTRAS = {
+    "gs": ("gcp", "google.cloud.storage"),
+    "s3": ("aws", "boto3"),
+}  # extra of setup.py, and what it installs
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors for which the system names no file
 _SPOOLED_BYTES = 1 << 24
 
-_gate = threading.RLock()  # held while a file gets its first or its final name
+_names_lock = threading.RLock()  # held while a file gets its temporary or its final name
 
 
 def halt() -> None:
-    """From now on no file of this process gets a name, first or final; for ending it at once. There is no way back."""
-    _gate.acquire()
+    """Blocks all further creating and renaming of files by `whole_file` and `give_name` in this process, for good.
+
+    Call it right before the process ends.
+    """
+    _names_lock.acquire()
 
 
 @contextlib.contextmanager
 def whole_file(path: str, replace: bool = True, lasting: bool = False) -> Iterator[BinaryIO]:
-    """A file that gets its name only when all of it is written; until then another attempt does no harm.
+    """Opens a file for writing that gets its name only when all of it is written.
 
-    Folders on the way are made. lasting: what is done after this may rely on the file even if the power fails.
+    Until then, another attempt to write it does no harm. If the block raises, nothing is left behind. Missing
+    directories are made.
+
+    Args:
+      path: the file, local or of a file system of Beam.
+      replace: whether an older file of that name is replaced; local files only.
+      lasting: whether the file must survive a power failure once the block has ended; local files only.
 
     Raises:
-      FileExistsError: there is a file of that name, and it is not to be replaced; for local files.
+      FileExistsError: a file of that name exists, and `replace` is False.
     """
     if is_remote(path):
-        # Nothing is uploaded before all of it is there: stores may show what was uploaded till it was broken off.
+        # The upload starts when all is written: a store may show the part that arrived before an upload broke off.
         with tempfile.SpooledTemporaryFile(max_size=_SPOOLED_BYTES) as spool:
             yield cast(BinaryIO, spool)
             objects.upload(path, cast(BinaryIO, spool))
@@ -46,8 +59,8 @@ def whole_file(path: str, replace: bool = True, lasting: bool = False) -> Iterat
     os.makedirs(folder, exist_ok=True)
     partial = os.path.join(folder, f"{partial_prefix(os.getpid())}{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
     try:
-        with _gate:
-            stream = open(partial, "xb")  # noqa: SIM115  with the rights of any new file, as the user's umask has it
+        with _names_lock:
+            stream = open(partial, "xb")  # noqa: SIM115  with the permissions that the user's umask gives new files
         try:
             with stream:
                 yield stream
@@ -60,13 +73,14 @@ def whole_file(path: str, replace: bool = True, lasting: bool = False) -> Iterat
             raise OSError(error.errno, os.strerror(error.errno), path) from error
         give_name(partial, path, replace)
         if lasting:
-            _make_names_last(folder)
+            _sync_directory(folder)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(partial)
 
 
-def _make_names_last(folder: str) -> None:
+def _sync_directory(folder: str) -> None:
+    """Writes the names of the files in a directory to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -75,34 +89,38 @@ def _make_names_last(folder: str) -> None:
 
 
 def give_name(partial: str, path: str, replace: bool) -> None:
-    """Gives a finished local file its name, at once."""
-    with _gate:
+    """Gives a finished local file its final name, in one atomic step.
+
+    Raises:
+      FileExistsError: a file of that name exists, and `replace` is False.
+    """
+    with _names_lock:
         if replace:
             os.replace(partial, path)
             return
         try:
-            os.link(partial, path)  # unlike a renaming it fails where there is a file already
+            os.link(partial, path)  # unlike a rename, this fails if the file exists
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
                 raise
-            # A file system without hard links: all that can be done is to look first.
+            # The file system has no hard links. The best that is left is to look first, then rename.
             if os.path.lexists(path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from error
             os.rename(partial, path)
 
 
 def open_bytes(uri: str, generation: str = "") -> BinaryIO:
-    """Any file for reading, as it is: nothing is unpacked because of its name."""
+    """Opens a local or remote file for reading its bytes as they are; see `transforms.storage.objects.open_object`."""
     return objects.open_object(uri, generation) if is_remote(uri) else open(uri, "rb")
 
 
 def unusable(path: str) -> str:
-    """Why no file system of Beam's can take a path like gs://..., or "" if one can; and what to install."""
+    """Returns why no file system of Beam can open a path like gs://..., and what to install; "" if one can."""
     scheme = path.partition("://")[0]
     extra, package = _EXTRAS.get(scheme, ("", ""))
-    hint = f"{scheme}:// needs more than is installed: pip install 'beam-dedup[{extra}]'" if extra else ""
+    hint = f"{scheme}:// needs packages that are not installed: run {install_command(extra)}" if extra else ""
     if package and not _is_installed(package):
-        return hint  # Beam has file systems that fail only when they are used
+        return hint  # without the package Beam's file system is there, but fails when it is used
     try:
         FileSystems.get_filesystem(path)
     except ValueError as error:
@@ -113,12 +131,12 @@ def unusable(path: str) -> str:
 def _is_installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # not even the package that it is in
+    except ModuleNotFoundError:  # its parent package is not installed either
         return False
 
 
 def join(folder: str, name: str) -> str:
-    """The path of `name`, with `/` between its folders, below a folder of any file system."""
+    """Returns the path of a file below a directory of any file system. `name` has `/` between its parts."""
     if is_remote(folder):
         name = utf8_name(name)
     return FileSystems.join(folder, *name.split("/"))

@@ -1,4 +1,4 @@
-"""The files of inputs, one after the other: millions of them never are in one list."""
+"""Lists the files of inputs one by one, so that millions of them are never in memory together."""
 
 import contextlib
 import glob
@@ -14,31 +14,32 @@ from beam_dedup.core.reading import input_paths
 from beam_dedup.core.reading.local_files import open_local
 from transforms.storage import objects
 
-_Urls = Mapping[str, str]  # by the base names of files
-_Seen = set[tuple[int, int]]  # folders that are listed, by device and inode
+_Urls = Mapping[str, str]  # by base name of the file
+_Seen = set[tuple[int, int]]  # directories that were listed already, by device and inode
 
 
 class Listed(NamedTuple):
-    """One file."""
+    """A file that was found."""
 
     path: str
-    name: str  # with `/` between folders
-    metadata: str = ""
-    version: str = ""  # of a file that is not on this machine: another one of its name has another
+    name: str  # of its copy, with `/` between directories
+    metadata: str = ""  # what is known of the file without opening it, as a JSON object
+    version: str = ""  # of a remote file; a file that replaces it has another version
 
 
 def list_inputs(inputs: Sequence[str], exclude: Iterable[str] = ()) -> Iterator[Listed]:
-    """Yields every file of some inputs: folders, files, patterns, paths of Beam's file systems.
+    """Yields every file of some inputs: directories, files, patterns, and paths of Beam's file systems.
 
-    No folder is listed twice, and no file that two patterns match. Names are unique (`sources.labels`).
+    No directory is listed twice, and a file that two patterns match is yielded once. Names are unique
+    (`input_paths.labels`).
     """
-    left_out = tuple(exclude)
+    excluded = tuple(exclude)
     seen: _Seen = set()
     matched: set[str] = set()
     for path, label in zip(inputs, input_paths.labels(inputs), strict=True):
-        may_come_twice = len(inputs) > 1 and not os.path.isdir(path)
-        for file in _list_one(path, left_out, seen):
-            if may_come_twice:
+        may_repeat = len(inputs) > 1 and not os.path.isdir(path)
+        for file in _list_one(path, excluded, seen):
+            if may_repeat:
                 if file.path in matched:
                     continue
                 matched.add(file.path)
@@ -66,12 +67,15 @@ def _list_folder(folder: str, exclude: Iterable[str], seen: _Seen) -> Iterator[L
 
 
 def _list_matching(pattern: str, exclude: tuple[str, ...], seen: _Seen) -> Iterator[Listed]:
-    """Folders that match are searched, unless the pattern says itself, by `**`, how deep it goes."""
+    """Lists the files that match a pattern, and those below directories that match.
+
+    If the pattern has `**`, which matches any depth itself, directories that match are left out.
+    """
     start = os.path.join(input_paths.root(pattern), "")
-    left_out = {os.path.realpath(path) for path in exclude}
+    excluded = {os.path.realpath(path) for path in exclude}
     for path in glob.iglob(pattern, recursive=True):
         name = path.removeprefix(start).rstrip(os.sep).replace(os.sep, "/")
-        if is_partial(os.path.basename(path)) or (left_out and lies_in(path, left_out)):
+        if is_partial(os.path.basename(path)) or (excluded and lies_in(path, excluded)):
             continue
         if not os.path.isdir(path):
             yield Listed(path, name)
@@ -81,35 +85,40 @@ def _list_matching(pattern: str, exclude: tuple[str, ...], seen: _Seen) -> Itera
 
 
 def _list_remote(path: str, exclude: tuple[str, ...]) -> Iterator[Listed]:
-    """Files of a file system of Beam's: those that match, those below a prefix as if it were a folder, or the one."""
+    """Lists remote files: those that match a pattern, those below a prefix, or the one file of this name."""
     start = input_paths.root(path)
     found = objects.list_versions(start + "/")
     if input_paths.is_pattern(path):
         found = ((uri, version) for uri, version in found if input_paths.matches(uri, path))
-    none = True
+    is_empty = True
     for uri, version in found:
         is_output = any(uri == other or uri.startswith(other.rstrip("/") + "/") for other in exclude)
-        if not uri.endswith("/") and not is_output:  # some tools leave an object for a folder
-            none = False
+        if not uri.endswith("/") and not is_output:  # some tools make an empty object per directory
+            is_empty = False
             yield Listed(uri, uri.removeprefix(start + "/"), version=version)
-    if none and not input_paths.is_pattern(path) and objects.exists(path):
+    if is_empty and not input_paths.is_pattern(path) and objects.exists(path):
         yield Listed(path, path.rpartition("/")[2])
 
 
 def list_files(folder: str, exclude: Iterable[str] = ()) -> Iterator[str]:
-    """The paths, relative to `folder`, of what `walk` finds."""
+    """Yields the paths that `walk` finds, relative to the directory."""
     return (name for name, _ in walk(folder, exclude, set()))
 
 
 def walk(folder: str, exclude: Iterable[str], seen: _Seen) -> Iterator[tuple[str, str]]:
-    """Yields the paths, relative to `folder`, of everything in it that is not a folder, in the order of their names; with
-    each what is known of it from beside it: the URL, in a dump of Nutch's, whose maps of URLs are no files of their own.
+    """Yields every file below a directory, as its relative path and its metadata, in the order of the names.
 
-    A folder that can't be listed is yielded itself. Linked folders come after all others, so that a file is known
-    by the path without links if it has one.
+    Files are everything except directories. The metadata are the URL of the file if it lies in a dump of Apache Nutch;
+    the files in which such a dump maps names to URLs are not yielded. A directory that cannot be listed is yielded
+    itself. Linked directories come after all others, so that a file is yielded with a path without links if it has one.
+
+    Args:
+      folder: the directory.
+      exclude: files and directories to leave out, with links resolved.
+      seen: directories that were listed already; they are left out, and new ones are added.
     """
-    left_out = {os.path.realpath(path) for path in exclude}
-    names_left_out = {os.path.basename(path) for path in left_out}
+    excluded = {os.path.realpath(path) for path in exclude}
+    excluded_names = {os.path.basename(path) for path in excluded}
     todo: list[tuple[str, _Urls]] = [("", {})]
     linked: list[tuple[str, _Urls]] = []
     while todo or linked:
@@ -125,22 +134,22 @@ def walk(folder: str, exclude: Iterable[str], seen: _Seen) -> Iterator[tuple[str
         except OSError:
             yield here, ""
             continue
-        maps = _maps_among(entries)
+        maps = _nutch_maps(entries)
         for found_urls in maps.values():
             urls = {**urls, **found_urls}
         folders = []
         prefix = os.path.join(here, "")
-        for entry in entries:  # of which there may be millions: cheap questions first
+        for entry in entries:  # there may be millions, so cheap tests come first
             name = entry.name
             is_link = entry.is_symlink()
             if name.startswith(PARTIAL_PREFIX) and is_partial(name):
                 continue
-            # Links are resolved, and others only where the name makes it possible.
-            if left_out and (is_link or name in names_left_out) and _is_one_of(entry, left_out):
+            # Resolving a path is slow: only links, and entries that have the name of an excluded path, need it.
+            if excluded and (is_link or name in excluded_names) and lies_in(entry.path, excluded):
                 continue
             if not _is_folder(entry):
                 if name not in maps:
-                    yield prefix + name, _said(urls.get(name)) if urls else ""
+                    yield prefix + name, _url_metadata(urls.get(name)) if urls else ""
             elif is_link:
                 linked.append((prefix + name, urls))
             else:
@@ -148,8 +157,11 @@ def walk(folder: str, exclude: Iterable[str], seen: _Seen) -> Iterator[tuple[str
         todo.extend(reversed(folders))
 
 
-def _maps_among(entries: Iterable[os.DirEntry[str]]) -> dict[str, _Urls]:
-    """The maps of a dump of Nutch's among the files of a folder; what only has the name of one is a file like others."""
+def _nutch_maps(entries: Iterable[os.DirEntry[str]]) -> dict[str, _Urls]:
+    """Returns the URLs in the maps of a Nutch dump, by the name of the map.
+
+    A file that has the name of a map but is none is a file like others.
+    """
     maps: dict[str, _Urls] = {}
     for entry in entries:
         if nutch.is_map(entry.name):
@@ -159,26 +171,21 @@ def _maps_among(entries: Iterable[os.DirEntry[str]]) -> dict[str, _Urls]:
     return maps
 
 
-def _said(url: str | None) -> str:
+def _url_metadata(url: str | None) -> str:
     return "" if url is None else json.dumps({"url": url})
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle, or through a folder that is closed to us: told when it is opened
+    except OSError:  # a link in a circle, or below a directory without permission: rejected when it is opened
         return False
 
 
-def _is_one_of(entry: os.DirEntry[str], real_paths: set[str]) -> bool:
-    """Whether an entry is one of some paths, or links to one or into it."""
-    return lies_in(entry.path, real_paths)
-
-
 def lies_in(path: str, real_paths: set[str]) -> bool:
-    """Whether a path is one of some, or in one of them, links resolved."""
+    """Returns whether a path, with links resolved, is one of some paths or below one of them."""
     try:
         real = os.path.realpath(path)
-    except ValueError:  # no file can have such a name: with a NUL in it, say
+    except ValueError:  # no file can have such a name, for example one with a NUL
         return False
     return any(real == path or real.startswith(path + os.sep) for path in real_paths)

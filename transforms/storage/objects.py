@@ -1,8 +1,8 @@
-"""Files that are not on this machine: the objects of gs:// and s3://, and whatever else Beam has a file system for.
+"""Reads, writes and lists remote files: the objects of gs:// and s3://, and files of Beam's other file systems.
 
-Beam makes a new client for each file that it opens, which for s3:// takes longer than to decode a picture; tries for hours what
-s3:// will never allow; and has errors of each store's own. Here a process has one client for each store, what can't be
-had is told at once, and every refusal is an OSError.
+Beam makes a new client for each file that it opens, which for s3:// takes longer than decoding a picture. It retries for
+hours requests that s3:// will never allow, and raises the errors of each store. This module has one client per store and
+process, reports at once what cannot be had, and raises every refusal as an OSError.
 """
 
 import contextlib
@@ -18,56 +18,61 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from transforms.storage.clients import REFUSALS, AmazonStore, GoogleStore, OtherStore, Store, status_of
 
-_NUMBERS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT}  # of the system's errors, by status
+_ERROR_NUMBERS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT}  # by HTTP status
 
 
 def open_object(path: str, generation: str = "") -> BinaryIO:
-    """A file for reading, as it is: nothing is unpacked because of its name.
+    """Opens a remote file for reading its bytes as they are: it is not decompressed, whatever its name.
 
-    generation: if given, what has its name later is not meant, in stores that tell one from the other (gs://).
+    Args:
+      path: the remote file.
+      generation: if given, the only generation that may be opened, in stores that have them (gs://).
     """
     with _as_os_errors(path):
-        return cast(BinaryIO, _Reading(_store(path).open(path, generation), path))
+        return cast(BinaryIO, _ObjectReader(_store(path).open(path, generation), path))
 
 
 def upload(path: str, stream: BinaryIO) -> None:
-    """Writes a file, in place of an older one of its name, that is there when all of it is there."""
+    """Writes a remote file from its stream. It replaces an older one of its name, when all of it is uploaded."""
     with _as_os_errors(path):
         _store(path).upload(path, stream)
 
 
 def copy_object(source: str, target: str, generation: str = "") -> None:
-    """Lets a store copy a file to another place in it: its bytes stay there."""
+    """Copies a file within a store; the bytes do not leave the store."""
     with _as_os_errors(source):
         _store(source).copy(source, target, generation)
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file of this name; a bucket is none."""
+    """Returns whether there is a remote file of this name. A bucket is not a file."""
     with _as_os_errors(path):
         return path.rstrip("/").count("/") > 2 and _store(path).exists(path)
 
 
 def list_objects(prefix: str) -> Iterator[str]:
-    """The paths of all files that begin so, one after the other."""
+    """Yields the paths of all remote files that begin with the prefix."""
     return (path for path, _ in list_versions(prefix))
 
 
 def list_versions(prefix: str) -> Iterator[tuple[str, str]]:
-    """The same, each with what tells the file from an earlier or later one of its name, or "" where nothing does."""
+    """Yields the paths of all remote files that begin with the prefix, each with its version.
+
+    A file that replaces another one of its name has another version. The version is "" if the store has none.
+    """
     with _as_os_errors(prefix):
         yield from _store(prefix).versions(prefix)
 
 
-def check_place(path: str) -> None:
-    """Raises OSError if it is certain that nothing can be read or written there: there is no such bucket, say."""
-    # Who may read and write objects need not be allowed to look at the bucket.
+def check_bucket(path: str) -> None:
+    """Raises OSError if nothing can be read or written at a path for certain, for example because the bucket is missing."""
+    # A permission error proves nothing: reading and writing objects does not need the permission to look at the bucket.
     with contextlib.suppress(PermissionError), _as_os_errors(path):
-        _store(path).check_place(path)
+        _store(path).check_bucket(path)
 
 
-class _Reading(io.RawIOBase):
-    """A file of a store, read from its beginning to its end."""
+class _ObjectReader(io.RawIOBase):
+    """Reads a remote file from its beginning to its end, and raises every refusal of the store as an OSError."""
 
     def __init__(self, stream: BinaryIO, path: str) -> None:
         self._stream = stream
@@ -88,43 +93,45 @@ class _Reading(io.RawIOBase):
 
 @contextlib.contextmanager
 def _as_os_errors(path: str) -> Iterator[None]:
+    """Raises every refusal of a store as an OSError that names the path."""
     try:
         yield
-    except FileNotFoundError as error:  # of which Beam makes some, and says it otherwise
+    except FileNotFoundError as error:  # some are raised by Beam, with other messages than the system's
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
     except REFUSALS as error:
         raise _as_os_error(error, path) from error
 
 
 def _as_os_error(error: Exception, path: str) -> OSError:
-    number = _NUMBERS.get(status_of(error), errno.EIO)
+    number = _ERROR_NUMBERS.get(status_of(error), errno.EIO)
     if number == errno.ENOENT:
         return OSError(number, os.strerror(number), path)
     return OSError(number, " ".join(str(getattr(error, "message", error)).split()), path)
 
 
-_made: dict[str, tuple[Any, Store]] = {}  # by scheme: with which options, and what
-_making = threading.Lock()
+_stores: dict[str, tuple[Any, Store]] = {}  # by scheme: the options it was made with, and the store
+_stores_lock = threading.Lock()
 
 
 def _store(path: str) -> Store:
+    """Returns the store of a path: the same one as before, unless Beam's options have changed."""
     system = FileSystems.get_filesystem(path)
     scheme = system.scheme()
     options = getattr(system, {"gs": "_pipeline_options", "s3": "_options"}.get(scheme, ""), None)
-    with _making:
-        made = _made.get(scheme)
+    with _stores_lock:
+        made = _stores.get(scheme)
         if scheme not in ("gs", "s3"):
             return OtherStore(system)
         if not made or made[0] is not options:
-            made = _made[scheme] = (
+            made = _stores[scheme] = (
                 options,
-                (GoogleStore if scheme == "gs" else AmazonStore)(_whole(options)),
+                (GoogleStore if scheme == "gs" else AmazonStore)(_pipeline_options(options)),
             )
     return made[1]
 
 
-def _whole(options: Any) -> PipelineOptions:
-    """Workers have their options in several forms, or none."""
+def _pipeline_options(options: Any) -> PipelineOptions:
+    """Returns the options of a file system as `PipelineOptions`: workers have them in several forms, or none."""
     if isinstance(options, PipelineOptions):
         return options
     return PipelineOptions.from_dictionary(options) if options else PipelineOptions([])

@@ -1,4 +1,4 @@
-"""Placing images in the output folder: whole or not at all, and never in place of something else."""
+"""Places images in the output directory: each whole or not at all, and never over another file."""
 
 import contextlib
 import enum
@@ -13,8 +13,8 @@ from transforms.storage import objects
 from transforms.storage.files import give_name, open_bytes, whole_file
 
 _CHUNK_BYTES = 1 << 20
-_MOST_NAME_BYTES = 1024  # of an object, in gs:// and s3:// alike
-_SOMETHING_ELSE = "{} is there already and is something else; nothing is ever replaced"
+_MAX_NAME_BYTES = 1024  # of an object, in gs:// and s3:// alike
+_DIFFERENT_FILE = "{} exists with other content; existing files are never replaced"
 
 
 class PlaceMode(enum.StrEnum):
@@ -26,23 +26,32 @@ class PlaceMode(enum.StrEnum):
 
 
 class PlacingError(Exception):
-    """One image can't be placed, for a reason that lies in its file or in what is there already."""
+    """One image cannot be placed, because of its own file or of a file in the output directory."""
 
 
 class TakenError(PlacingError):
-    """Something else has its name in the folder."""
+    """Another file has the name of the copy."""
 
 
 def place_file(source: str, target: str, digest: bytes, how: PlaceMode, generation: str = "") -> bool:
-    """Copies or links an image, unless that was done before. Between local files a copy keeps the times.
+    """Copies or links an image, unless it was placed before. A copy of a local file to a local file keeps the times.
 
-    digest: of the bytes that were judged; a copy of other bytes is not made, but where a store copies by itself: then its
-    bytes are not read again. generation: of an object, where only this one is meant.
-    Returns: whether there was something to do.
+    Args:
+      source: the image.
+      target: the path of the copy.
+      digest: SHA-256 of the bytes that were judged, 32 bytes. Other bytes are not copied, except by a store that copies
+        within itself, because then the bytes are not read again.
+      how: copy or link.
+      generation: if given, the only generation of an object that may be copied.
+
+    Returns:
+      Whether there was anything to do.
 
     Raises:
-      PlacingError: the image changed or vanished since it was read, or something else has its name in the folder.
-      OSError: the system can't write.
+      TakenError: another file has the name of the copy.
+      PlacingError: the image changed or vanished after it was read, or a directory cannot be made because a file has its
+        name.
+      OSError: the system cannot write.
     """
     if is_remote(target):
         if _is_in_store(target, digest):
@@ -51,7 +60,7 @@ def place_file(source: str, target: str, digest: bytes, how: PlaceMode, generati
         return True
     if _is_placed(source, target, digest, how):
         return False
-    # Another form of the same image may be there, from a run with another --place: that may go, and nothing else.
+    # A run with another --place may have left the same image in another form. Only that may be replaced.
     replace = _may_replace(target, digest)
     with _never_replacing(target, digest) as there_already:
         if how == PlaceMode.COPY:
@@ -62,7 +71,7 @@ def place_file(source: str, target: str, digest: bytes, how: PlaceMode, generati
 
 
 def place_bytes(uri: str, data: bytes, target: str, digest: bytes) -> bool:
-    """Writes an image that was read as a member of an archive; all else as `place_file` does it."""
+    """Writes an image that was read as a member of an archive. In all else it is like `place_file`."""
     if hashlib.sha256(data).digest() != digest:
         raise PlacingError(f"{uri} changed after it was read")
     if is_remote(target):
@@ -80,46 +89,50 @@ def place_bytes(uri: str, data: bytes, target: str, digest: bytes) -> bool:
 
 
 def is_copy(target: str, digest: bytes) -> bool:
-    """Whether a local file is there already, as a copy: links are not."""
+    """Returns whether a local file exists and has these bytes. A link is not a copy."""
     return not is_remote(target) and not os.path.islink(target) and _has_bytes(target, digest)
 
 
 def _may_replace(target: str, digest: bytes) -> bool:
+    """Returns whether a file with these bytes has the name of the copy.
+
+    Raises:
+      TakenError: another file has it.
+    """
     replace = os.path.lexists(target)
     if replace and not _has_bytes(target, digest):
-        raise TakenError(_SOMETHING_ELSE.format(target))
+        raise TakenError(_DIFFERENT_FILE.format(target))
     return replace
 
 
 @contextlib.contextmanager
 def _never_replacing(target: str, digest: bytes) -> Iterator[list[str]]:
-    """Writing a new file: it may turn out to be there. The list then has its name, if its bytes are right."""
+    """Translates the errors of writing a new file. Yields a list that gets the target if a file with its bytes exists."""
     there_already: list[str] = []
     try:
         yield there_already
     except FileExistsError as error:
         if not _has_bytes(target, digest):
             raise TakenError(
-                f"{error.filename2 or error.filename} is there already; nothing is ever replaced"
+                f"{error.filename2 or error.filename} exists; existing files are never replaced"
             ) from error
-        there_already.append(target)  # another worker, or another run, was faster
+        there_already.append(target)  # another worker or another run has just placed it
     except NotADirectoryError as error:
         raise PlacingError(
-            f"{error.filename} can't be made: a file stands where a folder is needed"
+            f"{error.filename} can't be made: a file has the name of a directory that is needed"
         ) from error
 
 
 def _is_in_store(target: str, digest: bytes) -> bool:
-    """Whether an image has been placed there before.
+    """Returns whether a remote file has the name of the copy and its bytes.
 
     Raises:
-      PlacingError: something else has its name, or its name is none for a store.
+      TakenError: another file has the name.
+      PlacingError: no object can have such a name.
     """
     name = target.split("/", 3)[3]
-    if len(name.encode("utf-8", "replace")) > _MOST_NAME_BYTES:
-        raise PlacingError(
-            f"{target} is too long: names in object stores have at most {_MOST_NAME_BYTES} bytes"
-        )
+    if len(name.encode("utf-8", "replace")) > _MAX_NAME_BYTES:
+        raise PlacingError(f"{target} is too long: the name of an object has at most {_MAX_NAME_BYTES} bytes")
     if not objects.exists(target):
         return False
     sha256 = hashlib.sha256()
@@ -127,7 +140,7 @@ def _is_in_store(target: str, digest: bytes) -> bool:
         while chunk := stream.read(_CHUNK_BYTES):
             sha256.update(chunk)
     if sha256.digest() != digest:
-        raise TakenError(_SOMETHING_ELSE.format(target))
+        raise TakenError(_DIFFERENT_FILE.format(target))
     return True
 
 
@@ -188,7 +201,7 @@ def _is_placed(source: str, target: str, digest: bytes, how: PlaceMode) -> bool:
         return False
     same_file = not is_remote(source) and os.path.exists(source) and os.path.samefile(source, target)
     if how == PlaceMode.HARDLINK or same_file:
-        # A hard link is no copy: to write to it would be to write to the input.
+        # A hard link is not a copy: writing to it would write to the input.
         return same_file and how == PlaceMode.HARDLINK
     return _has_bytes(target, digest)
 

@@ -1,12 +1,12 @@
-"""Local copies of files that are not on this machine: some are on their way while another is worked on.
+"""Makes local copies of remote files, and fetches the next files while one is worked on.
 
-A store takes many times as long to answer as a picture takes to decode, and answers many at once.
+A store takes many times as long to answer as a picture takes to decode, but answers many requests at once.
 """
 
 import contextlib
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
 
@@ -14,26 +14,45 @@ from beam_dedup.core.archives.containers import container_of
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.model import ImageRef, Reason
-from beam_dedup.core.reading.local_files import refused
+from beam_dedup.core.reading.local_files import as_image_error
 from transforms.storage.files import open_bytes, unusable
 
-AT_ONCE = 32  # that a worker has on their way
-MAX_FETCHED_BYTES = 1 << 36  # of an archive
-# Of a file whose turn has not come: most pictures have less, and disks of workers are small.
-_AHEAD_BYTES = 1 << 22
-_CHUNK_BYTES = 1 << 20
+AT_ONCE = 32  # files that a worker fetches at the same time
+MAX_ARCHIVE_BYTES = 1 << 36  # 64 GiB
+# Of each file whose turn has not come. Most pictures are smaller, and the disks of workers are small.
+AHEAD_BYTES = 1 << 22
+CHUNK_BYTES = 1 << 20
 
 
-class _Copy:
-    """A local copy, of which the beginning is there. One thread may begin it and another have the rest.
+class _LocalCopy:
+    """A temporary local copy of a remote file, of which at first only the beginning is fetched.
+
+    One thread may fetch the beginning and another the rest.
+
+    Args:
+      uri: the remote file.
+      max_bytes: the most bytes that a file may have, unless it is an archive.
+      generation: if given, the only generation that may be fetched.
+      ahead_bytes: bytes to fetch before `whole` is called.
+      chunk_bytes: bytes per read.
+      max_archive_bytes: the most bytes that an archive may have.
 
     Raises:
-      ImageError: as all of it does, it is gone, can't be read, or is too large.
+      ImageError: the file is gone, cannot be read, or is too large. The methods raise the same.
     """
 
-    def __init__(self, uri: str, max_bytes: int, generation: str) -> None:
+    def __init__(
+        self,
+        uri: str,
+        max_bytes: int,
+        generation: str,
+        ahead_bytes: int = AHEAD_BYTES,
+        chunk_bytes: int = CHUNK_BYTES,
+        max_archive_bytes: int = MAX_ARCHIVE_BYTES,
+    ) -> None:
         if why := unusable(uri):
             raise ImageError(Reason.UNREADABLE, why)
+        self._chunk_bytes = chunk_bytes
         with contextlib.ExitStack() as opened:
             self._file = opened.enter_context(tempfile.NamedTemporaryFile(prefix="dedup-"))
             try:
@@ -41,75 +60,97 @@ class _Copy:
                 head = self._remote.read(HEAD_BYTES)
                 self._file.write(head)
             except OSError as error:
-                raise refused(error) from error
-            self._most = MAX_FETCHED_BYTES if container_of(head) else max_bytes
+                raise as_image_error(error) from error
+            self._max_bytes = max_archive_bytes if container_of(head) else max_bytes
             self._is_whole = False
-            self._go_on(min(self._most, _AHEAD_BYTES))
+            self._fetch(min(self._max_bytes, ahead_bytes))
             self._opened = opened.pop_all()
 
     def whole(self) -> str:
-        """Copies the rest. Returns the path."""
-        self._go_on(self._most)
-        if self._file.tell() > self._most:
-            raise ImageError(Reason.TOO_LARGE, f"more than {self._most} bytes")
+        """Fetches the rest. Returns the path of the copy."""
+        self._fetch(self._max_bytes)
+        if self._file.tell() > self._max_bytes:
+            raise ImageError(Reason.TOO_LARGE, f"more than {self._max_bytes} bytes")
         return self._file.name
 
-    def _go_on(self, until: int) -> None:
-        """Copies more than so many bytes, or all there are."""
+    def _fetch(self, until: int) -> None:
+        """Fetches chunks until the copy has more than this many bytes, or is whole."""
         try:
             while not self._is_whole and self._file.tell() <= until:
-                chunk = self._remote.read(_CHUNK_BYTES)
+                chunk = self._remote.read(self._chunk_bytes)
                 self._file.write(chunk)
                 self._is_whole = not chunk
             self._file.flush()
         except OSError as error:
-            raise refused(error) from error
+            raise as_image_error(error) from error
 
     def close(self) -> None:
+        """Removes the copy."""
         self._opened.close()
 
 
 @contextlib.contextmanager
-def fetched(uri: str, max_bytes: int, generation: str = "") -> Iterator[str]:
-    """A local copy of a file in a file system of Beam's, for as long as the block lasts: its path.
+def fetched(
+    uri: str, max_bytes: int, generation: str = "", max_archive_bytes: int = MAX_ARCHIVE_BYTES
+) -> Iterator[str]:
+    """Yields the path of a local copy of a remote file, in the directory for temporary files. It is removed at the end.
 
-    An archive is copied whole, into the folder for temporary files; of anything else no more than `max_bytes`. generation:
-    what has its name later is not meant.
+    Args:
+      uri: the remote file.
+      max_bytes: the most bytes that a file may have, unless it is an archive.
+      generation: if given, the only generation that may be fetched.
+      max_archive_bytes: the most bytes that an archive may have.
 
     Raises:
-      ImageError: it is gone, can't be read, or is too large.
+      ImageError: the file is gone, cannot be read, or is too large.
     """
-    with contextlib.closing(_Copy(uri, max_bytes, generation)) as copy:
+    copy = _LocalCopy(uri, max_bytes, generation, max_archive_bytes=max_archive_bytes)
+    with contextlib.closing(copy):
         yield copy.whole()
 
 
 def fetched_in_turn(
-    pool: ThreadPoolExecutor, references: Iterable[ImageRef], max_bytes: int
-) -> Iterator[tuple[ImageRef, str | ImageError]]:
-    """Yields each with the path of a local copy, which is there until the next is asked for, or why there is none; otherwise as
-    `fetched`. The threads of the pool begin with those that come after it.
+    pool: ThreadPoolExecutor,
+    references: Iterable[ImageRef],
+    max_bytes: int,
+    ahead_bytes: int = AHEAD_BYTES,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> Generator[tuple[ImageRef, str | ImageError], None, None]:
+    """Yields each reference with the path of a local copy, or with the reason why there is none, in order.
+
+    A copy is removed when the next one is asked for. Meanwhile the threads of the pool fetch the beginnings of the files
+    that follow.
+
+    Args:
+      pool: as many threads as files are fetched at the same time.
+      references: remote files; see `fetched`.
+      max_bytes: the most bytes that a file may have, unless it is an archive.
+      ahead_bytes: bytes to fetch of each file whose turn has not come.
+      chunk_bytes: bytes per read.
     """
-    waiting: deque[tuple[ImageRef, Future[_Copy]]] = deque()
-    left = iter(references)
+    waiting: deque[tuple[ImageRef, Future[_LocalCopy]]] = deque()
+    remaining = iter(references)
     try:
         while True:
-            while len(waiting) < AT_ONCE and (reference := next(left, None)):
-                begun = pool.submit(_Copy, reference.uri, max_bytes, reference.generation)
-                waiting.append((reference, begun))
+            while len(waiting) < AT_ONCE and (reference := next(remaining, None)):
+                started = pool.submit(
+                    _LocalCopy, reference.uri, max_bytes, reference.generation, ahead_bytes, chunk_bytes
+                )
+                waiting.append((reference, started))
             if not waiting:
                 return
-            reference, begun = waiting.popleft()
+            reference, started = waiting.popleft()
             try:
-                with contextlib.closing(begun.result()) as copy:
+                with contextlib.closing(started.result()) as copy:
                     yield reference, copy.whole()
             except ImageError as error:
                 yield reference, error
     finally:
-        for _, begun in waiting:
-            if not begun.cancel():
-                begun.add_done_callback(_close)
+        for _, started in waiting:
+            if not started.cancel():
+                started.add_done_callback(_close)
 
 
-def _close(begun: Future[_Copy]) -> None:
-    if not begun.cancelled() and not begun.exception():
-        begun.result().close()
+def _close(started: Future[_LocalCopy]) -> None:
+    if not started.cancelled() and not started.exception():
+        started.result().close()

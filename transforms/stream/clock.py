@@ -1,7 +1,7 @@
-"""The time as the steps of a stream tell it: that of the system, but for one thing, it never goes back.
+"""Returns the time for the steps of a stream: that of the system, except that it never goes back.
 
-When somebody sets the system's back, by an hour say, this one goes on as if nothing had happened. Else what arrives would for
-an hour belong to windows that are closed and to memories that are gone, and be lost.
+If the system clock is set back, by an hour say, this clock continues at normal speed. Otherwise new images
+would belong to closed windows and cleared periods for an hour, and be lost.
 """
 
 import threading
@@ -11,22 +11,23 @@ from apache_beam.utils.timestamp import Timestamp
 
 
 class Clock:
-    """Microseconds since the epoch."""
+    """Returns microseconds since the epoch, never fewer than before."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._told = 0
-        self._at = 0  # of a watch that nobody sets
+        self._last = 0  # the last time returned
+        self._last_monotonic = 0
 
     def micros(self) -> int:
         with self._lock:
-            at = time.monotonic_ns() // 1000
-            self._told = max(time.time_ns() // 1000, self._told + at - self._at if self._told else 0)
-            self._at = at
-            return self._told
+            monotonic = time.monotonic_ns() // 1000
+            elapsed = monotonic - self._last_monotonic
+            self._last = max(time.time_ns() // 1000, self._last + elapsed if self._last else 0)
+            self._last_monotonic = monotonic
+            return self._last
 
 
-_clock = Clock()  # one, or what two steps of a process say would not fit
+_clock = Clock()  # shared by all steps of the process, so that their times are consistent
 
 
 def now_micros() -> int:

@@ -1,10 +1,14 @@
-"""Holds back what others will see until it is certain that the engine will not make something else of it.
+"""Buffers output until the runner has committed the bundle that produced it.
 
-An engine that goes back to a checkpoint does again what it had done since, and need not do it in the same way: a file of
-records written in between could get other contents under its old name. So such a file is made of what is in a checkpoint
-already. Beam's way to wait for one, stable input, is not there in Python; bundle finalization is: the engine calls back when
-what a bundle has left in state is committed. It may forget to (a worker that ends), so it is asked again and again. Flink calls
-when a checkpoint is complete. Not for engines that commit a bundle at once (Dataflow), or never call for timers (Prism).
+When a runner goes back to a checkpoint, it repeats everything after that checkpoint, and not necessarily in
+the same way: a file of records written in between could get other contents under its old name. So a file is
+only written from data that a checkpoint already contains. Beam's feature for this, stable input, does not
+exist in the Python SDK, but bundle finalization does: the runner calls back when the state that a bundle has
+written is committed. A callback may be lost (with its worker), so a timer requests a new one every second
+until it comes. Flink calls back when a checkpoint is complete.
+
+Not for runners that commit each bundle at once (Dataflow), nor for runners that never call back for timers
+(Prism).
 """
 
 import dataclasses
@@ -20,37 +24,41 @@ from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateS
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0  # between two checks whether bundles are committed
 _STAMP_BYTES = 16
-_ASKED, _CERTAIN = "asked", "certain"
+_ASKED, _CERTAIN = "asked", "certain"  # outputs: stamps that await a callback; values that are committed
 
-# Stamps of this process's bundles that are committed, till what bears them has gone on. `_AskFn` runs in the process of the
-# `_HoldFn` before it, since engines fuse the two.
-_committed: set[bytes] = set()
+# Stamps from committed bundles of this process; each is removed when its value is released. `_AskFn` and
+# `_HoldFn` share this set, since runners fuse the two steps into one process.
+committed_stamps: set[bytes] = set()
 
 
 @dataclasses.dataclass
 class HoldUntilCommitted(beam.PTransform[PCollection[tuple[bytes, bytes]], PCollection[bytes]]):
-    """Passes values on once they are in a checkpoint: one later than they came, at least.
+    """Buffers values in state, and releases each once a checkpoint contains it.
 
-    In: keys and values, in the global window. Out: the values. What goes on and is rolled back goes on again, unchanged. When
-    the input ends all that is held goes on.
+    In: pairs of key and value, in the global window; unbounded. Out: the values, in the global window, at the
+    earliest after the next checkpoint. If the runner goes back to a checkpoint, it releases the same values
+    again, unchanged. When the input ends, all buffered values are released.
     """
 
     def expand(self, keyed: PCollection[tuple[bytes, bytes]]) -> PCollection[bytes]:
-        held = keyed | "Hold" >> beam.ParDo(_HoldFn()).with_outputs(_ASKED, main=_CERTAIN)
-        asked, certain = held[_ASKED], held[_CERTAIN]
+        outputs = keyed | "Hold" >> beam.ParDo(_HoldFn()).with_outputs(_ASKED, main=_CERTAIN)
+        asked, certain = outputs[_ASKED], outputs[_CERTAIN]
         asked.element_type = certain.element_type = bytes
         asked | "Ask" >> beam.ParDo(_AskFn()).with_output_types(bytes)
-        value: PCollection[bytes] = certain
-        return value
+        values: PCollection[bytes] = certain
+        return values
 
 
 class _HoldFn(beam.DoFn):
-    """(key, value) -> values that are committed, and the stamps of those that are not yet."""
+    """(key, value) -> committed values; on the output `asked`, the stamps of values not committed yet.
 
-    HELD = BagStateSpec("held", BytesCoder())  # stamps, each followed by its value
-    WAITS = ReadModifyWriteStateSpec("waits", BytesCoder())  # whether a look is due
+    The name of this class is part of the label of its step, by which a running job finds its state.
+    """
+
+    HELD = BagStateSpec("held", BytesCoder())  # buffered entries: a stamp, followed by its value
+    WAITS = ReadModifyWriteStateSpec("waits", BytesCoder())  # set while the timer LOOK is
     LOOK = TimerSpec("look", TimeDomain.REAL_TIME)
     END = TimerSpec("end", TimeDomain.WATERMARK)
 
@@ -66,37 +74,37 @@ class _HoldFn(beam.DoFn):
         held.add(stamp + element[1])
         if not waits.read():
             waits.write(b"1")
-            look.set(Timestamp.now() + LOOK_SECONDS)
+            look.set(Timestamp.now() + CHECK_SECONDS)
             end.set(GlobalWindow().max_timestamp())
         yield TaggedOutput(_ASKED, stamp)
 
     @on_timer(LOOK)
-    def pass_on_what_is_certain(
+    def release_committed(
         self,
         held: Any = beam.DoFn.StateParam(HELD),
         waits: Any = beam.DoFn.StateParam(WAITS),
         look: Any = beam.DoFn.TimerParam(LOOK),
     ) -> Iterator[Any]:
         entries = list(held.read())
-        uncertain = [entry for entry in entries if entry[:_STAMP_BYTES] not in _committed]
-        if len(uncertain) < len(entries):
+        uncommitted = [entry for entry in entries if entry[:_STAMP_BYTES] not in committed_stamps]
+        if len(uncommitted) < len(entries):
             held.clear()
-            for entry in uncertain:
+            for entry in uncommitted:
                 held.add(entry)
-        if uncertain:
-            look.set(Timestamp.now() + LOOK_SECONDS)
+        if uncommitted:
+            look.set(Timestamp.now() + CHECK_SECONDS)
         else:
             waits.clear()
         for entry in entries:
             stamp = entry[:_STAMP_BYTES]
-            if stamp in _committed:
-                _committed.discard(stamp)
+            if stamp in committed_stamps:
+                committed_stamps.discard(stamp)
                 yield entry[_STAMP_BYTES:]
             else:
                 yield TaggedOutput(_ASKED, stamp)
 
     @on_timer(END)
-    def pass_all_on(
+    def release_all(
         self,
         held: Any = beam.DoFn.StateParam(HELD),
         waits: Any = beam.DoFn.StateParam(WAITS),
@@ -104,25 +112,25 @@ class _HoldFn(beam.DoFn):
     ) -> Iterator[Any]:
         look.clear()
         for entry in held.read():
-            _committed.discard(entry[:_STAMP_BYTES])
+            committed_stamps.discard(entry[:_STAMP_BYTES])
             yield entry[_STAMP_BYTES:]
         held.clear()
         waits.clear()
 
 
 class _AskFn(beam.DoFn):
-    """Has the engine call back when the bundle of a stamp is committed."""
+    """Asks the runner for a callback when the bundle that produced a stamp is committed."""
 
     def process(self, stamp: bytes, finalizer: Any = beam.DoFn.BundleFinalizerParam) -> Iterator[bytes]:
-        finalizer.register(_Committed(stamp))
+        finalizer.register(_MarkCommitted(stamp))
         yield from ()
 
 
-class _Committed:
-    """What the engine calls."""
+class _MarkCommitted:
+    """The callback of bundle finalization: notes that a stamp is committed."""
 
     def __init__(self, stamp: bytes) -> None:
         self._stamp = stamp
 
     def __call__(self) -> None:
-        _committed.add(self._stamp)
+        committed_stamps.add(self._stamp)

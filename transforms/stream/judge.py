@@ -1,4 +1,7 @@
-"""Arrivals in, verdicts out, without an end: the steps of `beam_dedup.core.stream.protocol`, wired as drawn there."""
+"""Judges new images in an unbounded stream.
+
+The steps are those of `beam_dedup.core.stream.protocol`, wired as in its diagram.
+"""
 
 import dataclasses
 import functools
@@ -14,20 +17,20 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_dedup.core import blocks
-from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.arrivals import Arrival
-from beam_dedup.core.limits import Limits
+from beam_dedup.core.blocks import FingerprintBlock, VerdictBlock
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.stream import retention
-from beam_dedup.core.stream.admit import arrivals as as_messages
+from beam_dedup.core.stream.admit import arrival_messages
 from beam_dedup.core.stream.messages import ARRIVALS
-from beam_dedup.core.stream.originals import fingerprinted
-from beam_dedup.core.stream.protocol import Step, StreamPlan, Topic, by_topic
+from beam_dedup.core.stream.originals import fingerprint_messages
+from beam_dedup.core.stream.protocol import Step, StreamPlan, Topic, blocks_by_topic
 from transforms import metrics
 from transforms.fingerprint import FingerprintImages
 from transforms.read import DECODED_AT_ONCE, batched
+from transforms.read_settings import ReadSettings
 from transforms.stream.clock import now_micros
-from transforms.stream.local_state import RememberCodesFn
+from transforms.stream.local_state import SaveCodesFn
 from transforms.stream.skip_judged import without_judged
 from transforms.stream.steps import Keyed, RunStep, StreamSettings
 from transforms.tally import Tally
@@ -35,9 +38,10 @@ from transforms.tally import Tally
 
 @dataclasses.dataclass
 class AdmitArrivals(beam.PTransform[PCollection[bytes], PCollection[list[ImageRef]]]):
-    """References to what is new; what was delivered before is counted, and goes no further.
+    """Passes on references to new images; counts redelivered ones, and drops them.
 
-    In: arrivals, packed, each at the time of its event.
+    In: packed arrivals (`beam_dedup.core.arrivals`), each at the time of its event; unbounded. Out: lists of
+    references. Both are in the global window.
     """
 
     streaming: StreamSettings
@@ -51,69 +55,73 @@ class AdmitArrivals(beam.PTransform[PCollection[bytes], PCollection[list[ImageRe
 
 
 @dataclasses.dataclass
-class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], PCollection[bytes]]):
-    """Reads and fingerprints images as they arrive, and judges each against all that came before.
+class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], PCollection[VerdictBlock]]):
+    """Reads and fingerprints new images, and judges each against all that arrived before it.
 
-    In: references that were admitted. Out: blocks of `blocks.VERDICTS`, one verdict on each image, as soon as it is final.
+    In: lists of references, from `AdmitArrivals`; unbounded. Out: blocks of `blocks.VERDICTS`, one verdict
+    per image, as soon as it is final. Both are in the global window.
 
-    recipe: what codes of pictures are made; without one only equal bytes count. processes: decoding processes of one
-    worker. limits: what a file may ask for. state: folder and run of an engine that remembers nothing; "" for others. skipped:
-    a file with the identities of images that were judged before.
+    Attributes:
+      streaming: settings of the steps.
+      state: for a runner without state of its own (the local one): the directory of
+        `transforms.stream.local_state`, and the name of the run. ("", "") for others.
+      skipped: file with the identities of images that were judged before (`SkipJudgedFn`); "" if there are
+        none.
+      settings: how images are read; without a recipe only bytes are compared.
     """
 
     streaming: StreamSettings
-    recipe: Recipe | None = None
-    processes: int = 1
-    tally: Tally | None = None
-    limits: Limits = Limits()
+    settings: ReadSettings = dataclasses.field(default=ReadSettings(), kw_only=True)
     state: tuple[str, str] = ("", "")
     skipped: str = ""
 
-    def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[bytes]:
-        read = images | "Fingerprint" >> FingerprintImages(
-            self.recipe, self.processes, self.tally, self.limits
-        )
+    def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[VerdictBlock]:
+        read = images | "Fingerprint" >> FingerprintImages(settings=self.settings)
         fingerprints, rejections, _ = without_judged(read, self.skipped)
         if self.state[0]:
             fingerprints = fingerprints | "Remember" >> beam.ParDo(
-                RememberCodesFn(*self.state)
-            ).with_output_types(bytes)
+                SaveCodesFn(*self.state)
+            ).with_output_types(FingerprintBlock)
         sent = fingerprints | "Send" >> beam.FlatMap(to_originals, self.streaming.plan)
         judged = sent | "Judge" >> JudgeFingerprints(self.streaming)
         return (judged, rejections) | "All" >> beam.Flatten()
 
 
 @dataclasses.dataclass
-class JudgeFingerprints(beam.PTransform[PCollection[Keyed], PCollection[bytes]]):
-    """The protocol from the first step that knows bytes. In: messages to `originals`. Out: blocks of `blocks.VERDICTS`."""
+class JudgeFingerprints(beam.PTransform[PCollection[Keyed], PCollection[VerdictBlock]]):
+    """Runs the protocol from the step `originals` on.
+
+    In: messages to `originals`, by key; unbounded. Out: blocks of `blocks.VERDICTS`. Both are in the global
+    window.
+    """
 
     streaming: StreamSettings
 
-    def expand(self, fingerprints: PCollection[Keyed]) -> PCollection[bytes]:
-        take = functools.partial(RunStep, streaming=self.streaming)
+    def expand(self, fingerprints: PCollection[Keyed]) -> PCollection[VerdictBlock]:
+        run_step = functools.partial(RunStep, streaming=self.streaming)
         if self.streaming.plan.exact:
-            original = fingerprints | "Originals" >> take(Step.ORIGINALS, (Step.SETTLE,))
+            original = fingerprints | "Originals" >> run_step(Step.ORIGINALS, (Step.SETTLE,))
             to_settle = (original[Step.SETTLE],)
         else:
-            original = fingerprints | "Originals" >> take(
+            original = fingerprints | "Originals" >> run_step(
                 Step.ORIGINALS, (Step.BAND, Step.GATHER, Step.SETTLE)
             )
-            band = original[Step.BAND] | "Band" >> take(Step.BAND, (Step.GATHER,))
-            gather = (original[Step.GATHER], band[Step.GATHER]) | "Gather" >> take(
+            band = original[Step.BAND] | "Band" >> run_step(Step.BAND, (Step.GATHER,))
+            gather = (original[Step.GATHER], band[Step.GATHER]) | "Gather" >> run_step(
                 Step.GATHER, (Step.CONFIRM, Step.DECIDE, Step.SETTLE)
             )
-            confirm = gather[Step.CONFIRM] | "Confirm" >> take(Step.CONFIRM, (Step.DECIDE,))
-            decide = (gather[Step.DECIDE], confirm[Step.DECIDE]) | "Decide" >> take(
+            confirm = gather[Step.CONFIRM] | "Confirm" >> run_step(Step.CONFIRM, (Step.DECIDE,))
+            decide = (gather[Step.DECIDE], confirm[Step.DECIDE]) | "Decide" >> run_step(
                 Step.DECIDE, (Step.FINISH, Step.SETTLE)
             )
-            finish = decide[Step.FINISH] | "Finish" >> take(Step.FINISH, (Step.SETTLE,))
+            finish = decide[Step.FINISH] | "Finish" >> run_step(Step.FINISH, (Step.SETTLE,))
             to_settle = tuple(done[Step.SETTLE] for done in (original, gather, decide, finish))
-        settle = to_settle | "Settle" >> take(Step.SETTLE, (Step.VERDICTS,))
-        return settle[Step.VERDICTS] | "Verdicts" >> beam.Map(block_of)
+        settle = to_settle | "Settle" >> run_step(Step.SETTLE, (Step.VERDICTS,))
+        return settle[Step.VERDICTS] | "Verdicts" >> beam.Map(verdict_block)
 
 
 class _ArriveFn(beam.DoFn):
-    """Packed arrivals -> messages to `admit`, those of a bundle together."""
+    """Packed arrivals -> messages to `admit`; the arrivals of a bundle share messages."""
 
     def __init__(self, streaming: StreamSettings) -> None:
         self.streaming = streaming
@@ -124,40 +132,42 @@ class _ArriveFn(beam.DoFn):
         self._earliest: dict[int, Timestamp] = {}
 
     def process(self, element: bytes, timestamp: Any = beam.DoFn.TimestampParam) -> None:
-        entered = retention.entered(timestamp.micros, now_micros(), self.streaming.remember_micros)
-        if entered != timestamp.micros:
+        entry = retention.entry_time(timestamp.micros, now_micros(), self.streaming.remember_micros)
+        if entry != timestamp.micros:
             self.late.inc()
-            timestamp = Timestamp(micros=entered)
-        generation = self.streaming.generation(timestamp)
-        self._waiting[generation].append(element)
-        self._earliest[generation] = min(timestamp, self._earliest.get(generation, timestamp))
+            timestamp = Timestamp(micros=entry)
+        period = self.streaming.period(timestamp)
+        self._waiting[period].append(element)
+        self._earliest[period] = min(timestamp, self._earliest.get(period, timestamp))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        for generation, waiting in self._waiting.items():
+        for period, waiting in self._waiting.items():
             identities = [Arrival.unpacked(packed).identity for packed in waiting]
-            for _, key, body in as_messages(self.streaming.plan, identities, waiting):
-                yield WindowedValue((key, body), self._earliest[generation], (GlobalWindow(),))
+            for _, key, body in arrival_messages(self.streaming.plan, identities, waiting):
+                yield WindowedValue((key, body), self._earliest[period], (GlobalWindow(),))
 
 
 def references(message: Keyed) -> Iterator[list[ImageRef]]:
-    """What is to be read of a message of `admit`, some at a time."""
-    packed = blocks.load(by_topic([message[1]])[Topic.ARRIVALS], ARRIVALS)["reference"].to_pylist()
+    """Yields the references in a message from `admit`, in lists of a size that one decoder call takes."""
+    packed = blocks.load(blocks_by_topic([message[1]])[Topic.ARRIVALS], ARRIVALS)["reference"].to_pylist()
     Metrics.counter(metrics.NAMESPACE, metrics.ADMITTED).inc(len(packed))
     yield from batched((Arrival.unpacked(one).reference() for one in packed), DECODED_AT_ONCE)
 
 
 def count_redelivered(message: Keyed, tally: Tally | None) -> None:
-    redelivered = len(blocks.load(by_topic([message[1]])[Topic.ARRIVALS], ARRIVALS))
+    """Counts the arrivals in a message to `redelivered`."""
+    redelivered = len(blocks.load(blocks_by_topic([message[1]])[Topic.ARRIVALS], ARRIVALS))
     Metrics.counter(metrics.NAMESPACE, metrics.REDELIVERED).inc(redelivered)
     if tally:
         tally.add(metrics.REDELIVERED, redelivered)
 
 
-def to_originals(block: bytes, plan: StreamPlan) -> Iterator[Keyed]:
-    """A block of `blocks.FINGERPRINTS` as messages."""
-    for _, key, body in fingerprinted(plan, blocks.load([block], blocks.FINGERPRINTS)):
+def to_originals(block: FingerprintBlock, plan: StreamPlan) -> Iterator[Keyed]:
+    """Yields a block of `blocks.FINGERPRINTS` as messages to `originals`."""
+    for _, key, body in fingerprint_messages(plan, blocks.load([block], blocks.FINGERPRINTS)):
         yield key, body
 
 
-def block_of(message: Keyed) -> bytes:
+def verdict_block(message: Keyed) -> VerdictBlock:
+    """Returns the block of a message to `verdicts`."""
     return message[1][:-1]

@@ -1,9 +1,9 @@
-"""What a stream on this machine needs to go on after it was stopped, beside its records: kept in a folder of its own.
+"""Keeps what a local stream needs to resume, beside its records, in a state directory.
 
 codes-*.blocks        the codes of all images, by digest; appended to
-undelivered-*.block   verdicts whose records are written, but whose copies and messages may not be made yet
-processes             the numbers of processes that began to write and did not come to their end
-lock                  empty; held by the one that runs
+undelivered-*.block   verdicts whose records are written, but whose copies and messages may be missing
+processes             the numbers of processes that started to write and did not finish
+lock                  empty; locked by the running process
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_dedup.core import blocks
+from beam_dedup.core.blocks import FingerprintBlock, VerdictBlock
 from beam_dedup.core.errors import DedupError
 from transforms.storage.files import whole_file
 
@@ -25,30 +26,34 @@ CODES = pa.schema([("digest", pa.binary(32)), blocks.FINGERPRINTS.field("codes")
 _CODES_PREFIX, _CODES_SUFFIX = "codes-", ".blocks"
 _UNDELIVERED_PREFIX, _UNDELIVERED_SUFFIX = "undelivered-", ".block"
 _PROCESSES, _LOCK = "processes", "lock"
-_WITHOUT_CODES = "without it only the whole of pictures that were kept before is compared"
-_WITHOUT_UNDELIVERED = "without it copies and messages of the records of that name may be missing"
+WITHOUT_CODES = "without it, new images are only compared with the base views of images kept before"
+WITHOUT_UNDELIVERED = "without it, copies and messages for the records of that name may be missing"
 _LENGTH = struct.Struct(">Q")
 
 
 @contextlib.contextmanager
-def alone(folder: str) -> Iterator[None]:
-    """While this lasts, nobody else goes on from this folder. It ends with the process, however that ends.
+def exclusive_lock(folder: str) -> Iterator[None]:
+    """Holds the lock of a state directory. The lock also ends with the process, however that ends.
 
     Raises:
-      BlockingIOError: somebody does.
+      BlockingIOError: another process holds the lock.
     """
     with open(os.path.join(folder, _LOCK), "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise
-        except OSError:  # a file system without locks: all that can be done was tried
+        except OSError:  # the file system has no locks
             pass
         yield
 
 
-def begun(folder: str) -> list[int]:
-    """Notes that this process writes. Returns: the processes that did so before, and were killed."""
+def note_started(folder: str) -> list[int]:
+    """Notes that this process has started to write.
+
+    Returns:
+      The numbers of the processes that noted this before and did not finish: they were killed.
+    """
     path = os.path.join(folder, _PROCESSES)
     with open(path, "a+", encoding="ascii", errors="replace") as file:
         file.seek(0)
@@ -57,37 +62,48 @@ def begun(folder: str) -> list[int]:
     return before
 
 
-def ended(folder: str) -> None:
-    """This process has finished all that it began to write, and what was left by those before it is removed."""
+def note_finished(folder: str) -> None:
+    """Notes that this process has finished its files, and those left by killed processes are removed."""
     with contextlib.suppress(FileNotFoundError):
         os.remove(os.path.join(folder, _PROCESSES))
 
 
-class RememberCodesFn(beam.DoFn):
-    """Blocks of `blocks.FINGERPRINTS`, which are passed on, and their codes appended to a file."""
+class SaveCodesFn(beam.DoFn):
+    """Appends the codes in blocks of `blocks.FINGERPRINTS` to a file, and passes the blocks on."""
 
     def __init__(self, folder: str, run: str) -> None:
         self.path = os.path.join(folder, f"{_CODES_PREFIX}{run}{_CODES_SUFFIX}")
 
-    def process(self, block: bytes) -> Iterator[bytes]:
+    def process(self, block: FingerprintBlock) -> Iterator[FingerprintBlock]:
         append(self.path, blocks.load([block], blocks.FINGERPRINTS).select(CODES.names))
         yield block
 
 
 def append(path: str, codes: pa.Table) -> None:
-    """Appends a table of `CODES`."""
+    """Appends a table of `CODES` to a file, as a block with its length."""
     block = blocks.dump(codes.cast(CODES))
     with open(path, "ab") as file:
         file.write(_LENGTH.pack(len(block)) + block)
 
 
-def codes_of(folder: str, digests: pa.Array) -> pa.Table:
-    """The codes of some images, each once, as far as they are there (`CODES`); and forgets those of all others."""
+def take_codes(folder: str, digests: pa.Array) -> pa.Table:
+    """Returns the stored codes of some images, and removes those of all others.
+
+    Args:
+      folder: the state directory.
+      digests: of the images.
+
+    Returns:
+      One row of `CODES` per image whose codes are stored.
+
+    Raises:
+      DedupError: a file is damaged.
+    """
     paths = _files(folder, _CODES_PREFIX, _CODES_SUFFIX)
     parts = [
-        _wanted(_loaded(block, CODES, path, _WITHOUT_CODES), digests)
+        _wanted(_loaded(block, CODES, path, WITHOUT_CODES), digests)
         for path in paths
-        for block in _blocks(path)
+        for block in read_blocks(path)
     ]
     found = pa.concat_tables([CODES.empty_table(), *parts]).combine_chunks()
     first = found.append_column("row", pa.array(range(len(found)), pa.int64()))
@@ -107,8 +123,8 @@ def _wanted(codes: pa.Table, digests: pa.Array) -> pa.Table:
     return codes.filter(pc.is_in(codes["digest"].cast(pa.binary()), value_set=digests))
 
 
-def _blocks(path: str) -> Iterator[bytes]:
-    """The blocks of a file; the last may have been cut off."""
+def read_blocks(path: str) -> Iterator[bytes]:
+    """Yields the blocks of a file. A last block that is incomplete is left out."""
     left = os.path.getsize(path)
     with open(path, "rb") as file:
         while len(head := file.read(_LENGTH.size)) == _LENGTH.size:
@@ -120,36 +136,44 @@ def _blocks(path: str) -> Iterator[bytes]:
 
 
 def _loaded(block: bytes, schema: pa.Schema, path: str, without: str) -> pa.Table:
-    """
+    """Loads a block. path and without (what its loss means) are for the error message.
+
     Raises:
-      DedupError: it is damaged.
+      DedupError: the block is damaged.
     """
     try:
         return blocks.load([block], schema)
     except (pa.ArrowException, OSError, EOFError) as error:
-        raise DedupError(f"{path} is damaged: put it elsewhere, and start again; {without}") from error
+        raise DedupError(f"{path} is damaged; move it elsewhere and start again ({without})") from error
 
 
-def note_undelivered(folder: str, name: str, block: bytes) -> None:
-    """Notes verdicts before their records get a name."""
+def note_undelivered(folder: str, name: str, block: VerdictBlock) -> None:
+    """Saves verdicts before the file of their records gets its name.
+
+    name: of the records, without prefix and suffix.
+    """
     path = os.path.join(folder, f"{_UNDELIVERED_PREFIX}{name}{_UNDELIVERED_SUFFIX}")
     with whole_file(path, lasting=True) as file:
         file.write(block)
 
 
 def forget_undelivered(folder: str) -> None:
-    """All that was recorded is delivered."""
+    """Removes the saved verdicts: the copies and messages of all recorded verdicts are made."""
     for path in _files(folder, _UNDELIVERED_PREFIX, _UNDELIVERED_SUFFIX):
         os.remove(path)
 
 
-def undelivered(folder: str) -> Iterator[tuple[str, bytes]]:
-    """Names of what was recorded and may not be delivered, and the verdicts."""
+def undelivered(folder: str) -> Iterator[tuple[str, VerdictBlock]]:
+    """Yields the saved verdicts, whose copies and messages may be missing, with the name of their records.
+
+    Raises:
+      DedupError: a file is damaged.
+    """
     for path in _files(folder, _UNDELIVERED_PREFIX, _UNDELIVERED_SUFFIX):
         name = os.path.basename(path)[len(_UNDELIVERED_PREFIX) : -len(_UNDELIVERED_SUFFIX)]
         with open(path, "rb") as file:
             block = file.read()
-        _loaded(block, blocks.VERDICTS, path, _WITHOUT_UNDELIVERED)
+        _loaded(block, blocks.VERDICTS, path, WITHOUT_UNDELIVERED)
         yield name, block
 
 

@@ -1,4 +1,4 @@
-"""Verdicts as messages of Pub/Sub."""
+"""Publishes verdicts as Pub/Sub messages."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -9,37 +9,42 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection
 
 from beam_dedup.core.arrivals import GENERATION, event_metadata
+from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.model import printable
 from transforms import metrics
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 
 try:
     import google.cloud.pubsub_v1 as pubsub_v1
-except ImportError:  # an extra: said by the command line
+except ImportError:  # an optional dependency: the command line reports that it is missing
     pubsub_v1 = None
 
-_MOST_ATTRIBUTE_BYTES = 1024  # Pub/Sub takes no more
+_MOST_ATTRIBUTE_BYTES = 1024  # the limit of Pub/Sub
 _PUBLISH_SECONDS = 60.0
 
 
 @dataclasses.dataclass
-class PublishVerdicts(beam.PTransform[PCollection[bytes], PCollection[None]]):
+class PublishVerdicts(beam.PTransform[PCollection[VerdictBlock], PCollection[None]]):
     """Publishes the record of each verdict as JSON, with the attributes `status`, `uri` and `generation`.
 
-    At least once: an engine that goes back to a checkpoint publishes again what came after it. Attributes that would be longer
-    than Pub/Sub takes are left out: the record has them.
+    In: blocks of `blocks.VERDICTS` whose records are written; unbounded. Out: nothing.
 
-    In: blocks of `blocks.VERDICTS`, recorded. topic: projects/P/topics/T.
+    Messages are published at least once: a runner that goes back to a checkpoint publishes the later ones
+    again. An attribute that exceeds the limit of Pub/Sub (1,024 bytes) is left out; the record contains its
+    value.
+
+    Attributes:
+      topic: projects/P/topics/T.
     """
 
     topic: str
 
-    def expand(self, verdicts: PCollection[bytes]) -> PCollection[None]:
+    def expand(self, verdicts: PCollection[VerdictBlock]) -> PCollection[None]:
         return verdicts | "Publish" >> beam.ParDo(_PublishFn(self.topic)).with_output_types(None)
 
 
 class _PublishFn(beam.DoFn):
-    """Publishes a block, and waits until Pub/Sub has it."""
+    """Publishes the records of a block, and waits until Pub/Sub has accepted them."""
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
@@ -47,9 +52,9 @@ class _PublishFn(beam.DoFn):
     def setup(self) -> None:
         self._client = pubsub_v1.PublisherClient()
 
-    def process(self, block: bytes) -> Iterator[None]:
+    def process(self, block: VerdictBlock) -> Iterator[None]:
         sent: list[Any] = []
-        for verdict in unpack_verdicts(block):
+        for verdict in verdicts_in(block):
             generation, _ = event_metadata(verdict.ref.metadata)
             attributes = {
                 "status": verdict.status.value,
@@ -57,7 +62,7 @@ class _PublishFn(beam.DoFn):
                 GENERATION: generation,
             }
             sent.append(
-                self._client.publish(self.topic, verdict.json_line().encode(), **_that_fit(attributes))
+                self._client.publish(self.topic, verdict.json_line().encode(), **_fitting(attributes))
             )
         for future in sent:
             future.result(timeout=_PUBLISH_SECONDS)
@@ -65,7 +70,8 @@ class _PublishFn(beam.DoFn):
         yield from ()
 
 
-def _that_fit(attributes: dict[str, str]) -> dict[str, str]:
+def _fitting(attributes: dict[str, str]) -> dict[str, str]:
+    """Returns the attributes that are neither empty nor too long."""
     return {
         name: value
         for name, value in attributes.items()

@@ -1,8 +1,9 @@
-"""A subscription of Pub/Sub as an unbounded source for any runner.
+"""Reads a Pub/Sub subscription as an unbounded source, on any runner.
 
-Dataflow has a reader of its own; elsewhere this one is used. A message is acknowledged when the engine has committed
-what was made of it (`finalize_checkpoint`), and until then its lease is extended by the client library, which also sees
-to it that no more messages are held than `MOST_HELD`. If a worker dies, its leases end, and Pub/Sub delivers again.
+Dataflow has a reader of its own; this one serves the other runners. A message is acknowledged when the runner
+has committed the bundle that read it (`finalize_checkpoint`). Until then the client library extends its
+lease, and limits the number of unacknowledged messages to `MAX_UNACKNOWLEDGED`. If a worker dies, its leases
+end, and Pub/Sub redelivers the messages.
 """
 
 import dataclasses
@@ -29,24 +30,29 @@ from transforms.stream.shared_readers import Shared
 try:
     import google.cloud.pubsub_v1 as pubsub_v1
     from apache_beam.io.gcp.pubsub import PubsubMessage
-except ImportError:  # an extra: said by `check_installed` of the command line
+except ImportError:  # an optional dependency: the command line reports that it is missing
     pubsub_v1 = None
 
-MOST_HELD = 20_000  # messages of one reader that are not acknowledged yet: more are not asked for
-LEASE_SECONDS = 3600  # after which a message that was never committed is given up, and delivered again
+MAX_UNACKNOWLEDGED = 20_000  # messages per reader; while there are as many, no more are pulled
+LEASE_SECONDS = 3600  # after this time the lease of a message is not extended any more, and it is redelivered
 _IDS_AT_ONCE = 1000
-_IDLE_SECONDS = 2.0  # without a message for so long, the watermark follows the clock
+_IDLE_SECONDS = 2.0  # after this time without a message, the watermark follows the clock
 
 
 @dataclasses.dataclass
 class ParseNotifications(beam.PTransform[PCollection[Any], PCollection[bytes]]):
-    """Messages (`PubsubMessage`) as packed arrivals.
+    """Converts messages to arrivals.
 
-    What happened to objects but for their arrival is counted. What makes no sense arrives as well, to be rejected: so it is
-    told once, however often it is delivered.
+    In: `PubsubMessage`; unbounded. Out: packed arrivals (`beam_dedup.core.arrivals`). Windows and times are
+    not changed.
 
-    subscription: whose messages they are, for the names of those that name nothing. outputs: folders whose objects are ours:
-    a copy in a bucket that tells of new objects is told of, and is no arrival.
+    Other events on objects, such as deletions, are only counted. A message that cannot be understood becomes
+    an arrival that will be rejected: so it is reported once, however often it is delivered.
+
+    Attributes:
+      subscription: of the messages; part of the URI of messages that name no image.
+      outputs: directories that this pipeline writes to. If a bucket with notifications contains one, its new
+        objects are reported too, but they are counted as other events.
     """
 
     subscription: str
@@ -54,38 +60,42 @@ class ParseNotifications(beam.PTransform[PCollection[Any], PCollection[bytes]]):
 
     def expand(self, notifications: PCollection[Any]) -> PCollection[bytes]:
         return notifications | "Parse" >> beam.FlatMap(
-            arrival_of, self.subscription, self.outputs
+            parsed_arrivals, self.subscription, self.outputs
         ).with_output_types(bytes)
 
 
-def arrival_of(message: Any, subscription: str, outputs: tuple[str, ...] = ()) -> Iterable[bytes]:
+def parsed_arrivals(message: Any, subscription: str, outputs: tuple[str, ...] = ()) -> Iterable[bytes]:
+    """Returns the packed arrival that a message reports, or nothing for another event."""
     try:
-        said = parse(message.data, message.attributes or {})
+        event = parse(message.data, message.attributes or {})
     except BadNotificationError as error:
         uri = f"{subscription}/{message.message_id}"
         return [Arrival(uri, refused=str(error)).packed()]
-    if isinstance(said, OtherEvent) or any(
-        said.uri.startswith(f"{folder.rstrip('/')}/") for folder in outputs
+    if isinstance(event, OtherEvent) or any(
+        event.uri.startswith(f"{folder.rstrip('/')}/") for folder in outputs
     ):
         Metrics.counter(metrics.NAMESPACE, metrics.OTHER_EVENTS).inc()
         return []
-    return [said.packed()]
+    return [event.packed()]
 
 
 class Acknowledgements(CheckpointMark):
-    """The messages that one bundle has read."""
+    """The ids of the messages that one bundle has read."""
 
     def __init__(self, subscription: str, ids: Sequence[str]) -> None:
         self.subscription = subscription
         self.ids = list(ids)
 
     def finalize_checkpoint(self) -> None:
-        """What was made of the messages is committed; also called by another process than the one that read them."""
+        """Acknowledges the messages: their bundle is committed.
+
+        Another process than the one that read them may call this.
+        """
         _acknowledge(self.subscription, self.ids)
 
 
 class _AcknowledgementsCoder(coders.Coder):
-    """Lines of UTF-8: the subscription, then the ids, which have no line breaks."""
+    """Encodes a mark as lines of UTF-8: the subscription, then the ids, which contain no line breaks."""
 
     def encode(self, value: Acknowledgements) -> bytes:
         return "\n".join([value.subscription, *value.ids]).encode()
@@ -99,11 +109,11 @@ class _AcknowledgementsCoder(coders.Coder):
 
 
 class SubscriptionReader(UnboundedReader):
-    """Gives away the messages that a connection in the background has received."""
+    """Reads the messages that a connection receives in the background."""
 
     def __init__(self, subscription: str) -> None:
         self._subscription = subscription
-        self._connection = _connections.take(subscription, functools.partial(_Connection, subscription))
+        self._connection = _connections.acquire(subscription, functools.partial(_Connection, subscription))
         self._current: Any = None
         self._read: list[str] = []  # since the last mark
         self._watermark: Timestamp = MIN_TIMESTAMP
@@ -129,10 +139,10 @@ class SubscriptionReader(UnboundedReader):
         return Timestamp.from_utc_datetime(self._current.publish_time)
 
     def get_watermark(self) -> Timestamp:
-        """The publish time of what is read; of an idle subscription, that of some seconds ago.
+        """Returns the latest publish time read; for an idle subscription, at least the time 2 seconds ago.
 
-        Messages are delivered in about the order of their publication, not exactly; and again, if they are not
-        acknowledged in time. Such come late.
+        Pub/Sub delivers messages only roughly in the order of their publication, and redelivers those that
+        are not acknowledged in time. Such messages are late.
         """
         if self._current is not None:
             self._watermark = max(self._watermark, self.get_current_timestamp())
@@ -145,18 +155,24 @@ class SubscriptionReader(UnboundedReader):
         return Acknowledgements(self._subscription, read)
 
     def close(self) -> None:
-        """Gives back what no mark speaks for."""
-        _give_back(self._read)
-        _connections.give_back(self._subscription)
+        """Returns the messages that are in no checkpoint mark to Pub/Sub, for redelivery."""
+        _nack(self._read)
+        _connections.release(self._subscription)
 
 
 @dataclasses.dataclass(frozen=True)
 class SubscriptionSource(UnboundedSource):
-    """One part, of `readers` equal ones, of a subscription, named as projects/P/subscriptions/S."""
+    """An unbounded source of `PubsubMessage`, each at its publish time.
+
+    Attributes:
+      subscription: projects/P/subscriptions/S.
+      readers: number of equal readers into which the source is split.
+      part: number of the reader; None before the split.
+    """
 
     subscription: str
     readers: int = 1
-    part: int | None = None  # None: not split yet
+    part: int | None = None
 
     def split(self, desired_num_splits: int, options: Any = None) -> Iterable[UnboundedSource]:  # noqa: ARG002
         parts = max(1, min(desired_num_splits, self.readers))
@@ -173,20 +189,20 @@ class SubscriptionSource(UnboundedSource):
 
 
 class _Connection:
-    """A streaming pull, whose messages wait in a queue."""
+    """A streaming pull; received messages wait in a queue."""
 
     def __init__(self, subscription: str) -> None:
         self._waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._client = _client()
-        flow = pubsub_v1.types.FlowControl(max_messages=MOST_HELD, max_lease_duration=LEASE_SECONDS)
+        flow = pubsub_v1.types.FlowControl(max_messages=MAX_UNACKNOWLEDGED, max_lease_duration=LEASE_SECONDS)
         self._pull = self._client.subscribe(subscription, self._receive, flow_control=flow)
 
     def _receive(self, message: Any) -> None:
-        _HELD.add(message)
+        _UNACKNOWLEDGED.add(message)
         self._waiting.put(message)
 
     def next_message(self) -> Any | None:
-        """The next message, or None if none is there now.
+        """Returns the next message, or None if no message is waiting.
 
         Raises:
           google.api_core.exceptions.GoogleAPICallError: the subscription can't be read.
@@ -195,23 +211,23 @@ class _Connection:
             return self._waiting.get_nowait()
         except queue.Empty:
             if self._pull.done():
-                self._pull.result()  # raises what ended it
+                self._pull.result()  # raises the error that ended the pull
             return None
 
     def close(self) -> None:
-        """Ends the pull, and gives back what has come since the last call of `next_message`."""
+        """Ends the pull, and returns the messages that nobody has read to Pub/Sub."""
         self._pull.cancel()
         self._pull.result()
         while not self._waiting.empty():
-            _give_back([self._waiting.get().ack_id])
+            _nack([self._waiting.get().ack_id])
         self._client.close()
 
 
 _connections: Shared[_Connection] = Shared(_Connection.close)
 
 
-class _Held:
-    """The messages that this process has and has not acknowledged, by their ids."""
+class _Unacknowledged:
+    """The messages that this process has received and not yet acknowledged, by id."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -226,30 +242,30 @@ class _Held:
             return self._messages.pop(ack_id, None)
 
 
-_HELD = _Held()
+_UNACKNOWLEDGED = _Unacknowledged()
 
 
 def _client() -> Any:
     return pubsub_v1.SubscriberClient()
 
 
-def _give_back(ids: Sequence[str]) -> None:
-    """Lets messages be delivered again, at once."""
+def _nack(ids: Sequence[str]) -> None:
+    """Returns messages to Pub/Sub, which redelivers them at once."""
     for ack_id in ids:
-        message = _HELD.take(ack_id)
+        message = _UNACKNOWLEDGED.take(ack_id)
         if message is not None:
             message.nack()
 
 
 def _acknowledge(subscription: str, ids: Sequence[str]) -> None:
-    """Acknowledges messages: of this process by the connection that leases them, others by their ids."""
-    strange = []
+    """Acknowledges messages: those of this process through the connection that leases them, others by id."""
+    foreign = []
     for ack_id in ids:
-        message = _HELD.take(ack_id)
+        message = _UNACKNOWLEDGED.take(ack_id)
         if message is None:
-            strange.append(ack_id)
+            foreign.append(ack_id)
         else:
             message.ack()
-    for start in range(0, len(strange), _IDS_AT_ONCE):
+    for start in range(0, len(foreign), _IDS_AT_ONCE):
         with _client() as client:
-            client.acknowledge(subscription=subscription, ack_ids=strange[start : start + _IDS_AT_ONCE])
+            client.acknowledge(subscription=subscription, ack_ids=foreign[start : start + _IDS_AT_ONCE])

@@ -1,8 +1,9 @@
-"""Records and counts of a stream, as files that appear whole and in order; what follows of a verdict follows its record.
+"""Writes the records and counts of a stream to files, and then passes the verdicts on.
 
-Verdicts wait in state until it is time for a file (`RecordVerdicts.interval`), so that a file has many. A file is numbered
-in its shard. Where an engine may go back to a checkpoint, a file is written when its contents are in one (`transforms.stream.commit_gate`):
-what is done again writes the same file.
+Files appear complete, and in order. A copy or a message about an image always follows its record. Verdicts
+wait in state for some seconds (`RecordVerdicts.interval`), so that a file contains many. Files are numbered
+within their shard. If the runner may go back to a checkpoint, a file is only written once a checkpoint
+contains its verdicts (`transforms.stream.commit_gate`): a repeated bundle writes the same file.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -25,9 +26,9 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_dedup.core import blocks
 from beam_dedup.core.arrivals import event_metadata, rfc3339
-from beam_dedup.core.blocks import VERDICTS
+from beam_dedup.core.blocks import VERDICTS, VerdictBlock
 from transforms import metrics
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 from transforms.count import as_counts
 from transforms.storage import files as storage
 from transforms.storage.files import whole_file
@@ -38,16 +39,20 @@ from transforms.tally import LATENCY, Tally
 INTERVAL_SECONDS = 10.0
 RECORDS_PREFIX, COUNTS_PREFIX = "records-", "counts-"
 RECORDS_SUFFIX, COUNTS_SUFFIX = ".jsonl", ".json"
-_MOST_BYTES = 1 << 26  # of verdicts that wait
 _NUMBER_DIGITS = 8
 _END_OF_NAME = b"\0"
 
 
 @dataclasses.dataclass(frozen=True)
-class Folders:
-    """Where files go; "" for what is not wanted. run: what their names begin with, the time at which the stream began.
+class RecordPaths:
+    """Where the files of a stream go.
 
-    state: of an engine that does not remember itself what follows a record (`transforms.stream.local_state`).
+    Attributes:
+      run: the start of the names of all files: the time at which the stream started (`run_name`).
+      records: directory of records; "" for none.
+      counts: directory of counts; "" for none.
+      state: directory of `transforms.stream.local_state`, for a runner that does not itself resume the copies
+        and messages that follow a record; "" for others.
     """
 
     run: str
@@ -57,72 +62,84 @@ class Folders:
 
 
 @dataclasses.dataclass
-class RecordVerdicts(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
-    """Writes verdicts, and passes them on when they are written.
+class RecordVerdicts(beam.PTransform[PCollection[VerdictBlock], PCollection[VerdictBlock]]):
+    """Writes records and counts of verdicts, and passes the verdicts on when their records are written.
 
-    In: blocks of `blocks.VERDICTS`, unbounded. Out: the same verdicts in larger blocks, each once its records are in a file.
+    In: blocks of `blocks.VERDICTS`; unbounded. Out: the same verdicts in larger blocks. Both are in the
+    global window.
 
-    interval: seconds between two files at least. shards: files that are written side by side. held: the engine has
-    checkpoints, and may go back to one.
+    Attributes:
+      folders: where the files go.
+      interval: seconds between two files of a shard, at least.
+      shards: number of files that may be written in parallel.
+      tally: where workers on this machine report progress.
+      checkpointed: the runner has checkpoints, and may go back to one.
+      max_waiting_bytes: a file is written earlier when a shard has more bytes of verdicts than this.
     """
 
-    folders: Folders
+    folders: RecordPaths
     interval: float = INTERVAL_SECONDS
     shards: int = 1
     tally: Tally | None = None
     checkpointed: bool = False
+    max_waiting_bytes: int = 1 << 26
 
-    def expand(self, verdicts: PCollection[bytes]) -> PCollection[bytes]:
+    def expand(self, verdicts: PCollection[VerdictBlock]) -> PCollection[VerdictBlock]:
         sharded = verdicts | "Shard" >> beam.Map(with_shard, self.shards).with_output_types(
             tuple[bytes, bytes]
         )
-        recording = beam.ParDo(_RecordFn(self.folders, self.interval, self.checkpointed, self.tally))
+        recording = beam.ParDo(
+            _RecordFn(self.folders, self.interval, self.checkpointed, self.tally, self.max_waiting_bytes)
+        )
         if not self.checkpointed:
             return sharded | "Record" >> recording.with_output_types(bytes)
         named = sharded | "Record" >> recording.with_output_types(tuple[bytes, bytes])
-        return named | "Certain" >> WriteWhenCertain(self.folders)
+        return named | "Certain" >> WriteWhenCommitted(self.folders)
 
 
 @dataclasses.dataclass
-class WriteWhenCertain(beam.PTransform[PCollection[tuple[bytes, bytes]], PCollection[bytes]]):
-    """Writes files whose contents are in a checkpoint, and passes their verdicts on.
+class WriteWhenCommitted(beam.PTransform[PCollection[tuple[bytes, bytes]], PCollection[VerdictBlock]]):
+    """Writes files of records once a checkpoint contains their verdicts, and passes the verdicts on.
 
-    In: keys and what `named` makes, in the global window.
+    In: pairs of a key and a block with the name of its file (`with_name`), in the global window; unbounded.
+    Out: the blocks.
     """
 
-    folders: Folders
+    folders: RecordPaths
 
-    def expand(self, files: PCollection[tuple[bytes, bytes]]) -> PCollection[bytes]:
+    def expand(self, files: PCollection[tuple[bytes, bytes]]) -> PCollection[VerdictBlock]:
         certain = files | "Hold" >> HoldUntilCommitted()
-        return certain | "Write" >> beam.Map(write_named, self.folders).with_output_types(bytes)
+        return certain | "Write" >> beam.Map(write_named_block, self.folders).with_output_types(bytes)
 
 
 def run_name(now: datetime.datetime) -> str:
-    """
+    """Returns the name of a run: the time at which it started, in UTC.
+
     >>> run_name(datetime.datetime(2026, 1, 31, 12, 0, 0, 250_000))
     '20260131T120000250Z'
     """
     return now.strftime("%Y%m%dT%H%M%S") + f"{now.microsecond // 1000:03}Z"
 
 
-def tell(block: bytes, tally: Tally | None = None) -> None:
-    """Counts verdicts on the engine's dashboard, and how long after its event each came.
+def count_verdicts(block: VerdictBlock, tally: Tally | None = None) -> None:
+    """Counts verdicts, and the latency of each since its event, in Beam metrics and in the tally.
 
-    In a step behind a key: one behind a Flatten, Flink runs in each branch, and adds up no counters of the two.
+    Only for steps after a GroupByKey or with state: Flink executes a step after a Flatten once per branch,
+    and does not add up the counters of the branches.
     """
-    counts, waited = metrics.counts_of(block), list(latencies(block))
+    counts, times = metrics.counts_of(block), list(latencies(block))
     metrics.add(counts)
     distribution = Metrics.distribution(metrics.NAMESPACE, metrics.LATENCY)
-    for milliseconds in waited:
+    for milliseconds in times:
         distribution.update(milliseconds)
     if tally:
         for name, count in counts.items():
             tally.add(name, count)
-        tally.add_times(LATENCY, waited)
+        tally.add_times(LATENCY, times)
 
 
-def latencies(block: bytes) -> Iterator[int]:
-    """Milliseconds since the event of each image of a block, where it is known."""
+def latencies(block: VerdictBlock) -> Iterator[int]:
+    """Yields the milliseconds since the event of each image in a block whose event time is known."""
     now_ms = time.time_ns() // 10**6
     for metadata in blocks.load([block], VERDICTS)["metadata"].to_pylist():
         _, event_ms = event_metadata(blocks.to_text(metadata))
@@ -130,39 +147,53 @@ def latencies(block: bytes) -> Iterator[int]:
             yield max(0, now_ms - event_ms)
 
 
-def with_shard(block: bytes, shards: int) -> tuple[bytes, bytes]:
+def with_shard(block: VerdictBlock, shards: int) -> tuple[bytes, VerdictBlock]:
+    """Returns a block with its shard as the key."""
     return b"%d" % (zlib.crc32(block) % shards), block
 
 
-def named(name: str, block: bytes) -> bytes:
-    """A block, and the name of its file."""
+def with_name(name: str, block: VerdictBlock) -> bytes:
+    """Returns a block together with the name of its file, for `write_named_block`."""
     return name.encode() + _END_OF_NAME + block
 
 
-def write_named(named_block: bytes, folders: Folders) -> bytes:
+def write_named_block(named_block: bytes, folders: RecordPaths) -> VerdictBlock:
+    """Writes the files of a block from `with_name`. Returns the block without the name."""
     name, _, block = named_block.partition(_END_OF_NAME)
     write_files(folders, name.decode(), block)
     return block
 
 
 class _RecordFn(beam.DoFn):
-    """(shard, block) -> larger blocks that are recorded; if they are held, (shard, block with the name of its file)."""
+    """(shard, block) -> larger blocks whose records are written.
+
+    With `checkpointed` the records are not written yet: the output is the shard, and the block with the name
+    of its file.
+    """
 
     WAITING = BagStateSpec("waiting", BytesCoder())
-    BYTES = ReadModifyWriteStateSpec("bytes", BytesCoder())  # that wait; none: no timer is set
+    BYTES = ReadModifyWriteStateSpec("bytes", BytesCoder())  # size of WAITING; empty if no timer is set
     NUMBER = ReadModifyWriteStateSpec("number", BytesCoder())  # of the next file
     DUE = TimerSpec("due", TimeDomain.REAL_TIME)
     END = TimerSpec("end", TimeDomain.WATERMARK)
 
-    def __init__(self, folders: Folders, interval: float, checkpointed: bool, tally: Tally | None) -> None:
+    def __init__(
+        self,
+        folders: RecordPaths,
+        interval: float,
+        checkpointed: bool,
+        tally: Tally | None,
+        max_waiting_bytes: int,
+    ) -> None:
         self.folders = folders
         self.interval = interval
+        self.max_waiting_bytes = max_waiting_bytes
         self.checkpointed = checkpointed
         self.tally = tally
 
     def process(
         self,
-        element: tuple[bytes, bytes],
+        element: tuple[bytes, VerdictBlock],
         waiting: Any = beam.DoFn.StateParam(WAITING),
         size: Any = beam.DoFn.StateParam(BYTES),
         number: Any = beam.DoFn.StateParam(NUMBER),
@@ -170,15 +201,15 @@ class _RecordFn(beam.DoFn):
         end: Any = beam.DoFn.TimerParam(END),
     ) -> Iterator[Any]:
         shard, block = element
-        tell(block, self.tally)
+        count_verdicts(block, self.tally)
         waiting.add(block)
         before = int(size.read() or b"0")
         size.write(b"%d" % (before + len(block)))
-        recording_progress(self.folders.run).took()
+        recording_progress(self.folders.run).received()
         if not before:
             due.set(Timestamp.now() + self.interval)
             end.set(GlobalWindow().max_timestamp())
-        if before + len(block) > _MOST_BYTES:
+        if before + len(block) > self.max_waiting_bytes:
             due.clear()
             yield from self._write(shard, waiting, size, number)
 
@@ -216,25 +247,28 @@ class _RecordFn(beam.DoFn):
         number.write(b"%d" % (count + 1))
         waiting.clear()
         size.clear()
-        recording_progress(self.folders.run).wrote()
-        yield (shard, named(name, block)) if self.checkpointed else block
+        recording_progress(self.folders.run).recorded()
+        yield (shard, with_name(name, block)) if self.checkpointed else block
 
 
-def write_files(folders: Folders, name: str, block: bytes) -> None:
-    """Writes the records of a block of verdicts, and their counts, each whole or not at all."""
+def write_files(folders: RecordPaths, name: str, block: VerdictBlock) -> None:
+    """Writes the records and the counts of a block, each file completely or not at all.
+
+    name: of the files, without prefix and suffix.
+    """
     if folders.state:
         note_undelivered(folders.state, name, block)
     if folders.records:
         path = storage.join(folders.records, f"{RECORDS_PREFIX}{name}{RECORDS_SUFFIX}")
-        with whole_file(path, lasting=True) as file:  # what it tells of is acknowledged next
-            for verdict in unpack_verdicts(block):
+        with whole_file(path, lasting=True) as file:  # lasting: the source acknowledges these images next
+            for verdict in verdicts_in(block):
                 file.write(verdict.json_line().encode() + b"\n")
     if folders.counts:
         write_counts(folders, name, block)
 
 
-def write_counts(folders: Folders, name: str, block: bytes) -> None:
-    """Writes the counts of a block of verdicts."""
+def write_counts(folders: RecordPaths, name: str, block: VerdictBlock) -> None:
+    """Writes the counts of a block of verdicts. name: as in `write_files`."""
     counts = {
         "Written": rfc3339(time.time_ns() // 10**6),
         **as_counts(metrics.counts_of(block), None, None),
@@ -245,39 +279,46 @@ def write_counts(folders: Folders, name: str, block: bytes) -> None:
 
 
 class RecordingProgress:
-    """When verdicts came to this process to be recorded, and when they last were; and which windows are not recorded yet: for a
-    source that lies in it.
+    """Tracks whether verdicts are recorded, for a source in the same process.
+
+    Times are those of `clock`, in seconds.
     """
 
-    def __init__(self) -> None:
-        self._took = self._wrote = 0.0
-        # Windows by when they began, and when the first image came into each.
-        self._open: dict[float, float] = {}
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._received = self._recorded = 0.0  # times of the last calls
+        self._open: dict[
+            float, float
+        ] = {}  # start of each window that is not recorded, and time of its first image
 
-    def took(self) -> None:
-        self._took = time.monotonic()
+    def received(self) -> None:
+        """Notes that verdicts have reached the recording step."""
+        self._received = self._clock()
 
-    def wrote(self) -> None:
-        self._wrote = time.monotonic()
+    def recorded(self) -> None:
+        """Notes that all verdicts received so far are recorded."""
+        self._recorded = self._clock()
 
-    def opened(self, window: float) -> None:
-        """An image goes into a window, which will be recorded when its time is over."""
-        self._open.setdefault(window, time.monotonic())
+    def window_opened(self, window: float) -> None:
+        """Notes that an image belongs to a window, which is recorded when the window ends.
 
-    def closed(self, window: float) -> None:
-        """All of a window is recorded."""
+        window: its start.
+        """
+        self._open.setdefault(window, self._clock())
+
+    def window_closed(self, window: float) -> None:
+        """Notes that a window is recorded completely."""
         self._open.pop(window, None)
 
     def is_done(self, since: float) -> bool:
-        """Whether all that had come at a time is recorded."""
-        return self._wrote >= min(self._took, since) and since < min(
-            tuple(self._open.values()), default=math.inf
-        )
+        """Returns whether everything received up to a time is recorded."""
+        first_open = min(tuple(self._open.values()), default=math.inf)
+        return self._recorded >= min(self._received, since) and since < first_open
 
 
 _progress_by_run: dict[str, RecordingProgress] = {}
 
 
 def recording_progress(run: str) -> RecordingProgress:
-    """That of a run."""
+    """Returns the progress of a run of this process."""
     return _progress_by_run.setdefault(run, RecordingProgress())

@@ -1,4 +1,7 @@
-"""What was judged before a stream was stopped, of references that are opened again: archives, and what was rejected."""
+"""Skips images that were judged before the stream was stopped, although their references are read again.
+
+References that are read again are those of archives, and of rejected images.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +19,10 @@ from transforms.fingerprint import Fingerprinted
 
 
 def without_judged(read: Fingerprinted, path: str) -> Fingerprinted:
-    """What was read, without what was judged before. path: as of `SkipJudgedFn`; "" if there is nothing of the kind."""
+    """Returns what was read, without images that were judged before.
+
+    path: as in `SkipJudgedFn`; "" if there are none.
+    """
     if not path:
         return read
     new, rejected = SkipJudgedFn(blocks.FINGERPRINTS, path), SkipJudgedFn(blocks.VERDICTS, path)
@@ -27,9 +33,11 @@ def without_judged(read: Fingerprinted, path: str) -> Fingerprinted:
 
 
 class SkipJudgedFn(beam.DoFn):
-    """Blocks with a `uri` and `metadata`, without the images that were judged before.
+    """Passes blocks on without the images that were judged before; counts those as redelivered.
 
-    schema: of the blocks. path: of their identities, sorted (a .npy file).
+    Args:
+      schema: of the blocks, with the columns `uri` and `metadata`.
+      path: a .npy file with the sorted identities of images that were judged before.
     """
 
     def __init__(self, schema: pa.Schema, path: str) -> None:
@@ -42,7 +50,7 @@ class SkipJudgedFn(beam.DoFn):
     def process(self, block: bytes) -> Iterator[bytes]:
         table = blocks.load([block], self.schema)
         uris, metadata = (table[name].to_pylist() for name in ("uri", "metadata"))
-        new = [not self._was_judged(uri, said) for uri, said in zip(uris, metadata, strict=True)]
+        new = [not self._was_judged(*row) for row in zip(uris, metadata, strict=True)]
         if not all(new):
             Metrics.counter(metrics.NAMESPACE, metrics.REDELIVERED).inc(len(new) - sum(new))
             table = table.filter(pa.array(new))

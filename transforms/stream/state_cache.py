@@ -1,10 +1,11 @@
-"""What a worker knows already of the state of keys, so that it need not be read again for each message.
+"""Caches the state of keys in a worker, so that it is not read again for each message.
 
-An engine that keeps state elsewhere sends it anew for each bundle: of a key that remembers 100,000 codes megabytes, though a
-message adds some bytes to them. So with each change of a key's bags a random number is written to its state, and the worker that
-made the change keeps the contents under that number. Who reads the number in the state knows its contents if he has them,
-whichever key, bundle or run it was. If a bundle fails, the number that it wrote is gone from the state with all else, and
-nobody asks for it again.
+A runner that keeps state outside the worker sends it anew for each bundle: megabytes for a key with 100,000
+codes, although a message adds only some bytes. So each change of a key's bags also writes a random number,
+the version, to its state, and the worker that made the change caches the new contents under that version. A
+worker that reads a version and has it in its cache knows the contents, whichever key, bundle or run it
+belongs to. If a bundle fails, its version disappears from the state with all its other changes, and nobody
+asks for it again.
 """
 
 import functools
@@ -18,20 +19,20 @@ from beam_dedup.core.stream.retention import SLOTS, PeriodSlots
 from beam_dedup.core.stream.state_cells import Cells
 
 Version = bytes
-UNKNOWN: Version = bytes(16)  # of what is empty, or was written by a worker that keeps nothing
+UNKNOWN: Version = bytes(16)  # of an empty slot, or of one written by a worker without a cache
 
 _FORMAT = struct.Struct(f"{len(UNKNOWN)}s" * SLOTS)
 _random = random.SystemRandom()
 
 
-class Stamped(NamedTuple):
-    """What is in the state of a key beside its bags: whose they are, and the versions of their contents."""
+class StateHeader(NamedTuple):
+    """The state of a key beside its bags: the period in each slot, and the version of its contents."""
 
-    held: PeriodSlots = PeriodSlots()
+    slots: PeriodSlots = PeriodSlots()
     versions: tuple[Version, ...] = (UNKNOWN,) * SLOTS
 
     def packed(self) -> bytes:
-        return _FORMAT.pack(*self.versions) + self.held.packed()
+        return _FORMAT.pack(*self.versions) + self.slots.packed()
 
     @classmethod
     def unpacked(cls, data: bytes | None) -> Self:
@@ -46,19 +47,19 @@ class Stamped(NamedTuple):
 
 
 def new_version() -> Version:
-    """One that was never there before."""
+    """Returns a new random version."""
     return os.urandom(len(UNKNOWN))
 
 
 class CellCache:
-    """Contents of bags by their versions; for all threads of a process.
+    """The contents of bags by version, for all threads of a process.
 
-    most_bytes: when there is more, any of them go. Not the oldest: a stream asks for all of its keys by turns, and would find
-    nothing any more as soon as one of them has no room.
+    If there are more than `max_bytes`, random entries are removed. The oldest would be the wrong choice: a
+    stream reads all its keys in turn, so it would find no entry at all as soon as one of them has no room.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int) -> None:
+        self._most_bytes = max_bytes
         self._cells: dict[Version, Cells] = {}
         self._bytes = 0
         self._lock = threading.Lock()
@@ -68,7 +69,7 @@ class CellCache:
             return self._cells.get(version)
 
     def put(self, version: Version, cells: Cells, instead_of: Version = UNKNOWN) -> None:
-        """Keeps contents, in place of those which they come from."""
+        """Stores contents, and removes those of the version that they replace."""
         with self._lock:
             self._remove(instead_of)
             self._remove(version)
@@ -88,6 +89,6 @@ class CellCache:
 
 
 @functools.cache
-def shared(most_bytes: int) -> CellCache:
-    """That of this process."""
-    return CellCache(most_bytes)
+def process_cache(max_bytes: int) -> CellCache:
+    """Returns the cache of this process."""
+    return CellCache(max_bytes)

@@ -1,4 +1,4 @@
-"""The steps of `beam_dedup.core.stream` as stateful DoFns: they read state, call the step, write state, and know no more."""
+"""Runs the steps of `beam_dedup.core.stream` as stateful DoFns: read state, call the step, write state."""
 
 import dataclasses
 import logging
@@ -22,64 +22,76 @@ from beam_dedup.core.stream.retention import SLOTS, PeriodSlots
 from beam_dedup.core.stream.state_cells import CellChange, Cells, Change
 from beam_dedup.core.stream.steps import CELLS, STEPS
 from transforms import metrics
-from transforms.stream.state_cache import UNKNOWN, Stamped, Version, new_version, shared
+from transforms.stream.state_cache import UNKNOWN, StateHeader, Version, new_version, process_cache
 
 _LOGGER = logging.getLogger(__name__)
 
 Keyed = tuple[bytes, bytes]  # the key of a step, and the body of a message
 
 _NOTHING = Change()
-_PACKED_BYTES = 1 << 24  # of messages that wait for a bundle's end
+_PACKED_BYTES = 1 << 24  # of messages that wait for the end of a bundle; with more they are sent before it
 
 
 @dataclasses.dataclass(frozen=True)
 class StreamSettings:
-    """What all steps of one stream share.
+    """Settings that all steps of a stream share.
 
-    remember_micros: how long a generation lasts. origin_micros: when the first began. beginning: a file of
-    `beam_dedup.core.stream.initial_state`, the state of the first generation; "" begins with nothing. cache_bytes: of state that a
-    process of an engine which keeps it elsewhere has at hand.
+    Attributes:
+      plan: how images are compared.
+      remember_micros: length of a period, in microseconds.
+      origin_micros: start of period 0, in microseconds since the epoch.
+      initial_state: file of `beam_dedup.core.stream.initial_state` with the state of period 0; "" starts with
+        empty state.
+      cache_bytes: size of the state cache of a worker process, for runners that keep state outside the
+        worker; 0: no cache.
     """
 
     plan: StreamPlan
     remember_micros: int
     origin_micros: int
-    beginning: str = ""
+    initial_state: str = ""
     cache_bytes: int = 0
 
-    def generation(self, time: Timestamp) -> int:
+    def period(self, time: Timestamp) -> int:
+        """Returns the number of the period that contains a time."""
         return retention.period_of(time.micros, self.origin_micros, self.remember_micros)
 
 
 @dataclasses.dataclass
 class RunStep(beam.PTransform[PCollection[Keyed], Mapping[Step, PCollection[Keyed]]]):
-    """One step: takes messages and has some for other steps.
+    """Runs one step of the protocol.
 
-    In: messages by key, of one or several PCollections. Out: those for each of `to`.
+    In: messages to the step, by key, in one or several PCollections; unbounded, in the global window. Out: by
+    receiving step, the messages to it, in the global window, at the time of the message that caused them.
+
+    Attributes:
+      step: to run.
+      to: steps that receive its messages.
+      streaming: settings of the steps.
     """
 
     step: Step
     to: Sequence[Step]
     streaming: StreamSettings
 
-    @no_annotations  # Beam has no types for several outputs
+    @no_annotations  # Beam has no type for a dict of outputs
     def expand(self, sent: PCollection[Keyed] | tuple[PCollection[Keyed], ...]) -> dict[Step, Any]:
         if isinstance(sent, tuple):
             sent = sent | "All" >> beam.Flatten()
         outputs = [step.value for step in self.to]
-        taking = beam.ParDo(_StepFn(self.step, self.streaming)).with_output_types(Keyed)
+        stateful = beam.ParDo(_StepFn(self.step, self.streaming)).with_output_types(Keyed)
         done = (
             sent
             | "Pack" >> beam.ParDo(PackMessagesFn(self.step, self.streaming)).with_output_types(Keyed)
-            | "Take" >> taking.with_outputs(*outputs)
+            | "Take" >> stateful.with_outputs(*outputs)
         )
         return {step: done[step.value] for step in self.to}
 
 
 class PackMessagesFn(beam.DoFn):
-    """Joins the messages of a bundle that are for one key: an engine is paid by the piece.
+    """Joins the messages of a bundle that go to the same key, since a runner has a cost per element.
 
-    What is joined is of one generation, and gets its earliest time.
+    Only messages of the same period are joined. The result has the earliest of their times.
     """
 
     def __init__(self, step: Step, streaming: StreamSettings) -> None:
@@ -93,18 +105,18 @@ class PackMessagesFn(beam.DoFn):
 
     def process(self, element: Keyed, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[WindowedValue]:
         key, body = element
-        generation = self.streaming.generation(timestamp)
-        self._waiting[generation].append(Message(self.step, key, body))
-        self._earliest[generation] = min(timestamp, self._earliest.get(generation, timestamp))
+        period = self.streaming.period(timestamp)
+        self._waiting[period].append(Message(self.step, key, body))
+        self._earliest[period] = min(timestamp, self._earliest.get(period, timestamp))
         self._bytes += len(body)
         if self._bytes > _PACKED_BYTES:
             yield from self.finish_bundle()
             self.start_bundle()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        for generation, waiting in self._waiting.items():
-            for _, key, body in messages.joined(waiting):
-                yield WindowedValue((key, body), self._earliest[generation], (GlobalWindow(),))
+        for period, waiting in self._waiting.items():
+            for _, key, body in messages.join_messages(waiting):
+                yield WindowedValue((key, body), self._earliest[period], (GlobalWindow(),))
 
 
 def _bag(name: str) -> BagStateSpec:
@@ -112,7 +124,7 @@ def _bag(name: str) -> BagStateSpec:
 
 
 class _Slot:
-    """The bags of one generation of one key."""
+    """The bags of one slot of one key: the state of one period."""
 
     def __init__(self, step: Step, settled: Any, recent: Any, waiting: Any) -> None:
         every = {"settled": settled, "recent": recent, "waiting": waiting}
@@ -122,7 +134,7 @@ class _Slot:
         return Cells(**{name: tuple(bag.read()) for name, bag in self._bags.items()})
 
     def own(self, cells: Cells) -> Cells:
-        """What would be read after these were written."""
+        """Returns what `read` would return after these cells were written."""
         return Cells(**{name: tuple(map(bytes, getattr(cells, name))) for name in self._bags})
 
     def apply(self, change: Change) -> None:
@@ -142,12 +154,14 @@ class _Slot:
 
 
 class _StepFn(beam.DoFn):
-    """Keyed messages -> messages for other steps, each on the output that is named after its step.
+    """Messages by key -> messages to other steps, each on the output with the name of its step.
 
-    The state of a key is in two slots of three bags (`generations`, `cells`); what a step never uses is not touched.
+    The state of a key has two slots (`beam_dedup.core.stream.retention`) of three bags (`state_cells`), and a
+    header. Bags that a step does not use are never touched. The name of this class is part of the label of
+    its step, by which a running job finds its state.
     """
 
-    HELD = ReadModifyWriteStateSpec("held", BytesCoder())
+    HEADER = ReadModifyWriteStateSpec("held", BytesCoder())
     SETTLED_EVEN, SETTLED_ODD = _bag("settled_even"), _bag("settled_odd")
     RECENT_EVEN, RECENT_ODD = _bag("recent_even"), _bag("recent_odd")
     WAITING_EVEN, WAITING_ODD = _bag("waiting_even"), _bag("waiting_odd")
@@ -158,13 +172,13 @@ class _StepFn(beam.DoFn):
         self.expired = Metrics.counter(metrics.NAMESPACE, metrics.EXPIRED)
 
     def setup(self) -> None:
-        self.cache = shared(self.streaming.cache_bytes)
+        self.cache = process_cache(self.streaming.cache_bytes)
 
     def process(
         self,
         element: Keyed,
         timestamp: Any = beam.DoFn.TimestampParam,
-        held: Any = beam.DoFn.StateParam(HELD),
+        header: Any = beam.DoFn.StateParam(HEADER),
         settled_even: Any = beam.DoFn.StateParam(SETTLED_EVEN),
         settled_odd: Any = beam.DoFn.StateParam(SETTLED_ODD),
         recent_even: Any = beam.DoFn.StateParam(RECENT_EVEN),
@@ -177,58 +191,63 @@ class _StepFn(beam.DoFn):
             _Slot(self.step, settled_even, recent_even, waiting_even),
             _Slot(self.step, settled_odd, recent_odd, waiting_odd),
         )
-        generation = self.streaming.generation(timestamp)
-        stamped = self._turn(key, generation, held, slots)
-        if not stamped:
+        period = self.streaming.period(timestamp)
+        current = self._advance(key, period, header, slots)
+        if not current:
             self.expired.inc()
-            _LOGGER.error("a message of step %s was on its way for too long: an image is lost", self.step)
+            _LOGGER.error(
+                "an image is lost: a message to step %s arrived after its period was cleared", self.step
+            )
             return
-        number = generation % SLOTS
-        slot, version = slots[number], stamped.versions[number]
+        number = period % SLOTS
+        slot, version = slots[number], current.versions[number]
         cells = self._cells(slot, version)
         result = STEPS[self.step](self.streaming.plan, key, cells, [body])
         if result.change != _NOTHING:
             slot.apply(result.change)
             if self.streaming.cache_bytes or version != UNKNOWN:
                 changed = new_version()
-                held.write(stamped.with_version(number, changed).packed())
+                header.write(current.with_version(number, changed).packed())
                 self.cache.put(changed, slot.own(result.change.applied(cells)), instead_of=version)
         for to, to_key, to_body in result.messages:
             yield TaggedOutput(to.value, WindowedValue((to_key, to_body), timestamp, (GlobalWindow(),)))
 
     def _cells(self, slot: _Slot, version: Version) -> Cells:
-        found = self.cache.get(version)
-        if found is None:
-            found = slot.read()
+        cells = self.cache.get(version)
+        if cells is None:
+            cells = slot.read()
             if version != UNKNOWN:
-                self.cache.put(version, found)
-        return found
+                self.cache.put(version, cells)
+        return cells
 
-    def _turn(self, key: bytes, generation: int, held: Any, slots: Sequence[_Slot]) -> Stamped | None:
-        """Makes room for a message. Returns None if its generation is over."""
-        before = Stamped.unpacked(held.read())
-        if before.held.is_empty and self.streaming.beginning:
-            before = self._begin(key, held, slots)
-        turn = retention.turn(before.held, generation)
-        if turn is None:
+    def _advance(self, key: bytes, period: int, header: Any, slots: Sequence[_Slot]) -> StateHeader | None:
+        """Clears the slots of periods that are over.
+
+        Returns the header, or None if `period` is over itself.
+        """
+        before = StateHeader.unpacked(header.read())
+        if before.slots.is_empty and self.streaming.initial_state:
+            before = self._write_initial_state(key, header, slots)
+        update = retention.advance(before.slots, period)
+        if update is None:
             return None
-        after = before._replace(held=turn.held)
-        for number in turn.cleared:
+        after = before._replace(slots=update.slots)
+        for number in update.cleared:
             slots[number].clear()
             self.cache.forget(before.versions[number])
             after = after.with_version(number, UNKNOWN)
         if after != before:
-            held.write(after.packed())
+            header.write(after.packed())
         return after
 
-    def _begin(self, key: bytes, held: Any, slots: Sequence[_Slot]) -> Stamped:
-        """Writes what is known beforehand into the state of a key, once."""
-        begun = Stamped(PeriodSlots(even=0))
-        cells = initial_state.read(self.streaming.beginning).get((self.step, key))
+    def _write_initial_state(self, key: bytes, header: Any, slots: Sequence[_Slot]) -> StateHeader:
+        """Writes the initial state of a key, once, to the slot of period 0. Returns the header."""
+        first = StateHeader(PeriodSlots(even=0))
+        cells = initial_state.read(self.streaming.initial_state).get((self.step, key))
         if cells:
             slots[0].add(cells)
-        held.write(begun.packed())
-        return begun
+        header.write(first.packed())
+        return first
 
 
 def _add(bag: Any, blocks: Iterable[bytes]) -> None:

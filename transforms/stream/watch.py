@@ -1,7 +1,8 @@
-"""What appears in folders and buckets, by looking again and again.
+"""Finds new images in directories and buckets, by scanning them again and again.
 
-A file of this machine has arrived when it has stopped to change: two looks have found the same size and times, or its
-time is some seconds old. An object of a store is whole as soon as it can be seen. What is there at the start comes first.
+A local file arrives when it is complete: two scans have found the same size and times, or it has not changed
+for some seconds. An object of a store is complete as soon as it is visible. Images that exist at the start
+arrive first.
 """
 
 import dataclasses
@@ -25,53 +26,65 @@ from transforms.storage.listing import list_inputs
 from transforms.stream import clock
 from transforms.stream.shared_readers import Shared
 
-_LOOK_SECONDS = 1.0  # between the end of a look and the next at least
-_SHARE = 4  # looking takes one part in so many of the time at most, however large the folder
-_STILL_NS = 3 * 10**9  # what has not changed for so long is not being written
-_UNREADABLE = ("unreadable", True)  # a state; told when it is opened
-_MOST_WAITING = 10_000  # arrivals: then looking waits
+_SCAN_SHARE = 4  # scanning takes at most 1/4 of the time, however large the directory is
+_UNREADABLE = ("unreadable", True)  # as returned by `_state_of`; the file is rejected when it is opened
+_MAX_WAITING = 10_000  # arrivals; while there are as many, scanning waits
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanTimes:
+    """When paths are scanned, and when a file counts as complete.
+
+    Attributes:
+      pause_seconds: time between the end of a scan and the start of the next, at least.
+      settle_seconds: a local file that has not changed for longer is complete.
+    """
+
+    pause_seconds: float = 1.0
+    settle_seconds: float = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Position(CheckpointMark):
-    """How many arrivals a finder has given. There is nothing to be acknowledged."""
+    """The number of arrivals that a scanner has given out. There is nothing to acknowledge."""
 
-    finder: str
+    scanner: str
     given: int
 
 
 class _PositionCoder(coders.Coder):
     def encode(self, value: Position) -> bytes:
-        return f"{value.finder} {value.given}".encode()
+        return f"{value.scanner} {value.given}".encode()
 
     def decode(self, encoded: bytes) -> Position:
-        finder, given = encoded.decode().split()
-        return Position(finder, int(given))
+        scanner, given = encoded.decode().split()
+        return Position(scanner, int(given))
 
     def is_deterministic(self) -> bool:
         return True
 
 
 class Watch:
-    """What was seen of some paths. Takes some 200 bytes of memory a file."""
+    """Finds new images below some paths by scanning them. Uses about 200 bytes of memory per file."""
 
-    def __init__(self, paths: tuple[str, ...], exclude: tuple[str, ...]) -> None:
+    def __init__(self, paths: tuple[str, ...], exclude: tuple[str, ...], settle_seconds: float) -> None:
         self._paths = paths
         self._exclude = exclude
-        self._arrived: dict[str, str] = {}  # generations
+        self._settle_ns = int(settle_seconds * 10**9)
+        self._arrived: dict[str, str] = {}  # generations, by path
         self._changing: dict[str, str] = {}
 
-    def look(self) -> Iterator[Arrival]:
-        """Yields what has arrived since the last look."""
+    def scan(self) -> Iterator[Arrival]:
+        """Scans once; yields the images that have arrived since the last scan."""
         changing: dict[str, str] = {}
         for file in list_inputs(self._paths, self._exclude):
-            state = (file.version, True) if is_remote(file.path) else _state_of(file.path)
+            state = (file.version, True) if is_remote(file.path) else _state_of(file.path, self._settle_ns)
             if state is None and file.path not in self._paths:
-                continue  # it may have been judged, and is no new image; of what was named itself it is told
-            generation, is_still = state or _UNREADABLE
+                continue  # gone: it may have been judged already. A path named on the command line is rejected instead.
+            generation, is_complete = state or _UNREADABLE
             if self._arrived.get(file.path) == generation:
                 continue
-            if is_still or self._changing.get(file.path) == generation:
+            if is_complete or self._changing.get(file.path) == generation:
                 self._arrived[file.path] = generation
                 yield Arrival(file.path, generation, clock.now_micros() // 1000, file.metadata, file.name)
             else:
@@ -79,28 +92,34 @@ class Watch:
         self._changing = changing
 
 
-def _state_of(path: str) -> tuple[str, bool] | None:
-    """What tells a local file from what has its name later, and whether it has not changed for a while. None: nothing is there."""
+def _state_of(path: str, settle_ns: int) -> tuple[str, bool] | None:
+    """Returns the generation of a local file, and whether it is complete; None if there is no file."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return _UNREADABLE if os.path.islink(path) else None  # a link to nothing is there
+        return _UNREADABLE if os.path.islink(path) else None  # a broken link is an image that cannot be read
     except (OSError, ValueError):
         return _UNREADABLE
     changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
-    return version_of(status), time.time_ns() - changed_ns > _STILL_NS
+    return version_of(status), time.time_ns() - changed_ns > settle_ns
 
 
-class _Finder:
-    """A thread that looks, and what it has found."""
+class Scanner:
+    """A thread that scans again and again, and the arrivals it has found."""
 
-    def __init__(self, paths: tuple[str, ...], exclude: tuple[str, ...]) -> None:
+    def __init__(self, paths: tuple[str, ...], exclude: tuple[str, ...], times: ScanTimes) -> None:
         self.given = 0
-        self._found: queue.Queue[Arrival | Exception] = queue.Queue(_MOST_WAITING)
-        self._stop = threading.Event()
-        threading.Thread(target=self._look, args=(Watch(paths, exclude),), name="watch", daemon=True).start()
+        self._pause_seconds = times.pause_seconds
+        self._found: queue.Queue[Arrival | Exception] = queue.Queue(_MAX_WAITING)
+        self.stopped = threading.Event()
+        watch = Watch(paths, exclude, times.settle_seconds)
+        threading.Thread(target=self._scan, args=(watch,), name="watch", daemon=True).start()
 
     def next(self) -> Arrival | None:
+        """Returns the next arrival, or None if none is waiting.
+
+        Raises the error that has ended the thread.
+        """
         try:
             found = self._found.get_nowait()
         except queue.Empty:
@@ -114,24 +133,24 @@ class _Finder:
         return not self._found.empty()
 
     def stop(self) -> None:
-        self._stop.set()
+        self.stopped.set()
 
-    def _look(self, watch: Watch) -> None:
+    def _scan(self, watch: Watch) -> None:
         try:
-            while not self._stop.is_set():
-                looking, begun = 0.0, time.monotonic()
-                for arrival in watch.look():
-                    looking += time.monotonic() - begun
-                    # To wait for others, who have too much to do, is no reason to look less often.
+            while not self.stopped.is_set():
+                scanning, begun = 0.0, time.monotonic()
+                for arrival in watch.scan():
+                    scanning += time.monotonic() - begun
+                    # The time for which the queue is full does not count as scanning.
                     self._give(arrival)
                     begun = time.monotonic()
-                looking += time.monotonic() - begun
-                self._stop.wait(max(_LOOK_SECONDS, (_SHARE - 1) * looking))
-        except Exception as error:  # noqa: BLE001  told by the thread that reads
+                scanning += time.monotonic() - begun
+                self.stopped.wait(max(self._pause_seconds, (_SCAN_SHARE - 1) * scanning))
+        except Exception as error:  # noqa: BLE001  raised again by `next`, in the thread that reads
             self._give(error)
 
     def _give(self, found: Arrival | Exception) -> None:
-        while not self._stop.is_set():
+        while not self.stopped.is_set():
             try:
                 self._found.put(found, timeout=0.2)
             except queue.Full:
@@ -139,24 +158,34 @@ class _Finder:
             return
 
 
-_finders: Shared[_Finder] = Shared(_Finder.stop)
+_scanners: Shared[Scanner] = Shared(Scanner.stop)
 
 
 class WatchedReader(UnboundedReader):
-    """Gives away what a finder has found: one that has given as much as a position says, if there still is one, or a new one."""
+    """Reads the arrivals that a scanner has found.
 
-    def __init__(self, paths: tuple[str, ...], exclude: tuple[str, ...], position: Position | None) -> None:
-        known = _finders.find(position.finder) if position else None
-        goes_on = position is not None and known is not None and known.given == position.given
-        self._name = position.finder if position and goes_on else secrets.token_hex(8)
-        self._finder = _finders.take(self._name, functools.partial(_Finder, paths, exclude))
+    It uses the scanner of its position if that scanner still exists and has given out exactly the arrivals
+    before the position; otherwise a new one.
+    """
+
+    def __init__(
+        self,
+        paths: tuple[str, ...],
+        exclude: tuple[str, ...],
+        position: Position | None,
+        times: ScanTimes,
+    ) -> None:
+        known = _scanners.find(position.scanner) if position else None
+        continues = position is not None and known is not None and known.given == position.given
+        self._name = position.scanner if position and continues else secrets.token_hex(8)
+        self.scanner = _scanners.acquire(self._name, functools.partial(Scanner, paths, exclude, times))
         self._current = Arrival("")
 
     def start(self) -> bool:
         return self.advance()
 
     def advance(self) -> bool:
-        found = self._finder.next()
+        found = self.scanner.next()
         if found is not None:
             self._current = found
         return found is not None
@@ -168,34 +197,41 @@ class WatchedReader(UnboundedReader):
         return Timestamp(micros=(self._current.event_ms or 0) * 1000)
 
     def get_watermark(self) -> Timestamp:
-        return self.get_current_timestamp() if self._finder.has_more() else clock.now()
+        return self.get_current_timestamp() if self.scanner.has_more() else clock.now()
 
     def get_checkpoint_mark(self) -> Position:
-        return Position(self._name, self._finder.given)
+        return Position(self._name, self.scanner.given)
 
     def close(self) -> None:
-        _finders.give_back(self._name)
+        _scanners.release(self._name)
 
 
 @dataclasses.dataclass(frozen=True)
 class WatchedSource(UnboundedSource):
-    """Arrivals, packed, of files that appear below some paths; each at the time it is found.
+    """An unbounded source of packed arrivals: new files below some paths, each at the time it is found.
 
-    A file that changes after it has arrived arrives anew: it is another generation.
+    A file that changes after it has arrived arrives again, with another generation.
 
-    exclude: files and folders that are not input, though they lie in it.
+    Attributes:
+      paths: directories, files and prefixes of object stores to watch.
+      exclude: files and directories below `paths` that are not input.
+      times: when to scan.
     """
 
     paths: tuple[str, ...]
     exclude: tuple[str, ...] = ()
+    times: ScanTimes = ScanTimes()
 
     def split(self, desired_num_splits: int, options: Any = None) -> Iterable[UnboundedSource]:  # noqa: ARG002
         return [self]
 
     def create_reader(self, options: Any, checkpoint_mark: CheckpointMark | None) -> WatchedReader:  # noqa: ARG002
-        """A reader that can't go on finds again what was found: it is delivered again, and known by its generation."""
+        """Returns a reader.
+
+        If it cannot continue, it finds all files again: they are redelivered, and not judged twice.
+        """
         position = checkpoint_mark if isinstance(checkpoint_mark, Position) else None
-        return WatchedReader(self.paths, self.exclude, position)
+        return WatchedReader(self.paths, self.exclude, position, self.times)
 
     def get_checkpoint_mark_coder(self) -> coders.Coder:
         return _PositionCoder()

@@ -1,4 +1,7 @@
-"""Windows of a stream, each a small batch by itself: judged by the composites for batches, and recorded in one file."""
+"""Judges each window of a stream as a small batch by itself, and records it in one file.
+
+Uses the composites for batch runs.
+"""
 
 import dataclasses
 import datetime
@@ -10,23 +13,22 @@ from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue, WindowFn
 
 from beam_dedup.core import blocks
-from beam_dedup.core.algorithms import Recipe
-from beam_dedup.core.blocks import VERDICTS
-from beam_dedup.core.limits import Limits
+from beam_dedup.core.blocks import VERDICTS, VerdictBlock
 from beam_dedup.core.matching.planner import PlanSettings
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.thresholds import Thresholds
 from transforms.exact import MarkExactDuplicates
 from transforms.fingerprint import FingerprintImages
 from transforms.near import MarkNearDuplicates
+from transforms.read_settings import ReadSettings
 from transforms.stream import clock
 from transforms.stream.record import (
-    Folders,
-    WriteWhenCertain,
-    named,
+    RecordPaths,
+    WriteWhenCommitted,
+    count_verdicts,
     recording_progress,
     run_name,
-    tell,
+    with_name,
     write_files,
 )
 from transforms.stream.skip_judged import without_judged
@@ -37,9 +39,14 @@ _ALL = b"all"
 
 @dataclasses.dataclass
 class IntoWindows(beam.PTransform[PCollection[list[ImageRef]], PCollection[list[ImageRef]]]):
-    """Puts what was admitted into the window that is open now, so that nothing comes too late for its own.
+    """Assigns new images to the window of the current time, so that no image is too late for its window.
 
-    run: of a source that lies in this process, and waits until what it gave is recorded; "" for others.
+    In: lists of references, unbounded. Out: the same, in fixed windows.
+
+    Attributes:
+      seconds: length of a window.
+      run: name of the run, if its source is in this process and waits until its images are recorded; "" for
+        others.
     """
 
     seconds: float
@@ -54,65 +61,69 @@ class IntoWindows(beam.PTransform[PCollection[list[ImageRef]], PCollection[list[
 
 
 def at_this_time(images: list[ImageRef], seconds: float, run: str) -> Any:
+    """Returns the images at the current time. With `run`, notes that their window is not recorded yet."""
     now = clock.now()
     if run:
         (window,) = FixedWindows(seconds).assign(WindowFn.AssignContext(now))
-        recording_progress(run).opened(float(window.start))
+        recording_progress(run).window_opened(float(window.start))
     return TimestampedValue(images, now)
 
 
-@dataclasses.dataclass
-class DeduplicateWindows(beam.PTransform[PCollection[list[ImageRef]], PCollection[bytes]]):
-    """Reads, fingerprints and judges the images of each window by themselves.
+@dataclasses.dataclass(kw_only=True)
+class DeduplicateWindows(beam.PTransform[PCollection[list[ImageRef]], PCollection[VerdictBlock]]):
+    """Reads, fingerprints and judges the images of each window, without the images of other windows.
 
-    In: references, in windows; of one URI several generations may be in one window. Out: blocks of `blocks.VERDICTS` in the same
-    window, at least one, which may be empty.
+    In: lists of references, in windows, unbounded. A window may contain several generations of the same URI.
+    Out: blocks of `blocks.VERDICTS` in the same window: at least one per window, which may be empty.
 
-    recipe, within, planning, processes, tally, limits: as of `transforms.DeduplicateImages`. skipped: a file with the identities
-    of images that were judged before, and are no part of any window now.
+    Attributes:
+      settings, thresholds, planning: as in `transforms.DeduplicateImages`.
+      skipped: file with the identities of images that were judged before and belong to no window now
+        (`SkipJudgedFn`).
     """
 
-    recipe: Recipe | None = None
+    settings: ReadSettings = ReadSettings()
     thresholds: Thresholds = Thresholds()
     planning: PlanSettings = PlanSettings()
-    processes: int = 1
-    tally: Tally | None = None
-    limits: Limits = Limits()
     skipped: str = ""
 
-    def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[bytes]:
-        read = images | "Fingerprint" >> FingerprintImages(
-            self.recipe, self.processes, self.tally, self.limits
-        )
+    def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[VerdictBlock]:
+        read = images | "Fingerprint" >> FingerprintImages(settings=self.settings)
         fingerprints, rejections, _ = without_judged(read, self.skipped)
-        if self.recipe:
+        if self.settings.recipe:
             judged, _ = fingerprints | "MarkNear" >> MarkNearDuplicates(self.thresholds, self.planning)
         else:
             judged = fingerprints | "MarkExact" >> MarkExactDuplicates()
         nothing = images | "Nothing" >> beam.Map(no_verdicts).with_output_types(bytes)
-        all_verdicts: PCollection[bytes] = (judged, rejections, nothing) | "All" >> beam.Flatten()
+        all_verdicts: PCollection[VerdictBlock] = (judged, rejections, nothing) | "All" >> beam.Flatten()
         return all_verdicts
 
 
-def no_verdicts(_images: list[ImageRef]) -> bytes:
-    """So that of each window it is known when it is over, also if all in it was judged before."""
+def no_verdicts(_images: list[ImageRef]) -> VerdictBlock:
+    """Returns an empty block: so a window ends visibly even if all its images were judged before."""
     return blocks.dump(VERDICTS.empty_table())
 
 
 @dataclasses.dataclass
-class RecordWindows(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
-    """Writes the verdicts of each window as one file, named by when it began, and passes them on when they are written.
+class RecordWindows(beam.PTransform[PCollection[VerdictBlock], PCollection[VerdictBlock]]):
+    """Writes the verdicts of each window to one file, then passes them on.
 
-    In: blocks of `blocks.VERDICTS`, in windows. Out: one for each window that has any, in the global window.
+    The file is named by the start of the window.
 
-    held: the engine has checkpoints, and may go back to one.
+    In: blocks of `blocks.VERDICTS`, in windows, unbounded. Out: one block per window that has verdicts, in
+    the global window.
+
+    Attributes:
+      folders: where the files go.
+      tally: where workers on this machine report progress.
+      checkpointed: the runner has checkpoints, and may go back to one.
     """
 
-    folders: Folders
+    folders: RecordPaths
     tally: Tally | None = None
     checkpointed: bool = False
 
-    def expand(self, verdicts: PCollection[bytes]) -> PCollection[bytes]:
+    def expand(self, verdicts: PCollection[VerdictBlock]) -> PCollection[VerdictBlock]:
         gathered = (
             verdicts
             | "Key" >> beam.WithKeys(_ALL).with_output_types(tuple[bytes, bytes])
@@ -124,33 +135,39 @@ class RecordWindows(beam.PTransform[PCollection[bytes], PCollection[bytes]]):
             return written | "Global" >> beam.WindowInto(GlobalWindows())
         files = gathered | "Name" >> writing.with_output_types(tuple[bytes, bytes])
         return (
-            files | "Global" >> beam.WindowInto(GlobalWindows()) | "Certain" >> WriteWhenCertain(self.folders)
+            files
+            | "Global" >> beam.WindowInto(GlobalWindows())
+            | "Certain" >> WriteWhenCommitted(self.folders)
         )
 
 
 class _WriteWindowFn(beam.DoFn):
-    """The verdicts of one window -> one block, whose records are written; if they are held, with the name of their file."""
+    """(key, verdicts of one window) -> one block whose records are written.
 
-    def __init__(self, folders: Folders, checkpointed: bool, tally: Tally | None) -> None:
+    With `checkpointed` the records are not written yet: the output is the key, and the block with the name of
+    its file.
+    """
+
+    def __init__(self, folders: RecordPaths, checkpointed: bool, tally: Tally | None) -> None:
         self.folders = folders
         self.checkpointed = checkpointed
         self.tally = tally
 
     def process(
-        self, group: tuple[bytes, Iterable[bytes]], window: Any = beam.DoFn.WindowParam
+        self, group: tuple[bytes, Iterable[VerdictBlock]], window: Any = beam.DoFn.WindowParam
     ) -> Iterable[Any]:
         verdicts = blocks.load(list(group[1]), VERDICTS)
         if len(verdicts):
             block = blocks.dump(verdicts)
-            tell(block, self.tally)
+            count_verdicts(block, self.tally)
             yield self._recorded(block, window)
         if not self.checkpointed:
-            recording_progress(self.folders.run).closed(float(window.start))
+            recording_progress(self.folders.run).window_closed(float(window.start))
 
-    def _recorded(self, block: bytes, window: Any) -> Any:
+    def _recorded(self, block: VerdictBlock, window: Any) -> Any:
         began: datetime.datetime = window.start.to_utc_datetime()
         name = f"{self.folders.run}-window-{run_name(began)}"
         if self.checkpointed:
-            return _ALL, named(name, block)
+            return _ALL, with_name(name, block)
         write_files(self.folders, name, block)
         return block

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from beam_dedup.core import limits
-from beam_dedup.core.errors import DecodeError
+from beam_dedup.core.errors import DecodeError, install_command
 from beam_dedup.core.imaging import formats, truncated
 from beam_dedup.core.imaging.dct import SIDE, Pixels
 from beam_dedup.core.limits import Limits
@@ -73,7 +73,7 @@ def check_decoded(image_format: str) -> None:
     """Raises DecodeError if pictures of this format are not decoded."""
     if image_format in _decoded_formats():
         return
-    more = '; pip install "beam-dedup[heif]"' if image_format == formats.HEIF else ""
+    more = f"; run {install_command('heif')}" if image_format == formats.HEIF else ""
     raise DecodeError(f"{image_format} is not decoded{more}")
 
 

@@ -1,4 +1,4 @@
-"""Words that agree on a key lie together when they are sorted by it: buckets."""
+"""Sorts words by keys, and finds the buckets of words with equal keys in the sorted order."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,11 +7,16 @@ from beam_dedup.core.codes import IntArray, WordArray
 
 KeyArray = npt.NDArray[np.unsignedinteger]
 
-_TABLE_BITS = 20  # keys up to here are looked up in a table
+TABLE_BITS = 20  # runs of keys with up to this many bits are looked up in a table; others by binary search
 
 
 def compact(words: WordArray, mask: int) -> tuple[KeyArray, int]:
-    """The bits of each word that are set in a mask, moved together, and how many they are; of more than 32 the first 32.
+    """Returns the keys of words: the bits set in a mask, moved together, and how many bits these are.
+
+    If the mask has more than 32 bits, only the first (most significant) 32 are used.
+
+    Returns:
+      (words,) keys as the narrowest of uint8, uint16 and uint32; number of bits, at most 32.
 
     >>> compact(np.array([0xABCD], np.uint64), 0xF0F0)[0].tolist() == [0xAC]
     True
@@ -31,7 +36,14 @@ def compact(words: WordArray, mask: int) -> tuple[KeyArray, int]:
 
 
 def order_of(key: KeyArray, bits: int) -> IntArray:
-    """The order that sorts keys of so many bits. Of 16 bits and less NumPy sorts by radix, some times faster than else."""
+    """Returns the order that sorts keys, stably.
+
+    NumPy sorts keys of up to 16 bits by radix, several times faster than wider ones; so wider keys are
+    sorted in two passes.
+
+    Args:
+      bits: number of bits of the keys, at most 32.
+    """
     if bits <= 16:
         return np.argsort(key, kind="stable")
     order = np.argsort(key.astype(np.uint16), kind="stable")
@@ -40,15 +52,15 @@ def order_of(key: KeyArray, bits: int) -> IntArray:
 
 
 def starts_of(sorted_keys: KeyArray) -> IntArray:
-    """Where each bucket begins among sorted keys."""
+    """Returns the index at which each bucket of equal keys starts."""
     if not len(sorted_keys):
         return np.zeros(0, np.int64)
     return np.concatenate([[0], np.flatnonzero(sorted_keys[1:] != sorted_keys[:-1]) + 1])
 
 
 def runs_of(sorted_keys: KeyArray, keys: KeyArray, bits: int) -> tuple[IntArray, IntArray]:
-    """Where the run of each key begins among sorted ones, and how long it is."""
-    if bits <= _TABLE_BITS:
+    """Returns, for each of `keys`, where its run among the sorted keys starts, and how long the run is."""
+    if bits <= TABLE_BITS:
         sizes = np.bincount(sorted_keys, minlength=1 << bits)
         return np.take(np.cumsum(sizes) - sizes, keys), np.take(sizes, keys)
     first = np.searchsorted(sorted_keys, keys, side="left")
@@ -56,7 +68,10 @@ def runs_of(sorted_keys: KeyArray, keys: KeyArray, bits: int) -> tuple[IntArray,
 
 
 def discriminating_bits(words: WordArray) -> int:
-    """The bits that part words: those in which one in 32 at least differs from the others, as a mask."""
+    """Returns a mask of the bits that discriminate between words.
+
+    These are the bits in which at least one word in 32 differs from the majority.
+    """
     set_bits = np.unpackbits(words.astype(">u8").view(np.uint8)).reshape(-1, 64).sum(axis=0, dtype=np.int64)
-    parts = np.minimum(set_bits, len(words) - set_bits) * 32 >= len(words)
-    return int(np.packbits(parts).view(">u8")[0])
+    discriminates = np.minimum(set_bits, len(words) - set_bits) * 32 >= len(words)
+    return int(np.packbits(discriminates).view(">u8")[0])

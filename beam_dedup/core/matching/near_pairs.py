@@ -1,6 +1,6 @@
-"""All pairs of codes within k: where to look, and what of the pairs of words found there counts.
+"""Finds all pairs of codes within k: searches pairs of near words, and keeps those whose codes are within k.
 
-Exact: a key only says where to look; whether two codes are within k is decided on the codes.
+The result is exact: a key only decides where to look; whether two codes are within k is decided on the codes.
 """
 
 import dataclasses
@@ -30,18 +30,21 @@ from beam_dedup.core.thresholds import Thresholds
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pairs:
-    """Pairs of rows of `Codes` that are within k; each pair may come more than once, in either order."""
+    """Columns of length n: pairs of rows of `Codes` that are within k.
 
-    a: IntArray
-    b: IntArray
-    distance: ByteArray  # bits of the short code, or of all of a code that is compared as a whole; flat: grey levels
+    A pair may occur more than once, in either order.
+    """
+
+    a: IntArray  # (n,) rows
+    b: IntArray  # (n,) rows
+    distance: ByteArray  # (n,) bits of the short or whole code, whichever k applies to; flat: colour levels
 
     def __len__(self) -> int:
         return len(self.a)
 
 
-_Rows = tuple[IntArray, IntArray]
-_Task = tuple[_Rows, Callable[[], Found]]
+_Rows = tuple[IntArray, IntArray]  # the rows of the codes on both sides of a search
+_Task = tuple[_Rows, Callable[[], Found]]  # a search, which finds indices into these rows
 
 
 def near_pairs(
@@ -51,14 +54,18 @@ def near_pairs(
     roles: BoolArray | None = None,
     threads: int = 1,
 ) -> Iterator[Pairs]:
-    """Yields every pair of rows within k, of different images and with a base view among the two.
+    """Yields every pair of rows that are within k.
+
+    The two rows are codes of different images, and at least one of them is a base view.
 
     Args:
-      keys: at which pairs are looked for, with masks over the words of a code; pairs that meet at none of them
-        may or may not be found. Without it, keys are chosen such that every pair is found.
-      roles: (number of images,) if given, only pairs of an image that is True with one that is False are found, and
-        the work grows with the number of those, not of all pairs.
-      threads: keys are looked at side by side.
+      codes: the codes to search.
+      thresholds: when two codes are within k.
+      keys: where to look for pairs, with masks over the words of a code; pairs that meet at none of the
+        keys may or may not be found. Without it, keys are chosen such that every pair is found.
+      roles: (images,) if given, only pairs of an image that is True and one that is False are found, and
+        the work grows with the number of those pairs instead of all pairs.
+      threads: number of keys that are searched at a time.
     """
     tasks = [*_hashed_tasks(codes, thresholds, keys, roles), *_flat_tasks(codes, thresholds, roles)]
     for (rows_a, rows_b), (i, j, distance) in interleaved(tasks, threads):
@@ -68,37 +75,41 @@ def near_pairs(
 def _hashed_tasks(
     codes: Codes, thresholds: Thresholds, keys: Sequence[Key] | None, roles: BoolArray | None
 ) -> Iterator[_Task]:
-    """One search for each key: of bases among each other, and of bases with views."""
+    """Yields a search for each key: of bases among each other, and of bases with views."""
     hashed = codes.hashed
     is_base = codes.view[hashed] == BASE
     if keys is None:
         keys = choose(thresholds, len(hashed), int(is_base.sum())).plan.all_keys
     base, view = hashed[is_base], hashed[~is_base]
-    one: list[_Rows] = []
-    two: list[_Rows] = []
+    within: list[_Rows] = []  # searches within one array
+    between: list[_Rows] = []  # searches between two arrays
     if roles is None:
-        one.append((base, base))
-        two.append((base, view))
+        within.append((base, base))
+        between.append((base, view))
     else:
         base_is_true, view_is_true = (roles[codes.image[rows]] for rows in (base, view))
-        two.append((base[base_is_true], base[~base_is_true]))
-        two.append((base[base_is_true], view[~view_is_true]))
-        two.append((base[~base_is_true], view[view_is_true]))
-    for words, of_word in _words(codes, thresholds, keys):
-        for rows in one:
-            mine = words[rows[0]]
-            for key in hamming_join.worthwhile(mine, mine, of_word, thresholds.word_k):
-                yield rows, functools.partial(hamming_join.pairs_of_one, mine, thresholds.word_k, key)
-        for rows in two:
-            mine, theirs = words[rows[0]], words[rows[1]]
-            for key in hamming_join.worthwhile(mine, theirs, of_word, thresholds.word_k):
-                yield rows, functools.partial(hamming_join.pairs_of_two, mine, theirs, thresholds.word_k, key)
+        between.append((base[base_is_true], base[~base_is_true]))
+        between.append((base[base_is_true], view[~view_is_true]))
+        between.append((base[~base_is_true], view[view_is_true]))
+    k = thresholds.word_k
+    for words, word_keys in _words(codes, thresholds, keys):
+        for rows in within:
+            a = words[rows[0]]
+            for key in hamming_join.worthwhile(a, a, word_keys, k):
+                yield rows, functools.partial(hamming_join.pairs_of_one, a, k, key)
+        for rows in between:
+            a, b = words[rows[0]], words[rows[1]]
+            for key in hamming_join.worthwhile(a, b, word_keys, k):
+                yield rows, functools.partial(hamming_join.pairs_of_two, a, b, k, key)
 
 
 def _words(
     codes: Codes, thresholds: Thresholds, keys: Sequence[Key]
 ) -> Iterator[tuple[WordArray, Sequence[Key]]]:
-    """The words of all codes that are searched, one of each code at a time, and at which keys."""
+    """Yields the words to search, one word of each code at a time, with the keys over these words.
+
+    A code has one word, or four if it has 256 bits.
+    """
     if thresholds.words == 1:
         yield codes.short, keys
         return
@@ -124,7 +135,12 @@ def _flat_tasks(codes: Codes, thresholds: Thresholds, roles: BoolArray | None) -
 def admitted(
     codes: Codes, thresholds: Thresholds, a: IntArray, b: IntArray, distance: ByteArray
 ) -> Iterator[Pairs]:
-    """Of pairs whose words or pixels agree, those that count."""
+    """Yields those pairs of rows that are within k, among pairs whose words or colours are near each other.
+
+    Args:
+      a, b: (n,) rows of `codes`.
+      distance: (n,) distance of the words or colours of each pair.
+    """
     image_a, image_b = codes.image[a], codes.image[b]
     good = (image_a != image_b) & ((codes.view[a] == BASE) | (codes.view[b] == BASE))
     good &= (codes.kind[a] == codes.kind[b]) | (codes.kind[a] <= CodeKind.TINY) & (
@@ -132,7 +148,7 @@ def admitted(
     )
     a, b, distance = a[good], b[good], distance[good]
     tiny = (codes.kind[a] == CodeKind.TINY) | (codes.kind[b] == CodeKind.TINY)
-    # NO_DISTANCE is below any threshold, so what has no long code passes.
+    # NO_DISTANCE is below any threshold, so pairs without a long distance pass.
     good = (long_distance(codes, a, b) <= thresholds.verify) & (~tiny | (distance <= thresholds.tiny_bits))
     good &= (codes.kind[a] != CodeKind.METADATA) | (distance <= thresholds.metadata_bits)
     if thresholds.words > 1:

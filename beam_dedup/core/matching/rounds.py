@@ -1,13 +1,20 @@
-"""Judging images that are spread over many places: what each place does with the codes that meet there.
+"""Judges images whose codes are spread over several code shards.
 
-A *place* sees the codes that agree on some bands (see `beam_dedup.core.matching.plan`), so every pair within k meets at one
-place at least. Tables in and out are those of `beam_dedup.core.blocks`; answers are sorted by the home they go to.
+The functions do the work of one code shard, or of one digest shard, in one step.
 
-    known, codes --places--> near_anchors_here --home--> without        what is near a known image is a duplicate
-    codes --places--> flags_here --home--> divide  -> anchors, rest     an anchor has no better neighbour: it is kept
-    anchors, rest --places--> near_anchors_here --home--> without       what is near an anchor is a duplicate
-    what remains goes round again, then to gather_here, which judges it in one place
-    kept, duplicates --places--> witnesses_here                         the nearest kept one
+A *code shard* sees the codes that agree on some bands (see `beam_dedup.core.matching.plan`), so every pair
+within k meets in at least one code shard. Tables in and out have the schemas of `beam_dedup.core.blocks`.
+Answers of a code shard are grouped by the digest shard that they go to.
+
+    input             in code shards    in digest shards
+    known, codes  ->  flag_near_kept    -> split_near       an image near a known one is a duplicate
+    codes         ->  flag_neighbours   -> split_anchors    an anchor has no better neighbour: it is kept
+    anchors, rest ->  flag_near_kept    -> split_near       an image near an anchor is a duplicate
+    rest          ->  the same two steps again, a fixed number of times
+    rest          ->  keep_in_shard, in one code shard      the remaining images are judged in order of rank
+    all codes     ->  find_witnesses                        the witness is the nearest kept image
+
+If one code shard holds all codes from the beginning, `judge_shard` does all of this at once.
 """
 
 import dataclasses
@@ -22,26 +29,29 @@ from beam_dedup.core import blocks
 from beam_dedup.core.codes import NO_DISTANCE, PROFILE_BYTES, BoolArray, Codes
 from beam_dedup.core.matching import selection
 from beam_dedup.core.matching.plan import Key, Plan, shard_of
-from beam_dedup.core.matching.selection import Witnesses
+from beam_dedup.core.matching.selection import MAX_PAIRS, Witnesses
 from beam_dedup.core.model import CodeKind
 from beam_dedup.core.tables import codes_of
 from beam_dedup.core.thresholds import Thresholds
 
-EVERYTHING = "all"  # the place of a plan without prefix
+EVERYTHING = "all"  # name of the only code shard of a plan without prefix
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Gathered:
-    """The codes of one place: images numbered by rank, and the rows they came from."""
+class CodeShard:
+    """The codes of one code shard. Images are numbered by rank."""
 
     rows: pa.Table  # of blocks.CODES, sorted by rank
     codes: Codes  # the same rows
     images: pa.Table  # the first row of each image
-    kept: BoolArray  # (images,)
+    kept: BoolArray  # (images,) whether each image is kept, as far as that is decided
 
 
 def code_shards(codes: pa.Table, plan: Plan, thresholds: Thresholds) -> Iterator[tuple[str, pa.Table]]:
-    """Sends each code to the places where it may meet one within k."""
+    """Yields (name of a code shard, rows of `CODES`).
+
+    Each code goes to all code shards in which it may meet a code within k.
+    """
     if not plan.prefix:
         if len(codes):
             yield EVERYTHING, codes
@@ -57,7 +67,11 @@ def code_shards(codes: pa.Table, plan: Plan, thresholds: Thresholds) -> Iterator
 
 
 def _flat_shards(flat: pa.Table, thresholds: Thresholds) -> Iterator[tuple[str, pa.Table]]:
-    """Overlapping ranges of mean colour, each as wide as flat pictures within k can be apart: two such share one."""
+    """Divides flat codes into overlapping ranges of mean colour.
+
+    Each range is twice as wide as the mean colours of two flat pictures within k can differ, so two such
+    pictures share a range.
+    """
     width = max(thresholds.flat_levels, 1) * PROFILE_BYTES
     bucket = codes_of(flat).pixels.sum(axis=1, dtype=np.int64) // width
     for shift in (0, 1):
@@ -65,20 +79,20 @@ def _flat_shards(flat: pa.Table, thresholds: Thresholds) -> Iterator[tuple[str, 
             yield f"flat/{number}", rows
 
 
-def keys_of(place: str, plan: Plan) -> tuple[Key, ...] | None:
-    """The keys that are looked at in a place; None for all of them."""
-    word, *rest = place.split("/")
+def keys_of(shard_name: str, plan: Plan) -> tuple[Key, ...] | None:
+    """Returns the keys at which a code shard looks for pairs; None for all keys."""
+    word, *rest = shard_name.split("/")
     if not word.isdigit():
         return None
     return plan.keys_in(int(word), plan.prefixes[int(rest[0])])
 
 
-def gather(codes: pa.Table) -> Gathered:
-    """Numbers the images of some rows of `CODES` by rank."""
+def gather(codes: pa.Table) -> CodeShard:
+    """Returns rows of `CODES` as a code shard, with images numbered by rank."""
     codes = codes.sort_by("rank").combine_chunks()
-    first = blocks.begins(codes["rank"])
+    first = blocks.first_rows(codes["rank"])
     images = codes.filter(pa.array(first))
-    return Gathered(
+    return CodeShard(
         rows=codes,
         codes=codes_of(codes, np.cumsum(first) - 1),
         images=images,
@@ -86,59 +100,79 @@ def gather(codes: pa.Table) -> Gathered:
     )
 
 
-def flags_here(
-    here: Gathered, thresholds: Thresholds, keys: tuple[Key, ...] | None
+def flag_neighbours(
+    shard: CodeShard, thresholds: Thresholds, keys: tuple[Key, ...] | None
 ) -> Iterator[tuple[bytes, pa.Table]]:
-    """Tells the homes which of their images have neighbours here (`FLAGS`); silence means none."""
-    better, worse = selection.neighbour_flags(here.codes, len(here.images), thresholds, keys)
-    yield from _to_digest_shards(here, better | worse, {"better": better, "worse": worse})
+    """Yields (digest shard, `FLAGS`) for the images that have neighbours in this code shard."""
+    better, worse = selection.neighbour_flags(shard.codes, len(shard.images), thresholds, keys)
+    yield from _flags(shard, better | worse, {"better": better, "worse": worse})
 
 
-def near_anchors_here(
-    here: Gathered, thresholds: Thresholds, keys: tuple[Key, ...] | None
+def flag_near_kept(
+    shard: CodeShard, thresholds: Thresholds, keys: tuple[Key, ...] | None
 ) -> Iterator[tuple[bytes, pa.Table]]:
-    """Tells the homes which of their images lie within k of a kept one here."""
-    near = selection.near_marked(here.codes, here.kept, thresholds, keys)
-    yield from _to_digest_shards(here, near, {"better": near, "worse": near})
+    """Yields (digest shard, `FLAGS`) for the images within k of a kept image in this code shard."""
+    near = selection.near_marked(shard.codes, shard.kept, thresholds, keys)
+    yield from _flags(shard, near, {"better": near, "worse": near})
 
 
-def _to_digest_shards(
-    here: Gathered, chosen: BoolArray, columns: dict[str, BoolArray]
+def _flags(
+    shard: CodeShard, chosen: BoolArray, columns: dict[str, BoolArray]
 ) -> Iterator[tuple[bytes, pa.Table]]:
     rows = pa.array(np.flatnonzero(chosen))
-    images = here.images.take(rows)
+    images = shard.images.take(rows)
     table = pa.Table.from_arrays(
         [images["rank"], *(pa.array(column).take(rows) for column in columns.values())], schema=blocks.FLAGS
     )
     yield from _by_digest_shard(images, table)
 
 
-def witnesses_here(
-    here: Gathered, thresholds: Thresholds, keys: tuple[Key, ...] | None
+def find_witnesses(
+    shard: CodeShard,
+    thresholds: Thresholds,
+    keys: tuple[Key, ...] | None,
+    max_pairs: int = MAX_PAIRS,
 ) -> Iterator[tuple[bytes, pa.Table]]:
-    """Tells the homes the nearest kept image (`MARKS`), of those here, of each of their duplicates."""
-    yield from _marks(here, selection.nearest_kept(here.codes, here.kept, thresholds, keys))
+    """Yields (digest shard, `MARKS`): the nearest kept image in this code shard for each of its duplicates.
+
+    Args:
+      max_pairs: number of pairs held at a time.
+    """
+    witnesses = selection.nearest_kept(shard.codes, shard.kept, thresholds, keys, max_pairs=max_pairs)
+    yield from _marks(shard, witnesses)
 
 
-def judge_here(
-    here: Gathered, thresholds: Thresholds, plan: Plan, threads: int
+def judge_shard(
+    shard: CodeShard,
+    thresholds: Thresholds,
+    plan: Plan,
+    threads: int,
+    max_pairs: int = MAX_PAIRS,
 ) -> Iterator[tuple[bytes, pa.Table]]:
-    """Judges all images there are, and tells the homes the witness (`MARKS`) of each of their duplicates."""
-    _, found = selection.judge(here.codes, len(here.images), thresholds, here.kept, plan.all_keys, threads)
-    yield from _marks(here, found)
+    """Judges a code shard that holds all images, and yields (digest shard, `MARKS` of its duplicates).
+
+    Args:
+      threads: number of keys that are searched at a time.
+      max_pairs: number of pairs held at a time.
+    """
+    _, witnesses = selection.judge(
+        shard.codes, len(shard.images), thresholds, shard.kept, plan.all_keys, threads, max_pairs
+    )
+    yield from _marks(shard, witnesses)
 
 
-def _marks(here: Gathered, found: Witnesses) -> Iterator[tuple[bytes, pa.Table]]:
-    images = here.images.take(pa.array(found.image))
-    kept = here.images.take(pa.array(found.kept))
+def _marks(shard: CodeShard, witnesses: Witnesses) -> Iterator[tuple[bytes, pa.Table]]:
+    images = shard.images.take(pa.array(witnesses.image))
+    kept = shard.images.take(pa.array(witnesses.kept))
+    long_distance = pa.array(witnesses.long_distance, pa.int32(), mask=witnesses.long_distance == NO_DISTANCE)
     table = pa.Table.from_arrays(
         [
             images["rank"],
             kept["rank"],
             kept["digest"],
-            pa.array(found.distance, pa.int32()),
-            pa.array(found.long_distance, pa.int32(), mask=found.long_distance == NO_DISTANCE),
-            pa.array(found.view, pa.uint8()),
+            pa.array(witnesses.distance, pa.int32()),
+            long_distance,
+            pa.array(witnesses.view, pa.uint8()),
         ],
         schema=blocks.MARKS,
     )
@@ -150,40 +184,46 @@ def _by_digest_shard(images: pa.Table, table: pa.Table) -> Iterator[tuple[bytes,
         yield b"%d" % number, rows
 
 
-def divide(codes: pa.Table, flags: pa.Table, all_here: bool) -> tuple[pa.Table, pa.Table]:
-    """Of undecided codes and the flags of all places: (anchors, the rest).
+def split_anchors(codes: pa.Table, flags: pa.Table, all_undecided: bool) -> tuple[pa.Table, pa.Table]:
+    """Splits the undecided codes of a digest shard, by the flags of all code shards, into (anchors, rest).
 
-    all_here: whether all images are undecided still. Then what has no neighbour at all is kept and needs no further
-    step, so it is in neither. Later it may yet be the witness nearest to a duplicate of another.
+    Args:
+      codes: rows of `CODES`.
+      flags: rows of `FLAGS`.
+      all_undecided: whether no image at all has been decided yet. An image without any neighbour is then
+        kept and needs no further step, so it is in neither table. In later rounds such an image may still
+        be the nearest witness of a duplicate.
     """
     better = pc.is_in(codes["rank"], flags.filter(flags["better"])["rank"])
     worse = pc.is_in(codes["rank"], flags.filter(flags["worse"])["rank"])
-    anchors = codes.filter(pc.and_(pc.invert(better), worse) if all_here else pc.invert(better))
+    anchors = codes.filter(pc.and_(pc.invert(better), worse) if all_undecided else pc.invert(better))
     return _with_kept(anchors, True), codes.filter(better)
 
 
-def known_and_new(codes: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Codes of images that are kept beforehand, and those of images to be judged."""
+def split_known(codes: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Splits codes into (codes of known images, codes of images to judge)."""
     return codes.filter(codes["kept"]), codes.filter(pc.invert(codes["kept"]))
 
 
-def without(codes: pa.Table, flags: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Of undecided codes and what lies near an anchor: (the duplicates, the rest)."""
+def split_near(codes: pa.Table, flags: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Splits undecided codes, by the flags of images near a kept one, into (duplicates, rest)."""
     near = pc.is_in(codes["rank"], flags["rank"])
     return codes.filter(near), codes.filter(pc.invert(near))
 
 
-def keep_here(here: Gathered, thresholds: Thresholds) -> Gathered:
-    """Judges all images here, of which none may have an undecided neighbour elsewhere; what is kept stays so."""
-    return dataclasses.replace(
-        here, kept=selection.keep(here.codes, len(here.images), thresholds, known=here.kept)
-    )
+def keep_in_shard(shard: CodeShard, thresholds: Thresholds) -> CodeShard:
+    """Judges all images of a code shard, and returns it with the new kept images.
+
+    No image of the shard may have an undecided neighbour elsewhere. Images that were kept before remain kept.
+    """
+    kept = selection.keep(shard.codes, len(shard.images), thresholds, known=shard.kept)
+    return dataclasses.replace(shard, kept=kept)
 
 
-def decided(here: Gathered) -> tuple[pa.Table, pa.Table]:
-    """The codes of a place that has judged all its images: (of the kept ones, of the duplicates)."""
-    kept = pa.array(here.kept[here.codes.image])
-    return _with_kept(here.rows.filter(kept), True), here.rows.filter(pc.invert(kept))
+def split_kept(shard: CodeShard) -> tuple[pa.Table, pa.Table]:
+    """Splits the codes of a judged code shard into (codes of kept images, codes of duplicates)."""
+    kept = pa.array(shard.kept[shard.codes.image])
+    return _with_kept(shard.rows.filter(kept), True), shard.rows.filter(pc.invert(kept))
 
 
 def _with_kept(codes: pa.Table, kept: bool) -> pa.Table:

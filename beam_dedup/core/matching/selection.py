@@ -1,14 +1,16 @@
-"""The definition: which images are kept, and of what the others are duplicates.
+"""Selects which images are kept, and finds the witness of each duplicate.
 
-Images are numbered 0 .. n-1 by rank, the preferred first. Known ones are kept. Go through the others in that order; an
-image is a duplicate if a kept one lies within k of it, else it is kept. Its witness is the nearest kept image, ties by rank.
+Images are numbered 0 .. n-1 by rank, the preferred image first. Known images are kept. The other images are
+judged in that order: an image is a duplicate if a kept image lies within k of it; else it is kept. The
+witness of a duplicate is the nearest kept image; of several equally near ones, the one with the best rank.
 
 Two ways lead to the same verdicts:
 
-- `keep` judges all images in one place.
-- Rounds judge images that are spread over many places, each seeing only some of the pairs: `neighbour_flags` says
-  which images have better or worse neighbours; those without a better one in *any* place are anchors and kept;
-  `near_marked` finds the duplicates of anchors; what is neither goes to the next round, or to `keep`.
+- `keep` judges all images in one code shard.
+- Rounds judge images that are spread over several code shards, each of which sees only some of the pairs:
+  `neighbour_flags` finds which images have better or worse neighbours; images without a better one in *any*
+  code shard are anchors and kept; `near_marked` finds the duplicates of anchors; all other images go to the
+  next round, or to `keep`.
 
 `nearest_kept` then finds the witnesses.
 """
@@ -23,22 +25,23 @@ from beam_dedup.core.matching.near_pairs import Pairs, near_pairs
 from beam_dedup.core.matching.plan import Key, mixed
 from beam_dedup.core.thresholds import Thresholds
 
-# Pairs held at a time, some 100 MiB. Where there are more (thousands of frames of one scene), images are judged in
-# two halves by rank instead: the second half without what the first half's kept ones dominate, which is most of it.
-_MAX_PAIRS = 1 << 23
+# Number of pairs held at a time, some 100 MiB. If there are more, as for thousands of frames of one scene,
+# images are judged in two halves by rank: the second half without the duplicates of the first half's kept
+# images, which are most of it.
+MAX_PAIRS = 1 << 23
 
 _Keys = Sequence[Key] | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Witnesses:
-    """Columns: image `image` is a duplicate of image `kept`."""
+    """Columns of length n: image `image` is a duplicate of image `kept`."""
 
-    image: IntArray
-    kept: IntArray
-    distance: IntArray
-    long_distance: IntArray  # NO_DISTANCE where there is none
-    view: ByteArray  # index into VIEWS
+    image: IntArray  # (n,)
+    kept: IntArray  # (n,)
+    distance: IntArray  # (n,) bits of the short code; flat: colour levels
+    long_distance: IntArray  # (n,) bits of the long code; NO_DISTANCE if there is none
+    view: ByteArray  # (n,) index into VIEWS
 
 
 def judge(
@@ -48,20 +51,31 @@ def judge(
     known: BoolArray | None = None,
     keys: _Keys = None,
     threads: int = 1,
-    max_pairs: int = _MAX_PAIRS,
+    max_pairs: int = MAX_PAIRS,
 ) -> tuple[BoolArray, Witnesses]:
-    """Judges images 0 .. images-1 in one place, and finds the witnesses of the duplicates.
+    """Judges images 0 .. images-1, and finds the witnesses of the duplicates.
 
-    known: (images,) True for those that are kept beforehand, whatever they are near to. keys: of a plan that
-    finds every pair; chosen anew if not given.
-    Returns: (images,) True for the kept ones, the known ones among them. Images without codes are kept.
+    Args:
+      codes: the codes of the images. Images without codes are kept.
+      images: number of images.
+      thresholds: when two codes are within k.
+      known: (images,) True for images that are kept beforehand, however near they are to each other; none
+        if not given.
+      keys: the keys of a plan that finds every pair; chosen if not given.
+      threads: number of keys that are searched at a time.
+      max_pairs: number of pairs held at a time.
+
+    Returns:
+      (images,) True for the kept images, including the known ones; the witnesses of all others.
     """
     known = np.zeros(images, dtype=bool) if known is None else known
     representative = representatives(codes, known)
-    leads = representative == np.arange(images)
-    kept, found = _judge(codes.of(leads), images, thresholds, known & leads, keys, threads, max_pairs)
-    kept = kept & leads | known
-    return kept, _stacked([found, _of_twins(codes, kept, representative, found)])
+    is_representative = representative == np.arange(images)
+    kept, found = _judge(
+        codes.of(is_representative), images, thresholds, known & is_representative, keys, threads, max_pairs
+    )
+    kept = kept & is_representative | known
+    return kept, _stacked([found, _witnesses_of_represented(codes, kept, representative, found)])
 
 
 def _judge(
@@ -74,20 +88,29 @@ def _judge(
     max_pairs: int,
 ) -> tuple[BoolArray, Witnesses]:
     if not known.any():
-        # One search for both, where all pairs can be held.
+        # One search finds both kept images and witnesses, if all pairs can be held.
         pairs = _all_pairs(codes, thresholds, keys, max_pairs, threads)
         if pairs is not None:
             kept = np.ones(images, dtype=bool)
             kept[_dominated(codes, pairs)] = False
-            return kept, _witnesses(codes, kept, [pairs])
+            return kept, _witnesses(codes, kept, [pairs], max_pairs)
     kept = keep(codes, images, thresholds, max_pairs, known, keys, threads)
-    return kept, nearest_kept(codes, kept, thresholds, keys, threads)
+    return kept, nearest_kept(codes, kept, thresholds, keys, threads, max_pairs)
 
 
-def _of_twins(codes: Codes, kept: BoolArray, representative: IntArray, found: Witnesses) -> Witnesses:
-    """The witnesses of images that others lead: the leader, if it is kept, else the leader's."""
-    led = np.flatnonzero((representative != np.arange(len(representative))) & ~kept)
-    of_kept, of_others = led[kept[representative[led]]], led[~kept[representative[led]]]
+def _witnesses_of_represented(
+    codes: Codes, kept: BoolArray, representative: IntArray, found: Witnesses
+) -> Witnesses:
+    """Returns the witnesses of the images that have another image as representative.
+
+    The witness is the representative if that is kept, else the witness of the representative.
+
+    Args:
+      found: the witnesses of the representatives.
+    """
+    represented = np.flatnonzero((representative != np.arange(len(representative))) & ~kept)
+    is_kept = kept[representative[represented]]
+    of_kept, of_others = represented[is_kept], represented[~is_kept]
     row = np.full(len(representative), -1)
     row[codes.image] = np.arange(len(codes))
     rows = row[of_kept]
@@ -99,21 +122,23 @@ def _of_twins(codes: Codes, kept: BoolArray, representative: IntArray, found: Wi
         long_distance(codes, rows, rows),
         np.full(len(of_kept), BASE, np.uint8),
     )
-    at = np.searchsorted(found.image, representative[of_others])  # those found are in order of their images
-    theirs = Witnesses(of_others, found.kept[at], found.distance[at], found.long_distance[at], found.view[at])
-    return _stacked([itself, theirs])
+    at = np.searchsorted(found.image, representative[of_others])  # `found` is sorted by image
+    its_witness = Witnesses(
+        of_others, found.kept[at], found.distance[at], found.long_distance[at], found.view[at]
+    )
+    return _stacked([itself, its_witness])
 
 
 def keep(
     codes: Codes,
     images: int,
     thresholds: Thresholds,
-    max_pairs: int = _MAX_PAIRS,
+    max_pairs: int = MAX_PAIRS,
     known: BoolArray | None = None,
     keys: _Keys = None,
     threads: int = 1,
 ) -> BoolArray:
-    """Which of the images 0 .. images-1 are kept; see `judge`."""
+    """Returns which of the images 0 .. images-1 are kept: (images,). The arguments are those of `judge`."""
     kept = np.zeros(images, dtype=bool) if known is None else known.copy()
     judged = ~kept
     if kept.any():
@@ -131,8 +156,8 @@ def _keep(
     keys: _Keys = None,
     threads: int = 1,
 ) -> None:
-    """Judges the images `judged`, to which all `codes` belong, and marks the kept ones in `kept`."""
-    pairs = _all_pairs(codes, thresholds, keys, max_pairs if len(judged) > 2 else None, threads)
+    """Judges the images `judged`, to which all `codes` belong, and sets the kept ones in `kept`."""
+    pairs = _all_pairs(codes, thresholds, keys, max_pairs, threads, may_give_up=len(judged) > 2)
     if pairs is not None:
         kept[judged] = True
         kept[_dominated(codes, pairs)] = False
@@ -153,14 +178,14 @@ def _keep(
 
 
 def _dominated(codes: Codes, pairs: Pairs) -> IntArray:
-    """The images that are duplicates, given all pairs there are."""
+    """Returns the images that are duplicates, given all pairs of images within k."""
     better, worse = _by_rank(codes, pairs)
     order = np.argsort(better, kind="stable")
     better, worse = better[order], worse[order]
     starts = np.flatnonzero(np.diff(better, prepend=-1))
     ends = np.append(starts, len(better))[1:]
     dominated = np.zeros(int(codes.image.max(initial=-1)) + 1, dtype=bool)
-    # In order of rank by definition, so a loop; of the images that have worse neighbours only.
+    # The definition needs a loop in order of rank. It visits only images that have worse-ranked neighbours.
     for image, start, end in zip(better[starts].tolist(), starts.tolist(), ends.tolist(), strict=True):
         if not dominated[image]:
             dominated[worse[start:end]] = True
@@ -168,25 +193,31 @@ def _dominated(codes: Codes, pairs: Pairs) -> IntArray:
 
 
 def _all_pairs(
-    codes: Codes, thresholds: Thresholds, keys: _Keys, max_pairs: int | None, threads: int = 1
+    codes: Codes,
+    thresholds: Thresholds,
+    keys: _Keys,
+    max_pairs: int,
+    threads: int = 1,
+    may_give_up: bool = True,
 ) -> Pairs | None:
-    """All pairs, each once, or None if there are more than `max_pairs`."""
+    """Returns all pairs, each once; None if there are more than `max_pairs` and `may_give_up` is True."""
     found = [Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8))]
     waiting = 0
     for pairs in near_pairs(codes, thresholds, keys, threads=threads):
         found.append(pairs)
         waiting += len(pairs)
-        if waiting > (_MAX_PAIRS if max_pairs is None else max_pairs):
-            # Two codes that are alike agree on most keys, and are found at each of them: that is no reason to give up.
+        if waiting > max_pairs:
+            # Very similar codes agree on most keys and are found at each of them, so repeated pairs do not
+            # count.
             found = [_each_once(found, len(codes))]
             waiting = 0
-            if max_pairs is not None and len(found[0]) > max_pairs:
+            if may_give_up and len(found[0]) > max_pairs:
                 return None
     return _each_once(found, len(codes))
 
 
 def _each_once(parts: list[Pairs], rows: int) -> Pairs:
-    """The pairs of all parts, the smaller row first, each once."""
+    """Returns the pairs of all parts, each once and with the smaller row first."""
     a, b, distance = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("a", "b", "distance")
     )
@@ -195,22 +226,24 @@ def _each_once(parts: list[Pairs], rows: int) -> Pairs:
 
 
 def _by_rank(codes: Codes, pairs: Pairs) -> tuple[IntArray, IntArray]:
+    """Returns the better-ranked and the worse-ranked image of each pair."""
     a, b = codes.image[pairs.a], codes.image[pairs.b]
     return np.minimum(a, b), np.maximum(a, b)
 
 
 def neighbour_flags(
-    codes: Codes, images: int, thresholds: Thresholds, keys: _Keys = None, max_pairs: int = _MAX_PAIRS
+    codes: Codes, images: int, thresholds: Thresholds, keys: _Keys = None, max_pairs: int = MAX_PAIRS
 ) -> tuple[BoolArray, BoolArray]:
-    """Which images have a better neighbour, and which may have a worse one: two (images,) keys.
+    """Returns which images have a better-ranked neighbour, and which may have a worse-ranked one.
 
-    The first is exact for these codes and keys. The second may say yes where the answer is no: it only saves work.
+    The first mask is exact for these codes and keys. The second may be True for an image without a
+    worse-ranked neighbour; it only saves work.
     """
     judged = np.unique(codes.image)
     kept = np.zeros(images, dtype=bool)
     _keep(codes, judged, thresholds, max_pairs, kept, keys)
     has_better = np.zeros(images, dtype=bool)
-    has_better[judged] = ~kept[judged]  # each was dominated by a better one
+    has_better[judged] = ~kept[judged]  # a duplicate has a better-ranked neighbour
     has_worse = has_better.copy()
     for pairs in near_pairs(codes, thresholds, keys, roles=kept):
         better, worse = _by_rank(codes, pairs)
@@ -222,7 +255,11 @@ def neighbour_flags(
 def near_marked(
     codes: Codes, marked: BoolArray, thresholds: Thresholds, keys: _Keys = None, threads: int = 1
 ) -> BoolArray:
-    """Which unmarked images lie within k of a marked one, among these codes: (images,) mask."""
+    """Returns which unmarked images lie within k of a marked image, among these codes: (images,) mask.
+
+    Args:
+      marked: (images,) mask; marked images may be within k of each other.
+    """
     near = np.zeros(len(marked), dtype=bool)
     for pairs in near_pairs(codes, thresholds, keys, roles=marked, threads=threads):
         near[codes.image[pairs.a]] = True
@@ -231,38 +268,53 @@ def near_marked(
 
 
 def nearest_kept(
-    codes: Codes, kept: BoolArray, thresholds: Thresholds, keys: _Keys = None, threads: int = 1
+    codes: Codes,
+    kept: BoolArray,
+    thresholds: Thresholds,
+    keys: _Keys = None,
+    threads: int = 1,
+    max_pairs: int = MAX_PAIRS,
 ) -> Witnesses:
-    """For every image that is not kept, the nearest kept one among these codes: least distance, then best rank.
+    """Returns the nearest kept image, among these codes, for every image that is not kept.
 
-    An image without a kept one within k, among these codes, is left out. Of several views through which two images
-    match at the same distance, the first counts.
+    If several are equally near, it is the one with the best rank.
+
+    Images without a kept image within k, among these codes, are left out. If two images match through
+    several views at the same distance, the first of these views is reported.
+
+    Args:
+      kept: (images,) True for kept images.
+      max_pairs: number of pairs held at a time.
     """
-    return _witnesses(codes, kept, near_pairs(codes, thresholds, keys, roles=kept, threads=threads))
+    pairs = near_pairs(codes, thresholds, keys, roles=kept, threads=threads)
+    return _witnesses(codes, kept, pairs, max_pairs)
 
 
-def _witnesses(codes: Codes, kept: BoolArray, all_pairs: Iterable[Pairs]) -> Witnesses:
-    """The nearest kept one of each image in some pairs; pairs of two kept images, or of two duplicates, say nothing."""
+def _witnesses(codes: Codes, kept: BoolArray, all_pairs: Iterable[Pairs], max_pairs: int) -> Witnesses:
+    """Returns the nearest kept image of each image in some pairs, sorted by image.
+
+    Pairs of two kept images, and of two images that are not kept, are ignored.
+    """
     none = np.zeros(0, np.int64)
     best = Witnesses(none, none, none, none, np.zeros(0, np.uint8))
     found: list[Witnesses] = []
     waiting = 0
     for pairs in all_pairs:
-        telling = np.flatnonzero(kept[codes.image[pairs.a]] != kept[codes.image[pairs.b]])
-        a, b = pairs.a[telling], pairs.b[telling]
+        mixed_pairs = np.flatnonzero(kept[codes.image[pairs.a]] != kept[codes.image[pairs.b]])
+        a, b = pairs.a[mixed_pairs], pairs.b[mixed_pairs]
         swap = kept[codes.image[a]]
         row, kept_row = np.where(swap, b, a), np.where(swap, a, b)
         view = np.where(codes.view[row] == BASE, codes.view[kept_row], codes.view[row])
         new = Witnesses(
             codes.image[row],
             codes.image[kept_row],
-            pairs.distance[telling].astype(np.int64),
+            pairs.distance[mixed_pairs].astype(np.int64),
             long_distance(codes, row, kept_row),
             view,
         )
         found.append(new)
         waiting += len(row)
-        if waiting > _MAX_PAIRS:
+        if waiting > max_pairs:
             best, found, waiting = _first_each(_stacked([best, *found])), [], 0
     return _first_each(_stacked([best, *found]))
 
@@ -273,7 +325,10 @@ def _stacked(parts: list[Witnesses]) -> Witnesses:
 
 
 def _first_each(witnesses: Witnesses) -> Witnesses:
-    """The best row of each image: two images may match through a view of either, so the long distance decides last."""
+    """Returns the best row of each image, sorted by image.
+
+    Two images may match through a view of either one at the same distance; then the long distance decides.
+    """
     w = witnesses
     order = np.lexsort((w.long_distance, w.view, w.kept, w.distance, w.image))
     order = order[np.flatnonzero(np.diff(w.image[order], prepend=-1))]
@@ -281,15 +336,24 @@ def _first_each(witnesses: Witnesses) -> Witnesses:
 
 
 def representatives(codes: Codes, known: BoolArray) -> IntArray:
-    """For each image the best-ranked one that has the same single code; itself, if it has several codes or none.
+    """Returns the representative of each image.
 
-    Known images, which are kept whatever they are near to, and others do not lead each other: a new image may have an
-    equal known one, but a better-ranked known one just as near by its short code.
+    The representative is the best-ranked image with the same code, if both images have one code only.
 
-    Only neighbours by hash are compared, so that of two groups whose hashes agree (one in 2**64) a few members may lead
-    themselves: they are then compared with all others, as if they were different.
+    An image with several codes, or none, is its own representative. Known images and new images do not
+    represent each other: known images are kept however near they are to each other, so the witness of a new
+    image may be a better-ranked known image, as near by its short code as the known image with the equal
+    code.
 
-    Returns: (images,).
+    Only images with neighbouring hashes are compared. If the hashes of two different codes are equal
+    (probability 2**-64), some images may remain their own representatives; they are then compared like
+    images with different codes, so verdicts are the same.
+
+    Args:
+      known: (images,) True for known images.
+
+    Returns:
+      (images,) number of the representative.
     """
     images = len(known)
     representative = np.arange(images)
@@ -311,7 +375,7 @@ def representatives(codes: Codes, known: BoolArray) -> IntArray:
 
 
 def _code_words(codes: Codes) -> WordArray:
-    """All that a code is, in words: (n, 13)."""
+    """Returns kind, bits and pixels of each code as words (n, 13), equal if and only if the codes are equal."""
     words = np.zeros((len(codes), 13), np.uint64)
     words[:, 0] = codes.kind
     words[:, 1:5] = codes.long

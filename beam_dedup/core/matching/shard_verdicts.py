@@ -1,7 +1,8 @@
-"""What is decided where an image's own block is: equal bytes, equal pictures, and at last the verdict.
+"""Decides exact duplicates in a digest shard, chooses what to compare, and assembles the verdicts.
 
-Images of one digest share a home, so exact duplicates are decided there. Of images with equal codes only the
-best-ranked of each home is compared with the rest of the world; the others share its fate.
+Images with equal digests are in the same digest shard, so exact duplicates are found there. Among images of
+a digest shard with equal codes, only the best-ranked one, the representative, is compared with images of
+other shards. The other images get the outcome of their representative.
 """
 
 import dataclasses
@@ -18,47 +19,56 @@ from beam_dedup.core.rank import are_known, uri_of, uris_of
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DigestShard:
-    """The images of one home in order of rank, and who speaks for whom."""
+    """The images of one digest shard, sorted by rank, with the representative of each."""
 
     images: pa.Table  # of blocks.IMAGES, sorted by rank
-    same_bytes: IntArray  # (images,) row of the best-ranked image with these bytes
-    # (images,) row of the one that speaks for it: the best-ranked one with the picture of that one, where both are known
-    # or both are not; for a copy of a known one's bytes, that one.
-    same_picture: IntArray
+    same_bytes: IntArray  # (images,) row of the best-ranked image with the same bytes
+    # (images,) row of the representative. For a new image with the bytes of a known one, it is that known
+    # image. For any other image it is the best-ranked one whose picture is equal to that of the image at
+    # `same_bytes`, known and new images apart.
+    representative: IntArray
 
 
 def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
-    """Groups the images of one home by bytes and by picture.
+    """Groups the images of one digest shard by bytes and by picture.
 
-    pictures: False for exact mode, where equal pictures of different bytes have nothing to do with each other.
+    Args:
+      images: rows of `blocks.IMAGES`.
+      pictures: False for exact mode, in which equal pictures with different bytes are unrelated.
 
     Raises:
-      ValueError: two images have the same URI; a URI is what tells images apart.
+      ValueError: two images have the same URI; an image is identified by its URI.
     """
     images = images.sort_by("rank")
-    first = blocks.begins(images["rank"])
+    first = blocks.first_rows(images["rank"])
     if not first.all():
         uri = uri_of(images["rank"][int(np.argmin(first))].as_py())
         raise ValueError(f"two images have the URI {uri!r}: URIs must be unique")
     same_bytes = _firsts(_numbers(images["digest"].combine_chunks()))
     if not pictures:
         return DigestShard(images, same_bytes, same_bytes)
-    chosen = np.flatnonzero(same_bytes == np.arange(len(same_bytes)))
-    has_codes = _code_counts(images)[chosen] > 0
-    compared = chosen[has_codes]
+    firsts = np.flatnonzero(same_bytes == np.arange(len(same_bytes)))
+    has_codes = _code_counts(images)[firsts] > 0
+    compared = firsts[has_codes]
     same_picture = np.arange(len(same_bytes))
-    # Known ones are a group of their own: what has the picture of one may have that of a better-ranked one elsewhere too.
+    # Known images do not represent new ones: an equal known image with a better rank may be in another
+    # digest shard.
     known = np.asarray(are_known(images["rank"].combine_chunks()))
-    pictures_of = 2 * _picture_numbers(images.take(pa.array(compared))) + known[compared]
-    same_picture[compared] = compared[_firsts(pictures_of)]
+    groups = 2 * _picture_numbers(images.take(pa.array(compared))) + known[compared]
+    same_picture[compared] = compared[_firsts(groups)]
     copies_known = known[same_bytes] & ~known
     return DigestShard(images, same_bytes, np.where(copies_known, same_bytes, same_picture[same_bytes]))
 
 
 def compared_codes(shard: DigestShard, number: int) -> pa.Table:
-    """`CODES` of the images that speak for this home, which has a number."""
-    speaks = (shard.same_picture == np.arange(len(shard.same_picture))) & (_code_counts(shard.images) > 0)
-    rows = shard.images.take(pa.array(np.flatnonzero(speaks)))
+    """Returns the `CODES` of the representatives of a digest shard.
+
+    Args:
+      shard: the digest shard.
+      number: its number, which the rows carry so that answers find their way back.
+    """
+    is_representative = shard.representative == np.arange(len(shard.representative))
+    rows = shard.images.take(pa.array(np.flatnonzero(is_representative & (_code_counts(shard.images) > 0))))
     codes = rows["codes"].combine_chunks()
     image = pc.list_parent_indices(codes)
     code = codes.flatten()
@@ -76,12 +86,14 @@ def compared_codes(shard: DigestShard, number: int) -> pa.Table:
 
 
 def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
-    """The verdict (`VERDICTS`) on every image of a home but the known ones, given the witnesses (`MARKS`) of those that
-    speak for it.
+    """Returns the verdicts (`VERDICTS`) on the images of a digest shard, except the known ones.
 
-    Several places may have found a witness for one image: the nearest counts, ties by rank.
+    Args:
+      shard: the digest shard.
+      marks: the witnesses (`MARKS`) of its representatives. Several code shards may have found a witness
+        for one image; the nearest one counts, and of equally near ones the one with the best rank.
     """
-    images, rows, representative = shard.images, np.arange(len(shard.images)), shard.same_picture
+    images, rows, representative = shard.images, np.arange(len(shard.images)), shard.representative
     digests = images["digest"].combine_chunks().cast(pa.binary())
     uris = uris_of(images["rank"])
     best = _best_marks(marks)
@@ -89,18 +101,18 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
         pa.array(representative)
     )
     marked = np.asarray(mark.is_valid())
-    follows = ~marked & (representative != rows)  # a duplicate of the one that speaks for it, which is kept
-    followed = pa.array(representative, mask=~follows)
-    kept_uri = pc.coalesce(uris_of(best["kept_rank"]).take(mark), uris.take(followed))
+    is_represented = ~marked & (representative != rows)  # a duplicate of its representative, which is kept
+    witness_row = pa.array(representative, mask=~is_represented)
+    kept_uri = pc.coalesce(uris_of(best["kept_rank"]).take(mark), uris.take(witness_row))
     kept_digest = pc.coalesce(
-        best["kept_digest"].combine_chunks().cast(pa.binary()).take(mark), digests.take(followed)
+        best["kept_digest"].combine_chunks().cast(pa.binary()).take(mark), digests.take(witness_row)
     )
     is_full = np.asarray(pc.fill_null(pc.equal(_of_base(images, "kind"), int(CodeKind.FULL)), False))
-    no_distance = pa.array(np.zeros(len(rows), np.int32), mask=~follows)
-    # Of pictures with equal codes, but not with equal bytes, the long distance is known too.
-    differs = follows & is_full & (shard.same_bytes[rows] != shard.same_bytes[representative])
-    no_long_distance = pa.array(np.zeros(len(rows), np.int32), mask=~differs)
-    duplicate = marked | follows
+    zero_distance = pa.array(np.zeros(len(rows), np.int32), mask=~is_represented)
+    # Images with equal codes but different bytes also have a long distance: 0.
+    has_long = is_represented & is_full & (shard.same_bytes[rows] != shard.same_bytes[representative])
+    zero_long_distance = pa.array(np.zeros(len(rows), np.int32), mask=~has_long)
+    duplicate = marked | is_represented
     same_bytes = np.asarray(pc.fill_null(pc.equal(kept_digest, digests), False))
     reason = np.where(same_bytes, Reason.EXACT.encode(), Reason.NEAR.encode())
     table = pa.Table.from_arrays(
@@ -118,11 +130,11 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
             ),
             kept_uri,
             kept_digest,
-            pc.coalesce(best["distance"].combine_chunks().take(mark), no_distance),
-            pc.coalesce(best["long_distance"].combine_chunks().take(mark), no_long_distance),
+            pc.coalesce(best["distance"].combine_chunks().take(mark), zero_distance),
+            pc.coalesce(best["long_distance"].combine_chunks().take(mark), zero_long_distance),
             pc.coalesce(
                 best["view"].combine_chunks().take(mark),
-                pa.array(np.zeros(len(rows), np.uint8), mask=~follows),
+                pa.array(np.zeros(len(rows), np.uint8), mask=~is_represented),
             ),
         ],
         schema=blocks.VERDICTS,
@@ -131,27 +143,27 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
 
 
 def _best_marks(marks: pa.Table) -> pa.Table:
-    """The best row of each image."""
+    """Returns the best row of each image."""
     order = ("rank", "distance", "kept_rank", "view", "long_distance")
-    # No long distance comes before any, as in one place (NO_DISTANCE).
+    # A missing long distance sorts before all others, as NO_DISTANCE does in `selection`.
     marks = marks.sort_by([(name, "ascending", "at_start") for name in order])
-    return marks.filter(pa.array(blocks.begins(marks["rank"])))
+    return marks.filter(pa.array(blocks.first_rows(marks["rank"])))
 
 
 def _of_base(images: pa.Table, field: str) -> pa.Array:
-    """A field of the code of the base view of each image, which is its first; null without one."""
+    """Returns a field of each image's base code, which is its first code; null if it has no codes."""
     counts = _code_counts(images)
     first = pa.array(np.cumsum(counts) - counts, mask=counts == 0)
     return images["codes"].combine_chunks().flatten().field(field).take(first)
 
 
 def _numbers(column: pa.Array) -> IntArray:
-    """Equal values get equal numbers."""
+    """Returns a number for each value; equal values have equal numbers."""
     return np.asarray(column.dictionary_encode().indices).astype(np.int64)
 
 
 def _firsts(numbers: IntArray) -> IntArray:
-    """For each position, the first position with the same number."""
+    """Returns, for each position, the first position with the same number."""
     _, first, back = np.unique(numbers, return_index=True, return_inverse=True)
     return first[back].astype(np.int64)
 
@@ -161,7 +173,11 @@ def _code_counts(images: pa.Table) -> IntArray:
 
 
 def _picture_numbers(images: pa.Table) -> IntArray:
-    """Equal codes in equal views get equal numbers. The length of a code's data tells its kind."""
+    """Returns a number for each image; images with equal codes in equal views have equal numbers.
+
+    Kinds are not compared: the length of a code's data implies its kind, except that tiny codes and codes
+    of metadata both have 8 bytes. Two of these are equal only by chance, with a probability of 2**-64.
+    """
     codes = images["codes"].combine_chunks()
     code = codes.flatten()
     view, data = code.field("view"), code.field("data")

@@ -1,8 +1,9 @@
-"""How many comparisons keys lead to, judged by some of the words.
+"""Estimates how many comparisons the keys of a plan lead to, from a sample of the words.
 
-Real words share keys more often than uniform ones would: some bits are set in most photos, and the pictures of one
-catalogue may agree in half of them. A long bucket costs less than its square, though: what agrees on an earlier key
-as well was compared there, and a hot one is split by keys of its own (see `beam_dedup.core.matching.hamming_join`).
+Real words are skewed: they share keys more often than uniformly distributed words. Some bits are set in
+most photos, and the pictures of one catalogue may agree in half of the bits. A long bucket costs less than
+the square of its size, though: words that also agree on an earlier key are compared only there, and a hot
+bucket is split by further keys (see `beam_dedup.core.matching.hamming_join`).
 """
 
 from collections.abc import Sequence
@@ -14,11 +15,10 @@ from beam_dedup.core.codes import BoolArray, IntArray, WordArray
 from beam_dedup.core.matching.buckets import KeyArray, compact, discriminating_bits, order_of, starts_of
 from beam_dedup.core.matching.plan import ALL_BITS, KEY_COSTS, Key, Plan, cheapest_subset
 
-LONG_BUCKET = 512  # words; of longer ones, what agrees on an earlier key as well is left out
-HOT_BUCKET = 1 << 13  # longer ones still are split
-
-_SHOWN_KEYS = 16  # keys that are looked at, to see how crowded they all are;
-_SHOWN_IF_LONG = 128  # where there may be long buckets, which belong to few of them
+LONG_BUCKET = 512  # words; in longer buckets, words that agree on an earlier key are not compared
+HOT_BUCKET = 1 << 13  # words; longer buckets are split by further keys
+SAMPLED_KEYS = 16  # keys from which the comparisons at all keys are estimated
+_SAMPLED_IF_LONG = 128  # the same, if there may be long buckets: only few of the keys may have any
 
 _FloatArray = npt.NDArray[np.float64]
 
@@ -26,39 +26,53 @@ _FloatArray = npt.NDArray[np.float64]
 def comparisons(
     a: WordArray, b: WordArray, keys: Sequence[Key], k: int, pairs: float, free: int = ALL_BITS
 ) -> float:
-    """Expected number of comparisons at the keys of one plan.
+    """Returns the expected number of comparisons at the keys of one plan.
 
-    a, b: samples of the words of which one of the first is compared with one of the second; the same array if all are
-    compared among each other. pairs: how many pairs there are of all words. free: the bits in which words may differ.
+    Args:
+      a, b: samples of the two sets of words to compare; the same array if words of one set are compared
+        with each other.
+      keys: the keys of the plan.
+      k: maximum distance, in bits.
+      pairs: number of pairs of all words, not only of the sample.
+      free: mask of the bits in which words may differ.
     """
     sample = a if a is b else np.concatenate([a, b])
     of_a = None if a is b else np.arange(len(sample)) < len(a)
     all_pairs = len(a) * (len(a) - 1) / 2 if a is b else len(a) * len(b)
     if not all_pairs:
         return 0.0
-    shown = keys[:: -(-len(keys) // (_SHOWN_IF_LONG if pairs > LONG_BUCKET**2 / 2 else _SHOWN_KEYS))]
+    most_keys = _SAMPLED_IF_LONG if pairs > LONG_BUCKET**2 / 2 else SAMPLED_KEYS
+    sampled_keys = keys[:: -(-len(keys) // most_keys)]
     total = 0.0
-    for key in shown:
-        met, bits = compact(sample, key.mask)
-        order = order_of(met, bits)
-        starts = starts_of(met[order])
+    for key in sampled_keys:
+        values, bits = compact(sample, key.mask)
+        order = order_of(values, bits)
+        starts = starts_of(values[order])
         expected = _pairs_of(order, starts, of_a) * (pairs / all_pairs)
         long = expected > LONG_BUCKET**2 / 2
         total += float(expected[~long].sum())
         if long.any():
             inside = order[np.repeat(long, np.diff(starts, append=len(order)))]
-            left = _left_of_long(sample, inside, met[inside], key, of_a) * (pairs / all_pairs)
+            left = _left_of_long(sample, inside, values[inside], key, of_a) * (pairs / all_pairs)
             hot = left > HOT_BUCKET**2 / 2
             total += float(left[~hot].sum())
-            starts = np.append(starts_of(met[inside]), len(inside))
+            starts = np.append(starts_of(values[inside]), len(inside))
             for bucket in np.flatnonzero(hot).tolist():
                 words = sample[inside[starts[bucket] : starts[bucket + 1]]]
-                total += _of_hot(float(left[bucket]), free & ~key.mask & discriminating_bits(words), k)
-    return total * len(keys) / len(shown)
+                further_bits = free & ~key.mask & discriminating_bits(words)
+                total += _in_hot_bucket(float(left[bucket]), further_bits, k)
+    return total * len(keys) / len(sampled_keys)
 
 
 def _pairs_of(rows: IntArray, starts: IntArray, of_a: BoolArray | None) -> _FloatArray:
-    """How many pairs there are of rows that lie together, from one start to the next."""
+    """Returns the number of pairs within each bucket.
+
+    Args:
+      rows: rows of the sample, bucket by bucket.
+      starts: where each bucket starts.
+      of_a: (sample,) whether a word is of the first set, if pairs are of a word of each set; None if there
+        is one set.
+    """
     sizes = np.diff(starts, append=len(rows)).astype(np.float64)
     if of_a is None:
         return sizes * (sizes - 1) / 2
@@ -67,29 +81,33 @@ def _pairs_of(rows: IntArray, starts: IntArray, of_a: BoolArray | None) -> _Floa
 
 
 def _left_of_long(
-    sample: WordArray, rows: IntArray, met: KeyArray, key: Key, of_a: BoolArray | None
+    sample: WordArray, rows: IntArray, values: KeyArray, key: Key, of_a: BoolArray | None
 ) -> _FloatArray:
-    """Pairs of each bucket without those that agree on the earlier band that saves most.
+    """Returns the number of pairs of each bucket that still have to be compared.
 
-    rows: of the sample, sorted by their keys `met`.
+    Pairs that agree on one earlier band are left out; it is the band that saves most pairs.
+
+    Args:
+      rows: rows of the sample, sorted by their keys.
+      values: their keys.
     """
-    starts = starts_of(met)
+    starts = starts_of(values)
     number = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(rows)))
     words = sample[rows]
     saved = np.zeros(len(starts))
     for band in key.earlier:
         value = words & np.uint64(band)
         order = np.lexsort((value, number))
-        begins = np.flatnonzero(
+        group_starts = np.flatnonzero(
             (np.diff(number[order], prepend=-1) != 0) | (np.diff(value[order], prepend=np.uint64(0)) != 0)
         )
-        agree = _pairs_of(rows[order], begins, of_a)
-        saved = np.maximum(saved, np.bincount(number[order[begins]], agree, len(starts)))
+        agree = _pairs_of(rows[order], group_starts, of_a)
+        saved = np.maximum(saved, np.bincount(number[order[group_starts]], agree, len(starts)))
     return _pairs_of(rows, starts, of_a) - saved
 
 
-def _of_hot(pairs: float, free: int, k: int) -> float:
-    """Comparisons in a hot bucket of so many pairs, by keys of its own."""
+def _in_hot_bucket(pairs: float, free: int, k: int) -> float:
+    """Returns the expected number of comparisons in a hot bucket, which is split by keys over `free`."""
     words = int((2 * pairs) ** 0.5)
     plan = Plan(k, cheapest_subset(k, words, free.bit_count()), bits=free.bit_count())
     if not plan.subset:

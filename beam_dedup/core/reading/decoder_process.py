@@ -1,16 +1,22 @@
-"""The process that opens and decodes images, so that no image can harm more than itself.
+"""Runs the decoder process: opens and decodes images on request.
 
-Crawled files are written by strangers, and decoders are written in C: a file that crashes one, or keeps it busy for
-ever, ends this process, and the one that started it (`beam_dedup.core.reading.isolated_decoder`) learns which file it was. It also
-decodes beside the others of its kind, whatever Python's lock is doing, and starts sooner than a worker of an engine.
+A harmful image can end only this process.
 
-    standard input   how to decode (JSON), then requests (JSON): references, and where to go on
-    standard output  "ready", then for each request answers, of so many images each, until one says that it is the last:
-                     what it answers (JSON), a block of FINGERPRINTS, a block of VERDICTS
-    progress         a file of `PROGRESS_BYTES`: whether a step is being taken, and which
+Crawled files are written by strangers, and decoders are written in C: a file may crash a decoder, or keep
+it busy without end. Either ends this process, and the process that started it
+(`beam_dedup.core.reading.isolated_decoder`) finds out which file was the cause. Several decoder processes
+also run in parallel, unaffected by Python's lock, and each starts sooner than a worker of a runner.
 
-All of them travel as frames: their length in 8 bytes, then so many bytes. An exception that nobody expected is a bug of ours,
-and no image is to be blamed for it: it is sent in place of an answer, and ends the process.
+The two processes communicate by
+
+    standard input   one frame of settings (JSON), then requests (JSON): references, and where to start
+    standard output  the frame "ready", then one or more replies to each request; the last one is marked.
+                     A reply covers up to `IMAGES_PER_REPLY` images and is three frames: header (JSON),
+                     a block of FINGERPRINTS, a block of VERDICTS
+    progress         a file of `PROGRESS_BYTES` bytes: whether an image is being worked on, and which step
+
+A frame is its length in 8 bytes, followed by that many bytes. An exception that nobody expected is a bug in
+this program and not the fault of an image: it is sent in place of a reply, and ends the process.
 """
 
 import json
@@ -33,14 +39,14 @@ from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Verdic
 from beam_dedup.core.reading.reader import DecodeStep, Found, Harmful, read_images
 
 READY = b"ready"
-BUG = "bug"  # the only key of what is sent in place of an answer: what it is in one line, and the traceback
-ANSWERED_AT_ONCE = 512  # images: an archive may hold a million
-# What one image may take of memory beyond files: enough for all that core/limits.py lets pass. A decoder that wants more
-# is refused by the system, and the picture counts as one that can't be decoded.
+BUG = "bug"  # the only key of a header that reports a bug: [the exception in one line, the traceback]
+IMAGES_PER_REPLY = 512  # since an archive may hold a million
+# Memory that one image may take besides mapped files: enough for every image that core/limits.py accepts.
+# The system refuses more, and the picture then counts as undecodable.
 MEMORY_BYTES = 1 << 30
 
 _LENGTH = struct.Struct("<Q")
-_PROGRESS = struct.Struct("<?QQ?")
+_PROGRESS = struct.Struct("<?QQ?")  # is working, number of the reference, number of the image, is decoding
 
 PROGRESS_BYTES = _PROGRESS.size
 
@@ -48,18 +54,22 @@ PROGRESS_BYTES = _PROGRESS.size
 class DecodePosition(NamedTuple):
     """A step within a request."""
 
-    reference: int  # its number in the request
+    reference: int  # number of the reference in the request
     step: DecodeStep
 
 
 def read_position(progress: int) -> DecodePosition | None:
-    """At what the process is that writes to an open file of progress; None if no image is in work."""
+    """Returns the step that a decoder process is working on; None if it is working on no image.
+
+    Args:
+      progress: descriptor of the process's progress file.
+    """
     is_working, reference, image, decoding = _PROGRESS.unpack(os.pread(progress, PROGRESS_BYTES, 0))
     return DecodePosition(reference, DecodeStep(image, decoding)) if is_working else None
 
 
 def send(stream: BinaryIO, *frames: bytes) -> None:
-    """Writes frames."""
+    """Writes frames and flushes the stream."""
     for frame in frames:
         stream.write(_LENGTH.pack(len(frame)))
         stream.write(frame)
@@ -67,10 +77,10 @@ def send(stream: BinaryIO, *frames: bytes) -> None:
 
 
 def receive(stream: BinaryIO) -> bytes:
-    """Reads a frame.
+    """Reads one frame.
 
     Raises:
-      EOFError: the other side has gone.
+      EOFError: the other process has ended.
     """
     length = stream.read(_LENGTH.size)
     if len(length) < _LENGTH.size:
@@ -82,8 +92,8 @@ def receive(stream: BinaryIO) -> bytes:
     return frame
 
 
-class _Answer:
-    """What was found of late and is not sent yet."""
+class Reply:
+    """The results that were found since the last reply was sent."""
 
     def __init__(self) -> None:
         self.read: list[Fingerprint] = []
@@ -91,6 +101,7 @@ class _Answer:
         self.skipped = self.images = 0
 
     def add(self, found: Found, known: bool) -> None:
+        """Adds a result. known: whether the reference is one of known images."""
         if isinstance(found, Skipped):
             self.skipped += 0 if known else found.count
             return
@@ -101,9 +112,14 @@ class _Answer:
             self.rejected.append(Verdict.of_rejection(found))
 
     def frames(self, reference: int, image: int, is_last: bool) -> tuple[bytes, bytes, bytes]:
-        """reference, image: where to go on after this answer. Known images that are rejected are counted only."""
+        """Returns the reply as frames. Rejections of known images are only counted.
+
+        Args:
+          reference, image: the position that follows this reply.
+          is_last: whether the request is complete.
+        """
         rejections, known_rejected = tables.rejections_block(self.rejected)
-        said = {
+        header = {
             "last": is_last,
             "next": [reference, image],
             "images": self.images,
@@ -112,104 +128,134 @@ class _Answer:
             "skipped": self.skipped,
         }
         fingerprints = blocks.dump(tables.fingerprints_table(self.read)) if self.read else b""
-        return json.dumps(said).encode(), fingerprints, rejections
+        return json.dumps(header).encode(), fingerprints, rejections
 
 
-class _Setup:
-    """How to decode, and what an image may take."""
+class _Guard:
+    """Holds the settings of this process, and limits its time and memory while it decodes images.
 
-    def __init__(self, said: dict[str, Any]) -> None:
-        self.recipe = said["recipe"] and Recipe(**said["recipe"])
-        self.limits = Limits(**said["limits"])
-        # Not by calls of the system: it is written for every image, and microseconds count.
-        self._progress = mmap.mmap(said["progress"], PROGRESS_BYTES)
-        _, self._most_memory = resource.getrlimit(resource.RLIMIT_DATA)
-        is_free = self._most_memory == resource.RLIM_INFINITY
-        self._memory = MEMORY_BYTES if is_free else min(MEMORY_BYTES, self._most_memory)
+    It also writes the progress file.
+    """
 
-    def begin(self) -> None:
-        """Images are worked on from now on."""
-        resource.setrlimit(resource.RLIMIT_DATA, (self._memory, self._most_memory))
+    def __init__(self, settings: dict[str, Any], memory_bytes: int) -> None:
+        self.recipe = settings["recipe"] and Recipe(**settings["recipe"])
+        self.limits = Limits(**settings["limits"])
+        # Mapped instead of written by system calls: it changes with every image, and microseconds count.
+        self._progress = mmap.mmap(settings["progress"], PROGRESS_BYTES)
+        _, self._hard_limit = resource.getrlimit(resource.RLIMIT_DATA)
+        is_unlimited = self._hard_limit == resource.RLIM_INFINITY
+        self._memory = memory_bytes if is_unlimited else min(memory_bytes, self._hard_limit)
 
-    def step(self, position: DecodePosition) -> None:
-        """A step is taken from now on."""
+    def start_work(self) -> None:
+        """Limits memory. Called before work on images begins, and again after each reply."""
+        resource.setrlimit(resource.RLIMIT_DATA, (self._memory, self._hard_limit))
+
+    def start_step(self, position: DecodePosition) -> None:
+        """Notes the step that begins now, and starts its time limit."""
         self._progress[:] = _PROGRESS.pack(True, position.reference, *position.step)
         signal.setitimer(signal.ITIMER_REAL, self.limits.decode_seconds)
 
-    def end(self) -> None:
-        """No image is in work: whatever happens now is none's fault."""
+    def stop_work(self) -> None:
+        """Lifts the limits and notes that no image is being worked on.
+
+        So no image is blamed for whatever happens next.
+        """
         signal.setitimer(signal.ITIMER_REAL, 0)
         self._progress[:] = bytes(PROGRESS_BYTES)
-        # Want of memory for the answer would end the process, and an image be blamed for it.
-        resource.setrlimit(resource.RLIMIT_DATA, (self._most_memory, self._most_memory))
+        # Out of memory while writing the reply would end the process, and an image would be blamed.
+        resource.setrlimit(resource.RLIMIT_DATA, (self._hard_limit, self._hard_limit))
 
 
-class _Answering:
-    """Answers one request."""
+class _RequestHandler:
+    """Serves one request.
 
-    def __init__(self, request: dict[str, Any], setup: _Setup, answers: BinaryIO) -> None:
+    Args:
+      request: the parsed request.
+      guard: limits the work on each image.
+      replies: the stream for replies.
+      images_per_reply: number of images after which a reply is sent.
+      reply_type: `Reply`, or a subclass.
+    """
+
+    def __init__(
+        self,
+        request: dict[str, Any],
+        guard: _Guard,
+        replies: BinaryIO,
+        images_per_reply: int,
+        reply_type: type[Reply],
+    ) -> None:
         self._references = [ImageRef(*fields) for fields in request["references"]]
         self._path = request["path"]
         self._first, self._start = request["next"]
         self._harmful: dict[int, dict[DecodeStep, tuple[Reason, str]]] = {}
         for reference, image, decoding, reason, detail in request["harmful"]:
             self._harmful.setdefault(reference, {})[DecodeStep(image, decoding)] = REASONS[reason], detail
-        self._setup = setup
-        self._answers = answers
+        self._guard = guard
+        self._replies = replies
+        self._images_per_reply = images_per_reply
+        self._reply_type = reply_type
 
-    def answer(self) -> None:
-        """Reads what is asked for; an answer is sent whenever there is enough of it."""
-        answer = _Answer()
+    def run(self) -> None:
+        """Reads the requested images, and sends a reply whenever there are enough of them."""
+        reply = self._reply_type()
         start = self._start
-        self._setup.begin()
+        self._guard.start_work()
         for number in range(self._first, len(self._references)):
             reference = self._references[number]
             for image, found in enumerate(self._images(number, start), start):
-                answer.add(found, reference.known)
-                if answer.images >= ANSWERED_AT_ONCE:
-                    self._send(answer, number, image + 1)
-                    answer = _Answer()
-                    self._setup.begin()
+                reply.add(found, reference.known)
+                if reply.images >= self._images_per_reply:
+                    self._send(reply, number, image + 1)
+                    reply = self._reply_type()
+                    self._guard.start_work()
             start = 0
-        self._send(answer, len(self._references), 0, is_last=True)
+        self._send(reply, len(self._references), 0, is_last=True)
 
     def _images(self, number: int, start: int) -> Iterator[Found]:
         def begin(step: DecodeStep) -> None:
-            self._setup.step(DecodePosition(number, step))
+            self._guard.start_step(DecodePosition(number, step))
 
         reference = self._references[number]
         path = self._path or reference.uri
         harmful: Harmful = self._harmful.get(number, {})
-        return read_images(reference, path, self._setup.recipe, begin, start, harmful, self._setup.limits)
+        return read_images(reference, path, self._guard.recipe, begin, start, harmful, self._guard.limits)
 
-    def _send(self, answer: _Answer, reference: int, image: int, is_last: bool = False) -> None:
-        self._setup.end()  # it may be read late: that is no image's fault
-        send(self._answers, *answer.frames(reference, image, is_last))
+    def _send(self, reply: Reply, reference: int, image: int, is_last: bool = False) -> None:
+        self._guard.stop_work()  # the other process may read the reply late, which is no image's fault
+        send(self._replies, *reply.frames(reference, image, is_last))
 
 
-def main() -> None:
-    """Answers requests until there are no more."""
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a decoder that prints would garble the answers
-    setup = _Setup(json.loads(receive(requests)))
+def main(
+    images_per_reply: int = IMAGES_PER_REPLY,
+    memory_bytes: int = MEMORY_BYTES,
+    reply_type: type[Reply] = Reply,
+) -> None:
+    """Serves requests from standard input until it is closed.
+
+    Args:
+      images_per_reply: number of images after which a reply is sent.
+      memory_bytes: memory that one image may take; less if the system's limit is lower.
+      reply_type: `Reply`, or a subclass.
+    """
+    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a decoder that prints would garble the replies
+    guard = _Guard(json.loads(receive(requests)), memory_bytes)
     prepare_decoders()
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends this process, also in the midst of a decoder
-    send(answers, READY)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends this process, even inside a decoder
+    send(replies, READY)
     while True:
         try:
             request = json.loads(receive(requests))
         except EOFError:
             return
         try:
-            _Answering(request, setup, answers).answer()
-        except (
-            MemoryError,
-            BrokenPipeError,
-        ):  # the system's doing: the one that asked sees how this process ends
-            raise
+            _RequestHandler(request, guard, replies, images_per_reply, reply_type).run()
+        except (MemoryError, BrokenPipeError):
+            raise  # caused by the system, not a bug: the other process sees that this one ended
         except Exception as error:
-            what = " ".join(f"{type(error).__name__}: {error}".split())
-            send(answers, json.dumps({BUG: [what, traceback.format_exc()]}).encode())
+            summary = " ".join(f"{type(error).__name__}: {error}".split())
+            send(replies, json.dumps({BUG: [summary, traceback.format_exc()]}).encode())
             raise
 
 

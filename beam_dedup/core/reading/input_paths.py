@@ -1,4 +1,4 @@
-"""What an input is, by how it is named: a folder or a file, a pattern, or something in another file system."""
+"""Interprets the paths of inputs: directories, files, glob patterns, and their equivalents in object stores."""
 
 import fnmatch
 import glob
@@ -12,27 +12,31 @@ _MAGIC = "*?["
 
 
 def is_pattern(path: str) -> bool:
-    """Whether an input names what matches it. A file or folder whose very name looks like a pattern comes first."""
+    """Returns whether an input is a glob pattern. A file or directory of exactly that name takes precedence."""
     return glob.has_magic(path) and (is_remote(path) or not os.path.lexists(path))
 
 
 def root(path: str) -> str:
-    """What names are relative to: the folder itself, of a file its folder, of a pattern the part before what varies.
+    """Returns the directory to which the names of an input's images are relative.
+
+    That is a directory itself, the directory of a file, and the part of a pattern before its first wildcard.
 
     >>> root("/a/b*/c.jpg"), root("gs://bucket/a/*.jpg"), root("*.jpg"), root("gs://bucket/a/")
     ('/a', 'gs://bucket/a', '', 'gs://bucket/a')
     """
     if is_pattern(path):
         first = min(path.index(letter) for letter in _MAGIC if letter in path)
-        folder = path[:first].rpartition("/")[0]
-        return folder or ("/" if path.startswith("/") else "")
+        directory = path[:first].rpartition("/")[0]
+        return directory or ("/" if path.startswith("/") else "")
     if is_remote(path):
         return path.rstrip("/")
     return path if os.path.isdir(path) else os.path.dirname(path)
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether the path of a file elsewhere is what a pattern names, by the same rules as on this machine.
+    """Returns whether the path of an object matches a pattern, by the rules of `glob` for local files.
+
+    A pattern without `**` also matches everything below a directory that it matches.
 
     >>> [
     ...     matches(path, "gs://b/*/**/*.jpg")
@@ -42,28 +46,32 @@ def matches(path: str, pattern: str) -> bool:
     >>> matches("gs://b/x1/y/a.jpg", "gs://b/x?"), matches("gs://b/.x/a.jpg", "gs://b/*")
     (True, False)
     """
-    return _matches(path.split("/"), pattern.rstrip("/").split("/"), in_folders="**" not in pattern)
+    return _matches(path.split("/"), pattern.rstrip("/").split("/"), below="**" not in pattern)
 
 
-def _matches(names: list[str], parts: list[str], in_folders: bool) -> bool:
+def _matches(names: list[str], parts: list[str], below: bool) -> bool:
+    """Matches the parts of a path with the parts of a pattern. below: whether paths below a match also match."""
     if not parts:
-        return in_folders or not names
+        return below or not names
     if not names:
         return False
     is_hidden = names[0].startswith(".")
-    if parts[0] == "**":  # any number of folders, or what is in them
-        if not is_hidden and _matches(names[1:], parts if len(names) > 1 else parts[1:], in_folders):
+    if parts[0] == "**":  # any number of directories; as the last part, also the files in them
+        if not is_hidden and _matches(names[1:], parts if len(names) > 1 else parts[1:], below):
             return True
-        return _matches(names, parts[1:], in_folders)
+        return _matches(names, parts[1:], below)
     if is_hidden and not parts[0].startswith("."):
         return False
-    return fnmatch.fnmatchcase(names[0], parts[0]) and _matches(names[1:], parts[1:], in_folders)
+    return fnmatch.fnmatchcase(names[0], parts[0]) and _matches(names[1:], parts[1:], below)
 
 
 def labels(inputs: Sequence[str]) -> tuple[str, ...]:
-    """What the names of each input begin with: nothing if it is the only one, else the last part of where it is.
+    """Returns the label of each input, with which the names of its images begin.
 
-    So names depend on the inputs alone, not on what is in them. The name of an input that is a file is the label itself.
+    It is "" for a single input, else the last part of the input's path.
+
+    So names depend on the inputs alone, not on their content. If an input is a file, its name is the label
+    itself.
 
     >>> labels(["/a/b"]), labels(["/a/b", "/c/b", "x/*.jpg", "y.zip", "z/y.zip"])
     (('',), ('b', 'b#2', 'x', 'y.zip', 'y#2.zip'))
@@ -72,7 +80,7 @@ def labels(inputs: Sequence[str]) -> tuple[str, ...]:
         return ("",)
     given: list[str] = []
     for path in inputs:
-        base = os.path.basename(_shown(path))
+        base = os.path.basename(_root_or_file(path))
         label, number = base, 2
         while label in given:
             label, number = numbered(base, number), number + 1
@@ -80,14 +88,15 @@ def labels(inputs: Sequence[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _shown(path: str) -> str:
+def _root_or_file(path: str) -> str:
     path = root(path) if is_pattern(path) else path
     return path.rstrip("/") if is_remote(path) else os.path.abspath(path or ".")
 
 
 def overlapping(inputs: Sequence[str]) -> tuple[str, str] | None:
-    """Two inputs of which one holds the other, if there are such. Patterns are not opened: what two of them match alike
-    is found where they are listed.
+    """Returns two inputs of which one contains the other; None if there are none.
+
+    Patterns are not expanded here: a file that two patterns match is found when they are listed.
     """
     for number, path in enumerate(inputs):
         for other in inputs[:number]:
@@ -97,7 +106,7 @@ def overlapping(inputs: Sequence[str]) -> tuple[str, str] | None:
 
 
 def holds(folder: str, path: str) -> bool:
-    """Whether all that an input names lies in a folder that another is; links resolved."""
+    """Returns whether everything an input names is inside another input, a directory. Links are resolved."""
     if is_pattern(folder):
         return folder == path
     if is_remote(folder) or is_remote(path):
@@ -107,6 +116,6 @@ def holds(folder: str, path: str) -> bool:
 
 
 def is_inside(path: str, folder: str) -> bool:
-    """Whether a path of this machine is a folder or lies in it, links resolved."""
+    """Returns whether a local path is a directory or inside it. Links are resolved."""
     real, real_folder = os.path.realpath(path), os.path.realpath(folder)
     return os.path.commonpath([real, real_folder]) == real_folder

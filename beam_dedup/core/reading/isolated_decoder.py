@@ -1,4 +1,4 @@
-"""Decoding in a process of its own: starts it, asks it, and knows what to make of its end."""
+"""Decodes images in a decoder process: starts it, sends requests, and rejects the image that ended it."""
 
 import contextlib
 import dataclasses
@@ -27,37 +27,39 @@ from beam_dedup.core.reading.decoder_process import (
     receive,
     send,
 )
-from beam_dedup.core.reading.reader import DecodeStep, of_file
+from beam_dedup.core.reading.reader import DecodeStep, file_ref
 
-_MOST_IDLE_ENDS = 5  # of the process between two answers, without an image in work
+_MOST_IDLE_ENDS = 5  # times that the process may end between two replies while it works on no image
 
 _ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DecodeResult:
-    """What came of some references."""
+    """The result of decoding some references: fingerprints and rejections as blocks, and counts."""
 
     fingerprints: list[bytes] = dataclasses.field(default_factory=list)  # blocks of FINGERPRINTS
-    rejections: list[bytes] = dataclasses.field(default_factory=list)  # blocks of VERDICTS
+    rejections: list[bytes] = dataclasses.field(
+        default_factory=list
+    )  # blocks of VERDICTS, of new images only
     bytes_read: int = 0
-    known_rejected: int = 0
-    skipped: int = 0  # records of crawls that are no images
+    known_rejected: int = 0  # known images that can't be read
+    skipped: int = 0  # records of crawls that are not images
 
     @classmethod
     def of(cls, image: Fingerprint | Rejection) -> "DecodeResult":
-        """Of one image that was not asked for."""
+        """Returns the result for one image that was not read by a decoder process."""
         if isinstance(image, Rejection):
             return cls().with_rejected([Verdict.of_rejection(image)])
         return cls([blocks.dump(tables.fingerprints_table([image]))])
 
     def with_rejected(self, rejected: Sequence[Verdict]) -> "DecodeResult":
-        """The same, and images that are rejected besides."""
+        """Returns this result plus some rejected images."""
         block, known = tables.rejections_block(rejected)
         return self.plus(DecodeResult([], [block] if block else [], known_rejected=known))
 
     def plus(self, other: "DecodeResult") -> "DecodeResult":
-        """Both together."""
+        """Returns both results as one."""
         return DecodeResult(
             [*self.fingerprints, *other.fingerprints],
             [*self.rejections, *other.rejections],
@@ -67,17 +69,17 @@ class DecodeResult:
         )
 
 
-class _EndedError(Exception):
-    """The process ended in the midst of a request."""
+class _ProcessEndedError(Exception):
+    """The decoder process ended during a request."""
 
     def __init__(self, position: DecodePosition | None, code: int) -> None:
         super().__init__(position, code)
-        self.position = position  # where it was; None if it had no image in work
-        self.code = code
+        self.position = position  # the step it was working on; None if it was working on no image
+        self.code = code  # exit code; -n if signal n ended it
 
 
 class _Request:
-    """What is asked, how much of it is answered, and which steps ended the process."""
+    """The state of a request: which images are answered, and which steps ended the decoder process."""
 
     def __init__(self, references: Sequence[ImageRef], path: str) -> None:
         self._references = references
@@ -86,10 +88,11 @@ class _Request:
         self._suspects: set[DecodePosition] = set()
         self._idle_ends = 0
         self._next = DecodePosition(0, DecodeStep(0))
-        self.answer = DecodeResult()
-        self.is_answered = not references
+        self.result = DecodeResult()
+        self.is_complete = not references
 
     def frame(self) -> bytes:
+        """Returns the request for the images that are not answered yet, as one frame."""
         request = {
             "references": [_fields(ref) for ref in self._references],
             "path": self._path,
@@ -100,67 +103,75 @@ class _Request:
         }
         return json.dumps(request).encode()
 
-    def add(self, said: dict[str, Any], fingerprints: bytes, rejections: bytes) -> None:
-        """Takes an answer.
+    def add(self, header: dict[str, Any], fingerprints: bytes, rejections: bytes) -> None:
+        """Adds a reply to the result.
 
         Raises:
-          RuntimeError: some of it is missing.
+          RuntimeError: an image is missing in the reply.
         """
-        reference, image = said["next"]
+        reference, image = header["next"]
         images = _rows(fingerprints, blocks.FINGERPRINTS) + _rows(rejections, blocks.VERDICTS)
-        if images + said["known_rejected"] != said["images"] or (
-            said["last"] and reference != len(self._references)
+        if images + header["known_rejected"] != header["images"] or (
+            header["last"] and reference != len(self._references)
         ):
-            raise RuntimeError(f"of {len(self._references)} references not all images were answered: {said}")
-        self.answer = self.answer.plus(
+            raise RuntimeError(
+                f"the decoder process did not answer for all images (references: {len(self._references)}): {header}"
+            )
+        self.result = self.result.plus(
             DecodeResult(
                 [fingerprints] if fingerprints else [],
                 [rejections] if rejections else [],
-                said["bytes"],
-                said["known_rejected"],
-                said["skipped"],
+                header["bytes"],
+                header["known_rejected"],
+                header["skipped"],
             )
         )
         self._next = DecodePosition(reference, DecodeStep(image))
         self._idle_ends = 0
-        self.is_answered = said["last"]
+        self.is_complete = header["last"]
 
-    def blame(self, died: _EndedError, timeout: float) -> None:
-        """Notes at which step the process ended, and if that is its fault; what can't be asked any more is answered."""
-        position = died.position
+    def blame(self, ended: _ProcessEndedError, timeout: float) -> None:
+        """Finds out which image is to blame for the end of the process.
+
+        Once every remaining reference is known to be harmful, rejects them all and completes the request.
+        """
+        position = ended.position
         if position is None or position in self._harmful:
-            # Before or after its work it is no image's fault, unless it goes on and on: then the last one is blamed.
+            # The process was not working on an image, so no image is to blame; unless it happens again and
+            # again: then the last image is blamed, so that the request ends.
             self._idle_ends += 1
             if self._idle_ends <= _MOST_IDLE_ENDS:
                 return
-            position = list(self._left())[-1]
-        # It may have been killed from outside, for want of memory say: so a crash must happen twice, though not twice
-        # running: then two images that crash now and then would take turns for ever.
-        if died.code == -signal.SIGALRM or position in self._suspects:
-            self._harmful[position] = _harm(died.code, timeout)
+            position = list(self._unread())[-1]
+        # Something else may have killed the process, such as the system when it is out of memory. So an
+        # image is rejected only if it crashes the process twice. The two crashes need not be consecutive,
+        # or two images that crash now and then could alternate without end.
+        if ended.code == -signal.SIGALRM or position in self._suspects:
+            self._harmful[position] = _harm(ended.code, timeout)
         self._suspects.add(position)
-        if not any(self._left()):
+        if not any(self._unread()):
             unread = range(self._next.reference, len(self._references))
             rejections = [
-                Rejection(of_file(self._references[number]), *self._harmful[self._beginning(number)])
+                Rejection(file_ref(self._references[number]), *self._harmful[self._start_of(number)])
                 for number in unread
             ]
-            self.answer = self.answer.with_rejected([Verdict.of_rejection(one) for one in rejections])
-            self.is_answered = True
+            self.result = self.result.with_rejected([Verdict.of_rejection(one) for one in rejections])
+            self.is_complete = True
 
-    def told(self, what: str, traceback: str, position: DecodePosition | None) -> str:
-        """What to say of a bug: the last line is a sentence for the user."""
+    def bug_message(self, summary: str, traceback: str, position: DecodePosition | None) -> str:
+        """Returns the message for a bug in the decoder process: the traceback, then one line for the user."""
         where = f" at {self._references[position.reference].uri!r}" if position else ""
-        sentence = f"the process that decodes failed{where}, which is no fault of the image: {what}"
-        return f"{traceback}\n{sentence}; set {DEBUG_VARIABLE}=1 to see where, and please report it"
+        line = f"the decoder process failed{where}, which is no fault of the image: {summary}"
+        return f"{traceback}\n{line}; set {DEBUG_VARIABLE}=1 to see the traceback, and please report it"
 
-    def _left(self) -> Iterator[DecodePosition]:
-        """Where references begin that are not answered, and are not known to be harmful as a whole."""
+    def _unread(self) -> Iterator[DecodePosition]:
+        """Yields the start of each reference that is neither answered nor known to be harmful as a whole."""
         for number in range(self._next.reference, len(self._references)):
-            if (position := self._beginning(number)) not in self._harmful:
+            if (position := self._start_of(number)) not in self._harmful:
                 yield position
 
-    def _beginning(self, number: int) -> DecodePosition:
+    def _start_of(self, number: int) -> DecodePosition:
+        """Returns the first position of a reference that is not answered."""
         return self._next if number == self._next.reference else DecodePosition(number, DecodeStep(0))
 
 
@@ -173,120 +184,141 @@ def _rows(block: bytes, schema: pa.Schema) -> int:
 
 
 class IsolatedDecoder:
-    """Fingerprints images in a process of its own, which is started when it is first needed, and again when it died.
+    """Computes fingerprints in a decoder process.
 
-    An image that ends the process, or takes longer than the limits allow, is rejected for that; all others are answered.
-    An archive that does so while it is read, not decoded, is rejected from there on.
-    Not for use by several threads at once.
+    The process is started when it is first needed, and again after it ended.
+
+    An image that ends the process, or takes longer than the limits allow, is rejected for that reason; all
+    other images are answered. An archive that does so while it is read, as opposed to while a member is
+    decoded, is rejected from that point on. Not thread-safe.
+
+    Args:
+      recipe: the codes to compute; None to compute digests only.
+      limits: limits on each image and archive.
+      module: the module that the process runs.
     """
 
-    def __init__(self, recipe: Recipe | None, limits: Limits = Limits()) -> None:  # noqa: B008  frozen
+    def __init__(
+        self,
+        recipe: Recipe | None,
+        limits: Limits = Limits(),  # noqa: B008  frozen
+        module: str = decoder_process.__name__,
+    ) -> None:
         self._recipe = recipe
         self._limits = limits
-        self._process: subprocess.Popen[bytes] | None = None
+        self._module = module
+        self.process: subprocess.Popen[bytes] | None = None  # None while no process is running
         self._progress: IO[bytes] | None = None
 
     def start(self) -> None:
         """Starts the process without waiting for it."""
         self._progress = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
-        # Written, so that a full disk is met here: in a mapped file it would end the process, and images be blamed.
+        # Written before it is mapped: a full disk then fails here, and does not end the process and blame
+        # an image.
         os.write(self._progress.fileno(), bytes(PROGRESS_BYTES))
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        environment["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the default takes 128 MiB for a few bytes
+        environment["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the default pool takes 128 MiB for a few bytes
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            # -P: no module is looked for in the current folder, which may be the one with strangers' files.
-            [sys.executable, "-P", "-m", decoder_process.__name__],
+        self.process = subprocess.Popen(
+            # -P: imports no modules from the current directory, which may be the one with strangers' files.
+            [sys.executable, "-P", "-m", self._module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if os.environ.get(DEBUG_VARIABLE) else subprocess.DEVNULL,
             pass_fds=[self._progress.fileno()],
             env=environment,
-            start_new_session=True,  # Ctrl-C goes to all processes of a terminal's session; this one ends with its parent
+            # Ctrl-C reaches all processes of a terminal's session. This process ends with its parent instead.
+            start_new_session=True,
         )
         recipe = self._recipe and dataclasses.asdict(self._recipe)
         limits = dataclasses.asdict(self._limits)
-        setup = {"recipe": recipe, "limits": limits, "progress": self._progress.fileno()}
+        settings = {"recipe": recipe, "limits": limits, "progress": self._progress.fileno()}
         self._is_ready = False
-        with contextlib.suppress(BrokenPipeError):  # it could not even start: seen when it is waited for
-            send(self._stdin, json.dumps(setup).encode())
+        with contextlib.suppress(BrokenPipeError):  # it ended at once: `_wait_until_ready` reports that
+            send(self._stdin, json.dumps(settings).encode())
 
     def close(self) -> None:
-        """Ends the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        """Ends the process, if it is running."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
         if self._progress is not None:
             self._progress.close()
             self._progress = None
 
     def read(self, references: Sequence[ImageRef], path: str = "") -> DecodeResult:
-        """Digests and codes of the images that references lead to.
+        """Returns fingerprints or rejections of all images that references lead to.
 
-        path: of a local file with the bytes of the only reference, if it is none of this machine's files.
+        Args:
+          references: what to read.
+          path: the local file that holds the bytes of the only reference; "" if the URIs of the references
+            are local paths.
 
         Raises:
-          RuntimeError: the process can't be started, does not answer all, or has a bug.
+          RuntimeError: the process can't be started, does not answer for all images, or has a bug.
         """
         request = _Request(references, path)
-        while not request.is_answered:
+        while not request.is_complete:
             try:
                 self._ask(request)
-            except _EndedError as died:
-                request.blame(died, self._limits.decode_seconds)
-        return request.answer
+            except _ProcessEndedError as ended:
+                request.blame(ended, self._limits.decode_seconds)
+        return request.result
 
     def _ask(self, request: _Request) -> None:
-        if self._process is not None and self._is_ready and self._process.poll() is not None:
-            self.close()  # it was killed while it had nothing to do: no image's fault
-        if self._process is None:
+        """Sends a request and adds the replies to it, until it is complete or the process ends."""
+        if self.process is not None and self._is_ready and self.process.poll() is not None:
+            self.close()  # it was killed between two requests: no image's fault
+        if self.process is None:
             self.start()
         if not self._is_ready:
             self._wait_until_ready()
         try:
             send(self._stdin, request.frame())
-            while not request.is_answered:
-                said = json.loads(receive(self._stdout))
-                if bug := said.get(BUG):
-                    what, traceback = bug
-                    raise RuntimeError(request.told(what, traceback, self._died().position))
-                request.add(said, receive(self._stdout), receive(self._stdout))
+            while not request.is_complete:
+                header = json.loads(receive(self._stdout))
+                if bug := header.get(BUG):
+                    summary, traceback = bug
+                    raise RuntimeError(request.bug_message(summary, traceback, self._ended().position))
+                request.add(header, receive(self._stdout), receive(self._stdout))
         except (EOFError, BrokenPipeError):
-            raise self._died() from None
+            raise self._ended() from None
 
     def _wait_until_ready(self) -> None:
-        assert self._process is not None
+        assert self.process is not None
         with contextlib.suppress(EOFError):
             self._is_ready = receive(self._stdout) == decoder_process.READY
         if not self._is_ready:
-            code = self._process.wait()
+            code = self.process.wait()
             self.close()
             raise RuntimeError(
-                f"the process that decodes images can't be started: {sys.executable} -m {decoder_process.__name__} ended with "
+                f"the decoder process can't be started: {sys.executable} -m {self._module} ended with "
                 f"{code}; set {DEBUG_VARIABLE}=1 to see why"
             )
 
-    def _died(self) -> _EndedError:
-        assert self._process is not None
+    def _ended(self) -> _ProcessEndedError:
+        """Waits for the end of the process, and returns how and where it ended."""
+        assert self.process is not None
         assert self._progress is not None
-        code = self._process.wait()
+        code = self.process.wait()
         position = read_position(self._progress.fileno())
         self.close()
-        return _EndedError(position, code)
+        return _ProcessEndedError(position, code)
 
     @property
     def _stdin(self) -> BinaryIO:
-        assert self._process is not None
-        return cast(BinaryIO, self._process.stdin)
+        assert self.process is not None
+        return cast(BinaryIO, self.process.stdin)
 
     @property
     def _stdout(self) -> BinaryIO:
-        assert self._process is not None
-        return cast(BinaryIO, self._process.stdout)
+        assert self.process is not None
+        return cast(BinaryIO, self.process.stdout)
 
 
 def _harm(code: int, timeout: float) -> tuple[Reason, str]:
+    """Returns reason and detail of the rejection of an image that ended the process with an exit code."""
     if code == -signal.SIGALRM:
         return Reason.TIMEOUT, f"reading or decoding took longer than {timeout:g} s"
     ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"

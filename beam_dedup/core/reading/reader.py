@@ -1,7 +1,8 @@
-"""The images of one reference: the file itself, or, if it is an archive, its members.
+"""Reads the images of one reference: the file itself, or, if it is an archive, its members.
 
-What a reference names is a path; what comes out has a URI (`beam_dedup.core.archives.members`), with which a member can be found
-again. Both tell the same file, but for a `!` in the path.
+The URI of a reference is a path; the URI of an image found there (`beam_dedup.core.archives.members`) also
+names the member. For an image that is no member the two are equal, unless the path contains a `!`, which is
+escaped in URIs.
 """
 
 import contextlib
@@ -28,13 +29,13 @@ Found = Fingerprint | Rejection | Skipped
 
 
 class DecodeStep(NamedTuple):
-    """A piece of work that may end the process: to get at an image, or, for a member of an archive, to decode it."""
+    """A piece of work that a harmful file may crash: reading an image, or decoding a member of an archive."""
 
-    image: int  # counted from 0 in the reference
+    image: int  # number of the image in the reference, from 0
     decoding: bool = False
 
 
-Harmful = Mapping[DecodeStep, tuple[Reason, str]]
+Harmful = Mapping[DecodeStep, tuple[Reason, str]]  # steps to leave out, and the rejections to yield instead
 
 
 def read_images(
@@ -46,13 +47,20 @@ def read_images(
     harmful: Harmful | None = None,
     limits: Limits = Limits(),  # noqa: B008  frozen
 ) -> Iterator[Found]:
-    """Opens a reference and yields one item for each image from number `start` on; the archive is one if it is damaged.
+    """Opens a reference and yields one item for each image, and one for the archive itself if it is damaged.
 
-    The same file gives the same images in the same order, so that a broken-off reading can be gone on with.
+    The same file always gives the same images in the same order, so a reading that was interrupted can be
+    continued.
 
-    path: of the local file in which the bytes are. begin: called before each step, and while a long one makes progress.
-    harmful: steps that are not taken, and what the image, or the rest of the archive, is rejected for instead.
-    limits: what a file may ask for; the time is the caller's to watch.
+    Args:
+      reference: the image or archive.
+      path: the local file that holds its bytes.
+      recipe: the codes to compute; None to compute digests only.
+      begin: called before each step, and repeatedly while a long step makes progress.
+      start: number of the first image to yield.
+      harmful: steps to leave out, and the reason and detail with which the image, or the rest of the
+        archive, is rejected instead.
+      limits: limits on images and archives. The caller has to enforce `decode_seconds`.
     """
     if reference.refused:
         reason, detail = reference.refused
@@ -60,50 +68,60 @@ def read_images(
         return
     walk = _Walk(recipe, limits, begin, harmful or {})
     try:
-        with _within_memory():
+        with _memory_errors_as_rejections():
             yield from walk.images(reference, path, start)
     except ImageError as error:
         if walk.step == _FIRST and start == 0:
-            yield instead(reference, error, recipe)
+            yield fallback_or_rejection(reference, error, recipe)
         elif walk.step.image >= start:
-            yield Rejection(of_file(reference), error.reason, error.detail)
+            yield Rejection(file_ref(reference), error.reason, error.detail)
 
 
-def instead(reference: ImageRef, why: ImageError, recipe: Recipe | None) -> Fingerprint | Rejection:
-    """What becomes of an image that can't be opened."""
-    image = of_file(reference)
-    return fallback.fingerprint_from_metadata(image, why, recipe) or Rejection(image, why.reason, why.detail)
+def fallback_or_rejection(
+    reference: ImageRef, error: ImageError, recipe: Recipe | None
+) -> Fingerprint | Rejection:
+    """Returns the result for an image that can't be opened.
+
+    It is a fingerprint of the metadata if the reference allows that, else a rejection.
+    """
+    image = file_ref(reference)
+    return fallback.fingerprint_from_metadata(image, error, recipe) or Rejection(
+        image, error.reason, error.detail
+    )
 
 
 @contextlib.contextmanager
-def _within_memory() -> Iterator[None]:
-    """Want of memory is the doing of what is read, not of us. While a picture is decoded the decoder's caller sees to it."""
+def _memory_errors_as_rejections() -> Iterator[None]:
+    """Reports out of memory while reading as an error of the input.
+
+    While a picture is decoded, the decoder itself handles it.
+    """
     try:
         yield
     except MemoryError as error:
-        raise ImageError(Reason.TOO_LARGE, "reading it takes more memory than there is for it") from error
+        raise ImageError(Reason.TOO_LARGE, "out of memory while reading it") from error
 
 
-def of_file(reference: ImageRef) -> ImageRef:
-    """A reference as the image that it is if it is no archive."""
+def file_ref(reference: ImageRef) -> ImageRef:
+    """Returns a reference with the URI that its image has if the file is no archive."""
     uri = file_uri(reference.uri)
     return reference if uri == reference.uri else dataclasses.replace(reference, uri=uri)
 
 
-def of_member(reference: ImageRef, name: str, metadata: Mapping[str, object] | None = None) -> ImageRef:
-    """A member of an archive. What the archive says of it goes before what is said of the archive."""
-    said = reference.metadata
+def member_ref(reference: ImageRef, name: str, metadata: Mapping[str, object] | None = None) -> ImageRef:
+    """Returns a reference to a member of an archive. The member's own metadata override those of the archive."""
+    merged = reference.metadata
     if metadata:
-        # In ASCII: what a stranger wrote may hold what no encoding can carry.
-        said = json.dumps({**(json.loads(said) if said else {}), **metadata})
-    return ImageRef(member_uri(reference.uri, name), f"{reference.name}/{name}", said, reference.known)
+        # Written in ASCII: metadata from strangers may contain text that no encoding can represent.
+        merged = json.dumps({**(json.loads(merged) if merged else {}), **metadata})
+    return ImageRef(member_uri(reference.uri, name), f"{reference.name}/{name}", merged, reference.known)
 
 
 _FIRST = DecodeStep(0)
 
 
 class _Walk:
-    """Goes through a file step by step."""
+    """Reads one file step by step; `step` is the current step."""
 
     def __init__(
         self, recipe: Recipe | None, limits: Limits, begin: Callable[[DecodeStep], None], harmful: Harmful
@@ -114,30 +132,36 @@ class _Walk:
         self._harmful = harmful
         self.step = _FIRST
 
-    def go_to(self, step: DecodeStep) -> None:
+    def start_step(self, step: DecodeStep) -> None:
+        """Begins a step. Raises ImageError if it is a harmful one."""
         self.step = step
         self._begin(step)
         if self._harmful and (harm := self._harmful.get(step)):
             raise ImageError(*harm)
 
-    def go_on(self) -> None:
+    def restart_step(self) -> None:
+        """Restarts the time limit of the current step, since it makes progress."""
         self._begin(self.step)
 
     def images(self, reference: ImageRef, path: str, start: int) -> Iterator[Found]:
-        self.go_to(_FIRST)
-        is_itself = path == reference.uri  # and not a copy of what lies elsewhere
-        with open_local(path, reference.generation if is_itself else "") as (stream, size_bytes, modified_ms):
+        self.start_step(_FIRST)
+        is_original = path == reference.uri  # as opposed to a local copy of an object
+        with open_local(path, reference.generation if is_original else "") as (
+            stream,
+            size_bytes,
+            modified_ms,
+        ):
             head = stream.read(HEAD_BYTES)
             stream.seek(0)
             if container := container_of(head):
                 yield from self._members(reference, stream, container, start)
-            elif why := refusal(head):
-                raise ImageError(Reason.LOSSY_DUMP, why)
+            elif detail := refusal(head):
+                raise ImageError(Reason.LOSSY_DUMP, detail)
             elif kind := unsupported(head):
                 raise ImageError(Reason.UNSUPPORTED, kind)
             elif start == 0:
-                modified_ms = modified_ms if is_itself else 0  # a copy's time says nothing
-                yield self._fingerprint(of_file(reference), stream, size_bytes, modified_ms)
+                modified_ms = modified_ms if is_original else 0  # a copy's own time is not the object's
+                yield self._fingerprint(file_ref(reference), stream, size_bytes, modified_ms)
 
     def _fingerprint(self, ref: ImageRef, stream: BinaryIO, size_bytes: int, modified_ms: int) -> Fingerprint:
         return fingerprint(ref, stream, size_bytes, modified_ms, self._recipe, self._limits)
@@ -145,10 +169,11 @@ class _Walk:
     def _members(
         self, reference: ImageRef, stream: BinaryIO, container: Container, start: int
     ) -> Iterator[Found]:
-        items = members(cast(BinaryIO, _Watched(stream, self.go_on)), container, self._limits)
+        watched = cast(BinaryIO, _WatchedStream(stream, self.restart_step))
+        items = members(watched, container, self._limits)
         image = 0
         while True:
-            self.go_to(DecodeStep(image))
+            self.start_step(DecodeStep(image))
             item = next(items, None)
             if item is None:
                 return
@@ -160,26 +185,29 @@ class _Walk:
         if isinstance(item, Skipped):
             return item
         if isinstance(item, BadMember):
-            found = of_member(reference, item.name) if item.name else of_file(reference)
-            return Rejection(found, item.reason, item.detail, item.size_bytes)
-        member = of_member(reference, item.name, item.metadata)
+            rejected = member_ref(reference, item.name) if item.name else file_ref(reference)
+            return Rejection(rejected, item.reason, item.detail, item.size_bytes)
+        member = member_ref(reference, item.name, item.metadata)
         try:
-            self.go_to(DecodeStep(image, decoding=True))
-            with _within_memory():
+            self.start_step(DecodeStep(image, decoding=True))
+            with _memory_errors_as_rejections():
                 return self._fingerprint(member, io.BytesIO(item.data), len(item.data), item.modified_ms)
         except ImageError as error:
             return Rejection(member, error.reason, error.detail)
 
 
-class _Watched(io.IOBase):
-    """A stream that tells whenever it is read from: an archive with nothing for us in it may take its time."""
+class _WatchedStream(io.IOBase):
+    """Calls a function at each read.
 
-    def __init__(self, stream: BinaryIO, tell_of_it: Callable[[], None]) -> None:
+    So a long archive without any image in it does not count as hanging.
+    """
+
+    def __init__(self, stream: BinaryIO, on_read: Callable[[], None]) -> None:
         self._stream = stream
-        self._tell_of_it = tell_of_it
+        self._on_read = on_read
 
     def read(self, size: int = -1) -> bytes:
-        self._tell_of_it()
+        self._on_read()
         return self._stream.read(size)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:

@@ -1,13 +1,20 @@
-"""Where codes meet: which images were here before each that arrives.
+"""Finds, for each new code, the images within k that arrived earlier.
 
-The state of a place is all codes that came here. A block of new ones is compared with them, and with each other. Of the
-predecessors of an image only those are named that may be anchors: one that had a predecessor of its own in the very same
-place is none, wherever else it has been. So however many pictures are alike, an image is told of few of them, and that it
-has predecessors at all.
+The key of the step is a code shard (`beam_dedup.core.stream.code_shards`); its state is all codes that have
+arrived there. Each block of new codes is compared with the stored codes and within itself.
 
-A code equal to that of a base view which is remembered need not be remembered too. Its image has a predecessor here, so it
-is no anchor. Whatever comes within k of it later is within k of the remembered one too, so it is no anchor either. If both
-are no duplicates, `finish` judges both. So a million copies of one picture are one entry.
+An answer says whether an image has predecessors here, but it names only those that may be anchors. A
+predecessor that itself had a predecessor in this code shard is no anchor, whatever happens elsewhere, so it
+is not named. Thus each image is given few names, however many similar images there are.
+
+A code that equals a stored code of a base view is not stored. This is safe:
+
+- Its image has a predecessor here, so it is no anchor.
+- An image that arrives later and is within k of it is also within k of the stored code, so it is no anchor
+  either.
+- If neither is near an anchor, both are orphans, and `finish` compares them.
+
+So a million copies of one picture are stored as one code.
 """
 
 from collections.abc import Sequence
@@ -17,86 +24,96 @@ import numpy as np
 from beam_dedup.core.codes import BASE, NO_DISTANCE, BoolArray, IntArray
 from beam_dedup.core.model import CodeKind
 from beam_dedup.core.stream import code_search, code_shards
-from beam_dedup.core.stream.code_search import Met
+from beam_dedup.core.stream.code_search import Matches
 from beam_dedup.core.stream.messages import (
     ANSWER_ROWS,
-    FIRST,
     KNOWN,
-    NOBODY,
+    NO_IMAGE,
+    POSSIBLE_ANCHOR,
     Rows,
     codes_from_rows,
-    rows_of,
+    load_rows,
     send_to_digest_shards,
 )
-from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, by_topic
+from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, blocks_by_topic
 from beam_dedup.core.stream.state_cells import Cells
 
 
 def band(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Answers every new code of an image that is to be judged, and remembers it."""
+    """Compares a block of new codes with the stored ones and with each other, answers each, and stores it.
+
+    Codes of known images are stored but not answered, since nobody waits for their answers.
+    """
     shard = code_shards.code_shard_of(plan, key)
-    rows = rows_of([part for parts in by_topic(bodies).values() for part in parts], shard.dtype)
-    rows = rows[np.argsort(rows["flags"] & KNOWN == 0, kind="stable")]  # known ones were there before all
+    rows = load_rows([part for parts in blocks_by_topic(bodies).values() for part in parts], shard.dtype)
+    # Known images arrive before all others of the block.
+    rows = rows[np.argsort(rows["flags"] & KNOWN == 0, kind="stable")]
     images, image = np.unique(rows["image"], return_inverse=True)
     codes = codes_from_rows(rows)
     known = rows["flags"] & KNOWN > 0
     near = np.zeros(len(images), bool)
     repeats = np.zeros(len(rows), bool)
     named: list[Rows] = []
-    asked = not known.all()  # nobody asks who was here before what is known
-    for met in code_search.met_before(shard, cells, codes) if asked else ():
-        near[image[met.row]] = True
-        repeats[met.row[_repeats(rows, met)]] = True
-        named.append(_named(rows, met, met.earlier["flags"] & FIRST > 0))
-    here = list(code_search.met_within(shard, rows, codes)) if asked else []
-    for met in here:
-        near[image[met.row]] = True
-        repeats[met.row[_repeats(rows, met)]] = True
+    needs_search = not known.all()  # predecessors of known images are of no interest
+    for match in code_search.matches_in_state(shard, cells, codes) if needs_search else ():
+        near[image[match.row]] = True
+        repeats[match.row[_repeats(rows, match)]] = True
+        named.append(_named(rows, match, match.earlier["flags"] & POSSIBLE_ANCHOR > 0))
+    in_block = list(code_search.matches_in_block(shard, rows, codes)) if needs_search else []
+    for match in in_block:
+        near[image[match.row]] = True
+        repeats[match.row[_repeats(rows, match)]] = True
     first = ~near | _any_of(image, known, len(images))
-    named += [_named(rows, met, first[np.searchsorted(images, met.earlier["image"])]) for met in here]
+    named += [
+        _named(rows, match, first[np.searchsorted(images, match.earlier["image"])]) for match in in_block
+    ]
     new = rows[known | ~repeats]
-    new["flags"] |= np.where(first[image[known | ~repeats]], FIRST, 0).astype(np.uint8)
+    new["flags"] |= np.where(first[image[known | ~repeats]], POSSIBLE_ANCHOR, 0).astype(np.uint8)
     names = np.concatenate([np.zeros(0, ANSWER_ROWS), *named])
-    answers = np.concatenate([_tallies(images, image, ~known, near, names), names])
+    answers = np.concatenate([_summaries(images, image, ~known, near, names), names])
     return Result(
-        code_search.remember(shard, cells, new),
+        code_search.add_codes(shard, cells, new),
         send_to_digest_shards(plan, Step.GATHER, Topic.ANSWERS, answers, answers["image"]),
     )
 
 
 def _any_of(image: IntArray, codes: BoolArray, images: int) -> BoolArray:
-    """Which images have a code that is True."""
+    """Returns for each image whether one of its codes is marked in `codes`."""
     found = np.zeros(images, bool)
     found[image[codes]] = True
     return found
 
 
-def _repeats(rows: Rows, met: Met) -> BoolArray:
-    """Which pairs are of equal codes, the earlier one of a base view."""
+def _repeats(rows: Rows, match: Matches) -> BoolArray:
+    """Returns for each match whether both codes are equal and the earlier one is of a base view."""
     equal = (
-        (met.distance == 0) & (met.earlier["view"] == BASE) & (rows["kind"][met.row] == met.earlier["kind"])
+        (match.distance == 0)
+        & (match.earlier["view"] == BASE)
+        & (rows["kind"][match.row] == match.earlier["kind"])
     )
-    verified: BoolArray = (met.long_distance == 0) | (met.earlier["kind"] != CodeKind.FULL)
+    verified: BoolArray = (match.long_distance == 0) | (match.earlier["kind"] != CodeKind.FULL)
     repeated: BoolArray = equal & verified
     return repeated
 
 
-def _named(rows: Rows, met: Met, first: BoolArray) -> Rows:
-    """Predecessors that may be anchors, of images that are to be judged."""
-    chosen = np.flatnonzero(first & (rows["flags"][met.row] & KNOWN == 0))
+def _named(rows: Rows, match: Matches, first: BoolArray) -> Rows:
+    """Returns the answer rows that name possible anchors, for images that are not known."""
+    chosen = np.flatnonzero(first & (rows["flags"][match.row] & KNOWN == 0))
     found = np.zeros(len(chosen), ANSWER_ROWS)
-    found["image"] = rows["image"][met.row[chosen]]
-    found["other"], found["count"] = met.earlier["image"][chosen], 1
+    found["image"] = rows["image"][match.row[chosen]]
+    found["other"], found["count"] = match.earlier["image"][chosen], 1
     for name in ("distance", "long_distance", "view"):
-        found[name] = getattr(met, name)[chosen]
+        found[name] = getattr(match, name)[chosen]
     return found
 
 
-def _tallies(images: IntArray, image: IntArray, asked: BoolArray, near: BoolArray, names: Rows) -> Rows:
-    """How many codes of each image have come here, of those that are to be answered; and what is said of it besides."""
-    counts = np.bincount(image[asked], minlength=len(images))
+def _summaries(
+    images: IntArray, image: IntArray, is_answered: BoolArray, near: BoolArray, names: Rows
+) -> Rows:
+    """Returns the summary row of each image that is not known (see `ANSWER_ROWS`)."""
+    counts = np.bincount(image[is_answered], minlength=len(images))
     found = np.zeros(len(images), ANSWER_ROWS)
-    found["image"], found["other"], found["long_distance"] = images, NOBODY, NO_DISTANCE
+    found["image"], found["other"], found["long_distance"] = images, NO_IMAGE, NO_DISTANCE
     found["count"], found["near"] = counts, near
     found["named"] = np.bincount(np.searchsorted(images, names["image"]), minlength=len(images))
     return found[counts > 0]

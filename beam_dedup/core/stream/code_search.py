@@ -1,7 +1,8 @@
-"""The codes that a place remembers, packed for comparing a block of new ones with all of them.
+"""Stores the codes of a code shard, and compares a block of new codes with all of them.
 
-Settled pieces are columns. Codes of a place that looks at one key are sorted by it, so that new ones are compared with
-their buckets only. Base views and others are in pieces of their own, since a view is compared with bases only.
+Settled pieces are columns. A code shard with exactly one key keeps its codes sorted by that key, so that new
+codes are only compared with codes of the same key value. Base views and other views are in separate pieces,
+since a view is only compared with base views.
 """
 
 import dataclasses
@@ -23,31 +24,39 @@ from beam_dedup.core.matching import flat_join, hamming_join
 from beam_dedup.core.matching.buckets import KeyArray, compact, order_of
 from beam_dedup.core.matching.near_pairs import admitted, near_pairs
 from beam_dedup.core.stream.code_shards import CodeShard
-from beam_dedup.core.stream.messages import Columns, Rows, codes_from_rows, columnar, columns_of, rows_of
-from beam_dedup.core.stream.state_cells import Cells, Change, cuts, remembered
+from beam_dedup.core.stream.messages import (
+    Columns,
+    Rows,
+    codes_from_rows,
+    load_rows,
+    pack_columns,
+    unpack_columns,
+)
+from beam_dedup.core.stream.state_cells import Cells, Change, add_block, piece_slices
 
-_PAIRS_AT_ONCE = 1 << 17  # some 20 MiB
+_PAIRS_AT_ONCE = 1 << 17  # about 20 MiB
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Met:
-    """Pairs within k of a new code and one that was there before: columns of equal length."""
+class Matches:
+    """Pairs of a new code and an earlier one that match: columns of equal length."""
 
     row: IntArray  # of the new code
-    earlier: Rows  # the other one
+    earlier: Rows  # the earlier code
     distance: IntArray
     long_distance: IntArray
-    view: ByteArray  # through which they match
+    view: ByteArray  # through which the codes match
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Piece:
-    """Remembered codes, all of base views or all of others."""
+class Piece:
+    """Some stored codes: all of base views, or all of other views."""
 
     columns: Columns  # as stored
     dtype: np.dtype[np.void]
-    # Of a place with one key: the words it is over and that key, sorted by it; and the order that sorts the columns,
-    # where they are not sorted themselves.
+    # Only in a code shard with exactly one key:
+    # words and key: of each code, sorted by key. order: sorts `columns` by key; None if they are sorted
+    # already.
     words: WordArray | None = None
     key: KeyArray | None = None
     order: IntArray | None = None
@@ -60,7 +69,7 @@ class _Piece:
         return bool(self.columns["view"][0 if self.order is None else self.order[0]] == BASE)
 
     def rows(self, chosen: IntArray) -> Rows:
-        """Some codes, by their places in sorted order if there is one."""
+        """Returns some codes, by position; in the order of the keys if the code shard has one key."""
         chosen = chosen if self.order is None else self.order[chosen]
         rows = np.zeros(len(chosen), self.dtype)
         for name in self.dtype.names or ():
@@ -68,21 +77,21 @@ class _Piece:
         return rows
 
 
-def met_before(shard: CodeShard, cells: Cells, new: Codes) -> Iterator[Met]:
-    """New codes and those remembered; a pair may come more than once."""
+def matches_in_state(shard: CodeShard, cells: Cells, new: Codes) -> Iterator[Matches]:
+    """Yields the matches of new codes with stored ones. A pair may occur more than once."""
     every = np.arange(len(new))
     bases = np.flatnonzero(new.view == BASE)
-    for piece in _pieces(shard, cells):
+    for piece in pieces(shard, cells):
         rows = every if piece.is_base else bases
         if not len(rows):
             continue
         mine = new.take(rows)
-        for i, j, distance in _at_once(_found(shard, piece, mine)):
+        for i, j, distance in _at_once(_candidates(shard, piece, mine)):
             yield from _compared(shard, new, rows[i], piece.rows(j), distance)
 
 
-def met_within(shard: CodeShard, rows: Rows, new: Codes) -> Iterator[Met]:
-    """New codes among each other: those of an image that comes first in the block were there before."""
+def matches_in_block(shard: CodeShard, rows: Rows, new: Codes) -> Iterator[Matches]:
+    """Yields the matches among new codes. The image that comes first in the block is the earlier one."""
     images, first, image = np.unique(new.image, return_index=True, return_inverse=True)
     if len(images) < 2:
         return
@@ -95,18 +104,18 @@ def met_within(shard: CodeShard, rows: Rows, new: Codes) -> Iterator[Met]:
 
 def _compared(
     shard: CodeShard, new: Codes, row: IntArray, earlier: Rows, distance: ByteArray
-) -> Iterator[Met]:
-    """Of pairs whose words or pixels agree, those that count."""
+) -> Iterator[Matches]:
+    """Yields the pairs that match by all thresholds, out of pairs that are near by a word or by pixels."""
     n = len(row)
     both = concatenate([new.take(row), codes_from_rows(earlier)])
     for pairs in admitted(both, shard.thresholds, np.arange(n), np.arange(n, 2 * n), distance):
         view = np.where(both.view[pairs.a] == BASE, both.view[pairs.b], both.view[pairs.a])
         long = long_distance(both, pairs.a, pairs.b)
-        yield Met(row[pairs.a], earlier[pairs.a], pairs.distance.astype(np.int64), long, view)
+        yield Matches(row[pairs.a], earlier[pairs.a], pairs.distance.astype(np.int64), long, view)
 
 
-def _found(shard: CodeShard, piece: _Piece, new: Codes) -> Found:
-    """Pairs (i, j) of a new code and one of a piece whose words, or pixels, are near."""
+def _candidates(shard: CodeShard, piece: Piece, new: Codes) -> Found:
+    """Yields pairs (i, j) of a new code and one of a piece that are near by a word, or by their pixels."""
     thresholds = shard.thresholds
     if not shard.keys:
         yield from flat_join.pairs_of_two(new.pixels, piece.columns["pixels"], thresholds.flat_levels)
@@ -126,7 +135,7 @@ def _word(codes: Codes, word: int) -> WordArray:
 
 
 def _at_once(found: Found) -> Found:
-    """The same pairs, more at a time."""
+    """Yields the same pairs in larger parts, of more than `_PAIRS_AT_ONCE`."""
     parts: list[tuple[IntArray, IntArray, ByteArray]] = []
     waiting = 0
     for part in found:
@@ -144,12 +153,13 @@ def _together(parts: list[tuple[IntArray, IntArray, ByteArray]]) -> tuple[IntArr
     return np.concatenate(i), np.concatenate(j), np.concatenate(distance)
 
 
-def _pieces(shard: CodeShard, cells: Cells) -> Iterator[_Piece]:
+def pieces(shard: CodeShard, cells: Cells) -> Iterator[Piece]:
+    """Yields all stored codes: the settled pieces, then the recent codes as pieces."""
     for data in cells.settled:
-        columns = columns_of(data, shard.piece_dtype)
+        columns = unpack_columns(data, shard.piece_dtype)
         words = columns[f"word{shard.word}"] if shard.key.mask else None
-        yield _Piece(columns, shard.dtype, words, columns.get("key"))
-    recent = rows_of(cells.recent, shard.dtype)
+        yield Piece(columns, shard.dtype, words, columns.get("key"))
+    recent = load_rows(cells.recent, shard.dtype)
     columns = {name: recent[name] for name in shard.dtype.names or ()}
     for chosen in _by_view(recent):
         if not len(chosen):
@@ -157,36 +167,36 @@ def _pieces(shard: CodeShard, cells: Cells) -> Iterator[_Piece]:
         if shard.key.mask:
             words = recent[f"word{shard.word}"][chosen]
             key, order = _sorting(shard, words)
-            yield _Piece(columns, shard.dtype, words[order], key[order], chosen[order])
+            yield Piece(columns, shard.dtype, words[order], key[order], chosen[order])
         else:
-            yield _Piece({name: column[chosen] for name, column in columns.items()}, shard.dtype)
+            yield Piece({name: column[chosen] for name, column in columns.items()}, shard.dtype)
 
 
 def _sorting(shard: CodeShard, words: WordArray) -> tuple[KeyArray, IntArray]:
-    """The keys of some words, and the order that sorts them by it."""
+    """Returns the keys of some words, and the order that sorts them."""
     key, bits = compact(words, shard.key.mask)
     return key, order_of(key, bits)
 
 
 def _by_view(rows: Rows) -> tuple[IntArray, IntArray]:
-    """Which rows are of base views, and which are not."""
+    """Returns the positions of the rows of base views, and of the others."""
     is_base = rows["view"] == BASE
     return np.flatnonzero(is_base), np.flatnonzero(~is_base)
 
 
-def remember(shard: CodeShard, cells: Cells, rows: Rows) -> Change:
-    """Adds codes to those remembered."""
+def add_codes(shard: CodeShard, cells: Cells, rows: Rows) -> Change:
+    """Returns the change that adds codes to the state of a code shard."""
 
     def merge(recent: bytes) -> list[bytes]:
-        parts = [_unpacked(shard, piece) for piece in cells.settled]
-        every = np.concatenate([*parts, rows_of([recent], shard.dtype)])
+        parts = [_piece_rows(shard, piece) for piece in cells.settled]
+        every = np.concatenate([*parts, load_rows([recent], shard.dtype)])
         return [piece for chosen in _by_view(every) for piece in _settled(shard, every[chosen])]
 
-    return remembered(cells, rows.tobytes(), b"".join, merge)
+    return add_block(cells, rows.tobytes(), b"".join, merge)
 
 
 def _settled(shard: CodeShard, rows: Rows) -> list[bytes]:
-    """Rows as pieces."""
+    """Returns rows as settled pieces."""
     if shard.key.mask:
         key, order = _sorting(shard, np.ascontiguousarray(rows[f"word{shard.word}"]))
         with_key = np.zeros(len(rows), shard.piece_dtype)
@@ -194,11 +204,11 @@ def _settled(shard: CodeShard, rows: Rows) -> list[bytes]:
             with_key[name] = rows[name][order]
         with_key["key"] = key[order]
         rows = with_key
-    return [columnar(rows[cut]) for cut in cuts(len(rows), rows.dtype.itemsize)]
+    return [pack_columns(rows[cut]) for cut in piece_slices(len(rows), rows.dtype.itemsize)]
 
 
-def _unpacked(shard: CodeShard, piece: bytes) -> Rows:
-    columns = columns_of(piece, shard.piece_dtype)
+def _piece_rows(shard: CodeShard, piece: bytes) -> Rows:
+    columns = unpack_columns(piece, shard.piece_dtype)
     rows = np.zeros(len(columns["image"]), shard.dtype)
     for name in shard.dtype.names or ():
         rows[name] = columns[name]

@@ -1,10 +1,11 @@
-"""Where codes meet: the keys of the step `band`.
+"""Assigns codes to code shards: the keys of the step `band`.
 
-    all                 all codes that are not flat, of a plan whose codes are gathered in one place
-    word/prefix/shard   those whose word, in the bands of the prefix, has a value of this shard
-    flat/range          flat pictures by mean colour: ranges overlap, and each profile goes to two
+    all                 all codes that are not flat, if the plan has no prefix
+    word/prefix/shard   codes whose word has, in the bands of the prefix, a value of this shard
+    flat/range          flat pictures by their mean colour: ranges overlap, and each profile is in two
 
-Every pair within k meets at one of them at least (`beam_dedup.core.matching.plan`), whatever the shards are.
+Every pair within k shares at least one of these keys (`beam_dedup.core.matching.plan`), whatever the number
+of shards.
 """
 
 import dataclasses
@@ -21,18 +22,23 @@ from beam_dedup.core.stream.messages import PROFILE_ROWS, Rows, code_rows, occur
 from beam_dedup.core.stream.protocol import Message, Step, StreamPlan, Topic
 from beam_dedup.core.thresholds import Thresholds
 
-_EVERYTHING = b"all"
+_ALL_CODES = b"all"
 _FLAT = b"flat"
-_RANGES = 2  # that a profile is in
+_RANGES = 2  # code shards per profile
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CodeShard:
-    """What is looked at in a place.
+    """How the codes of one code shard are stored and compared.
 
-    keys: where pairs are looked for, with masks over the words of its codes; none where flat pictures meet. of_word: the
-    same, of each word. dtype: rows of its messages. key, word: that by which codes are sorted, and the word that it is
-    over, if there is just one; else the empty one. piece_dtype: columns of what is settled.
+    Attributes:
+      thresholds: when two codes match.
+      keys: matching codes agree on one of these; masks over all words of a code. Empty for flat pictures.
+      of_word: the same keys by word; masks over that word.
+      dtype: type of the rows in messages and of recent codes.
+      word, key: the key that stored codes are sorted by, and its word, if there is exactly one key; otherwise
+        the empty key.
+      piece_dtype: type of settled rows: `dtype`, and the value of `key` if there is one.
     """
 
     thresholds: Thresholds
@@ -46,16 +52,16 @@ class CodeShard:
 
 @functools.lru_cache(maxsize=1 << 14)
 def code_shard_of(plan: StreamPlan, key: bytes) -> CodeShard:
-    """The place of a key."""
+    """Returns how the codes at a key of `band` are stored and compared."""
     if key.startswith(_FLAT):
         return CodeShard(plan.thresholds, (), (), PROFILE_ROWS, 0, ALL_WITH_ALL, PROFILE_ROWS)
     dtype = code_rows(plan.words)
     keys = plan.pairs.all_keys
-    if key != _EVERYTHING:
+    if key != _ALL_CODES:
         word, prefix, _ = map(int, key.split(b"/"))
         keys = plan.pairs.keys_in(word, plan.pairs.prefixes[prefix])
-    # A pair is found at each key on which it agrees, not at the first alone: so each place can tell what it need not
-    # remember, a code that it has already.
+    # Without `earlier`: a pair is found at each key on which it agrees, not only at the first. So each code
+    # shard can see by itself that it has stored an equal code already.
     keys = tuple(Key(key.mask) for key in keys)
     of_word = tuple(keys_over(keys, word) for word in range(plan.pairs.words))
     if len(keys) != 1 or not keys[0].mask:
@@ -67,20 +73,26 @@ def code_shard_of(plan: StreamPlan, key: bytes) -> CodeShard:
     return CodeShard(plan.thresholds, keys, of_word, dtype, word, only, np.dtype(columns))
 
 
-def answers_of(plan: StreamPlan, rows: Rows, profiles: Rows, images: IntArray) -> IntArray:
-    """How many codes of each image, copies counted, are sent to places: so many will be answered."""
+def expected_answers(plan: StreamPlan, rows: Rows, profiles: Rows, images: IntArray) -> IntArray:
+    """Returns how many answers each image will get: one per code and code shard that the code is sent to."""
     of_rows, of_profiles = (occurrences(np.sort(part["image"]), images) for part in (rows, profiles))
     return (plan.pairs.copies if plan.pairs.prefix else 1) * of_rows + _RANGES * of_profiles
 
 
 def to_code_shards(plan: StreamPlan, rows: Rows, profiles: Rows) -> Iterator[Message]:
-    """Codes, to all places where they may meet one within k."""
+    """Yields the messages that send codes to all code shards where they may meet a code within k.
+
+    Args:
+      plan: of the stream.
+      rows: codes that are not flat (`code_rows`).
+      profiles: codes of flat pictures (`PROFILE_ROWS`).
+    """
     if len(profiles):
         yield from _profile_shards(plan, profiles)
     if not len(rows):
         return
     if not plan.pairs.prefix:
-        yield from send(Step.BAND, _EVERYTHING, Topic.CODES, rows)
+        yield from send(Step.BAND, _ALL_CODES, Topic.CODES, rows)
         return
     for word, (number, prefix) in itertools.product(range(plan.pairs.words), enumerate(plan.pairs.prefixes)):
         words = np.ascontiguousarray(rows[f"word{word}"])
@@ -90,7 +102,10 @@ def to_code_shards(plan: StreamPlan, rows: Rows, profiles: Rows) -> Iterator[Mes
 
 
 def _profile_shards(plan: StreamPlan, profiles: Rows) -> Iterator[Message]:
-    """Profiles within k differ in their sums by less than the width of a range, so two such share one."""
+    """Yields each profile for two adjacent ranges.
+
+    The sums of two matching profiles differ by at most the width of a range, so they share at least one.
+    """
     width = max(plan.thresholds.flat_levels, 1) * PROFILE_BYTES
     number = profiles["pixels"].sum(axis=1, dtype=np.int64) // width
     for shift in range(_RANGES):

@@ -1,7 +1,8 @@
-"""Where it is known of each image whether it is an anchor, and others ask for it.
+"""Replies to the question whether an image is an anchor.
 
-A question may come before its answer is known, and then waits. What has been answered is forgotten. What an image is, is
-remembered, since others ask for as long as they find its codes; of an anchor the names too.
+Joins statuses (from `gather`) with questions (also from `gather`) by image number. A question that arrives
+before the status waits in the state, and leaves it when it gets its reply. Statuses are stored for good:
+images are asked about as long as their codes are found. The status of an anchor includes its URI and digest.
 """
 
 import dataclasses
@@ -18,22 +19,22 @@ from beam_dedup.core.stream.messages import (
     REPLIES,
     STATUSES,
     Rows,
-    bodies_of,
-    rows_of,
+    load_rows,
+    message_bodies,
     send_to_digest_shards,
 )
-from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, by_topic
+from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, blocks_by_topic
 from beam_dedup.core.stream.state_cells import CellChange, Cells
 
 
 def confirm(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Remembers what images are, and answers the questions that can be answered."""
+    """Stores new statuses, replies to the questions whose status is known, and keeps the others."""
     del key
-    received = by_topic([*cells.waiting, *bodies])
+    received = blocks_by_topic([*cells.waiting, *bodies])
     statuses = blocks.load(received[Topic.STATUSES], STATUSES)
-    questions = rows_of(received[Topic.QUESTIONS], QUESTION_ROWS)
+    questions = load_rows(received[Topic.QUESTIONS], QUESTION_ROWS)
     found, rows = state_tables.find_images(cells, statuses, questions["other"])
-    waiting = CellChange(bool(cells.waiting), bodies_of((Topic.QUESTIONS, questions[~found])))
+    waiting = CellChange(bool(cells.waiting), message_bodies((Topic.QUESTIONS, questions[~found])))
     replies = _replies(questions[found], rows)
     return Result(
         dataclasses.replace(state_tables.add_images(cells, statuses), waiting=waiting),

@@ -1,7 +1,7 @@
-"""Where orphans are judged one after the other, in the order in which they come, against those that were kept before.
+"""Judges orphans one after the other, in order of arrival, against the orphans kept so far.
 
-There is one key, so that there is an order at all. Orphans are few: what is near nothing, and what is near an anchor,
-never comes here. Only what is kept is remembered.
+The step has a single key, so that all orphans are judged in one order. They are few: images without
+predecessors and images near an anchor never come here. Only kept orphans are stored.
 """
 
 from collections.abc import Sequence
@@ -19,26 +19,26 @@ from beam_dedup.core.stream.messages import (
     PROFILE_ROWS,
     code_rows,
     codes_from_rows,
-    numbers,
-    rows_of,
+    int_column,
+    load_rows,
     send_to_digest_shards,
 )
-from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, by_topic
-from beam_dedup.core.stream.state_cells import Cells, remembered
+from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, blocks_by_topic
+from beam_dedup.core.stream.state_cells import Cells, add_block
 
 
 def finish(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Judges orphans."""
+    """Judges a block of orphans, and stores those that are kept."""
     del key
-    orphans = blocks.load(by_topic(bodies)[Topic.ORPHANS], ORPHANS)
+    orphans = blocks.load(blocks_by_topic(bodies)[Topic.ORPHANS], ORPHANS)
     before = blocks.load([*cells.settled, *cells.recent], ORPHANS)
     every = pa.concat_tables([before, orphans])
     known = np.arange(len(every)) < len(before)
     codes = _codes(every, plan.words)
     kept = selection.keep(codes, len(every), plan.thresholds, known=known)
-    found = selection.nearest_kept(codes, kept, plan.thresholds)
+    witnesses = selection.nearest_kept(codes, kept, plan.thresholds)
     new = every.filter(pa.array(kept & ~known))
-    told = pa.concat_tables([messages.kept_outcomes(numbers(new), new), _duplicates(every, found)])
+    outcomes = pa.concat_tables([messages.kept_outcomes(int_column(new), new), _duplicates(every, witnesses)])
 
     def join(parts: Sequence[bytes]) -> bytes:
         return blocks.dump(blocks.load(parts, ORPHANS))
@@ -47,17 +47,17 @@ def finish(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) 
         return [*cells.settled, recent]
 
     return Result(
-        remembered(cells, blocks.dump(new) if len(new) else b"", join, merge),
-        send_to_digest_shards(plan, Step.SETTLE, Topic.OUTCOMES, told, numbers(told)),
+        add_block(cells, blocks.dump(new) if len(new) else b"", join, merge),
+        send_to_digest_shards(plan, Step.SETTLE, Topic.OUTCOMES, outcomes, int_column(outcomes)),
     )
 
 
 def _codes(orphans: pa.Table, words: int) -> Codes:
-    """All codes of some orphans, which are numbered by their rows."""
-    rows = rows_of([blocks.joined(orphans["codes"])], code_rows(words))
-    profiles = rows_of([blocks.joined(orphans["profiles"])], PROFILE_ROWS)
+    """Returns all codes of some orphans; `image` of a code is the row of its orphan."""
+    rows = load_rows([blocks.joined(orphans["codes"])], code_rows(words))
+    profiles = load_rows([blocks.joined(orphans["profiles"])], PROFILE_ROWS)
     codes = concatenate([codes_from_rows(rows), codes_from_rows(profiles)])
-    images = numbers(orphans)
+    images = int_column(orphans)
     order = np.argsort(images)
     return Codes(
         order[np.searchsorted(images, codes.image, sorter=order)],
@@ -69,8 +69,12 @@ def _codes(orphans: pa.Table, words: int) -> Codes:
     )
 
 
-def _duplicates(orphans: pa.Table, found: Witnesses) -> pa.Table:
-    witnesses = orphans.take(pa.array(found.kept))
+def _duplicates(orphans: pa.Table, witnesses: Witnesses) -> pa.Table:
+    names = orphans.take(pa.array(witnesses.kept))
     return messages.duplicate_outcomes(
-        numbers(orphans)[found.image], witnesses, found.distance, found.long_distance, found.view
+        int_column(orphans)[witnesses.image],
+        names,
+        witnesses.distance,
+        witnesses.long_distance,
+        witnesses.view,
     )

@@ -1,4 +1,4 @@
-"""Where an image waits until all keys have answered: without predecessors it is an anchor, and kept."""
+"""Waits for all answers to an image: without predecessors it is an anchor, and kept."""
 
 from collections.abc import Sequence
 
@@ -11,36 +11,36 @@ from beam_dedup.core.codes import BoolArray, IntArray
 from beam_dedup.core.stream import messages
 from beam_dedup.core.stream.messages import (
     ANSWER_ROWS,
-    NOBODY,
+    NO_IMAGE,
     OPENED,
     QUESTION_ROWS,
     STATUSES,
     Rows,
-    bodies_of,
-    numbers,
+    int_column,
+    load_rows,
+    message_bodies,
     occurrences,
-    rows_of,
     send,
     send_to_digest_shards,
 )
-from beam_dedup.core.stream.protocol import Message, Result, Step, StreamPlan, Topic, by_topic
+from beam_dedup.core.stream.protocol import Message, Result, Step, StreamPlan, Topic, blocks_by_topic
 from beam_dedup.core.stream.state_cells import CellChange, Cells, Change
 
 
 def gather(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Adds up answers. Says of each image that has them all whether it is an anchor; if not, asks about predecessors."""
-    received = by_topic([*cells.waiting, *bodies])
+    """Publishes whether images with all their answers are anchors; if not, asks about their predecessors."""
+    received = blocks_by_topic([*cells.waiting, *bodies])
     opened = blocks.load(received[Topic.OPENED], OPENED)
-    answers = totalled(rows_of(received[Topic.ANSWERS], ANSWER_ROWS))
-    answered, near = _totals(answers, numbers(opened))
-    complete = answered == numbers(opened, "expected")
+    answers = merge_answers(load_rows(received[Topic.ANSWERS], ANSWER_ROWS))
+    answered, near = _answer_totals(answers, int_column(opened))
+    complete = answered == int_column(opened, "expected")
     if not complete.any():
         return Result(Change(waiting=CellChange(add=bodies)), [])
     done, left = opened.filter(pa.array(complete)), opened.filter(pa.array(~complete))
-    images = numbers(done)
-    of_done = np.isin(answers["image"], images)
-    waiting = bodies_of((Topic.OPENED, left), (Topic.ANSWERS, answers[~of_done]))
-    named = answers[of_done & (answers["other"] != NOBODY)]
+    images = int_column(done)
+    is_done = np.isin(answers["image"], images)
+    waiting = message_bodies((Topic.OPENED, left), (Topic.ANSWERS, answers[~is_done]))
+    named = answers[is_done & (answers["other"] != NO_IMAGE)]
     return Result(
         Change(waiting=CellChange(True, waiting)),
         [
@@ -51,9 +51,12 @@ def gather(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) 
     )
 
 
-def totalled(answers: Rows) -> Rows:
-    """Sorted by image: one row that names nobody, and one for each predecessor that is named, through the nearest pair
-    of codes, of equally near ones the first view."""
+def merge_answers(answers: Rows) -> Rows:
+    """Merges answers, by image: one summary row per image, and one row per named predecessor.
+
+    A predecessor keeps the values of the nearest pair of codes; among equally near ones, those of the first
+    view.
+    """
     order = np.lexsort([answers[name] for name in ("long_distance", "view", "distance", "other", "image")])
     answers = answers[order]
     if not len(answers):
@@ -68,21 +71,25 @@ def totalled(answers: Rows) -> Rows:
     return totals
 
 
-def _totals(answers: Rows, images: IntArray) -> tuple[IntArray, BoolArray]:
-    """How many codes of each image have been answered, and whether it has predecessors; nothing as long as not all
-    are named that will be."""
-    is_name = answers["other"] != NOBODY
-    tallies, names = answers[~is_name], answers[is_name]
-    if not len(tallies):
+def _answer_totals(answers: Rows, images: IntArray) -> tuple[IntArray, BoolArray]:
+    """Returns for each image how many codes are answered, and whether it has predecessors; both (images,).
+
+    Both are 0 for an image until all the predecessors that its summary row announces have been named.
+    """
+    is_named = answers["other"] != NO_IMAGE
+    summaries, names = answers[~is_named], answers[is_named]
+    if not len(summaries):
         return np.zeros(len(images), np.int64), np.zeros(len(images), bool)
-    at = np.minimum(np.searchsorted(tallies["image"], images), len(tallies) - 1)
+    at = np.minimum(np.searchsorted(summaries["image"], images), len(summaries) - 1)
     named = occurrences(np.repeat(names["image"], names["count"]), images)
-    heard = (tallies["image"][at] == images) & (tallies["named"][at] == named)
-    return np.where(heard, tallies["count"][at], 0).astype(np.int64), heard & (tallies["near"][at] > 0)
+    is_complete = (summaries["image"][at] == images) & (summaries["named"][at] == named)
+    return np.where(is_complete, summaries["count"][at], 0).astype(np.int64), is_complete & (
+        summaries["near"][at] > 0
+    )
 
 
 def _statuses(key: bytes, done: pa.Table, near: BoolArray) -> list[Message]:
-    """Tells those who ask, or will; and of the anchors, that they are kept."""
+    """Returns the statuses for `confirm`, and for `settle` the outcome of each anchor: it is kept."""
     anchor = pa.array(~near)
     names = [
         pc.if_else(anchor, done[name], pa.scalar(None, STATUSES.field(name).type))
@@ -92,7 +99,7 @@ def _statuses(key: bytes, done: pa.Table, near: BoolArray) -> list[Message]:
     anchors = done.filter(anchor)
     return [
         *send(Step.CONFIRM, key, Topic.STATUSES, statuses),
-        *send(Step.SETTLE, key, Topic.OUTCOMES, messages.kept_outcomes(numbers(anchors), anchors)),
+        *send(Step.SETTLE, key, Topic.OUTCOMES, messages.kept_outcomes(int_column(anchors), anchors)),
     ]
 
 
@@ -104,9 +111,9 @@ def _questions(plan: StreamPlan, named: Rows) -> list[Message]:
 
 
 def _undecided(key: bytes, done: pa.Table, near: BoolArray, named: Rows) -> list[Message]:
-    """Images with predecessors, and how many of these were asked about."""
+    """Returns the images with predecessors, with the number of questions asked for each as `expected`."""
     undecided = done.filter(pa.array(near))
-    images = numbers(undecided)
+    images = int_column(undecided)
     asked = occurrences(named["image"], images)
     at = undecided.schema.get_field_index("expected")
     return send(Step.DECIDE, key, Topic.UNDECIDED, undecided.set_column(at, "expected", pa.array(asked)))

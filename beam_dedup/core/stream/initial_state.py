@@ -1,7 +1,8 @@
-"""The state that a stream begins with: what is known beforehand, and what was judged before it was stopped.
+"""Builds the state that a stream starts with: known images, and images judged in earlier runs.
 
-Made by the steps themselves, from messages that nobody has to answer: so what is known is where it belongs before the
-first image arrives. Kept in a file, of which each worker takes what its keys need.
+The steps themselves build it, from messages that need no answer. So each known image is in the state of its
+keys before the first image arrives. The state is kept in a file, and each worker reads from it what its keys
+need.
 """
 
 import collections
@@ -11,13 +12,12 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 
 from beam_dedup.core.stream import messages
-from beam_dedup.core.stream.admit import arrivals
-from beam_dedup.core.stream.originals import fingerprinted
+from beam_dedup.core.stream.admit import arrival_messages
+from beam_dedup.core.stream.originals import fingerprint_messages
 from beam_dedup.core.stream.protocol import Message, Step, StreamPlan
 from beam_dedup.core.stream.state_cells import Cells
 from beam_dedup.core.stream.steps import STEPS
 
-_AT_ONCE = 20_000
 _ROWS = pa.schema(
     [("step", pa.string()), ("key", pa.binary()), ("cell", pa.string()), ("block", pa.binary())]
 )
@@ -26,31 +26,40 @@ _CELLS = ("settled", "recent", "waiting")
 States = Mapping[tuple[Step, bytes], Cells]
 
 
-def initial_state(plan: StreamPlan, identities: Iterable[bytes], known: pa.Table) -> States:
-    """All state after some arrivals, and the fingerprints of known images (`FINGERPRINTS`, marked as `known`)."""
+def build(
+    plan: StreamPlan, identities: Iterable[bytes], known: pa.Table, rows_at_once: int = 20_000
+) -> States:
+    """Returns the state of all keys after some arrivals and some known images.
+
+    Args:
+      plan: of the stream.
+      identities: of images that were judged before (`beam_dedup.core.arrivals.identity`).
+      known: fingerprints of known images (`FINGERPRINTS`, with `known` set).
+      rows_at_once: images per block.
+    """
     states: dict[tuple[Step, bytes], Cells] = collections.defaultdict(Cells)
     every = list(identities)
-    for start in range(0, len(every), _AT_ONCE):
-        some = every[start : start + _AT_ONCE]
-        _run(plan, states, arrivals(plan, some, [b""] * len(some)))
-    for start in range(0, len(known), _AT_ONCE):
-        _run(plan, states, fingerprinted(plan, known.slice(start, _AT_ONCE)))
+    for start in range(0, len(every), rows_at_once):
+        some = every[start : start + rows_at_once]
+        _run(plan, states, arrival_messages(plan, some, [b""] * len(some)))
+    for start in range(0, len(known), rows_at_once):
+        _run(plan, states, fingerprint_messages(plan, known.slice(start, rows_at_once)))
     return states
 
 
 def _run(plan: StreamPlan, states: dict[tuple[Step, bytes], Cells], sent: Iterable[Message]) -> None:
     sent = list(sent)
-    for step, take in STEPS.items():  # no message goes backwards
-        todo = messages.joined(message for message in sent if message.to == step)
+    for step, run_step in STEPS.items():  # in this order no message goes to an earlier step
+        todo = messages.join_messages(message for message in sent if message.to == step)
         sent = [message for message in sent if message.to != step]
         for _, key, body in todo:
-            result = take(plan, key, states[step, key], [body])
+            result = run_step(plan, key, states[step, key], [body])
             states[step, key] = result.change.applied(states[step, key])
             sent += result.messages
 
 
 def write(states: States, path: str) -> None:
-    """Writes a local file."""
+    """Writes states to a local file (Arrow IPC), for `read`."""
     rows = [
         (step.value, key, name, bytes(block))
         for (step, key), cells in states.items()
@@ -65,7 +74,7 @@ def write(states: States, path: str) -> None:
 
 @functools.lru_cache(maxsize=1)
 def read(path: str) -> States:
-    """What `write` has written."""
+    """Returns the states that `write` has written. The last file is cached."""
     with pa.memory_map(path) as file:
         table = pa.ipc.open_file(file).read_all()
     found: dict[tuple[Step, bytes], dict[str, list[bytes]]] = collections.defaultdict(
@@ -74,6 +83,6 @@ def read(path: str) -> States:
     for row in table.to_pylist():
         found[Step(row["step"]), row["key"]][row["cell"]].append(row["block"])
     return {
-        place: Cells(**{name: tuple(parts) for name, parts in cells.items()})
-        for place, cells in found.items()
+        step_key: Cells(**{name: tuple(parts) for name, parts in cells.items()})
+        for step_key, cells in found.items()
     }

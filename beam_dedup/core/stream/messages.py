@@ -1,7 +1,8 @@
-"""How the blocks of messages are packed.
+"""Defines the layout of the blocks in messages.
 
-What has a fixed size is packed as rows, one after the other: such blocks are joined by joining their bytes. What has
-names in it is an Arrow record batch (`beam_dedup.core.blocks`). Images are told apart by their numbers (`image`).
+Blocks of fixed-size rows are numpy structured arrays as bytes: such blocks are joined by joining their bytes.
+Blocks with names are Arrow record batches (`beam_dedup.core.blocks`). Images are identified by their numbers
+(`image`).
 """
 
 import functools
@@ -17,18 +18,26 @@ from beam_dedup.core import blocks
 from beam_dedup.core.blocks import VERDICTS
 from beam_dedup.core.codes import BASE, NO_DISTANCE, PROFILE_BYTES, ByteArray, Codes, IntArray
 from beam_dedup.core.model import CodeKind
-from beam_dedup.core.stream.protocol import Block, Message, Step, StreamPlan, Topic, body_of, digest_shard_key
+from beam_dedup.core.stream.protocol import (
+    Block,
+    Message,
+    Step,
+    StreamPlan,
+    Topic,
+    digest_shard_key,
+    message_body,
+)
 
 Rows = npt.NDArray[np.void]
 Columns = dict[str, npt.NDArray[Any]]
 
 # Flags of a code.
-KNOWN = 1  # of an image that is kept beforehand: nobody waits for an answer
-FIRST = 2  # its image had no predecessor where the code is remembered, or is known: it may be an anchor
+KNOWN = 1  # its image is known (kept beforehand): nobody waits for an answer
+POSSIBLE_ANCHOR = 2  # its image is known, or had no predecessor in this code shard: it may be an anchor
 
-NOBODY = -1
+NO_IMAGE = -1  # as `other` in ANSWER_ROWS
 
-# PROFILES: codes of flat pictures.
+# Topic PROFILES: codes of flat pictures.
 PROFILE_ROWS = np.dtype(
     [
         ("image", "<i8"),
@@ -39,9 +48,11 @@ PROFILE_ROWS = np.dtype(
     ]
 )
 
-# ANSWERS of a key. A row that names nobody says how many codes of the image have come (`count`), whether it has
-# predecessors (`near`), and in how many more rows some of these are named: those that may be anchors. In such a row,
-# `count` says how many have been made one.
+# Topic ANSWERS: the answers of a code shard. There are two kinds of row:
+# - summary (`other` is NO_IMAGE). count: codes of the image that arrived here. near: whether the image has
+#   predecessors here. named: number of rows of the other kind for this image.
+# - name (`other` is an image): a predecessor that may be an anchor. count: how many such rows were merged
+#   into this one. view, distance, long_distance: of the nearest pair of codes.
 ANSWER_ROWS = np.dtype(
     [
         ("image", "<i8"),
@@ -51,47 +62,54 @@ ANSWER_ROWS = np.dtype(
         ("near", "u1"),
         ("view", "u1"),
         ("distance", "<i2"),
-        ("long_distance", "<i2"),  # NO_DISTANCE where there is none
+        ("long_distance", "<i2"),  # NO_DISTANCE if a code has no long code
     ]
 )
 
-# QUESTIONS: is `other` an anchor? `image` wants to know.
+# Topic QUESTIONS: `image` asks whether `other` is an anchor.
 QUESTION_ROWS = np.dtype(
     [("image", "<i8"), ("other", "<i8"), ("view", "u1"), ("distance", "<i2"), ("long_distance", "<i2")]
 )
 
-# What arrives, before it is read.
+# Topic ARRIVALS: images before they are read.
 ARRIVALS = pa.schema([("identity", pa.binary(16)), ("reference", pa.binary())])
 
 _NAMES = [("uri", pa.binary()), ("digest", pa.binary(32))]
-_CODES = [("codes", pa.binary()), ("profiles", pa.binary())]  # rows of all codes of the image
-_HOW = [("distance", pa.int32()), ("long_distance", pa.int32()), ("view", pa.uint8())]
+_CODES = [("codes", pa.binary()), ("profiles", pa.binary())]  # rows of all codes of the image, joined
+_MATCH = [("distance", pa.int32()), ("long_distance", pa.int32()), ("view", pa.uint8())]
 
-# A new image, and how many of its codes are to be answered. UNDECIDED: how many questions.
+# Topic OPENED: a new image. expected: number of answers it waits for.
+# Topic UNDECIDED: an image with predecessors. expected: number of replies it waits for.
 OPENED = pa.schema([("image", pa.int64()), ("expected", pa.int64()), *_NAMES, *_CODES])
 UNDECIDED = OPENED
+
+# Topic ORPHANS: images with predecessors, none of which is an anchor.
 ORPHANS = pa.schema([("image", pa.int64()), *_NAMES, *_CODES])
 
-# Of an anchor its names; null for other images.
+# Topic STATUSES: the URI and digest of an anchor; null for other images.
 STATUSES = pa.schema([("image", pa.int64()), *_NAMES])
 
-# The answer to a question; names of the other, if it is an anchor.
-REPLIES = pa.schema([("image", pa.int64()), ("other", pa.int64()), *_HOW, *_NAMES])
+# Topic REPLIES: replies to questions; URI and digest of `other` if it is an anchor, otherwise null.
+REPLIES = pa.schema([("image", pa.int64()), ("other", pa.int64()), *_MATCH, *_NAMES])
 
-# Whether an image is kept, and the witness of the copies of its bytes: itself, or its own witness.
-OUTCOMES = pa.schema([("image", pa.int64()), ("kept", pa.bool_()), *_NAMES, *_HOW])
+# Topic OUTCOMES: whether an image is kept, and the witness of its copies: itself if it is kept, otherwise its
+# own witness.
+OUTCOMES = pa.schema([("image", pa.int64()), ("kept", pa.bool_()), *_NAMES, *_MATCH])
 
-# What a verdict says of an image itself. image: the number of the one whose fate it shares. copy: it is not that one.
-OWN = (
+# Fields of a verdict that describe the image itself.
+OWN_FIELDS = (
     "uri", "name", "metadata", "digest", "fingerprint", "algorithm",
     "width", "height", "format", "size_bytes", "flags", "detail",
 )  # fmt: skip
+
+# Topic DETAILS. image: number of the first image with the same digest, whose outcome applies. copy: it is not
+# that image.
 DETAILS = pa.schema(
     [
         ("image", pa.int64()),
         ("copy", pa.bool_()),
         ("known", pa.bool_()),
-        *(VERDICTS.field(name) for name in OWN),
+        *(VERDICTS.field(name) for name in OWN_FIELDS),
     ]
 )
 
@@ -111,18 +129,21 @@ SCHEMAS = {
 
 @functools.cache
 def code_rows(words: int) -> np.dtype[np.void]:
-    """CODES: rows of codes that are not flat, of so many words."""
+    """Returns the row type of topic CODES, codes that are not flat, for a number of 64-bit words per code."""
     word_fields = [(f"word{number}", "<u8") for number in range(words)]
     return np.dtype([("image", "<i8"), *word_fields, ("view", "u1"), ("kind", "u1"), ("flags", "u1")])
 
 
-def rows_of(parts: Iterable[Block], dtype: np.dtype[np.void]) -> Rows:
-    """All rows of some blocks."""
+def load_rows(parts: Iterable[Block], dtype: np.dtype[np.void]) -> Rows:
+    """Returns all rows of some blocks, in one array."""
     return np.frombuffer(b"".join(parts), dtype)
 
 
-def joined(messages: Iterable[Message]) -> list[Message]:
-    """The same messages, those of one topic for one key in one block: what an engine moves is paid by the piece."""
+def join_messages(messages: Iterable[Message]) -> list[Message]:
+    """Returns the same messages, with those of one topic for one key joined into one block.
+
+    A runner has a cost per element that it moves, so fewer and larger blocks are cheaper.
+    """
     parts: dict[tuple[Step, bytes, int], list[bytes]] = {}
     for to, key, body in messages:
         parts.setdefault((to, key, body[-1]), []).append(body)
@@ -134,27 +155,27 @@ def _joined(topic: Topic, bodies: list[bytes]) -> bytes:
         return bodies[0]
     schema = SCHEMAS.get(topic)
     parts = [memoryview(body)[:-1] for body in bodies]
-    return body_of(topic, b"".join(parts) if schema is None else blocks.dump(blocks.load(parts, schema)))
+    return message_body(topic, b"".join(parts) if schema is None else blocks.dump(blocks.load(parts, schema)))
 
 
-def bodies_of(*contents: tuple[Topic, Rows | pa.Table]) -> list[bytes]:
-    """Rows or tables, as far as there is something in them, as the bodies of messages."""
+def message_bodies(*contents: tuple[Topic, Rows | pa.Table]) -> list[bytes]:
+    """Returns message bodies for rows or tables, without empty ones."""
     return [
-        body_of(topic, content.tobytes() if isinstance(content, np.ndarray) else blocks.dump(content))
+        message_body(topic, content.tobytes() if isinstance(content, np.ndarray) else blocks.dump(content))
         for topic, content in contents
         if len(content)
     ]
 
 
 def send(to: Step, key: bytes, topic: Topic, content: Rows | pa.Table) -> list[Message]:
-    """One message, or none if there is nothing to say."""
-    return [Message(to, key, body) for body in bodies_of((topic, content))]
+    """Returns a list of one message, or an empty list if the content has no rows."""
+    return [Message(to, key, body) for body in message_bodies((topic, content))]
 
 
 def send_to_digest_shards(
     plan: StreamPlan, to: Step, topic: Topic, content: Rows | pa.Table, image: IntArray
 ) -> list[Message]:
-    """Rows or a table, to the homes of the images that each row is for."""
+    """Returns messages that send each row to the digest shard of its image. image: number per row."""
     shard = image % plan.digest_shards
     sent = []
     for number in np.unique(shard).tolist():
@@ -164,13 +185,13 @@ def send_to_digest_shards(
     return sent
 
 
-def columnar(rows: Rows) -> bytes:
-    """Rows as columns, one after the other, which takes as many bytes."""
+def pack_columns(rows: Rows) -> bytes:
+    """Returns rows as columns, one after the other, in the same number of bytes."""
     return b"".join(np.ascontiguousarray(rows[name]).tobytes() for name in rows.dtype.names or ())
 
 
-def columns_of(data: Block, dtype: np.dtype[np.void]) -> Columns:
-    """What `columnar` packed."""
+def unpack_columns(data: Block, dtype: np.dtype[np.void]) -> Columns:
+    """Returns the columns that `pack_columns` packed, by name."""
     n, at, found = len(data) // dtype.itemsize, 0, {}
     for name, base, shape, items in _fields_of(dtype):
         found[name] = np.frombuffer(data, base, n * items, at).reshape(n, *shape)
@@ -180,20 +201,25 @@ def columns_of(data: Block, dtype: np.dtype[np.void]) -> Columns:
 
 @functools.cache
 def _fields_of(dtype: np.dtype[np.void]) -> list[tuple[str, np.dtype[Any], tuple[int, ...], int]]:
-    """Name, type, shape and number of items of each field."""
+    """Returns name, item type, shape and number of items of each field."""
     fields = [(name, dtype[name]) for name in dtype.names or ()]
     return [(name, field.base, field.shape, math.prod(field.shape)) for name, field in fields]
 
 
 def rows_from_codes(codes: Codes, flags: npt.NDArray[np.uint8], words: int) -> tuple[Rows, Rows]:
-    """CODES of the rows that are not flat, and PROFILES of those that are.
+    """Converts codes to rows: those that are not flat (`code_rows`), and those that are (`PROFILE_ROWS`).
+
+    Args:
+      codes: to convert.
+      flags: KNOWN, or 0, per code.
+      words: 64-bit words per code in the plan of the stream.
 
     Raises:
-      ValueError: a code has more words.
+      ValueError: a code has more words than the plan.
     """
     hashed, flat = codes.hashed, codes.flat
     if words == 1 and np.isin(codes.kind[hashed], (CodeKind.FULL, CodeKind.WIDE)).any():
-        raise ValueError("a code has 4 words, but the plan of the stream says 1")
+        raise ValueError("the plan of the stream has codes of 1 word; got a code of 4 words")
     rows = np.zeros(len(hashed), code_rows(words))
     rows["word0"] = codes.short[hashed]
     for number in range(1, words):
@@ -207,7 +233,7 @@ def rows_from_codes(codes: Codes, flags: npt.NDArray[np.uint8], words: int) -> t
 
 
 def codes_from_rows(rows: Rows) -> Codes:
-    """Codes of rows of either sort."""
+    """Converts rows back to codes; takes either type of row."""
     n = len(rows)
     long = np.zeros((n, 4), np.uint64)
     short = np.zeros(n, np.uint64)
@@ -224,7 +250,7 @@ def codes_from_rows(rows: Rows) -> Codes:
 
 
 def packed_by_image(rows: Rows, images: IntArray) -> pa.Array:
-    """The rows of each image as binaries; rows and images in the same order of images."""
+    """Returns the rows of each image as one binary value. Rows must be in the order of `images`."""
     offsets = np.concatenate([[0], np.cumsum(occurrences(rows["image"], images))]) * rows.dtype.itemsize
     return pa.Array.from_buffers(
         pa.binary(),
@@ -233,12 +259,13 @@ def packed_by_image(rows: Rows, images: IntArray) -> pa.Array:
     )
 
 
-def numbers(table: pa.Table, name: str = "image") -> IntArray:
+def int_column(table: pa.Table, name: str = "image") -> IntArray:
+    """Returns an integer column as an array; by default the image numbers."""
     return np.asarray(table[name].combine_chunks())
 
 
 def occurrences(ordered: IntArray, wanted: IntArray) -> IntArray:
-    """How often each wanted number is among ordered ones.
+    """Returns how often each wanted number occurs in a sorted array.
 
     >>> occurrences(np.array([1, 3, 3]), np.array([3, 2, 1])).tolist()
     [2, 0, 1]
@@ -247,7 +274,10 @@ def occurrences(ordered: IntArray, wanted: IntArray) -> IntArray:
 
 
 def kept_outcomes(image: IntArray, names: pa.Table) -> pa.Table:
-    """Of images that are kept, given their own names: a copy is a duplicate of the image itself."""
+    """Returns outcomes of kept images.
+
+    names: their URIs and digests, since a copy is a duplicate of the image itself.
+    """
     zeros = np.zeros(len(image), np.int64)
     return _outcomes(image, True, names, zeros, zeros + NO_DISTANCE, np.full(len(image), BASE, np.uint8))
 
@@ -255,7 +285,10 @@ def kept_outcomes(image: IntArray, names: pa.Table) -> pa.Table:
 def duplicate_outcomes(
     image: IntArray, names: pa.Table, distance: IntArray, long_distance: IntArray, view: ByteArray
 ) -> pa.Table:
-    """Of duplicates, given the names of their witnesses: a copy has the same witness."""
+    """Returns outcomes of duplicates.
+
+    names: URIs and digests of their witnesses, which are also those of copies.
+    """
     return _outcomes(image, False, names, distance, long_distance, view)
 
 

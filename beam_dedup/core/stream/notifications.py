@@ -1,13 +1,13 @@
-"""What a message says: that an image has arrived, or that something else has happened, or nothing that makes sense.
+"""Parses notification messages: the arrival of an image, another event, or an invalid message.
 
-Two forms are read. Cloud Storage tells of its objects in attributes (https://cloud.google.com/storage/docs/pubsub-notifications);
-only OBJECT_FINALIZE is the arrival of one: an object that was overwritten comes again, with another generation. Anything
-else may send JSON:
+Two forms are understood. Cloud Storage describes an object in the attributes of a message
+(https://cloud.google.com/storage/docs/pubsub-notifications). Only OBJECT_FINALIZE is an arrival; an object
+that is overwritten arrives again, with another generation. Other publishers may send JSON:
 
     {"uri": "s3://bucket/a.jpg", "generation": "7", "time": "2026-01-31T12:00:00Z", "metadata": {...}}
 
-All but `uri` may be missing. What lies on the machine that reads the message is not to be had by a message: anyone who may
-publish could ask for any file.
+All fields except `uri` may be missing. The URI must be in an object store. Local files are refused, since
+otherwise anyone who may publish could request any file of the machine that reads the message.
 """
 
 import json
@@ -20,88 +20,92 @@ ARRIVED = "OBJECT_FINALIZE"
 
 _STORES = ("gs", "s3", "hdfs", "azfs", "abfs")
 _MAX_URI_BYTES = 4096
-_MAX_SAID = 300  # characters of a bad message in a record
+_MAX_QUOTED = 300  # characters of a bad message in a record
 
 
 class OtherEvent(NamedTuple):
-    """Something that happened to an object, but for its arrival."""
+    """An event on an object other than its arrival, such as a deletion."""
 
     event: str
 
 
 class BadNotificationError(ValueError):
-    """A message that names no image: the sentence says why, and quotes it."""
+    """A message that names no image. The text says why, and quotes the message."""
 
 
 def parse(data: bytes, attributes: Mapping[str, str]) -> Arrival | OtherEvent:
-    """What a message says.
+    """Returns the arrival, or the other event, that a message reports.
+
+    Args:
+      data: the body of the message.
+      attributes: of the message.
 
     Raises:
-      BadNotificationError: nothing that could be understood.
+      BadNotificationError: the message has neither of the two forms, or a field is invalid.
     """
     if "eventType" in attributes:
-        return _of_storage(attributes)
+        return _parse_storage_event(attributes)
     try:
-        said = json.loads(data)
+        fields = json.loads(data)
     except (ValueError, RecursionError):
-        raise _bad("it is no JSON, and has no attribute eventType", data) from None
-    if not isinstance(said, dict) or not isinstance(said.get("uri"), str):
-        raise _bad("there is no uri in it", data)
-    metadata = said.get("metadata")
+        raise _bad("not JSON, and no attribute eventType", data) from None
+    if not isinstance(fields, dict) or not isinstance(fields.get("uri"), str):
+        raise _bad("no uri", data)
+    metadata = fields.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
-        raise _bad("its metadata are no JSON object", data)
-    generation = said.get("generation", "")
+        raise _bad("metadata is not a JSON object", data)
+    generation = fields.get("generation", "")
     if isinstance(generation, bool) or not isinstance(generation, str | int):
-        raise _bad("its generation is neither text nor a whole number", data)
+        raise _bad("generation is neither text nor an integer", data)
     return Arrival(
-        _checked_uri(said["uri"], data),
+        _checked_uri(fields["uri"], data),
         str(generation),
-        _milliseconds(said.get("time"), data),
+        _milliseconds(fields.get("time"), data),
         "" if metadata is None else json.dumps(metadata, sort_keys=True),
     )
 
 
-def _of_storage(attributes: Mapping[str, str]) -> Arrival | OtherEvent:
+def _parse_storage_event(attributes: Mapping[str, str]) -> Arrival | OtherEvent:
     event = attributes["eventType"]
     if event != ARRIVED:
-        return OtherEvent(event[:_MAX_SAID])
-    said = json.dumps(dict(attributes)).encode()
+        return OtherEvent(event[:_MAX_QUOTED])
+    message = json.dumps(dict(attributes)).encode()
     bucket, name = attributes.get("bucketId", ""), attributes.get("objectId", "")
     if not bucket or not name:
-        raise _bad("bucketId or objectId is missing", said)
+        raise _bad("bucketId or objectId is missing", message)
     if "/" in bucket:
-        raise _bad("its bucketId has a slash in it", said)
+        raise _bad("bucketId contains a slash", message)
     return Arrival(
-        _checked_uri(f"gs://{bucket}/{name}", said),
+        _checked_uri(f"gs://{bucket}/{name}", message),
         attributes.get("objectGeneration", ""),
-        _milliseconds(attributes.get("eventTime"), said),
+        _milliseconds(attributes.get("eventTime"), message),
     )
 
 
-def _checked_uri(uri: str, said: bytes) -> str:
+def _checked_uri(uri: str, message: bytes) -> str:
     if not uri or "\0" in uri or len(uri.encode("utf-8", "surrogatepass")) > _MAX_URI_BYTES:
-        raise _bad(
-            f"its uri is empty, too long (more than {_MAX_URI_BYTES} bytes) or has a zero byte in it", said
-        )
+        raise _bad(f"uri is empty, longer than {_MAX_URI_BYTES} bytes, or contains a zero byte", message)
     try:
         uri.encode()
     except UnicodeEncodeError:
-        raise _bad("its uri is no text", said) from None
+        raise _bad("uri is not valid Unicode", message) from None
     if uri.partition("://")[0] not in _STORES:
-        raise _bad("its uri is of no object store", said)
+        raise _bad(
+            f"uri must be in an object store ({', '.join(f'{store}://' for store in _STORES)})", message
+        )
     return uri
 
 
-def _milliseconds(time: object, said: bytes) -> int | None:
+def _milliseconds(time: object, message: bytes) -> int | None:
     if time is None:
         return None
     try:
         return milliseconds(str(time))
     except (ValueError, OverflowError):
-        raise _bad("its time is not written as 2026-01-31T12:00:00Z", said) from None
+        raise _bad("time must be written as 2026-01-31T12:00:00Z", message) from None
 
 
-def _bad(why: str, said: bytes) -> BadNotificationError:
-    text = said.decode("utf-8", "replace")
-    more = "..." if len(text) > _MAX_SAID else ""
-    return BadNotificationError(f"{why}: {text[:_MAX_SAID]}{more}")
+def _bad(why: str, message: bytes) -> BadNotificationError:
+    text = message.decode("utf-8", "replace")
+    more = "..." if len(text) > _MAX_QUOTED else ""
+    return BadNotificationError(f"{why}: {text[:_MAX_QUOTED]}{more}")

@@ -1,6 +1,7 @@
-"""Equal bytes go one way: the first image of a digest stands for all, and is numbered; the others will share its fate.
+"""Numbers the first image of each digest, which represents all copies of the same bytes.
 
-In exact mode that is all there is to know: the first is kept.
+The copies wait in `settle` for its outcome. In exact mode this is the whole decision: the first image is
+kept.
 """
 
 from collections.abc import Sequence
@@ -13,39 +14,41 @@ from beam_dedup.core import blocks
 from beam_dedup.core.blocks import FINGERPRINTS
 from beam_dedup.core.codes import BoolArray, Codes, IntArray, from_columns
 from beam_dedup.core.stream import messages, state_tables
-from beam_dedup.core.stream.code_shards import answers_of, to_code_shards
-from beam_dedup.core.stream.messages import DETAILS, KNOWN, OPENED, OWN, send, send_to_digest_shards
-from beam_dedup.core.stream.protocol import Message, Result, Step, StreamPlan, Topic, by_topic
+from beam_dedup.core.stream.code_shards import expected_answers, to_code_shards
+from beam_dedup.core.stream.messages import DETAILS, KNOWN, OPENED, OWN_FIELDS, send, send_to_digest_shards
+from beam_dedup.core.stream.protocol import Message, Result, Step, StreamPlan, Topic, blocks_by_topic
 from beam_dedup.core.stream.state_cells import Cells
 
 _DIGEST_BYTES = 32
-_SEEN = np.dtype([("key", f"S{_DIGEST_BYTES}"), ("image", "<i8")])
+# Rows in the state: digests and numbers.
+_KEY_ROWS = np.dtype([("key", f"S{_DIGEST_BYTES}"), ("image", "<i8")])
 
 
-def fingerprinted(plan: StreamPlan, fingerprints: pa.Table) -> list[Message]:
-    """Images that were read (`FINGERPRINTS`), to the homes of their digests."""
+def fingerprint_messages(plan: StreamPlan, fingerprints: pa.Table) -> list[Message]:
+    """Returns the messages to `originals` for images that were read (`FINGERPRINTS`), by digest shard."""
     shard = blocks.digest_shards(fingerprints, plan.digest_shards)
     return send_to_digest_shards(plan, Step.ORIGINALS, Topic.FINGERPRINTS, fingerprints, shard)
 
 
 def originals(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Numbers what has new bytes, and sends its codes on their way. The details of all of them wait for a fate.
+    """Numbers each image with a new digest, and sends its codes to `band`.
 
-    Known images come before the others of their block. One whose bytes were here before changes nothing: it is a copy,
-    on which there is no verdict.
+    Sends the details of all images to `settle`. Known images come before the others of their block. A known
+    image whose digest has arrived before changes
+    nothing: it is a copy, and known images get no verdict.
     """
-    table = blocks.load(by_topic(bodies)[Topic.FINGERPRINTS], FINGERPRINTS)
+    table = blocks.load(blocks_by_topic(bodies)[Topic.FINGERPRINTS], FINGERPRINTS)
     known = np.asarray(table["known"].combine_chunks())
     table = table.take(pa.array(np.argsort(~known, kind="stable")))
-    rows = np.zeros(len(table), _SEEN)
-    rows["key"] = blocks.fixed_bytes(table["digest"], _DIGEST_BYTES).view(_SEEN["key"])[:, 0]
-    was_there, found = state_tables.find_keys(cells, _SEEN, rows)
-    new = state_tables.first_of_each(rows["key"]) & ~was_there
-    # Counted over all that this home has ever numbered, so that no number is given twice.
+    rows = np.zeros(len(table), _KEY_ROWS)
+    rows["key"] = blocks.fixed_bytes(table["digest"], _DIGEST_BYTES).view(_KEY_ROWS["key"])[:, 0]
+    is_stored, stored = state_tables.find_keys(cells, _KEY_ROWS, rows)
+    new = state_tables.first_of_each(rows["key"]) & ~is_stored
+    # The count of all images that this digest shard has numbered: no number is given twice.
     rows["image"][new] = (
-        state_tables.count_keys(cells, _SEEN) + np.arange(new.sum())
+        state_tables.count_keys(cells, _KEY_ROWS) + np.arange(new.sum())
     ) * plan.digest_shards + int(key)
-    image = np.where(was_there, found["image"], _of_firsts(rows, new))
+    image = np.where(is_stored, stored["image"], _numbers_of_first(rows, new))
     sent = send(Step.SETTLE, key, Topic.DETAILS, _details(table, image, ~new))
     if new.any():
         names = table.filter(pa.array(new))
@@ -56,8 +59,8 @@ def originals(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes
     return Result(state_tables.add_keys(cells, rows[new]), sent)
 
 
-def _of_firsts(rows: messages.Rows, new: BoolArray) -> IntArray:
-    """The numbers of the new rows, and for the others that of the new one with the same key, if there is one."""
+def _numbers_of_first(rows: messages.Rows, new: BoolArray) -> IntArray:
+    """Returns for each row the number of the new row with the same key; any number if there is none."""
     firsts = rows[new]
     firsts = firsts[np.argsort(firsts["key"])]
     at = np.searchsorted(firsts["key"], rows["key"])
@@ -68,17 +71,17 @@ def _details(table: pa.Table, image: IntArray, copy: BoolArray) -> pa.Table:
     base = _base_codes(table)
     digest = table["digest"].combine_chunks().cast(pa.binary())
     own = {
-        **{name: table[name] for name in OWN if name in table.column_names},
+        **{name: table[name] for name in OWN_FIELDS if name in table.column_names},
         "fingerprint": base,
         "digest": digest,
     }
     return pa.Table.from_arrays(
-        [pa.array(image), pa.array(copy), table["known"], *(own[name] for name in OWN)], schema=DETAILS
+        [pa.array(image), pa.array(copy), table["known"], *(own[name] for name in OWN_FIELDS)], schema=DETAILS
     )
 
 
 def _base_codes(table: pa.Table) -> pa.Array:
-    """The code of each image's first view, which is the base; empty without one."""
+    """Returns the code of each image's first view, which is the base; empty for an image without codes."""
     codes = table["codes"].combine_chunks()
     counts = np.asarray(pc.list_value_length(codes)).astype(np.int64)
     first = pa.array(np.cumsum(counts) - counts, mask=counts == 0)
@@ -86,12 +89,12 @@ def _base_codes(table: pa.Table) -> pa.Array:
 
 
 def _opened(plan: StreamPlan, key: bytes, table: pa.Table, image: IntArray) -> list[Message]:
-    """In near mode: codes to the places where they may meet others, and how many answers are to be expected."""
+    """Returns the messages of near mode: new images to `gather`, their codes to `band`."""
     codes = _codes(table, image)
     known = image[np.asarray(table["known"].combine_chunks())]
     flags = np.where(np.isin(codes.image, known), KNOWN, 0).astype(np.uint8)
     rows, profiles = messages.rows_from_codes(codes, flags, plan.words)
-    expected = answers_of(plan, rows, profiles, image)
+    expected = expected_answers(plan, rows, profiles, image)
     expected[np.isin(image, known)] = 0
     opened = pa.Table.from_arrays(
         [
@@ -109,7 +112,7 @@ def _opened(plan: StreamPlan, key: bytes, table: pa.Table, image: IntArray) -> l
 
 def _codes(table: pa.Table, image: IntArray) -> Codes:
     codes = table["codes"].combine_chunks()
-    of = image[np.asarray(pc.list_parent_indices(codes))]
+    image_of_code = image[np.asarray(pc.list_parent_indices(codes))]
     code = codes.flatten()
     view, kind = (np.asarray(code.field(name)) for name in ("view", "kind"))
-    return from_columns(of, view, kind, blocks.joined(pa.chunked_array([code.field("data")])))
+    return from_columns(image_of_code, view, kind, blocks.joined(pa.chunked_array([code.field("data")])))

@@ -1,53 +1,75 @@
-"""Judging images as they arrive, without a clock: who says what to whom.
+"""Judges images as they arrive, without a clock: the steps, their messages, and why the result is safe.
 
-    arrivals ------> admit ----> what is new is read and fingerprinted; what was here before is counted as redelivered
+    arrivals ------> admit ----> new images are read and fingerprinted; redelivered images are only counted
 
-    fingerprints --> originals
-                       |  |  +--codes----> band         where codes within k meet: who was here before whom
+    fingerprints --> originals                          numbers the first image of each digest
+                       |  |  +--codes----> band         compares codes: which images within k arrived earlier?
                        |  |                  | answers
-                       |  +-----opened---> gather       all keys have answered: without predecessors an anchor, kept
+                       |  +-----opened---> gather       waits for all answers; no predecessors: an anchor, kept
                        |                     |   |
-                       |           undecided |   +--statuses, questions--> confirm     is the one you ask about an anchor?
+                       |           undecided |   +--statuses, questions--> confirm     replies: is that image an anchor?
                        |                     v                                |
                        |                   decide <---------replies-----------+        near an anchor: its duplicate
                        |                     | orphans
-                       |                   finish       none is: judged one after the other, against those kept before
+                       |                   finish       judges orphans one after the other, against the orphans kept so far
                        | details             |
-                     settle <----fates-------+          (of gather, decide, finish) the verdict; on copies of its bytes too
+                     settle <---outcomes-----+          issues the verdicts, also those on copies of the same bytes
+                                                        (outcomes come from gather, decide and finish;
+                                                        in exact mode from originals)
 
-Every step is a function of the state of one key and some blocks of messages. It returns what changes in that state, and
-messages for others. Blocks may be cut and mixed in any way, and messages may overtake each other: nothing below depends
-on it. What a message must not do is get lost or come twice, and that is what an engine's state gives.
+Each step (`beam_dedup.core.stream.steps`) is a pure function of the state of one key and some blocks of
+messages. It returns the change of that state and messages to other steps. Blocks may be split and merged in
+any way, and messages may overtake each other: nothing below depends on their order. A message must be neither
+lost nor processed twice. A runner's keyed state guarantees that.
 
-An image *arrives* at a key when its codes do; within a block in the order of the block. Its *predecessors* are the images
-within k of it that had arrived before it at some key. An image without any is an *anchor*; one that has some, of which
-none is an anchor, an *orphan*.
+Definitions:
 
-Why it is safe, however messages race:
+- Two images are *within k* of each other if a view of one matches the base of the other by the thresholds.
+- An image *arrives* at a key when the key processes its codes. Within a block, images arrive in the order of
+  the block.
+- The *predecessors* of an image are the images within k of it that arrived before it at some key.
+- An *anchor* is an image without predecessors. It is kept.
+- An *orphan* is an image that has predecessors, none of which is an anchor.
 
-- Two images within k meet at one key at least, which takes one block at a time: one of them is a predecessor of the
-  other, or each of the other. (Or neither is an anchor: what `band` need not remember.) So no two anchors are within k.
-- No orphan is within k of an anchor: an anchor has no predecessors, so it would be one of the orphan's. So it is enough
-  to judge orphans among each other, which is done at one key. No two kept images are within k of each other.
-- A duplicate has a witness, an anchor or a kept orphan, and these stay kept for ever.
-- Each code is answered by each of its keys, with predecessors or without, so every image gets all its answers. Then it
-  says what it is, so every question is answered. What has been answered leaves the state.
-- Images of equal bytes go one way: the first to arrive stands for all, and the others wait for its fate. They need not be
-  where codes meet, since whatever is within k of them is within k of it.
-- What is delivered again is told by its URI and generation before anything else is done, so it is never judged again.
+Why the result is safe, however messages race:
 
-What is up to the engine:
+1. No two anchors are within k of each other. Two images within k share at least one key. That key processes
+   one block at a time, so one of the two is a predecessor of the other there. (At another key the order may
+   be reversed; then each is a predecessor of the other.) An image with a predecessor is no anchor. The one
+   case in which `band` does not store a code does not break this: its module shows that then neither of the
+   two images is an anchor.
+2. No orphan is within k of an anchor. If it were, the two would share a key. The anchor has no predecessors,
+   so the anchor would be a predecessor of the orphan. But an orphan has no anchor among its predecessors.
+3. No two kept images are within k of each other. Kept images are anchors and kept orphans. By 1 and 2 only
+   two orphans could be too close, and `finish` compares all orphans with each other, one after the other, at
+   a single key.
+4. Every duplicate has a witness that is kept. The witness is an anchor or a kept orphan, and neither verdict
+   ever changes.
+5. Every image gets a verdict. Each key answers each code, whether it found predecessors or not, so each image
+   gets all its answers. Then `gather` publishes the status of the image, so every question about it gets a
+   reply. Images, answers and questions leave the state when they are dealt with.
+6. Copies of the same bytes are judged once. The first image of a digest represents all of them; the others
+   wait for its outcome. Their codes need not be compared: whatever is within k of a copy is within k of the
+   first image.
+7. A redelivered image is not judged again. `admit` identifies it by its URI and generation before anything
+   else is done.
 
-- *Generations.* State belongs to a generation, what arrived within one stretch of event time (a window): its keys are
-  those of no other. So it can be cleared all together, and no question is left unanswered. Images of different
-  generations are not compared: of two copies on either side of a border both are kept.
-- *Known images*, those kept beforehand, count for the images that come after them; so they must come first.
-- *Rejections.* What cannot be read has its verdict where it was read. It passes none of this.
+The DoFns around the steps are responsible for three things:
 
-Of images that come one by one, those are kept that the definition (`beam_dedup.core.matching.selection`) keeps in the order of
-arrival. A witness is chosen when the duplicate is judged, and stays when a nearer one arrives later. It is the nearest
-anchor there is; for an orphan, which has none, the nearest kept orphan, those of its own block among them. Of equally near
-ones it is that with the smaller number; each home gives numbers in the order of arrival.
+- *Periods.* State belongs to a period: an interval of event time, like a window. Periods share no state, so
+  the state of a period can be cleared as a whole, and no question is left without a reply
+  (`beam_dedup.core.stream.retention`). Images of different periods are not compared: of two copies on either
+  side of a boundary both are kept.
+- *Known images*, which are kept beforehand, count only for images that arrive after them, so they must arrive
+  first.
+- *Rejections.* An image that cannot be read gets its verdict where it is read. It passes through none of
+  these steps.
+
+If images arrive one by one, the kept ones are those of the definition (`beam_dedup.core.matching.selection`)
+for the order of arrival. The witness of a duplicate is chosen when the duplicate is judged, and does not
+change when a nearer image arrives later. It is the nearest anchor. An orphan has no anchor, so its witness is
+the nearest kept orphan, those of its own block included. Among equally near images it is the one with the
+smallest number. Each digest shard numbers its images in the order of arrival.
 """
 
 import dataclasses
@@ -66,7 +88,7 @@ Block = bytes | memoryview
 
 
 class Step(enum.StrEnum):
-    """Who a message goes to. The last three are where they leave."""
+    """A step that receives messages. The last three are not steps: messages to them leave the protocol."""
 
     ADMIT = "admit"
     ORIGINALS = "originals"
@@ -82,7 +104,10 @@ class Step(enum.StrEnum):
 
 
 class Topic(enum.IntEnum):
-    """What a message is about; how its block is packed is in `beam_dedup.core.stream.messages`."""
+    """The kind of a message; it determines the layout of the block (`beam_dedup.core.stream.messages`).
+
+    The numbers are part of the messages and of the stored state: they must not change.
+    """
 
     ARRIVALS = 0
     FINGERPRINTS = 1
@@ -101,15 +126,15 @@ class Topic(enum.IntEnum):
 
 
 class Message(NamedTuple):
-    """A block for one key of one step."""
+    """A block of rows for one key of one step."""
 
     to: Step
     key: bytes
-    body: bytes  # the block, and its topic in the last byte
+    body: bytes  # the block, followed by one byte: its topic
 
 
 class Result(NamedTuple):
-    """What becomes of the state of the key, and what is said to others."""
+    """What a step returns: the change of its key's state, and messages to other steps."""
 
     change: Change
     messages: list[Message]
@@ -117,10 +142,14 @@ class Result(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """How images are judged as they arrive; the same for every worker, and for as long as there is state.
+    """How a stream compares images. All workers use the same plan, and it cannot change while state exists.
 
-    pairs: the keys at which codes meet. homes: shards of the steps that know images by their number. words: of 64 bits
-    that a code has; 1 or 4. exact: compare bytes alone.
+    Attributes:
+      thresholds: when two codes match.
+      pairs: the keys at which matching codes meet (`beam_dedup.core.matching.plan`).
+      digest_shards: number of keys of the steps that identify images by number.
+      words: 64-bit words per code, 1 or 4.
+      exact: compare only bytes; codes are not used.
     """
 
     thresholds: Thresholds
@@ -131,31 +160,36 @@ class StreamPlan:
 
     def __post_init__(self) -> None:
         if self.digest_shards < 1:
-            raise ValueError(f"digest_shards must be at least 1, got {self.digest_shards}")
+            raise ValueError(f"digest_shards must be at least 1; got {self.digest_shards}")
         if self.words not in (1, 4) or self.words < self.thresholds.words:
-            raise ValueError(f"a code has 1 or 4 words, all that are searched among them, got {self.words}")
+            raise ValueError(
+                f"words must be 1 or 4, and at least the {self.thresholds.words} that the thresholds compare; got {self.words}"
+            )
         found = (self.pairs.k, self.pairs.bits, self.pairs.words)
         wanted = (self.thresholds.word_k, self.thresholds.word_bits, self.thresholds.words)
         if found != wanted:
-            raise ValueError(f"the keys are for k, bits and words of {found}, the thresholds have {wanted}")
+            raise ValueError(
+                f"pairs must have the k, bits and words of the thresholds, {wanted}; got {found}"
+            )
 
 
 def exact_plan(digest_shards: int = 4) -> StreamPlan:
-    """The plan that compares bytes alone."""
+    """Returns the plan of exact mode, which compares only bytes."""
     return StreamPlan(Thresholds(), plan_for(Thresholds(), 0), digest_shards, exact=True)
 
 
 def words_of(algorithm: str) -> int:
-    """How many words the codes of an algorithm have."""
+    """Returns the number of 64-bit words in a code of an algorithm: 4, or 1."""
     return 4 if ALGORITHMS[algorithm].kind in (CodeKind.FULL, CodeKind.WIDE) else 1
 
 
-def body_of(topic: Topic, block: Block) -> bytes:
+def message_body(topic: Topic, block: Block) -> bytes:
+    """Returns a block with its topic appended."""
     return bytes(block) + bytes([topic])
 
 
-def by_topic(bodies: Iterable[bytes]) -> dict[Topic, list[Block]]:
-    """The blocks of some messages, in their order; none for a topic that is not among them."""
+def blocks_by_topic(bodies: Iterable[bytes]) -> dict[Topic, list[Block]]:
+    """Returns the blocks of some message bodies by topic, in their order; an empty list for other topics."""
     found: dict[Topic, list[Block]] = defaultdict(list)
     for body in bodies:
         found[Topic(body[-1])].append(memoryview(body)[:-1])
@@ -163,5 +197,8 @@ def by_topic(bodies: Iterable[bytes]) -> dict[Topic, list[Block]]:
 
 
 def digest_shard_key(number: int) -> bytes:
-    """The key of the steps that know images by their numbers: those of an image are all of one home."""
+    """Returns the key of a digest shard, for the steps that identify images by number.
+
+    All messages about one image go to the same digest shard (its number modulo `StreamPlan.digest_shards`).
+    """
     return b"%d" % number

@@ -1,9 +1,9 @@
-"""Which stretch of event time a message belongs to, and so which state.
+"""Assigns messages to periods of event time, and periods to two slots of state.
 
-State is kept in two slots by turns: that of the newest generation and that of the one before, of which messages may still
-be on their way. When a third begins, all of the first is gone at once. No question is left unanswered by that, since nothing
-enters a generation when more than half of the next one is over (`entered`), and whatever has entered is judged long before the
-other half has passed.
+Time is divided into periods of the length of `--remember`, numbered from 0. The state of a key has two slots, for even
+and odd periods: the newest period, and the one before it, whose last messages may still be on their way. When a third
+period starts, all state of the first is cleared at once. No question is left without a reply: an image enters a period at
+the latest when half of the next one has passed (`entry_time`), and it is judged long before the other half has passed.
 """
 
 import struct
@@ -15,7 +15,7 @@ _NEVER = -(1 << 62)
 
 
 class PeriodSlots(NamedTuple):
-    """The generation in each slot."""
+    """The number of the period in each slot."""
 
     even: int = _NEVER
     odd: int = _NEVER
@@ -36,46 +36,48 @@ class PeriodSlots(NamedTuple):
         return cls(*_FORMAT.unpack(data)) if data else cls()
 
 
-class Turn(NamedTuple):
-    """What becomes of the slots when a message comes: `cleared` are those whose generation is over."""
+class SlotUpdate(NamedTuple):
+    """The result of `advance`: the new slots, and the numbers of the slots whose state has to be cleared."""
 
-    held: PeriodSlots
+    slots: PeriodSlots
     cleared: tuple[int, ...] = ()
 
 
-def entered(event_micros: int, now_micros: int, remember_micros: int) -> int:
-    """The time at which something enters: that of its event, or now if that was too long ago.
+def entry_time(event_micros: int, now_micros: int, period_micros: int) -> int:
+    """Returns the time that decides on the period of an image: its event time, or now.
 
-    >>> entered(100, 105, 10), entered(100, 106, 10)
+    It is now if the event happened more than half a period ago. All times are in microseconds.
+
+    >>> entry_time(100, 105, 10), entry_time(100, 106, 10)
     (100, 106)
     """
-    return now_micros if now_micros - event_micros > remember_micros // SLOTS else event_micros
+    return now_micros if now_micros - event_micros > period_micros // SLOTS else event_micros
 
 
-def period_of(micros: int, origin_micros: int, remember_micros: int) -> int:
-    """The number of the stretch of event time in which a time lies; of what was before all, the first.
+def period_of(micros: int, origin_micros: int, period_micros: int) -> int:
+    """Returns the number of the period that contains a time; 0 for times before the first period.
 
-    >>> generation_of(90, 100, 10), generation_of(109, 100, 10), generation_of(110, 100, 10)
+    >>> period_of(90, 100, 10), period_of(109, 100, 10), period_of(110, 100, 10)
     (0, 0, 1)
     """
-    return max(0, micros - origin_micros) // remember_micros
+    return max(0, micros - origin_micros) // period_micros
 
 
-def turn(held: PeriodSlots, generation: int) -> Turn | None:
-    """Makes room for a message of a generation; None if that is over.
+def advance(slots: PeriodSlots, period: int) -> SlotUpdate | None:
+    """Returns the slots with room for a message of `period`, or None if that period is over.
 
-    >>> turn(PeriodSlots(4, 3), 5), turn(PeriodSlots(4, 5), 4), turn(PeriodSlots(4, 5), 3)
-    (Turn(held=PeriodSlots(even=4, odd=5), cleared=(1,)), Turn(held=PeriodSlots(even=4, odd=5), cleared=()), None)
-    >>> turn(PeriodSlots(4, 5), 8).cleared
+    >>> advance(PeriodSlots(4, 3), 5), advance(PeriodSlots(4, 5), 4), advance(PeriodSlots(4, 5), 3)
+    (SlotUpdate(slots=PeriodSlots(even=4, odd=5), cleared=(1,)), SlotUpdate(slots=PeriodSlots(even=4, odd=5), cleared=()), None)
+    >>> advance(PeriodSlots(4, 5), 8).cleared
     (0, 1)
     """
-    if not held.is_empty and generation < held.newest - 1:
+    if not slots.is_empty and period < slots.newest - 1:
         return None
-    slot = generation % SLOTS
-    if held[slot] == generation:
-        return Turn(held)
-    others = [number for number in range(SLOTS) if _NEVER < held[number] < generation - 1 or number == slot]
-    cleared = tuple(number for number in others if held[number] != _NEVER)
-    values = [_NEVER if number in cleared else held[number] for number in range(SLOTS)]
-    values[slot] = generation
-    return Turn(PeriodSlots(*values), cleared)
+    slot = period % SLOTS
+    if slots[slot] == period:
+        return SlotUpdate(slots)
+    others = [number for number in range(SLOTS) if _NEVER < slots[number] < period - 1 or number == slot]
+    cleared = tuple(number for number in others if slots[number] != _NEVER)
+    values = [_NEVER if number in cleared else slots[number] for number in range(SLOTS)]
+    values[slot] = period
+    return SlotUpdate(PeriodSlots(*values), cleared)

@@ -1,6 +1,7 @@
-"""Where fates and details come together: the verdict on each image, its own or as a copy of another's bytes.
+"""Joins outcomes with the details of images, and issues the verdicts, also those on copies.
 
-Fates are remembered, since copies may come as long as there is state. Details are held until there is a fate, and leave.
+Outcomes are stored for good, since copies may arrive as long as there is state. Details wait in the state
+until their outcome is known, then leave it.
 """
 
 import dataclasses
@@ -14,43 +15,51 @@ from beam_dedup.core import blocks
 from beam_dedup.core.blocks import VERDICTS
 from beam_dedup.core.model import Reason, Status
 from beam_dedup.core.stream import state_tables
-from beam_dedup.core.stream.messages import DETAILS, OUTCOMES, OWN, bodies_of, numbers, send
-from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, by_topic
+from beam_dedup.core.stream.messages import DETAILS, OUTCOMES, OWN_FIELDS, int_column, message_bodies, send
+from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, blocks_by_topic
 from beam_dedup.core.stream.state_cells import CellChange, Cells
 
 
 def settle(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Gives the verdicts on images whose fate is known; none on images that are known beforehand."""
+    """Returns the verdicts on images whose outcome is known.
+
+    Known images (kept beforehand) get no verdict.
+    """
     del plan
-    received = by_topic([*cells.waiting, *bodies])
-    told = blocks.load(received[Topic.OUTCOMES], OUTCOMES)
+    received = blocks_by_topic([*cells.waiting, *bodies])
+    outcomes = blocks.load(received[Topic.OUTCOMES], OUTCOMES)
     details = blocks.load(received[Topic.DETAILS], DETAILS)
-    found, fate = state_tables.find_images(cells, told, numbers(details))
-    waiting = CellChange(bool(cells.waiting), bodies_of((Topic.DETAILS, details.filter(pa.array(~found)))))
-    judged = _verdicts(details.filter(pa.array(found)), fate)
+    found, outcome = state_tables.find_images(cells, outcomes, int_column(details))
+    waiting = CellChange(
+        bool(cells.waiting), message_bodies((Topic.DETAILS, details.filter(pa.array(~found))))
+    )
+    judged = _verdicts(details.filter(pa.array(found)), outcome)
     return Result(
-        dataclasses.replace(state_tables.add_images(cells, told), waiting=waiting),
+        dataclasses.replace(state_tables.add_images(cells, outcomes), waiting=waiting),
         send(Step.VERDICTS, key, Topic.VERDICTS, judged),
     )
 
 
-def _verdicts(details: pa.Table, fate: pa.Table) -> pa.Table:
-    """Verdicts (`VERDICTS`) on images, given the fates of those that stand for them, row by row."""
-    is_duplicate = np.asarray(pc.or_(details["copy"], pc.invert(fate["kept"])).combine_chunks())
-    digest = fate["digest"].combine_chunks().cast(pa.binary())
+def _verdicts(details: pa.Table, outcome: pa.Table) -> pa.Table:
+    """Returns verdicts (`VERDICTS`) on some images.
+
+    outcome: row by row, that of the first image with the same bytes.
+    """
+    is_duplicate = np.asarray(pc.or_(details["copy"], pc.invert(outcome["kept"])).combine_chunks())
+    digest = outcome["digest"].combine_chunks().cast(pa.binary())
     same_bytes = np.asarray(pc.equal(details["digest"].combine_chunks(), digest))
     witness = pa.array(np.where(is_duplicate, np.arange(len(details)), 0), mask=~is_duplicate)
     columns = {
-        **{name: details[name] for name in OWN},
+        **{name: details[name] for name in OWN_FIELDS},
         "status": pa.array(
             np.where(is_duplicate, Status.DUPLICATE.encode(), Status.KEPT.encode()), pa.binary()
         ),
         "reason": pa.array(
             np.where(same_bytes, Reason.EXACT.encode(), Reason.NEAR.encode()), pa.binary(), mask=~is_duplicate
         ),
-        "kept_uri": fate["uri"].take(witness),
+        "kept_uri": outcome["uri"].take(witness),
         "kept_digest": digest.take(witness),
-        **{name: fate[name].take(witness) for name in ("distance", "long_distance", "view")},
+        **{name: outcome[name].take(witness) for name in ("distance", "long_distance", "view")},
     }
     table = pa.Table.from_arrays([columns[name] for name in VERDICTS.names], schema=VERDICTS)
     return table.filter(pc.invert(details["known"]))

@@ -1,4 +1,7 @@
-"""What a stream will cost once it remembers as much as it is allowed to: said before it is started."""
+"""Estimates the cost of a stream once its state holds as many images as expected.
+
+The estimate is printed before the start.
+"""
 
 import dataclasses
 
@@ -6,26 +9,27 @@ from beam_dedup.core.matching.plan import Plan, plan_for
 from beam_dedup.core.stream.protocol import StreamPlan
 from beam_dedup.core.thresholds import Thresholds
 
-# Measured by benchmarks/stream_core.py: nanoseconds and microseconds of one core.
+# Costs in nanoseconds and microseconds of one core, measured by benchmarks/stream_core.py.
 _NS_PER_CANDIDATE = 1.0
-_NS_PER_KEY = (
-    20.0  # one code that is remembered where several keys are looked at: it is sorted for each block
-)
-_US_PER_COPY = 4.0  # one code at one place, answered and remembered
+_NS_PER_KEY = 20.0  # one stored code in a code shard with several keys: it is sorted for each block
+_US_PER_COPY = 4.0  # one code in one code shard: it is answered and stored
 _US_PER_IMAGE = 60.0  # all other steps
-_BLOCK = 500  # images that arrive together
+_BLOCK = 500  # images per block
 
-_CODE_BYTES = 11  # of a remembered code, beside its words
-_NAME_BYTES = 230  # of an image, whose URI has some 40 letters: identity, digest, status, fate
-_MAX_SUBSET = 2  # more bands in a key: more copies of each code than their candidates are worth
-SHARD_CODES = 1_000_000  # beyond, places are parted
+_CODE_BYTES = 11  # of a stored code, beside its words
+_NAME_BYTES = 230  # per image, with a URI of about 40 letters: identity, digest, status, outcome
+_MAX_SUBSET = 2  # bands per key: more cost more copies of each code than they save comparisons
+SHARD_CODES = 1_000_000  # codes per code shard: with more, a prefix gets several code shards
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sizing:
-    """A plan and what it is expected to cost.
+    """A plan and its expected cost.
 
-    images: remembered. codes: of an image, on average.
+    Attributes:
+      plan: of the stream.
+      images: number of images in the state.
+      codes: codes per image, on average.
     """
 
     plan: StreamPlan
@@ -34,40 +38,41 @@ class Sizing:
 
     @property
     def candidates(self) -> float:
-        """Comparisons for an image that arrives when so many are remembered, with codes spread evenly."""
+        """Comparisons per new image once `images` are stored, if codes are spread evenly."""
         pairs = self.plan.pairs
-        met = self.images * (2 * self.codes - 1)  # its base meets all codes, its views meet bases
+        # The base of the image is compared with all codes, its views with base views.
+        compared = self.images * (2 * self.codes - 1)
         if not pairs.subset:
-            return met * pairs.words
-        return met * pairs.key_count / 2 ** (pairs.bits * pairs.subset / (pairs.k + pairs.subset))
+            return compared * pairs.words
+        return compared * pairs.key_count / 2 ** (pairs.bits * pairs.subset / (pairs.k + pairs.subset))
 
     @property
     def microseconds(self) -> float:
-        """Of one core, for an image that arrives then, among others."""
+        """Microseconds of one core per new image then, in a block of `_BLOCK` images."""
         pairs = self.plan.pairs
-        looking = pairs.copies * self.codes * _US_PER_COPY
+        search = pairs.copies * self.codes * _US_PER_COPY
         if not pairs.prefix:
-            looking = _US_PER_COPY + pairs.key_count * self.images * self.codes * _NS_PER_KEY / _BLOCK / 1000
-        return _US_PER_IMAGE + looking + self.candidates * _NS_PER_CANDIDATE / 1000
+            search = _US_PER_COPY + pairs.key_count * self.images * self.codes * _NS_PER_KEY / _BLOCK / 1000
+        return _US_PER_IMAGE + search + self.candidates * _NS_PER_CANDIDATE / 1000
 
     @property
     def state_bytes(self) -> float:
-        """Of an image."""
+        """Bytes of state per image."""
         copies = self.plan.pairs.copies if self.plan.pairs.prefix else 1
         return _NAME_BYTES + self.codes * copies * (8 * self.plan.words + _CODE_BYTES + 1)
 
     def describe(self) -> str:
-        """One line for people."""
+        """Returns the plan and its cost in one line of text."""
         pairs = self.plan.pairs
-        where = f"{pairs.copies} x {pairs.shards} places" if pairs.prefix else "one place"
+        where = f"{pairs.copies} x {pairs.shards} code shards" if pairs.prefix else "one code shard"
         return (
             f"{self.images:,} images remembered, within {self.plan.thresholds.k} bits: {pairs.key_count} keys in {where}, about "
-            f"{self.candidates:,.0f} comparisons and {self.microseconds:,.0f} us of one core an image, "
+            f"{self.candidates:,.0f} comparisons and {self.microseconds:,.0f} us of one core per image, "
             f"{self.state_bytes:,.0f} bytes of state each, {self.state_bytes * self.images / 1e9:,.2f} GB in all"
         )
 
     def alternatives(self) -> list["Sizing"]:
-        """The same with a smaller k, and with a tenth of the memory."""
+        """Returns two cheaper sizings: with half of k, and with a tenth of the images."""
         thresholds, words, spread = self.plan.thresholds, self.plan.words, bool(self.plan.pairs.prefix)
         nearer = dataclasses.replace(thresholds, k=thresholds.k // 2)
         return [
@@ -84,10 +89,16 @@ def choose(
     digest_shards: int = 4,
     spread: bool = True,
 ) -> Sizing:
-    """The plan that costs least once so many images are remembered.
+    """Returns the plan that costs least once `images` are stored, with its cost.
 
-    codes: of an image, on average. words: of a code. spread: over places that different workers may have; else all codes
-    are in the state of one.
+    Args:
+      thresholds: when two codes match.
+      images: expected number of images in the state.
+      codes: codes per image, on average.
+      words: 64-bit words per code.
+      digest_shards: as in `StreamPlan`.
+      spread: spread the codes over code shards, which different workers may process; otherwise there is one
+        code shard.
     """
     most = min(_MAX_SUBSET, thresholds.word_bits - thresholds.word_k)
     plans = [_plan(thresholds, subset, images * codes, spread) for subset in range(int(spread), most + 1)]
@@ -96,6 +107,9 @@ def choose(
 
 
 def _plan(thresholds: Thresholds, subset: int, codes: float, spread: bool) -> Plan:
-    """Of a place with one key the codes are sorted for good; so the prefix is the key."""
+    """Returns the plan with keys of `subset` bands. If codes are spread, the prefix is the whole key.
+
+    A code shard then has exactly one key, and its codes stay sorted by it.
+    """
     shards = max(1, round(codes / SHARD_CODES))
     return plan_for(thresholds, subset, subset, shards) if spread else plan_for(thresholds, subset)

@@ -1,17 +1,20 @@
-"""The state of one key: bags of bytes, to which adding is cheap.
+"""Keeps the state of one key in three bags of bytes, to which adding is cheap.
 
-A key has three bags. What is remembered for good is added to `recent` as it comes; when that has grown large beside
-`settled`, both are merged into the latter, in a form made for searching. So what is added is written some ten times in all
-at most, and a large state is not written anew for each small block. What is in flight is in `waiting`, and leaves it.
+`recent` receives each new block of permanent state as it comes. When it has grown large compared to
+`settled`, both are merged into `settled`, in a form made for searching. So each byte is written about ten
+times at most, and a large state is not rewritten for each small block. `waiting` holds what is in flight,
+which leaves the state again.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
 
-_RECENT_BYTES = 1 << 16  # up to here nothing is merged
-_RECENT_SHARE = 4  # of what is settled, one part in so many may be recent
-_RECENT_BLOCKS = 128  # more small blocks than this are joined to one, since each costs something to be read
-_PIECE_BYTES = 1 << 22  # of what is settled: larger values are slow to move
+RECENT_BYTES = 1 << 16  # up to this size, recent blocks are not merged
+RECENT_SHARE = 4  # recent blocks are merged when they exceed 1/4 of the settled bytes
+RECENT_BLOCKS = (
+    128  # if there are more recent blocks, they are joined into one, since each has a cost to read
+)
+PIECE_BYTES = 1 << 22  # size of a settled piece, 4 MiB: larger values are slow to move
 
 Join = Callable[[Sequence[bytes]], bytes]
 Merge = Callable[[bytes], list[bytes]]
@@ -19,7 +22,10 @@ Merge = Callable[[bytes], list[bytes]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cells:
-    """What a step reads of its key's state."""
+    """The state of one key, as a step reads it.
+
+    Not all steps use all bags (`beam_dedup.core.stream.steps.CELLS`).
+    """
 
     settled: Sequence[bytes] = ()
     recent: Sequence[bytes] = ()
@@ -27,13 +33,13 @@ class Cells:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Total size in bytes."""
         return sum(map(len, (*self.settled, *self.recent, *self.waiting)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CellChange:
-    """What becomes of one bag: first it is cleared, if so, then some blocks are added."""
+    """The change of one bag: it is cleared if `clear` is set, then the blocks of `add` are added."""
 
     clear: bool = False
     add: Sequence[bytes] = ()
@@ -44,7 +50,7 @@ class CellChange:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Change:
-    """What becomes of a key's state."""
+    """The change of the state of one key."""
 
     settled: CellChange = CellChange()
     recent: CellChange = CellChange()
@@ -58,23 +64,26 @@ class Change:
         )
 
 
-def remembered(cells: Cells, new: bytes, join: Join, merge: Merge, most_blocks: int | None = None) -> Change:
-    """Adds a block to what is remembered for good.
+def add_block(cells: Cells, new: bytes, join: Join, merge: Merge) -> Change:
+    """Returns the change that adds a block to the permanent state of a key.
 
-    join: recent blocks into one. merge: all that is settled, and one joined block, into new settled pieces.
-    most_blocks: that may be recent.
+    Args:
+      cells: the state before.
+      new: the block; if it is empty, nothing changes.
+      join: joins recent blocks into one.
+      merge: merges one joined block with all settled pieces, and returns the new settled pieces.
     """
     if not new:
         return Change()
     recent = [*cells.recent, new]
-    if sum(map(len, recent)) > max(_RECENT_BYTES, sum(map(len, cells.settled)) // _RECENT_SHARE):
+    if sum(map(len, recent)) > max(RECENT_BYTES, sum(map(len, cells.settled)) // RECENT_SHARE):
         return Change(CellChange(True, merge(join(recent))), CellChange(True))
-    if len(recent) > (most_blocks or _RECENT_BLOCKS):
+    if len(recent) > RECENT_BLOCKS:
         return Change(recent=CellChange(True, [join(recent)]))
     return Change(recent=CellChange(add=[new]))
 
 
-def cuts(rows: int, row_bytes: int) -> Sequence[slice]:
-    """Cuts rows into pieces of moderate size."""
-    at_once = max(1, _PIECE_BYTES // max(row_bytes, 1))
+def piece_slices(rows: int, row_bytes: int) -> Sequence[slice]:
+    """Returns slices that cut rows into pieces of about `PIECE_BYTES`."""
+    at_once = max(1, PIECE_BYTES // max(row_bytes, 1))
     return [slice(start, start + at_once) for start in range(0, rows, at_once)]

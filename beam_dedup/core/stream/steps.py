@@ -1,4 +1,4 @@
-"""The steps by name, and what an engine has to know of each."""
+"""Lists the steps, and the bags of state that each uses."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,10 +13,10 @@ from beam_dedup.core.stream.protocol import Result, Step, StreamPlan
 from beam_dedup.core.stream.settle import settle
 from beam_dedup.core.stream.state_cells import Cells
 
-# Of the plan, a key, its state, and the bodies of messages to it.
-Take = Callable[[StreamPlan, bytes, Cells, Sequence[bytes]], Result]
+# Arguments: the plan, the key, the state of the key, and the bodies of messages to it.
+StepFunction = Callable[[StreamPlan, bytes, Cells, Sequence[bytes]], Result]
 
-STEPS: Mapping[Step, Take] = {
+STEPS: Mapping[Step, StepFunction] = {
     Step.ADMIT: admit,
     Step.ORIGINALS: originals,
     Step.BAND: band,
@@ -27,7 +27,7 @@ STEPS: Mapping[Step, Take] = {
     Step.SETTLE: settle,
 }
 
-# What each keeps; to read a cell that is always empty costs an engine as much as any.
+# The bags of state that each step uses. The others are never read, since a runner pays for each read.
 CELLS: Mapping[Step, tuple[str, ...]] = {
     Step.ADMIT: ("settled", "recent"),
     Step.ORIGINALS: ("settled", "recent"),

@@ -1,12 +1,13 @@
-"""A Flink cluster on this machine, each part a process of its own, listening on 127.0.0.1 only.
+"""Starts and stops a Flink cluster of separate processes on this machine, which listen on 127.0.0.1 only.
 
-    python cluster.py start --jars JARS --state STATE    a job manager, a task manager, workers, Beam's job server; prints the flags for dedup
-    python cluster.py add --jars JARS --state STATE      one more task manager
-    python cluster.py stop --state STATE                 ends them all
+    python cluster.py start --jars JARS --state STATE    starts a job manager, a task manager, workers and Beam's job server;
+                                                         prints the options for dedup
+    python cluster.py add --jars JARS --state STATE      starts one more task manager
+    python cluster.py stop --state STATE                 stops all processes
 
-JARS is what `get` has fetched: Flink itself comes with the job server. STATE is a folder of the cluster's own: what it was told
-(flink-conf.yaml), logs, numbers of processes, checkpoints. Workers are processes of --python, in whose environment beam_dedup is
-installed; nothing of the machine's other Pythons, or of the process that submits, is used.
+JARS is the directory that `get` has filled; Flink itself is part of the job server. STATE is a directory for the files of the
+cluster: its configuration (flink-conf.yaml), logs, process ids, checkpoints. The workers run with --python, whose
+environment must have beam_dedup; they use neither another Python of the machine nor the process that submits the pipeline.
 """
 
 import argparse
@@ -40,8 +41,8 @@ _ENTRY_POINTS = {
     "job-manager": "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
     "task-manager": "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
 }
-# Parts of Flink find each other at one address. All jars are on the class path, so what a job brings is not loaded a second time.
-# Sizes of memory have to be given where Flink's own scripts, which work them out, are not used.
+# classloader.resolve-order: all jars are on the class path, so classes that a job contains must not be loaded a second time.
+# taskmanager.memory: Flink's own scripts compute these sizes; without the scripts, they must be given.
 _CONFIGURATION = """\
 jobmanager.rpc.address: 127.0.0.1
 jobmanager.bind-host: 127.0.0.1
@@ -99,20 +100,35 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("do", choices=["start", "add", "stop"])
+    parser.add_argument("do", choices=["start", "add", "stop"], help="action")
     parser.add_argument(
-        "--jars", type=Path, default=Path("flink"), help="what `get` has fetched (default %(default)s)"
+        "--jars",
+        type=Path,
+        default=Path("flink"),
+        help="directory that `get` has filled (default %(default)s)",
     )
     parser.add_argument(
-        "--state", type=Path, default=Path("flink-state"), help="folder of the cluster (default %(default)s)"
+        "--state",
+        type=Path,
+        default=Path("flink-state"),
+        help="directory for the files of the cluster (default %(default)s)",
     )
-    parser.add_argument("--python", default=sys.executable, help="of the workers (default %(default)s)")
-    parser.add_argument("--slots", type=int, default=2, help="of a task manager (default %(default)s)")
-    parser.add_argument("--state_backend", default="rocksdb", choices=["rocksdb", "hashmap"])
+    parser.add_argument(
+        "--python", default=sys.executable, help="Python of the workers (default %(default)s)"
+    )
+    parser.add_argument(
+        "--slots", type=int, default=2, help="task slots per task manager (default %(default)s)"
+    )
+    parser.add_argument(
+        "--state_backend",
+        default="rocksdb",
+        choices=["rocksdb", "hashmap"],
+        help="state backend of Flink (default %(default)s)",
+    )
     parser.add_argument(
         "--ports",
         default=PORTS,
-        help="of REST, the job manager, the job server, the workers (default %(default)s)",
+        help="ports of REST, the job manager, the job server and the workers (default %(default)s)",
     )
     return parser.parse_args()
 
@@ -160,7 +176,7 @@ def _start_all(state: Path, given: argparse.Namespace) -> None:
     except BaseException:
         stop(state)
         raise
-    print(f"Flink's pages: http://{HOST}:{rest}    logs: {state}")
+    print(f"Flink's web pages: http://{HOST}:{rest}    logs: {state}")
     print(
         f"--runner=PortableRunner --job_endpoint={HOST}:{jobs} --environment_type=EXTERNAL --environment_config={HOST}:{workers}"
     )
@@ -172,7 +188,7 @@ def _start_java(state: Path, jars: Path, name: str) -> None:
 
 
 def _start(state: Path, name: str, command: list[str]) -> None:
-    """A process of a session of its own, that is known by its number and when it began."""
+    """Starts a process in a session of its own, and stores its id and start time, which together identify it."""
     with (state / f"{name}.log").open("ab") as log:
         process = psutil.Popen(
             command,
@@ -187,19 +203,20 @@ def _start(state: Path, name: str, command: list[str]) -> None:
 
 
 def processes(state: Path, name: str) -> list[psutil.Process]:
-    """Those of the parts of that name which still run, in the order in which they were started."""
+    """Returns the running processes of a part, in the order in which they were started."""
     found = []
     file = state / f"{name}.pid"
     for line in file.read_text().splitlines() if file.exists() else ():
-        number, began = line.split()
+        pid, started = line.split()
         with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(int(number))
-            if process.create_time() == float(began) and process.status() != psutil.STATUS_ZOMBIE:
+            process = psutil.Process(int(pid))
+            if process.create_time() == float(started) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 
 
 def _wait_for(state: Path, name: str, is_ready: Callable[[], bool]) -> None:
+    """Waits until a part is ready. Exits if the part ends before, or takes longer than 90 seconds."""
     until = time.monotonic() + _READY_SECONDS
     while not is_ready():
         if not processes(state, name) or time.monotonic() > until:
@@ -209,7 +226,7 @@ def _wait_for(state: Path, name: str, is_ready: Callable[[], bool]) -> None:
 
 
 def stop(state: Path) -> None:
-    """Ends all that was started there, and waits for it."""
+    """Stops all processes of the cluster in a directory, and waits until they have ended."""
     running = [process for name in PARTS for process in processes(state, name)]
     for process in running:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -230,7 +247,7 @@ def _answers(port: int) -> bool:
 
 
 def _task_managers(rest: int) -> int | None:
-    """How many there are, if there is a job manager that knows."""
+    """Returns the number of task managers, or None if the job manager does not answer."""
     with (
         contextlib.suppress(OSError),
         urllib.request.urlopen(f"http://{HOST}:{rest}/overview", timeout=5) as answer,

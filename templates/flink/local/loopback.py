@@ -1,11 +1,11 @@
-"""Has the servers of Beam's job server listen on the loopback address only, whatever they are told.
+"""Patches Beam's job server so that its gRPC servers listen on the requested address only.
 
-    python loopback.py FOLDER      the folder with beam-sdks-java-core-*.jar
+    python loopback.py DIRECTORY      the directory with beam-sdks-java-core-*.jar
 
-Job server 2.62 of Beam makes each of its gRPC servers for a port, and so for all addresses of the machine, though it knows the one that was
-asked for (`ServerFactory$InetSocketAddressServerFactory.createServer`). Anybody who reaches such a port can have code run. This
-changes one call in that class, `forPort(address.getPort())`, into `forAddress(address)`, and leaves a jar that has been changed as it is.
-The form of class files: chapter 4 of the Java Virtual Machine Specification.
+Beam's job server 2.62 opens each of its gRPC servers on a port of all addresses of the machine, although it knows the
+requested address (`ServerFactory$InetSocketAddressServerFactory.createServer`). Anybody who can connect to such a port can run
+code. This program replaces one call in that class, `forPort(address.getPort())`, by `forAddress(address)`. It does not change
+a jar that is already patched. Chapter 4 of the Java Virtual Machine Specification defines the format of class files.
 """
 
 import os
@@ -38,12 +38,12 @@ _SIZES = {
     20: 2,
 }
 _TWO_SLOTS = (5, 6)
-_POOL = 8  # where the constants begin, with their number
+_POOL = 8  # offset of the constants, which begin with their count
 _VIRTUAL, _STATIC, _NOTHING = b"\xb6", b"\xb8", b"\x00\x00\x00"
 
 
 class _Constants:
-    """The constants of a class file, by their numbers."""
+    """The constants of a class file, by their indexes."""
 
     def __init__(self, data: bytes) -> None:
         (self.count,) = struct.unpack_from(">H", data, _POOL)
@@ -66,7 +66,11 @@ class _Constants:
         return self.values[number][1].decode("utf-8", "replace")
 
     def method(self, class_name: str, name: str) -> int:
-        """The number of a method of a class whose name ends so."""
+        """Returns the index of a method of the class whose name ends with `class_name`.
+
+        Raises:
+          ValueError: the class file does not call it.
+        """
         for number, (tag, _) in self.values.items():
             if tag == _METHOD:
                 of_class, signature = self.numbers(number)
@@ -77,14 +81,18 @@ class _Constants:
 
 
 def bound(data: bytes) -> bytes:
-    """The class with servers for an address. Raises ValueError if it is not what it is taken for."""
+    """Returns the patched class file.
+
+    Raises:
+      ValueError: the class is not that of job server 2.62.
+    """
     constants = _Constants(data)
     port, for_port = constants.method("InetSocketAddress", "getPort"), constants.method(_BUILDER, "forPort")
     (builder, _) = constants.numbers(for_port)
     builder_name = constants.text(constants.numbers(builder)[0])
     before = _VIRTUAL + struct.pack(">H", port) + _STATIC + struct.pack(">H", for_port)
     if data.count(before) != 1:
-        raise ValueError(f"{CLASS} is another than that of job server 2.62")
+        raise ValueError(f"{CLASS} differs from that of job server 2.62")
     first = constants.count
     added = b"".join(
         (
@@ -104,13 +112,15 @@ def _utf8(text: str) -> bytes:
 
 
 def bind(jar: Path) -> bool:
-    """Changes a jar, at once. Returns whether it had to be."""
+    """Patches a jar atomically. Returns False if it was already patched."""
     changed = jar.with_suffix(".changed")
     with zipfile.ZipFile(jar) as before:
         if b"forAddress" in before.read(CLASS):
             return False
         with zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as after:
-            for entry in {entry.filename: entry for entry in before.infolist()}.values():  # some twice
+            for entry in {
+                entry.filename: entry for entry in before.infolist()
+            }.values():  # some entries occur twice
                 data = before.read(entry)
                 after.writestr(entry, bound(data) if entry.filename == CLASS else data)
     os.replace(changed, jar)
@@ -120,6 +130,6 @@ def bind(jar: Path) -> bool:
 if __name__ == "__main__":
     jars = list(Path(sys.argv[1]).glob(JAR))
     if not jars:
-        sys.exit(f"there is no {JAR} in {sys.argv[1]}")
+        sys.exit(f"there is no {JAR} in {sys.argv[1]}: name the directory that get has filled")
     for jar in jars:
-        print(f"{jar.name}: {'listens on the loopback address now' if bind(jar) else 'was changed before'}")
+        print(f"{jar.name}: {'patched' if bind(jar) else 'already patched'}")

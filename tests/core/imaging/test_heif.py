@@ -53,4 +53,4 @@ def test_without_the_library_it_is_undecodable(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delitem(Image.OPEN, formats.HEIF)
     found = fingerprint_of(HEIC)
     assert (found.format, found.flags, found.codes) == ("HEIF", (Flag.UNDECODABLE,), ())
-    assert found.detail == 'HEIF is not decoded; pip install "beam-dedup[heif]"'
+    assert found.detail == "HEIF is not decoded; run pip install '.[heif]' in the checkout"

@@ -1,4 +1,4 @@
-"""Pictures without structure, compared by their pixels; and those too small for the long code."""
+"""Flat pictures are compared by their colours, tiny pictures by the short code alone."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from beam_dedup.core.codes import pack
+from beam_dedup.core.codes import from_codes
 from beam_dedup.core.imaging.dct import active, coefficients, profiles
 from beam_dedup.core.matching.selection import keep
 from beam_dedup.core.model import Code, CodeKind, Flag
@@ -28,7 +28,7 @@ def gradient() -> Image.Image:
 
 
 def flag(*colours: str) -> Image.Image:
-    """Stripes from left to right."""
+    """Vertical stripes, from left to right."""
     image = plain("white", (300, 200))
     width = 300 // len(colours)
     for number, colour in enumerate(colours):
@@ -54,11 +54,13 @@ GRAPHICS = {
 
 
 def kept(*codes: Code, k: int = 8) -> list[int]:
-    return np.flatnonzero(keep(pack([[code] for code in codes]), len(codes), Thresholds(k, 48))).tolist()
+    return np.flatnonzero(
+        keep(from_codes([[code] for code in codes]), len(codes), Thresholds(k, 48))
+    ).tolist()
 
 
 @pytest.mark.parametrize("waves", [7, 8])
-def test_flat_is_less_than_8_active_coefficients(waves: int) -> None:
+def test_picture_with_less_than_8_active_coefficients_is_flat(waves: int) -> None:
     pixels = grey(np.sum([wave(row, column) for row, column in BIT_ORDER[9 : 9 + waves]], axis=0))
     assert active(coefficients(pixels)) == waves
     code = code_of(Image.fromarray(pixels))
@@ -69,7 +71,7 @@ def test_flat_is_less_than_8_active_coefficients(waves: int) -> None:
         assert int.from_bytes(code.data).bit_count() == 8
 
 
-def test_profiles_are_the_means_of_strips() -> None:
+def test_profile_holds_the_mean_colours_of_strips() -> None:
     pixels = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
     wanted = []
     for strips in (pixels.swapaxes(0, 1), pixels):  # vertical ones, then horizontal ones
@@ -81,15 +83,15 @@ def test_profiles_are_the_means_of_strips() -> None:
 
 
 @pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (200, 30, 31)])
-def test_a_plain_colour_is_told_by_its_profile(colour: tuple[int, int, int]) -> None:
+def test_profile_of_a_plain_colour_is_that_colour(colour: tuple[int, int, int]) -> None:
     for image_format in ("PNG", "BMP", "TIFF"):
         fingerprint = fingerprint_of(encoded(plain(colour), image_format))
         assert fingerprint.codes == (Code(CodeKind.FLAT, bytes(colour) * 32),)
         assert fingerprint.flags == (Flag.FLAT,)
 
 
-def test_a_jpeg_of_one_colour_is_compared_in_colour() -> None:
-    """It is decoded to grey first: red and a grey of the same lightness must not become one."""
+def test_jpeg_of_one_colour_is_compared_in_colour() -> None:
+    """A JPEG is first decoded to grey, but red and a grey of the same lightness are not duplicates."""
     red, equally_light = plain((200, 30, 30)), plain((81, 81, 81))
     assert red.convert("L").getpixel((0, 0)) == equally_light.convert("L").getpixel((0, 0))
     codes = [code_of(image, "JPEG", quality=95) for image in (red, equally_light)]
@@ -109,9 +111,7 @@ def test_a_jpeg_of_one_colour_is_compared_in_colour() -> None:
     ],
 )
 @pytest.mark.parametrize("name", GRAPHICS)
-def test_a_flat_picture_encoded_again_is_the_same(
-    name: str, image_format: str, options: dict[str, int]
-) -> None:
+def test_reencoded_flat_picture_is_a_duplicate(name: str, image_format: str, options: dict[str, int]) -> None:
     original = code_of(GRAPHICS[name])
     copy = code_of(GRAPHICS[name], image_format, **options)
     assert copy.kind == original.kind == CodeKind.FLAT
@@ -119,14 +119,14 @@ def test_a_flat_picture_encoded_again_is_the_same(
     assert kept(original, copy) == [0]
 
 
-def test_different_flat_pictures_are_told_apart() -> None:
+def test_different_flat_pictures_are_kept() -> None:
     turned = GRAPHICS["gradient"].transpose(Image.Transpose.ROTATE_180)
     flags = [flag(*colours) for colours in itertools.permutations(["#002395", "#ffffff", "#ed2939"])]
     others = [gradient(), turned, plain((255, 255, 254)), plain("white"), plain("black"), *flags]
     assert kept(*(code_of(image) for image in others)) == list(range(len(others)))
 
 
-def test_a_thousand_blank_pages_are_one() -> None:
+def test_of_a_thousand_blank_pages_one_is_kept() -> None:
     blank = [
         encoded(plain("white", (10 + page, 700 - page)), ("PNG", "GIF", "JPEG", "BMP")[page % 4])
         for page in range(20)
@@ -137,7 +137,7 @@ def test_a_thousand_blank_pages_are_one() -> None:
     assert kept(*codes * 50) == [0]
 
 
-def test_flat_wins_over_tiny() -> None:
+def test_flat_and_tiny_picture_is_flat() -> None:
     fingerprint = fingerprint_of(encoded(plain("white", (1, 1))))
     assert (fingerprint.codes[0].kind, fingerprint.flags) == (CodeKind.FLAT, (Flag.FLAT,))
     assert (fingerprint.width, fingerprint.height) == (1, 1)
@@ -147,7 +147,7 @@ def test_flat_wins_over_tiny() -> None:
     ("size", "tiny"),
     [((23, 200), True), ((200, 23), True), ((24, 24), False), ((16, 16), True), ((400, 24), False)],
 )
-def test_tiny_is_a_shorter_side_under_24(size: tuple[int, int], tiny: bool) -> None:
+def test_picture_with_a_side_under_24_pixels_is_tiny(size: tuple[int, int], tiny: bool) -> None:
     fingerprint = fingerprint_of(encoded(photo(1, size)))
     (code,) = fingerprint.codes
     assert (code.kind, len(code.data)) == ((CodeKind.TINY, 8) if tiny else (CodeKind.FULL, 32))
@@ -155,7 +155,7 @@ def test_tiny_is_a_shorter_side_under_24(size: tuple[int, int], tiny: bool) -> N
     assert (fingerprint.width, fingerprint.height) == size
 
 
-def test_a_tiny_picture_has_the_short_code_of_the_large_one() -> None:
+def test_tiny_picture_has_the_short_code_of_the_large_one() -> None:
     large, small = code_of(photo()), code_of(photo().resize((20, 15), Image.Resampling.LANCZOS))
     assert bits_apart(Code(CodeKind.TINY, large.data[:8]), small) <= 4
     assert kept(large, small) == [0]

@@ -1,4 +1,4 @@
-"""Pairs of words by sorting: the parts it is made of against naive ones, and every branch of it against brute force."""
+"""`hamming_join` against brute force in every branch, and the functions of `buckets` against naive versions."""
 
 import itertools
 import random
@@ -21,24 +21,24 @@ WIDTHS = (1, 7, 8, 9, 15, 16, 17, 20, 23, 24, 25, 31, 32, 33, 40, 63, 64)
 
 
 def naive_key(word: int, mask: int) -> int:
-    """The bits of a mask from the first on, 32 at most."""
+    """Returns the bits of a mask, most significant first, 32 at most."""
     bits = [str(word >> bit & 1) for bit in reversed(range(64)) if mask >> bit & 1]
     return int("".join(bits[:32]), 2)
 
 
 @st.composite
 def masks(draw: st.DrawFn) -> int:
-    """Masks of each width, in one run or scattered."""
+    """Masks of each width, contiguous or scattered."""
     width = draw(st.sampled_from(WIDTHS))
     if draw(st.booleans()):
         return ((1 << width) - 1) << draw(st.integers(0, 64 - width))
-    places = draw(st.permutations(range(64)))[:width]
-    return sum(1 << place for place in places)
+    bits = draw(st.permutations(range(64)))[:width]
+    return sum(1 << bit for bit in bits)
 
 
 @SETTINGS
 @given(WORDS, masks())
-def test_compact(words: WordArray, mask: int) -> None:
+def test_compact_agrees_with_naive_version(words: WordArray, mask: int) -> None:
     key, bits = buckets.compact(words, mask)
     assert bits == min(mask.bit_count(), 32)
     assert key.tolist() == [naive_key(word, mask) for word in words.tolist()]
@@ -56,7 +56,9 @@ def test_order_of_is_a_stable_sort(bits: int) -> None:
 
 
 def crowd(rng: random.Random, n: int, bits: int, k: int) -> WordArray:
-    """Words of which some are equal, some about k apart, and all share some bits."""
+    """Returns words of which some are equal and some are about k bits apart; all differ in the first `bits`
+    bits only.
+    """
     words = [rng.getrandbits(bits) << (64 - bits)]
     while len(words) < n:
         word = rng.choice(words)
@@ -96,11 +98,10 @@ def test_all_keys_together_find_every_pair(
     rng = random.Random(f"{k} {subset} {bits}")
     for _ in range(8 if len(keys) <= 500 else 1):
         small_limits.cut_small(monkeypatch, rng)
-        if rng.random() < 0.7:  # also where a hot bucket is split
+        if rng.random() < 0.7:  # also when a hot bucket is split
             small_limits.go_through_keys(monkeypatch)
         else:
-            crowded = rng.random() < 0.5
-            monkeypatch.setattr(hamming_join, "_crowded", lambda *_, crowded=crowded: crowded)
+            small_limits.force_crowded(monkeypatch, rng.random() < 0.5)
         words = crowd(rng, rng.choice([0, 1, 2, 3, 40]), bits, k)
         truth = {
             pair: distance for pair, distance in true_pairs(words, words, k).items() if pair[0] < pair[1]
@@ -116,15 +117,15 @@ def test_all_keys_together_find_every_pair(
 
 
 @pytest.mark.parametrize("bits", [64, 42, 32, 20, 12, 6])
-def test_a_key_finds_what_agrees_on_it(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of keys of any width, those of more than 32 bits among them, which are cut."""
+def test_key_finds_all_pairs_that_agree_on_it(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For keys of any width; those of more than 32 bits are shortened."""
     rng = random.Random(bits)
     for number in range(60):
         k = rng.randint(0, 8)
         small_limits.cut_small(monkeypatch, rng)
         mask = sum(1 << bit for bit in rng.sample(range(64), bits))
         words = crowd(rng, 30, 64, k)
-        # Some differ outside the key only.
+        # Some words differ outside the key only.
         outside = np.array([rng.getrandbits(64) & ~mask & rng.getrandbits(64) for _ in words], np.uint64)
         words = np.concatenate([words, words ^ outside])
         truth = {
@@ -148,15 +149,15 @@ def test_a_key_finds_what_agrees_on_it(bits: int, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(("k", "subset"), [(3, 1), (8, 2)])
-def test_every_size_as_users_have_it(k: int, subset: int) -> None:
-    """Nothing patched: buckets of one, some, more than _LONG_BUCKET and more than HOT_BUCKET words, in one array."""
+def test_buckets_of_all_sizes_with_the_sizes_of_production(k: int, subset: int) -> None:
+    """One array has buckets of one word, of some, of more than LONG_BUCKET and of more than HOT_BUCKET words."""
     rng = np.random.default_rng(k * 10 + subset)
     first_band = band_masks(k + subset)[0]
     sizes_of = [1] * 3000 + [20] * 50 + [100] * 10 + [LONG_BUCKET + 50, HOT_BUCKET + 50]
     heads = rng.integers(0, 1 << 64, len(sizes_of), dtype=np.uint64) & np.uint64(first_band)
     words = np.repeat(heads, sizes_of)
     words |= rng.integers(0, 1 << 64, len(words), dtype=np.uint64) & np.uint64(ALL_BITS ^ first_band)
-    # Each third word has a neighbour k bits off, somewhere.
+    # Every third word has a neighbour k bits away, somewhere in the array.
     chosen = rng.permutation(len(words))[: len(words) // 3]
     flips = np.array([sum(1 << int(bit) for bit in rng.permutation(64)[:k]) for _ in chosen], np.uint64)
     near = words[chosen] ^ flips
@@ -179,17 +180,19 @@ def test_every_size_as_users_have_it(k: int, subset: int) -> None:
 
 
 def sorted_pairs(a: WordArray, b: WordArray, k: int, key: Key) -> dict[tuple[int, int], int]:
-    """What is found where the second array is sorted beforehand."""
+    """Returns the pairs found by `pairs_of_sorted`, for which the second array is sorted beforehand."""
     met, bits = buckets.compact(b, key.mask)
     order = buckets.order_of(met, bits)
     found = pairs_in([hamming_join.pairs_of_sorted(a, b[order], met[order], k, key)])
     return {(i, int(order[j])): distance for (i, j), distance in found.items()}
 
 
-def test_what_is_worthwhile() -> None:
+def test_worthwhile_keys() -> None:
     keys = keys_of(4, 2)
     rng = np.random.default_rng(1)
-    none, few, many = (rng.integers(0, 1 << 64, n, dtype=np.uint64) for n in (0, 15, hamming_join._TILE + 1))
+    none, few, many = (
+        rng.integers(0, 1 << 64, n, dtype=np.uint64) for n in (0, 15, hamming_join.SIZES.tile + 1)
+    )
     for a, b in ((none, none), (none, many), (many, none)):
         assert hamming_join.worthwhile(a, b, keys, 4) == ()
     assert hamming_join.worthwhile(many, many, (), 4) == ()
@@ -200,13 +203,15 @@ def test_what_is_worthwhile() -> None:
     assert hamming_join.worthwhile(many, many[: len(keys) + 1], keys, 4) == keys
     crowded = many & np.uint64(0b111)
     assert hamming_join.worthwhile(crowded, crowded, keys, 4) == (ALL_WITH_ALL,)
-    # Crowded in one of two arrays only: few meet.
+    # If only one of the two arrays is crowded, few words meet.
     assert hamming_join.worthwhile(many, crowded, keys, 4) == keys
     assert few.size == len(keys)
 
 
-def test_crowding_is_judged_by_the_work_of_all_keys() -> None:
-    """Of five bands with few values each: that of the first costs a share, each other what does not agree on the first."""
+def test_crowding_is_estimated_from_the_work_at_all_keys() -> None:
+    """Five bands have few values each. The first key costs a share of all pairs; each other key costs the
+    pairs that do not agree on the first.
+    """
     keys = keys_of(4, 1)
     rng = np.random.default_rng(2)
 
@@ -217,25 +222,27 @@ def test_crowding_is_judged_by_the_work_of_all_keys() -> None:
         )
 
     words = of_values(2)
-    assert hamming_join._crowded(words, words, keys, 4)  # 1 / 2 + 4 x 1 / 4
+    assert hamming_join.is_crowded(words, words, keys, 4)  # 1 / 2 + 4 x 1 / 4
     words = of_values(6)
-    assert not hamming_join._crowded(words, words, keys, 4)  # 1 / 6 x (1 + 4 x 5 / 6)
+    assert not hamming_join.is_crowded(words, words, keys, 4)  # 1 / 6 x (1 + 4 x 5 / 6)
     half = words[:6000].copy(), words[6000:].copy()
-    assert not hamming_join._crowded(*half, keys, 4)
+    assert not hamming_join.is_crowded(*half, keys, 4)
 
 
-def test_a_hot_bucket_is_split_by_bits_that_part_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not by those of its key, nor by others that all its words share: then it would be one square after all."""
-    monkeypatch.setattr(hamming_join, "HOT_BUCKET", 2000)
-    square = hamming_join._square
+def test_hot_bucket_is_split_by_discriminating_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bits of its key, and others that all its words share, would not split it, and all would be compared
+    with all.
+    """
+    small_limits.set_join_sizes(monkeypatch, hot_bucket=2000)
+    square = hamming_join.compare_square
 
     def small(words: WordArray, k: int) -> Found:
         assert len(words) <= 2000
         yield from square(words, k)
 
-    monkeypatch.setattr(hamming_join, "_square", small)
+    monkeypatch.setattr(hamming_join, "compare_square", small)
     mask = band_masks(4)[0]
-    shared = mask | 0xFFFF_FFFF  # half of the bits outside the key are the same as well
+    shared = mask | 0xFFFF_FFFF  # half of the bits outside the key are equal too
     words = random_part(6000, ALL_BITS & ~shared)
     words[1] = words[0]
     assert (0, 1) in pairs_in([hamming_join.pairs_of_one(words, 2, Key(mask))])

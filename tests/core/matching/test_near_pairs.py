@@ -1,4 +1,4 @@
-"""No pair within k is missed: the pigeonhole of DESIGN section 4, against brute force, for every k and m."""
+"""`near_pairs` finds exactly the pairs of brute force, for every k and m (DESIGN section 4)."""
 
 import itertools
 import random
@@ -25,7 +25,7 @@ SEEDS = range(4)
 def found_pairs(
     codes: Codes, thresholds: Thresholds, keys: Sequence[Key] | None = None, roles: list[bool] | None = None
 ) -> dict[tuple[int, int], int]:
-    """Distance of each pair of rows, the smaller row first."""
+    """Returns the distance of each pair that is found; the smaller row comes first."""
     found: dict[tuple[int, int], int] = {}
     for pairs in near_pairs(codes, thresholds, keys, None if roles is None else np.array(roles, bool)):
         assert len(pairs) == len(pairs.a) == len(pairs.b) == len(pairs.distance) > 0
@@ -62,22 +62,24 @@ def test_all_pairs_within_k_and_no_others(
 
 @pytest.mark.parametrize("subset", SUBSETS)
 @pytest.mark.parametrize("k", KS)
-def test_between_two_roles(k: int, subset: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_roles_limit_the_search_to_pairs_of_different_roles(
+    k: int, subset: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keys = keys_of(k, subset)
     for seed in SEEDS if len(keys) < 500 else SEEDS[:1]:
         rng = random.Random(seed)
         case = random_set(f"roles {seed}", k, views=seed % 2)
         codes = list(case.codes)
         roles = [rng.random() < 0.5 for _ in range(case.images)]
-        if seed > 0 and len(keys) <= 200:  # with fewer codes than keys, all are compared with all
+        if seed > 0 and len(keys) <= 200:  # with fewer codes than keys, all would be compared with all
             strangers = range(case.images, case.images + 2 * len(keys) + 2)
             codes += [Code(image, 0, FULL, rng.getrandbits(256)) for image in strangers]
             roles += [image % 2 == 0 for image in strangers]
-            monkeypatch.setattr(hamming_join, "_TILE", 1)
-            monkeypatch.setattr(hamming_join, "_crowded", lambda *_: False)
-            if subset and seed == 2:  # no views, of which there are too few
-                monkeypatch.setattr(hamming_join, "_WIDE_BUCKET", 1 << 20)
-                monkeypatch.setattr(hamming_join, "_rectangle", all_with_all_is_not_meant)
+            small_limits.set_join_sizes(monkeypatch, tile=1)
+            small_limits.force_crowded(monkeypatch, False)
+            if subset and seed == 2:  # this set has no views, of which there would be too few
+                small_limits.set_join_sizes(monkeypatch, wide_bucket=1 << 20)
+                monkeypatch.setattr(hamming_join, "compare_rectangle", fail_all_with_all)
         else:
             small_limits.cut_small(monkeypatch, rng)
         found = found_pairs(arrays(codes), Thresholds(k, case.verify), keys, roles)
@@ -90,12 +92,14 @@ def test_between_two_roles(k: int, subset: int, monkeypatch: pytest.MonkeyPatch)
         assert {pair: found[pair] for pair in found if max(pair) < len(case.codes)} == across, f"{seed=}"
 
 
-def all_with_all_is_not_meant(*_: object) -> None:
-    raise AssertionError("compared all with all, though there are keys")
+def fail_all_with_all(*_: object) -> None:
+    raise AssertionError("compared all with all instead of using the keys")
 
 
 def pairs_that_share_one_key(k: int, subset: int, rng: random.Random) -> list[tuple[int, int, int]]:
-    """For every key, two codes that differ by one bit in every band outside it: (key, one, other)."""
+    """Returns (key, one, other) for every key: two codes that differ by one bit in every band outside the
+    key.
+    """
     bands = band_masks(k + subset)
     pairs = []
     for key in itertools.combinations(bands, subset):
@@ -108,8 +112,12 @@ def pairs_that_share_one_key(k: int, subset: int, rng: random.Random) -> list[tu
 
 @pytest.mark.parametrize("subset", range(1, 5))
 @pytest.mark.parametrize("k", KS)
-def test_the_worst_pair_of_each_key_meets_there(k: int, subset: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """k bits in k different bands leave one key only, and the codes are too many to compare all with all."""
+def test_pair_that_agrees_on_one_key_only_is_found(
+    k: int, subset: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If k bits differ in k bands, the pair agrees on one key only. There are too many codes to compare all
+    with all.
+    """
     rng = random.Random(k * 10 + subset)
     worst = pairs_that_share_one_key(k, subset, rng)
     assert sorted(mask for mask, _, _ in worst) == sorted(key.mask for key in keys_of(k, subset))
@@ -123,9 +131,9 @@ def test_the_worst_pair_of_each_key_meets_there(k: int, subset: int, monkeypatch
     codes = full_codes(shorts + [rng.getrandbits(64) for _ in range(10)])
     odd = [bool(image % 2) for image in range(len(codes))]
     wanted = {(2 * i, 2 * i + 1) for i in range(len(pairs))}
-    monkeypatch.setattr(hamming_join, "_TILE", 1)
-    monkeypatch.setattr(hamming_join, "_rectangle", all_with_all_is_not_meant)
-    monkeypatch.setattr(hamming_join, "_crowded", lambda *_: False)
+    small_limits.set_join_sizes(monkeypatch, tile=1)
+    monkeypatch.setattr(hamming_join, "compare_rectangle", fail_all_with_all)
+    small_limits.force_crowded(monkeypatch, False)
     for roles in (None, odd):
         found = found_pairs(codes, Thresholds(k, 256), keys, roles)
         assert wanted <= found.keys()
@@ -138,7 +146,7 @@ def meets(differs: int, key: Key) -> bool:
 
 @pytest.mark.parametrize("subset", range(1, 5))
 @pytest.mark.parametrize("k", [0, 1, 5, 8])
-def test_the_keys_of_a_prefix_find_what_shares_them(
+def test_keys_of_a_prefix_find_the_pairs_that_share_them(
     k: int, subset: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_limits.go_through_keys(monkeypatch)
@@ -155,14 +163,14 @@ def test_the_keys_of_a_prefix_find_what_shares_them(
             pair for pair in truth if any(meets(shorts[pair[0]] ^ shorts[pair[1]], key) for key in keys)
         }
         assert meeting <= found.keys() <= truth.keys()
-        assert not meeting & together, "each pair meets at one key only"
+        assert not meeting & together, "a pair meets at two keys"
         together |= meeting
     assert together == truth.keys() != set()
 
 
 @pytest.mark.parametrize("k", [0, 4, 8, 16])
-def test_keys_are_chosen_such_that_every_pair_is_found(k: int) -> None:
-    """More codes than a tile, no keys given: 3,000 pairs at distance k among 6,000 codes."""
+def test_chosen_keys_find_every_pair(k: int) -> None:
+    """Without given keys, 3,000 pairs at distance k are found among 6,000 codes, which are more than a tile."""
     rng = random.Random(k)
     shorts = []
     for _ in range(3000):
@@ -176,21 +184,23 @@ def test_keys_are_chosen_such_that_every_pair_is_found(k: int) -> None:
         assert (shorts[i] ^ shorts[j]).bit_count() == distance <= k
 
 
-def all_with_all_is_meant(*_: object) -> None:
-    raise AssertionError("went through the keys")
+def fail_keys(*_: object) -> None:
+    raise AssertionError("used the keys instead of comparing all with all")
 
 
 @pytest.mark.parametrize("roles", [False, True])
 def test_codes_crowded_at_the_keys_are_compared_all_with_all(
     roles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Small pictures and screens leave most bits alone: going through the keys would be work many times over."""
+    """In codes of small pictures and screenshots most bits never differ, so going through the keys would
+    repeat most work.
+    """
     rng = random.Random(3)
     shorts = [sum(1 << bit for bit in rng.sample(range(20), 6)) for _ in range(120)]
     codes = full_codes(shorts)
     sides = [bool(image % 2) for image in range(len(shorts))] if roles else None
-    monkeypatch.setattr(hamming_join, "_TILE", 7)
-    monkeypatch.setattr(hamming_join, "compact", all_with_all_is_meant)
+    small_limits.set_join_sizes(monkeypatch, tile=7)
+    monkeypatch.setattr(hamming_join, "compact", fail_keys)
     keys = keys_of(8, 2)
     found = found_pairs(codes, Thresholds(8, 256), keys, sides)
     wanted = {
@@ -201,9 +211,9 @@ def test_codes_crowded_at_the_keys_are_compared_all_with_all(
     assert found == wanted
 
 
-@pytest.mark.parametrize("codes", [hamming_join._TILE + 1, 3000])
-def test_a_place_of_one_word_looks_at_that_word_only(codes: int) -> None:
-    """As the places of a plan do for codes of 256 bits; the other three words have no keys there."""
+@pytest.mark.parametrize("codes", [hamming_join.SIZES.tile + 1, 3000])
+def test_keys_of_one_word_search_that_word_only(codes: int) -> None:
+    """A code shard for codes of 256 bits has keys over one of the four words."""
     rng = random.Random(codes)
     wide = [Code(image, 0, WIDE, rng.getrandbits(256)) for image in range(codes - 1)]
     wide.append(Code(codes - 1, 0, WIDE, wide[0].value ^ 0b111))
@@ -216,22 +226,24 @@ def test_a_place_of_one_word_looks_at_that_word_only(codes: int) -> None:
 
 
 @pytest.mark.parametrize("varied", [0, 1, 3])
-def test_a_hot_bucket_whose_codes_differ_in_few_bits(varied: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of codes with equal short codes: no more bits are left that could part them than may differ."""
-    monkeypatch.setattr(hamming_join, "HOT_BUCKET", 1500)
+def test_hot_bucket_whose_codes_differ_in_few_bits(varied: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of codes have almost equal short codes, so too few bits discriminate between them to split
+    the bucket.
+    """
+    small_limits.set_join_sizes(monkeypatch, hot_bucket=1500)
     n = 1600
     shorts = np.random.default_rng(1).integers(0, 1 << varied, n, dtype=np.uint64)
     marked = [image == 7 for image in range(n)]
     codes = full_codes([0xFFFF_0000_FFFF << 3 | short for short in shorts.tolist()])
     keys = plan_for(Thresholds(8), 2).all_keys
-    monkeypatch.setattr(hamming_join, "_crowded", lambda *_: False)
+    small_limits.force_crowded(monkeypatch, False)
     assert len(found_pairs(codes, Thresholds(8, 256), keys, marked)) == n - 1
     total = sum(len(i) for i, _, _ in hamming_join.pairs_of_one(codes.short, 8, keys[0]))
     assert total == n * (n - 1) // 2
 
 
 @pytest.mark.parametrize("roles", [None, [True, False, False, False]])
-def test_codes_of_other_kinds_are_never_compared(roles: list[bool] | None) -> None:
+def test_codes_of_different_kinds_are_never_within_k(roles: list[bool] | None) -> None:
     same = [Code(0, 0, HASH, 5), Code(1, 0, FULL, 5 << 192), Code(2, 0, TINY, 5), Code(3, 0, METADATA, 5)]
     found = found_pairs(arrays(same), Thresholds(8, 256), roles=roles)
     assert found == ({(1, 2): 0} if roles is None else {})

@@ -1,4 +1,4 @@
-"""Bands, keys, shards, and the choice between them."""
+"""Bands, keys, prefixes and shards of a plan, and the choice of a plan."""
 
 import itertools
 import math
@@ -42,11 +42,11 @@ SIZES = (
 def test_bands_partition_the_bits_evenly(bands: int) -> None:
     masks = band_masks(bands)
     assert len(masks) == bands
-    assert sum(masks) == 2**64 - 1  # with what follows: every bit once
+    assert sum(masks) == 2**64 - 1  # together with the next line: every bit is in one band
     assert sum(mask.bit_count() for mask in masks) == 64
     widths = [mask.bit_count() for mask in masks]
     assert max(widths) - min(widths) <= 1
-    assert list(masks) == sorted(masks, reverse=True), "the first bits first"
+    assert list(masks) == sorted(masks, reverse=True), "not in the order of the bits"
 
 
 @pytest.mark.parametrize("subset", range(5))
@@ -63,8 +63,8 @@ def test_keys_are_the_subsets_of_the_bands(k: int, subset: int) -> None:
 
 @pytest.mark.parametrize(("subset", "prefix"), [(m, r) for m in range(5) for r in range(3) if r <= m])
 @pytest.mark.parametrize("k", KS)
-def test_prefixes_share_out_the_keys(k: int, subset: int, prefix: int) -> None:
-    """Each key belongs to one prefix, whose bands it has."""
+def test_each_key_belongs_to_one_prefix(k: int, subset: int, prefix: int) -> None:
+    """A key contains the bands of its prefix."""
     plan = Plan(k, subset, prefix)
     keys = [key for bands in plan.prefixes for key in keys_of(k, subset, bands)]
     assert sorted(keys) == sorted(keys_of(k, subset))
@@ -81,12 +81,12 @@ def test_prefixes_share_out_the_keys(k: int, subset: int, prefix: int) -> None:
 def test_impossible_plans_are_refused(k: int, subset: int, prefix: int) -> None:
     with pytest.raises(ValueError, match=f"{subset} bands .* prefix of {prefix} at k = {k}"):
         Plan(k, subset, prefix)
-    assert Plan(8, 56).key_count == math.comb(64, 56), "as many bands as bits is the last that goes"
+    assert Plan(8, 56).key_count == math.comb(64, 56), "the maximum is one band per bit"
 
 
 @pytest.mark.parametrize("codes", SIZES)
 @pytest.mark.parametrize("k", KS)
-def test_the_chosen_plan_can_be_run(k: int, codes: int) -> None:
+def test_chosen_plan_is_valid(k: int, codes: int) -> None:
     estimate = choose(Thresholds(k), codes)
     plan = estimate.plan
     assert plan.k == k
@@ -100,7 +100,7 @@ def test_the_chosen_plan_can_be_run(k: int, codes: int) -> None:
         return
     assert 1 <= plan.prefix <= 2
     assert 1 <= plan.shards <= codes
-    # A shard is of no use without a value of the prefix that leads there.
+    # A shard that no value of the prefix leads to would be empty.
     values = min(2 ** sum(plan.bands[band].bit_count() for band in prefix) for prefix in plan.prefixes)
     assert plan.shards <= values
 
@@ -108,14 +108,16 @@ def test_the_chosen_plan_can_be_run(k: int, codes: int) -> None:
 def test_few_codes_are_compared_all_with_all_and_many_by_keys() -> None:
     assert cheapest_subset(8, 100) == 0
     assert cheapest_subset(8, 1_000_000) >= 2
-    # A larger k costs more keys: the choice has to weigh both.
+    # A larger k needs more keys, so the choice has to weigh keys against candidates.
     assert [cheapest_subset(k, 1_000_000) for k in (3, 8)] == sorted(
         cheapest_subset(k, 1_000_000) for k in (3, 8)
     )
 
 
-def test_candidates_are_the_expected_number() -> None:
-    """DESIGN section 4: k = 4, m = 2, one million codes: each finds another 5.7 times, so a pair is seen 2.9 times."""
+def test_expected_candidates() -> None:
+    """DESIGN section 4 counts each pair for both codes; for k = 4, m = 2 and one million codes, 5.7
+    candidates per code.
+    """
     assert Plan(4, 2).candidates(10**6) == pytest.approx(5.7 / 2, rel=0.02)
     assert Plan(6, 1).candidates(10**6) == pytest.approx(12_400 / 2, rel=0.01)
     assert Plan(8, 0).candidates(1000) == 500
@@ -155,14 +157,16 @@ def test_codes_that_agree_on_a_prefix_meet_in_one_shard(plan: Plan) -> None:
     ids=str,
 )
 def test_no_shard_has_many_times_its_share(plan: Plan) -> None:
-    """Else one worker does the work of all. (Where a prefix has few values for a shard, no hash spreads evenly.)"""
+    """Otherwise one worker would do most of the work. (If a prefix has few values per shard, no hash
+    spreads evenly.)
+    """
     n = 20_000
     for prefix in plan.prefixes:
         sizes = np.bincount(shard_of(random_shorts(n), plan, prefix).astype(np.int64), minlength=plan.shards)
         assert sizes.max() <= 4 * n / plan.shards, f"{prefix=} {sorted(sizes.tolist(), reverse=True)[:5]}"
 
 
-def test_one_place_is_one_shard() -> None:
+def test_plan_without_prefix_has_one_shard() -> None:
     plan = choose(Thresholds(8), 1000).plan
     assert plan.prefixes == [()]
     assert not shard_of(random_shorts(100), plan, ()).any()
@@ -173,7 +177,7 @@ def test_prefixes_are_band_numbers_in_order() -> None:
     assert Plan(2, 3, 2).prefixes == list(itertools.combinations(range(4), 2))
 
 
-WITHINS = (
+THRESHOLDS = (
     *(Thresholds(k, bits=42) for k in range(5)),
     *(Thresholds(k, bits=256) for k in (0, 3, 31, 64)),
     Thresholds(3, bits=3),
@@ -181,11 +185,11 @@ WITHINS = (
 )
 
 
-@pytest.mark.parametrize("thresholds", WITHINS, ids=str)
-def test_plans_of_other_codes_can_be_run(thresholds: Thresholds) -> None:
+@pytest.mark.parametrize("thresholds", THRESHOLDS, ids=str)
+def test_plans_for_codes_of_other_lengths_are_valid(thresholds: Thresholds) -> None:
     for codes in (0, 1, 1000, GATHERED_CODES, GATHERED_CODES + 1, 10**8):
         if thresholds.bits <= 3 and codes > GATHERED_CODES:
-            continue  # nothing to spread by
+            continue  # too few bits to spread by
         plan = choose(thresholds, codes, codes // 2).plan
         assert (plan.k, plan.words, plan.bits) == (thresholds.word_k, thresholds.words, thresholds.word_bits)
         assert len(plan.all_keys) == plan.key_count
@@ -219,15 +223,15 @@ def test_bands_partition_the_free_bits(bands: int, free: int) -> None:
 @pytest.mark.parametrize(
     "thresholds", [Thresholds(8), Thresholds(3), Thresholds(4, bits=42), Thresholds(31, bits=256)], ids=str
 )
-def test_every_pair_within_k_meets_at_a_key_and_a_place(thresholds: Thresholds) -> None:
-    """By counting: over all words, prefixes and keys there is one on which the two agree."""
+def test_every_pair_within_k_meets_at_a_key(thresholds: Thresholds) -> None:
+    """It meets at one key at least, and at most at one key per word."""
     rng = random.Random(thresholds.k)
     for subset, prefix in itertools.product(range(1, 4), range(2)):
         plan = plan_for(thresholds, subset, prefix)
         for _ in range(50):
             one = rng.getrandbits(64 * plan.words)
             other = one
-            for word in range(plan.words):  # as evenly as can be, which is the worst case
+            for word in range(plan.words):  # spread as evenly as possible, which is the worst case
                 flips = (thresholds.k + word) // plan.words
                 for bit in rng.sample(range(64 - plan.bits, 64), flips):
                     other ^= 1 << 64 * word + bit
@@ -238,7 +242,9 @@ def test_every_pair_within_k_meets_at_a_key_and_a_place(thresholds: Thresholds) 
                 if not (one ^ other) & key.mask and all((one ^ other) & band for band in key.earlier)
             ]
             assert meets
-            assert len({(key.mask.bit_length() - 1) // 64 for key in meets}) == len(meets), "once a word"
+            assert len({(key.mask.bit_length() - 1) // 64 for key in meets}) == len(meets), (
+                "meets twice in one word"
+            )
 
 
 def test_views_are_compared_with_bases_only() -> None:

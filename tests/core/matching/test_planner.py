@@ -1,4 +1,4 @@
-"""A census does not depend on how the codes are parted, and a plan is chosen from it."""
+"""The statistics of codes do not depend on how the codes are divided, and a plan is chosen from them."""
 
 import random
 from itertools import pairwise
@@ -43,12 +43,11 @@ def same(one: CodeStats, other: CodeStats) -> bool:
 
 @pytest.mark.parametrize("algorithm", random_sets.ALGORITHM_BITS)
 @pytest.mark.parametrize("most", [0, 3, 8192])
-def test_however_the_codes_are_parted(algorithm: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner, "SAMPLE", most)
+def test_statistics_do_not_depend_on_how_codes_are_divided(algorithm: str, most: int) -> None:
     for seed in range(8):
         rng = random.Random(seed)
         codes = random_set(f"census {seed}", 8, views=seed % 3, algorithm=algorithm).codes
-        whole = planner.code_stats(table(codes))
+        whole = planner.code_stats(table(codes), most)
         assert (whole.codes, whole.bases) == (len(codes), sum(code.view == 0 for code in codes))
         shorts = {
             code.value >> (192 if code.kind in (FULL, 4) else 0)
@@ -59,25 +58,22 @@ def test_however_the_codes_are_parted(algorithm: str, most: int, monkeypatch: py
         assert len(whole.sample) == min(len(shorts), most)
         rng.shuffle(codes)
         cuts = sorted(rng.randint(0, len(codes)) for _ in range(4))
-        parts = [planner.code_stats(table(codes[a:b])) for a, b in pairwise([0, *cuts, len(codes)])]
-        assert same(planner.merge_stats(parts), whole)
-        assert same(
-            planner.merge_stats([planner.merge_stats(parts[:2]), planner.merge_stats(parts[2:])]), whole
-        )
+        parts = [planner.code_stats(table(codes[a:b]), most) for a, b in pairwise([0, *cuts, len(codes)])]
+        assert same(planner.merge_stats(parts, most), whole)
+        halves = [planner.merge_stats(some, most) for some in (parts[:2], parts[2:])]
+        assert same(planner.merge_stats(halves, most), whole)
         assert same(planner.load_stats(planner.dump_stats(whole)), whole)
 
 
-def test_a_sample_is_of_all_sorts() -> None:
-    """Not the smallest codes, which would all agree on their first bits."""
+def test_sample_is_spread_over_all_codes() -> None:
+    """It does not hold the smallest codes, which would all agree on their first bits."""
     codes = [Code(image, 0, FULL, image << 243) for image in range(8192)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planner, "SAMPLE", 400)
-        sample = planner.code_stats(table(codes)).sample
+    sample = planner.code_stats(table(codes), 400).sample
     assert len(sample) == 400
     assert 140 < int((sample >> np.uint64(63)).sum()) < 260
 
 
-def test_of_nothing() -> None:
+def test_statistics_of_no_codes() -> None:
     nothing = planner.code_stats(table([]))
     assert same(nothing, CodeStats(0, 0, np.zeros(0, np.uint64)))
     assert same(planner.merge_stats([]), nothing)
@@ -90,7 +86,7 @@ def random_words(n: int) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
     return np.random.default_rng(n).integers(0, 1 << 64, n, dtype=np.uint64)
 
 
-def test_planning() -> None:
+def test_plan_settings() -> None:
     counted = CodeStats(10_000_000, 9_000_000, random_words(1000))
     thresholds = Thresholds(8)
     chosen = PlanSettings().choose(thresholds, counted)
@@ -105,8 +101,8 @@ def test_planning() -> None:
     assert estimate.seconds == given.seconds(counted.codes, estimate.candidates)
 
 
-def test_a_plan_that_goes_quadratic_is_refused_with_numbers() -> None:
-    # Codes that differ in 20 bits only.
+def test_quadratic_plan_is_refused_with_numbers() -> None:
+    # The codes differ in 20 bits only.
     sample = random_words(8000) & np.uint64(0xFFFFF)
     estimate = choose(Thresholds(16), 3_000_000, sample=sample)
     assert estimate.candidates > MAX_CANDIDATES
@@ -114,8 +110,8 @@ def test_a_plan_that_goes_quadratic_is_refused_with_numbers() -> None:
         estimate.check()
     sentence = str(refused.value)
     for part in (
-        "3,000,000 codes within 16 bits",
-        f"{estimate.candidates:,.0f} comparisons a code",
+        "comparing 3,000,000 codes within 16 bits",
+        f"{estimate.candidates:,.0f} comparisons per code",
         f"{estimate.seconds / 3600:,.1f} hours",
         "smaller -k",
         "--force_plan",
@@ -129,7 +125,7 @@ def test_a_plan_that_goes_quadratic_is_refused_with_numbers() -> None:
 
 @pytest.mark.parametrize("views", list(Views))
 @pytest.mark.parametrize("turns", [False, True])
-def test_most_codes(views: Views, turns: bool) -> None:
+def test_maximum_number_of_codes_per_image(views: Views, turns: bool) -> None:
     most = most_codes(Recipe(DCT, views, turns))
     of_views = {
         Views.NONE: 1,

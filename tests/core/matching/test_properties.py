@@ -1,4 +1,4 @@
-"""What DESIGN section 2 promises, as properties of any set of codes that hypothesis can think of."""
+"""The promises of DESIGN section 2, as properties of any set of codes that Hypothesis generates."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -12,13 +12,13 @@ from tests.core.matching.test_selection import judged, witnesses
 from tests.oracle import FLAT, FULL, TINY, Code
 from tests.random_sets import RandomSet, arrays
 
-# The same examples in every run, so that a failure is everybody's.
+# The examples are the same in every run, so that a failure can be reproduced.
 settings.register_profile("core", derandomize=True, deadline=None, max_examples=150)
 SETTINGS = settings.get_profile("core")
 
 
 def _bits(positions: range) -> st.SearchStrategy[int]:
-    """Few bits of a few neighbouring positions: codes that are near each other more often than not."""
+    """Few bits at a few neighbouring positions, so that most codes are near each other."""
     return st.sets(st.sampled_from(positions), max_size=6).map(lambda chosen: sum(1 << bit for bit in chosen))
 
 
@@ -46,13 +46,13 @@ def sets(draw: st.DrawFn) -> RandomSet:
 
 @SETTINGS
 @given(sets(), st.sampled_from([0, 1, 3, 1 << 23]))
-def test_agrees_with_the_definition(case: RandomSet, max_pairs: int) -> None:
+def test_verdicts_agree_with_the_definition(case: RandomSet, max_pairs: int) -> None:
     assert judged(case, max_pairs) == oracle.judge(case.codes, case.images, case.k, case.verify)
 
 
 @SETTINGS
 @given(sets())
-def test_no_kept_ones_near_each_other_and_every_duplicate_near_a_kept_one(case: RandomSet) -> None:
+def test_no_two_kept_images_are_near_and_every_duplicate_has_a_kept_witness(case: RandomSet) -> None:
     kept, found = judged(case)
     codes_of = [[code for code in case.codes if code.image == image] for image in range(case.images)]
     for image in kept:
@@ -66,7 +66,7 @@ def test_no_kept_ones_near_each_other_and_every_duplicate_near_a_kept_one(case: 
 
 @SETTINGS
 @given(sets(), st.randoms(use_true_random=False))
-def test_order_of_rows_changes_nothing(case: RandomSet, rng: object) -> None:
+def test_order_of_rows_does_not_change_verdicts(case: RandomSet, rng: object) -> None:
     rows = list(case.codes)
     rng.shuffle(rows)  # type: ignore[attr-defined]
     assert judged(case._replace(codes=rows)) == judged(case)
@@ -74,8 +74,8 @@ def test_order_of_rows_changes_nothing(case: RandomSet, rng: object) -> None:
 
 @SETTINGS
 @given(sets(), st.integers(0, 9))
-def test_an_equal_image_of_the_next_rank_changes_no_other_verdict(case: RandomSet, image: int) -> None:
-    """So equal codes may be collapsed to one before they are compared."""
+def test_equal_image_with_the_next_rank_changes_no_other_verdict(case: RandomSet, image: int) -> None:
+    """So equal codes may be reduced to one before they are compared."""
     copied = [code for code in case.codes if code.image == image]
     if not copied or image >= case.images:
         return
@@ -92,8 +92,10 @@ def test_an_equal_image_of_the_next_rank_changes_no_other_verdict(case: RandomSe
 
 @SETTINGS
 @given(sets(), st.data())
-def test_marked_images_find_all_that_is_near_them(case: RandomSet, data: st.DataObject) -> None:
-    """`near_marked` and `nearest_kept` hold for any marks, also of images near each other: known ones, say."""
+def test_all_images_near_marked_ones_are_found(case: RandomSet, data: st.DataObject) -> None:
+    """`near_marked` and `nearest_kept` are correct for any marks, even if marked images are near each
+    other, as known ones may be.
+    """
     marks = data.draw(st.lists(st.booleans(), min_size=case.images, max_size=case.images))
     codes: Codes = arrays(case.codes)
     thresholds, marked = Thresholds(case.k, case.verify), np.array(marks, bool)

@@ -1,4 +1,4 @@
-"""Judging spread over the places of a plan gives the definition's verdicts: rounds of flags, then the rest."""
+"""Rounds over the code shards of a plan give the verdicts of the definition."""
 
 import itertools
 import random
@@ -26,8 +26,8 @@ def random_plan(rng: random.Random, thresholds: Thresholds, prefix: int) -> Plan
     return plan_for(thresholds, rng.randint(prefix, most), prefix, rng.randint(1, 4) if prefix else 1)
 
 
-def places(codes: Codes, plan: Plan) -> Iterator[tuple[Codes, tuple[Key, ...] | None]]:
-    """What each place sees: its codes and its keys. Flat pictures have one place to themselves."""
+def code_shards(codes: Codes, plan: Plan) -> Iterator[tuple[Codes, tuple[Key, ...] | None]]:
+    """Yields the codes and keys of each code shard. Flat pictures have a shard of their own."""
     hashed = codes.take(codes.hashed)
     for word, prefix in itertools.product(range(plan.words), plan.prefixes):
         words = hashed.short if plan.words == 1 else hashed.long[:, word]
@@ -40,9 +40,9 @@ def places(codes: Codes, plan: Plan) -> Iterator[tuple[Codes, tuple[Key, ...] | 
 def flags(
     codes: Codes, images: int, thresholds: Thresholds, plan: Plan, max_pairs: int
 ) -> tuple[BoolArray, BoolArray]:
-    """Which images have a better, and which a worse neighbour at any place."""
+    """Returns which images have a better, and which a worse neighbour in any code shard."""
     has_better, has_worse = np.zeros((2, images), bool)
-    for members, keys in places(codes, plan):
+    for members, keys in code_shards(codes, plan):
         better, worse = selection.neighbour_flags(members, images, thresholds, keys, max_pairs)
         has_better |= better
         has_worse |= worse
@@ -58,7 +58,7 @@ def kept_by_rounds(case: RandomSet, plan: Plan, rounds: int, max_pairs: int) -> 
         has_better, _ = flags(left, case.images, thresholds, plan, max_pairs)
         anchors = waiting & ~has_better
         near = np.zeros(case.images, bool)
-        for members, keys in places(left, plan):
+        for members, keys in code_shards(left, plan):
             near |= selection.near_marked(members, anchors, thresholds, keys)
         assert not (near & anchors).any(), "an anchor near an anchor"
         kept |= anchors
@@ -66,17 +66,18 @@ def kept_by_rounds(case: RandomSet, plan: Plan, rounds: int, max_pairs: int) -> 
     return kept | (waiting & selection.keep(codes.of(waiting), case.images, thresholds, max_pairs))
 
 
-def witnesses_by_places(case: RandomSet, kept: BoolArray, plan: Plan) -> dict[int, Match]:
+def witnesses_by_shards(case: RandomSet, kept: BoolArray, plan: Plan, max_pairs: int) -> dict[int, Match]:
     best: dict[int, Match] = {}
-    for members, keys in places(arrays(case.codes), plan):
-        found = selection.nearest_kept(members, kept, thresholds_of(case), keys)
+    for members, keys in code_shards(arrays(case.codes), plan):
+        found = selection.nearest_kept(members, kept, thresholds_of(case), keys, max_pairs=max_pairs)
         for image, match in witnesses(found).items():
             best[image] = min(match, best.get(image, match))
     return best
 
 
 def force(monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> None:
-    # All with all sees more than the place's own keys: half of the sets go by keys alone.
+    # Comparing all with all finds more pairs than the keys of the shard do, so half of the sets use the
+    # keys only.
     small_limits.cut_small(monkeypatch, rng)
     if rng.random() < 0.5:
         small_limits.go_through_keys(monkeypatch)
@@ -91,7 +92,7 @@ def check_rounds(case: RandomSet, prefix: int, rng: random.Random) -> None:
     truth_kept, truth = truth_of(case)
     kept = kept_by_rounds(case, plan, rounds, max_pairs)
     assert np.flatnonzero(kept).tolist() == truth_kept, f"{plan} {rounds=} {max_pairs=}"
-    assert witnesses_by_places(case, kept, plan) == truth, f"{plan}"
+    assert witnesses_by_shards(case, kept, plan, max_pairs) == truth, f"{plan}"
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -113,7 +114,7 @@ def test_rounds_agree_with_the_definition(k: int, prefix: int, monkeypatch: pyte
         *(("pdq", k) for k in (0, 3, 4, 8, 15)),
     ],
 )
-def test_rounds_agree_on_codes_that_nothing_verifies(
+def test_rounds_agree_on_codes_of_other_algorithms(
     algorithm: str, k: int, prefix: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(SEEDS // 3):
@@ -127,7 +128,7 @@ def test_rounds_agree_on_codes_that_nothing_verifies(
 @pytest.mark.parametrize(
     ("algorithm", "k"), [*(("dct", k) for k in (0, 1, 3, 8, 12)), ("phash", 4), ("colorhash", 2), ("pdq", 15)]
 )
-def test_flags_tell_of_better_and_worse_neighbours(
+def test_flags_of_better_and_worse_neighbours(
     algorithm: str, k: int, prefix: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(SEEDS if prefix < 2 and algorithm == "dct" else SEEDS // 3):
@@ -142,14 +143,17 @@ def test_flags_tell_of_better_and_worse_neighbours(
         plan = random_plan(rng, thresholds, prefix)
         has_better, has_worse = flags(arrays(case.codes), case.images, thresholds, plan, max_pairs)
         assert has_better.tolist() == [any(near[i][:i]) for i in range(case.images)], f"{seed=} {plan}"
-        # It may say more, so that anchors without a neighbour are not sent round in vain; never less.
+        # `has_worse` may be True for images without a worse neighbour, but is never False for one that has
+        # one.
         for image in range(case.images):
             assert has_worse[image] or not any(near[image][image + 1 :]), f"{seed=} {plan} {image=}"
             assert not has_worse[image] or any(near[image]), f"{seed=} {plan} {image=}"
 
 
-def test_a_chain_takes_as_many_rounds_as_it_has_links() -> None:
-    """0~1~2~...: 0 is an anchor and 1 its duplicate, then 2 is an anchor, and so on; after one round four remain."""
+def test_each_round_decides_one_link_of_a_chain() -> None:
+    """0~1~2~...: 0 is an anchor and 1 its duplicate, then 2 is an anchor, and so on; after one round four
+    images remain.
+    """
     codes = [oracle.Code(image, 0, oracle.FULL, ((1 << 4 * image) - 1) << 192) for image in range(6)]
     case, plan = RandomSet(4, 256, 6, codes), Plan(4, 1, 1, 3)
     arrays_of = arrays(codes)

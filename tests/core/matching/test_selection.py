@@ -1,9 +1,12 @@
-"""`keep` and `nearest_kept` against the definition, in one place. Many places: test_rounds.py."""
+"""`judge`, `keep` and `nearest_kept` against the definition, in one code shard.
+
+For several code shards see test_rounds.py.
+"""
 
 import collections
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -34,11 +37,13 @@ def thresholds_of(case: RandomSet) -> Thresholds:
 def judged(
     case: RandomSet, max_pairs: int = 1 << 23, known: Sequence[int] = (), threads: int = 1
 ) -> tuple[list[int], dict[int, Match]]:
-    """What the core says, in the oracle's form; by both ways to it."""
+    """Returns kept images and witnesses in the oracle's form; `judge` must agree with `keep` and
+    `nearest_kept`.
+    """
     codes, thresholds = arrays(case.codes), thresholds_of(case)
     mask = np.isin(np.arange(case.images), known)
     kept = selection.keep(codes, case.images, thresholds, max_pairs, mask, threads=threads)
-    found = witnesses(selection.nearest_kept(codes, kept, thresholds, threads=threads))
+    found = witnesses(selection.nearest_kept(codes, kept, thresholds, threads=threads, max_pairs=max_pairs))
     at_once, found_at_once = selection.judge(
         codes, case.images, thresholds, mask, threads=threads, max_pairs=max_pairs
     )
@@ -52,7 +57,9 @@ def truth_of(case: RandomSet, known: Sequence[int] = ()) -> tuple[list[int], dic
 
 
 def check(seed: int, case: RandomSet, monkeypatch: pytest.MonkeyPatch, force_keys: bool) -> None:
-    """Compares the core with the definition, sometimes with known images, threads, and too many pairs to hold."""
+    """Compares the core with the definition, for some sets with known images, threads, or too many pairs to
+    hold.
+    """
     rng = random.Random(seed)
     max_pairs = rng.choice(MAX_PAIRS)
     known = rng.sample(range(case.images), rng.randint(0, case.images)) if rng.random() < 0.2 else []
@@ -66,14 +73,14 @@ def check(seed: int, case: RandomSet, monkeypatch: pytest.MonkeyPatch, force_key
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 @pytest.mark.parametrize("k", range(MAX_BIT_DISTANCE + 1))
-def test_agrees_with_the_definition(k: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verdicts_agree_with_the_definition(k: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(chunk * SETS_EACH, (chunk + 1) * SETS_EACH):
         case = random_set(f"judging {seed}", k, views=random.Random(seed).choice([0, 0, 1, 3]))
         check(seed, case, monkeypatch, force_keys=seed % 3 == 0)
 
 
 @pytest.mark.parametrize("k", range(MAX_BIT_DISTANCE + 1))
-def test_agrees_where_images_have_many_views(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verdicts_agree_if_images_have_many_views(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(8):
         case = random_set(f"many views {seed}", k, views=random.Random(seed).choice([8, 20]))
         check(seed, case, monkeypatch, force_keys=seed % 2 == 0)
@@ -87,7 +94,7 @@ def test_agrees_where_images_have_many_views(k: int, monkeypatch: pytest.MonkeyP
         *(("pdq", k) for k in (0, 1, 2, 3, 4, 7, 8, 15, 16, 23, 31, 32, 40, 63, 64)),
     ],
 )
-def test_agrees_on_codes_that_nothing_verifies(
+def test_verdicts_agree_on_codes_of_other_algorithms(
     algorithm: str, k: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(12 if algorithm == "pdq" else 30):
@@ -97,8 +104,8 @@ def test_agrees_on_codes_that_nothing_verifies(
 
 
 @pytest.mark.parametrize("k", range(MAX_BIT_DISTANCE + 1))
-def test_known_images_are_kept_beforehand(k: int) -> None:
-    """However they are ranked, and whatever they are near to, each other included."""
+def test_known_images_are_always_kept(k: int) -> None:
+    """Whatever their rank, and even if they are near each other."""
     near_each_other = decided_by_them = 0
     for seed in range(40):
         rng = random.Random(seed)
@@ -114,19 +121,19 @@ def test_known_images_are_kept_beforehand(k: int) -> None:
 
 
 @pytest.mark.parametrize("shape", sorted(SHAPES))
-def test_agrees_on_sets_of_one_shape(shape: str) -> None:
+def test_verdicts_agree_on_sets_of_one_shape(shape: str) -> None:
     for k in range(MAX_BIT_DISTANCE + 1):
         for algorithm, bits in (("dct", k), ("phash", k), ("pdq", 4 * k)):
             case = random_set("one shape", bits, shapes=[shape], algorithm=algorithm)
             assert judged(case) == truth_of(case), f"{k=} {algorithm}"
 
 
-def test_agrees_where_codes_fill_several_tiles() -> None:
-    """More codes than a tile has, with nothing patched: the sizes that users have."""
+def test_verdicts_agree_if_codes_fill_several_tiles() -> None:
+    """With the sizes of production, and more codes than one tile holds."""
     rng = random.Random(7)
     centres = [rng.getrandbits(256) for _ in range(40)]
     values = []
-    for _ in range(hamming_join._TILE + 500):
+    for _ in range(hamming_join.SIZES.tile + 500):
         bits = rng.sample(range(192, 256), rng.randint(0, 3)) + rng.sample(range(192), rng.randint(0, 9))
         values.append(rng.choice(centres) ^ sum(1 << bit for bit in bits))
     codes = [Code(image, 0, FULL, value) for image, value in enumerate(values)]
@@ -138,7 +145,7 @@ def test_agrees_where_codes_fill_several_tiles() -> None:
 
 
 def test_random_sets_reach_the_edges() -> None:
-    """The sets are worth nothing unless they hold what the rules are about: count it."""
+    """The random sets must contain the edge cases of the rules, so this test counts them."""
     seen: collections.Counter[str] = collections.Counter()
     for seed, k in itertools.product(range(40), range(MAX_BIT_DISTANCE + 1)):
         case = random_set(f"judging {seed}", k, views=seed % 3)
@@ -232,52 +239,53 @@ def verdicts(*images: tuple[int, int], k: int = 8, verify: int = 48) -> tuple[li
     return judged(RandomSet(k, verify, len(images), codes))
 
 
-class TestBySight:
-    """The rules, one small case each, so that a failure above can be understood."""
+class TestSmallCases:
+    """One small case for each rule, so that a failure of the tests above can be understood."""
 
-    def test_a_chain_is_not_a_group(self) -> None:
+    def test_chain_is_not_one_group(self) -> None:
         a, b, c = full(0), full(0xFF), full(0xFFFF)
         assert verdicts(a, b, c) == ([0, 2], {1: Match(8, 0, 0, 8)})
 
-    def test_what_lies_near_a_duplicate_only_is_kept(self) -> None:
+    def test_image_near_a_duplicate_only_is_kept(self) -> None:
         middle, end, other_end = full(0xFF), full(0), full(0xFFFF)
         assert verdicts(end, middle, other_end)[0] == [0, 2]
         assert verdicts(middle, end, other_end)[0] == [0]
 
-    def test_the_witness_is_the_nearest_kept_even_of_worse_rank(self) -> None:
+    def test_witness_is_the_nearest_kept_image_even_with_a_worse_rank(self) -> None:
         assert verdicts(full(0), full(0b11111), full(0b1111111111), k=5)[1] == {1: Match(5, 0, 0, 5)}
         assert verdicts(full(0), full(0b11111), full(0b1111111), k=6) == (
             [0, 2],
             {1: Match(2, 2, 0, 2)},
         )
 
-    def test_of_equally_near_ones_the_better_ranked_is_the_witness(self) -> None:
+    def test_witness_among_equally_near_images_is_the_best_ranked(self) -> None:
         assert verdicts(full(0xF), full(0xF0), full(0), k=4)[1] == {2: Match(4, 0, 0, 4)}
 
     @pytest.mark.parametrize(("bits", "kept"), [(8, [0]), (9, [0, 1])])
-    def test_k_is_the_last_distance_within(self, bits: int, kept: list[int]) -> None:
+    def test_k_is_the_maximum_distance(self, bits: int, kept: list[int]) -> None:
         assert verdicts(full(0), full((1 << bits) - 1))[0] == kept
 
     @pytest.mark.parametrize(("bits", "verify", "kept"), [(48, 48, [0]), (49, 48, [0, 1]), (192, 256, [0])])
-    def test_verify_is_the_last_long_distance_within(self, bits: int, verify: int, kept: list[int]) -> None:
+    def test_verify_is_the_maximum_long_distance(self, bits: int, verify: int, kept: list[int]) -> None:
         assert verdicts(full(0), full(0, (1 << bits) - 1), verify=verify)[0] == kept
 
-    @pytest.mark.parametrize("other", [full, tiny])
+    @pytest.mark.parametrize("code_of", [full, tiny])
     @pytest.mark.parametrize(
         ("bits", "k", "kept"), [(4, 8, [0]), (5, 8, [0, 1]), (3, 3, [0]), (4, 3, [0, 1])]
     )
-    def test_tiny_ones_are_within_4_bits(self, other: object, bits: int, k: int, kept: list[int]) -> None:
-        one = other(0)  # type: ignore[operator]
-        assert verdicts(one, tiny((1 << bits) - 1), k=k, verify=0)[0] == kept
+    def test_maximum_distance_of_tiny_codes_is_4_bits(
+        self, code_of: Callable[[int], tuple[int, int]], bits: int, k: int, kept: list[int]
+    ) -> None:
+        assert verdicts(code_of(0), tiny((1 << bits) - 1), k=k, verify=0)[0] == kept
 
-    def test_no_code_no_near_duplicate(self) -> None:
+    def test_image_without_a_code_is_kept(self) -> None:
         codes = [Code(0, 0, FULL, 5), Code(3, 0, FULL, 5)]
         assert judged(RandomSet(8, 48, 5, codes)) == ([0, 1, 2, 4], {3: Match(0, 0, 0, 0)})
 
-    def test_nothing_at_all(self) -> None:
+    def test_empty_set(self) -> None:
         assert judged(RandomSet(8, 48, 0, [])) == ([], {})
 
-    def test_a_view_matches_a_base_but_never_a_view(self) -> None:
+    def test_view_matches_a_base_but_never_a_view(self) -> None:
         mine, other = 0x0F0F0F << 192, 0xF0F0F0 << 192
         far = [Code(0, 0, FULL, 0), Code(1, 0, FULL, (1 << 256) - 1)]
         both_views = [*far, Code(0, 1, FULL, mine), Code(1, 2, FULL, mine)]
@@ -285,8 +293,10 @@ class TestBySight:
         through = [Code(0, 0, FULL, mine), Code(1, 0, FULL, other), Code(1, 2, FULL, mine)]
         assert judged(RandomSet(8, 48, 2, through)) == ([0], {1: Match(0, 0, 2, 0)})
 
-    def test_the_witness_does_not_depend_on_the_order_of_rows(self) -> None:
-        """Base to view 1 and view 1 to base, equally near by the short code: one of them has to be the answer."""
+    def test_witness_does_not_depend_on_the_order_of_rows(self) -> None:
+        """Base to view 1 and view 1 to base are equally near by the short code; the result must always be
+        the same one.
+        """
         codes = [
             Code(0, 0, FULL, 0),
             Code(0, 1, FULL, 0xFF << 192 | 0xF),
@@ -296,16 +306,17 @@ class TestBySight:
         found = [judged(RandomSet(8, 256, 2, list(rows)))[1] for rows in itertools.permutations(codes)]
         assert found == [{1: Match(1, 0, 1, 1)}] * len(found)
 
-    def test_a_thousand_blank_pages_are_one_and_two_plain_colours_two(self) -> None:
+    def test_blank_pages_are_duplicates_and_two_plain_colours_are_not(self) -> None:
         cells = [b"\xff" * 96] * 1000 + [b"\xff\xff\xfe" * 32, b"\xff" * 95 + b"\xf8"]
         codes = [Code(image, 0, FLAT, cells=of_image) for image, of_image in enumerate(cells)]
         kept, found = judged(RandomSet(8, 48, len(codes), codes))
-        # The last has one other cell, so it is no plain colour, and within 8 levels of both.
+        # The last one has one different cell, so it is not a plain colour, and it is within 8 levels of
+        # both colours.
         assert kept == [0, 1000]
         assert found == {i: Match(0, 0, 0, -1) for i in range(1, 1000)} | {1001: Match(6, 1000, 0, -1)}
 
 
-def test_kinds_are_the_oracles() -> None:
+def test_kinds_equal_those_of_the_oracle() -> None:
     kinds = (CodeKind.FULL, CodeKind.TINY, CodeKind.FLAT, CodeKind.HASH, CodeKind.WIDE, CodeKind.METADATA)
     assert kinds == (FULL, TINY, FLAT, HASH, WIDE, METADATA)
     assert kinds == tuple(CodeKind)

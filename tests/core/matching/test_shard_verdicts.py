@@ -1,7 +1,8 @@
-"""All of judging without an engine, from fingerprints to verdicts: homes, places, rounds, known images, policies."""
+"""From fingerprints to verdicts without Beam: digest shards, code shards, rounds, known images and policies."""
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import random
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ from beam_dedup.core import blocks
 from beam_dedup.core.codes import VIEWS
 from beam_dedup.core.matching import rounds, shard_verdicts
 from beam_dedup.core.matching.plan import Key, Plan, plan_for
-from beam_dedup.core.matching.rounds import Gathered
+from beam_dedup.core.matching.rounds import CodeShard
+from beam_dedup.core.matching.selection import MAX_PAIRS
 from beam_dedup.core.matching.shard_verdicts import DigestShard
 from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef, Reason, Status, Verdict, Witness
 from beam_dedup.core.rank import KeepPolicy
@@ -22,15 +24,17 @@ from beam_dedup.core.thresholds import Thresholds
 from tests import oracle, random_sets
 from tests.core import small_limits
 from tests.core.matching.test_selection import thresholds_of
-from tests.core.test_rank import wanted as rank_wanted
+from tests.core.test_rank import expected_order
 from tests.random_sets import RandomSet, random_set
 from tests.verdicts import verdict_on
 
-Step = Callable[[Gathered, Thresholds, tuple[Key, ...] | None], Iterator[tuple[bytes, pa.Table]]]
+Step = Callable[[CodeShard, Thresholds, tuple[Key, ...] | None], Iterator[tuple[bytes, pa.Table]]]
 
 
 def images_of(case: RandomSet, rng: random.Random) -> list[Fingerprint]:
-    """An image for each of the set, copies of bytes and of pictures, some known, under names in no order."""
+    """Returns an image for each image of the set, and copies of bytes and of pictures; some are known,
+    names are in random order.
+    """
     found = []
     codes_of: dict[int, list[oracle.Code]] = collections.defaultdict(list)
     for code in sorted(case.codes, key=lambda code: code.view):
@@ -40,7 +44,7 @@ def images_of(case: RandomSet, rng: random.Random) -> list[Fingerprint]:
             Code(CodeKind(code.kind), random_sets.data(code), VIEWS[code.view]) for code in codes_of[image]
         )
         if codes and codes[0].view != VIEWS[0]:
-            codes = ()  # the base is always there
+            codes = ()  # an image with views always has a base code
         digest = hashlib.sha256(f"{image} {rng.random()}".encode()).digest()
         first = Fingerprint(
             ImageRef("", "", known=rng.random() < 0.15), digest, rng.randint(1, 3), rng.randint(0, 3), "PNG",
@@ -67,34 +71,34 @@ def images_of(case: RandomSet, rng: random.Random) -> list[Fingerprint]:
 
 
 def by_definition(images: list[Fingerprint], case: RandomSet, keep: KeepPolicy) -> list[Verdict]:
-    """DESIGN sections 2 and 3."""
-    images = sorted(images, key=lambda image: rank_wanted(image, keep))
+    """Returns the verdicts by DESIGN sections 2 and 3, from the oracle."""
+    images = sorted(images, key=lambda image: expected_order(image, keep))
     first: dict[bytes, int] = {}
     for number, image in enumerate(images):
         first.setdefault(image.digest, number)
     judged = sorted(first.values())
     codes = [
-        oracle.Code(place, VIEWS.index(code.view), code.kind, cells=code.data)
+        oracle.Code(position, VIEWS.index(code.view), code.kind, cells=code.data)
         if code.kind == CodeKind.FLAT
-        else oracle.Code(place, VIEWS.index(code.view), code.kind, int.from_bytes(code.data, "big"))
-        for place, number in enumerate(judged)
+        else oracle.Code(position, VIEWS.index(code.view), code.kind, int.from_bytes(code.data, "big"))
+        for position, number in enumerate(judged)
         for code in images[number].codes
     ]
-    known = [place for place, number in enumerate(judged) if images[number].ref.known]
+    known = [position for position, number in enumerate(judged) if images[number].ref.known]
     _, duplicates = oracle.judge(codes, len(judged), case.k, case.verify, known)
     verdicts = []
     for number, image in enumerate(images):
         if image.ref.known:
             continue
-        speaker = first[image.digest]
-        match = duplicates.get(judged.index(speaker))
+        representative = first[image.digest]
+        match = duplicates.get(judged.index(representative))
         witness = None
         if match:
             other = images[judged[match.kept]]
             long = None if match.long_distance == oracle.NONE else match.long_distance
             witness = Witness(other.ref.uri, other.digest, match.distance, long, VIEWS[match.view])
-        elif speaker != number:
-            witness = Witness(images[speaker].ref.uri, image.digest, 0, None, VIEWS[0])
+        elif representative != number:
+            witness = Witness(images[representative].ref.uri, image.digest, 0, None, VIEWS[0])
         same = witness is not None and witness.digest == image.digest
         reason = None if witness is None else Reason.EXACT if same else Reason.NEAR
         verdicts.append(verdict_on(image, reason, witness))
@@ -107,43 +111,50 @@ def digest_shards_of(images: list[Fingerprint], keep: KeepPolicy, count: int) ->
     return [shard_verdicts.group_images(parts.get(number, table.slice(0, 0))) for number in range(count)]
 
 
-def at_places(step: Step, codes: pa.Table, plan: Plan, thresholds: Thresholds, schema: pa.Schema) -> pa.Table:
-    there = collections.defaultdict(list)
+def in_code_shards(
+    step: Step, codes: pa.Table, plan: Plan, thresholds: Thresholds, schema: pa.Schema
+) -> pa.Table:
+    shards = collections.defaultdict(list)
     half = len(codes) // 2
     for part in (codes.slice(0, half), codes.slice(half)):
-        for place, rows in rounds.code_shards(part, plan, thresholds):
-            there[place].append(rows)
+        for name, rows in rounds.code_shards(part, plan, thresholds):
+            shards[name].append(rows)
     answers = [
         table
-        for place, parts in there.items()
-        for _, table in step(rounds.gather(pa.concat_tables(parts)), thresholds, rounds.keys_of(place, plan))
+        for name, parts in shards.items()
+        for _, table in step(rounds.gather(pa.concat_tables(parts)), thresholds, rounds.keys_of(name, plan))
     ]
     return pa.concat_tables([schema.empty_table(), *answers])
 
 
-def marks_by_rounds(codes: pa.Table, plan: Plan, thresholds: Thresholds, turns: int) -> pa.Table:
-    known, rest = rounds.known_and_new(codes)
-    duplicates, rest = rounds.without(
-        rest, at_places(rounds.near_anchors_here, codes, plan, thresholds, blocks.FLAGS)
+def marks_by_rounds(
+    codes: pa.Table, plan: Plan, thresholds: Thresholds, count: int, max_pairs: int = MAX_PAIRS
+) -> pa.Table:
+    known, rest = rounds.split_known(codes)
+    duplicates, rest = rounds.split_near(
+        rest, in_code_shards(rounds.flag_near_kept, codes, plan, thresholds, blocks.FLAGS)
     )
-    kept, away = [known], [duplicates]
-    for turn in range(turns):
-        all_here = turn == 0 and not len(duplicates)
-        flags = at_places(rounds.flags_here, rest, plan, thresholds, blocks.FLAGS)
-        anchors, rest = rounds.divide(rest, flags, all_here)
-        near = at_places(
-            rounds.near_anchors_here, pa.concat_tables([anchors, rest]), plan, thresholds, blocks.FLAGS
+    kept, decided = [known], [duplicates]
+    for number in range(count):
+        all_undecided = number == 0 and not len(duplicates)
+        flags = in_code_shards(rounds.flag_neighbours, rest, plan, thresholds, blocks.FLAGS)
+        anchors, rest = rounds.split_anchors(rest, flags, all_undecided)
+        near = in_code_shards(
+            rounds.flag_near_kept, pa.concat_tables([anchors, rest]), plan, thresholds, blocks.FLAGS
         )
-        gone, rest = rounds.without(rest, near)
+        new_duplicates, rest = rounds.split_near(rest, near)
         kept.append(anchors)
-        away.append(gone)
-    last, gone = rounds.decided(rounds.keep_here(rounds.gather(rest), thresholds))
-    everything = pa.concat_tables([*kept, last, *away, gone])
-    return at_places(rounds.witnesses_here, everything, plan, thresholds, blocks.MARKS)
+        decided.append(new_duplicates)
+    last_kept, last_duplicates = rounds.split_kept(rounds.keep_in_shard(rounds.gather(rest), thresholds))
+    everything = pa.concat_tables([*kept, last_kept, *decided, last_duplicates])
+    find_witnesses = functools.partial(rounds.find_witnesses, max_pairs=max_pairs)
+    return in_code_shards(find_witnesses, everything, plan, thresholds, blocks.MARKS)
 
 
-def marks_at_once(codes: pa.Table, plan: Plan, thresholds: Thresholds, threads: int) -> pa.Table:
-    found = rounds.judge_here(rounds.gather(codes), thresholds, plan, threads)
+def marks_at_once(
+    codes: pa.Table, plan: Plan, thresholds: Thresholds, threads: int, max_pairs: int = MAX_PAIRS
+) -> pa.Table:
+    found = rounds.judge_shard(rounds.gather(codes), thresholds, plan, threads, max_pairs)
     return pa.concat_tables([blocks.MARKS.empty_table(), *(table for _, table in found)])
 
 
@@ -166,14 +177,15 @@ def test_verdicts_are_those_of_the_definition(
         )
         prefix = rng.choice([0, 1, 1, 2])
         plan = plan_for(thresholds, rng.randint(prefix, 2), prefix, rng.randint(1, 4) if prefix else 1)
+        max_pairs = rng.choice(small_limits.MAX_PAIRS)
         with monkeypatch.context() as patch:
             small_limits.cut_small(patch, rng)
             if rng.random() < 0.5:
                 small_limits.go_through_keys(patch)
             marks = (
-                marks_by_rounds(codes, plan, thresholds, rng.randint(0, 3))
+                marks_by_rounds(codes, plan, thresholds, rng.randint(0, 3), max_pairs)
                 if prefix
-                else marks_at_once(codes, plan, thresholds, rng.choice([1, 1, 2]))
+                else marks_at_once(codes, plan, thresholds, rng.choice([1, 1, 2]), max_pairs)
             )
         found = [
             verdict
@@ -185,7 +197,7 @@ def test_verdicts_are_those_of_the_definition(
             assert verdict == wanted, f"{seed=} {plan}"
 
 
-def test_one_image_none_and_all_known() -> None:
+def test_sets_of_no_image_one_image_and_known_images() -> None:
     thresholds = Thresholds()
     code = Code(CodeKind.FULL, bytes(32))
     image = Fingerprint(ImageRef("a", "a"), bytes(32), 1, 0, "PNG", 1, 1, "dct/1", (code,))
@@ -211,14 +223,14 @@ def test_one_image_none_and_all_known() -> None:
             assert [verdict.status for verdict in found] == [Status.KEPT] * kept
 
 
-def test_two_images_of_one_uri_are_refused() -> None:
+def test_two_images_with_one_uri_are_refused() -> None:
     image = Fingerprint(ImageRef("a", "a"), bytes(32), 1, 0, "PNG", 1, 1, "", ())
     with pytest.raises(ValueError, match="two images have the URI 'a'"):
         digest_shards_of([image, dataclasses.replace(image, size_bytes=2)], KeepPolicy.FIRST, 1)
 
 
 def test_equal_codes_in_other_views_are_not_the_same_picture() -> None:
-    """A duplicate's record says through which view it matched."""
+    """The record of a duplicate names the view through which it matched."""
     base, other = (Code(CodeKind.FULL, bytes([byte] * 32)) for byte in (0, 255))
     images = [
         Fingerprint(
@@ -227,4 +239,4 @@ def test_equal_codes_in_other_views_are_not_the_same_picture() -> None:
         for uri, view in (("a", "trim"), ("b", "mirror"), ("c", "trim"))
     ]  # fmt: skip
     (shard,) = digest_shards_of(images, KeepPolicy.FIRST, 1)
-    assert shard.same_picture.tolist() == [0, 1, 0]
+    assert shard.representative.tolist() == [0, 1, 0]

@@ -1,4 +1,4 @@
-"""The process that decodes, with a decoder that some pictures are too much for: by what their bytes hold."""
+"""Runs a decoder process in which some images crash or hang the decoder, depending on their last bytes."""
 
 import os
 import signal
@@ -6,16 +6,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from beam_dedup.core.archives.containers import members as ordinary_members
+from beam_dedup.core.imaging.fingerprint import fingerprint as ordinary_fingerprint
 from beam_dedup.core.reading import decoder_process, reader
+from beam_dedup.core.reading.decoder_process import Reply
 
-CRASH, HANG, CRASH_ONCE = b"crashes", b"hangs", b"crashes once"
-CRASH_WHEN_READ = (
-    "crashes when read"  # the name of a member; one whose name ends in lost.png is left out of the answer
-)
-MARK = "BAD_DECODER_MARK"  # in the environment: a file that is made at the crash that happens once
-
-_fingerprint, _members, _add = reader.fingerprint, reader.members, decoder_process._Answer.add
+CRASH, HANG, CRASH_ONCE = b"crashes", b"hangs", b"crashes once"  # last bytes of an image
+CRASH_WHEN_READ = "crashes when read"  # name of a member at which reading the archive crashes
+LOST = "lost.png"  # an image whose name ends so is missing in the reply
+MARK = "BAD_DECODER_MARK"  # environment variable: path of a file made at the first crash of CRASH_ONCE
 
 
 def fingerprint(ref: Any, stream: Any, *arguments: Any) -> Any:
@@ -28,24 +29,23 @@ def fingerprint(ref: Any, stream: Any, *arguments: Any) -> Any:
     if data.endswith(CRASH_ONCE) and not Path(os.environ[MARK]).exists():
         Path(os.environ[MARK]).touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return _fingerprint(ref, stream, *arguments)
+    return ordinary_fingerprint(ref, stream, *arguments)
 
 
 def members(*arguments: Any) -> Iterator[Any]:
-    for item in _members(*arguments):
+    for item in ordinary_members(*arguments):
         if getattr(item, "name", "") == CRASH_WHEN_READ:
             os.kill(os.getpid(), signal.SIGSEGV)
         yield item
 
 
-def add(self: Any, found: Any, known: bool) -> None:
-    _add(self, found, known)
-    if getattr(getattr(found, "ref", None), "name", "").endswith("lost.png"):
-        self.read.pop()
+class LossyReply(Reply):
+    def add(self, found: Any, known: bool) -> None:
+        super().add(found, known)
+        if getattr(getattr(found, "ref", None), "name", "").endswith(LOST):
+            self.read.pop()
 
 
 if __name__ == "__main__":
-    reader.fingerprint, reader.members = fingerprint, members  # type: ignore[assignment]
-    decoder_process._Answer.add = add  # type: ignore[method-assign]
-    decoder_process.ANSWERED_AT_ONCE = 3
-    decoder_process.main()
+    with mock.patch.multiple(reader, fingerprint=fingerprint, members=members):
+        decoder_process.main(images_per_reply=3, reply_type=LossyReply)

@@ -1,4 +1,4 @@
-"""Decoding in a process of its own: whatever happens to it, every other image gets its ordinary answer."""
+"""IsolatedDecoder: images that are not harmful get their normal result, whatever happens to the process."""
 
 import contextlib
 import os
@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -21,12 +20,13 @@ from beam_dedup.core.reading.isolated_decoder import DecodeResult, IsolatedDecod
 from beam_dedup.core.tables import fingerprints_of, verdicts_of
 from tests.pictures import encoded, photo
 
-# Stands in for beam_dedup.core.reading.decoder_process in the child: does with a file what its name says.
+# The module that the process runs instead of beam_dedup.core.reading.decoder_process. The name of a file
+# selects the harm.
 _HARMFUL = """
 import os, signal, sys, time
-from beam_dedup.core import decoder, inputs
+from beam_dedup.core.reading import decoder_process, reader
 
-ordinary = inputs.fingerprint
+ordinary = reader.fingerprint
 
 def harmful(reference, *rest):
     name = os.path.basename(reference.uri)
@@ -57,55 +57,57 @@ def harmful(reference, *rest):
         os.write(1, b"x" * 100)
     return ordinary(reference, *rest)
 
-def last(*found):
-    if os.environ["DIE_WITH_THE_ANSWER"] == "bug":
-        raise ZeroDivisionError("in the answer")
-    os._exit(4)  # after the last image
+class DeadlyReply(decoder_process.Reply):
+    def frames(self, *position):
+        if os.environ["DIE_WITH_THE_REPLY"] == "bug":
+            raise ZeroDivisionError("in the reply")
+        os._exit(4)  # after the last image
 
-inputs.fingerprint = harmful
-if os.environ.get("DIE_WITH_THE_ANSWER"):
-    decoder._Answer.frames = last
-if memory := os.environ.get("MEMORY"):
-    decoder.MEMORY_BYTES = int(memory)
+reader.fingerprint = harmful
 if os.environ.get("DIE_AT_ONCE"):
     sys.exit(5)
-decoder.main()
+decoder_process.main(
+    memory_bytes=int(os.environ.get("MEMORY", decoder_process.MEMORY_BYTES)),
+    reply_type=DeadlyReply if os.environ.get("DIE_WITH_THE_REPLY") else decoder_process.Reply,
+)
 """
+HARMFUL_MODULE = "harmful_decoder"
 
 
 @pytest.fixture
 def harmful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "modules"
     folder.mkdir()
-    (folder / "harmful_decoder.py").write_text(_HARMFUL)
+    (folder / f"{HARMFUL_MODULE}.py").write_text(_HARMFUL)
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    monkeypatch.setattr(
-        isolated_decoder, "decoder", SimpleNamespace(__name__="harmful_decoder", READY=decoder_process.READY)
-    )
 
 
 @contextlib.contextmanager
-def isolated(timeout: float = 60, recipe: Recipe | None = Recipe()) -> Iterator[IsolatedDecoder]:  # noqa: B008
-    one = IsolatedDecoder(recipe, Limits(decode_seconds=timeout))
+def isolated(
+    timeout: float = 60,
+    recipe: Recipe | None = Recipe(),  # noqa: B008
+    module: str = decoder_process.__name__,
+) -> Iterator[IsolatedDecoder]:
+    decoder = IsolatedDecoder(recipe, Limits(decode_seconds=timeout), module)
     try:
-        yield one
+        yield decoder
     finally:
-        one.close()
+        decoder.close()
 
 
 def pictures(folder: Path, *names: str) -> list[ImageRef]:
-    """A picture under each name; those that begin with "known" are known images."""
+    """Writes a picture under each name; images with "known" in their name are known."""
     for number, name in enumerate(names):
         (folder / name).write_bytes(encoded(photo(number + 1, (40, 30))))
     return [ImageRef(str(folder / name), name, known="known" in name) for name in names]
 
 
-def read_of(answer: DecodeResult) -> list[Fingerprint]:
-    return list(fingerprints_of(blocks.load(answer.fingerprints, blocks.FINGERPRINTS)))
+def read_of(result: DecodeResult) -> list[Fingerprint]:
+    return list(fingerprints_of(blocks.load(result.fingerprints, blocks.FINGERPRINTS)))
 
 
-def rejected_of(answer: DecodeResult) -> list[Verdict]:
-    return list(verdicts_of(blocks.load(answer.rejections, blocks.VERDICTS)))
+def rejected_of(result: DecodeResult) -> list[Verdict]:
+    return list(verdicts_of(blocks.load(result.rejections, blocks.VERDICTS)))
 
 
 def directly(references: list[ImageRef]) -> list[Fingerprint]:
@@ -118,218 +120,220 @@ def directly(references: list[ImageRef]) -> list[Fingerprint]:
     return [image for image in found if isinstance(image, Fingerprint)]
 
 
-def test_answers_are_those_of_decoding_here(tmp_path: Path) -> None:
+def test_results_equal_those_of_decoding_in_this_process(tmp_path: Path) -> None:
     references = pictures(tmp_path, "a.png", "b.png", "known.png", "\udcff.png")
     gone = ImageRef(str(tmp_path / "gone"), "gone")
     known_gone = ImageRef(str(tmp_path / "known gone"), "known gone", known=True)
-    with isolated() as one:
-        answer = one.read([references[0], gone, *references[1:], known_gone])
-        assert read_of(answer) == directly(references)
-        assert [(verdict.ref, verdict.reason) for verdict in rejected_of(answer)] == [
+    with isolated() as decoder:
+        result = decoder.read([references[0], gone, *references[1:], known_gone])
+        assert read_of(result) == directly(references)
+        assert [(verdict.ref, verdict.reason) for verdict in rejected_of(result)] == [
             (gone, Reason.NOT_FOUND)
         ]
-        assert answer.known_rejected == 1
-        assert answer.bytes_read == sum(os.path.getsize(image.uri) for image in references)
-        assert one.read([]) == DecodeResult()
+        assert result.known_rejected == 1
+        assert result.bytes_read == sum(os.path.getsize(image.uri) for image in references)
+        assert decoder.read([]) == DecodeResult()
         data = encoded(photo(9))
         (tmp_path / "copy").write_bytes(data)
         (tmp_path / "empty").touch()
         elsewhere = ImageRef("gs://somewhere/else.png", "else.png")
-        (found,) = read_of(one.read([elsewhere], str(tmp_path / "copy")))
+        (found,) = read_of(decoder.read([elsewhere], str(tmp_path / "copy")))
         assert (found.ref, found.size_bytes, found.modified_ms) == (elsewhere, len(data), 0)
-        (empty,) = rejected_of(one.read([elsewhere], str(tmp_path / "empty")))
+        (empty,) = rejected_of(decoder.read([elsewhere], str(tmp_path / "empty")))
         assert (empty.ref, empty.reason) == (elsewhere, Reason.EMPTY)
-        assert read_of(one.read(references)) == directly(references)
+        assert read_of(decoder.read(references)) == directly(references)
 
 
-def test_digests_alone(tmp_path: Path) -> None:
+def test_without_recipe_computes_digests_only(tmp_path: Path) -> None:
     references = pictures(tmp_path, "a.png")
-    with isolated(recipe=None) as one:
-        (found,) = read_of(one.read(references))
+    with isolated(recipe=None) as decoder:
+        (found,) = read_of(decoder.read(references))
     assert (found.digest, found.codes) == (directly(references)[0].digest, ())
 
 
 @pytest.mark.usefixtures("harmful")
-def test_what_crashes_is_rejected_and_all_others_are_answered(tmp_path: Path) -> None:
+def test_crashing_images_are_rejected_and_all_others_are_read(tmp_path: Path) -> None:
     names = ("segv first", "a", "exit", "known exit", "b", "segv known", "chatty", "c", "exit last")
     names = (*names[:3], "exit known", *names[4:])
     references = pictures(tmp_path, *names)
     well = [image for image in references if image.name in ("a", "b", "chatty", "c")]
-    with isolated() as one:
-        answer = one.read(references)
-        assert read_of(answer) == directly(well)
-        assert [(verdict.ref.name, verdict.reason, verdict.detail) for verdict in rejected_of(answer)] == [
+    with isolated(module=HARMFUL_MODULE) as decoder:
+        result = decoder.read(references)
+        assert read_of(result) == directly(well)
+        assert [(verdict.ref.name, verdict.reason, verdict.detail) for verdict in rejected_of(result)] == [
             ("segv first", Reason.DECODER_CRASHED, "the decoder ended with SIGSEGV"),
             ("exit", Reason.DECODER_CRASHED, "the decoder ended with exit code 3"),
             ("exit last", Reason.DECODER_CRASHED, "the decoder ended with exit code 3"),
         ]
-        assert answer.known_rejected == 2
-        # All of a batch, and then one that is well.
-        answer = one.read([references[0], references[-1]])
-        assert (read_of(answer), len(rejected_of(answer)), answer.bytes_read) == ([], 2, 0)
-        assert read_of(one.read(well)) == directly(well)
+        assert result.known_rejected == 2
+        # First every image of a request crashes, then a request without harmful images follows.
+        result = decoder.read([references[0], references[-1]])
+        assert (read_of(result), len(rejected_of(result)), result.bytes_read) == ([], 2, 0)
+        assert read_of(decoder.read(well)) == directly(well)
         (tmp_path / "copy").write_bytes(b"whatever")
-        (alone,) = rejected_of(one.read([references[0]], str(tmp_path / "copy")))
+        (alone,) = rejected_of(decoder.read([references[0]], str(tmp_path / "copy")))
         assert alone.reason == Reason.DECODER_CRASHED
 
 
 @pytest.mark.usefixtures("harmful")
-def test_what_takes_too_long_is_rejected_at_once(tmp_path: Path) -> None:
+def test_image_that_takes_too_long_is_rejected_and_not_tried_again(tmp_path: Path) -> None:
     references = pictures(tmp_path, "a", "hang", "b", "hang known", "c")
     started = time.monotonic()
-    with isolated(timeout=1.5) as one:
-        answer = one.read(references)
-    assert [image.ref.name for image in read_of(answer)] == ["a", "b", "c"]
-    (hung,) = rejected_of(answer)
+    with isolated(1.5, module=HARMFUL_MODULE) as decoder:
+        result = decoder.read(references)
+    assert [image.ref.name for image in read_of(result)] == ["a", "b", "c"]
+    (hung,) = rejected_of(result)
     assert (hung.ref.name, hung.reason, hung.detail) == (
         "hang",
         Reason.TIMEOUT,
         "reading or decoding took longer than 1.5 s",
     )
-    assert answer.known_rejected == 1
+    assert result.known_rejected == 1
     assert time.monotonic() - started < 60
 
 
 @pytest.mark.usefixtures("harmful")
-def test_the_time_is_that_of_one_image_not_of_the_batch_nor_of_waiting(tmp_path: Path) -> None:
+def test_time_limit_applies_to_one_image_not_to_the_request_nor_to_waiting(tmp_path: Path) -> None:
     references = pictures(tmp_path, *(f"slow {number}" for number in range(6)))
-    with isolated(timeout=1.5) as one:
-        assert len(read_of(one.read(references))) == 6
-        process = one._process
+    with isolated(1.5, module=HARMFUL_MODULE) as decoder:
+        assert len(read_of(decoder.read(references))) == 6
+        process = decoder.process
         time.sleep(1.7)
-        assert len(read_of(one.read(references[:1]))) == 1
-        assert one._process is process, "it ended while it waited"
+        assert len(read_of(decoder.read(references[:1]))) == 1
+        assert decoder.process is process, "the process ended while it waited"
 
 
 @pytest.mark.usefixtures("harmful")
-def test_what_was_killed_from_outside_once_gets_its_ordinary_answer(tmp_path: Path) -> None:
+def test_image_at_which_the_process_was_killed_once_is_read_normally(tmp_path: Path) -> None:
     references = pictures(tmp_path, "a", "once", "b", "once too", "once known")
-    with isolated() as one:
-        answer = one.read(references)
-    assert read_of(answer) == directly(references)
-    assert (answer.rejections, answer.known_rejected) == ([], 0)
+    with isolated(module=HARMFUL_MODULE) as decoder:
+        result = decoder.read(references)
+    assert read_of(result) == directly(references)
+    assert (result.rejections, result.known_rejected) == ([], 0)
 
 
 @pytest.mark.usefixtures("harmful")
-def test_two_that_crash_in_turns_do_not_go_on_for_ever(tmp_path: Path) -> None:
+def test_two_images_that_crash_alternately_end_the_request(tmp_path: Path) -> None:
     references = pictures(tmp_path, "turns 1", "a", "turns 2")
-    with isolated() as one:
-        answer = one.read(references)
-    assert len(read_of(answer)) + len(rejected_of(answer)) == 3
-    assert "a" in [image.ref.name for image in read_of(answer)]
+    with isolated(module=HARMFUL_MODULE) as decoder:
+        result = decoder.read(references)
+    assert len(read_of(result)) + len(rejected_of(result)) == 3
+    assert "a" in [image.ref.name for image in read_of(result)]
 
 
 @pytest.mark.usefixtures("harmful")
-def test_one_that_dies_with_the_answer_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the last image: there is none to blame, but it must not go on for ever."""
-    monkeypatch.setenv("DIE_WITH_THE_ANSWER", "1")
-    with isolated() as one:
-        answer = one.read(pictures(tmp_path, "a", "b"))
-    assert {verdict.reason for verdict in rejected_of(answer)} == {Reason.DECODER_CRASHED}
+def test_process_that_dies_with_every_reply_ends_the_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies after the last image, so no image is to blame; but the request must end."""
+    monkeypatch.setenv("DIE_WITH_THE_REPLY", "1")
+    with isolated(module=HARMFUL_MODULE) as decoder:
+        result = decoder.read(pictures(tmp_path, "a", "b"))
+    assert {verdict.reason for verdict in rejected_of(result)} == {Reason.DECODER_CRASHED}
 
 
 @pytest.mark.usefixtures("harmful")
-def test_a_bug_of_ours_is_told_and_blames_no_image(tmp_path: Path) -> None:
-    """An exception that nobody expected, as opposed to a decoder that crashes."""
+def test_bug_while_decoding_is_reported_and_blames_no_image(tmp_path: Path) -> None:
+    """An unexpected exception is a bug; a decoder that crashes is not."""
     references = pictures(tmp_path, "a", "bug", "b")
-    with isolated() as one:
+    with isolated(module=HARMFUL_MODULE) as decoder:
         for _ in range(2):
             with pytest.raises(RuntimeError, match="no fault of the image") as raised:
-                one.read(references)
-            traceback, _, sentence = str(raised.value).rpartition("\n")
-            assert sentence == (
-                f"the process that decodes failed at {references[1].uri!r}, which is no fault of the image: "
+                decoder.read(references)
+            traceback, _, message = str(raised.value).rpartition("\n")
+            assert message == (
+                f"the decoder process failed at {references[1].uri!r}, which is no fault of the image: "
                 "ZeroDivisionError: as in our own code; "
-                "set DEDUP_DEBUG=1 to see where, and please report it"
+                "set DEDUP_DEBUG=1 to see the traceback, and please report it"
             )
             assert traceback.startswith("Traceback")
             assert "harmful_decoder.py" in traceback
             assert "ZeroDivisionError: as in" in traceback
-        assert one._process is None
-        assert len(read_of(one.read([references[0], references[2]]))) == 2
+        assert decoder.process is None
+        assert len(read_of(decoder.read([references[0], references[2]]))) == 2
 
 
 @pytest.mark.usefixtures("harmful")
-def test_a_bug_without_an_image_in_work_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DIE_WITH_THE_ANSWER", "bug")
-    sentence = "decodes failed, which is no fault of the image: ZeroDivisionError: in the answer; set"
-    with isolated() as one, pytest.raises(RuntimeError, match=sentence):
-        one.read(pictures(tmp_path, "a", "b"))
+def test_bug_between_images_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIE_WITH_THE_REPLY", "bug")
+    message = "decoder process failed, which is no fault of the image: ZeroDivisionError: in the reply; set"
+    with isolated(module=HARMFUL_MODULE) as decoder, pytest.raises(RuntimeError, match=message):
+        decoder.read(pictures(tmp_path, "a", "b"))
 
 
 @pytest.mark.usefixtures("harmful")
-def test_want_of_memory_before_decoding_is_no_bug(tmp_path: Path) -> None:
+def test_out_of_memory_before_decoding_rejects_the_image(tmp_path: Path) -> None:
     references = pictures(tmp_path, "a", "greedy", "b")
-    with isolated() as one:
-        answer = one.read(references)
-    assert [image.ref.name for image in read_of(answer)] == ["a", "b"]
-    (rejected,) = rejected_of(answer)
+    with isolated(module=HARMFUL_MODULE) as decoder:
+        result = decoder.read(references)
+    assert [image.ref.name for image in read_of(result)] == ["a", "b"]
+    (rejected,) = rejected_of(result)
     assert (rejected.ref.name, rejected.reason) == ("greedy", Reason.TOO_LARGE)
     assert "memory" in rejected.detail
 
 
 @pytest.mark.usefixtures("harmful")
-def test_died_while_idle(tmp_path: Path) -> None:
-    """No image is suspected: one that then crashes once, by chance, gets its answer."""
+def test_process_that_died_between_requests_makes_no_image_suspect(tmp_path: Path) -> None:
+    """An image that then crashes once, by chance, is read normally."""
     references = pictures(tmp_path, "a", "b", "once")
     Path(references[2].uri + ".once").touch()
-    with isolated() as one:
+    with isolated(module=HARMFUL_MODULE) as decoder:
         for _ in range(2):
-            one.read(references)
-            assert one._process is not None
-            os.kill(one._process.pid, signal.SIGKILL)
-            os.waitid(os.P_PID, one._process.pid, os.WEXITED | os.WNOWAIT)
+            decoder.read(references)
+            assert decoder.process is not None
+            os.kill(decoder.process.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, decoder.process.pid, os.WEXITED | os.WNOWAIT)
             Path(references[2].uri + ".once").unlink()
-        answer = one.read(references)
-    assert read_of(answer) == directly(references)
-    assert answer.rejections == []
+        result = decoder.read(references)
+    assert read_of(result) == directly(references)
+    assert result.rejections == []
 
 
-def test_one_that_cannot_be_started_says_so(
+def test_process_that_cannot_be_started_is_reported(
     harmful: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIE_AT_ONCE", "1")
     references = pictures(tmp_path, "a")
-    sentence = "can't be started: .* -m harmful_decoder ended with 5; set DEDUP_DEBUG=1"
-    with isolated() as one:
+    message = "can't be started: .* -m harmful_decoder ended with 5; set DEDUP_DEBUG=1"
+    with isolated(module=HARMFUL_MODULE) as decoder:
         for _ in range(2):
-            with pytest.raises(RuntimeError, match=sentence):
-                one.read(references)
-        one.start()
-        assert one._process is not None
-        os.waitid(os.P_PID, one._process.pid, os.WEXITED | os.WNOWAIT)
-        with pytest.raises(RuntimeError, match=sentence):
-            one.read(references)
+            with pytest.raises(RuntimeError, match=message):
+                decoder.read(references)
+        decoder.start()
+        assert decoder.process is not None
+        os.waitid(os.P_PID, decoder.process.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(RuntimeError, match=message):
+            decoder.read(references)
         monkeypatch.delenv("DIE_AT_ONCE")
-        assert len(read_of(one.read(references))) == 1
+        assert len(read_of(decoder.read(references))) == 1
 
 
-def test_one_that_is_dead_before_it_is_set_up_says_so(
+def test_process_that_dies_before_it_gets_its_settings_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
         raise BrokenPipeError
 
     monkeypatch.setattr(isolated_decoder, "send", broken)
-    monkeypatch.setattr(
-        isolated_decoder, "decoder", SimpleNamespace(__name__="no_such_module", READY=decoder_process.READY)
-    )
-    with isolated() as one, pytest.raises(RuntimeError, match="no_such_module ended with 1"):
-        one.read([ImageRef("a", "a")])
+    ended = pytest.raises(RuntimeError, match="no_such_module ended with 1")
+    with isolated(module="no_such_module") as decoder, ended:
+        decoder.read([ImageRef("a", "a")])
 
 
-def test_modules_in_the_current_folder_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may be the folder of pictures, and those are strangers'."""
+def test_modules_in_the_current_directory_are_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the directory of images, whose files are written by strangers."""
     references = pictures(tmp_path, "a")
     for name in ("PIL.py", "numpy.py", "struct.py", "beam_dedup.py"):
         (tmp_path / name).write_text("raise SystemExit('run')")
     monkeypatch.chdir(tmp_path)
-    with isolated() as one:
-        assert len(read_of(one.read(references))) == 1
+    with isolated() as decoder:
+        assert len(read_of(decoder.read(references))) == 1
 
 
-def test_descriptors_do_not_leak(tmp_path: Path) -> None:
-    one = IsolatedDecoder(None)
+def test_no_file_descriptor_leaks(tmp_path: Path) -> None:
+    decoder = IsolatedDecoder(None)
     references = pictures(tmp_path, "a")
 
     def opened() -> int:
@@ -337,25 +341,27 @@ def test_descriptors_do_not_leak(tmp_path: Path) -> None:
 
     before = opened()
     for number in range(20):
-        one.start()
+        decoder.start()
         if number % 5 == 0:
-            one.read(references)
+            decoder.read(references)
         if number % 3 == 0:
-            assert one._process is not None
-            one._process.kill()
-        one.close()
-        one.close()  # does no harm
+            assert decoder.process is not None
+            decoder.process.kill()
+        decoder.close()
+        decoder.close()  # a second time has no effect
     assert opened() == before
 
 
 @pytest.mark.usefixtures("harmful")
-def test_want_of_memory_is_undecodable_not_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_picture_that_needs_too_much_memory_is_undecodable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MEMORY", str(450 << 20))
     Image.new("RGBA", (7700, 7700)).save(tmp_path / "large.png")
     large = ImageRef(str(tmp_path / "large.png"), "large")
     (small,) = pictures(tmp_path, "a")
-    with isolated() as one:
-        found = read_of(one.read([large, small]))
+    with isolated(module=HARMFUL_MODULE) as decoder:
+        found = read_of(decoder.read([large, small]))
     assert [(image.ref, Flag.UNDECODABLE in image.flags) for image in found] == [
         (large, True),
         (small, False),
@@ -365,8 +371,8 @@ def test_want_of_memory_is_undecodable_not_a_crash(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.usefixtures("harmful")
-def test_a_lower_limit_of_the_system_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lower_memory_limit_of_the_system_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     monkeypatch.setenv("MEMORY", str(most + 1 if most != resource.RLIM_INFINITY else 1 << 40))
-    with isolated() as one:
-        assert len(read_of(one.read(pictures(tmp_path, "a")))) == 1
+    with isolated(module=HARMFUL_MODULE) as decoder:
+        assert len(read_of(decoder.read(pictures(tmp_path, "a")))) == 1

@@ -1,4 +1,4 @@
-"""From a file to a fingerprint: what takes part, how it is told, and what is rejected."""
+"""`fingerprint`: which files are images, what a fingerprint holds, and which files are rejected."""
 
 import hashlib
 import io
@@ -32,7 +32,7 @@ def reason(data: bytes) -> Reason:
     return caught.value.reason
 
 
-def test_all_that_is_learnt() -> None:
+def test_fields_of_a_fingerprint() -> None:
     ref = ImageRef("file:///a/b.jpg", "b.jpg", '{"license": "CC0"}')
     found = fingerprint(ref, io.BytesIO(JPEG), len(JPEG), modified_ms=1234)
     assert found == Fingerprint(
@@ -48,7 +48,7 @@ def test_all_that_is_learnt() -> None:
     )
 
 
-def test_exact_mode_decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_recipe_nothing_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprints, "decode", lambda *_: pytest.fail("decoded"))
     for data, name in ((JPEG, "JPEG"), (JPEG[:1000], "JPEG"), (PNG, "PNG"), (SVG, "SVG")):
         found = fingerprint_of(data, recipe=None)
@@ -58,7 +58,7 @@ def test_exact_mode_decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.txt", "noextension", "a.png", "a.eps", "a.html"])
-def test_a_file_is_found_by_its_content_whatever_its_name(name: str) -> None:
+def test_format_is_found_by_content_not_by_name(name: str) -> None:
     ref = ImageRef(f"file:///{name}", PurePosixPath(name).name)
     found = fingerprint(ref, io.BytesIO(JPEG), len(JPEG))
     assert (found.format, found.codes, found.ref) == ("JPEG", fingerprint_of(JPEG).codes, ref)
@@ -76,13 +76,13 @@ def test_a_file_is_found_by_its_content_whatever_its_name(name: str) -> None:
         (b"\n", Reason.NOT_AN_IMAGE),
     ],
 )
-def test_what_is_no_image_is_rejected(data: bytes, wanted: Reason) -> None:
+def test_file_that_is_no_image_is_rejected(data: bytes, wanted: Reason) -> None:
     assert reason(data) == wanted
     with pytest.raises(ImageError):  # in exact mode as well
         fingerprint_of(data, recipe=None)
 
 
-def test_the_rejection_says_what_was_found() -> None:
+def test_rejection_quotes_the_first_bytes() -> None:
     with pytest.raises(ImageError, match=r"^not_an_image: first bytes: b'<!DOCTYPE html>") as caught:
         fingerprint_of(HTML)
     assert caught.value.detail.startswith("first bytes: ")
@@ -107,7 +107,7 @@ def test_the_rejection_says_what_was_found() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else f"{len(value)} bytes",
 )
-def test_what_cannot_be_decoded_takes_part_by_its_digest(data: bytes, name: str) -> None:
+def test_undecodable_image_has_a_digest_and_no_codes(data: bytes, name: str) -> None:
     found = fingerprint_of(data)
     assert found.digest == hashlib.sha256(data).digest()
     assert (found.format, found.flags[0], found.codes) == (name, Flag.UNDECODABLE, ())
@@ -118,7 +118,7 @@ def test_what_cannot_be_decoded_takes_part_by_its_digest(data: bytes, name: str)
     assert "\n" not in found.detail
 
 
-def test_undecodable_says_why() -> None:
+def test_detail_explains_why_an_image_is_undecodable() -> None:
     assert fingerprint_of(EPS).detail == "EPS is not decoded"
     assert fingerprint_of(PNG[:8]).detail == "damaged: no decoder can read its header"
     assert fingerprint_of(encoded(photo(), "BMP")[:5000]).detail.startswith(
@@ -129,8 +129,8 @@ def test_undecodable_says_why() -> None:
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
-def test_every_cut_of_a_file_is_told(image_format: str) -> None:
-    """Whatever of a file has arrived: codes, or undecodable, or a rejection; never another exception."""
+def test_truncation_at_any_byte_is_handled(image_format: str) -> None:
+    """Each truncated file has codes, is undecodable, or is rejected; no other exception is raised."""
     data = encoded(photo(1, (40, 30)), image_format)
     assert fingerprint_of(data).codes
     seen = set()
@@ -158,7 +158,7 @@ ANY_FILES = {
 
 @pytest.mark.parametrize("name", ANY_FILES)
 @pytest.mark.parametrize("recipe", [Recipe(), None])
-def test_a_large_file_is_read_in_a_stream_to_the_same_end(
+def test_streamed_file_has_the_same_fingerprint_as_a_buffered_one(
     name: str, recipe: Recipe | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = ANY_FILES[name]
@@ -179,19 +179,19 @@ def test_a_large_file_is_read_in_a_stream_to_the_same_end(
     assert len(data) + 1 in asked
 
 
-@pytest.mark.parametrize("told", [0, 1, len(PNG) - 1, len(PNG) + 1000])
-def test_a_file_that_grew_or_shrank_is_read_to_its_end(told: int) -> None:
-    assert fingerprint(REF, io.BytesIO(PNG), told) == fingerprint_of(PNG)
+@pytest.mark.parametrize("declared", [0, 1, len(PNG) - 1, len(PNG) + 1000])
+def test_file_that_grew_or_shrank_is_read_to_its_end(declared: int) -> None:
+    assert fingerprint(REF, io.BytesIO(PNG), declared) == fingerprint_of(PNG)
 
 
 @pytest.mark.parametrize("data", [b"", HTML, b"x" * 9000])
-def test_large_files_are_rejected_alike(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streamed_file_is_rejected_for_the_same_reason(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     before = reason(data)
     monkeypatch.setattr(fingerprints, "BUFFERED_BYTES", -1)
     assert reason(data) == before
 
 
-def test_too_many_bytes_are_not_read() -> None:
+def test_file_over_the_limit_is_rejected_unread() -> None:
     allowed = Limits(max_bytes=len(PNG))
     assert fingerprint_of(PNG, limits=allowed).codes, "as many as allowed"
 
@@ -204,11 +204,11 @@ def test_too_many_bytes_are_not_read() -> None:
 
 
 @pytest.mark.parametrize("buffered", [True, False])
-@pytest.mark.parametrize("told", [0, 10, len(PNG) - 1])
-def test_a_file_that_grew_beyond_the_limit_is_rejected(
-    told: int, buffered: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("declared", [0, 10, len(PNG) - 1])
+def test_file_that_grew_beyond_the_limit_is_rejected(
+    declared: int, buffered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first time it is looked at it is within it; no more of it is held than that."""
+    """Its declared size is within the limit, and no more bytes than the limit are read into memory."""
     if not buffered:
         monkeypatch.setattr(fingerprints, "BUFFERED_BYTES", -1)
     asked: list[int] = []
@@ -220,24 +220,24 @@ def test_a_file_that_grew_beyond_the_limit_is_rejected(
             return data
 
     with pytest.raises(ImageError, match=f"too_large: .* bytes; an image may have {len(PNG) - 1}$"):
-        fingerprint(REF, Growing(PNG * 9), told, limits=Limits(max_bytes=len(PNG) - 1))
+        fingerprint(REF, Growing(PNG * 9), declared, limits=Limits(max_bytes=len(PNG) - 1))
     assert not buffered or sum(asked) == len(PNG)
 
 
-def test_a_picture_of_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_picture_with_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_PIXELS", 320 * 240 - 1)
     monkeypatch.setattr(limits, "MAX_PIXELS_SCALED", 320 * 240)
     found = fingerprint_of(PNG)
     assert found.flags == (Flag.UNDECODABLE,)
     assert found.detail == "320 x 240 pixels; at most 76799 are decoded"
-    assert fingerprint_of(JPEG).codes[0].kind == CodeKind.FULL, "JPEG has a limit of its own"
+    assert fingerprint_of(JPEG).codes[0].kind == CodeKind.FULL, "JPEG has another limit"
     monkeypatch.setattr(limits, "MAX_PIXELS", 320 * 240)
     monkeypatch.setattr(limits, "MAX_PIXELS_SCALED", 320 * 240 - 1)
     assert fingerprint_of(PNG).codes[0].kind == CodeKind.FULL
     assert fingerprint_of(JPEG).flags == (Flag.UNDECODABLE,)
 
 
-def test_fewer_pixels_can_be_asked_for() -> None:
+def test_max_pixels_lowers_the_limit() -> None:
     for data in (PNG, JPEG):
         assert fingerprint_of(data, limits=Limits(max_pixels=320 * 240)).codes
         found = fingerprint_of(data, limits=Limits(max_pixels=320 * 240 - 1))
@@ -247,16 +247,16 @@ def test_fewer_pixels_can_be_asked_for() -> None:
         )
 
 
-def test_a_progressive_jpeg_has_the_limit_of_what_is_not_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of its coefficients are held while it is decoded."""
+def test_progressive_jpeg_has_the_limit_of_unscaled_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder holds all of its coefficients."""
     monkeypatch.setattr(limits, "MAX_PIXELS", 320 * 240 - 1)
     progressive = encoded(photo(), "JPEG", progressive=True)
     assert fingerprint_of(progressive).flags == (Flag.UNDECODABLE,)
     assert fingerprint_of(JPEG).codes
 
 
-def test_a_decompression_bomb_costs_nothing() -> None:
-    """A header that promises 3.6 gigapixels in 60 bytes."""
+def test_decompression_bomb_is_not_decompressed() -> None:
+    """A file of 60 bytes whose header declares 3.6 gigapixels."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
@@ -266,7 +266,7 @@ def test_a_decompression_bomb_costs_nothing() -> None:
     assert "3600000000 pixels" in fingerprint_of(bomb).detail
 
 
-def test_an_error_of_the_system_is_not_taken_for_a_bad_image() -> None:
+def test_system_error_while_reading_is_raised() -> None:
     class Broken(io.BytesIO):
         def read(self, *_: object) -> bytes:
             raise OSError(5, "Input/output error")

@@ -1,4 +1,4 @@
-"""Random sets as what arrives at a stream, and what must hold of the verdicts however it arrived."""
+"""Random sets as the input of a stream, and checks of the verdicts that hold for any order of arrival."""
 
 import collections
 import hashlib
@@ -12,7 +12,6 @@ import pytest
 
 from beam_dedup.core.arrivals import identity
 from beam_dedup.core.codes import VIEWS
-from beam_dedup.core.matching import hamming_join
 from beam_dedup.core.matching.plan import plan_for
 from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef, Reason, Status, Verdict, Witness
 from beam_dedup.core.stream import state_cells
@@ -21,7 +20,7 @@ from beam_dedup.core.stream.protocol import Step, StreamPlan, Topic
 from beam_dedup.core.thresholds import MAX_BIT_DISTANCE, Thresholds
 from tests import oracle, random_sets
 from tests.core import small_limits
-from tests.core.stream.toy_engine import Engine
+from tests.core.stream.toy_engine import ToyRunner
 from tests.oracle import Match
 from tests.random_sets import RandomSet, random_set
 from tests.verdicts import verdict_on
@@ -38,11 +37,11 @@ each_k = pytest.mark.parametrize(
 
 
 class Item(NamedTuple):
-    """What arrives."""
+    """One input of a stream."""
 
     uri: str
     generation: str
-    image: Fingerprint | None  # nothing, if it is rejected
+    image: Fingerprint | None  # None if it is rejected
     codes: list[oracle.Code]
 
     @property
@@ -51,8 +50,11 @@ class Item(NamedTuple):
 
 
 def items_of(case: RandomSet, rng: random.Random, copies: bool = True) -> list[Item]:
-    """An image for each of the set in order, copies of bytes and of pictures among them, and rejected ones; some are a new
-    generation of a name."""
+    """Returns an item for each image of a set, in order.
+
+    With `copies` there are also copies of bytes and of pictures, rejected items, and new generations of
+    earlier URIs, in random order.
+    """
     of_image = collections.defaultdict(list)
     for code in sorted(case.codes, key=lambda code: code.view):
         of_image[code.image].append(code)
@@ -64,7 +66,7 @@ def items_of(case: RandomSet, rng: random.Random, copies: bool = True) -> list[I
     items: list[Item] = []
     for number, picture in enumerate(pictures):
         if picture and picture[0].view:
-            picture = []  # the base is always there
+            picture = []  # every image has a base code
         earlier = digests[id(pictures[number])]
         digest = hashlib.sha256(b"%d" % number).digest()
         if earlier and rng.random() < 0.5:
@@ -82,8 +84,9 @@ def items_of(case: RandomSet, rng: random.Random, copies: bool = True) -> list[I
 
 
 def random_plan(rng: random.Random, thresholds: Thresholds, words: int) -> StreamPlan:
+    """Returns a random plan for some thresholds."""
     prefix = rng.choice([0, 1, 1, 2 if thresholds.word_k < 3 else 1])
-    # One key a place, most of the time, and not too many places.
+    # Mostly one key per code shard, and few code shards.
     subset = (
         prefix if rng.random() < 0.7 else rng.randint(prefix, max(prefix, 2 if thresholds.word_k <= 8 else 1))
     )
@@ -100,47 +103,50 @@ def words_of(algorithm: str) -> int:
 
 
 class Stream:
-    """Items on their way through an engine."""
+    """Sends items through a runner."""
 
-    def __init__(self, items: Sequence[Item], engine: Engine) -> None:
-        self.items, self.engine, self.rng = items, engine, engine.rng
+    def __init__(self, items: Sequence[Item], runner: ToyRunner) -> None:
+        self.items, self.runner, self.rng = items, runner, runner.rng
         self.rejected: list[int] = []
         self.redelivered = 0
         self.to_read: list[int] = []
 
     def deliver(self, numbers: Sequence[int]) -> None:
-        self.engine.deliver([self.items[number].identity for number in numbers], numbers)
+        """Delivers some items to `admit`."""
+        self.runner.deliver([self.items[number].identity for number in numbers], numbers)
 
     def read(self, numbers: Sequence[int]) -> None:
+        """Reads some items that were admitted: they are fingerprinted, or rejected."""
         images = [self.items[number].image for number in numbers]
-        self.engine.read([image for image in images if image])
+        self.runner.read([image for image in images if image])
         self.rejected += [number for number in numbers if not self.items[number].image]
 
     def one_by_one(self) -> None:
+        """Judges each item before the next is delivered."""
         for number in range(len(self.items)):
             self.deliver([number])
-            self.engine.run()
-            self.read(self.engine.admitted())
-            self.engine.run()
+            self.runner.run()
+            self.read(self.runner.admitted())
+            self.runner.run()
 
     def one_by_one_of_each(self, sizes: Sequence[int]) -> None:
-        """The items of several sets, one of each at a time."""
+        """Judges the items of several sets, one of each set at a time."""
         starts = list(itertools.accumulate(sizes, initial=0))
         for turn in range(max(sizes)):
             numbers = [start + turn for start, size in zip(starts, sizes, strict=False) if turn < size]
             self.deliver(numbers)
-            self.engine.run()
-            self.read(sorted(self.engine.admitted()))
-            self.engine.run()
+            self.runner.run()
+            self.read(sorted(self.runner.admitted()))
+            self.runner.run()
 
     def at_random(self, times: int = 1) -> None:
-        """Every item up to `times` times, in any order, some together; reading takes its time."""
+        """Delivers each item up to `times` times, in any order and grouping; reads admitted items later."""
         todo = [n for n in range(len(self.items)) for _ in range(self.rng.randint(1, times))]
         if self.rng.random() < 0.7:
             self.rng.shuffle(todo)
         repeated = len(todo) - len(self.items)
         most = self.rng.choice([1, 3, 10] if len(self.items) < 30 else [30, 100, 1000])
-        while todo or self.engine.pending or self.to_read:
+        while todo or self.runner.pending or self.to_read:
             taken = self.rng.randint(1, most)
             if todo and self.rng.random() < 0.5:
                 self.deliver(todo[:taken])
@@ -148,26 +154,26 @@ class Stream:
             if self.to_read and self.rng.random() < 0.6:
                 self.read(self.to_read[:taken])
                 del self.to_read[:taken]
-            self.engine.run(self.rng.choice([50, 5, 1, 0]))
-            self.to_read += self.engine.admitted()
-            if self.engine.mixed:
+            self.runner.run(self.rng.choice([50, 5, 1, 0]))
+            self.to_read += self.runner.admitted()
+            if self.runner.mixed:
                 self.rng.shuffle(self.to_read)
-            self.redelivered += len(self.engine.redelivered())
+            self.redelivered += len(self.runner.redelivered())
         assert self.redelivered == repeated
 
     def check(self, k: int, verify: int) -> None:
-        """DESIGN, section 2: 1 to 3; and that nothing is left in flight, and nobody was told anything twice."""
-        assert not any(cells.waiting for cells in self.engine.state.values())
-        told = self.engine.heard_of(Step.SETTLE, Topic.OUTCOMES, OUTCOMES)
-        assert pc.count_distinct(told["image"]).as_py() == len(told)
-        verdicts = self.engine.verdicts()
+        """Checks DESIGN, section 2, 1 to 3; that no state is waiting; and that each outcome is sent once."""
+        assert not any(cells.waiting for cells in self.runner.state.values())
+        outcomes = self.runner.messages_to(Step.SETTLE, Topic.OUTCOMES, OUTCOMES)
+        assert pc.count_distinct(outcomes["image"]).as_py() == len(outcomes)
+        verdicts = self.runner.verdicts()
         judged = sorted(int(verdict.ref.name) for verdict in verdicts)
         assert sorted(judged + self.rejected) == list(range(len(self.items)))
         check_verdicts(self.items, verdicts, k, verify, self.anchors())
 
     def anchors(self) -> dict[bytes, int]:
-        """Digests and numbers."""
-        statuses = self.engine.heard_of(Step.CONFIRM, Topic.STATUSES, STATUSES)
+        """Returns the numbers of the anchors by digest."""
+        statuses = self.runner.messages_to(Step.CONFIRM, Topic.STATUSES, STATUSES)
         found = {row["digest"]: row["image"] for row in statuses.to_pylist() if row["uri"] is not None}
         assert len(statuses) == len({row["image"] for row in statuses.to_pylist()}), (
             "two statuses of one image"
@@ -182,16 +188,19 @@ def check_verdicts(
     verify: int,
     anchors: Mapping[bytes, int] | None = None,
 ) -> None:
-    """DESIGN, section 2, of verdicts on all items that were read. anchors: digests and numbers, where they are known."""
+    """Checks the verdicts on all items that were read against DESIGN, section 2.
+
+    anchors: numbers by digest, if known.
+    """
     anchors = anchors or {}
     pictures = collections.defaultdict(list)
     for verdict in verdicts:
         pictures[verdict.digest].append(verdict)
-    fates = {digest: _fate_of_all(group) for digest, group in pictures.items()}
+    witnesses = {digest: _witness_of_copies(group) for digest, group in pictures.items()}
     codes = {item.image.digest: item.codes for item in items if item.image}
-    kept = [digest for digest, witness in fates.items() if not witness]
+    kept = [digest for digest, witness in witnesses.items() if not witness]
     assert set(anchors) <= set(kept)
-    for digest, witness in fates.items():
+    for digest, witness in witnesses.items():
         near = {
             other: min(found)
             for other in kept
@@ -201,17 +210,20 @@ def check_verdicts(
             assert not near, "two kept images within k"
             continue
         match = near[witness.digest]
-        told = -1 if witness.long_distance is None else witness.long_distance
+        long_distance = -1 if witness.long_distance is None else witness.long_distance
         assert (match.distance, match.view, match.long_distance) == (
-            witness.distance, VIEWS.index(witness.view), told,
+            witness.distance, VIEWS.index(witness.view), long_distance,
         )  # fmt: skip
-        of_anchors = [(near[other].distance, anchors[other], other) for other in near if other in anchors]
-        if of_anchors:
-            assert min(of_anchors)[2] == witness.digest, "not the nearest anchor"
+        near_anchors = [(near[other].distance, anchors[other], other) for other in near if other in anchors]
+        if near_anchors:
+            assert min(near_anchors)[2] == witness.digest, "not the nearest anchor"
 
 
-def _fate_of_all(group: list[Verdict]) -> Witness | None:
-    """The witness of images with the same bytes; nothing if one of them is kept."""
+def _witness_of_copies(group: list[Verdict]) -> Witness | None:
+    """Checks the verdicts on images with the same bytes.
+
+    Returns their witness, or None if one of them is kept.
+    """
     kept = [verdict for verdict in group if verdict.status == Status.KEPT]
     copies = [verdict for verdict in group if verdict.status == Status.DUPLICATE]
     assert len(kept) + len(copies) == len(group)
@@ -228,10 +240,12 @@ def _fate_of_all(group: list[Verdict]) -> Witness | None:
 
 
 def in_order(items: Iterable[Item], k: int, verify: int) -> list[Verdict]:
-    """What is to come out where items arrive one by one: the definition, its witness the nearest anchor there is; where
-    there is none, the nearest kept one."""
+    """Returns the verdicts that the definition gives if items arrive one by one.
+
+    The witness is the nearest anchor; if there is none, the nearest kept image.
+    """
     pictures: dict[bytes, tuple[Item, list[oracle.Code]]] = {}
-    fates: dict[bytes, Witness | None] = {}
+    witness_of: dict[bytes, Witness | None] = {}
     anchors: set[int] = set()
     kept: list[bytes] = []
     verdicts = []
@@ -245,17 +259,17 @@ def in_order(items: Iterable[Item], k: int, verify: int) -> list[Verdict]:
                 for other, (_, codes) in pictures.items()
                 if (found := oracle.matches(item.codes, codes, k, verify))
             ]
-            of_anchors = [match for other, match in near if match.kept in anchors]
-            witnesses = of_anchors or [match for other, match in near if other in kept]
+            near_anchors = [match for _, match in near if match.kept in anchors]
+            witnesses = near_anchors or [match for other, match in near if other in kept]
             if not near:
                 anchors.add(int(image.ref.name))
             if not witnesses:
                 kept.append(image.digest)
-            fates[image.digest] = _witness(min(witnesses), pictures) if witnesses else None
+            witness_of[image.digest] = _witness(min(witnesses), pictures) if witnesses else None
             pictures[image.digest] = (item, item.codes)
-            witness = fates[image.digest]
+            witness = witness_of[image.digest]
         else:
-            witness = fates[image.digest] or Witness(
+            witness = witness_of[image.digest] or Witness(
                 pictures[image.digest][0].uri, image.digest, 0, None, VIEWS[0]
             )
         same = witness is not None and witness.digest == image.digest
@@ -275,13 +289,13 @@ def _witness(match: Match, pictures: dict[bytes, tuple[Item, list[oracle.Code]]]
 
 
 def random_sets_alike(rng: random.Random, seed: str, k: int, algorithm: str, count: int) -> list[RandomSet]:
-    """Sets with the same thresholds."""
+    """Returns random sets with the same thresholds."""
     views, verify = rng.choice([0, 0, 1, 3]), rng.choice(random_sets.VERIFY)
     return [random_set(f"{seed} {number}", k, views, (), algorithm, verify) for number in range(count)]
 
 
 def together(cases: Sequence[RandomSet]) -> RandomSet:
-    """The images of several sets, one after the other."""
+    """Returns the images of several sets as one set."""
     before = itertools.accumulate((case.images for case in cases), initial=0)
     codes = [
         code._replace(image=code.image + start)
@@ -292,11 +306,11 @@ def together(cases: Sequence[RandomSet]) -> RandomSet:
 
 
 def cut_small(monkeypatch: pytest.MonkeyPatch, rng: random.Random, many: bool) -> None:
-    """Sizes that make a few codes walk all ways of remembering and of searching."""
-    monkeypatch.setattr(state_cells, "_RECENT_BYTES", rng.choice([0, 300, 1 << 16]))
-    monkeypatch.setattr(state_cells, "_RECENT_BLOCKS", rng.choice([1, 2, 32]))
-    monkeypatch.setattr(state_cells, "_PIECE_BYTES", 3000 if many else rng.choice([1, 150, 1 << 22]))
-    monkeypatch.setattr(hamming_join, "_WIDE_RECTANGLE", rng.choice([0, 4, 1 << 11]))
+    """Sets sizes so small that a few codes take all branches of storing and searching."""
+    monkeypatch.setattr(state_cells, "RECENT_BYTES", rng.choice([0, 300, 1 << 16]))
+    monkeypatch.setattr(state_cells, "RECENT_BLOCKS", rng.choice([1, 2, 32]))
+    monkeypatch.setattr(state_cells, "PIECE_BYTES", 3000 if many else rng.choice([1, 150, 1 << 22]))
+    small_limits.set_join_sizes(monkeypatch, wide_rectangle=rng.choice([0, 4, 1 << 11]))
     if not many:
         small_limits.cut_small(monkeypatch, rng)
     if rng.random() < 0.5:
@@ -306,10 +320,10 @@ def cut_small(monkeypatch: pytest.MonkeyPatch, rng: random.Random, many: bool) -
 def start(
     seed: str, k: int, algorithm: str, sets: int, mixed: float, copies: bool, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[RandomSet], Stream]:
-    """So many random sets, to be judged in one stream."""
+    """Returns random sets, and a stream of all their items."""
     rng = random.Random(f"{seed} {k} {algorithm}")
     cases = random_sets_alike(rng, seed, k, algorithm, sets)
     case = together(cases)
     plan = random_plan(rng, thresholds_of(case), words_of(algorithm))
     cut_small(monkeypatch, rng, sets > 1)
-    return cases, Stream(items_of(case, rng, copies), Engine(plan, rng, mixed))
+    return cases, Stream(items_of(case, rng, copies), ToyRunner(plan, rng, mixed))

@@ -1,4 +1,4 @@
-"""A stream that goes on from what was kept: judged as if it had never stopped, and nothing twice."""
+"""A stream that resumes judges new images as if it had never stopped, and no image twice."""
 
 import dataclasses
 import random
@@ -19,7 +19,7 @@ from tests.core.stream.stream_sets import (
     thresholds_of,
     together,
 )
-from tests.core.stream.toy_engine import Engine
+from tests.core.stream.toy_engine import ToyRunner
 
 
 def known_of(items: list[Item], verdicts: list[Verdict]) -> list[Fingerprint]:
@@ -29,38 +29,41 @@ def known_of(items: list[Item], verdicts: list[Verdict]) -> list[Fingerprint]:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_it_goes_on_where_it_was(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumed_stream_judges_only_new_images(seed: int, tmp_path: Path) -> None:
     rng = random.Random(f"beginning {seed}")
-    monkeypatch.setattr(initial_state, "_AT_ONCE", rng.choice([1, 7, 20_000]))
+    rows_at_once = rng.choice([1, 7, 20_000])
     case = together(random_sets_alike(rng, f"{seed}", seed % 11, "dct", 4))
     items = [item for item in items_of(case, rng) if item.image]
     rng.shuffle(items)
     plan = random_plan(rng, thresholds_of(case), 4)
     cut = rng.randint(0, len(items))
-    before = Stream(items[:cut], Engine(plan, rng, 0.5))
+    before = Stream(items[:cut], ToyRunner(plan, rng, 0.5))
     before.at_random(times=2)
-    old = before.engine.verdicts()
-    states = initial_state.initial_state(
-        plan, [item.identity for item in items[:cut]], fingerprints_table(known_of(items[:cut], old))
+    old = before.runner.verdicts()
+    states = initial_state.build(
+        plan,
+        [item.identity for item in items[:cut]],
+        fingerprints_table(known_of(items[:cut], old)),
+        rows_at_once,
     )
     path = str(tmp_path / "beginning")
     initial_state.write(states, path)
     initial_state.read.cache_clear()
-    assert initial_state.read(path) == {place: state for place, state in states.items() if state.size}
-    after = Stream(items, Engine(plan, rng, 0.5))
-    after.engine.state.update(initial_state.read(path))
-    for number in range(len(items)):  # all of them again
+    assert initial_state.read(path) == {key: state for key, state in states.items() if state.size}
+    after = Stream(items, ToyRunner(plan, rng, 0.5))
+    after.runner.state.update(initial_state.read(path))
+    for number in range(len(items)):  # all are delivered again
         after.deliver([number])
-    after.engine.run()
-    admitted = after.engine.admitted()
+    after.runner.run()
+    admitted = after.runner.admitted()
     assert sorted(admitted) == list(range(cut, len(items)))
     after.read(admitted)
-    after.engine.run()
-    new = after.engine.verdicts()
+    after.runner.run()
+    new = after.runner.verdicts()
     assert sorted(verdict.ref.name for verdict in new) == sorted(
         item.image.ref.name for item in items[cut:] if item.image
     )
-    # Copies of the bytes of what was a duplicate are judged by themselves: that was forgotten.
+    # The initial state does not contain duplicates, so later copies of their bytes are judged by themselves.
     kept = [verdict for verdict in [*old, *new] if verdict.status == Status.KEPT]
     check_verdicts(items, kept, case.k, case.verify)
     for verdict in new:
@@ -68,10 +71,10 @@ def test_it_goes_on_where_it_was(seed: int, tmp_path: Path, monkeypatch: pytest.
             assert verdict.witness.digest in {one.digest for one in kept}
 
 
-def test_a_beginning_of_nothing(tmp_path: Path) -> None:
+def test_initial_state_may_be_empty(tmp_path: Path) -> None:
     rng = random.Random(0)
     plan = random_plan(rng, thresholds_of(together(random_sets_alike(rng, "0", 4, "dct", 1))), 4)
     path = str(tmp_path / "beginning")
-    initial_state.write(initial_state.initial_state(plan, [], fingerprints_table([])), path)
+    initial_state.write(initial_state.build(plan, [], fingerprints_table([])), path)
     initial_state.read.cache_clear()
     assert initial_state.read(path) == {}

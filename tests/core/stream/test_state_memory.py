@@ -1,7 +1,8 @@
-"""What streams remember: found again whatever was merged when, written a few times in all, in pieces of moderate size."""
+"""The state of a stream: all that is added is found again, written few times, and kept in small pieces."""
 
 import itertools
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +16,14 @@ from beam_dedup.core.stream.protocol import StreamPlan
 from beam_dedup.core.stream.state_cells import CellChange, Cells, Change
 from beam_dedup.core.thresholds import Thresholds
 
-SEEN = np.dtype([("key", "S4"), ("image", "<i8")])
+KEY_ROWS = np.dtype([("key", "S4"), ("image", "<i8")])
 
 
-def join(parts: list[bytes]) -> bytes:
+def join(parts: Sequence[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def test_what_is_added_is_written_a_few_times_in_all() -> None:
+def test_added_block_is_rewritten_few_times() -> None:
     state, written, most_recent = Cells(), 0, 0
     block = b"x" * 2000
     for number in range(1, 4001):
@@ -31,7 +32,7 @@ def test_what_is_added_is_written_a_few_times_in_all() -> None:
         def merge(recent: bytes, settled: tuple[bytes, ...] = tuple(settled)) -> list[bytes]:
             return [b"".join([*settled, recent])]
 
-        change = state_cells.remembered(state, block, join, merge)
+        change = state_cells.add_block(state, block, join, merge)
         for cell in (change.settled, change.recent):
             written += sum(map(len, cell.add))
         state = change.applied(state)
@@ -42,11 +43,11 @@ def test_what_is_added_is_written_a_few_times_in_all() -> None:
     assert sum(map(len, state.recent)) <= sum(map(len, state.settled)) / 4
 
 
-def test_nothing_new_changes_nothing() -> None:
-    assert state_cells.remembered(Cells(), b"", join, lambda recent: [recent]) == Change()
+def test_empty_block_changes_nothing() -> None:
+    assert state_cells.add_block(Cells(), b"", join, lambda recent: [recent]) == Change()
 
 
-def test_changes_of_bags() -> None:
+def test_change_clears_bags_before_it_adds() -> None:
     state = Cells((b"a",), (b"b",), (b"c",))
     assert Change().applied(state) == state
     change = Change(CellChange(True, [b"d"]), CellChange(add=[b"e"]), CellChange(True))
@@ -57,30 +58,30 @@ def test_changes_of_bags() -> None:
 @pytest.fixture(params=range(12))
 def rng(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> random.Random:
     rng = random.Random(request.param)
-    monkeypatch.setattr(state_cells, "_RECENT_BYTES", rng.choice([0, 100, 1 << 16]))
-    monkeypatch.setattr(state_cells, "_RECENT_BLOCKS", rng.choice([1, 3, 32]))
-    monkeypatch.setattr(state_cells, "_PIECE_BYTES", rng.choice([1, 50, 300, 1 << 22]))
+    monkeypatch.setattr(state_cells, "RECENT_BYTES", rng.choice([0, 100, 1 << 16]))
+    monkeypatch.setattr(state_cells, "RECENT_BLOCKS", rng.choice([1, 3, 32]))
+    monkeypatch.setattr(state_cells, "PIECE_BYTES", rng.choice([1, 50, 300, 1 << 22]))
     return rng
 
 
-def test_keys_that_were_seen(rng: random.Random) -> None:
-    state, there = Cells(), {}
+def test_added_keys_are_found(rng: random.Random) -> None:
+    state, added = Cells(), dict[bytes, int]()
     every = [bytes([a, b, 0, c]) for a, b, c in itertools.product((0, 1, 255), (0, 7), range(10))]
     rng.shuffle(every)
     for start in range(0, len(every), 7):
-        rows = np.zeros(len(every), SEEN)
+        rows = np.zeros(len(every), KEY_ROWS)
         rows["key"] = every
-        found, old = state_tables.find_keys(state, SEEN, rows)
-        assert found.tolist() == [key in there for key in every]
-        assert old["image"][found].tolist() == [there[key] for key in every if key in there]
-        assert state_tables.count_keys(state, SEEN) == len(there)
+        found, old = state_tables.find_keys(state, KEY_ROWS, rows)
+        assert found.tolist() == [key in added for key in every]
+        assert old["image"][found].tolist() == [added[key] for key in every if key in added]
+        assert state_tables.count_keys(state, KEY_ROWS) == len(added)
         new = rows[start : start + 7]
         new["image"] = [rng.randrange(1000) for _ in range(len(new))]
-        there.update(zip(every[start : start + 7], new["image"].tolist(), strict=True))
+        added.update(zip(every[start : start + 7], new["image"].tolist(), strict=True))
         state = state_tables.add_keys(state, new).applied(state)
 
 
-def test_the_first_of_each_kind() -> None:
+def test_first_of_each_key() -> None:
     assert state_tables.first_of_each(np.array([b"b", b"a", b"b", b"c", b"a"])).tolist() == [
         True,
         True,
@@ -90,8 +91,8 @@ def test_the_first_of_each_kind() -> None:
     ]
 
 
-def test_images_by_their_number(rng: random.Random) -> None:
-    state, there = Cells(), {}
+def test_added_images_are_found_by_number(rng: random.Random) -> None:
+    state, added = Cells(), dict[int, bytes | None]()
     every = rng.sample(range(1000), 60)
     for start in range(0, 60, 7):
         numbers = every[start : start + 7]
@@ -100,39 +101,40 @@ def test_images_by_their_number(rng: random.Random) -> None:
             [pa.array(numbers), pa.array(names, pa.binary()), pa.nulls(len(numbers), pa.binary(32))],
             schema=STATUSES,
         )
-        there.update(zip(numbers, names, strict=True))
+        added.update(zip(numbers, names, strict=True))
         wanted = rng.choices(range(1000), k=20) + rng.choices(every, k=20)
         found, rows = state_tables.find_images(state, new, np.array(wanted))
-        assert found.tolist() == [number in there for number in wanted]
-        assert rows["image"].to_pylist() == [number for number in wanted if number in there]
-        assert rows["uri"].to_pylist() == [there[number] for number in wanted if number in there]
+        assert found.tolist() == [number in added for number in wanted]
+        assert rows["image"].to_pylist() == [number for number in wanted if number in added]
+        assert rows["uri"].to_pylist() == [added[number] for number in wanted if number in added]
         state = state_tables.add_images(state, new).applied(state)
         assert max(map(len, state.recent), default=0) < 1 << 16
 
 
 @pytest.mark.parametrize(("prefix", "key"), [(1, b"0/3/0"), (0, b"all"), (1, b"flat/9")])
 def test_settled_codes_are_the_rows_that_were_added(prefix: int, key: bytes, rng: random.Random) -> None:
-    place = code_shard_of(StreamPlan(Thresholds(4), plan_for(Thresholds(4), 1, prefix)), key)
+    shard = code_shard_of(StreamPlan(Thresholds(4), plan_for(Thresholds(4), 1, prefix)), key)
     state, added = Cells(), []
     for _ in range(9):
-        rows = np.frombuffer(rng.randbytes(place.dtype.itemsize * 5), place.dtype).copy()
+        rows = np.frombuffer(rng.randbytes(shard.dtype.itemsize * 5), shard.dtype).copy()
         rows["view"] = [rng.choice([0, 0, 1]) for _ in rows]
         added += [row.tobytes() for row in rows]
-        state = code_search.remember(place, state, rows).applied(state)
-        pieces = list(code_search._pieces(place, state))
-        there = [row.tobytes() for piece in pieces for row in piece.rows(np.arange(len(piece)))]
-        assert sorted(there) == sorted(added)
+        state = code_search.add_codes(shard, state, rows).applied(state)
+        pieces = list(code_search.pieces(shard, state))
+        stored = [row.tobytes() for piece in pieces for row in piece.rows(np.arange(len(piece)))]
+        assert sorted(stored) == sorted(added)
         for piece in pieces:
             assert len(set((piece.rows(np.arange(len(piece)))["view"] == 0).tolist())) == 1
             if piece.key is not None:
                 assert (np.diff(piece.key.astype(np.int64)) >= 0).all()
+                assert piece.words is not None
                 assert piece.words.tolist() == piece.rows(np.arange(len(piece)))["word0"].tolist()
 
 
-def test_rows_as_columns() -> None:
+def test_packed_columns_are_unpacked() -> None:
     for dtype in (code_rows(1), code_rows(4), messages.PROFILE_ROWS, messages.ANSWER_ROWS):
         rows = np.frombuffer(random.Random(0).randbytes(dtype.itemsize * 7), dtype)
-        columns = messages.columns_of(messages.columnar(rows), dtype)
-        assert list(columns) == list(dtype.names)
+        columns = messages.unpack_columns(messages.pack_columns(rows), dtype)
+        assert list(columns) == list(dtype.names or ())
         for name, column in columns.items():
             assert column.tobytes() == np.ascontiguousarray(rows[name]).tobytes()

@@ -1,4 +1,4 @@
-"""What single steps of a stream promise: copies in flight, memory that stays small, known images, generations."""
+"""The single steps of a stream: copies in flight, the size of the state, known images, periods."""
 
 import collections
 import dataclasses
@@ -15,112 +15,115 @@ from beam_dedup.core.matching.plan import Plan, plan_for
 from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef, Reason, Status, Verdict
 from beam_dedup.core.stream import messages
 from beam_dedup.core.stream.band import band
-from beam_dedup.core.stream.messages import ANSWER_ROWS, NOBODY, code_rows
-from beam_dedup.core.stream.protocol import Step, StreamPlan, Topic, by_topic, exact_plan, words_of
+from beam_dedup.core.stream.messages import ANSWER_ROWS, NO_IMAGE, code_rows
+from beam_dedup.core.stream.protocol import Step, StreamPlan, Topic, blocks_by_topic, exact_plan, words_of
 from beam_dedup.core.stream.state_cells import Cells
 from beam_dedup.core.thresholds import Thresholds
 from tests import oracle
 from tests.core.stream.stream_sets import Stream, items_of, random_plan, thresholds_of
-from tests.core.stream.toy_engine import Engine
+from tests.core.stream.toy_engine import ToyRunner
 from tests.random_sets import RandomSet, random_set
 
-WITHIN = Thresholds(4, 256)
+THRESHOLDS = Thresholds(4, 256)
 PLANS = [
-    StreamPlan(WITHIN, plan_for(WITHIN, 1, 1, 2), 2),
-    StreamPlan(WITHIN, plan_for(WITHIN, 1, 0), 3),
+    StreamPlan(THRESHOLDS, plan_for(THRESHOLDS, 1, 1, 2), 2),
+    StreamPlan(THRESHOLDS, plan_for(THRESHOLDS, 1, 0), 3),
 ]
-BITS = 192  # the first of the short code
+BITS = 192  # position of the short code within the 256 bits
 
 
 def image(
     number: int, value: int, same_bytes_as: int | None = None, kind: CodeKind = CodeKind.FULL
 ) -> Fingerprint:
-    """An image whose code has a value; with the bytes of another, if so."""
+    """Returns an image with a code of the given value.
+
+    same_bytes_as: number of the image whose bytes it has.
+    """
     digest = hashlib.sha256(b"%d" % (number if same_bytes_as is None else same_bytes_as)).digest()
     code = Code(kind, value.to_bytes(32, "big"))
     return Fingerprint(ImageRef(f"{number}", f"{number}"), digest, 1, 0, "PNG", 1, 1, "dct/1", (code,))
 
 
-def engine(plan: StreamPlan) -> Engine:
-    return Engine(plan, random.Random(0))
+def runner(plan: StreamPlan) -> ToyRunner:
+    return ToyRunner(plan, random.Random(0))
 
 
-def told(engine: Engine) -> dict[str, Verdict]:
-    return {verdict.ref.uri: verdict for verdict in engine.verdicts()}
+def verdicts_by_uri(run: ToyRunner) -> dict[str, Verdict]:
+    return {verdict.ref.uri: verdict for verdict in run.verdicts()}
 
 
 @pytest.mark.parametrize("plan", PLANS)
 class TestCopies:
-    def test_of_a_near_duplicate_wait_and_get_its_witness(self, plan: StreamPlan) -> None:
-        run = engine(plan)
+    def test_copies_of_a_near_duplicate_wait_and_get_its_witness(self, plan: StreamPlan) -> None:
+        run = runner(plan)
         run.read([image(0, 0)])
         run.run()
         run.read([image(1, 3 << BITS)])
         run.run_only(Step.ORIGINALS, Step.SETTLE)
         run.read([image(2, 3 << BITS, 1)])
         run.run_only(Step.ORIGINALS, Step.SETTLE, Step.BAND, Step.GATHER)
-        assert list(told(run)) == ["0"]
+        assert list(verdicts_by_uri(run)) == ["0"]
         run.run()
         run.read([image(3, 3 << BITS, 1)])
-        run.run_only(Step.ORIGINALS, Step.SETTLE)  # by now the fate is known
-        found = told(run)
+        run.run_only(Step.ORIGINALS, Step.SETTLE)  # the outcome is known by now
+        found = verdicts_by_uri(run)
         for uri in "123":
             witness = found[uri].witness
             assert witness is not None
             assert (witness.uri, witness.distance, found[uri].reason) == ("0", 2, Reason.NEAR)
 
-    def test_of_an_orphan_that_is_kept(self, plan: StreamPlan) -> None:
-        """1 is a duplicate of 0; 2 is near 1 only."""
-        run = engine(plan)
+    def test_copy_of_a_kept_orphan_is_its_exact_duplicate(self, plan: StreamPlan) -> None:
+        """1 is a duplicate of 0; 2 is near 1 only, so it is an orphan."""
+        run = runner(plan)
         for number, value in enumerate((0, 0xF << BITS, 0xFF << BITS)):
             run.read([image(number, value)])
             if number < 2:
                 run.run()
         run.read([image(3, 0xFF << BITS, 2)])
         run.run_only(*(step for step in Step if step != Step.FINISH))
-        assert sorted(told(run)) == ["0", "1"]
+        assert sorted(verdicts_by_uri(run)) == ["0", "1"]
         run.run()
-        found = told(run)
+        found = verdicts_by_uri(run)
         assert [found[uri].status for uri in "0123"] == [
             Status.KEPT, Status.DUPLICATE, Status.KEPT, Status.DUPLICATE,
         ]  # fmt: skip
         assert found["3"].witness is not None
         assert (found["3"].witness.uri, found["3"].reason) == ("2", Reason.EXACT)
 
-    def test_that_cannot_be_decoded(self, plan: StreamPlan) -> None:
-        run = engine(plan)
+    def test_images_that_cannot_be_decoded_are_compared_by_bytes(self, plan: StreamPlan) -> None:
+        run = runner(plan)
         first = dataclasses.replace(image(0, 0), codes=(), algorithm="")
         other = dataclasses.replace(image(2, 0), codes=(), algorithm="")
         run.read([first, dataclasses.replace(first, ref=ImageRef("1", "1")), other])
         run.run()
-        assert [told(run)[uri].reason for uri in "012"] == [None, Reason.EXACT, None]
+        assert [verdicts_by_uri(run)[uri].reason for uri in "012"] == [None, Reason.EXACT, None]
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_the_order_of_a_block_is_that_of_arrival(plan: StreamPlan) -> None:
-    """A chain: each is within k of the next only."""
-    run = engine(dataclasses.replace(plan, digest_shards=1))
+def test_images_of_a_block_arrive_in_its_order(plan: StreamPlan) -> None:
+    """The images form a chain: each is within k of the next only."""
+    run = runner(dataclasses.replace(plan, digest_shards=1))
     run.read([image(number, ((1 << 4 * number) - 1) << BITS) for number in range(6)])
     run.run()
-    found = told(run)
+    found = verdicts_by_uri(run)
     assert [uri for uri, verdict in sorted(found.items()) if verdict.status == Status.KEPT] == ["0", "2", "4"]
     assert {v.witness.uri for v in found.values() if v.witness} <= {"0", "2", "4"}
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_in_a_block_that_which_comes_first_was_there_before(known: bool) -> None:
-    """Whatever its number; and known images were there before all others."""
+def test_earlier_image_of_a_block_is_the_predecessor(known: bool) -> None:
+    """Image numbers do not matter, and known images arrive before all others."""
     rows = np.zeros(3, code_rows(4))
     rows["image"] = [7, 2, 5]
     rows["flags"] = [0, 0, messages.KNOWN if known else 0]
     (sent,) = messages.send(Step.BAND, b"0/0/0", Topic.CODES, rows)
-    answers = messages.rows_of(
-        by_topic(body for _, _, body in band(PLANS[0], sent.key, Cells(), [sent.body]).messages)[
+    answers = messages.load_rows(
+        blocks_by_topic(body for _, _, body in band(PLANS[0], sent.key, Cells(), [sent.body]).messages)[
             Topic.ANSWERS
         ],
         ANSWER_ROWS,
     )
-    named = {(row["image"].item(), row["other"].item()) for row in answers if row["other"] != NOBODY}
+    named = {(row["image"].item(), row["other"].item()) for row in answers if row["other"] != NO_IMAGE}
     assert named == ({(7, 5), (2, 5)} if known else {(2, 7), (5, 7)})
     assert {row["image"].item() for row in answers} == ({7, 2} if known else {7, 2, 5})
 
@@ -130,9 +133,9 @@ def test_exact_mode_compares_bytes_alone(mixed: float) -> None:
     for seed in range(20):
         rng = random.Random(seed)
         items = items_of(random_set(f"exact {seed}", 4), rng)
-        stream = Stream(items, Engine(exact_plan(rng.randint(1, 3)), rng, mixed))
+        stream = Stream(items, ToyRunner(exact_plan(rng.randint(1, 3)), rng, mixed))
         stream.at_random(rng.choice([1, 3]))
-        verdicts = stream.engine.verdicts()
+        verdicts = stream.runner.verdicts()
         assert len(verdicts) + len(stream.rejected) == len(items)
         groups = collections.defaultdict(list)
         for verdict in verdicts:
@@ -141,37 +144,37 @@ def test_exact_mode_compares_bytes_alone(mixed: float) -> None:
             (kept,) = (verdict for verdict in group if verdict.status == Status.KEPT)
             assert {v.group for v in group} == {kept.group}
             assert {v.reason for v in group} <= {None, Reason.EXACT}
-        assert not stream.engine.heard[Step.BAND]
+        assert not stream.runner.received[Step.BAND]
 
 
-def answers_of(run: Engine) -> messages.Rows:
-    return messages.rows_of(by_topic(run.heard[Step.GATHER])[Topic.ANSWERS], ANSWER_ROWS)
+def answers_to_gather(run: ToyRunner) -> messages.Rows:
+    return messages.load_rows(blocks_by_topic(run.received[Step.GATHER])[Topic.ANSWERS], ANSWER_ROWS)
 
 
-def remembered_codes(run: Engine) -> int:
+def stored_codes(run: ToyRunner) -> int:
     cells = [cells for (step, _), cells in run.state.items() if step == Step.BAND]
     return sum(cell.size for cell in cells) // code_rows(4).itemsize
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_copies_of_a_picture_are_one_entry(plan: StreamPlan) -> None:
-    run = engine(plan)
+def test_equal_codes_are_stored_once(plan: StreamPlan) -> None:
+    run = runner(plan)
     for start in range(0, 1000, 50):
         run.read([image(number, 12345) for number in range(start, start + 50)])
         run.run()
-    places = plan.pairs.copies if plan.pairs.prefix else 1
-    assert remembered_codes(run) == places
-    answers = answers_of(run)
-    assert (answers["other"] != NOBODY).sum() == 999 * places
+    shards = plan.pairs.copies if plan.pairs.prefix else 1
+    assert stored_codes(run) == shards
+    answers = answers_to_gather(run)
+    assert (answers["other"] != NO_IMAGE).sum() == 999 * shards
     assert collections.Counter(verdict.status for verdict in run.verdicts()) == {
         Status.KEPT: 1, Status.DUPLICATE: 999,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_of_many_alike_few_are_named(plan: StreamPlan) -> None:
-    """All are within k of each other, none equal: of each bucket of each place only the first may be an anchor."""
-    run = engine(plan)
+def test_few_predecessors_are_named_among_many_similar_images(plan: StreamPlan) -> None:
+    """All are within k, none are equal: only the first image of each bucket may be an anchor."""
+    run = runner(plan)
     pairs = list(itertools.combinations(range(64), 2))[:300]
     for start in range(0, 300, 30):
         run.read(
@@ -181,7 +184,9 @@ def test_of_many_alike_few_are_named(plan: StreamPlan) -> None:
             ]
         )
         run.run()
-    asked = messages.rows_of(by_topic(run.heard[Step.CONFIRM])[Topic.QUESTIONS], messages.QUESTION_ROWS)
+    asked = messages.load_rows(
+        blocks_by_topic(run.received[Step.CONFIRM])[Topic.QUESTIONS], messages.QUESTION_ROWS
+    )
     assert 299 <= len(asked) <= 299 * (1 if not plan.pairs.prefix else 8)
     assert sum(verdict.status == Status.KEPT for verdict in run.verdicts()) == 1
 
@@ -201,42 +206,42 @@ class TestKnown:
                 ref = dataclasses.replace(item.image.ref, known=True)
                 items[number] = item._replace(image=dataclasses.replace(item.image, ref=ref))
             plan = random_plan(rng, thresholds_of(case), 4)
-            found.append((case, known, Stream(items, Engine(plan, rng, rng.choice([0.0, 0.5])))))
+            found.append((case, known, Stream(items, ToyRunner(plan, rng, rng.choice([0.0, 0.5])))))
         return found
 
-    def test_they_are_kept_beforehand(self) -> None:
-        """Those that come later are judged as by the definition, and they themselves not at all."""
+    def test_later_images_are_judged_against_known_images(self) -> None:
+        """Later images get the verdicts of the definition; known images get none."""
         for case, known, stream in self.sets():
-            stream.engine.mixed = 0.0
+            stream.runner.mixed = 0.0
             first = [item.image for number, item in enumerate(stream.items) if number in known and item.image]
-            stream.engine.read(first)
-            stream.engine.run()
+            stream.runner.read(first)
+            stream.runner.run()
             for number, item in enumerate(stream.items):
                 if number not in known and item.image:
-                    stream.engine.read([item.image])
-                    stream.engine.run()
+                    stream.runner.read([item.image])
+                    stream.runner.run()
             kept, _ = oracle.judge(case.codes, case.images, case.k, case.verify, known)
-            verdicts = stream.engine.verdicts()
+            verdicts = stream.runner.verdicts()
             assert len(verdicts) == case.images - len(known)
             assert sorted(int(v.ref.name) for v in verdicts if v.status == Status.KEPT) == sorted(
                 set(kept) - set(known)
             )
 
-    def test_in_a_block_they_come_first(self) -> None:
+    def test_known_images_arrive_before_others_of_their_block(self) -> None:
         for case, known, stream in self.sets():
-            stream.engine.mixed = 0.0
-            stream.engine.plan = dataclasses.replace(stream.engine.plan, digest_shards=1)
-            stream.engine.read([item.image for item in stream.items if item.image])
-            stream.engine.run()
-            verdicts = stream.engine.verdicts()
+            stream.runner.mixed = 0.0
+            stream.runner.plan = dataclasses.replace(stream.runner.plan, digest_shards=1)
+            stream.runner.read([item.image for item in stream.items if item.image])
+            stream.runner.run()
+            verdicts = stream.runner.verdicts()
             assert len(verdicts) == case.images - len(known)
             kept = [int(v.ref.name) for v in verdicts if v.status == Status.KEPT]
             for one, other in itertools.product(kept, kept + known):
                 codes = stream.items[one].codes, stream.items[other].codes
                 assert one == other or not oracle.matches(*codes, case.k, case.verify)
 
-    def test_a_copy_of_one_is_its_duplicate_and_a_known_copy_changes_nothing(self) -> None:
-        run = engine(PLANS[0])
+    def test_copy_of_a_known_image_is_its_duplicate_and_a_known_copy_changes_nothing(self) -> None:
+        run = runner(PLANS[0])
         known = image(0, 0)
         known = dataclasses.replace(known, ref=dataclasses.replace(known.ref, known=True))
         run.read([known])
@@ -245,7 +250,7 @@ class TestKnown:
         again = dataclasses.replace(image(4, 0xFFFF << BITS, 3), ref=ImageRef("4", "4", known=True))
         run.read([again])
         run.run()
-        found = told(run)
+        found = verdicts_by_uri(run)
         assert {uri: verdict.reason for uri, verdict in found.items()} == {
             "1": Reason.EXACT,
             "2": Reason.NEAR,
@@ -254,41 +259,44 @@ class TestKnown:
         assert {verdict.witness.uri for verdict in found.values() if verdict.witness} == {"0"}
 
 
-def test_known_images_in_exact_mode() -> None:
-    run = engine(exact_plan(2))
+def test_known_image_comes_first_in_exact_mode() -> None:
+    run = runner(exact_plan(2))
     known = image(0, 0)
     run.read([image(1, 0, 0), dataclasses.replace(known, ref=dataclasses.replace(known.ref, known=True))])
     run.run()
-    ((uri, verdict),) = told(run).items()
+    ((uri, verdict),) = verdicts_by_uri(run).items()
     assert verdict.witness is not None
     assert (uri, verdict.reason, verdict.witness.uri) == ("1", Reason.EXACT, "0")
 
 
-def test_generations_have_nothing_to_do_with_each_other() -> None:
-    """Each has the state of its own window. While the last messages of one are on their way the next begins; when they have
-    arrived nothing waits for an answer any more, and all its state goes. What is in both is judged in both."""
+def test_periods_are_independent() -> None:
+    """Each period has its own state. One starts while messages of the previous one are on their way.
+
+    When these have been processed, nothing waits in the state of the previous period. An image that is in
+    both periods is judged in both.
+    """
     for seed in range(10):
         rng = random.Random(seed)
         case = random_set(f"generations {seed}", 4)
         items = items_of(case, rng)
         streams = [
-            Stream(items, Engine(random_plan(rng, thresholds_of(case), 4), rng, 0.5)) for _ in range(2)
+            Stream(items, ToyRunner(random_plan(rng, thresholds_of(case), 4), rng, 0.5)) for _ in range(2)
         ]
         numbers = range(len(items))
         for stream in streams:
             stream.deliver(numbers)
-        while any(stream.engine.pending for stream in streams):
+        while any(stream.runner.pending for stream in streams):
             stream = rng.choice(streams)
-            stream.engine.run(3)
-            stream.read(stream.engine.admitted())
-            assert not stream.engine.redelivered()
+            stream.runner.run(3)
+            stream.read(stream.runner.admitted())
+            assert not stream.runner.redelivered()
         for stream in streams:
             stream.check(case.k, case.verify)
-            assert len(stream.engine.verdicts()) + len(stream.rejected) == len(items)
+            assert len(stream.runner.verdicts()) + len(stream.rejected) == len(items)
 
 
-class Fed(random.Random):
-    """Chooses what some bytes say, and the first of all when they are at an end."""
+class ByteDrivenRandom(random.Random):
+    """Makes its choices from given bytes; when there are none left, always makes the first choice."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(0)
@@ -303,12 +311,12 @@ class Fed(random.Random):
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), k=st.integers(0, 6), choices=st.binary(max_size=600))
-def test_however_messages_race(seed: int, k: int, choices: bytes) -> None:
-    """In races that hypothesis thinks of, and makes small if one fails."""
-    rng = Fed(choices)
+def test_verdicts_hold_for_any_order_of_messages(seed: int, k: int, choices: bytes) -> None:
+    """Hypothesis chooses the order of messages, and shrinks it if a check fails."""
+    rng = ByteDrivenRandom(choices)
     case = random_set(f"hypothesis {seed}", k, shapes=["chain", "star"])
     plan = random_plan(rng, thresholds_of(case), 4)
-    stream = Stream(items_of(case, random.Random(seed)), Engine(plan, rng, 0.5))
+    stream = Stream(items_of(case, random.Random(seed)), ToyRunner(plan, rng, 0.5))
     stream.at_random(times=2)
     stream.check(case.k, case.verify)
 
@@ -316,25 +324,37 @@ def test_however_messages_race(seed: int, k: int, choices: bytes) -> None:
 @pytest.mark.parametrize(
     ("thresholds", "pairs", "digest_shards", "words", "message"),
     [
-        (Thresholds(8), Plan(8, 1), 0, 4, "digest_shards must be at least 1, got 0"),
-        (Thresholds(8), Plan(8, 1), 4, 2, "a code has 1 or 4 words, .* got 2"),
-        (Thresholds(31, 256, 256), Plan(7, 1, words=4), 4, 1, "a code has 1 or 4 words, .* got 1"),
-        (Thresholds(8), Plan(7, 1), 4, 4, r"of \(7, 64, 1\), the thresholds have \(8, 64, 1\)"),
+        (Thresholds(8), Plan(8, 1), 0, 4, "digest_shards must be at least 1; got 0"),
+        (
+            Thresholds(8),
+            Plan(8, 1),
+            4,
+            2,
+            "words must be 1 or 4, and at least the 1 that the thresholds compare; got 2",
+        ),
+        (
+            Thresholds(31, 256, 256),
+            Plan(7, 1, words=4),
+            4,
+            1,
+            "words must be 1 or 4, and at least the 4 that the thresholds compare; got 1",
+        ),
+        (Thresholds(8), Plan(7, 1), 4, 4, r"of the thresholds, \(8, 64, 1\); got \(7, 64, 1\)"),
     ],
 )
-def test_plans_that_cannot_be(
+def test_impossible_plan_is_refused(
     thresholds: Thresholds, pairs: Plan, digest_shards: int, words: int, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         StreamPlan(thresholds, pairs, digest_shards, words)
 
 
-def test_words_of_codes() -> None:
+def test_number_of_words_in_a_code() -> None:
     assert [words_of(algorithm) for algorithm in ("dct", "phash", "pdq")] == [4, 1, 4]
 
 
-def test_codes_of_other_algorithms_than_the_plan_is_for() -> None:
-    run = engine(StreamPlan(WITHIN, plan_for(WITHIN, 1, 1, 2), 2, words=1))
+def test_code_with_more_words_than_the_plan_is_refused() -> None:
+    run = runner(StreamPlan(THRESHOLDS, plan_for(THRESHOLDS, 1, 1, 2), 2, words=1))
     run.read([image(0, 0)])
-    with pytest.raises(ValueError, match="a code has 4 words, but the plan of the stream says 1"):
+    with pytest.raises(ValueError, match="the plan of the stream has codes of 1 word; got a code of 4 words"):
         run.run()

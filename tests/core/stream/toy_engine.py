@@ -1,4 +1,7 @@
-"""An engine in small for the steps of a stream: it may cut, mix and delay blocks as it likes, and loses and doubles none."""
+"""A small runner for the steps of a stream.
+
+It may cut, mix and delay blocks at random; it neither loses nor repeats one.
+"""
 
 import collections
 import random
@@ -9,10 +12,10 @@ import pyarrow as pa
 from beam_dedup.core import blocks
 from beam_dedup.core.model import Fingerprint, Verdict
 from beam_dedup.core.stream import messages
-from beam_dedup.core.stream.admit import arrivals
+from beam_dedup.core.stream.admit import arrival_messages
 from beam_dedup.core.stream.messages import ANSWER_ROWS, PROFILE_ROWS, QUESTION_ROWS, code_rows
-from beam_dedup.core.stream.originals import fingerprinted
-from beam_dedup.core.stream.protocol import Message, Step, StreamPlan, Topic, by_topic
+from beam_dedup.core.stream.originals import fingerprint_messages
+from beam_dedup.core.stream.protocol import Message, Step, StreamPlan, Topic, blocks_by_topic
 from beam_dedup.core.stream.state_cells import Cells
 from beam_dedup.core.stream.steps import CELLS, STEPS
 from beam_dedup.core.tables import fingerprints_table, verdicts_of
@@ -20,52 +23,60 @@ from beam_dedup.core.tables import fingerprints_table, verdicts_of
 Bag = list[bytes]
 
 
-class Engine:
-    """Runs all steps.
+class ToyRunner:
+    """Runs all steps in this process.
 
-    mixed: how often a block is cut in two, or waits for others to overtake it; 0 is in order, block by block.
+    Attributes:
+      plan: of the stream.
+      rng: source of all random choices.
+      mixed: probability that a block is cut in two, or waits while others overtake it; 0 processes all blocks
+        in order.
+      state: of all keys.
+      pending: bodies of messages that are not processed yet, by step and key.
+      received: bodies of all messages so far, by receiving step.
     """
 
     def __init__(self, plan: StreamPlan, rng: random.Random, mixed: float = 0.0) -> None:
         self.plan, self.rng, self.mixed = plan, rng, mixed
         self.state: dict[tuple[Step, bytes], Cells] = collections.defaultdict(Cells)
         self.pending: dict[tuple[Step, bytes], Bag] = {}
-        self.heard: dict[Step, Bag] = collections.defaultdict(list)  # all messages there were
-        self.told = 0  # verdicts that were handed out
+        self.received: dict[Step, Bag] = collections.defaultdict(list)
 
     def deliver(self, identities: Sequence[bytes], numbers: Sequence[int]) -> None:
-        """Delivers notifications; numbers tell what is to be read."""
-        self._send(arrivals(self.plan, identities, [b"%d" % number for number in numbers]))
+        """Delivers arrivals. numbers: of the images that they refer to."""
+        self._send(arrival_messages(self.plan, identities, [b"%d" % number for number in numbers]))
 
     def read(self, images: Sequence[Fingerprint]) -> None:
+        """Sends images that were read to `originals`."""
         if images:
-            self._send(fingerprinted(self.plan, fingerprints_table(images)))
+            self._send(fingerprint_messages(self.plan, fingerprints_table(images)))
 
     def admitted(self) -> list[int]:
-        """Numbers of what is to be read now."""
+        """Returns the numbers of the images admitted since the last call."""
         return self._references(Step.ADMITTED)
 
     def redelivered(self) -> list[int]:
+        """Returns the numbers of the images redelivered since the last call."""
         return self._references(Step.REDELIVERED)
 
     def verdicts(self) -> list[Verdict]:
-        """All so far, in the order in which they came."""
-        parts = by_topic(self.heard[Step.VERDICTS])[Topic.VERDICTS]
+        """Returns all verdicts so far, in the order in which they were issued."""
+        parts = blocks_by_topic(self.received[Step.VERDICTS])[Topic.VERDICTS]
         return [v for part in parts for v in verdicts_of(blocks.load([part], blocks.VERDICTS))]
 
-    def heard_of(self, step: Step, topic: Topic, schema: pa.Schema) -> pa.Table:
-        """All messages of one topic to one step."""
-        return blocks.load(by_topic(self.heard[step])[topic], schema)
+    def messages_to(self, step: Step, topic: Topic, schema: pa.Schema) -> pa.Table:
+        """Returns the rows of all messages so far of one topic to one step."""
+        return blocks.load(blocks_by_topic(self.received[step])[topic], schema)
 
     def run(self, steps: int = 1 << 30) -> None:
-        """Takes so many steps, or until there is nothing to do."""
+        """Processes messages a number of times, or until none are pending."""
         while self.pending and steps:
             self._step()
             steps -= 1
 
     def _step(self) -> None:
-        place = self.rng.choice(list(self.pending)) if self.mixed else next(iter(self.pending))
-        waiting = self.pending.pop(place)
+        target = self.rng.choice(list(self.pending)) if self.mixed else next(iter(self.pending))
+        waiting = self.pending.pop(target)
         if self.rng.random() < self.mixed:
             self.rng.shuffle(waiting)
             later = self.rng.randrange(len(waiting))
@@ -75,43 +86,43 @@ class Engine:
                     waiting[at], rest = self._cut(waiting[at])
                     left += rest
             if left:
-                self.pending[place] = left
-        self.take(place, waiting)
+                self.pending[target] = left
+        self.process(target, waiting)
 
-    def take(self, place: tuple[Step, bytes], bodies: Bag) -> None:
-        """Hands a step some messages."""
-        step, key = place
-        result = STEPS[step](self.plan, key, self.state[place], bodies)
-        self.state[place] = result.change.applied(self.state[place])
+    def process(self, target: tuple[Step, bytes], bodies: Bag) -> None:
+        """Runs a step for one key on some messages."""
+        step, key = target
+        result = STEPS[step](self.plan, key, self.state[target], bodies)
+        self.state[target] = result.change.applied(self.state[target])
         for cell in ("settled", "recent", "waiting"):
-            assert cell in CELLS[step] or not getattr(self.state[place], cell)
+            assert cell in CELLS[step] or not getattr(self.state[target], cell)
         self._send(result.messages)
 
     def run_only(self, *steps: Step) -> None:
-        """Lets some steps take all there is, and holds the messages to others."""
-        while places := [place for place in self.pending if place[0] in steps]:
-            self.take(places[0], self.pending.pop(places[0]))
+        """Runs only some steps until they have no pending messages; messages to other steps stay pending."""
+        while targets := [target for target in self.pending if target[0] in steps]:
+            self.process(targets[0], self.pending.pop(targets[0]))
 
     def _send(self, sent: Sequence[Message]) -> None:
         if self.rng.random() < 0.5:
-            sent = messages.joined(sent)
+            sent = messages.join_messages(sent)
         for to, key, body in sent:
-            self.heard[to].append(body)
+            self.received[to].append(body)
             if to in STEPS:
                 self.pending.setdefault((to, key), []).append(body)
 
     def _cut(self, body: bytes) -> tuple[bytes, Bag]:
-        """A block in two, if it has two rows."""
-        ((topic, (part,)),) = by_topic([body]).items()
+        """Cuts a block in two, unless it has only one row."""
+        ((topic, (part,)),) = blocks_by_topic([body]).items()
         rows = _rows(self.plan, topic, part)
         if len(rows) < 2:
             return body, []
         at = self.rng.randrange(1, len(rows))
-        first, second = messages.bodies_of((topic, rows[:at]), (topic, rows[at:]))
+        first, second = messages.message_bodies((topic, rows[:at]), (topic, rows[at:]))
         return first, [second]
 
     def _references(self, step: Step) -> list[int]:
-        parts = by_topic(self.heard.pop(step, []))[Topic.ARRIVALS]
+        parts = blocks_by_topic(self.received.pop(step, []))[Topic.ARRIVALS]
         return [
             int(reference) for reference in blocks.load(parts, messages.ARRIVALS)["reference"].to_pylist()
         ]
@@ -125,5 +136,5 @@ def _rows(plan: StreamPlan, topic: Topic, part: bytes | memoryview) -> messages.
         Topic.QUESTIONS: QUESTION_ROWS,
     }
     if topic in dtypes:
-        return messages.rows_of([part], dtypes[topic])
+        return messages.load_rows([part], dtypes[topic])
     return blocks.load([part], messages.SCHEMAS[topic])

@@ -1,4 +1,4 @@
-"""What is not local, against a store that behaves as object stores do."""
+"""Tests remote files, in an object store in memory."""
 
 import contextlib
 import hashlib
@@ -12,7 +12,7 @@ import pytest
 
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.model import Flag, ImageRef, Reason
-from tests.transforms import packed
+from tests.transforms import image_blocks
 from tests.transforms.files import encoded, ref, write
 from tests.transforms.object_store import SCHEME, uri
 from tests.transforms.pipelines import run
@@ -21,14 +21,15 @@ from transforms import (
     DeduplicateImages,
     PlaceCopies,
     ReadMetadata,
-    UnpackVerdicts,
+    UnbatchVerdicts,
     metrics,
 )
+from transforms.read_settings import ReadSettings
 from transforms.storage import files
 from transforms.storage.placing import PlaceMode, place_file
 
 
-def test_an_upload_that_fails_leaves_no_object(store: dict[str, bytes]) -> None:
+def test_a_failed_upload_leaves_no_object(store: dict[str, bytes]) -> None:
     store[uri("older")] = b"older"
     for name in ("older", "newer"):
         with contextlib.suppress(RuntimeError), files.whole_file(uri(name)) as file:
@@ -37,7 +38,7 @@ def test_an_upload_that_fails_leaves_no_object(store: dict[str, bytes]) -> None:
     assert store == {uri("older"): b"older"}
 
 
-def test_whole_files_are_uploaded(store: dict[str, bytes]) -> None:
+def test_a_file_is_uploaded_when_it_is_whole(store: dict[str, bytes]) -> None:
     with files.whole_file(uri("a/b")) as file:
         file.write(b"all")
         assert not store
@@ -46,7 +47,7 @@ def test_whole_files_are_uploaded(store: dict[str, bytes]) -> None:
 
 @pytest.mark.parametrize("source_is_remote", [True, False])
 @pytest.mark.parametrize("target_is_remote", [True, False])
-def test_copies_go_from_anywhere_to_anywhere(
+def test_local_and_remote_files_are_copied_to_local_and_remote_paths(
     store: dict[str, bytes], tmp_path: Path, source_is_remote: bool, target_is_remote: bool
 ) -> None:
     store[uri("a")] = b"data"
@@ -57,18 +58,18 @@ def test_copies_go_from_anywhere_to_anywhere(
     assert (store[target] if target_is_remote else Path(target).read_bytes()) == b"data"
 
 
-def test_rows_may_be_in_a_store_and_name_what_is_in_one(store: dict[str, bytes]) -> None:
+def test_a_metadata_file_and_the_images_it_names_may_be_remote(store: dict[str, bytes]) -> None:
     store[uri("a.png")] = encoded(1)
-    said = {"serial": "1", "title": "The harbour"}
+    metadata = {"serial": "1", "title": "The harbour"}
     names = [uri("a.png"), uri("gone"), uri("gone as well"), "nosuch://a/b", uri("unknown")]
-    rows = [{"__path__": name, **({} if name.endswith("unknown") else said)} for name in names]
+    rows = [{"__path__": name, **({} if name.endswith("unknown") else metadata)} for name in names]
     store[uri("rows")] = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         listed = pipeline | ReadMetadata(uri("rows"))
-        done = listed | DeduplicateImages(Recipe())
+        done = listed | DeduplicateImages(settings=ReadSettings(recipe=Recipe()))
         return {
-            "verdicts": done.verdicts | UnpackVerdicts(),
+            "verdicts": done.verdicts | UnbatchVerdicts(),
             "read": listed | CheckConservation(done.verdicts, done.read_tally),
         }
 
@@ -87,8 +88,8 @@ def test_rows_may_be_in_a_store_and_name_what_is_in_one(store: dict[str, bytes])
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_images_may_be_in_a_store(store: dict[str, bytes], tmp_path: Path, processes: int) -> None:
-    """Or here; what the store has not, or has and is no image, is rejected, and known ones are counted only."""
+def test_images_may_be_remote(store: dict[str, bytes], tmp_path: Path, processes: int) -> None:
+    """Or local. A missing object, and an object that is no image, is rejected; known ones are only counted."""
     for name, seed in (("a.png", 1), ("b/a.png", 1), ("c.png", 2)):
         store[uri(name)] = encoded(seed)
     store[uri("empty")] = b""
@@ -99,10 +100,12 @@ def test_images_may_be_in_a_store(store: dict[str, bytes], tmp_path: Path, proce
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         mine = pipeline | "Known" >> beam.Create([known])
-        deduplicate = DeduplicateImages(Recipe(), known=mine, processes=processes)
-        done = packed.references(pipeline, images) | deduplicate
+        deduplicate = DeduplicateImages(
+            settings=ReadSettings(recipe=Recipe(), decoder_processes=processes), known=mine
+        )
+        done = image_blocks.references(pipeline, images) | deduplicate
         placed = done.verdicts | PlaceCopies(f"{SCHEME}://out/", True)
-        return {"verdicts": done.verdicts | UnpackVerdicts(), "placed": placed.copies}
+        return {"verdicts": done.verdicts | UnbatchVerdicts(), "placed": placed.copies}
 
     ran = run(build)
     verdicts = {verdict.ref.name: verdict for verdict in ran.values["verdicts"]}

@@ -1,4 +1,4 @@
-"""Local copies of objects, against a store that behaves as object stores do."""
+"""Tests local copies of remote files, in an object store in memory."""
 
 import contextlib
 import io
@@ -24,14 +24,14 @@ from transforms.storage import prefetch
 _SECONDS = 20
 
 
-def test_an_object_is_opened_as_it_is(store: dict[str, bytes]) -> None:
-    store[uri("a.gz")] = b"\x1f\x8b not unpacked"
+def test_an_object_is_not_decompressed(store: dict[str, bytes]) -> None:
+    store[uri("a.gz")] = b"\x1f\x8b not decompressed"
     with prefetch.fetched(uri("a.gz"), 1000) as path:
         assert Path(path).read_bytes() == store[uri("a.gz")]
     assert not os.path.exists(path)
 
 
-def test_no_more_of_an_object_is_read_than_an_image_may_have(store: dict[str, bytes]) -> None:
+def test_an_object_larger_than_the_limit_is_rejected(store: dict[str, bytes]) -> None:
     store[uri("a")] = b"0123456789"
     with pytest.raises(ImageError, match="more than 3 bytes") as raised, prefetch.fetched(uri("a"), 3):
         pass
@@ -41,14 +41,15 @@ def test_no_more_of_an_object_is_read_than_an_image_may_have(store: dict[str, by
         assert Path(path).read_bytes() == b"012"
 
 
-def test_an_archive_may_have_more_bytes_than_an_image(
-    store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_archive_may_be_larger_than_an_image(store: dict[str, bytes]) -> None:
     store[uri("a.zip")] = zipped({"a": b"0123456789"})
     with prefetch.fetched(uri("a.zip"), 3) as path:
         assert Path(path).read_bytes() == store[uri("a.zip")]
-    monkeypatch.setattr(prefetch, "MAX_FETCHED_BYTES", len(store[uri("a.zip")]) - 1)
-    with pytest.raises(ImageError, match="more than"), prefetch.fetched(uri("a.zip"), 3):
+    most = len(store[uri("a.zip")]) - 1
+    with (
+        pytest.raises(ImageError, match=f"more than {most} bytes"),
+        prefetch.fetched(uri("a.zip"), 3, max_archive_bytes=most),
+    ):
         pass
 
 
@@ -56,7 +57,7 @@ def test_an_archive_may_have_more_bytes_than_an_image(
     ("error", "reason"),
     [(FileNotFoundError("x"), Reason.NOT_FOUND), (beam.io.filesystem.BeamIOError("503"), Reason.UNREADABLE)],
 )
-def test_what_the_store_refuses_is_rejected(
+def test_an_object_that_the_store_refuses_is_rejected(
     store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, error: OSError, reason: Reason
 ) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
@@ -77,7 +78,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture
 def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which local copies are."""
+    """Returns the directory of the local copies."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
@@ -86,7 +87,7 @@ def references(*names: str) -> list[ImageRef]:
     return [ImageRef(uri(name), name) for name in names]
 
 
-def test_each_in_turn_is_there_until_the_next(
+def test_each_copy_exists_until_the_next_is_asked_for(
     store: dict[str, bytes], pool: ThreadPoolExecutor, copies: Path
 ) -> None:
     for number in range(100):
@@ -102,17 +103,17 @@ def test_each_in_turn_is_there_until_the_next(
         else:
             found[reference.name] = Path(path).read_bytes()
             before = path
-    assert list(found) == names, "in their order"
+    assert list(found) == names, "in order"
     for number, content in enumerate(found.values()):
         missing = Reason.TOO_LARGE if number > 90 else None
         assert content == (missing or bytes([number]) * number if number % 7 else Reason.NOT_FOUND)
     assert not list(copies.iterdir())
 
 
-def test_a_store_is_asked_for_many_at_once(
+def test_many_objects_are_fetched_at_once(
     store: dict[str, bytes], pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None is answered before all of them are asked for."""
+    """The store answers no request before it has received all of them."""
     names = [f"{number}" for number in range(prefetch.AT_ONCE)]
     for name in names:
         store[uri(name)] = name.encode()
@@ -128,10 +129,10 @@ def test_a_store_is_asked_for_many_at_once(
     assert [Path(str(path)).read_bytes() for _, path in found] == [name.encode() for name in names]
 
 
-def test_of_what_comes_later_little_is_read(
+def test_only_the_beginning_of_later_objects_is_fetched(
     store: dict[str, bytes], pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of ten archives, no more than one at a time is on the disk."""
+    """At most one of ten archives is on the disk at a time."""
     data = zipped({"a": os.urandom(1 << 16)})
     names = [f"{number}" for number in range(10)]
     for name in names:
@@ -150,16 +151,15 @@ def test_of_what_comes_later_little_is_read(
 
     most = HEAD_BYTES + 2000
     assert most < len(data)
-    monkeypatch.setattr(prefetch, "_AHEAD_BYTES", 1000)
-    monkeypatch.setattr(prefetch, "_CHUNK_BYTES", 1000)
     monkeypatch.setattr(Store, "open", lambda _, path, *__, **___: Counted(path))
-    for number, (reference, path) in enumerate(prefetch.fetched_in_turn(pool, references(*names), 10)):
+    found = prefetch.fetched_in_turn(pool, references(*names), 10, ahead_bytes=1000, chunk_bytes=1000)
+    for number, (reference, path) in enumerate(found):
         assert Path(str(path)).read_bytes() == data
         assert read.pop(reference.uri) == len(data)
         assert all(count < most for count in read.values()), f"after {number}"
 
 
-def test_what_is_not_asked_for_any_more_is_removed(
+def test_copies_are_removed_when_no_more_are_asked_for(
     store: dict[str, bytes], pool: ThreadPoolExecutor, copies: Path
 ) -> None:
     names = [f"{number}" for number in range(100)]
@@ -168,13 +168,13 @@ def test_what_is_not_asked_for_any_more_is_removed(
     found = prefetch.fetched_in_turn(pool, references(*names), 100)
     next(found)
     assert list(copies.iterdir())
-    with contextlib.closing(found):  # as an error of the one who asks does
+    with contextlib.closing(found):  # as an error in the calling code does
         pass
     pool.shutdown()
     assert not list(copies.iterdir())
 
 
-def test_one_that_breaks_off_is_rejected_and_no_other(
+def test_only_the_object_that_breaks_off_is_rejected(
     store: dict[str, bytes], pool: ThreadPoolExecutor, copies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "abc":

@@ -1,4 +1,4 @@
-"""The clock of streams follows the system's, but for when that goes back."""
+"""The clock of a stream follows the system clock, unless that is set back."""
 
 import time
 
@@ -8,7 +8,7 @@ from transforms.stream.clock import Clock
 
 
 class Times:
-    """What the system says, in seconds."""
+    """The times that the system returns, in seconds."""
 
     system = 1_000_000.0
     monotonic = 50.0
@@ -22,9 +22,9 @@ def times(monkeypatch: pytest.MonkeyPatch) -> Times:
     return made
 
 
-def test_it_is_set_forward_but_not_back(times: Times) -> None:
+def test_clock_is_set_forward_but_never_back(times: Times) -> None:
     clock = Clock()
-    told = []
+    times_returned = []
     for system, monotonic in (
         (0, 0),
         (2, 2),
@@ -38,5 +38,5 @@ def test_it_is_set_forward_but_not_back(times: Times) -> None:
     ):
         times.system += system
         times.monotonic += monotonic
-        told.append(clock.micros() / 10**6 - 1_000_000)
-    assert told == [0, 2, 3602, 3603, 3606, 3611, 3616, 3621, 4508]
+        times_returned.append(clock.micros() / 10**6 - 1_000_000)
+    assert times_returned == [0, 2, 3602, 3603, 3606, 3611, 3616, 3621, 4508]

@@ -1,4 +1,4 @@
-"""What is held goes on when it is in a checkpoint, and always goes on: under an engine that fails as it pleases."""
+"""The commit gate releases each value once a checkpoint contains it, whatever fails."""
 
 import collections
 import copy
@@ -61,32 +61,35 @@ class _Finalizer:
         self.calls.append(call)
 
 
-class _Engine:
-    """One key. Bundles change its state at once; a checkpoint keeps state, input and what has gone on; callbacks of what it holds are
-    made some time after it, or never."""
+class _Runner:
+    """A runner for one key.
+
+    Bundles change its state at once. A checkpoint saves state, position in the input, and output; the
+    callbacks of the bundles in it are made some time later, or never.
+    """
 
     def __init__(self, count: int) -> None:
         self.state: dict[str, Any] = {"held": [], "waits": None, "look": False, "end": False}
         self.count = count
-        self.next = 0  # of the input
+        self.next = 0  # position in the input
         self.calls: list[Any] = []
-        self.seen: list[bytes] = []  # all that went on, in attempts that were rolled back, too
-        self.kept: list[bytes] = []  # that went on, as the engine has it
+        self.attempted: list[bytes] = []  # all output, also of attempts that were rolled back
+        self.kept: list[bytes] = []  # output that was not rolled back
         self.attempt = 0
         self.checkpoint()
 
-    def take(self) -> None:
-        # What an element becomes may be another in each attempt.
+    def process(self) -> None:
+        # A repeated attempt may turn the same element into another value.
         value = b"%d of attempt %d" % (self.next, self.attempt)
         self.next += 1
         self._bundle(_HoldFn().process((b"key", value), **self._parts("held", "waits", "look", "end")))
 
-    def look(self) -> None:
+    def check(self) -> None:
         self.state["look"] = False
-        self._bundle(_HoldFn().pass_on_what_is_certain(**self._parts("held", "waits", "look")))
+        self._bundle(_HoldFn().release_committed(**self._parts("held", "waits", "look")))
 
     def end(self) -> None:
-        self._bundle(_HoldFn().pass_all_on(**self._parts("held", "waits", "look")))
+        self._bundle(_HoldFn().release_all(**self._parts("held", "waits", "look")))
 
     def checkpoint(self) -> None:
         self.saved = copy.deepcopy((self.state, self.next, self.kept))
@@ -103,7 +106,7 @@ class _Engine:
         self.attempt += 1
         if with_worker:
             self.certain = []
-            commit_gate._committed.clear()
+            commit_gate.committed_stamps.clear()
 
     def _parts(self, *names: str) -> dict[str, Any]:
         parts = {
@@ -121,67 +124,67 @@ class _Engine:
                 assert not list(_AskFn().process(output.value, finalizer))
                 self.calls += finalizer.calls
             else:
-                self.seen.append(output)
+                self.attempted.append(output)
                 self.kept.append(output)
 
 
 @pytest.mark.parametrize("seed", range(300))
-def test_whatever_fails_all_goes_on_once_and_nothing_else_was_seen(seed: int) -> None:
-    """What went on before a failure is what goes on after it."""
+def test_each_value_is_released_once_and_unchanged_whatever_fails(seed: int) -> None:
+    """Values released before a failure are released again after it, unchanged."""
     rng = random.Random(seed)
-    commit_gate._committed.clear()
-    engine = _Engine(rng.randrange(1, 12))
+    commit_gate.committed_stamps.clear()
+    runner = _Runner(rng.randrange(1, 12))
     for _ in range(rng.randrange(5, 80)):
-        _step(engine, rng)
-    for _ in range(3 * engine.count + 9):
-        if engine.next < engine.count:
-            engine.take()
-        if engine.state["look"]:
-            engine.look()
-        engine.checkpoint()
-        engine.call_back()
-    assert not engine.state["held"], "still held"
-    assert not engine.state["look"]
-    assert sorted(int(value.split()[0]) for value in engine.kept) == list(range(engine.count)), "each once"
-    assert set(engine.seen) == set(engine.kept), "something was seen that the engine took back"
+        _step(runner, rng)
+    for _ in range(3 * runner.count + 9):
+        if runner.next < runner.count:
+            runner.process()
+        if runner.state["look"]:
+            runner.check()
+        runner.checkpoint()
+        runner.call_back()
+    assert not runner.state["held"], "still buffered"
+    assert not runner.state["look"]
+    assert sorted(int(value.split()[0]) for value in runner.kept) == list(range(runner.count)), "each once"
+    assert set(runner.attempted) == set(runner.kept), "a value was released that the runner rolled back"
 
 
-def _step(engine: _Engine, rng: random.Random) -> None:
+def _step(runner: _Runner, rng: random.Random) -> None:
     choice = rng.random()
-    if choice < 0.3 and engine.next < engine.count:
-        engine.take()
-    elif choice < 0.6 and engine.state["look"]:
-        engine.look()
+    if choice < 0.3 and runner.next < runner.count:
+        runner.process()
+    elif choice < 0.6 and runner.state["look"]:
+        runner.check()
     elif choice < 0.75:
-        engine.checkpoint()
+        runner.checkpoint()
     elif choice < 0.9:
-        engine.call_back()
+        runner.call_back()
     else:
-        engine.fail(with_worker=rng.random() < 0.5)
+        runner.fail(with_worker=rng.random() < 0.5)
 
 
-def test_nothing_goes_on_before_a_checkpoint() -> None:
-    commit_gate._committed.clear()
-    engine = _Engine(3)
+def test_nothing_is_released_before_a_checkpoint() -> None:
+    commit_gate.committed_stamps.clear()
+    runner = _Runner(3)
     for _ in range(3):
-        engine.take()
-        engine.look()
-    assert engine.kept == []
-    engine.checkpoint()
-    engine.look()
-    assert engine.kept == [], "the engine has not called yet"
-    engine.call_back()
-    engine.look()
-    assert len(engine.kept) == 3
+        runner.process()
+        runner.check()
+    assert runner.kept == []
+    runner.checkpoint()
+    runner.check()
+    assert runner.kept == [], "the runner has not called back yet"
+    runner.call_back()
+    runner.check()
+    assert len(runner.kept) == 3
 
 
-def test_at_the_end_of_the_input_all_goes_on() -> None:
-    commit_gate._committed.clear()
-    engine = _Engine(2)
-    engine.take()
-    engine.take()
-    engine.end()
-    counted = collections.Counter(engine.kept)
+def test_everything_is_released_at_the_end_of_the_input() -> None:
+    commit_gate.committed_stamps.clear()
+    runner = _Runner(2)
+    runner.process()
+    runner.process()
+    runner.end()
+    counted = collections.Counter(runner.kept)
     assert len(counted) == 2
-    assert not engine.state["held"]
-    assert not engine.state["look"]
+    assert not runner.state["held"]
+    assert not runner.state["look"]

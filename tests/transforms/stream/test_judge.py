@@ -1,4 +1,4 @@
-"""The steps of a stream as DoFns: whatever comes together, however often, in whatever generation, and where bundles fail."""
+"""The steps of a stream as DoFns: blocks of any size, redeliveries, periods, and failing bundles."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from tests.core.stream.stream_sets import (
 from tests.core.stream.test_steps import image
 from tests.random_sets import RandomSet
 from tests.transforms.streams import Event, FailOnceFn, run, scripted
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 from transforms.stream import judge
 from transforms.stream.judge import AdmitArrivals, JudgeFingerprints, to_originals
 from transforms.stream.steps import StreamSettings
@@ -37,7 +37,7 @@ PLAN = StreamPlan(Thresholds(4, 256), plan_for(Thresholds(4, 256), 1, 1, 2), 2)
 
 
 def judged(streaming: StreamSettings, events: Sequence[Event], failing: bool = False) -> list[Verdict]:
-    """The verdicts on fingerprints that come together, in the order in which they came."""
+    """Returns the verdicts on the fingerprints of some events, in the order in which they were issued."""
     packed = [(at, [blocks.dump(tables.fingerprints_table(some))]) for at, some in events if some]
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def judged(streaming: StreamSettings, events: Sequence[Event], failing: bool = F
         sent = read | "Send" >> beam.FlatMap(to_originals, streaming.plan)
         return {"verdicts": sent | JudgeFingerprints(streaming)}
 
-    return [verdict for block in run(build)["verdicts"] for verdict in unpack_verdicts(block)]
+    return [verdict for block in run(build)["verdicts"] for verdict in verdicts_in(block)]
 
 
 def case_of(seed: int, sets: int, copies: bool = True) -> tuple[RandomSet, list[Item], StreamPlan]:
@@ -57,7 +57,7 @@ def case_of(seed: int, sets: int, copies: bool = True) -> tuple[RandomSet, list[
     return case, items_of(case, rng, copies), random_plan(rng, thresholds_of(case), words_of(algorithm))
 
 
-def in_lots(items: Sequence[Item], rng: random.Random, most: int) -> Iterator[Event]:
+def in_parts(items: Sequence[Item], rng: random.Random, most: int) -> Iterator[Event]:
     at = 0
     while at < len(items):
         count = rng.randint(1, most)
@@ -66,25 +66,26 @@ def in_lots(items: Sequence[Item], rng: random.Random, most: int) -> Iterator[Ev
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_in_lots_of_any_size(seed: int) -> None:
+def test_verdicts_hold_for_blocks_of_any_size(seed: int) -> None:
     case, items, plan = case_of(seed, 3)
     rng = random.Random(seed)
     rng.shuffle(items)
     streaming = StreamSettings(plan, DAY, 0, cache_bytes=(0, 30_000, 1 << 30)[seed % 3])
-    verdicts = judged(streaming, list(in_lots(items, rng, rng.choice([10, 30, 300]))), seed % 2 == 0)
+    verdicts = judged(streaming, list(in_parts(items, rng, rng.choice([10, 30, 300]))), seed % 2 == 0)
     wanted = sorted(item.image.ref.name for item in items if item.image)
     assert sorted(verdict.ref.name for verdict in verdicts) == wanted
     check_verdicts(items, verdicts, case.k, case.verify)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_one_by_one_is_the_definition(seed: int) -> None:
+def test_images_one_by_one_get_the_verdicts_of_the_definition(seed: int) -> None:
     case, items, plan = case_of(seed, 1)
     events = [(1.0, [item.image] if item.image else []) for item in items]
     found = judged(StreamSettings(plan, DAY, 0), events)
     wanted = in_order(items, case.k, case.verify)
     assert [(v.ref.name, v.status) for v in found] == [(v.ref.name, v.status) for v in wanted]
-    if plan.digest_shards == 1:  # else equally near ones are told by numbers that are given in another order
+    # With more digest shards, numbers have another order, which decides between equally near witnesses.
+    if plan.digest_shards == 1:
         assert found == wanted
 
 
@@ -94,27 +95,27 @@ def test_exact_mode_compares_bytes_alone() -> None:
     assert [verdict.status for verdict in found] == [Status.KEPT, Status.KEPT, Status.DUPLICATE]
 
 
-class TestGenerations:
-    """Of a day each. What is told is what was kept."""
+class TestPeriods:
+    """Periods of a day each."""
 
     def kept(self, *events: tuple[float, Fingerprint]) -> list[str]:
-        """Days and images."""
+        """Judges images at times in days. Returns the names of the kept ones."""
         verdicts = judged(
             StreamSettings(PLAN, DAY, 0, cache_bytes=1 << 20), [(day * 86400.0, [one]) for day, one in events]
         )
         assert len(verdicts) == len(events)
         return sorted(verdict.ref.name for verdict in verdicts if verdict.status == Status.KEPT)
 
-    def test_images_of_one_are_compared(self) -> None:
+    def test_images_of_one_period_are_compared(self) -> None:
         assert self.kept((0.1, image(0, 5)), (0.9, image(1, 5))) == ["0"]
 
-    def test_images_of_two_are_not(self) -> None:
+    def test_images_of_two_periods_are_not_compared(self) -> None:
         assert self.kept((0.9, image(0, 5)), (1.1, image(1, 5)), (1.2, image(2, 5))) == ["0", "1"]
 
-    def test_the_one_before_is_still_there(self) -> None:
+    def test_previous_period_is_still_in_the_state(self) -> None:
         assert self.kept((0.9, image(0, 5)), (1.1, image(1, 6)), (0.95, image(2, 5))) == ["0", "1"]
 
-    def test_a_long_silence(self) -> None:
+    def test_state_is_cleared_after_a_long_pause(self) -> None:
         assert self.kept((0.1, image(0, 5)), (77.0, image(1, 5)), (76.5, image(2, 5))) == ["0", "1", "2"]
 
 
@@ -128,26 +129,26 @@ class TestDelivery:
         return [reference for batch in run(build)["new"] for reference in batch]
 
     @pytest.mark.parametrize("seed", range(4))
-    def test_each_is_admitted_once(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_arrival_is_admitted_once(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(judge, "now_micros", lambda: 2 * 10**6)
         rng = random.Random(seed)
         arrivals = [Arrival(f"gs://b/{number // 2}", f"{number % 2}", 1000) for number in range(100)]
-        told = [arrival for arrival in arrivals for _ in range(rng.randint(1, 5))]
-        rng.shuffle(told)
-        events = [(1.0, told[at : at + 17]) for at in range(0, len(told), 17)]
+        delivered = [arrival for arrival in arrivals for _ in range(rng.randint(1, 5))]
+        rng.shuffle(delivered)
+        events = [(1.0, delivered[at : at + 17]) for at in range(0, len(delivered), 17)]
         found = self.admitted(events)
         assert sorted(found, key=lambda ref: (ref.uri, ref.generation)) == sorted(
             (arrival.reference() for arrival in arrivals), key=lambda ref: (ref.uri, ref.generation)
         )
 
-    def test_what_is_told_late_enters_now(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Half a generation after its event it is the generation of now that must not see it twice."""
+    def test_late_arrival_enters_the_current_period(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """More than half a period after its event, an arrival belongs to the current period."""
         monkeypatch.setattr(judge, "now_micros", lambda: 10 * DAY)
-        told = [(at * 86400.0, [Arrival("gs://b/a", "1")]) for at in (3, 9.4, 9.6, 10.0, 0.0)]
-        # In generation 10, in generation 9, then again.
-        assert len(self.admitted(told)) == 2
+        delivered = [(at * 86400.0, [Arrival("gs://b/a", "1")]) for at in (3, 9.4, 9.6, 10.0, 0.0)]
+        # It is admitted once in period 10 and once in period 9; the other three are redeliveries.
+        assert len(self.admitted(delivered)) == 2
 
-    def test_again_in_the_next_generation(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_redelivery_is_recognised_in_the_next_period(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(judge, "now_micros", lambda: 87000 * 10**6)
         old, new = Arrival("gs://b/a", "1"), Arrival("gs://b/b", "1")
         found = self.admitted([(86000.0, [old]), (87000.0, [new]), (86000.0, [old]), (87000.0, [new])])

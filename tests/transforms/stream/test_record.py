@@ -1,4 +1,4 @@
-"""Records of a stream: each verdict in one file, files whole and numbered, what follows a record follows it, and again after a failure."""
+"""Records of a stream: each verdict is in one complete, numbered file before it is passed on."""
 
 import collections
 import json
@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 import pytest
 
 from beam_dedup.core import blocks, tables
+from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.model import ImageRef, Reason, Status, Verdict
 from tests.transforms.streams import FailOnceFn, run, scripted
-from transforms.batching import unpack_verdicts
+from transforms.batching import verdicts_in
 from transforms.storage import files as storage
 from transforms.stream import local_state, record
-from transforms.stream.record import Folders, RecordVerdicts, recording_progress
+from transforms.stream.record import RecordingProgress, RecordPaths, RecordVerdicts, recording_progress
 
 
-def block(*numbers: int) -> bytes:
+def block(*numbers: int) -> VerdictBlock:
     return blocks.dump(
         tables.verdicts_table(
             [
@@ -31,17 +33,26 @@ def block(*numbers: int) -> bytes:
     )
 
 
-def recorded(folders: Folders, given: list[bytes], shards: int = 1, failing: bool = False) -> list[list[str]]:
-    """The names in each block that is passed on."""
+def recorded(
+    folders: RecordPaths,
+    given: list[VerdictBlock],
+    shards: int = 1,
+    failing: bool = False,
+    max_waiting_bytes: int = 1 << 26,
+) -> list[list[str]]:
+    """Records blocks. Returns the names in each block that is passed on."""
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         verdicts = pipeline | scripted([(1.0, [one]) for one in given])
         if failing:
             verdicts |= "Fail" >> beam.ParDo(FailOnceFn())
-        return {"passed": verdicts | RecordVerdicts(folders, interval=0.05, shards=shards)}
+        return {
+            "passed": verdicts
+            | RecordVerdicts(folders, interval=0.05, shards=shards, max_waiting_bytes=max_waiting_bytes)
+        }
 
     passed = run(build)["passed"]
-    return [[verdict.ref.name for verdict in unpack_verdicts(one)] for one in passed]
+    return [[verdict.ref.name for verdict in verdicts_in(one)] for one in passed]
 
 
 def names_in(path: Path) -> list[str]:
@@ -51,7 +62,7 @@ def names_in(path: Path) -> list[str]:
 @pytest.mark.parametrize("failing", [False, True])
 @pytest.mark.parametrize("shards", [1, 3])
 def test_each_verdict_is_in_one_file_and_passed_on_once(tmp_path: Path, shards: int, failing: bool) -> None:
-    folders = Folders(f"run-{shards}-{failing}", f"{tmp_path}/records/", f"{tmp_path}/counts/")
+    folders = RecordPaths(f"run-{shards}-{failing}", f"{tmp_path}/records/", f"{tmp_path}/counts/")
     given = [block(*range(start, start + 7)) for start in range(0, 70, 7)]
     passed = recorded(folders, given, shards, failing)
     wanted = [f"{n}.png" for n in range(70)]
@@ -70,77 +81,84 @@ def test_each_verdict_is_in_one_file_and_passed_on_once(tmp_path: Path, shards: 
     assert sum(count["Rejected"].get("empty", 0) for count in counts) == len(range(0, 70, 3))
 
 
-def test_files_are_cut_when_there_is_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "_MOST_BYTES", 100)
-    passed = recorded(Folders("much", f"{tmp_path}/"), [block(1), block(2)])
+def test_file_is_written_early_when_many_bytes_wait(tmp_path: Path) -> None:
+    passed = recorded(RecordPaths("much", f"{tmp_path}/"), [block(1), block(2)], max_waiting_bytes=100)
     assert passed == [["1.png"], ["2.png"]]
 
 
-def test_without_a_folder_verdicts_are_passed_on(tmp_path: Path) -> None:
-    assert recorded(Folders("none"), [block(1, 2)]) == [["1.png", "2.png"]]
+def test_verdicts_are_passed_on_without_a_directory(tmp_path: Path) -> None:
+    assert recorded(RecordPaths("none"), [block(1, 2)]) == [["1.png", "2.png"]]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_recorded_is_noted_until_it_is_delivered(tmp_path: Path) -> None:
+def test_recorded_verdicts_are_saved_until_they_are_delivered(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
-    folders = Folders("noted", f"{tmp_path}/records/", state=str(state))
+    folders = RecordPaths("noted", f"{tmp_path}/records/", state=str(state))
     recorded(folders, [block(1, 2)])
     [(name, noted)] = local_state.undelivered(str(state))
     assert (tmp_path / f"records/records-{name}.jsonl").exists()
-    assert [verdict.ref.name for verdict in unpack_verdicts(noted)] == ["1.png", "2.png"]
+    assert [verdict.ref.name for verdict in verdicts_in(noted)] == ["1.png", "2.png"]
     local_state.forget_undelivered(str(state))
     assert list(local_state.undelivered(str(state))) == []
 
 
-def test_the_desk_knows_what_is_recorded() -> None:
-    one = recording_progress("desk")
-    assert one.is_done(since=5.0)  # nothing has come
-    one._took, one._wrote = 7.0, 6.0
-    assert one.is_done(since=5.5)  # what came later is nobody's matter
-    assert not one.is_done(since=6.5)
-    one._wrote = 7.5
-    assert one.is_done(since=9.0)  # nothing is left
+def test_progress_is_done_when_everything_received_so_far_is_recorded() -> None:
+    now = 0.0
+    progress = RecordingProgress(lambda: now)
+    assert progress.is_done(since=5.0)  # nothing was received
+    now = 6.0
+    progress.recorded()
+    now = 7.0
+    progress.received()
+    assert progress.is_done(since=5.5)  # later verdicts do not matter
+    assert not progress.is_done(since=6.5)
+    now = 7.5
+    progress.recorded()
+    assert progress.is_done(since=9.0)  # nothing is left
+
+
+def test_each_run_has_its_own_progress() -> None:
+    assert recording_progress("one") is recording_progress("one")
+    assert recording_progress("one") is not recording_progress("other")
 
 
 class TestCodes:
-    """What is remembered of codes, by digest."""
+    """The codes in a state directory, by digest."""
 
     def table(self, *numbers: int) -> Any:
         codes = blocks.FINGERPRINTS.field("codes")
-        return local_state.pa.table(
+        return pa.table(
             {
-                "digest": local_state.pa.array([b"%032d" % n for n in numbers], local_state.pa.binary(32)),
-                "codes": local_state.pa.array(
-                    [[{"view": 0, "kind": 0, "data": b"%d" % n}] for n in numbers], codes.type
-                ),
+                "digest": pa.array([b"%032d" % n for n in numbers], pa.binary(32)),
+                "codes": pa.array([[{"view": 0, "kind": 0, "data": b"%d" % n}] for n in numbers], codes.type),
             },
             schema=local_state.CODES,
         )
 
-    def test_what_is_wanted_is_found_once_and_the_rest_forgotten(self, tmp_path: Path) -> None:
+    def test_wanted_codes_are_found_once_and_others_removed(self, tmp_path: Path) -> None:
         for run_name, numbers in (("a", (1, 2)), ("a", (3,)), ("b", (2, 4))):
             local_state.append(str(tmp_path / f"codes-{run_name}.blocks"), self.table(*numbers))
-        wanted = local_state.pa.array([b"%032d" % n for n in (2, 4, 9)], local_state.pa.binary())
+        wanted = pa.array([b"%032d" % n for n in (2, 4, 9)], pa.binary())
         for _ in range(2):
-            found = local_state.codes_of(str(tmp_path), wanted)
+            found = local_state.take_codes(str(tmp_path), wanted)
             assert sorted(row[0]["data"] for row in found["codes"].to_pylist()) == [b"2", b"4"]
             assert [path.name for path in tmp_path.iterdir()] == ["codes-0.blocks"]
-        assert len(local_state.codes_of(str(tmp_path), wanted[:0])) == 0
+        assert len(local_state.take_codes(str(tmp_path), wanted[:0])) == 0
 
-    def test_a_block_that_was_cut_off_is_left(self, tmp_path: Path) -> None:
+    def test_incomplete_last_block_is_left_out(self, tmp_path: Path) -> None:
         path = tmp_path / "codes-a.blocks"
         local_state.append(str(path), self.table(1))
         whole = path.read_bytes()
         for cut in (3, 9, len(whole) - 1):
             path.write_bytes(whole + whole[:cut])
-            assert len(list(local_state._blocks(str(path)))) == 1
+            assert len(list(local_state.read_blocks(str(path)))) == 1
 
 
-def test_records_outlast_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before a file gets its name its bytes are on the disk, and then the name is: of records, and of what is not copied yet."""
+def test_records_survive_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is synced before it gets its name, its directory after it; undelivered verdicts come first."""
     done: list[object] = []
-    monkeypatch.setattr(storage.os, "fsync", lambda number: done.append(os.fstat(number).st_ino))
+    monkeypatch.setattr(os, "fsync", lambda number: done.append(os.fstat(number).st_ino))
     give_name = storage.give_name
 
     def give(partial: str, path: str, replace: bool) -> None:
@@ -148,7 +166,7 @@ def test_records_outlast_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyP
         give_name(partial, path, replace)
 
     monkeypatch.setattr(storage, "give_name", give)
-    folders = Folders("run", str(tmp_path / "records"), state=str(tmp_path))
+    folders = RecordPaths("run", str(tmp_path / "records"), state=str(tmp_path))
     record.write_files(folders, "name", block(1))
     wanted: list[object] = []
     for path in (tmp_path / "undelivered-name.block", tmp_path / "records/records-name.jsonl"):

@@ -1,4 +1,4 @@
-"""What appears in folders: each file once, not before it is complete, and anew when it has changed."""
+"""Files in watched directories arrive once they are complete, and again when they have changed."""
 
 import functools
 import os
@@ -16,64 +16,68 @@ from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.model import Fingerprint, Reason, Rejection
 from beam_dedup.core.reading.reader import read_images
 from tests.pictures import encoded, photo
+from transforms.storage.listing import list_inputs
 from transforms.stream import watch
-from transforms.stream.watch import Watch, WatchedReader, WatchedSource
+from transforms.stream.watch import ScanTimes, Watch, WatchedReader, WatchedSource
 
 LONG_AGO = 1_700_000_000
 
-
-@pytest.fixture(autouse=True)
-def _still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times of change can't be set: no file counts as old."""
-    monkeypatch.setattr(watch, "_STILL_NS", 10**18)
+# No file is old enough to arrive at the first scan.
+TIMES = ScanTimes(pause_seconds=0.01, settle_seconds=10**9)
 
 
-def names(found: Watch) -> list[str]:
-    return [arrival.name for arrival in found.look()]
+def new_watch(
+    *paths: str, exclude: tuple[str, ...] = (), settle_seconds: float = TIMES.settle_seconds
+) -> Watch:
+    return Watch(paths, exclude, settle_seconds)
 
 
-def test_a_file_arrives_when_two_looks_have_found_the_same(tmp_path: Path) -> None:
-    seen = Watch((str(tmp_path),), ())
-    assert names(seen) == []
+def names(watched: Watch) -> list[str]:
+    """Scans once. Returns the names of the arrivals."""
+    return [arrival.name for arrival in watched.scan()]
+
+
+def test_file_arrives_when_two_scans_find_it_unchanged(tmp_path: Path) -> None:
+    watched = new_watch(str(tmp_path))
+    assert names(watched) == []
     path = tmp_path / "a.png"
     path.write_bytes(b"1")
-    assert names(seen) == []
+    assert names(watched) == []
     path.write_bytes(b"12")
-    assert names(seen) == []
-    assert names(seen) == ["a.png"]
-    assert names(seen) == []
+    assert names(watched) == []
+    assert names(watched) == ["a.png"]
+    assert names(watched) == []
 
 
-def test_an_old_file_arrives_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_file_arrives_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"1")
-    monkeypatch.setattr(watch, "_STILL_NS", -1)
-    assert names(Watch((str(tmp_path),), ())) == ["a.png"]
+    assert names(new_watch(str(tmp_path), settle_seconds=-1)) == ["a.png"]
 
 
-def test_a_file_that_has_changed_arrives_anew(tmp_path: Path) -> None:
+def test_changed_file_arrives_again(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"1")
-    seen = Watch((str(tmp_path),), ())
-    assert names(seen) == []
-    [first] = seen.look()
+    watched = new_watch(str(tmp_path))
+    assert names(watched) == []
+    [first] = watched.scan()
     path.write_bytes(b"22")
-    assert names(seen) == []
-    [second] = seen.look()
+    assert names(watched) == []
+    [second] = watched.scan()
     assert first.uri == second.uri
     assert first.identity != second.identity
     path.unlink()
-    assert names(seen) == []
+    assert names(watched) == []
 
 
-def test_what_was_replaced_before_it_is_read_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_replaced_file_is_not_read_as_its_earlier_generation(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"1")
-    seen = Watch((str(tmp_path),), ())
-    assert names(seen) == []
-    [first] = seen.look()
+    watched = new_watch(str(tmp_path))
+    assert names(watched) == []
+    [first] = watched.scan()
     path.write_bytes(encoded(photo(1)))
-    assert names(seen) == []
-    [second] = seen.look()
+    assert names(watched) == []
+    [second] = watched.scan()
     [gone] = read_images(first.reference(), str(path), None, lambda _: None)
     assert isinstance(gone, Rejection)
     assert gone.reason is Reason.NOT_FOUND
@@ -81,49 +85,48 @@ def test_what_was_replaced_before_it_is_read_is_not_taken_for_it(tmp_path: Path)
     assert isinstance(there, Fingerprint)
 
 
-def test_generations_are_the_same_for_another_watch(tmp_path: Path) -> None:
+def test_another_watch_reports_the_same_generations(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"1")
     os.utime(path, (LONG_AGO, LONG_AGO))
     found = []
     for _ in range(2):
-        seen = Watch((str(tmp_path),), ())
-        assert names(seen) == []
-        found += list(seen.look())
+        watched = new_watch(str(tmp_path))
+        assert names(watched) == []
+        found += list(watched.scan())
     assert found[0].identity == found[1].identity
 
 
-def test_what_goes_while_it_is_looked_for_is_no_new_image(
+def test_file_that_disappears_during_a_scan_is_no_new_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may have been judged before. Of what is there and can't be read it is told, once."""
+    """It may have been judged before. A file that exists and cannot be read arrives, once."""
     for name in ("a.png", "b.png", "c/d.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"1")
     (tmp_path / "to_nothing.png").symlink_to(tmp_path / "nothing")
-    seen = Watch((str(tmp_path),), ())
-    assert names(seen) == ["to_nothing.png"]
-    assert names(seen) == ["a.png", "b.png", "c/d.png"]
-    listed = list(watch.list_inputs([str(tmp_path)], ()))
+    watched = new_watch(str(tmp_path))
+    assert names(watched) == ["to_nothing.png"]
+    assert names(watched) == ["a.png", "b.png", "c/d.png"]
+    listed = list(list_inputs([str(tmp_path)], ()))
     shutil.rmtree(tmp_path / "c")
     (tmp_path / "c").touch()
     (tmp_path / "a.png").unlink()
     monkeypatch.setattr(watch, "list_inputs", lambda *_: listed)
-    assert names(seen) == []
+    assert names(watched) == []
 
 
-def test_names_and_what_is_left_out(tmp_path: Path) -> None:
+def test_names_start_with_the_directory_and_excluded_files_are_left_out(tmp_path: Path) -> None:
     for folder in ("one", "two", "one/out"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.png").write_bytes(b"1")
-    seen = Watch((f"{tmp_path}/one", f"{tmp_path}/two"), (f"{tmp_path}/one/out",))
-    assert names(seen) == []
-    assert names(seen) == ["one/a.png", "two/a.png"]
+    watched = new_watch(f"{tmp_path}/one", f"{tmp_path}/two", exclude=(f"{tmp_path}/one/out",))
+    assert names(watched) == []
+    assert names(watched) == ["one/a.png", "two/a.png"]
 
 
-def test_a_reader_gives_what_a_thread_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_LOOK_SECONDS", 0.01)
-    reader = WatchedSource((str(tmp_path),)).create_reader(None, None)
+def test_reader_returns_what_the_scanner_finds(tmp_path: Path) -> None:
+    reader = WatchedSource((str(tmp_path),), times=TIMES).create_reader(None, None)
     assert not reader.start()
     (tmp_path / "a.png").write_bytes(b"1")
     until(reader)
@@ -131,17 +134,14 @@ def test_a_reader_gives_what_a_thread_finds(tmp_path: Path, monkeypatch: pytest.
     assert arrival.name == "a.png"
     assert abs(float(reader.get_current_timestamp()) - time.time()) < 60
     assert not reader.advance()
-    finder = reader._finder
+    scanner = reader.scanner
     reader.close()
-    assert finder._stop.is_set()
+    assert scanner.stopped.is_set()
 
 
-def test_a_reader_goes_on_where_the_one_before_it_stands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also while that one is kept open; but from the beginning if the engine has gone back."""
-    monkeypatch.setattr(watch, "_LOOK_SECONDS", 0.01)
-    source = WatchedSource((str(tmp_path),))
+def test_new_reader_continues_where_the_previous_one_stopped(tmp_path: Path) -> None:
+    """It also continues while the first reader is still open; after a rollback it starts again."""
+    source = WatchedSource((str(tmp_path),), times=TIMES)
     (tmp_path / "a.png").write_bytes(b"1")
     first = source.create_reader(None, None)
     before = passed_on(source, first)
@@ -153,24 +153,26 @@ def test_a_reader_goes_on_where_the_one_before_it_stands(
     (tmp_path / "b.png").write_bytes(b"2")
     until(second)
     assert Arrival.unpacked(second.get_current()).name == "b.png"
-    gone_back = source.create_reader(None, before)
-    until(gone_back)
-    assert Arrival.unpacked(gone_back.get_current()).name == "a.png", "what was rolled back is found again"
+    rolled_back = source.create_reader(None, before)
+    until(rolled_back)
+    assert Arrival.unpacked(rolled_back.get_current()).name == "a.png", (
+        "after a rollback the file is found again"
+    )
     second.close()
-    gone_back.close()
+    rolled_back.close()
 
 
 def passed_on(source: WatchedSource, reader: WatchedReader) -> CheckpointMark:
-    """A position, as an engine keeps it."""
+    """Returns the position of a reader, encoded and decoded as a runner does it."""
     coder = source.get_checkpoint_mark_coder()
     mark: CheckpointMark = coder.decode(coder.encode(reader.get_checkpoint_mark()))
     return mark
 
 
-def test_the_next_look_does_not_wait_for_what_is_done_with_the_last(
+def test_time_until_arrivals_are_taken_does_not_delay_the_next_scan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look takes 2 seconds, by a clock that is set by hand, and hours pass until its arrivals are taken."""
+    """By a manual clock, a scan takes 2 seconds, and hours pass until its arrivals are taken."""
     now = 0.0
     waited: list[float] = []
 
@@ -179,14 +181,14 @@ def test_the_next_look_does_not_wait_for_what_is_done_with_the_last(
         def monotonic() -> float:
             return now
 
-    class Looks(Watch):
-        def look(self) -> Iterator[Arrival]:
+    class SlowWatch(Watch):
+        def scan(self) -> Iterator[Arrival]:
             nonlocal now
             for number in range(4):
                 now += 0.5
                 yield Arrival(f"{number}")
 
-    class Finder(watch._Finder):
+    class BlockedScanner(watch.Scanner):
         def _give(self, found: Arrival | Exception) -> None:
             nonlocal now
             assert isinstance(found, Arrival), found
@@ -199,30 +201,31 @@ def test_the_next_look_does_not_wait_for_what_is_done_with_the_last(
             return True
 
     monkeypatch.setattr(watch, "time", Clock)
-    monkeypatch.setattr(watch, "Watch", Looks)
+    monkeypatch.setattr(watch, "Watch", SlowWatch)
     monkeypatch.setattr(watch, "threading", SimpleNamespace(Event=Stop, Thread=_AtOnce))
-    Finder((str(tmp_path),), ())
+    BlockedScanner((str(tmp_path),), (), ScanTimes())
     assert waited == [6.0]
 
 
 class _AtOnce:
-    """A thread that does its work when it is started."""
+    """A thread that does its work within `start`."""
 
     def __init__(self, target: Callable[..., None], args: tuple[object, ...], **_: object) -> None:
         self.start = functools.partial(target, *args)
 
 
-def test_a_look_that_fails_is_told_where_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_a_scan_is_raised_by_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError("the bucket is gone")
 
     monkeypatch.setattr(watch, "list_inputs", fail)
-    reader = WatchedSource((str(tmp_path),)).create_reader(None, None)
+    reader = WatchedSource((str(tmp_path),), times=TIMES).create_reader(None, None)
     with pytest.raises(OSError, match="the bucket is gone"):
         until(reader)
 
 
 def until(reader: WatchedReader) -> None:
+    """Reads until there is an arrival."""
     found = reader.start()
     for _ in range(500):
         if found:

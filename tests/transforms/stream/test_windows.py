@@ -1,4 +1,4 @@
-"""Windows of streams: a source is told to commit what is recorded, and no sooner; what is judged is counted once."""
+"""Windows of streams: images are committed once they are recorded, no sooner; verdicts are counted once."""
 
 import json
 import queue
@@ -18,7 +18,7 @@ from beam_dedup.core.arrivals import identity
 from beam_dedup.core.model import ImageRef
 from beam_dedup.runners import local_stream
 from beam_dedup.runners.local_stream import LocalRead, LocalStreamRunner
-from transforms.stream.record import Folders, recording_progress
+from transforms.stream.record import RecordPaths, recording_progress
 from transforms.stream.windows import DeduplicateWindows, IntoWindows, RecordWindows
 
 given: "queue.SimpleQueue[str]" = queue.SimpleQueue()
@@ -69,7 +69,7 @@ class Source(UnboundedSource):
 
 
 def put(name: str) -> None:
-    """Gives a name, and waits until it is read."""
+    """Puts a name into the source, and waits until it is read."""
     given.put(name)
     while not given.empty():
         time.sleep(0.01)
@@ -80,12 +80,12 @@ def references(path: str) -> list[ImageRef]:
 
 
 class Run:
-    """A stream of paths of files that are not there, in windows of a second and a half."""
+    """A stream of paths of files that do not exist, in windows of 1.5 seconds."""
 
     SECONDS = 1.5
 
     def __init__(self, folder: Path, skipped: str) -> None:
-        self.folders = Folders(folder.name, str(folder / "records"))
+        self.folders = RecordPaths(folder.name, str(folder / "records"))
         self.read = LocalRead(Source(), recording_progress(self.folders.run).is_done)
         pipeline = beam.Pipeline(runner=LocalStreamRunner(), options=PipelineOptions([]))
         images = pipeline | self.read | beam.Map(references).with_output_types(list[ImageRef])
@@ -126,7 +126,7 @@ def test_nothing_is_committed_before_its_window_is_recorded(run: Run) -> None:
         put(name)
         until = time.monotonic() + 0.3
         while time.monotonic() < until:
-            is_committed = list(committed)  # first: what is recorded after it must hold it
+            is_committed = list(committed)  # read before the records, which must contain all of it
             assert set(is_committed) <= set(run.recorded())
             time.sleep(0.01)
     run.drain()
@@ -134,7 +134,7 @@ def test_nothing_is_committed_before_its_window_is_recorded(run: Run) -> None:
     assert sorted(set(committed)) == sorted(names)
 
 
-def test_a_window_of_what_was_judged_before_is_committed_and_leaves_no_file(run: Run) -> None:
+def test_window_of_images_judged_before_is_committed_and_leaves_no_file(run: Run) -> None:
     given.put("old")
     until = time.monotonic() + 20
     while "old" not in committed:
@@ -146,11 +146,11 @@ def test_a_window_of_what_was_judged_before_is_committed_and_leaves_no_file(run:
 
 
 def test_verdicts_are_counted_once(tmp_path: Path, skipped: str) -> None:
-    """On an engine that has counters."""
+    """On a runner that has counters."""
     pipeline = beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"]))
     images = pipeline | beam.Create([references(name) for name in ("a", "old", "b")])
     windows = images | IntoWindows(3600.0, "") | DeduplicateWindows(skipped=skipped)
-    _ = windows | RecordWindows(Folders("run", str(tmp_path / "records")))
+    _ = windows | RecordWindows(RecordPaths("run", str(tmp_path / "records")))
     result = pipeline.run()
     result.wait_until_finish()
     counters = {

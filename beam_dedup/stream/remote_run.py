@@ -1,0 +1,71 @@
+"""Runs a stream on another runner, such as Flink or Dataflow, which resumes it from its own checkpoints."""
+
+import datetime
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.gcp.pubsub import ReadFromPubSub
+from apache_beam.io.unbounded_source import ReadFromUnboundedSource
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from beam_dedup.core.stream.protocol import StreamPlan
+from beam_dedup.options.config import DedupConfig
+from beam_dedup.runners import flink, select
+from beam_dedup.stream import pipeline
+from beam_dedup.stream.pipeline import DIGEST_SHARDS, StreamContext, remember_micros, unbounded_source
+from beam_dedup.stream.progress import log
+from transforms.stream.record import RecordPaths, run_name
+from transforms.stream.steps import StreamSettings
+
+_CACHE_BYTES = 1 << 29  # of state that each worker caches
+_MAX_BUNDLE = 256  # elements
+_MAX_BUNDLE_SECONDS = 1.0
+
+
+def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> int:
+    """Submits the job, waits until it ends, and returns the exit code.
+
+    Raises:
+      UsageError: an option of Flink is wrong, or Beam has no such runner.
+      DedupError: the job failed.
+    """
+    options.view_as(StandardOptions).streaming = True
+    _complete_flink_options(config, options)
+    # Periods are counted from a fixed time: a job that continues with the state of another must number them alike.
+    settings = StreamSettings(plan, remember_micros(config), origin_micros=0, cache_bytes=_CACHE_BYTES)
+    folders = RecordPaths(run_name(datetime.datetime.now(datetime.UTC)), config.records, config.counts)
+    context = StreamContext(
+        settings,
+        folders,
+        select.read_settings(options, config, tally=None),
+        shards=DIGEST_SHARDS,
+        checkpointed=flink.is_flink(options),
+    )
+    made = beam.Pipeline(runner=select.runner_for(options, config), options=options)
+    pipeline.build(made, config, context, _read(config, options))
+    select.wait_for(made.run(), select.interrupted_message(options))
+    if not config.quiet:
+        print(f"dedup: {select.finished_message(options)}")
+    return 0
+
+
+def _complete_flink_options(config: DedupConfig, options: PipelineOptions) -> None:
+    added = flink.complete(options)
+    if config.quiet:
+        return
+    if added:
+        log(f"added {' and '.join(added)}, which a stream on Flink needs")
+    if message := flink.checkpoint_message(options):
+        log(message)
+
+
+def _read(config: DedupConfig, options: PipelineOptions) -> beam.PTransform[Any, Any]:
+    assert config.stream
+    if config.stream.subscription and select.is_dataflow(options):
+        return ReadFromPubSub(subscription=config.stream.subscription, with_attributes=True)
+    # Beam's default bundles, of up to 10,000 elements or 10 seconds, would reach the decoders late.
+    return ReadFromUnboundedSource(
+        unbounded_source(config),
+        max_records_per_bundle=_MAX_BUNDLE,
+        max_read_time_seconds=_MAX_BUNDLE_SECONDS,
+    )

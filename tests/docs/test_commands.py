@@ -1,0 +1,137 @@
+"""Every command of the documentation is one that exists, with options that exist; those that need no service are run."""
+
+import gzip
+import importlib.util
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from beam_dedup import cli
+from beam_dedup.core.paths import is_remote
+from beam_dedup.options import checks, parser
+from beam_dedup.options.config import DedupConfig
+from beam_dedup.runners import select
+from tests.app.cli_runs import ROOT
+from tests.core.archives import made_archives
+from tests.docs.pages import PAGES, command_lines, dedup_commands, fenced, name_of, text_of
+
+HELP = ("-h", "--help")
+EVERY = [(name_of(page), command) for page in PAGES for command in dedup_commands(page)]
+COMMANDS = [(page, command) for page, command in EVERY if not command[0].startswith(HELP)]
+
+
+def configured(command: list[str]) -> tuple[DedupConfig, list[str]]:
+    """Returns the configuration of a command, and its arguments for Beam."""
+    options, rest = parser.parse(command)
+    return checks.configure(options), rest
+
+
+def is_run(command: list[str]) -> bool:
+    """Returns whether a command ends by itself and needs neither a store nor another runner."""
+    config, rest = configured(command)
+    paths = (*config.inputs, config.json_metadata, config.reference, *config.outputs)
+    return not rest and not config.stream and not any(map(is_remote, paths))
+
+
+RUN = [one for one in COMMANDS if is_run(one[1])]
+
+
+def command_id(value: object) -> str:
+    return " ".join(value) if isinstance(value, list) else str(value)
+
+
+@pytest.fixture
+def workplace(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with every input that the pages name."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("Pictures", "crawl", "new", "collection"):
+        shutil.copytree(samples / "formats", tmp_path / name)
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "a.tar").write_bytes(made_archives.tar(made_archives.FILES))
+    (tmp_path / "collection.tar").write_bytes(made_archives.tar(made_archives.FILES))
+    (tmp_path / "photos.zip").write_bytes(made_archives.zipped(made_archives.FILES))
+    response = made_archives.response(made_archives.JPEG, "image/jpeg")
+    warc = made_archives.warc(made_archives.record("http://example.com/a.jpg", response))
+    (tmp_path / "crawl.warc.gz").write_bytes(gzip.compress(warc))
+    row = {"__path__": "gone.jpg", "Date/Time Original": "2019:07:06 13:05:11"}
+    (tmp_path / "crawl.jsonl").write_text(json.dumps(row) + "\n")
+    return tmp_path
+
+
+def test_documentation_has_commands() -> None:
+    assert len(COMMANDS) > 25
+    assert len(RUN) > 12
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=command_id)
+def test_options_of_a_command_are_accepted(page: str, command: list[str]) -> None:
+    config, rest = configured(command)
+    options = select.beam_options(rest)
+    assert select.is_local(options) == (not any(part.startswith("--runner") for part in rest)), page
+    if config.stream:
+        select.check_stream_runner(options)
+
+
+@pytest.mark.parametrize(("page", "command"), [one for one in EVERY if one not in COMMANDS], ids=command_id)
+def test_help_is_shown(page: str, command: list[str]) -> None:
+    assert cli.main(command) == 0, page
+
+
+@pytest.mark.parametrize(("page", "command"), RUN, ids=command_id)
+def test_local_command_runs(page: str, command: list[str], workplace: Path) -> None:
+    arguments = [str(workplace / part[2:]) if part.startswith("~/") else part for part in command]
+    assert cli.main([*arguments, "--quiet"]) == 0, page
+    config, _ = configured(command)
+    for path in config.output_files.values():
+        assert (workplace / path).exists()
+    assert (workplace / config.output_dir).is_dir() or config.preview
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_make_targets_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?:^ {4}|`)make ([a-z][a-z-]*)", text_of(page), re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_modules_scripts_and_files_of_commands_exist(page: Path) -> None:
+    text = "\n".join(command_lines(page)) + "\n".join(re.findall(r"`([^`\n]+)`", text_of(page)))
+    for module in re.findall(r"python3? -m ((?:beam_dedup|benchmarks|tests)[\w.]*)", text):
+        assert importlib.util.find_spec(module), module
+    for path in re.findall(
+        r"(?<![\w/.])(?:benchmarks|templates|tests|beam_dedup|transforms|docs)/[\w./-]+", text
+    ):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_extras_exist(page: Path) -> None:
+    setup = (ROOT / "setup.py").read_text()
+    named = re.findall(r"pip install '(?:\.|beam-dedup)\[([\w,]+)\]'", text_of(page))
+    for extra in ",".join(named).split(",") if named else []:
+        assert re.search(rf'^        "{extra}": \[', setup, re.MULTILINE), extra
+
+
+def test_python_versions_are_those_of_setup() -> None:
+    versions = re.findall(r"Python :: (3\.\d+)", (ROOT / "setup.py").read_text())
+    for page in ("README.md", "CONTRIBUTING.md"):
+        assert f"Python {', '.join(versions[:-1])} or {versions[-1]}" in (ROOT / page).read_text()
+
+
+def test_version_of_the_changelog_is_that_of_the_package() -> None:
+    from beam_dedup import __version__
+
+    headings = re.findall(r"^## \[(.*?)\](.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == ("Unreleased", "")
+    assert headings[1][0] == __version__
+    assert re.fullmatch(r" - \d{4}-\d\d-\d\d", headings[1][1])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_json_blocks_are_json(page: Path) -> None:
+    for block in fenced(page, "json"):
+        json.loads(block)
