@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import datetime
 import decimal
+import itertools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from beam_dedup.core.paths import is_remote, local_path
 
 PATH_KEY = "__path__"
 
+_MAX_KEYS = 10  # of a row without a path that are named
 _FREE_ROWS = 100_000
 _ROWS_PER_BYTE = 100
 
@@ -42,7 +44,10 @@ def row_of(number: int, value: object) -> Row | BadRow:
         return BadRow(number, Reason.MALFORMED, "not an object")
     path = value.get(PATH_KEY)
     if not isinstance(path, str) or not path:
-        return BadRow(number, Reason.MALFORMED, f"no {PATH_KEY}")
+        others = ", ".join(str(key) for key in itertools.islice(value, _MAX_KEYS) if key != PATH_KEY)
+        return BadRow(
+            number, Reason.MALFORMED, f"no {PATH_KEY}" + (f"; it has {others}"[:200] if others else "")
+        )
     try:
         path.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
