@@ -56,9 +56,10 @@ INPUT_OPTIONS: tuple[Option, ...] = (
         unset="",
         help="Read image paths and metadata from this file (JSON Lines, Avro or Parquet).",
         details="""
-            Each line (or row) is one image. `__path__` is its path, relative to the current directory or in
-            another file system (`gs://...`). All other keys, for example the metadata that Apache Tika
-            extracts, go into its record.
+            Each line (or row) is one image. `__path__` is its path, relative to the current directory, a
+            `file:///` URI, or in another file system (`gs://...`). All other keys, for example the metadata
+            that Apache Tika extracts, go into its record. JSON Lines may be compressed with gzip, and in
+            UTF-8, UTF-16 or UTF-32.
 
             An image that can be opened is judged like any other, and an archive is searched. An image that
             cannot be opened is compared by its metadata; its record has the flag `described`, and `detail`

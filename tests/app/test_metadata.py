@@ -1,5 +1,6 @@
 """Tests of -l: images named by a file, with their metadata."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -191,13 +192,63 @@ def test_malformed_lines_are_rejected_by_number(tmp_path: Path, capsys: pytest.C
     assert [one["detail"].partition(":")[0] for one in found[1:]] == [
         "not JSON",
         "an earlier row has the same __path__",
-        "no __path__",
+        "no __path__; it has path",
         "no file can have this __path__",
         "not JSON",
     ]
     assert json.loads(counts.read_text())["Rejected"] == {"malformed": 5}
     assert list(map(len, json.loads(groups.read_text()).values())) == [1]
     assert "malformed" in capsys.readouterr().out
+
+
+def test_unknown_scheme_rejects_only_its_line(tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "a.jpg")
+    rows: dict[str, dict[str, Any]] = {
+        "hdfs://namenode/dump/1.jpg": {},
+        "azfs://account/container/2.jpg": {},
+        "abfs://container/3.jpg": {},
+        "nonsense://4.jpg": {},
+        "file://server/share/5.jpg": {},
+        "hdfs://namenode/dump/6.jpg": {"md5": "0" * 32},
+        "azfs://account/container/7.jpg": {"md5": "0" * 32},
+        str(tmp_path / "a.jpg"): {},
+    }
+    found = judged(tmp_path, rows)
+    assert reasons(found) == {
+        **{f"{number}.jpg": "unreadable" for number in (1, 2, 3, 4, 5)},
+        "6.jpg": "exact",
+        "7.jpg": None,
+        "a.jpg": None,
+    }
+
+
+def test_file_uri_is_the_path_of_a_local_file(tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "a é.jpg")
+    uris: list[Rows] = [{(tmp_path / "a é.jpg").as_uri(): {}}, {f"file:{tmp_path}/a%20é.jpg": {}}]
+    for rows in uris:
+        [record] = judged(tmp_path, rows).values()
+        assert (record["uri"], record["status"]) == (str(tmp_path / "a é.jpg"), "kept")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gzip"])
+def test_rows_in_gzip_or_utf16_and_numbers_that_json_cannot_store_are_read(
+    encoding: str, tmp_path: Path
+) -> None:
+    text = '{"__path__": "/gone/é.png", "exif:FNumber": NaN, "md5": "%s"}\n' % ("0" * 32)
+    lines = tmp_path / "rows.jsonl"
+    lines.write_bytes(gzip.compress(text.encode()) if encoding == "gzip" else text.encode(encoding))
+    assert dedup("-l", lines, "--records", tmp_path / "r.jsonl", "--quiet") == 0
+    [record] = records_in(tmp_path / "r.jsonl").values()
+    assert (record["uri"], record["status"]) == ("/gone/é.png", "kept")
+    assert record["metadata"] == {"md5": "0" * 32}
+
+
+def test_array_is_refused_once(tmp_path: Path) -> None:
+    lines = tmp_path / "rows.json"
+    lines.write_text(json.dumps([{"__path__": f"/{number}.jpg"} for number in range(20)], indent=1))
+    dedup("-l", lines, "--records", tmp_path / "r.jsonl", "--quiet")
+    [record] = records_in(tmp_path / "r.jsonl").values()
+    assert record["detail"].startswith("a JSON array, but each line must be one JSON object")
 
 
 TIKA = {

@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple, cast
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.archives.containers import Container, container_of, members
 from beam_dedup.core.archives.members import BadMember, Member, Skipped, file_uri, member_uri
-from beam_dedup.core.archives.nutch import refusal
+from beam_dedup.core.archives.nutch import check_size, refusal
 from beam_dedup.core.archives.other_archives import unsupported
 from beam_dedup.core.arrivals import without_own_fields
 from beam_dedup.core.errors import ImageError
@@ -180,6 +180,7 @@ class _Walk:
             elif kind := unsupported(head):
                 raise ImageError(Reason.UNSUPPORTED, kind)
             elif start == 0:
+                check_size(os.path.basename(reference.name), stream)
                 modified_ms = modified_ms if is_original else 0  # a copy's own time is not the object's
                 yield self._fingerprint(file_ref(reference), stream, size_bytes, modified_ms)
 
