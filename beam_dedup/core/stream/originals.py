@@ -34,8 +34,7 @@ def originals(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes
     """Numbers each image with a new digest, and sends its codes to `band`.
 
     Sends the details of all images to `settle`. Known images come before the others of their block. A known
-    image whose digest has arrived before changes
-    nothing: it is a copy, and known images get no verdict.
+    image whose digest has arrived before changes nothing: it is a copy, and known images get no verdict.
     """
     table = blocks.load(blocks_by_topic(bodies)[Topic.FINGERPRINTS], FINGERPRINTS)
     known = np.asarray(table["known"].combine_chunks())
@@ -68,6 +67,13 @@ def _numbers_of_first(rows: messages.Rows, new: BoolArray) -> IntArray:
 
 
 def _details(table: pa.Table, image: IntArray, copy: BoolArray) -> pa.Table:
+    """Returns the details (`DETAILS`) of images for `settle`.
+
+    Args:
+      table: the images (`FINGERPRINTS`).
+      image: number of the first image with the same digest, per row.
+      copy: whether the row is not that first image, per row.
+    """
     base = _base_codes(table)
     digest = table["digest"].combine_chunks().cast(pa.binary())
     own = {
@@ -111,6 +117,7 @@ def _opened(plan: StreamPlan, key: bytes, table: pa.Table, image: IntArray) -> l
 
 
 def _codes(table: pa.Table, image: IntArray) -> Codes:
+    """Returns all codes of the images of a table (`FINGERPRINTS`), with the given image numbers per row."""
     codes = table["codes"].combine_chunks()
     image_of_code = image[np.asarray(pc.list_parent_indices(codes))]
     code = codes.flatten()
