@@ -45,13 +45,13 @@ class JoinSizes:
       chunk: sorted words compared at a time, few enough to stay in the cache.
       long_bucket: in longer buckets, words that agree on an earlier key are not compared.
       hot_bucket: longer buckets are split by further keys.
-      wide_bucket: of two arrays: longer buckets are compared as rectangles.
-      wide_rectangle: of few words and many: rectangles with more comparisons get a call of their own.
+      wide_bucket: `pairs_of_two` compares longer buckets as rectangles.
+      wide_rectangle: `pairs_of_sorted` compares buckets with more comparisons as rectangles.
       groups: maximum number of groups of a long bucket that are compared with each other only.
-      few_left: share of a chunk's words; fewer words than this are picked out one by one. Picking one word
-        costs as much as 24 comparisons.
-      picked: comparisons of picked words at a time.
-      sample_words: words from which the number of comparisons is estimated.
+      few_left: share of a chunk's words. When no more words than this still have to be compared, they are
+        picked out one by one; picking one word costs as much as 24 comparisons.
+      picked: number of comparisons of picked words at a time.
+      sample_words: number of words from which the number of comparisons is estimated.
     """
 
     tile: int = 1024
