@@ -149,7 +149,8 @@ def _full_codes(base: dct.Coefficients, views: list[tuple[str, dct.Pixels]], tur
 def _read(stream: BinaryIO, size_bytes: int, max_bytes: int) -> tuple[BinaryIO, bytes, bytes, int]:
     """Reads a file: returns a stream to decode from, the file's first bytes, its SHA-256 and its size.
 
-    A file of up to `BUFFERED_BYTES` is read once; a larger one is read again when it is decoded. Reads at most `max_bytes` + 1 bytes into memory if the file has grown since `size_bytes` was found.
+    A file of up to `BUFFERED_BYTES` is read once; a larger one is read again when it is decoded. Reads at most
+    `max_bytes` + 1 bytes into memory if the file has grown since `size_bytes` was found.
     """
     if size_bytes <= BUFFERED_BYTES:
         # `read` allocates as many bytes as it is asked for: so first ask for the expected size, then for the
