@@ -287,6 +287,7 @@ def as_stored(part: Box, orientation: int) -> Box:
 
 
 def _orientation(image: Image.Image) -> int:
+    """Returns the EXIF orientation that is still to be applied, 1..8; 1 for none."""
     # A JPEG without EXIF needs no parsing. Pillow itself applies the orientation of a TIFF on decoding it.
     if image.format == "TIFF" or (image.format == "JPEG" and "exif" not in image.info):
         return 1

@@ -106,6 +106,13 @@ def _flags_and_detail(picture: Opened, animation: Animation | None) -> tuple[tup
 
 
 def _flat_code(stream: BinaryIO, picture: Opened, is_turned: bool) -> Code:
+    """Returns the code of a flat picture: its colour profiles.
+
+    Args:
+      stream: the file, seekable.
+      picture: the decoded picture.
+      is_turned: whether the EXIF orientation is applied.
+    """
     # Flat pictures are rare, so decoding these JPEGs again costs less than decoding all JPEGs in colour.
     with decoding():
         source = thumbnail(colours(stream, picture), "RGB")
@@ -114,7 +121,13 @@ def _flat_code(stream: BinaryIO, picture: Opened, is_turned: bool) -> Code:
 
 
 def _full_codes(base: dct.Coefficients, views: list[tuple[str, dct.Pixels]], turns: bool) -> tuple[Code, ...]:
-    """Returns the base code, then the codes of the views, without flat views and repeated codes."""
+    """Returns the base code, then the codes of the views, without flat views and repeated codes.
+
+    Args:
+      base: (16, 16), the coefficients of the whole picture.
+      views: name and pixels of each view, as from `views.squares`.
+      turns: whether to add the codes of the seven other orientations of the whole picture.
+    """
     names, coefs = [BASE_VIEW], [base[None]]
     if views:
         of_views = dct.coefficients(np.stack([pixels for _, pixels in views]))
@@ -165,6 +178,7 @@ def _read(stream: FullReads, size_bytes: int, max_bytes: int) -> _Content:
 
 
 def _check_size(size_bytes: int, limits: Limits) -> None:
+    """Raises ImageError if a file has more bytes than the limit."""
     if size_bytes > limits.max_bytes:
         raise ImageError(Reason.TOO_LARGE, f"{size_bytes} bytes; an image may have {limits.max_bytes}")
 

@@ -1,7 +1,7 @@
 """Recognises the image format of a file by its first bytes, and lists the formats that are decoded.
 
-Images of the other recognised formats are only digested. The name of a file is never used: crawls are full of
-images without an extension, or with a wrong one.
+Images of the other recognised formats are compared by their digests only. The name of a file is never used:
+crawls are full of images without an extension, or with a wrong one.
 """
 
 import re
