@@ -77,6 +77,7 @@ class Flag(enum.StrEnum):
     TRUNCATED = "truncated"  # incomplete file: ranked after complete ones, compared if enough is present
     ANIMATED = "animated"  # several frames or pages: compared only with as many frames of the same duration
     DESCRIBED = "described"  # could not be opened: compared by its metadata alone
+    OUT_OF_MEMORY = "out_of_memory"  # undecodable with the memory that the system allows
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -34,16 +34,13 @@ from beam_dedup.core import blocks, tables
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.archives.members import Skipped
 from beam_dedup.core.imaging.fingerprint import prepare_decoders
-from beam_dedup.core.limits import Limits
+from beam_dedup.core.limits import MEMORY_BYTES, Limits
 from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Verdict
 from beam_dedup.core.reading.reader import DecodeStep, Found, Harmful, read_images
 
 READY = b"ready"
 BUG = "bug"  # the only key of a header that reports a bug: [the exception in one line, the traceback]
 IMAGES_PER_REPLY = 512  # since an archive may hold a million
-# Memory that one image may take besides mapped files: enough for every image that core/limits.py accepts.
-# The system refuses more, and the picture then counts as undecodable.
-MEMORY_BYTES = 1 << 30
 
 _LENGTH = struct.Struct("<Q")
 _PROGRESS = struct.Struct("<?QQ?")  # is working, number of the reference, number of the image, is decoding
@@ -235,7 +232,8 @@ def main(
 
     Args:
       images_per_reply: number of images after which a reply is sent.
-      memory_bytes: memory that one image may take; less if the system's limit is lower.
+      memory_bytes: memory that one image may take; less if the system's limit is lower. The system refuses
+        more, and the picture is flagged.
       reply_type: `Reply`, or a subclass.
     """
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")

@@ -24,6 +24,7 @@ from tests.pictures import encoded, photo
 # selects the harm.
 _HARMFUL = """
 import os, signal, sys, time
+from beam_dedup.core import limits
 from beam_dedup.core.reading import decoder_process, reader
 
 ordinary = reader.fingerprint
@@ -67,7 +68,7 @@ reader.fingerprint = harmful
 if os.environ.get("DIE_AT_ONCE"):
     sys.exit(5)
 decoder_process.main(
-    memory_bytes=int(os.environ.get("MEMORY", decoder_process.MEMORY_BYTES)),
+    memory_bytes=int(os.environ.get("MEMORY", limits.MEMORY_BYTES)),
     reply_type=DeadlyReply if os.environ.get("DIE_WITH_THE_REPLY") else decoder_process.Reply,
 )
 """
@@ -353,7 +354,7 @@ def test_no_file_descriptor_leaks(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("harmful")
-def test_picture_that_needs_too_much_memory_is_undecodable(
+def test_picture_that_needs_too_much_memory_is_undecodable_and_flagged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMORY", str(450 << 20))
@@ -368,6 +369,8 @@ def test_picture_that_needs_too_much_memory_is_undecodable(
     ]
     assert found[0].codes == ()
     assert len(found[0].digest) == 32
+    assert [image.flags for image in found] == [(Flag.UNDECODABLE, Flag.OUT_OF_MEMORY), ()]
+    assert found[0].detail == "out of memory"
 
 
 @pytest.mark.usefixtures("harmful")
