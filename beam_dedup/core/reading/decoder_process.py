@@ -27,7 +27,7 @@ import signal
 import struct
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from beam_dedup.core import blocks, tables
@@ -36,6 +36,7 @@ from beam_dedup.core.archives.members import Skipped
 from beam_dedup.core.imaging.fingerprint import prepare_decoders
 from beam_dedup.core.limits import MEMORY_BYTES, Limits
 from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Verdict
+from beam_dedup.core.reading.confinement import confine
 from beam_dedup.core.reading.reader import DecodeStep, Found, Harmful, read_images
 
 READY = b"ready"
@@ -227,6 +228,7 @@ def main(
     images_per_reply: int = IMAGES_PER_REPLY,
     memory_bytes: int = MEMORY_BYTES,
     reply_type: type[Reply] = Reply,
+    take_rights: Callable[[], None] = confine,
 ) -> None:
     """Serves requests from standard input until it is closed.
 
@@ -235,12 +237,14 @@ def main(
       memory_bytes: memory that one image may take; less if the system's limit is lower. The system refuses
         more, and the picture is flagged.
       reply_type: `Reply`, or a subclass.
+      take_rights: takes from this process the rights that it does not need.
     """
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a decoder that prints would garble the replies
     guard = _Guard(json.loads(receive(requests)), memory_bytes)
     prepare_decoders()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends this process, even inside a decoder
+    take_rights()
     send(replies, READY)
     while True:
         try:
