@@ -36,6 +36,7 @@ from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.options.option_table import OPTIONS
 from beam_dedup.runners import flink
+from beam_dedup.runners.redaction import hide_secrets
 
 LOCAL_RUNNER = "FnApiRunner"
 DATAFLOW = "DataflowRunner"
@@ -87,6 +88,7 @@ def beam_options(arguments: Sequence[str]) -> PipelineOptions:
         nearest = difflib.get_close_matches(flag, known, n=1)
         raise UsageError(f"there is no option {flag}" + (f"; the nearest is {nearest[0]}" if nearest else ""))
     made = PipelineOptions(list(arguments))
+    hide_secrets(made.get_all_options(drop_default=True))
     setup = made.view_as(SetupOptions)
     if setup.save_main_session is None:
         setup.save_main_session = False  # all that workers need is in packages
