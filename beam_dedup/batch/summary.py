@@ -118,6 +118,11 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
             yield f"  {reason}", f"{count:,}", reason.meaning.removeprefix("rejected: ")
     if counts.get(metrics.DESCRIBED):
         yield row(metrics.DESCRIBED, "could not be opened: compared by their metadata, not copied")
+    if counts.get(metrics.OUT_OF_MEMORY):
+        yield row(
+            metrics.OUT_OF_MEMORY,
+            "could not be decoded, and were compared by their bytes alone: allow each process 1 GiB (ulimit -d)",
+        )
     if counts.get(metrics.SKIPPED):
         yield row(metrics.SKIPPED, "crawl records that are not images and do not claim to be")
 

@@ -7,6 +7,7 @@
     ImageError                 one input item can't be deduplicated; becomes a `Rejection`, never ends a run
       +-- ArchiveError         an archive can't be read any further; the members before that point count
     DecodeError                the bytes are an image without a decodable picture; it is compared by digest
+      +-- OutOfMemoryError     the cause is, or may be, that the system allows too little memory
 
 Any other exception is a bug and fails the bundle in which it was raised.
 """
@@ -69,3 +70,7 @@ class ArchiveError(ImageError):
 
 class DecodeError(Exception):
     """The bytes were recognised as an image, but its picture can't be decoded."""
+
+
+class OutOfMemoryError(DecodeError):
+    """The picture can't be decoded for lack of memory: with more memory it might be."""

@@ -78,6 +78,7 @@ class Flag(enum.StrEnum):
     ANIMATED = "animated"  # several frames or pages: compared only with as many frames of the same duration
     DESCRIBED = "described"  # could not be opened: compared by its metadata alone
     LINK = "link"  # another name of a file: a symbolic link, or a further hard link of one inode
+    OUT_OF_MEMORY = "out_of_memory"  # undecodable with the memory that the system allows
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

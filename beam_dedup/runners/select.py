@@ -39,6 +39,7 @@ from beam_dedup.options.option_table import OPTIONS
 from beam_dedup.options.suggest import nearest_option
 from beam_dedup.output import log
 from beam_dedup.runners import flink
+from beam_dedup.runners.redaction import hide_secrets
 from transforms.read_settings import ReadSettings
 from transforms.tally import Tally
 
@@ -82,6 +83,7 @@ def beam_options(arguments: Sequence[str]) -> PipelineOptions:
     """
     check_known(arguments)
     made = PipelineOptions(list(arguments))
+    hide_secrets(made.get_all_options(drop_default=True))
     setup = made.view_as(SetupOptions)
     if setup.save_main_session is None:
         setup.save_main_session = False  # workers import everything from packages

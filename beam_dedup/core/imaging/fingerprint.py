@@ -9,7 +9,7 @@ import numpy as np
 
 from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe
 from beam_dedup.core.codes import TURNS
-from beam_dedup.core.errors import DecodeError, ImageError
+from beam_dedup.core.errors import DecodeError, ImageError, OutOfMemoryError
 from beam_dedup.core.full_reads import FullReads
 from beam_dedup.core.imaging import dct, formats, other_kinds
 from beam_dedup.core.imaging.animation import Animation, animation_of
@@ -183,6 +183,16 @@ def _check_size(size_bytes: int, limits: Limits) -> None:
         raise ImageError(Reason.TOO_LARGE, f"{size_bytes} bytes; an image may have {limits.max_bytes}")
 
 
+def _undecodable(image_format: str, error: DecodeError) -> Picture:
+    """Returns what is known of an image whose picture can't be decoded."""
+    flags = [Flag.UNDECODABLE]
+    if isinstance(error, TruncatedError):
+        flags.append(Flag.TRUNCATED)
+    if isinstance(error, OutOfMemoryError):
+        flags.append(Flag.OUT_OF_MEMORY)
+    return Picture(image_format, 0, 0, (), tuple(flags), str(error))
+
+
 def fingerprint(
     ref: ImageRef,
     stream: BinaryIO,
@@ -193,7 +203,8 @@ def fingerprint(
 ) -> Fingerprint:
     """Computes the digest and the codes of one image.
 
-    An image that cannot be decoded has a fingerprint without codes, with the flag `undecodable`.
+    An image that cannot be decoded has a fingerprint without codes, with the flag `undecodable`; for lack of
+    memory, also with `out_of_memory`.
 
     Args:
       ref: the image.
@@ -226,10 +237,10 @@ def fingerprint(
         try:
             check_decoded(known)
             picture = decode(content.stream, recipe, limits)
+        except MemoryError:  # in our own arithmetic; that of a decoder is a DecodeError
+            picture = _undecodable(known, OutOfMemoryError("out of memory"))
         except DecodeError as error:
-            is_truncated = isinstance(error, TruncatedError)
-            flags = (Flag.UNDECODABLE, Flag.TRUNCATED) if is_truncated else (Flag.UNDECODABLE,)
-            picture = picture._replace(flags=flags, detail=str(error))
+            picture = _undecodable(known, error)
         if whole.failure:  # the decoder took it for damage of the file
             raise whole.failure
     return Fingerprint(

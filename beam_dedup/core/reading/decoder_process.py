@@ -28,24 +28,22 @@ import struct
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from beam_dedup.core import blocks, tables
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.archives.members import Skipped
 from beam_dedup.core.imaging.fingerprint import prepare_decoders
-from beam_dedup.core.limits import Limits
+from beam_dedup.core.limits import MEMORY_BYTES, Limits
 from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Verdict
+from beam_dedup.core.reading.confinement import confine
 from beam_dedup.core.reading.reader import DecodeStep, Found, Harmful, read_images
 
 READY = b"ready"
 BUG = "bug"  # the only key of a header that reports a bug: [the exception in one line, the traceback]
 IMAGES_PER_REPLY = 512  # since an archive may hold a million
 SECONDS_PER_REPLY = 1.0  # while an archive is read, if fewer images take so long
-# Memory that one image may take besides mapped files: enough for every image that core/limits.py accepts.
-# The system refuses more, and the picture then counts as undecodable.
-MEMORY_BYTES = 1 << 30
 
 _LENGTH = struct.Struct("<Q")
 _PROGRESS = struct.Struct("<?QQ?")  # is working, number of the reference, number of the image, is decoding
@@ -235,19 +233,23 @@ def main(
     images_per_reply: int = IMAGES_PER_REPLY,
     memory_bytes: int = MEMORY_BYTES,
     reply_type: type[Reply] = Reply,
+    take_rights: Callable[[], None] = confine,
 ) -> None:
     """Serves requests from standard input until it is closed.
 
     Args:
       images_per_reply: number of images after which a reply is sent.
-      memory_bytes: memory that one image may take; less if the system's limit is lower.
+      memory_bytes: memory that one image may take; less if the system's limit is lower. The system refuses
+        more, and the picture is flagged.
       reply_type: `Reply`, or a subclass.
+      take_rights: takes from this process the rights that it does not need.
     """
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a decoder that prints would garble the replies
     guard = _Guard(json.loads(receive(requests)), memory_bytes)
     prepare_decoders()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends this process, even inside a decoder
+    take_rights()
     send(replies, READY)
     while True:
         try:

@@ -32,6 +32,11 @@ from beam_dedup.core.reading.reader import DecodeStep, file_ref
 
 _MOST_IDLE_ENDS = 5  # times that the process may end between two replies while it works on no image
 
+# The environment that the process gets. Nothing else, since it may hold the keys of stores. `HOME` and the
+# search paths are needed to find Python's packages and libraries, wherever they are installed.
+PASSED_VARIABLES = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "VIRTUAL_ENV", "GLIBC_TUNABLES")
+PASSED_PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_")
+
 _ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
 
 
@@ -221,7 +226,12 @@ class IsolatedDecoder:
         # Written before it is mapped: a full disk then fails here, and does not end the process and blame
         # an image.
         os.write(self._progress.fileno(), bytes(PROGRESS_BYTES))
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name in PASSED_VARIABLES or name.startswith(PASSED_PREFIXES)
+        }
+        environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         environment["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the default pool takes 128 MiB for a few bytes
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
