@@ -23,7 +23,7 @@ from beam_dedup.core.reading.reader import fallback_or_rejection
 from transforms import metrics
 from transforms.read_settings import ReadSettings
 from transforms.storage.prefetch import AT_ONCE, fetched_in_turn
-from transforms.tally import IMAGES, READ
+from transforms.tally import FOUND, IMAGES, READ
 from transforms.threaded import ThreadedDoFn
 
 _REJECTIONS: Final = "rejections"
@@ -137,7 +137,10 @@ class _FingerprintFn(ThreadedDoFn):
                 self.known_rejected.inc(decoded.known_rejected)
             if decoded.skipped:
                 self.skipped.inc(decoded.skipped)
-        tally: _TaggedReadTally = TaggedOutput(_READ_TALLY, conservation.read_tally(element, result))
+        read = conservation.read_tally(element, result)
+        tally: _TaggedReadTally = TaggedOutput(_READ_TALLY, read)
         yield tally
         if self.settings.tally:
             self.settings.tally.add(READ, len(element))
+            count, _ = read.images
+            self.settings.tally.add(FOUND, count)

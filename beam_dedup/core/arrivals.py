@@ -2,8 +2,9 @@
 
 An image is identified by its URI and *generation*. A redelivered image has the same generation. A file that is
 written again under an old name has another generation, and is another image. The metadata of the image contain
-its generation and event time under `GENERATION` and `EVENT_TIME`, so that its record does. These two names belong
-to the stream: metadata from a message or an archive that use them are renamed (`without_own_fields`).
+its generation and event time under `GENERATION` and `EVENT_TIME`, so that its record does; and under `ARRIVAL_TIME`
+the time of its arrival, if that is far from the event. These names belong to the stream: metadata from a message or
+an archive that use them are renamed (`without_own_fields`).
 """
 
 import datetime
@@ -17,9 +18,10 @@ from beam_dedup.core.model import ImageRef, Reason
 
 GENERATION = "generation"
 EVENT_TIME = "event_time"
+ARRIVAL_TIME = "arrival_time"
 IDENTITY_BYTES = 16
 
-_OWN_FIELDS = (GENERATION, EVENT_TIME)
+_OWN_FIELDS = (GENERATION, EVENT_TIME, ARRIVAL_TIME)
 _RENAMED_PREFIX = "source_"
 
 _UTC = datetime.UTC
@@ -49,6 +51,8 @@ class Arrival(NamedTuple):
       metadata: other properties from the source, as a JSON object; "" if there are none.
       name: of the copy, with `/` between directories; "" derives it from the URI.
       refused: why no image can be read; "" if one can.
+      arrival_ms: time from which the image is remembered, in milliseconds since the epoch; None if that is the
+        time of the event.
     """
 
     uri: str
@@ -58,6 +62,7 @@ class Arrival(NamedTuple):
     name: str = ""
     refused: str = ""
     link: bool = False
+    arrival_ms: int | None = None
 
     @property
     def identity(self) -> bytes:
@@ -70,6 +75,8 @@ class Arrival(NamedTuple):
             metadata[GENERATION] = self.generation
         if self.event_ms is not None:
             metadata[EVENT_TIME] = rfc3339(self.event_ms)
+        if self.arrival_ms is not None:
+            metadata[ARRIVAL_TIME] = rfc3339(self.arrival_ms)
         return ImageRef(
             self.uri,
             self.name or default_name(self.uri),
@@ -120,12 +127,28 @@ def event_metadata_in(metadata: Mapping[str, Any]) -> tuple[str, int | None]:
     """Does the same for metadata that are parsed already."""
     if not metadata:
         return "", None
-    try:
-        time = milliseconds(metadata[EVENT_TIME])
-    except (KeyError, TypeError, ValueError):
-        time = None
     generation = metadata.get(GENERATION, "")
-    return generation if isinstance(generation, str) and _is_text(generation) else "", time
+    is_valid = isinstance(generation, str) and _is_text(generation)
+    return generation if is_valid else "", _time_in(metadata, EVENT_TIME)
+
+
+def remembered_since(metadata: Mapping[str, Any]) -> int | None:
+    """Returns the time from which an image is remembered, in milliseconds since the epoch; None if unknown.
+
+    It is the time of the arrival if the metadata contain it, otherwise that of the event.
+
+    >>> remembered_since({"event_time": "1970-01-01T00:00:01Z", "arrival_time": "1970-01-09T00:00:00Z"})
+    691200000
+    """
+    arrival = _time_in(metadata, ARRIVAL_TIME)
+    return _time_in(metadata, EVENT_TIME) if arrival is None else arrival
+
+
+def _time_in(metadata: Mapping[str, Any], name: str) -> int | None:
+    try:
+        return milliseconds(metadata[name])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _is_text(value: str) -> bool:

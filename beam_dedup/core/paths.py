@@ -71,7 +71,17 @@ def partial_prefix(process: int) -> str:
     return f"{PARTIAL_PREFIX}{process}-"
 
 
-_PARTIAL = re.compile(rf"{re.escape(PARTIAL_PREFIX)}\d+-\w+{re.escape(PARTIAL_SUFFIX)}")
+_PARTIAL = re.compile(rf"{re.escape(PARTIAL_PREFIX)}(\d+)-\w+{re.escape(PARTIAL_SUFFIX)}")
+
+
+def partial_process(name: str) -> int | None:
+    """Returns the number of the process that has begun a file of this name; None if `is_partial` is False.
+
+    >>> partial_process(".dedup-17-a.part"), partial_process("a.part")
+    (17, None)
+    """
+    match = _PARTIAL.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def is_partial(name: str) -> bool:

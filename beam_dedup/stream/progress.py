@@ -12,7 +12,7 @@ from rich.text import Text
 
 from beam_dedup.options.config import DedupConfig
 from transforms import metrics
-from transforms.tally import LATENCY, PLACED, READ, Tally
+from transforms.tally import FOUND, JUDGED_BEFORE, LATENCY, PLACED, Tally
 
 LIVE_SECONDS = 0.5
 LOG_SECONDS = 30.0
@@ -43,9 +43,9 @@ class _Line:
 
     def text(self) -> str:
         now = time.monotonic()
-        read, judged, kept, rejected, placed = (
+        found, skipped, judged, kept, rejected, placed = (
             self._tally.total(name)
-            for name in (READ, metrics.INITIAL, metrics.FINAL, metrics.REJECTED, PLACED)
+            for name in (FOUND, JUDGED_BEFORE, metrics.INITIAL, metrics.FINAL, metrics.REJECTED, PLACED)
         )
         rate = (judged - self._judged) / max(now - self._before, 1e-3)
         self._before, self._judged = now, judged
@@ -54,7 +54,7 @@ class _Line:
             f"{kept:,} kept",
             f"{judged - kept - rejected:,} duplicates",
             f"{rejected:,} rejected",
-            f"{max(0, read - judged):,} in flight",
+            f"{max(0, found - skipped - judged):,} in flight",
             f"{rate:,.0f} images/s",
         ]
         if placed:

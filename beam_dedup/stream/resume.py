@@ -16,7 +16,7 @@ import pyarrow as pa
 from beam_dedup.core import blocks, tables
 from beam_dedup.core.algorithms import ALGORITHMS
 from beam_dedup.core.archives.members import split_uri
-from beam_dedup.core.arrivals import event_metadata_in, identity
+from beam_dedup.core.arrivals import event_metadata_in, identity, remembered_since
 from beam_dedup.core.blocks import to_bytes
 from beam_dedup.core.codes import code_bytes
 from beam_dedup.core.errors import DedupError, UsageError
@@ -93,7 +93,7 @@ def resume(config: DedupConfig, folders: RecordPaths, plan: StreamPlan, now_ms: 
         (opened_again if record.is_opened_again else references).add(record.identity)
         if record.kept:
             kept_images.add(record.identity)
-            if record.event_ms is None or record.event_ms >= oldest_ms:
+            if record.since_ms is None or record.since_ms >= oldest_ms:
                 _check_recipe(config, record.kept)
                 kept[record.kept.digest] = record.kept
     judged = len(references) + len(opened_again)
@@ -116,13 +116,13 @@ class JudgedRecord(NamedTuple):
       identity: identifies the reference, or the image itself if the reference is opened again.
       is_opened_again: whether the next run opens the reference again. It does so for archives, and for
         rejected files, because these may be archives with members that can be read.
-      event_ms: time of the event that announced the image, in milliseconds since the epoch, if it is known.
+      since_ms: time from which the image is remembered, in milliseconds since the epoch, if it is known.
       kept: the kept image, with the code of its whole picture; None for others.
     """
 
     identity: bytes
     is_opened_again: bool
-    event_ms: int | None
+    since_ms: int | None
     kept: Fingerprint | None
 
 
@@ -187,14 +187,14 @@ def _lines(path: str) -> Iterator[bytes]:
 
 def parse_record(record: dict[str, Any]) -> JudgedRecord:
     """Parses a record. Raises ValueError, KeyError, TypeError or AttributeError if it is not valid."""
-    generation, event_ms = event_metadata_in(record["metadata"] or {})
+    metadata = record["metadata"] or {}
+    generation, _ = event_metadata_in(metadata)
     path, member = split_uri(record["uri"])
     status = Status(record["status"])
     is_opened_again = bool(member) or status == Status.REJECTED
     key = identity(record["uri"] if is_opened_again else path, generation)
-    return JudgedRecord(
-        key, is_opened_again, event_ms, _kept_image(record) if status == Status.KEPT else None
-    )
+    kept = _kept_image(record) if status == Status.KEPT else None
+    return JudgedRecord(key, is_opened_again, remembered_since(metadata), kept)
 
 
 def _files(folder: str, prefix: str, suffix: str) -> list[str]:

@@ -260,7 +260,10 @@ def test_object_of_a_store_that_is_not_installed_is_rejected_with_a_hint(uri: st
 
 
 @pytest.mark.parametrize("uri", ["gs://", "gs:///a", "s3://", "s3:///a", "abfs://a/b", "hdfs://", "azfs://"])
-def test_uri_that_names_no_object_is_rejected_with_a_reason(uri: str) -> None:
+def test_uri_that_names_no_object_is_rejected_with_a_reason(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apache_beam.internal.gcp.auth.get_service_credentials", lambda _: None)
     with pytest.raises(ImageError) as raised, fetched(uri, 1000):
         pass
     assert raised.value.reason == Reason.UNREADABLE

@@ -14,13 +14,17 @@ from typing import Any
 
 import pytest
 
+from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.errors import DedupError
-from beam_dedup.core.stream.protocol import exact_plan
+from beam_dedup.core.stream import initial_state
+from beam_dedup.core.stream.protocol import Step, exact_plan
 from beam_dedup.options import checks, parser
 from beam_dedup.stream import resume
 from transforms.stream import local_state
 from transforms.stream.record import RecordPaths
 
+NOW_MS = 1_769_860_800_000
+DAY_MS = 86_400_000  # the default of --remember
 RECORD: dict[str, Any] = {
     "uri": "in/a.jpg",
     "status": "kept",
@@ -59,7 +63,7 @@ class EarlierRun:
         arguments = ["-n", "--watch", "-i", "in", "--records", str(self.records)]
         config = checks.configure(parser.parse(arguments)[0])
         folders = RecordPaths("run", config.records, config.counts, str(self.state))
-        return resume.resume(config, folders, exact_plan(1), 1_769_860_800_000, str(self.scratch))
+        return resume.resume(config, folders, exact_plan(1), NOW_MS, str(self.scratch))
 
     def started(self) -> None:
         with local_state.exclusive_lock(str(self.state)):
@@ -80,6 +84,27 @@ def test_recorded_images_are_known(earlier: EarlierRun) -> None:
     assert (found.judged, found.kept) == (3, 2)
     assert found.initial_state
     assert found.skipped
+
+
+@pytest.mark.parametrize(
+    ("event", "arrival", "is_known"),
+    [
+        (NOW_MS - DAY_MS // 2, None, True),
+        (NOW_MS - 2 * DAY_MS, None, False),
+        (NOW_MS - 9 * DAY_MS, NOW_MS - DAY_MS // 2, True),
+        (NOW_MS - 9 * DAY_MS, NOW_MS - 2 * DAY_MS, False),
+        (NOW_MS + 900 * DAY_MS, NOW_MS - 2 * DAY_MS, False),
+        (None, None, True),
+    ],
+)
+def test_late_arrival_is_remembered_from_its_arrival_on(
+    event: int | None, arrival: int | None, is_known: bool, earlier: EarlierRun
+) -> None:
+    """As it was before the restart: a backlog is not forgotten."""
+    found = Arrival("in/a.jpg", "1", event, arrival_ms=arrival).reference()
+    earlier.write("records-1.jsonl", {**RECORD, "metadata": json.loads(found.metadata)})
+    state = initial_state.read.__wrapped__(earlier.resumed().initial_state)
+    assert any(step == Step.ORIGINALS for step, _ in state) == is_known
 
 
 WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
