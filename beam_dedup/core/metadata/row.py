@@ -44,7 +44,9 @@ def row_of(number: int, value: object) -> Row | BadRow:
         return BadRow(number, Reason.MALFORMED, "not an object")
     path = value.get(PATH_KEY)
     if not isinstance(path, str) or not path:
-        others = ", ".join(str(key) for key in itertools.islice(value, _MAX_KEYS) if key != PATH_KEY)
+        keys = (str(key) for key in itertools.islice(value, _MAX_KEYS) if key != PATH_KEY)
+        # Escaped, since a key may have surrogates, which no encoding can carry.
+        others = ", ".join(key.encode("utf-8", "backslashreplace").decode() for key in keys)
         detail = f"no {PATH_KEY}" + (f"; it has {others}"[:200] if others else "")
         return BadRow(number, Reason.MALFORMED, detail)
     try:
