@@ -61,6 +61,7 @@ class Arrival(NamedTuple):
     metadata: str = ""
     name: str = ""
     refused: str = ""
+    link: bool = False
     arrival_ms: int | None = None
 
     @property
@@ -83,6 +84,7 @@ class Arrival(NamedTuple):
             refused=(Reason.BAD_NOTIFICATION.value, self.refused) if self.refused else None,
             generation=self.generation,
             arrived=True,
+            link=self.link,
         )
 
     def packed(self) -> bytes:

@@ -1,9 +1,8 @@
-"""Shows the progress, the messages and the summary of a stream.
+"""Shows the progress and the summary of a stream.
 
 Progress is a live line on a terminal, otherwise one log line every 30 seconds.
 """
 
-import sys
 import threading
 import time
 
@@ -81,11 +80,6 @@ def _show_live(line: _Line, console: Console, stop: threading.Event, seconds: fl
 def _show_log(line: _Line, console: Console, stop: threading.Event, seconds: float) -> None:
     while not stop.wait(seconds):
         console.print(line.text(), highlight=False, soft_wrap=True)
-
-
-def log(message: str) -> None:
-    """Prints a message to stderr."""
-    print(f"dedup: {message}", file=sys.stderr)
 
 
 def summary(tally: Tally, config: DedupConfig, seconds: float) -> str:

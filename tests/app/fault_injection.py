@@ -28,7 +28,7 @@ from transforms.storage import files, placing
 from transforms.stream import record, watch
 
 INTERVAL_SECONDS = 0.3
-QUIET_TIME = "1.5s"
+QUIET_TIME = ("--quiet_time", "1.5s")
 PATIENCE = 2.0
 LEAST_WINDOW_SECONDS = 1.0
 DIE, FAIL, MOST, BACK = "DIE", "FAIL", "MOST", "BACK"
@@ -91,10 +91,9 @@ def set_back(path: str) -> None:
 
 
 if __name__ == "__main__":
-    _replace(checks, "MIN_DURATION_SECONDS", LEAST_WINDOW_SECONDS)
-    _replace(pipeline, "RECORD_SECONDS", INTERVAL_SECONDS)
-    _replace(checks, "DEFAULT_QUIET_TIME", QUIET_TIME)
-    _replace(watch, "PATIENCE", PATIENCE)
+    checks.MIN_DURATION_SECONDS = LEAST_WINDOW_SECONDS
+    pipeline.RECORD_SECONDS = INTERVAL_SECONDS
+    watch.PATIENCE = PATIENCE
     if os.environ.get(DIE):
         when, number, prefix = os.environ[DIE].split(":")
         die(when, int(number), prefix)
@@ -104,4 +103,4 @@ if __name__ == "__main__":
         set_back(os.environ[BACK])
     if os.environ.get(MOST):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ[MOST]),) * 2)
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main([*QUIET_TIME, *sys.argv[1:]] if "--watch" in sys.argv else sys.argv[1:]))

@@ -28,6 +28,7 @@ from transforms.storage.files import open_regular
 from transforms.storage.listing import Listed, list_inputs
 from transforms.stream import clock
 from transforms.stream.shared_readers import Shared
+from transforms.stream.watched_links import WatchedLinks, links_last
 
 PATIENCE = 60.0  # how many times as long a file must be quiet that looks incomplete
 _SCAN_SHARE = 4  # scanning takes at most 1/4 of the time, however large the directory is
@@ -95,11 +96,13 @@ class Watch:
         self._monotonic = monotonic
         self._arrived: dict[str, str] = {}  # generations, by path
         self._changing: dict[str, tuple[_State, float]] = {}  # states, and since when they were seen
+        self._links = WatchedLinks()
 
     def scan(self) -> Iterator[Arrival]:
-        """Scans once; yields the images that have arrived since the last scan."""
+        """Scans once; yields the images that have arrived since the last scan, links after all others."""
         changing: dict[str, tuple[_State, float]] = {}
-        for file in list_inputs(self._paths, self._exclude):
+        self._links.start_scan()
+        for file in links_last(list_inputs(self._paths, self._exclude)):
             state = _State(file.version) if is_remote(file.path) else _state_of(file.path)
             if state is None and file.path not in self._paths:
                 continue  # gone: it may have been judged already. A path named on the command line is rejected instead.
@@ -109,13 +112,15 @@ class Watch:
             before, since = self._changing.get(file.path, (state, self._monotonic()))
             if before != state:
                 since = self._monotonic()
-            if self._is_complete(file, state, self._monotonic() - since):
+            is_complete = self._is_complete(file, state, self._monotonic() - since)
+            if is_complete and not self._links.must_wait(file):
                 self._arrived[file.path] = state.generation
-                yield Arrival(
-                    file.path, state.generation, clock.now_micros() // 1000, file.metadata, file.name
-                )
+                now_ms = clock.now_micros() // 1000
+                is_link = not is_remote(file.path) and self._links.is_further_name(file.path)
+                yield Arrival(file.path, state.generation, now_ms, file.metadata, file.name, link=is_link)
             else:
                 changing[file.path] = state, since
+                self._links.note_incomplete(file.path)
         self._changing = changing
 
     def _is_complete(self, file: Listed, state: _State, seen_seconds: float) -> bool:

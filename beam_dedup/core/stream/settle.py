@@ -22,7 +22,7 @@ from beam_dedup.core.stream.state_cells import CellChange, Cells
 
 
 def settle(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Returns the verdicts on images whose outcome is known.
+    """Sends the verdicts on images whose outcome has arrived; the details of all others wait in the state.
 
     Known images (kept beforehand) get no verdict.
     """
@@ -42,13 +42,15 @@ def settle(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) 
 
 
 def _verdicts(details: pa.Table, outcome: pa.Table) -> pa.Table:
-    """Returns verdicts (`VERDICTS`) on some images.
+    """Returns the verdicts (`VERDICTS`) on some images, without known images.
 
     A duplicate of an earlier generation of itself, with other bytes, is kept all the same: the earlier one is gone, since
     its file was overwritten. It gets the flag `replaces`. It is no witness: images near it are near the earlier one, or
     are judged as if it were a duplicate.
 
-    outcome: row by row, that of the first image with the same bytes.
+    Args:
+      details: the images (`DETAILS`).
+      outcome: row by row, the outcome (`OUTCOMES`) of the first image with the same bytes.
     """
     is_duplicate = np.asarray(pc.or_(details["copy"], pc.invert(outcome["kept"])).combine_chunks())
     digest = outcome["digest"].combine_chunks().cast(pa.binary())
