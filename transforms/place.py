@@ -12,6 +12,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
+from beam_dedup.core import blocks, tables
 from beam_dedup.core.archives import containers
 from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.arrivals import event_metadata
@@ -24,6 +25,7 @@ from beam_dedup.core.paths import copy_name, duplicate_name, is_remote
 from beam_dedup.core.reading.local_files import open_local
 from transforms import metrics
 from transforms.batching import verdicts_in
+from transforms.stand_ins import MissingCopies, PlaceResult, exact_duplicates, made_up, with_stand_ins
 from transforms.storage import files
 from transforms.storage.placing import PlaceMode, PlacingError, TakenError, is_copy, place_bytes, place_file
 from transforms.storage.prefetch import fetched
@@ -36,8 +38,6 @@ _TaggedUnplaced = TaggedOutput[Literal["unplaced"], Unplaced]
 _COPIES_AT_ONCE = 8  # per worker: disks and stores work faster on several at a time
 _ARCHIVES_AT_ONCE = 2  # per worker: one member of each is in memory
 
-# A placement, and whether a copy was made (False: it was there already) or why none can be made.
-PlaceResult = tuple[Placement, bool | PlacingError]
 ArchiveMembers = tuple[bytes, list[Placement]]  # the path of an archive, and the copies of members of it
 
 
@@ -70,6 +70,7 @@ class PlaceCopies(beam.PTransform[PCollection[VerdictBlock], Placed]):
       portable: whether names are chosen that are different on every file system (`beam_dedup.core.paths`).
       generations: whether the same name may come again with another image, whose metadata has its generation. The
         generation goes into the name of the copy if the plain name is taken.
+      missing: directory in which a stream notes kept images without a copy (`transforms.stand_ins`); "" notes none.
     """
 
     folder: str
@@ -78,14 +79,20 @@ class PlaceCopies(beam.PTransform[PCollection[VerdictBlock], Placed]):
     how: PlaceMode = PlaceMode.COPY
     portable: bool = False
     generations: bool = False
+    missing: str = ""
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, verdicts: PCollection[VerdictBlock]) -> Placed:
-        copying = beam.ParDo(_PlaceFn(_COPIES_AT_ONCE, self.how, self.tally)).with_output_types(
-            Placement, unplaced=Unplaced
-        )
+        place = _PlaceFn(_COPIES_AT_ONCE, self.how, self.tally)
+        place.missing = MissingCopies(self.missing)
+        copying = beam.ParDo(place).with_output_types(Placement, unplaced=Unplaced)
         wanted = verdicts | "Placements" >> beam.FlatMap(
-            placements, self.folder, self.duplicates, self.portable, self.generations
+            placements_with_stand_ins,
+            self.folder,
+            self.duplicates,
+            self.portable,
+            self.generations,
+            self.missing,
         )
         if verdicts.is_bounded:
             members = wanted | "GroupMembers" >> GroupMembers()
@@ -124,6 +131,27 @@ def placements(
             otherwise = files.join(folder, named(with_generation(name, generation)))
             placement = dataclasses.replace(placement, generation=generation, otherwise=otherwise)
         yield placement
+
+
+def placements_with_stand_ins(
+    block: VerdictBlock, folder: str, duplicates: bool, portable: bool, generations: bool, missing: str
+) -> Iterator[Placement]:
+    """Yields the copies to make for the images of a block, those of kept images with stand-ins."""
+    verdicts = list(verdicts_in(block))
+    exact = exact_duplicates(verdicts)
+    if not exact and not missing:
+        yield from placements(block, folder, duplicates, portable, generations)
+        return
+    kept, equal, others = (
+        placements(blocks.dump(tables.verdicts_table(some)), folder, duplicates, portable, generations)
+        for some in (
+            [verdict for verdict in verdicts if verdict.status == Status.KEPT],
+            exact,
+            [verdict for verdict in verdicts if verdict.status == Status.DUPLICATE],
+        )
+    )
+    yield from with_stand_ins(kept, equal, MissingCopies(missing))
+    yield from others
 
 
 def with_generation(name: str, generation: str) -> str:
@@ -177,11 +205,16 @@ class _PlacingFn(ThreadedDoFn):
 class _PlaceFn(_PlacingFn):
     """Places one file per element."""
 
+    missing = MissingCopies()
+
     def work(self, element: Placement) -> list[PlaceResult]:
+        return [made_up(self._place(element), self._place, self.missing)]
+
+    def _place(self, placement: Placement) -> PlaceResult:
         try:
-            return [self._placed(element)]
+            return self._placed(placement)
         except PlacingError as error:
-            return [(element, error)]
+            return placement, error
 
     def _placed(self, placement: Placement) -> PlaceResult:
         path, _ = split_uri(placement.uri)

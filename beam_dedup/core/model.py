@@ -239,6 +239,10 @@ class Placement:
     digest: bytes  # of both
     generation: str = ""  # of the image, if no other generation under the same URI may be copied; else ""
     otherwise: str = ""  # the path to use if another file already has the first
+    kept: bool = False  # whether it is the copy of a kept image, or stands in for one
+    stand_ins: tuple[
+        "Placement", ...
+    ] = ()  # copies of equal images, one of which is made if this one cannot be
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

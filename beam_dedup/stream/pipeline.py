@@ -162,5 +162,6 @@ def build(
         PlaceMode(config.place),
         config.portable_names,
         generations=True,
+        missing=context.folders.state,
     )
     return placed.unplaced

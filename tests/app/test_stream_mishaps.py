@@ -17,7 +17,7 @@ from beam_dedup.options import checks, parser
 from beam_dedup.stream.local_run import state_directory
 from beam_dedup.stream.pipeline import unbounded_source
 from tests.app.cli_runs import COMMAND, ROOT, dedup_apart, tree
-from tests.app.fault_injection import BACK, DIE, MOST
+from tests.app.fault_injection import BACK, DIE, MOST, PATIENCE
 from tests.app.stream_process import records_below, running_stream
 from tests.app.watched_folder import POLL_SECONDS, WatchedDirectory, check
 from tests.core.archives.made_archives import zipped
@@ -148,6 +148,69 @@ def test_file_that_changes_before_it_is_copied_is_reported(change: str, message:
     assert message in run.log_tail()
     assert {key_of(record) for record in run.records()} == set(incoming.expected)
     assert tree(out) == {path.name: path.read_bytes() for path in incoming.folder.iterdir()}
+
+
+def test_renamed_file_is_copied_under_its_new_name(tmp_path: Path) -> None:
+    """It was judged under the old name, which vanished before it was copied."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
+    arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
+    incoming.write("a.jpg", encoded(photo(1), "JPEG"))
+    with running_stream(tmp_path, *arguments, env={DIE: "after:1:records-"}) as run:
+        run.process.wait(60)
+    (incoming.folder / "a.jpg").rename(incoming.folder / "b.jpg")
+    incoming.expect("b.jpg")
+    with running_stream(tmp_path, *arguments) as run:
+        run.wait_for(2)
+        run.wait_until(lambda: list(tree(out)) == ["b.jpg"], what="copies")
+        assert run.drain() == 130, run.log_tail()
+    check(run, incoming, out)
+    assert [record["reason"] for record in run.records()] == [None, "exact"]
+
+
+def test_picture_is_judged_when_its_writer_has_finished(tmp_path: Path) -> None:
+    """However long the writer pauses, or the temporary name lasts. No part of it is judged."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
+    arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
+    slow, renamed = (encoded(photo(seed, (600, 400)), "JPEG") for seed in (1, 2))
+    with running_stream(tmp_path, *arguments, env={PATIENCE: "1000"}) as run:
+        with (incoming.folder / "slow.jpg").open("wb") as file:
+            file.write(slow[: len(slow) * 97 // 100])
+        (incoming.folder / ".renamed.jpg.Xy12Ab").write_bytes(renamed)
+        incoming.write("whole.jpg", encoded(photo(3), "JPEG"))
+        run.wait_for(1)
+        time.sleep(3 * POLL_SECONDS)
+        with (incoming.folder / "slow.jpg").open("ab") as file:
+            file.write(slow[len(slow) * 97 // 100 :])
+        (incoming.folder / ".renamed.jpg.Xy12Ab").rename(incoming.folder / "renamed.jpg")
+        for name in ("slow.jpg", "renamed.jpg"):
+            incoming.expect(name)
+        run.wait_for(3)
+        run.wait_until(lambda: len(tree(out)) == 3, what="copies")
+        assert run.drain() == 130, run.log_tail()
+    check(run, incoming, out)
+    assert tree(out) == {path.name: path.read_bytes() for path in incoming.folder.iterdir()}
+
+
+def test_whole_picture_is_kept_after_a_part_of_it(tmp_path: Path) -> None:
+    """The part was judged, because its writer paused for too long, and is copied under the name of the file."""
+    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
+    arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out)
+    data = encoded(photo(1, (600, 400)), "JPEG")
+    incoming.write("a.jpg", data[: len(data) * 97 // 100])
+    with running_stream(tmp_path, *arguments) as run:
+        run.wait_for(1)
+        run.wait_until(lambda: len(tree(out)) == 1, what="copies")
+        with (incoming.folder / "a.jpg").open("ab") as file:
+            file.write(data[len(data) * 97 // 100 :])
+        incoming.expect("a.jpg")
+        run.wait_for(2)
+        incoming.write("b.jpg", data)
+        run.wait_for(3)
+        run.wait_until(lambda: len(tree(out)) == 2, what="copies")
+        assert run.drain() == 130, run.log_tail()
+    check(run, incoming, out)
+    assert data in tree(out).values()
+    assert [record["status"] for record in run.records()] == ["kept", "kept", "duplicate"]
 
 
 def test_modification_times_do_not_matter(tmp_path: Path) -> None:

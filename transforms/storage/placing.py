@@ -198,6 +198,8 @@ def _link(source: str, target: str, how: PlaceMode, replace: bool) -> None:
     try:
         if how == PlaceMode.HARDLINK:
             os.link(os.path.realpath(source), name)
+        elif not os.path.exists(source):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)
         else:
             os.symlink(os.path.abspath(source), name)
     except FileNotFoundError as error:

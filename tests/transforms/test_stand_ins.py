@@ -1,0 +1,133 @@
+"""A kept image that is gone before it is copied is made up for by an equal file."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beam_dedup.cli import main
+from beam_dedup.core.model import BASE_VIEW, Reason, Status, Verdict, Witness
+from tests.pictures import encoded, photo
+from tests.transforms.files import write
+from tests.transforms.test_place import contents, duplicate, kept, place, source
+from transforms import PlaceCopies
+from transforms import place as place_module
+from transforms.stand_ins import MissingCopies
+from transforms.storage.placing import PlaceMode, PlacingError, place_file
+
+
+def equal(path: Path, name: str, of: Verdict) -> Verdict:
+    """Returns the verdict on an exact duplicate."""
+    witness = Witness(of.ref.uri, of.digest, 0, None, BASE_VIEW)
+    found = kept(path, name)
+    return dataclasses.replace(found, status=Status.DUPLICATE, reason=Reason.EXACT, witness=witness)
+
+
+@pytest.mark.parametrize("how", list(PlaceMode))
+def test_equal_file_of_the_same_block_is_placed_instead(how: PlaceMode, tmp_path: Path) -> None:
+    """The first that still is there, under its own name. Nothing is reported as missing."""
+    gone, gone_too, there, other = source(tmp_path, b"1", b"1", b"1", b"2")
+    first = kept(gone, "gone")
+    verdicts = [
+        first,
+        equal(gone_too, "gone too", first),
+        equal(there, "a/there", first),
+        kept(other, "other"),
+    ]
+    gone.unlink()
+    gone_too.unlink()
+    done = place(verdicts, PlaceCopies(str(tmp_path / "out"), how=how))
+    assert contents(tmp_path / "out") == {"a/there": b"1", "other": b"2"}
+    assert (done.made, done.unplaced) == (2, {})
+    assert place(verdicts, PlaceCopies(str(tmp_path / "out"), how=how)).made == 0
+
+
+def test_equal_files_are_not_placed_if_the_kept_one_is(tmp_path: Path) -> None:
+    paths = source(tmp_path, b"1", b"1", b"1")
+    first = kept(paths[0], "0")
+    verdicts = [first, *(equal(path, path.name, first) for path in paths[1:])]
+    place(verdicts, PlaceCopies(str(tmp_path / "out")))
+    assert contents(tmp_path / "out") == {"0": b"1"}
+    place(verdicts, PlaceCopies(str(tmp_path / "out"), duplicates=True))
+    key = first.digest.hex()
+    assert contents(tmp_path / "out") == dict.fromkeys(
+        ("0", f"_duplicates/{key}/1", f"_duplicates/{key}/2"), b"1"
+    )
+
+
+def test_near_duplicate_does_not_stand_in(tmp_path: Path) -> None:
+    gone, near = source(tmp_path, b"1", b"2")
+    first = kept(gone, "gone")
+    verdicts = [first, duplicate(near, "near", first)]
+    gone.unlink()
+    done = place(verdicts, PlaceCopies(str(tmp_path / "out")))
+    assert list(done.unplaced.values()) == [f"{gone} vanished after it was read"]
+
+
+def test_image_without_any_file_is_reported_once(tmp_path: Path) -> None:
+    gone, gone_too = source(tmp_path, b"1", b"1")
+    first = kept(gone, "gone")
+    verdicts = [first, equal(gone_too, "gone too", first)]
+    gone.unlink()
+    gone_too.unlink()
+    done = place(verdicts, PlaceCopies(str(tmp_path / "out")))
+    assert done.unplaced == {str(tmp_path / "out/gone"): f"{gone} vanished after it was read"}
+
+
+def test_equal_file_of_a_later_block_is_placed_instead(tmp_path: Path) -> None:
+    """Once: what comes still later is a duplicate like others. A restart between them changes nothing."""
+    gone, there, later = source(tmp_path, b"1", b"1", b"1")
+    (tmp_path / "state").mkdir()
+    first = kept(gone, "gone")
+    blocks = [[first], [equal(there, "there", first)], [equal(later, "later", first)]]
+    gone.unlink()
+    done = [
+        place(block, PlaceCopies(str(tmp_path / "out"), missing=str(tmp_path / "state"))) for block in blocks
+    ]
+    assert [len(one.unplaced) for one in done] == [1, 0, 0]
+    assert contents(tmp_path / "out") == {"there": b"1"}
+    assert not list((tmp_path / "state").iterdir())
+
+
+def test_notes_are_kept_per_digest(tmp_path: Path) -> None:
+    missing = MissingCopies(str(tmp_path))
+    missing.note(b"\1" * 32)
+    missing.note(b"\1" * 32)
+    assert MissingCopies(str(tmp_path)).is_noted(b"\1" * 32)
+    assert not missing.is_noted(b"\2" * 32)
+    missing.forget(b"\1" * 32)
+    missing.forget(b"\1" * 32)
+    assert not missing.is_noted(b"\1" * 32)
+    assert not MissingCopies().is_noted(b"\1" * 32)
+
+
+@pytest.mark.parametrize("mode", ["-e", "-n"])
+def test_batch_run_makes_up_for_an_image_that_vanishes(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b", "c"):
+        write(tmp_path / f"in/{name}.png", encoded(photo(1)))
+    write(tmp_path / "in/d.png", encoded(photo(2)))
+
+    def vanished(source: str, *rest: Any) -> bool:
+        if source.endswith("/a.png"):
+            raise PlacingError("vanished after it was read")
+        return place_file(source, *rest)
+
+    monkeypatch.setattr(place_module, "place_file", vanished)
+    arguments = [
+        mode,
+        "-i",
+        str(tmp_path / "in"),
+        "-d",
+        str(tmp_path / "out"),
+        "-o",
+        "",
+        "-j",
+        "1",
+        "--quiet",
+    ]
+    assert main(arguments) == 0
+    assert contents(tmp_path / "out") == {"b.png": encoded(photo(1)), "d.png": encoded(photo(2))}
+    assert capfd.readouterr().err == ""
