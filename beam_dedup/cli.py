@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError, UsageError
+from beam_dedup.core.names import without_controls
 from beam_dedup.options import help_text, parser
 from beam_dedup.options.option import quoted
 
@@ -31,10 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _main(arguments)
     except UsageError as error:
-        print(f"dedup: {error} (see dedup --help)", file=sys.stderr)
+        print(f"dedup: {without_controls(str(error))} (see dedup --help)", file=sys.stderr)
         return WRONG_USAGE
     except DedupError as error:
-        print(f"dedup: {error}", file=sys.stderr)
+        print(f"dedup: {without_controls(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("dedup: interrupted", file=sys.stderr)

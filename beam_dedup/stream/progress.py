@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from beam_dedup.core.names import without_controls
 from beam_dedup.options.config import DedupConfig
 from transforms import metrics
 from transforms.tally import LATENCY, PLACED, READ, Tally
@@ -85,7 +86,7 @@ def _show_log(line: _Line, console: Console, stop: threading.Event, seconds: flo
 
 def log(message: str) -> None:
     """Prints a message to stderr."""
-    print(f"dedup: {message}", file=sys.stderr)
+    print(f"dedup: {without_controls(message)}", file=sys.stderr)
 
 
 def summary(tally: Tally, config: DedupConfig, seconds: float) -> str:
