@@ -82,16 +82,21 @@ def _report(config: DedupConfig, reports: Reports, seconds: float) -> None:
     """Prints the preview and the summary.
 
     Raises:
-      DedupError: copies could not be made.
+      DedupError: copies could not be made, or somebody else wrote an output file during the run.
     """
     if config.preview:
         with open(reports.preview, encoding="utf-8", errors="surrogateescape") as lines:
             shutil.copyfileobj(lines, sys.stdout)
+    taken = preflight.taken_outputs(config)
+    counts = storage.other_name(reports.counts) if "--counts" in taken else reports.counts
     if not config.quiet:
-        with storage.open_bytes(reports.counts) as file:  # --counts may name an object in a bucket
+        with storage.open_bytes(counts) as file:  # --counts may name an object in a bucket
             print(summary.text(config, json.load(file), seconds))
+    problems = list(taken.values())
     if config.output_dir and not config.preview and (message := unplaced_message(reports.unplaced)):
-        raise DedupError(message)
+        problems.append(message)
+    if problems:
+        raise DedupError("\n".join(problems))
 
 
 def count_files(config: DedupConfig) -> int:
