@@ -16,6 +16,7 @@ from beam_dedup import preflight
 from beam_dedup.core.paths import collision_key
 from tests.app.cli_runs import dedup, tree
 from tests.core.archives.made_archives import record, response, tar, warc, zipped
+from tests.core.short_reads import use_bad_disk
 from tests.transforms.files import encoded, write
 from tests.transforms.object_store import Store
 from transforms.storage.listing import list_inputs
@@ -155,6 +156,24 @@ class TestNutch:
             "dump/deep/x_filenameToUrl.json": None,
         }
         assert found["dump/deep/x_filenameToUrl.json"]["reason"] == "not_an_image"
+
+    def test_map_is_read_to_its_end_however_little_a_read_returns(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(tmp_path / "a.png", A)
+        write(tmp_path / "1_filenameToUrl.json", b'{"a.png": "http://x"}')
+        use_bad_disk(monkeypatch, most=5)
+        assert [(file.name, file.metadata) for file in list_inputs([str(tmp_path)])] == [
+            ("a.png", '{"url": "http://x"}')
+        ]
+
+    def test_map_on_a_bad_sector_is_listed_and_so_rejected(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its first bytes may be a map by themselves."""
+        write(tmp_path / "1_filenameToUrl.json", b'{"a.png": "http://x"}      ')
+        use_bad_disk(monkeypatch, bad=22)
+        assert [file.name for file in list_inputs([str(tmp_path)])] == ["1_filenameToUrl.json"]
 
     def test_map_applies_to_its_directory_and_below(self, tmp_path: Path) -> None:
         for folder in ("x", "y"):

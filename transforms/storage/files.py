@@ -18,10 +18,13 @@ from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix, utf
 from transforms.storage import objects
 from transforms.storage.own_files import HEAD_BYTES, IsOwn
 
-_EXTRAS = {
-    "gs": ("gcp", "google.cloud.storage"),
-    "s3": ("aws", "boto3"),
-}  # extra of setup.py, and what it installs
+# For each scheme, the command that installs its packages, and one of these packages.
+_PACKAGES = {
+    "gs": (install_command("gcp"), "google.cloud.storage"),
+    "s3": (install_command("aws"), "boto3"),
+    "hdfs": ("pip install 'apache-beam[hadoop]'", "hdfs"),
+    "azfs": ("pip install 'apache-beam[azure]'", "azure.storage.blob"),
+}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors for which the system names no file
 _SPOOLED_BYTES = 1 << 24
 
@@ -209,14 +212,14 @@ _KINDS = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSO
 def unusable(path: str) -> str:
     """Returns why no file system of Beam can open a path like gs://..., and what to install; "" if one can."""
     scheme = path.partition("://")[0]
-    extra, package = _EXTRAS.get(scheme, ("", ""))
-    hint = f"{scheme}:// needs packages that are not installed: run {install_command(extra)}" if extra else ""
+    command, package = _PACKAGES.get(scheme, ("", ""))
     if package and not _is_installed(package):
-        return hint  # without the package Beam's file system is there, but fails when it is used
+        # Without the package Beam's file system is there, but fails when it is used.
+        return f"{scheme}:// needs packages that are not installed: run {command}"
     try:
         FileSystems.get_filesystem(path)
-    except ValueError as error:
-        return hint or str(error)
+    except Exception as error:  # noqa: BLE001  of any class: ValueError, BeamIOError, ImportError
+        return str(error)
     return ""
 
 

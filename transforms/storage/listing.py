@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from beam_dedup.core.archives import nutch
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.paths import PARTIAL_PREFIX, is_partial, is_remote
+from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote, partial_process
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.reading.local_files import open_local
 from transforms.storage import objects
@@ -231,14 +231,12 @@ class _Search:
             todo.extend(reversed(folders))
 
     def _is_excluded(self, folder: str, name: str, is_link: bool) -> bool:
-        if name.startswith(PARTIAL_PREFIX) and is_partial(name):
+        if not self._excluded:
+            return False
+        if name.startswith(PARTIAL_PREFIX) and _is_being_written(folder + name, self._excluded):
             return True
         # Resolving a path is slow: only links, and entries that have the name of an excluded path, need it.
-        return (
-            bool(self._excluded)
-            and (is_link or name in self._excluded_names)
-            and lies_in(folder + name, self._excluded)
-        )
+        return (is_link or name in self._excluded_names) and lies_in(folder + name, self._excluded)
 
 
 def _entries(folder: str, names: Iterable[str] | None) -> Sequence[_Entry]:
@@ -274,6 +272,23 @@ def _is_folder(entry: _Entry) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link in a circle, or below a directory without permission: rejected when it is opened
+        return False
+
+
+def _is_being_written(path: str, outputs: set[str]) -> bool:
+    """Returns whether a file is a partial file of this run: beside an output, and of a process of its session.
+
+    Any other file with the name of a partial file is input, since it could be somebody's image.
+    """
+    process = partial_process(os.path.basename(path))
+    if process is None:
+        return False
+    directory = os.path.realpath(os.path.dirname(path) or ".")
+    if all(os.path.dirname(output) != directory for output in outputs):
+        return False
+    try:
+        return os.getsid(process) == os.getsid(0)
+    except (OSError, OverflowError):  # no such process
         return False
 
 

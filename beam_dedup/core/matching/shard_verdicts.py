@@ -1,4 +1,4 @@
-"""Decides exact duplicates in a digest shard, chooses what to compare, and assembles the verdicts.
+"""Finds exact duplicates in a digest shard, chooses the codes to compare, and assembles the verdicts.
 
 Images with equal digests are in the same digest shard, so exact duplicates are found there. Among images of
 a digest shard with equal codes, only the best-ranked one, the representative, is compared with images of
@@ -177,6 +177,7 @@ def _firsts(numbers: IntArray) -> IntArray:
 
 
 def _code_counts(images: pa.Table) -> IntArray:
+    """Returns the number of codes of each image."""
     return np.asarray(pc.list_value_length(images["codes"].combine_chunks())).astype(np.int64)
 
 
@@ -198,6 +199,7 @@ def _picture_numbers(images: pa.Table) -> IntArray:
 
 
 def _binaries(bounds: IntArray, data: bytes) -> pa.Array:
+    """Returns data cut into binary values at `bounds`, without a copy."""
     return pa.Array.from_buffers(
         pa.binary(),
         len(bounds) - 1,

@@ -70,6 +70,13 @@ def _numbers_of_first(rows: messages.Rows, new: BoolArray) -> IntArray:
 
 
 def _details(table: pa.Table, image: IntArray, copy: BoolArray) -> pa.Table:
+    """Returns the details (`DETAILS`) of images for `settle`.
+
+    Args:
+      table: the images (`FINGERPRINTS`).
+      image: number of the first image with the same digest, per row.
+      copy: whether the row is not that first image, per row.
+    """
     base = _base_codes(table)
     digest = table["digest"].combine_chunks().cast(pa.binary())
     own = {
@@ -113,6 +120,7 @@ def _opened(plan: StreamPlan, key: bytes, table: pa.Table, image: IntArray) -> l
 
 
 def _codes(table: pa.Table, image: IntArray) -> Codes:
+    """Returns all codes of the images of a table (`FINGERPRINTS`), with the given image numbers per row."""
     codes = table["codes"].combine_chunks()
     image_of_code = image[np.asarray(pc.list_parent_indices(codes))]
     code = codes.flatten()
