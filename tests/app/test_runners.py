@@ -233,7 +233,7 @@ def test_images_that_could_not_be_placed_are_reported_at_the_end(
         *(f"--direct_running_mode={mode}", "-j", "2"),
     )
     assert ended.returncode == 1
-    message = ended.stderr[ended.stderr.index("dedup: ") :].splitlines()
+    message = ended.stderr[ended.stderr.index("dedup: 2 images") :].splitlines()
     assert message[0] == "dedup: 2 images could not be placed:"
     assert [str(name) in line for name, line in zip((first, second), message[1:], strict=True)] == [
         True,
