@@ -34,6 +34,7 @@ RESOURCES = {
 CLUSTER = RESOURCES["FlinkDeployment", "dedup"]
 JOB_SERVER = RESOURCES["Deployment", "dedup-job-server"]
 STREAM = RESOURCES["Job", "dedup-stream"]
+RESTART, RETAINED = "restart-strategy", "RETAIN_ON_CANCELLATION"
 FLINK = "flink-main-container"  # named by the operator
 
 
@@ -207,6 +208,19 @@ class TestOperation:
         for name in ("state.checkpoints.dir", "state.savepoints.dir", "high-availability.storageDir"):
             assert configuration[name].startswith("gs://")
         assert all(isinstance(value, str) for value in configuration.values())
+
+    def test_jobs_survive_long_failures_and_leave_their_last_checkpoint(self) -> None:
+        """The local scripts do the same, with fewer attempts."""
+        local = (ROOT / "templates/flink/local").joinpath
+        flink_conf = CLUSTER["spec"]["flinkConfiguration"]
+        assert flink_conf["execution.checkpointing.externalized-checkpoint-retention"] == RETAINED
+        delay = f"{RESTART}.exponential-delay"
+        settings = [name.removeprefix(delay) for name in flink_conf if name.startswith(delay)]
+        assert (flink_conf[f"{RESTART}.type"], len(settings)) == ("exponential-delay", 4)
+        for script in (local("cluster.py").read_text(), local("job-server").read_text()):
+            assert f"\nexecution.checkpointing.externalized-checkpoint-retention: {RETAINED}\n" in script
+            assert f"\n{RESTART}.type: exponential-delay\n" in script
+            assert all(f"\n{delay}{name}: " in script for name in settings)
 
     def test_stream_is_never_submitted_twice(self) -> None:
         assert STREAM["spec"]["backoffLimit"] == 0

@@ -22,9 +22,10 @@ TOOLS = ROOT / ".ci/tools"  # where `make services` installs programs
 FLINK = TOOLS / "flink"
 _FLINK_CONFIGURATION = """\
 state.checkpoints.dir: {folder}/checkpoints
-restart-strategy.type: fixed-delay
-restart-strategy.fixed-delay.attempts: 5
-restart-strategy.fixed-delay.delay: 100 ms
+restart-strategy.type: exponential-delay
+restart-strategy.exponential-delay.initial-backoff: 100 ms
+restart-strategy.exponential-delay.max-backoff: 1 s
+restart-strategy.exponential-delay.attempts-before-reset-backoff: 5
 """
 
 

@@ -43,6 +43,7 @@ _ENTRY_POINTS = {
 }
 # classloader.resolve-order: all jars are on the class path, so classes that a job contains must not be loaded a second time.
 # taskmanager.memory: Flink's own scripts compute these sizes; without the scripts, they must be given.
+# restart-strategy: a job waits up to 10 s between two attempts, and ends after 20 in a row (about three minutes).
 _CONFIGURATION = """\
 jobmanager.rpc.address: 127.0.0.1
 jobmanager.bind-host: 127.0.0.1
@@ -68,9 +69,12 @@ parallelism.default: {slots}
 classloader.resolve-order: parent-first
 heartbeat.interval: 2000
 heartbeat.timeout: 10000
-restart-strategy.type: fixed-delay
-restart-strategy.fixed-delay.attempts: 10
-restart-strategy.fixed-delay.delay: 1 s
+restart-strategy.type: exponential-delay
+restart-strategy.exponential-delay.initial-backoff: 1 s
+restart-strategy.exponential-delay.max-backoff: 10 s
+restart-strategy.exponential-delay.reset-backoff-threshold: 10 min
+restart-strategy.exponential-delay.attempts-before-reset-backoff: 20
+execution.checkpointing.externalized-checkpoint-retention: RETAIN_ON_CANCELLATION
 state.backend.type: {backend}
 state.checkpoints.dir: {state_uri}/checkpoints
 state.savepoints.dir: {state_uri}/savepoints
@@ -126,6 +130,13 @@ def _arguments() -> argparse.Namespace:
         help="state backend of Flink (default %(default)s)",
     )
     parser.add_argument(
+        "--conf",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of Flink, in addition to or instead of those in this program; may be repeated",
+    )
+    parser.add_argument(
         "--ports",
         default=PORTS,
         help="ports of REST, the job manager, the job server and the workers (default %(default)s)",
@@ -145,16 +156,15 @@ def _start_all(state: Path, given: argparse.Namespace) -> None:
         _fail(f"--python: there is no program {given.python}")
     python = os.path.abspath(found)
     (state / "tmp").mkdir(parents=True, exist_ok=True)
-    (state / "flink-conf.yaml").write_text(
-        _CONFIGURATION.format(
-            rest=rest,
-            rpc=rpc,
-            slots=given.slots,
-            backend=given.state_backend,
-            state=state,
-            state_uri=state.as_uri(),
-        )
+    configuration = _CONFIGURATION.format(
+        rest=rest,
+        rpc=rpc,
+        slots=given.slots,
+        backend=given.state_backend,
+        state=state,
+        state_uri=state.as_uri(),
     )
+    (state / "flink-conf.yaml").write_text(_with_settings(configuration, given.conf))
     for name in PARTS:
         (state / f"{name}.log").unlink(missing_ok=True)
     try:
@@ -180,6 +190,17 @@ def _start_all(state: Path, given: argparse.Namespace) -> None:
     print(
         f"--runner=PortableRunner --job_endpoint={HOST}:{jobs} --environment_type=EXTERNAL --environment_config={HOST}:{workers}"
     )
+
+
+def _with_settings(configuration: str, settings: list[str]) -> str:
+    """Returns a configuration of Flink with some settings, each NAME=VALUE, added or replaced."""
+    lines = dict(line.split(": ", 1) for line in configuration.splitlines())
+    for setting in settings:
+        name, separator, value = setting.partition("=")
+        if not (name and separator):
+            _fail(f"--conf must be NAME=VALUE, got {setting}")
+        lines[name] = value
+    return "".join(f"{name}: {value}\n" for name, value in lines.items())
 
 
 def _start_java(state: Path, jars: Path, name: str) -> None:
