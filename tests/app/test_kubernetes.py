@@ -222,6 +222,14 @@ class TestOperation:
             assert f"\n{RESTART}.type: exponential-delay\n" in script
             assert all(f"\n{delay}{name}: " in script for name in settings)
 
+    def test_flink_logs_as_the_local_one_does_with_json(self) -> None:
+        [log4j2] = CLUSTER["spec"]["logConfiguration"].values()
+        local = (ROOT / "templates/flink/local/log4j2.properties").read_text()
+        own = [line for line in log4j2.splitlines() if line.startswith(("logger.", "appender.json.layout"))]
+        assert len(own) == 9
+        assert [line for line in own if line not in local.splitlines()] == []
+        assert {"name": "DEDUP_LOG_FORMAT", "value": "json"} in SUBMITTING["env"]
+
     def test_stream_is_never_submitted_twice(self) -> None:
         assert STREAM["spec"]["backoffLimit"] == 0
         assert PODS["stream"]["restartPolicy"] == "Never"

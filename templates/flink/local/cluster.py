@@ -8,6 +8,9 @@
 JARS is the directory that `get` has filled; Flink itself is part of the job server. STATE is a directory for the files of the
 cluster: its configuration (flink-conf.yaml), logs, process ids, checkpoints. The workers run with --python, whose
 environment must have beam_dedup; they use neither another Python of the machine nor the process that submits the pipeline.
+
+The logs contain warnings, errors and the state of jobs. The environment variables DEDUP_LOG_LEVEL (debug, info, warn, error) and
+DEDUP_LOG_FORMAT (text, json) change that.
 """
 
 import argparse
@@ -34,9 +37,7 @@ _READY_SECONDS, _END_SECONDS = 90, 15
 
 _OPENED = ("lang", "net", "io", "nio", "text", "time", "util", "util.concurrent", "util.concurrent.atomic")
 _OPENS = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in _OPENED]
-_LOGGED = [
-    f"-Dorg.slf4j.simpleLogger.{name}" for name in ("showDateTime=true", "dateTimeFormat=HH:mm:ss.SSS")
-]
+_LOGGING = f"-Dlog4j2.configurationFile={HERE.resolve() / 'log4j2.properties'}"
 _ENTRY_POINTS = {
     "job-manager": "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
     "task-manager": "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
@@ -204,7 +205,7 @@ def _with_settings(configuration: str, settings: list[str]) -> str:
 
 
 def _start_java(state: Path, jars: Path, name: str) -> None:
-    command = ["java", "-Xmx1g", "-XX:MaxMetaspaceSize=512m", *_LOGGED, *_OPENS, "-cp", f"{jars.resolve()}/*"]
+    command = ["java", "-Xmx1g", "-XX:MaxMetaspaceSize=512m", _LOGGING, *_OPENS, "-cp", f"{jars.resolve()}/*"]
     _start(state, name, [*command, _ENTRY_POINTS[name], "--configDir", str(state)])
 
 
