@@ -4,18 +4,25 @@ Beam and the modules of the pipeline are imported only when the options are know
 at once.
 """
 
+import argparse
+import contextlib
 import importlib.util
 import logging
 import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from beam_dedup import service_log
 from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError, UsageError
 from beam_dedup.options import help_text, parser
 from beam_dedup.options.option import quoted
+from beam_dedup.options.suggest import pasteable
+from beam_dedup.output import log, sign_of_life, write
+
+if TYPE_CHECKING:
+    from beam_dedup.options.config import DedupConfig
 
 _STANDARD_ERROR = 2
 
@@ -33,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with service_log.failures_are_errors():
             return _main(arguments)
     except UsageError as error:
-        print(f"dedup: {error} (see dedup --help)", file=sys.stderr)
+        log(f"{error} (see dedup --help)")
         return WRONG_USAGE
     except DedupError as error:
-        print(f"dedup: {error}", file=sys.stderr)
+        log(str(error))
         return FAILED
     except KeyboardInterrupt:
-        print("dedup: interrupted", file=sys.stderr)
+        log("interrupted")
         return INTERRUPTED
 
 
@@ -48,12 +55,7 @@ def entry() -> NoReturn:
     _open_standard_streams()
     service_log.set_up("dedup")
     code = main()
-    try:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-    except BrokenPipeError:
-        code = code or FAILED
+    # All text for the standard streams was flushed when it was written.
     os._exit(code)
 
 
@@ -73,38 +75,59 @@ def _main(arguments: Sequence[str]) -> int:
     started = time.monotonic()
     topic = parser.help_topic(arguments)
     if topic is not None:
-        print(help_text.option_help(topic), end="")
+        write(help_text.option_help(topic))
         return DONE
     given, beam_arguments = parser.parse(arguments)
     if given.help or not arguments:
-        print(help_text.short_help(), end="")
+        write(help_text.short_help())
         return DONE
     if given.version:
         from beam_dedup import __version__
 
-        print(f"dedup {__version__}")
+        write(f"dedup {__version__}\n")
         return DONE
     _check_transforms_package()
     _set_up_logging()
     if given.beam_help:
         from beam_dedup.runners import select
 
-        print(select.beam_help(), end="")
+        write(select.beam_help())
         return DONE
     if given.dump_dir is None and len(beam_arguments) == 1 and os.path.isdir(beam_arguments[0]):
         [path] = beam_arguments
-        raise UsageError(f"-i is required before an input; got {quoted(path)}. Try -i {quoted(path)}")
+        advice = f". Try -i {pasteable(path)}" if pasteable(path) else ""
+        raise UsageError(f"-i is required before an input; got {quoted(path)}{advice}")
+    config = _configure(given, beam_arguments)
+    with contextlib.nullcontext() if config.quiet else sign_of_life("loading Apache Beam"):
+        from beam_dedup import preflight
+
+        prepared = preflight.prepare(config, beam_arguments)
+        if config.stream:
+            from beam_dedup.stream.run import run
+        else:
+            from beam_dedup.batch.run import run
+    return run(prepared, started)
+
+
+def _configure(given: argparse.Namespace, beam_arguments: Sequence[str]) -> "DedupConfig":
+    """Returns the checked configuration.
+
+    Raises:
+      UsageError: an option is unknown or wrong, or an input can't be read. An unknown option comes first: it may be a
+        misspelling of the one that is missing.
+    """
     from beam_dedup.options import checks
 
-    config = checks.configure(given)
-    checks.check_input(config)
-    if config.stream:
-        from beam_dedup.stream import run as stream_run
+    try:
+        config = checks.configure(given)
+        checks.check_input(config)
+    except UsageError:
+        if beam_arguments:
+            from beam_dedup.runners import select
 
-        return stream_run.run(config, beam_arguments, started)
-    from beam_dedup.batch import run
-
-    return run.run(config, beam_arguments, started)
+            select.check_known(beam_arguments)
+        raise
+    return config
 
 
 def _set_up_logging() -> None:

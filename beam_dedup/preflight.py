@@ -15,6 +15,7 @@ from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote
 from beam_dedup.core.reading import input_paths
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.options.defaults import DEFAULT_OUTPUT_JSON
+from beam_dedup.options.option import quoted
 from beam_dedup.runners import select
 from transforms.storage import files as storage
 from transforms.storage import objects
@@ -108,7 +109,7 @@ def _check_output_file(flag: str, path: str, resumable: bool) -> None:
     if path.endswith("/"):
         if not path.isprintable():
             raise UsageError(
-                f"{flag}: the directory name {path!r} has characters that can't be printed; choose another name"
+                f"{flag}: the directory name {quoted(path)} has characters that can't be printed; choose another name"
             )
         _try_to_write(flag, path)
         if not resumable and any(name.startswith("records-") for name in os.listdir(path)):

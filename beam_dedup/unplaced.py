@@ -13,6 +13,12 @@ def append_unplaced(unplaced: Unplaced, path: str) -> None:
         file.write(line + b"\n")
 
 
+def count_lines(path: str) -> int:
+    """Returns the number of images that could not be placed: the lines of a file with one for each."""
+    with open(path, "rb") as file:
+        return sum(1 for _ in file)
+
+
 def unplaced_message(path: str) -> str:
     """Returns how many images could not be placed, and why for the first five; "" if all were placed.
 

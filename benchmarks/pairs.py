@@ -212,7 +212,7 @@ def to_block(numbers: np.ndarray, kinds: np.ndarray, data: list[bytes]) -> bytes
     )
     text = {"uri": uris, "name": uris, "format": [b"JPEG"] * n, "algorithm": [b"dct/1"] * n}
     columns = {
-        **{name: pa.array([b""] * n, pa.binary()) for name in ("metadata", "flags", "detail")},
+        **{name: pa.array([b""] * n, pa.binary()) for name in ("metadata", "flags", "detail", "identity")},
         **{name: pa.array(values, pa.binary()) for name, values in text.items()},
         **{name: pa.array(np.full(n, 500), pa.int32()) for name in ("width", "height")},
         **{name: pa.array(np.full(n, 55_000), pa.int64()) for name in ("size_bytes", "modified_ms")},

@@ -23,7 +23,7 @@ from beam_dedup.core.reading.reader import fallback_or_rejection
 from transforms import metrics
 from transforms.read_settings import ReadSettings
 from transforms.storage.prefetch import AT_ONCE, fetched_in_turn
-from transforms.tally import READ
+from transforms.tally import FOUND, IMAGES, READ
 from transforms.threaded import ThreadedDoFn
 
 _REJECTIONS: Final = "rejections"
@@ -106,18 +106,23 @@ class _FingerprintFn(ThreadedDoFn):
         decoder = self.idle.get()
         try:
             local = [reference for reference in element if not is_remote(reference.uri)]
-            results = [decoder.read(local)] if local else []
+            results = [decoder.read(local, on_images=self._count_images)] if local else []
             remote = [reference for reference in element if is_remote(reference.uri)]
             return [*results, *self._read_remote(decoder, remote)]
         finally:
             self.idle.put(decoder)
+
+    def _count_images(self, count: int) -> None:
+        """Counts images for the progress display as they are read; members of archives too."""
+        if self.settings.tally:
+            self.settings.tally.add(IMAGES, count)
 
     def _read_remote(self, decoder: IsolatedDecoder, remote: list[ImageRef]) -> Iterator[DecodeResult]:
         for reference, found in fetched_in_turn(self.fetching, remote, self.settings.limits.max_bytes):
             if isinstance(found, ImageError):
                 yield DecodeResult.of(fallback_or_rejection(reference, found, self.settings.recipe))
             else:
-                yield decoder.read([reference], found)
+                yield decoder.read([reference], found, self._count_images)
 
     def outputs(
         self, element: list[ImageRef], result: list[DecodeResult]
@@ -132,7 +137,10 @@ class _FingerprintFn(ThreadedDoFn):
                 self.known_rejected.inc(decoded.known_rejected)
             if decoded.skipped:
                 self.skipped.inc(decoded.skipped)
-        tally: _TaggedReadTally = TaggedOutput(_READ_TALLY, conservation.read_tally(element, result))
+        read = conservation.read_tally(element, result)
+        tally: _TaggedReadTally = TaggedOutput(_READ_TALLY, read)
         yield tally
         if self.settings.tally:
             self.settings.tally.add(READ, len(element))
+            count, _ = read.images
+            self.settings.tally.add(FOUND, count)

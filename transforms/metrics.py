@@ -23,6 +23,7 @@ BYTES_READ = "Read_Byte_Count"
 KNOWN_REJECTED = "Known_Rejected_Count"
 DESCRIBED = "Described_Image_Count"
 SKIPPED = "Skipped_Page_Count"
+OUT_OF_MEMORY = "Out_Of_Memory_Count"
 COPIES = "Placed_Copy_Count"
 UNPLACED = "Unplaced_Copy_Count"
 
@@ -59,6 +60,8 @@ def counts_of(block: VerdictBlock) -> dict[str, int]:
     counts: dict[str, int] = {}
     if described := pc.sum(pc.match_substring(verdicts["flags"], Flag.DESCRIBED.value)).as_py():
         counts[DESCRIBED] = described
+    if short := pc.sum(pc.match_substring(verdicts["flags"], Flag.OUT_OF_MEMORY.value)).as_py():
+        counts[OUT_OF_MEMORY] = short
     for row in verdicts.group_by(["status", "reason"]).aggregate([([], "count_all")]).to_pylist():
         reason = row["reason"] and REASONS[blocks.to_text(row["reason"])]
         for name in names_for(Status(blocks.to_text(row["status"])), reason):

@@ -13,7 +13,10 @@ import threading
 from collections.abc import Iterable
 
 LISTED = "listed"
-READ = "read"
+READ = "read"  # files
+IMAGES = "images"  # in the files that are read: an archive has one for each member
+FOUND = "found"  # images that the references which were read have led to
+JUDGED_BEFORE = "judged_before"  # of these, images that an earlier run has judged
 PLACED = "placed"
 LATENCY = "latency"
 _STEPS_PER_DOUBLING = 4  # of a histogram

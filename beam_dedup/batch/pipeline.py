@@ -9,6 +9,7 @@ from typing import NamedTuple
 import apache_beam as beam
 
 from beam_dedup.core.matching.planner import PlanSettings
+from beam_dedup.core.overview import to_json
 from beam_dedup.options.config import DedupConfig
 from transforms import (
     CheckConservation,
@@ -23,6 +24,7 @@ from transforms import (
     WriteUnplaced,
 )
 from transforms.count import write_json
+from transforms.overview import SumUpImages
 from transforms.place import placements
 from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE
 from transforms.read_settings import ReadSettings
@@ -36,11 +38,13 @@ class Reports(NamedTuple):
       counts: the counts as JSON.
       preview: one line per copy that would be made, for `--preview`.
       unplaced: one line per image that could not be copied.
+      overview: the `Overview` of all verdicts as JSON.
     """
 
     counts: str
     preview: str = ""
     unplaced: str = ""
+    overview: str = ""
 
 
 def build(
@@ -102,4 +106,12 @@ def build(
             verdicts
             | "Counts" >> CountImages(plan, read_tally)
             | "WriteCounts" >> beam.Map(write_json, reports.counts)
+        )
+    if reports.overview:
+        # PCollection[Overview], one
+        (
+            verdicts
+            | "Overview" >> SumUpImages(config.near)
+            | "OverviewFields" >> beam.Map(to_json)
+            | "WriteOverview" >> beam.Map(write_json, reports.overview)
         )

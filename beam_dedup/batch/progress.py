@@ -6,17 +6,17 @@ import time
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TextColumn,
-    TimeElapsedColumn,
 )
 
-from transforms.tally import LISTED, PLACED, READ, Tally
+from transforms.tally import IMAGES, LISTED, PLACED, READ, Tally
 
 LIVE_SECONDS = 0.25
 LOG_SECONDS = 10.0
+_BAR_WIDTH = 20
+_WIDTH_WITH_BAR = 110  # columns of a terminal that has room for a bar beside the text
 
 
 class ProgressState:
@@ -25,6 +25,7 @@ class ProgressState:
     Attributes:
       listed: number of files to read; 0 if it is not known.
       read: number of files read so far.
+      images: number of images read so far, in those files and in the archives that are being read.
       placed: number of copies made so far.
       seconds: time from the start until the last file was read (so far). The time after that does not
         count, so that finding duplicates and copying do not lower the rate.
@@ -37,22 +38,28 @@ class ProgressState:
 
     def update(self) -> None:
         """Reads the tally again."""
-        self.listed, self.read, self.placed = (self.tally.total(name) for name in (LISTED, READ, PLACED))
-        if self.reading or not self.read:
+        self.listed, self.read, self.images, self.placed = (
+            self.tally.total(name) for name in (LISTED, READ, IMAGES, PLACED)
+        )
+        if self.reading or not self.has_begun:
             self.seconds = time.monotonic() - self.started
 
     @property
+    def has_begun(self) -> bool:
+        return bool(self.images or self.read)
+
+    @property
     def reading(self) -> bool:
-        return 0 < self.read < self.listed
+        return self.has_begun and self.read < self.listed
 
     @property
     def rate(self) -> float:
         """Images read per second."""
-        return self.read / self.seconds if self.read else 0.0
+        return self.images / self.seconds if self.images else 0.0
 
     @property
     def phase(self) -> str:
-        if not self.read:
+        if not self.has_begun:
             return "starting"
         if self.reading:
             return "reading images"
@@ -66,10 +73,29 @@ class ProgressState:
     @property
     def time_left(self) -> str:
         """The time that reading will still take, as text; "" in other phases, which can't be predicted."""
-        if not self.reading:
+        if not self.reading or not self.read:
             return ""
-        seconds = round((self.listed - self.read) / self.rate)
-        return f"{seconds // 60}:{seconds % 60:02} left"
+        return f"{clock(self.seconds / self.read * (self.listed - self.read))} left"
+
+    @property
+    def line(self) -> str:
+        """All of it as one line."""
+        parts = [f"{self.phase}: {self.read:,} of {self.listed:,} files read"]
+        if self.images:
+            parts.append(f"{self.images:,} images, {self.rate:,.0f} images/s")
+        parts.append(f"{clock(self.elapsed)} elapsed")
+        parts += filter(None, [self.time_left])
+        return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Returns a time in hours, minutes and seconds.
+
+    >>> clock(75.4), clock(3700)
+    ('0:01:15', '1:01:40')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def show_progress(
@@ -96,40 +122,20 @@ def show_progress(
 
 
 def _show_live(state: ProgressState, console: Console, stop: threading.Event, seconds: float) -> None:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[left]}"),
-        TimeElapsedColumn(),
-    )
+    bar_column = (BarColumn(bar_width=_BAR_WIDTH),) if console.width >= _WIDTH_WITH_BAR else ()
+    columns = (SpinnerColumn(), *bar_column, TextColumn("{task.description}"))
     # The streams are not redirected here: ending that in this thread would undo redirections by the run.
     with Progress(
         *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
     ) as bar:
-        task = bar.add_task("starting", total=None, rate="", left="")
+        task = bar.add_task("starting", total=None)
         while not stop.wait(seconds):
             state.update()
-            rate = f"{state.rate:,.0f} images/s" if state.read else ""
-            bar.update(
-                task,
-                description=state.phase,
-                completed=min(state.read, state.listed),
-                total=state.listed or None,
-                rate=rate,
-                left=state.time_left,
-            )
+            completed = min(state.read, state.listed)
+            bar.update(task, description=state.line, completed=completed, total=state.listed or None)
 
 
 def _show_log(state: ProgressState, console: Console, stop: threading.Event, seconds: float) -> None:
     while not stop.wait(seconds):
         state.update()
-        parts = [f"{state.phase}: {state.read:,} of {state.listed:,} files read"]
-        if state.read:
-            parts.append(f"{state.rate:,.0f} images/s")
-        if state.time_left:
-            parts.append(state.time_left)
-        parts.append(f"{state.elapsed:,.0f} s elapsed")
-        console.print(", ".join(parts), highlight=False, soft_wrap=True)
+        console.print(state.line, highlight=False, soft_wrap=True)

@@ -1,52 +1,57 @@
 """Runs a batch: checks, builds the pipeline, executes it, and reports the result."""
 
+import contextlib
 import functools
 import itertools
 import json
 import os
-import shutil
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import apache_beam as beam
 
-from beam_dedup import preflight
 from beam_dedup.batch import pipeline, progress, summary
+from beam_dedup.batch.other_files import count_other_files
 from beam_dedup.batch.pipeline import Reports
+from beam_dedup.batch.rejected import nothing_judged
 from beam_dedup.core.errors import DedupError, PlanError, UsageError
 from beam_dedup.core.imaging.views import most_codes
 from beam_dedup.core.matching.planner import PlanSettings, choose
+from beam_dedup.core.overview import from_json
 from beam_dedup.execution import executing
 from beam_dedup.options.config import DedupConfig
+from beam_dedup.output import sign_of_life, write
+from beam_dedup.preflight import Prepared
 from beam_dedup.runners import select
 from beam_dedup.shutdown import scratch_directory
-from beam_dedup.unplaced import unplaced_message
+from beam_dedup.unplaced import count_lines, unplaced_message
+from transforms import metrics
 from transforms.read import list_rows
 from transforms.storage import files as storage
 from transforms.storage.listing import list_inputs
 from transforms.tally import LISTED, Tally
 
+_CHUNK_CHARACTERS = 1 << 16  # of the preview that are printed at once
 
-def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> int:
+
+def run(prepared: Prepared, started: float) -> int:
     """Builds the pipeline, runs it to its end, and prints the summary.
 
     Args:
-      config: the options of `dedup`.
-      beam_arguments: all other arguments, for Beam.
+      prepared: the checked options.
       started: time.monotonic() when the command began.
 
     Returns:
       The exit code.
 
     Raises:
-      UsageError: an option of Beam is wrong, an input or output can't be used, or the plan is too expensive.
+      UsageError: the plan is too expensive, or Beam has no such runner.
       DedupError: the run failed; the message gives the reason in one sentence.
     """
-    prepared = preflight.prepare(config, beam_arguments)
     config, options, local = prepared.config, prepared.beam_options, prepared.is_local
     # Counting lists all inputs once more; only the plan of near mode and the progress display need it.
-    files_to_read = count_files(config) if local and (config.near or not config.quiet) else 0
+    with contextlib.nullcontext() if config.quiet else sign_of_life("listing the input"):
+        files_to_read = count_files(config) if local and (config.near or not config.quiet) else 0
     with scratch_directory(config) as scratch:
         tally = _tally(scratch, files_to_read) if local else None
         reports = _reports(config, scratch, local)
@@ -60,7 +65,7 @@ def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> i
         if local:
             _report(config, reports, time.monotonic() - started)
         elif not config.quiet:
-            print(f"dedup: {select.finished_message(options)}")
+            write(f"dedup: {select.finished_message(options)}\n")
     return 0
 
 
@@ -74,23 +79,31 @@ def _reports(config: DedupConfig, scratch: str, local: bool) -> Reports:
     """Returns where the pipeline writes what `_report` reads: only workers on this machine can write there."""
     if not local:
         return Reports(config.counts)
-    counts, preview, unplaced = (os.path.join(scratch, name) for name in ("counts", "preview", "unplaced"))
-    return Reports(config.counts or counts, preview, unplaced)
+    counts, *others = (os.path.join(scratch, name) for name in ("counts", "preview", "unplaced", "overview"))
+    return Reports(config.counts or counts, *others)
 
 
 def _report(config: DedupConfig, reports: Reports, seconds: float) -> None:
     """Prints the preview and the summary.
 
     Raises:
-      DedupError: copies could not be made.
+      DedupError: all inputs were rejected, or copies could not be made.
     """
+    with open(reports.overview, encoding="utf-8") as file:
+        overview = from_json(json.load(file))
     if config.preview:
         with open(reports.preview, encoding="utf-8", errors="surrogateescape") as lines:
-            shutil.copyfileobj(lines, sys.stdout)
+            while text := lines.read(_CHUNK_CHARACTERS):
+                write(text)
+    with storage.open_bytes(reports.counts) as counts_file:  # --counts may name an object in a bucket
+        counts = json.load(counts_file)
+    is_placing = bool(config.output_dir) and not config.preview
     if not config.quiet:
-        with storage.open_bytes(reports.counts) as file:  # --counts may name an object in a bucket
-            print(summary.text(config, json.load(file), seconds))
-    if config.output_dir and not config.preview and (message := unplaced_message(reports.unplaced)):
+        other_files = count_other_files(config, overview, count_lines(reports.unplaced)) if is_placing else 0
+        write(f"{summary.text(config, counts, overview, seconds, other_files)}\n")
+    if counts[metrics.INITIAL] and counts[metrics.INITIAL] == counts[metrics.REJECTED]:
+        raise DedupError(nothing_judged(config, overview))
+    if is_placing and (message := unplaced_message(reports.unplaced)):
         raise DedupError(message)
 
 

@@ -1,37 +1,108 @@
-"""Writes the summary that a batch run prints at its end."""
+"""Writes the summary that a batch run prints at its end: first what happened, then the counts, then where the outputs are."""
 
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from beam_dedup.batch.other_files import MAX_COUNTED
+from beam_dedup.batch.rejected import kinds_text
 from beam_dedup.core.model import REJECT_REASONS
+from beam_dedup.core.overview import Overview
 from beam_dedup.core.paths import DUPLICATES_FOLDER
 from beam_dedup.options.config import DedupConfig
 from transforms import metrics
+from transforms.write import shown
+
+_UNITS = ("kB", "MB", "GB", "TB")
 
 
-def text(config: DedupConfig, counts: Mapping[str, Any], seconds: float) -> str:
-    """Returns the summary: the counts, the plan, the time, and where the outputs are.
+def text(
+    config: DedupConfig, counts: Mapping[str, Any], overview: Overview, seconds: float, other_files: int = 0
+) -> str:
+    """Returns the summary.
 
     Args:
       config: the options of the run.
       counts: by counter, as `--counts` writes them.
+      overview: what the counts do not say.
       seconds: duration of the run.
+      other_files: number of files in the output directory that are not of this run.
     """
-    rows = list(_rows(config, counts))
-    name_width, count_width = (max(len(row[column]) for row in rows) for column in (0, 1))
-    lines = [f"{name:{name_width}}  {count:>{count_width}}  {note}".rstrip() for name, count, note in rows]
-    if counts["Plan"]:
+    lines = [*_overview(config, counts, overview), "", *_table(list(_rows(config, counts)))]
+    if counts["Plan"] and config.verbose:
         lines.append(f"Plan: {counts['Plan']}")
     initial = counts[metrics.INITIAL]
     rate = f", {initial / seconds:,.0f} images/s" if initial else ""
     lines.append(f"Total time: {seconds:.1f} s{rate} (-j {config.jobs})")
-    lines += [f"{name}: {path}" for name, path in _outputs(config)]
+    lines += [f"{name}: {shown(path)}" for name, path in _outputs(config)]
+    if other_files:
+        lines.append(
+            f"Not of this run: {'at least ' if other_files >= MAX_COUNTED else ''}{counted(other_files, 'file')} "
+            f"in {shown(config.output_dir)}, from other inputs, options or programs"
+        )
     return "\n".join(lines)
 
 
+def _overview(config: DedupConfig, counts: Mapping[str, Any], overview: Overview) -> Iterator[str]:
+    """Yields the lines for people."""
+    initial, kept, rejected = (counts[name] for name in (metrics.INITIAL, metrics.FINAL, metrics.REJECTED))
+    duplicates = initial - kept - rejected
+    yield (
+        f"{counted(initial, 'image')}: {kept:,} kept, {counted(duplicates, 'duplicate')}, {rejected:,} rejected"
+    )
+    if duplicates:
+        yield f"{counted(overview.groups, 'group')} of duplicates{_freed(overview)}"
+    if overview.bytes_only:
+        total = sum(overview.bytes_only.values())
+        yield f"Compared by bytes only: {counted(total, 'image')}"
+        for (image_format, cause), count in sorted(
+            overview.bytes_only.items(), key=lambda item: (-item[1], item[0])
+        ):
+            yield f"  {count:,} {image_format}: {cause}"
+    if rejected:
+        is_placing = config.output_dir and not config.preview
+        yield f"Rejected{' and not copied' if is_placing else ''}: {kinds_text(overview.rejected)}"
+
+
+def _freed(overview: Overview) -> str:
+    """Returns what deleting the duplicates would free, as the end of a sentence; "" if that is nothing."""
+    if not overview.duplicate_bytes:
+        return ""
+    members = f" (without {overview.duplicate_members:,} in archives)" if overview.duplicate_members else ""
+    return f"; deleting the duplicates{members} would free {size_text(overview.duplicate_bytes)}"
+
+
+def counted(count: int, noun: str) -> str:
+    """
+    >>> counted(1, "group"), counted(1200, "group")
+    ('1 group', '1,200 groups')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def size_text(size: int) -> str:
+    """Returns a number of bytes for people, in powers of 1000.
+
+    >>> size_text(999), size_text(1500), size_text(999_960), size_text(3 * 10**15)
+    ('999 bytes', '1.5 kB', '1.0 MB', '3,000.0 TB')
+    """
+    if size < 1000:
+        return counted(size, "byte")
+    value = size / 1000
+    for unit in _UNITS[:-1]:
+        if round(value, 1) < 1000:
+            return f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} {_UNITS[-1]}"
+
+
+def _table(rows: list[tuple[str, str, str]]) -> list[str]:
+    name_width, count_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return [f"{name:{name_width}}  {count:>{count_width}}  {note}".rstrip() for name, count, note in rows]
+
+
 def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yields the name, the count and the explanation of each row."""
+    """Yields the name, the count and the explanation of each counter."""
 
     def row(name: str, note: str) -> tuple[str, str, str]:
         return name, f"{counts[name]:,}", note
@@ -46,8 +117,11 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
         if count := counts["Rejected"].get(reason.value, 0):
             yield f"  {reason}", f"{count:,}", reason.meaning.removeprefix("rejected: ")
     if counts.get(metrics.DESCRIBED):
+        yield row(metrics.DESCRIBED, "could not be opened: compared by their metadata, not copied")
+    if counts.get(metrics.OUT_OF_MEMORY):
         yield row(
-            metrics.DESCRIBED, "images that could not be opened: compared by their metadata, not copied"
+            metrics.OUT_OF_MEMORY,
+            "could not be decoded, and were compared by their bytes alone: allow each process 1 GiB (ulimit -d)",
         )
     if counts.get(metrics.SKIPPED):
         yield row(metrics.SKIPPED, "crawl records that are not images and do not claim to be")
@@ -55,8 +129,8 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
 
 def _source(config: DedupConfig) -> str:
     if config.json_metadata:
-        return f"rows in {config.json_metadata}"
-    return f"files in {', '.join(config.inputs)}"
+        return f"rows in {shown(config.json_metadata)}"
+    return f"files in {', '.join(map(shown, config.inputs))}"
 
 
 def _outputs(config: DedupConfig) -> list[tuple[str, str]]:

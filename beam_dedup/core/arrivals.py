@@ -1,8 +1,10 @@
-"""Describes new images of a stream: their identity, and their generation and event time in the metadata.
+"""Defines the arrival of an image in a stream: its URI, its generation, and the time of its event.
 
-An arrival is identified by its URI and its *generation* (the version of the object or file). A redelivered
-notification has the same URI and generation; an object that is overwritten keeps its URI, gets another
-generation, and is another image. Generation and event time travel with the image as keys of its metadata.
+An image is identified by its URI and *generation*. A redelivered image has the same generation. A file that is
+written again under an old name has another generation, and is another image. The metadata of the image contain
+its generation and event time under `GENERATION` and `EVENT_TIME`, so that its record does; and under `ARRIVAL_TIME`
+the time of its arrival, if that is far from the event. These names belong to the stream: metadata from a message or
+an archive that use them are renamed (`without_own_fields`).
 """
 
 import datetime
@@ -14,16 +16,20 @@ from typing import Any, NamedTuple
 from beam_dedup.core.blocks import to_bytes
 from beam_dedup.core.model import ImageRef, Reason
 
-GENERATION = "generation"  # key of the metadata
-EVENT_TIME = "event_time"  # key of the metadata; an RFC 3339 time
+GENERATION = "generation"
+EVENT_TIME = "event_time"
+ARRIVAL_TIME = "arrival_time"
 IDENTITY_BYTES = 16
+
+_OWN_FIELDS = (GENERATION, EVENT_TIME, ARRIVAL_TIME)
+_RENAMED_PREFIX = "source_"
 
 _UTC = datetime.UTC
 _EPOCH = datetime.datetime.fromtimestamp(0, _UTC)
 
 
 def identity(uri: str, generation: str) -> bytes:
-    """Returns 16 bytes that identify an arrival; another URI or another generation gives other bytes.
+    """Returns 16 bytes that differ if the URI or the generation differs.
 
     >>> (
     ...     identity("gs://a/b", "1") == identity("gs://a/b", "1"),
@@ -36,47 +42,61 @@ def identity(uri: str, generation: str) -> bytes:
 
 
 class Arrival(NamedTuple):
-    """A new image that can be read now."""
+    """An image that can be read now.
+
+    Attributes:
+      uri: of the file or object.
+      generation: version of the object; a later version with the same URI is another image.
+      event_ms: time of the event, in milliseconds since the epoch; None if unknown.
+      metadata: other properties from the source, as a JSON object; "" if there are none.
+      name: of the copy, with `/` between directories; "" derives it from the URI.
+      refused: why no image can be read; "" if one can.
+      arrival_ms: time from which the image is remembered, in milliseconds since the epoch; None if that is the
+        time of the event.
+    """
 
     uri: str
-    generation: str = ""  # of the object or file; another generation under the same URI is another image
-    event_ms: int | None = None  # time of the event, in milliseconds since the epoch
-    metadata: str = ""  # other facts from the source, as a JSON object
-    name: str = ""  # path of its copy, with `/` between directories; "" for `default_name`
-    refused: str = ""  # why the notification names no image that can be read; "" if it names one
+    generation: str = ""
+    event_ms: int | None = None
+    metadata: str = ""
+    name: str = ""
+    refused: str = ""
+    link: bool = False
+    arrival_ms: int | None = None
 
     @property
     def identity(self) -> bytes:
         return identity(self.uri, self.generation)
 
     def reference(self) -> ImageRef:
-        """Returns the reference that readers open; it is limited to this generation, if there is one."""
-        metadata = json.loads(self.metadata) if self.metadata else {}
+        """Returns the reference that is read. It means no other generation, in stores that have generations."""
+        metadata = without_own_fields(json.loads(self.metadata)) if self.metadata else {}
         if self.generation:
             metadata[GENERATION] = self.generation
         if self.event_ms is not None:
             metadata[EVENT_TIME] = rfc3339(self.event_ms)
-        refused = (Reason.BAD_NOTIFICATION.value, self.refused) if self.refused else None
+        if self.arrival_ms is not None:
+            metadata[ARRIVAL_TIME] = rfc3339(self.arrival_ms)
         return ImageRef(
             self.uri,
             self.name or default_name(self.uri),
             json.dumps(metadata) if metadata else "",
-            refused=refused,
+            refused=(Reason.BAD_NOTIFICATION.value, self.refused) if self.refused else None,
             generation=self.generation,
+            arrived=True,
+            link=self.link,
         )
 
     def packed(self) -> bytes:
-        """Returns the arrival as JSON bytes, which every runner can encode."""
         return json.dumps(list(self)).encode()
 
     @classmethod
     def unpacked(cls, data: bytes) -> "Arrival":
-        """Returns the arrival that `packed` encoded."""
         return cls(*json.loads(data))
 
 
 def default_name(uri: str) -> str:
-    """Returns the path of the copy of an image outside any input directory: its URI from the bucket on.
+    """Returns the name of the copy of an object that lies below no input: its bucket and path.
 
     >>> default_name("gs://crawl/2026/a.jpg")
     'crawl/2026/a.jpg'
@@ -84,45 +104,80 @@ def default_name(uri: str) -> str:
     return uri.rpartition("://")[2].lstrip("/")
 
 
+def without_own_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns metadata from outside, with the names that belong to the stream renamed.
+
+    >>> without_own_fields({"generation": "7", "title": "a"})
+    {'source_generation': '7', 'title': 'a'}
+    """
+    return {
+        f"{_RENAMED_PREFIX}{name}" if name in _OWN_FIELDS else name: value for name, value in metadata.items()
+    }
+
+
 def event_metadata(metadata: str) -> tuple[str, int | None]:
-    """Returns generation and event time from an image's metadata.
+    """Returns generation and event time from the metadata of an image, as JSON; "" and None if missing.
 
-    The metadata are a JSON object or "". The time is in milliseconds since the epoch.
-
-    The generation is "" and the time is None where the metadata have no such key, or where the time is
-    malformed: a sidecar in an archive may use these names for anything.
+    Outside a stream, the metadata may contain any value under these names. Invalid values count as missing.
     """
     return event_metadata_in(json.loads(metadata)) if metadata else ("", None)
 
 
 def event_metadata_in(metadata: Mapping[str, Any]) -> tuple[str, int | None]:
-    """Does what `event_metadata` does, for metadata that are parsed already."""
+    """Does the same for metadata that are parsed already."""
     if not metadata:
         return "", None
+    generation = metadata.get(GENERATION, "")
+    is_valid = isinstance(generation, str) and _is_text(generation)
+    return generation if is_valid else "", _time_in(metadata, EVENT_TIME)
+
+
+def remembered_since(metadata: Mapping[str, Any]) -> int | None:
+    """Returns the time from which an image is remembered, in milliseconds since the epoch; None if unknown.
+
+    It is the time of the arrival if the metadata contain it, otherwise that of the event.
+
+    >>> remembered_since({"event_time": "1970-01-01T00:00:01Z", "arrival_time": "1970-01-09T00:00:00Z"})
+    691200000
+    """
+    arrival = _time_in(metadata, ARRIVAL_TIME)
+    return _time_in(metadata, EVENT_TIME) if arrival is None else arrival
+
+
+def _time_in(metadata: Mapping[str, Any], name: str) -> int | None:
     try:
-        time = milliseconds(metadata[EVENT_TIME])
-    except (KeyError, TypeError, ValueError, OverflowError):
-        time = None
-    return str(metadata.get(GENERATION, "")), time
+        return milliseconds(metadata[name])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _is_text(value: str) -> bool:
+    try:
+        to_bytes(value)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def milliseconds(time: str) -> int:
-    """Returns the milliseconds since the epoch of an RFC 3339 time; without a time zone, of a time in UTC.
+    """Converts a time as in RFC 3339 to milliseconds since the epoch; without a time zone it is in UTC.
 
     Raises:
-      ValueError: the text is not such a time.
+      ValueError: the time is written differently, or in UTC its year is not within 1 to 9999.
 
     >>> milliseconds("1970-01-01T00:00:01.5Z")
     1500
     """
-    parsed = datetime.datetime.fromisoformat(time)
-    if parsed.tzinfo is None:
-        parsed = parsed.replace(tzinfo=_UTC)
-    return (parsed - _EPOCH) // datetime.timedelta(milliseconds=1)
+    found = datetime.datetime.fromisoformat(time)
+    try:
+        in_utc = found.replace(tzinfo=_UTC) if found.tzinfo is None else found.astimezone(_UTC)
+    except OverflowError:
+        raise ValueError(f"the year is not within 1 to 9999 in UTC: {time}") from None
+    return (in_utc - _EPOCH) // datetime.timedelta(milliseconds=1)
 
 
 def rfc3339(since_ms: int) -> str:
-    """Returns milliseconds since the epoch as an RFC 3339 time in UTC.
+    """Converts milliseconds since the epoch to a time as in RFC 3339.
 
     >>> rfc3339(1500)
     '1970-01-01T00:00:01.500Z'

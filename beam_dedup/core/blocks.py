@@ -33,6 +33,7 @@ _PROPERTIES = [  # the fields of a Fingerprint, except those that identify the i
     ("algorithm", pa.binary()),
     ("flags", pa.binary()),
     ("detail", pa.binary()),
+    ("identity", pa.binary()),
     ("codes", pa.list_(_CODE)),
 ]
 

@@ -41,6 +41,7 @@ BASE = 0
 
 PROFILE_BYTES = 96
 _SIZES = np.array([32, 8, PROFILE_BYTES, 8, 32, 8])  # bytes of a code, indexed by CodeKind
+MAX_KIND = len(_SIZES) - 1
 NO_DISTANCE = -1  # stands for the long distance of a pair that has none
 
 
@@ -84,6 +85,16 @@ class Codes:
     def of(self, images: BoolArray) -> "Codes":
         """Returns the rows of the images that are True in a mask over all images."""
         return self.take(np.flatnonzero(images[self.image]))
+
+
+def code_bytes(kinds: ByteArray) -> IntArray:
+    """Returns the number of bytes of a code of each kind.
+
+    >>> code_bytes(np.array([0, 1], np.uint8)).tolist()
+    [32, 8]
+    """
+    sizes: IntArray = _SIZES[kinds]
+    return sizes
 
 
 def from_codes(codes_of_images: Sequence[Sequence[Code]]) -> Codes:

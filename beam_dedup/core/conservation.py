@@ -11,9 +11,10 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pyarrow.compute as pc
 
 from beam_dedup.core import blocks
-from beam_dedup.core.model import ImageRef
+from beam_dedup.core.model import Flag, ImageRef
 from beam_dedup.core.reading.isolated_decoder import DecodeResult
 
 # Number of URIs, and the two 64-bit halves of the sum of their hashes. The sum is bytes because Beam's
@@ -52,6 +53,7 @@ class ReadTally:
     references: UriTally = NO_URIS
     images: UriTally = NO_URIS
     skipped: int = 0  # records of crawls that are not images
+    out_of_memory: int = 0  # images that could not be decoded for lack of memory, known images included
 
 
 def read_tally(references: Sequence[ImageRef], results: Sequence[DecodeResult]) -> ReadTally:
@@ -64,6 +66,7 @@ def read_tally(references: Sequence[ImageRef], results: Sequence[DecodeResult]) 
         tally_references(references),
         sum_tallies(images),
         sum(result.skipped for result in results),
+        sum(count_out_of_memory(block) for result in results for block in result.fingerprints),
     )
 
 
@@ -74,6 +77,7 @@ def sum_reads(parts: Iterable[ReadTally]) -> ReadTally:
         sum_tallies(part.references for part in all_parts),
         sum_tallies(part.images for part in all_parts),
         sum(part.skipped for part in all_parts),
+        sum(part.out_of_memory for part in all_parts),
     )
 
 
@@ -87,6 +91,12 @@ def tally_fingerprints(block: bytes) -> UriTally:
     rows = blocks.batch(block, blocks.FINGERPRINTS)
     uris, known = rows["uri"].to_pylist(), rows["known"].to_pylist()
     return tally_uris(uri for uri, is_known in zip(uris, known, strict=True) if not is_known)
+
+
+def count_out_of_memory(block: bytes) -> int:
+    """Returns how many images of a block of FINGERPRINTS could not be decoded for lack of memory."""
+    flags = blocks.batch(block, blocks.FINGERPRINTS)["flags"]
+    return pc.sum(pc.match_substring(flags, Flag.OUT_OF_MEMORY.value)).as_py() or 0
 
 
 def tally_verdicts(block: bytes) -> UriTally:

@@ -7,6 +7,7 @@
     ImageError                 one input item can't be deduplicated; becomes a `Rejection`, never ends a run
       +-- ArchiveError         an archive can't be read any further; the members before that point count
     DecodeError                the bytes are an image without a decodable picture; it is compared by digest
+      +-- OutOfMemoryError     the cause is, or may be, that the system allows too little memory
 
 Any other exception is a bug and fails the bundle in which it was raised.
 """
@@ -46,16 +47,21 @@ class ConservationError(DedupError):
 
 
 class ImageError(Exception):
-    """One input item is not an image that can be deduplicated."""
+    """One input item is not an image that can be deduplicated.
 
-    def __init__(self, reason: Reason, detail: str = "") -> None:
+    Attributes:
+      content_format: what its bytes are instead (see `beam_dedup.core.imaging.other_kinds`); "" if that is unknown.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "", content_format: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.content_format = content_format
 
-    def __reduce__(self) -> tuple[type["ImageError"], tuple[Reason, str]]:
-        """Makes pickle call the constructor with `reason` and `detail`, not with the message."""
-        return type(self), (self.reason, self.detail)
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[Reason, str, str]]:
+        """Makes pickle call the constructor with its arguments, not with the message."""
+        return type(self), (self.reason, self.detail, self.content_format)
 
 
 class ArchiveError(ImageError):
@@ -64,3 +70,7 @@ class ArchiveError(ImageError):
 
 class DecodeError(Exception):
     """The bytes were recognised as an image, but its picture can't be decoded."""
+
+
+class OutOfMemoryError(DecodeError):
+    """The picture can't be decoded for lack of memory: with more memory it might be."""

@@ -4,6 +4,7 @@ The limits protect workers: crawled files are written by strangers.
 """
 
 import dataclasses
+import resource
 from typing import BinaryIO
 
 from PIL import Image
@@ -16,6 +17,11 @@ from beam_dedup.core.errors import DecodeError
 MAX_PIXELS = 120_000_000
 MAX_PIXELS_SCALED = 250_000_000
 MAX_PIXELS_HEAVY = 30_000_000  # for algorithms that allocate arrays of numbers as large as the picture
+
+# Memory that decoding one image may take besides mapped files: enough for every image that these limits
+# accept. The decoder process is not allowed more.
+MEMORY_BYTES = 1 << 30
+_MAPPED_BYTES = 1 << 29  # address space of the decoder process that is no such memory: its program above all
 
 _ICON_BYTES = 1 << 24
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n"
@@ -68,6 +74,20 @@ def _affordable_pixels(image: Image.Image, scaled: bool, heavy: bool) -> int:
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         return MAX_PIXELS // 2
     return MAX_PIXELS
+
+
+def is_memory_short() -> bool:
+    """Returns whether the system allows this process less memory than decoding may take (`ulimit -d`, `-v`).
+
+    Then a decoder that fails may have run out of memory. Many decoders report that like damage of the file.
+    """
+    data, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return _is_below(data, MEMORY_BYTES) or _is_below(addresses, MEMORY_BYTES + _MAPPED_BYTES)
+
+
+def _is_below(limit: int, size_bytes: int) -> bool:
+    return limit != resource.RLIM_INFINITY and limit < size_bytes
 
 
 def check_icon(stream: BinaryIO) -> None:

@@ -77,6 +77,8 @@ class Flag(enum.StrEnum):
     TRUNCATED = "truncated"  # incomplete file: ranked after complete ones, compared if enough is present
     ANIMATED = "animated"  # several frames or pages: compared only with as many frames of the same duration
     DESCRIBED = "described"  # could not be opened: compared by its metadata alone
+    LINK = "link"  # another name of a file: a symbolic link, or a further hard link of one inode
+    OUT_OF_MEMORY = "out_of_memory"  # undecodable with the memory that the system allows
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,6 +97,9 @@ class ImageRef:
       refused: reason and detail, if listing already decided that the image is rejected.
       generation: generation of the object or file, if no other generation under the same URI may be read;
         else "".
+      arrived: whether the image belongs to a stream, so that its metadata contain its generation and event
+        time (`beam_dedup.core.arrivals`).
+      link: whether listing found that this is a further hard link of a file with another name.
     """
 
     uri: str
@@ -104,6 +109,8 @@ class ImageRef:
     described: bool = False
     refused: tuple[str, str] | None = None
     generation: str = ""
+    arrived: bool = False
+    link: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,6 +137,7 @@ class Fingerprint:
     codes: tuple[Code, ...]  # the base view first; empty if the picture could not be decoded
     flags: tuple[Flag, ...] = ()
     detail: str = ""  # why the picture could not be decoded, or an explanation of the flags
+    identity: bytes = b""  # of the file (`beam_dedup.core.reading.local_files`); b"" if it has none
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -139,8 +147,9 @@ class Rejection:
     ref: ImageRef
     reason: Reason
     detail: str = ""
-    size_bytes: int = 0
+    size_bytes: int = 0  # 0 if it is unknown
     digest: bytes = b""
+    format: str = ""  # of a file that is no image, if it was recognised: MP4, Parquet, ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -179,6 +188,7 @@ class Verdict:
             status=Status.REJECTED,
             reason=rejection.reason,
             digest=rejection.digest,
+            format=rejection.format,
             size_bytes=rejection.size_bytes,
             detail=rejection.detail,
         )
@@ -205,7 +215,8 @@ class Verdict:
             "width": self.width or None,
             "height": self.height or None,
             "format": self.format or None,
-            "size_bytes": self.size_bytes,
+            # Only an empty file has no bytes; another 0 stands for a size that is unknown.
+            "size_bytes": 0 if self.reason == Reason.EMPTY else self.size_bytes or None,
             "flags": [flag.value for flag in self.flags],
             "detail": self.detail or None,
             "metadata": json.loads(self.ref.metadata) if self.ref.metadata else None,
@@ -297,7 +308,7 @@ AVRO_SCHEMA: dict[str, Any] = {
         _avro_field("width", "int", "pixels, as shown"),
         _avro_field("height", "int", "pixels, as shown"),
         _avro_field("format", "string", "by content, not by name"),
-        {"name": "size_bytes", "type": "long", "doc": "bytes of the file"},
+        _avro_field("size_bytes", "long", "bytes of the file"),
         {"name": "flags", "type": {"type": "array", "items": "string"}, "doc": _avro_symbols(list(Flag))},
         _avro_field("detail", "string", "message of the reader or decoder"),
         _avro_field("metadata", "string", "facts from the source besides the bytes, as JSON"),

@@ -20,6 +20,7 @@ import hashlib
 import os
 import re
 import unicodedata
+from urllib.parse import unquote
 
 DUPLICATES_FOLDER = "_duplicates"
 PARTIAL_PREFIX = ".dedup-"  # of the name of a file that is being written; it is renamed when it is complete
@@ -39,12 +40,26 @@ _NOT_KEPT = re.compile(r"[\x00-\x1f\x7f\\]")
 _SURROGATES = re.compile("[\ud800-\udfff]+")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _WINDOWS = frozenset('<>:"|?*')
+_FILE_URI = re.compile(r"file:(?://(?:localhost)?)?(?=/(?!/))", re.IGNORECASE)
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9]|conin\$|conout\$)(?:\.|$)")
 
 
 def is_remote(path: str) -> bool:
     """Returns whether a path is the URL of a Beam file system, such as gs://bucket/name."""
     return "://" in path
+
+
+def local_path(path: str) -> str:
+    """Returns the path that a URI like file:///a/b%20c names; every other path as it is.
+
+    >>> local_path("file:///a/b%20c.jpg"), local_path("file:/a"), local_path("file://localhost/a")
+    ('/a/b c.jpg', '/a', '/a')
+    >>> local_path("/100%25"), local_path("gs://bucket/a"), local_path("file://server/share/a")
+    ('/100%25', 'gs://bucket/a', 'file://server/share/a')
+    """
+    if match := _FILE_URI.match(path):
+        return unquote(path[match.end() :], errors="surrogateescape")
+    return path
 
 
 def partial_prefix(process: int) -> str:
@@ -56,7 +71,17 @@ def partial_prefix(process: int) -> str:
     return f"{PARTIAL_PREFIX}{process}-"
 
 
-_PARTIAL = re.compile(rf"{re.escape(PARTIAL_PREFIX)}\d+-\w+{re.escape(PARTIAL_SUFFIX)}")
+_PARTIAL = re.compile(rf"{re.escape(PARTIAL_PREFIX)}(\d+)-\w+{re.escape(PARTIAL_SUFFIX)}")
+
+
+def partial_process(name: str) -> int | None:
+    """Returns the number of the process that has begun a file of this name; None if `is_partial` is False.
+
+    >>> partial_process(".dedup-17-a.part"), partial_process("a.part")
+    (17, None)
+    """
+    match = _PARTIAL.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def is_partial(name: str) -> bool:

@@ -1,11 +1,13 @@
 """Computes ranks: bytes that sort images in the order of preference, the preferred image first.
 
-    class (1 byte) | length of the next part (1 byte) | values of the policy | URI [| 0 | generation]
+    class (1 byte) | length of the next part (1 byte) | values of the policy, order of names (1 byte) | URI [| 0 | generation]
 
 The class sorts first: known images, since they are kept in any case; then complete images; then truncated
 ones, so that a truncated copy never displaces the complete picture; and last images that could not be
-opened, of which there is nothing to keep but their metadata. Images equal under the policy are ordered by
-URI, and in a stream, where an overwritten object is another image with the same URI, by generation. No two
+opened, of which there is nothing to keep but their metadata. Of images equal under the policy, those reached
+by their real path come before links (`beam_dedup.core.links`): the file itself is preferred to all its other
+names. Then they are
+ordered by URI, and in a stream, where an overwritten object is another image with the same URI, by generation. No two
 images share URI and generation, so a rank also identifies an image.
 """
 
@@ -18,6 +20,7 @@ import pyarrow.compute as pc
 
 from beam_dedup.core.arrivals import GENERATION, event_metadata
 from beam_dedup.core.blocks import to_bytes, to_text
+from beam_dedup.core.links import orders_of
 from beam_dedup.core.model import Flag
 
 _KNOWN, _NEW, _TRUNCATED, _DESCRIBED = range(4)
@@ -29,7 +32,7 @@ _SIGN = np.uint64(1 << 63)
 
 
 class KeepPolicy(enum.StrEnum):
-    """Which of several duplicates is preferred. Every policy ends with the URI."""
+    """Which of several duplicates is preferred. Every policy ends with files before links, then the URI."""
 
     FIRST = "first"  # the first by URI
     LARGEST = "largest"  # the most pixels, then the most bytes
@@ -49,14 +52,16 @@ def ranks_of(fingerprints: pa.Table, keep: KeepPolicy) -> pa.Array:
     """
     values = _policy_values(fingerprints, keep)
     known = np.asarray(fingerprints["known"].combine_chunks())
-    heads = np.empty((len(known), 2 + values.shape[1]), np.uint8)
+    heads = np.empty((len(known), 3 + values.shape[1]), np.uint8)
     flags = fingerprints["flags"].combine_chunks()
-    is_truncated, is_described = (
-        np.asarray(pc.match_substring(flags, flag.value)) for flag in (Flag.TRUNCATED, Flag.DESCRIBED)
+    is_truncated, is_described, is_link = (
+        np.asarray(pc.match_substring(flags, flag.value))
+        for flag in (Flag.TRUNCATED, Flag.DESCRIBED, Flag.LINK)
     )
     heads[:, 0] = np.select([known, is_described, is_truncated], [_KNOWN, _DESCRIBED, _TRUNCATED], _NEW)
-    heads[:, 1] = values.shape[1]
-    heads[:, 2:] = values
+    heads[:, 1] = values.shape[1] + 1
+    heads[:, 2:-1] = values
+    heads[:, -1] = np.maximum(is_link, orders_of(fingerprints["identity"].combine_chunks()))
     names = _names(fingerprints)
     return pa.array(
         [head.tobytes() + name for head, name in zip(heads, names, strict=True)], pa.large_binary()

@@ -7,18 +7,25 @@ from typing import Any, NoReturn
 DEEPEST = 64  # levels of nested objects and lists: json reads and writes recursively
 
 
-def parse(text: str) -> Any:
+def parse(text: str, replace_unbounded: bool = False) -> Any:
     """Returns the value of a JSON text.
+
+    Args:
+      text: the JSON text.
+      replace_unbounded: NaN and infinite numbers, which JSON can't represent, become null.
 
     Raises:
       ValueError: the text is not JSON, is nested too deeply, or has a number that JSON can't represent (NaN
         or infinite).
 
-    >>> parse('{"a": [1, null]}')
-    {'a': [1, None]}
+    >>> parse('{"a": [1, null]}'), parse('{"a": NaN}', replace_unbounded=True)
+    ({'a': [1, None]}, {'a': None})
     """
     try:
-        value = json.loads(text, parse_constant=_no_number, parse_float=_number)
+        if replace_unbounded:
+            value = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+        else:
+            value = json.loads(text, parse_constant=_no_number, parse_float=_number)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     check_depth(value)
@@ -45,6 +52,11 @@ _TOO_DEEP = f"nested more than {DEEPEST} deep"
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
 
 
 def _number(text: str) -> float:

@@ -49,6 +49,7 @@ def fingerprints_table(fingerprints: Sequence[Fingerprint]) -> pa.Table:
             to_bytes(fp.algorithm),
             _flags_text(fp.flags),
             to_bytes(fp.detail),
+            fp.identity,
         )
         for fp in fingerprints
     ]
@@ -75,6 +76,7 @@ def fingerprints_of(table: pa.Table) -> Iterator[Fingerprint]:
             ),
             flags=_flags(row["flags"]),
             detail=to_text(row["detail"]),
+            identity=row["identity"],
         )
 
 

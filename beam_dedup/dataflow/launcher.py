@@ -16,12 +16,14 @@ from beam_dedup.core.errors import UsageError
 from beam_dedup.options import checks, parser
 from beam_dedup.options.option import Option, quoted
 from beam_dedup.options.option_table import OPTIONS
+from beam_dedup.output import log
 
 # The options that a template does not have, by name, and why: they concern one machine, or a person in front of it.
 EXCLUDED_OPTIONS = {
     "help": "it prints text for a reader",
     "beam_help": "it prints text for a reader",
     "version": "it prints text for a reader",
+    "verbose": "it prints text for a reader",
     "num_jobs": "it sets the processes of one machine; Dataflow has its own options for workers",
     "preview": "it prints what one machine would place",
     "place": "it makes links on one machine; objects are copied",
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         flags = command_line(sys.argv[1:] if arguments is None else arguments)
     except UsageError as error:
-        print(f"dedup: {error}", file=sys.stderr)
+        log(str(error))
         return cli.WRONG_USAGE
     sys.argv[1:] = flags  # Beam reads its options from there too when it opens files
     return cli.main(flags)
@@ -49,10 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """Runs the program. Ends the process without waiting for the threads that a runner leaves behind."""
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    os._exit(main())
 
 
 def parameters() -> dict[str, Option]:

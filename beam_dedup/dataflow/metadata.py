@@ -10,7 +10,7 @@ from typing import Any
 
 from beam_dedup.dataflow import launcher
 from beam_dedup.options import checks
-from beam_dedup.options.option import Option, number, whole_number
+from beam_dedup.options.option import SIZE, Option, byte_size, number, whole_number
 from beam_dedup.options.option_table import OPTIONS
 
 _BUCKET_PATH = r"(gs|s3)://[^/]+(/.*)?"
@@ -91,6 +91,8 @@ def _pattern(option: Option) -> str:
         return r"\d+"
     if option.convert is number:
         return r"\d+(\.\d+)?"
+    if option.convert is byte_size:
+        return SIZE.pattern
     return _PATTERNS[option.name]
 
 

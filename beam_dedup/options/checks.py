@@ -16,7 +16,9 @@ from beam_dedup.core.limits import MAX_PIXELS_SCALED, Limits
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.rank import KeepPolicy
 from beam_dedup.core.reading import input_paths
+from beam_dedup.core.threads import cores
 from beam_dedup.core.thresholds import DEFAULT_VERIFY, LONG_BITS, Thresholds
+from beam_dedup.options import output_checks
 from beam_dedup.options.config import DedupConfig, StreamConfig
 from beam_dedup.options.defaults import (
     DEFAULT_EXPECTED,
@@ -25,6 +27,7 @@ from beam_dedup.options.defaults import (
     DEFAULT_REMEMBER,
 )
 from beam_dedup.options.option import quoted
+from beam_dedup.options.suggest import nearest_path, pasteable
 
 MAX_JOBS = 1024
 MAX_BYTES = 1 << 40
@@ -77,33 +80,40 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         records, counts = (path and os.path.join(path, "") for path in (records, counts))
     config = DedupConfig(
         inputs=tuple(_normal(path) for path in options.dump_dir or ()),
-        json_metadata=options.json_metadata,
+        json_metadata=_expanded(options.json_metadata),
         near=options.near_duplicates,
         thresholds=thresholds(options),
         recipe=recipe(options),
         limits=limits(options),
         keep=KeepPolicy(options.keep),
         reference=options.reference and _normal(options.reference),
-        output_json=output_json,
-        output_dir=options.output_dir,
+        output_json=_expanded(output_json),
+        output_dir=_expanded(options.output_dir),
         show_duplicates=options.show_duplicates,
         place=options.place or "copy",
         preview=options.preview,
         portable_names=options.portable_names,
-        records=records,
-        counts=counts,
-        jobs=_in_range("-j", options.num_jobs, min(os.cpu_count() or 1, MAX_JOBS), 1, MAX_JOBS),
+        records=_expanded(records),
+        counts=_expanded(counts),
+        jobs=_in_range("-j", options.num_jobs, min(cores(), MAX_JOBS), 1, MAX_JOBS),
         force_plan=options.force_plan,
         quiet=options.quiet,
+        verbose=options.verbose,
         stream=stream,
     )
-    _check_distinct(config)
+    output_checks.check_endings(config)
+    output_checks.check_distinct(config)
     return config
 
 
 def _normal(path: str) -> str:
-    """Normalises a local path (./a/ becomes a); returns a remote one as it is."""
-    return path if is_remote(path) else os.path.normpath(path)
+    """Normalises a local path (./a/ becomes a, ~/a the path in the home directory); returns a remote one as it is."""
+    return path if is_remote(path) else os.path.normpath(_expanded(path))
+
+
+def _expanded(path: str) -> str:
+    """Replaces a leading ~ of a local path by the home directory. A shell does not do so after the = of an option."""
+    return path if is_remote(path) else os.path.expanduser(path)
 
 
 def _in_range(flag: str, value: _Number | None, default: _Number, least: _Number, most: _Number) -> _Number:
@@ -117,15 +127,6 @@ def _in_range(flag: str, value: _Number | None, default: _Number, least: _Number
     if not least <= value <= most:  # true for nan as well
         raise UsageError(f"{flag} must be between {least} and {most}; got {value}")
     return value
-
-
-def _check_distinct(config: DedupConfig) -> None:
-    """Raises UsageError if two output files have the same path."""
-    flags: dict[str, str] = {}
-    for flag, path in config.output_files.items():
-        other = flags.setdefault(os.path.realpath(path), flag)
-        if other != flag:
-            raise UsageError(f"{other} and {flag} must name different paths; both name {quoted(path)}")
 
 
 def _check_mode(options: argparse.Namespace) -> None:
@@ -295,7 +296,7 @@ def _check_batch_options(options: argparse.Namespace) -> None:
             f"got {options.keep}. Remove --keep"
         )
     for flag, path in (("--records", options.records), ("--counts", options.counts)):
-        if path and not is_remote(path) and path.endswith((".json", ".jsonl", ".avro")):
+        if path and not is_remote(path) and path.endswith(output_checks.FILE_ENDINGS):
             raise UsageError(
                 f"{flag} must be a directory with --watch or --subscription (it receives one file per interval); "
                 f"got {quoted(path)}. Try {flag} {flag.lstrip('-')}/"
@@ -328,7 +329,10 @@ def check_input(config: DedupConfig) -> None:
     """
     if config.json_metadata and not is_remote(config.json_metadata):
         if not os.path.isfile(config.json_metadata):
-            raise UsageError(f"-l must name an existing file; got {quoted(config.json_metadata)}")
+            raise UsageError(
+                f"-l must name an existing file; got {quoted(config.json_metadata)}"
+                f"{_did_you_mean('-l', config.json_metadata)}"
+            )
         _check_readable("-l", config.json_metadata)
     for path in config.inputs:
         _check_readable("-i", path)
@@ -355,10 +359,14 @@ def _check_readable(flag: str, path: str) -> None:
         return
     if input_paths.is_pattern(path):
         if next(glob.iglob(path, recursive=True), None) is None:
-            raise UsageError(f"{flag} must match a directory or file; nothing matches {quoted(path)}")
+            raise UsageError(
+                f"{flag} must match a directory or file; nothing matches {quoted(path)}{_did_you_mean(flag, path)}"
+            )
         return
     if not os.path.exists(path):
-        raise UsageError(f"{flag} must name an existing directory, file or pattern; got {quoted(path)}")
+        raise UsageError(
+            f"{flag} must name an existing directory, file or pattern; got {quoted(path)}{_did_you_mean(flag, path)}"
+        )
     try:
         if os.path.isdir(path):
             os.scandir(path).close()
@@ -369,3 +377,13 @@ def _check_readable(flag: str, path: str) -> None:
     except OSError as error:
         action = "list the directory" if os.path.isdir(path) else "read the file"
         raise UsageError(f"{flag}: cannot {action} {quoted(path)}: {error.strerror}") from error
+
+
+def _did_you_mean(flag: str, path: str) -> str:
+    """Returns a question that names the existing path nearest to a missing one; "" if none is near."""
+    start = input_paths.root(path) if input_paths.is_pattern(path) else path
+    if not start or os.path.exists(start):
+        return ""
+    found = nearest_path(start)
+    suggestion = pasteable(found + path.removeprefix(start)) if found else ""
+    return f". Did you mean {flag} {suggestion}?" if suggestion else ""

@@ -52,6 +52,7 @@ class DedupConfig:
     jobs: int = 1
     force_plan: bool = False
     quiet: bool = False
+    verbose: bool = False
     stream: StreamConfig | None = None  # None for a batch run; otherwise records and counts are directories
 
     @property

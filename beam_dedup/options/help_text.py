@@ -3,7 +3,6 @@
 All text is wrapped to the width of the terminal, at most `MAX_WIDTH` columns.
 """
 
-import difflib
 import shutil
 import textwrap
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from beam_dedup.core.errors import UsageError
 from beam_dedup.options.option import Group, Option, quoted
 from beam_dedup.options.option_table import OPTIONS, find
+from beam_dedup.options.suggest import nearest_option
 
 MIN_WIDTH, MAX_WIDTH = 60, 100  # columns
 REFERENCE = "docs/reference/options.md"
@@ -54,7 +54,7 @@ EXAMPLES = (
 BEAM = "Every option of Apache Beam is accepted too (--runner, --temp_location, ...). Without --runner, dedup runs on this machine."
 EXIT_CODES = (
     ("0", "done; rejected images are listed and are not an error"),
-    ("1", "failed"),
+    ("1", "failed, or every input was rejected"),
     ("2", "wrong usage"),
     ("130", "interrupted by Ctrl-C (129 by SIGHUP, 143 by SIGTERM)"),
 )
@@ -102,8 +102,8 @@ def option_help(flag: str, columns: int | None = None) -> str:
     option = find(flag)
     if option is None:
         known = [known for one in OPTIONS for known in one.flags]
-        nearest = difflib.get_close_matches(f"--{flag.lstrip('-')}", known, n=1)
-        advice = f"; the nearest is {nearest[0]}" if nearest else ""
+        nearest = nearest_option(f"--{flag.lstrip('-')}", known)
+        advice = f"; the nearest is {nearest}" if nearest else ""
         raise UsageError(
             f"--help must be followed by an option of dedup; got {quoted(flag)}{advice}. Options of Beam: dedup --beam_help"
         )

@@ -33,8 +33,8 @@ INPUT_OPTIONS: tuple[Option, ...] = (
             input's path (`b/`, and `b#2/` for a second `b`). Inputs of which one contains the other are
             refused.
 
-            Object stores need an extra: `pip install 'beam-dedup[gcp]'` for `gs://`, `pip install
-            'beam-dedup[aws]'` for `s3://`. Every path that is read or written may be in a store.
+            Object stores need an extra, installed in the checkout: `pip install '.[gcp]'` for `gs://`,
+            `pip install '.[aws]'` for `s3://`. Every path that is read or written may be in a store.
             Credentials are found as by Google's and Amazon's own tools. `--no_auth` uses none: use it for
             public `gs://` buckets, where the search for credentials otherwise takes half a minute.
             `--s3_endpoint_url` names another server that speaks S3; its credentials are
@@ -56,22 +56,25 @@ INPUT_OPTIONS: tuple[Option, ...] = (
         unset="",
         help="Read image paths and metadata from this file (JSON Lines, Avro or Parquet).",
         details="""
-            Each line (or row) is one image. `__path__` is its path, relative to the current directory or in
-            another file system (`gs://...`). All other keys, for example the metadata that Apache Tika
-            extracts, go into its record.
+            Each line (or row) is one image. `__path__` is its path, relative to the current directory, a
+            `file:///` URI, or in another file system (`gs://...`). All other keys, for example the metadata
+            that Apache Tika extracts, go into its record. JSON Lines may be compressed with gzip, and in
+            UTF-8, UTF-16 or UTF-32.
 
             An image that can be opened is judged like any other, and an archive is searched. An image that
             cannot be opened is compared by its metadata; its record has the flag `described`, and `detail`
             says why it could not be opened:
 
             - exact: by a recorded digest of its bytes (`X-TIKA:digest:SHA256`, `md5`, ...). A SHA-256 is
-              also compared with images that can be opened. Without a digest, by all metadata except the
-              names, paths and dates of the file.
+              also compared with images that can be opened; images with different digests are different.
+              Without a digest, by all metadata except the names, paths and dates of the file, if at least
+              two of its values discriminate (time and place, identifiers, titles); else the image equals no
+              other.
             - near: by a simhash of 64 bits of its keys and values, within `-k` but at most 3 bits, with
-              other images that cannot be opened. Values that discriminate (time and place, identifiers,
-              titles) weigh most. An image with fewer than two such values has no near duplicates, so that
-              an equal content type alone never matches. Beside `colorhash` and `pdq`, whose codes have
-              other lengths, such images are compared exactly only.
+              other images that cannot be opened. Values that discriminate weigh most. An image with fewer
+              than two such values has no near duplicates, so that an equal content type alone never
+              matches. Beside `colorhash` and `pdq`, whose codes have other lengths, such images are compared
+              exactly only.
 
             An image that could be opened is kept in preference to one that could not. Images that could not
             be opened are never copied. A line that cannot be read, that names no image, or whose path an
@@ -165,7 +168,8 @@ OUTPUT_OPTIONS: tuple[Option, ...] = (
         help="Print what -d would place, without placing it.",
         details="""
             Requires `-d`. Writes nothing but the files that other options name; `-o` has no default then.
-            Only for batch runs on this machine.
+            Only for batch runs on this machine. `--dry-run` and `--dry_run` mean the same, also where Beam
+            has an option of that name.
             """,
         examples=("dedup -n -i ~/Pictures -d unique -s --preview",),
     ),
@@ -191,7 +195,7 @@ OUTPUT_OPTIONS: tuple[Option, ...] = (
         help="Write one record per image: its verdict, reason, digest and witness.",
         details="""
             JSON Lines, sorted by path and equal byte for byte from run to run; Avro if the name ends in
-            `.avro`. A name that ends in `/` is a directory of many unsorted JSON Lines files, one per
+            `.avro`. Other endings than `.jsonl`, `.ndjson`, `.json` and `.avro` are refused. A name that ends in `/` is a directory of many unsorted JSON Lines files, one per
             worker; use it for large runs. An existing file is replaced only if an earlier run wrote it.
 
             When streaming it is always a directory. It receives a file every ten seconds in which an image

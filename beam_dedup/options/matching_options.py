@@ -19,7 +19,7 @@ _LIBRARIES = {
     "ahash": "imagehash, `average_hash`",
     "whash": "imagehash",
     "colorhash": "imagehash, 3 bits per colour; it finds pictures of similar colours alike",
-    "pdq": "pdqhash; install it with `pip install 'beam-dedup[pdq]'`",
+    "pdq": "pdqhash; install it with `pip install '.[pdq]'` in the checkout",
     SIMHASH: "this project's own; hashes the metadata of `-l` and decodes no picture",
 }
 

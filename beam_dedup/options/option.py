@@ -6,12 +6,20 @@ The short layer is `Option.help`, one imperative sentence that `dedup --help` sh
 
 import argparse
 import dataclasses
+import decimal
 import enum
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 MAX_HELP = 80  # characters of the short help of an option
+SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKmMgGtT][iI]?[bB]|[bB])?")
+_UNIT_BYTES: dict[str, int] = {"": 1, "b": 1} | {
+    f"{letter}{suffix}": base**power
+    for power, letter in enumerate("kmgt", 1)
+    for suffix, base in (("b", 1000), ("ib", 1024))
+}
 
 
 class Group(enum.StrEnum):
@@ -115,6 +123,23 @@ def whole_number(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a whole number; got {quoted(text)}") from None
+
+
+def byte_size(text: str) -> int:
+    """Returns the number of bytes that an option's text holds.
+
+    >>> byte_size("4096"), byte_size("10MB"), byte_size("1.5 GiB"), byte_size("1kb")
+    (4096, 10000000, 1610612736, 1000)
+
+    Raises:
+      argparse.ArgumentTypeError: the text is not a whole number of bytes, nor a number with a unit.
+    """
+    match = SIZE.fullmatch(text.strip())
+    if not match or ("." in match[1] and not match[2]):
+        raise argparse.ArgumentTypeError(
+            f"must be a number of bytes, or a number and a unit such as 10MB or 2GiB; got {quoted(text)}"
+        )
+    return int(decimal.Decimal(match[1]) * _UNIT_BYTES[(match[2] or "").lower()])
 
 
 def number(text: str) -> float:

@@ -1,19 +1,28 @@
 """Builds the parser of the command line from the option table, and parses arguments with it."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from beam_dedup.core.errors import UsageError
-from beam_dedup.options.option import Option
+from beam_dedup.options.option import Option, quoted
 from beam_dedup.options.option_table import OPTIONS
 
 HELP_FLAGS = ("-h", "--help")
+# Other tools call a preview so. Beam has an option of the second name, which copies all the same: it is never passed on.
+_PREVIEW_NAMES = ("--dry-run", "--dry_run")
+_NO = ("false", "no", "0", "")  # values of such an option that ask for no preview
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message.removeprefix("argument "))
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Raises ArgumentError, with plain choices where argparse would print those of an enumeration as code."""
+        if action.choices is not None and value not in action.choices:
+            choices = ", ".join(map(str, action.choices))
+            raise argparse.ArgumentError(action, f"must be one of {choices}; got {quoted(value)}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,7 +58,21 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     Raises:
       UsageError: a value is of the wrong form, or two options exclude each other.
     """
-    return build_parser().parse_known_args(arguments)
+    return build_parser().parse_known_args(list(_with_preview(arguments)))
+
+
+def _with_preview(arguments: Sequence[str]) -> Iterator[str]:
+    """Yields the arguments with other names of --preview replaced by it.
+
+    >>> list(_with_preview(["-n", "--dry-run", "--dry_run=True", "--dry_run=false"]))
+    ['-n', '--preview', '--preview']
+    """
+    for argument in arguments:
+        name, has_value, value = argument.partition("=")
+        if name not in _PREVIEW_NAMES:
+            yield argument
+        elif not has_value or value.lower() not in _NO:
+            yield "--preview"
 
 
 def help_topic(arguments: Sequence[str]) -> str | None:

@@ -5,7 +5,7 @@ See `beam_dedup.options.option_table` for how the texts are used.
 
 from beam_dedup.core.limits import MAX_PIXELS, MAX_PIXELS_SCALED, Limits
 from beam_dedup.options.defaults import DEFAULT_EXPECTED, DEFAULT_REMEMBER
-from beam_dedup.options.option import Action, Group, Option, number, whole_number
+from beam_dedup.options.option import Action, Group, Option, byte_size, number, whole_number
 
 _LIMITS = Limits()
 _MEMBER_MEBIBYTES = _LIMITS.max_member_bytes >> 20
@@ -104,11 +104,12 @@ LIMITS_OPTIONS: tuple[Option, ...] = (
         flags=("--max_bytes",),
         group=Group.LIMITS,
         metavar="BYTES",
-        convert=whole_number,
+        convert=byte_size,
         default=f"{_LIMITS.max_bytes} ({_LIMITS.max_bytes >> 30} GiB)",
         help=f"Reject images of more bytes than this, unread (default {_LIMITS.max_bytes}).",
         details=f"""
-            The reason in the record is `too_large`. A member of an archive may have
+            A number of bytes, or a number with a unit: `kB`, `MB`, `GB` and `TB` are powers of 1000, `KiB`,
+            `MiB`, `GiB` and `TiB` powers of 1024. The reason in the record is `too_large`. A member of an archive may have
             {_LIMITS.max_member_bytes} bytes ({_MEMBER_MEBIBYTES} MiB) at most, and an archive
             {_MILLION_MEMBERS} million members.
             """,
@@ -150,7 +151,11 @@ EXECUTION_OPTIONS: tuple[Option, ...] = (
         convert=whole_number,
         default="one per core",
         help="Decode with N processes (default one per core).",
-        details="From 1 to 1024. Applies to runs on this machine; other runners have their own options.",
+        details="""
+            From 1 to 1024. The cores are those that this process may use: its CPU affinity and the CPU quota
+            of its control groups (as of a container) count. Applies to runs on this machine; other runners
+            have their own options.
+            """,
     ),
     Option(
         flags=("--force_plan",),
@@ -165,8 +170,19 @@ EXECUTION_OPTIONS: tuple[Option, ...] = (
         flags=("--quiet",),
         group=Group.EXECUTION,
         action=Action.SWITCH,
+        excludes="--verbose",
         help="Print errors only: no progress and no summary.",
         details="A preview is printed all the same. An error is one line on the standard error stream.",
+    ),
+    Option(
+        flags=("--verbose",),
+        group=Group.EXECUTION,
+        action=Action.SWITCH,
+        help="Print how near duplicates were searched for too, below the counts.",
+        details="""
+            The summary of a batch run then has a line with the plan: into how many bands codes were cut, and
+            how many candidate pairs were expected. `--counts` holds the plan in any case.
+            """,
     ),
     Option(
         flags=("-h", "--help"),

@@ -9,7 +9,6 @@ depend on the number of workers.
 """
 
 import argparse
-import difflib
 import logging
 import shlex
 import sys
@@ -37,8 +36,12 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.options.config import DedupConfig
+from beam_dedup.options.option import quoted
 from beam_dedup.options.option_table import OPTIONS
+from beam_dedup.options.suggest import nearest_option
+from beam_dedup.output import log
 from beam_dedup.runners import flink
+from beam_dedup.runners.redaction import hide_secrets
 from transforms.read_settings import ReadSettings
 from transforms.tally import Tally
 
@@ -84,22 +87,31 @@ def beam_options(arguments: Sequence[str]) -> PipelineOptions:
     Raises:
       UsageError: Beam does not know an option (Beam itself would ignore it), or a value is wrong.
     """
+    check_known(arguments)
+    made = PipelineOptions(list(arguments))
+    hide_secrets(made.get_all_options(drop_default=True))
+    setup = made.view_as(SetupOptions)
+    if setup.save_main_session is None:
+        setup.save_main_session = False  # workers import everything from packages
+    return made
+
+
+def check_known(arguments: Sequence[str]) -> None:
+    """Raises UsageError unless Beam knows all of the arguments that are not options of `dedup`, and they have valid values."""
     beam_parser = _beam_parser()
     _, unknown = beam_parser.parse_known_args(list(arguments))
     if unknown:
         flag = unknown[0].split("=")[0]
         if not flag.startswith("-"):
             raise UsageError(
-                f"{flag!r} was not expected here; name each input with an -i of its own, and quote patterns"
+                f"{quoted(unknown[0])} was not expected here; name each input with an -i of its own, and quote patterns"
             )
-        known = [*beam_parser._option_string_actions, *(name for option in OPTIONS for name in option.flags)]
-        nearest = difflib.get_close_matches(flag, known, n=1)
-        raise UsageError(f"unknown option {flag}" + (f"; did you mean {nearest[0]}?" if nearest else ""))
-    made = PipelineOptions(list(arguments))
-    setup = made.view_as(SetupOptions)
-    if setup.save_main_session is None:
-        setup.save_main_session = False  # workers import everything from packages
-    return made
+        own = [name for option in OPTIONS for name in option.flags]
+        nearest = nearest_option(flag, own, beam_parser._option_string_actions)
+        raise UsageError(
+            f"unknown option {flag if flag.isprintable() else quoted(flag)}"
+            + (f"; did you mean {nearest}?" if nearest else "")
+        )
 
 
 def check_stream_runner(options: PipelineOptions) -> None:
@@ -158,7 +170,7 @@ def wait_for(result: PipelineResult, message_if_interrupted: str = "") -> None:
     except KeyboardInterrupt:
         result.cancel()
         if message_if_interrupted:
-            print(f"dedup: {message_if_interrupted}", file=sys.stderr)
+            log(message_if_interrupted)
         raise
     except Exception:
         state = result.state

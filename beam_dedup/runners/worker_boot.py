@@ -16,6 +16,7 @@ from apache_beam.portability.api import beam_provision_api_pb2, beam_provision_a
 from google.protobuf import json_format, text_format
 
 from beam_dedup import service_log
+from beam_dedup.runners.redaction import hide_secrets
 
 _PROVISION_SECONDS = 60  # to wait for the runner's answer
 _INSTALLING = ("requirements_file", "setup_file", "extra_packages", "save_main_session")  # done by `boot`
@@ -97,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except NotInstalledError as error:
         sys.exit(f"worker {given.id}: {error}")
     os.environ.update(variables)
+    hide_secrets(json_format.MessageToDict(info.pipeline_options))
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main([])

@@ -16,13 +16,13 @@ from beam_dedup.core.paths import is_remote
 from beam_dedup.core.stream.protocol import StreamPlan
 from beam_dedup.execution import executing
 from beam_dedup.options.config import DedupConfig
+from beam_dedup.output import log, write
 from beam_dedup.runners import local_stream, select
 from beam_dedup.runners.local_stream import LocalRead, LocalStreamRunner
 from beam_dedup.service_log import encoded
 from beam_dedup.shutdown import remove_partial_files
 from beam_dedup.stream import pipeline, progress
 from beam_dedup.stream.pipeline import MICROS, StreamContext, remember_micros, unbounded_source
-from beam_dedup.stream.progress import log
 from beam_dedup.stream.resume import Resumed, resume
 from beam_dedup.unplaced import append_unplaced, unplaced_message
 from transforms.stream import local_state
@@ -185,6 +185,6 @@ def _report(config: DedupConfig, tally: Tally, unplaced: str, seconds: float) ->
     These are no failure of a stream: an object may be overwritten or deleted soon after it was read.
     """
     if not config.quiet:
-        print(progress.summary(tally, config, seconds))
+        write(f"{progress.summary(tally, config, seconds)}\n")
     if message := unplaced_message(unplaced):
         log(message)

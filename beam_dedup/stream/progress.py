@@ -1,9 +1,8 @@
-"""Shows the progress, the messages and the summary of a stream.
+"""Shows the progress and the summary of a stream.
 
 Progress is a live line on a terminal, otherwise one log line every 30 seconds.
 """
 
-import sys
 import threading
 import time
 
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from beam_dedup.options.config import DedupConfig
 from transforms import metrics
-from transforms.tally import LATENCY, PLACED, READ, Tally
+from transforms.tally import FOUND, JUDGED_BEFORE, LATENCY, PLACED, Tally
 
 LIVE_SECONDS = 0.5
 LOG_SECONDS = 30.0
@@ -44,9 +43,9 @@ class _Line:
 
     def text(self) -> str:
         now = time.monotonic()
-        read, judged, kept, rejected, placed = (
+        found, skipped, judged, kept, rejected, placed = (
             self._tally.total(name)
-            for name in (READ, metrics.INITIAL, metrics.FINAL, metrics.REJECTED, PLACED)
+            for name in (FOUND, JUDGED_BEFORE, metrics.INITIAL, metrics.FINAL, metrics.REJECTED, PLACED)
         )
         rate = (judged - self._judged) / max(now - self._before, 1e-3)
         self._before, self._judged = now, judged
@@ -55,7 +54,7 @@ class _Line:
             f"{kept:,} kept",
             f"{judged - kept - rejected:,} duplicates",
             f"{rejected:,} rejected",
-            f"{max(0, read - judged):,} in flight",
+            f"{max(0, found - skipped - judged):,} in flight",
             f"{rate:,.0f} images/s",
         ]
         if placed:
@@ -81,11 +80,6 @@ def _show_live(line: _Line, console: Console, stop: threading.Event, seconds: fl
 def _show_log(line: _Line, console: Console, stop: threading.Event, seconds: float) -> None:
     while not stop.wait(seconds):
         console.print(line.text(), highlight=False, soft_wrap=True)
-
-
-def log(message: str) -> None:
-    """Prints a message to stderr."""
-    print(f"dedup: {message}", file=sys.stderr)
 
 
 def summary(tally: Tally, config: DedupConfig, seconds: float) -> str:

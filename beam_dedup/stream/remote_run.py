@@ -11,11 +11,11 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from beam_dedup.core.errors import DedupError
 from beam_dedup.core.stream.protocol import StreamPlan
 from beam_dedup.options.config import DedupConfig
+from beam_dedup.output import log, write
 from beam_dedup.runners import flink, select
 from beam_dedup.shutdown import as_dedup_error
 from beam_dedup.stream import pipeline
 from beam_dedup.stream.pipeline import DIGEST_SHARDS, StreamContext, remember_micros, unbounded_source
-from beam_dedup.stream.progress import log
 from transforms.stream.record import RecordPaths, run_name
 from transforms.stream.steps import StreamSettings
 
@@ -51,7 +51,7 @@ def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> int:
     except Exception as error:
         raise DedupError(f"{as_dedup_error(error)}{flink.failed_message(options)}") from error
     if not config.quiet:
-        print(f"dedup: {select.finished_message(options)}")
+        write(f"dedup: {select.finished_message(options)}\n")
     return 0
 
 

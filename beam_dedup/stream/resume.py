@@ -1,5 +1,10 @@
-"""Reads what earlier runs of a stream on this machine have done, from their records and the state beside them."""
+"""Reads what earlier runs of a stream on this machine have done, from their records and the state beside them.
 
+Every file is read with care, and none is skipped: one that cannot be read, is damaged, or is a copy of another
+raises a `DedupError` that names it and says what to do. Skipping it would judge its images a second time.
+"""
+
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -11,7 +16,9 @@ import pyarrow as pa
 from beam_dedup.core import blocks, tables
 from beam_dedup.core.algorithms import ALGORITHMS
 from beam_dedup.core.archives.members import split_uri
-from beam_dedup.core.arrivals import event_metadata_in, identity
+from beam_dedup.core.arrivals import event_metadata_in, identity, remembered_since
+from beam_dedup.core.blocks import to_bytes
+from beam_dedup.core.codes import code_bytes
 from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.core.model import Code, CodeKind, Fingerprint, Flag, ImageRef, Status
 from beam_dedup.core.paths import is_remote
@@ -26,12 +33,17 @@ from transforms.stream.record import (
     RECORDS_PREFIX,
     RECORDS_SUFFIX,
     RecordPaths,
+    is_records_name,
     write_counts,
 )
 
 _KINDS = {Flag.TINY: CodeKind.TINY, Flag.FLAT: CodeKind.FLAT, Flag.DESCRIBED: CodeKind.METADATA}
 _MILLISECONDS = 1000
 _DIGEST_BYTES = 32
+MOST_LINE_BYTES = 1 << 28
+_CHUNK_BYTES = 1 << 20
+_MOST_PIXELS = (1 << 31) - 1  # of a side
+_MOST_BYTES = (1 << 63) - 1  # of a file
 
 
 class Resumed(NamedTuple):
@@ -67,24 +79,24 @@ def resume(config: DedupConfig, folders: RecordPaths, plan: StreamPlan, now_ms: 
 
     Raises:
       UsageError: the records have codes of another algorithm.
-      DedupError: a file of records or of the state is damaged.
+      DedupError: a file of records or of the state cannot be read, is damaged, or is a copy of another.
     """
     assert config.stream
     if not config.records:
         return Resumed()
     oldest_ms = now_ms - int(config.stream.remember_seconds * _MILLISECONDS)
-    references: list[bytes] = []
-    opened_again: list[bytes] = []
+    references: set[bytes] = set()
+    opened_again: set[bytes] = set()
     kept: dict[bytes, Fingerprint] = {}
-    judged = kept_count = 0
+    kept_images: set[bytes] = set()
     for record in _records(config.records):
-        judged += 1
-        (opened_again if record.is_opened_again else references).append(record.identity)
+        (opened_again if record.is_opened_again else references).add(record.identity)
         if record.kept:
-            kept_count += 1
-            if record.event_ms is None or record.event_ms >= oldest_ms:
+            kept_images.add(record.identity)
+            if record.since_ms is None or record.since_ms >= oldest_ms:
                 _check_recipe(config, record.kept)
                 kept[record.kept.digest] = record.kept
+    judged = len(references) + len(opened_again)
     if not judged:
         return Resumed(undelivered=_undelivered(folders))
     table = _with_codes(tables.fingerprints_table(list(kept.values())), folders.state)
@@ -93,55 +105,96 @@ def resume(config: DedupConfig, folders: RecordPaths, plan: StreamPlan, now_ms: 
     skipped = ""
     if opened_again:
         skipped = os.path.join(scratch, "skipped.npy")
-        np.save(skipped, np.sort(np.array(opened_again, "S16")))
-    return Resumed(judged, kept_count, path, skipped, _undelivered(folders))
+        np.save(skipped, np.sort(np.array(list(opened_again), "S16")))
+    return Resumed(judged, len(kept_images), path, skipped, _undelivered(folders))
 
 
-class _Record(NamedTuple):
+class JudgedRecord(NamedTuple):
     """The parts of one record that a later run needs.
 
     Attributes:
       identity: identifies the reference, or the image itself if the reference is opened again.
       is_opened_again: whether the next run opens the reference again. It does so for archives, and for
         rejected files, because these may be archives with members that can be read.
-      event_ms: time of the event that announced the image, in milliseconds since the epoch, if it is known.
+      since_ms: time from which the image is remembered, in milliseconds since the epoch, if it is known.
       kept: the kept image, with the code of its whole picture; None for others.
     """
 
     identity: bytes
     is_opened_again: bool
-    event_ms: int | None
+    since_ms: int | None
     kept: Fingerprint | None
 
 
-def _records(folder: str) -> Iterator[_Record]:
+def _records(folder: str) -> Iterator[JudgedRecord]:
     """Yields all records in a directory.
 
     Raises:
-      DedupError: a line is not a record.
+      DedupError: a line is not a record, a file cannot be read, or it is a copy of another.
     """
+    contents: dict[bytes, str] = {}
     for path in _files(folder, RECORDS_PREFIX, RECORDS_SUFFIX):
-        with files.open_bytes(path) as stream:
-            lines = stream.read().splitlines()
-        for number, line in enumerate(lines, 1):
+        content = hashlib.sha256()
+        number = 0
+        for number, line in enumerate(_lines(path), 1):
+            content.update(line + b"\n")
             try:
-                record = _parse(json.loads(line))
+                record = parse_record(_json_value(line))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 why = f"{error} is missing" if isinstance(error, KeyError) else error
                 raise DedupError(
                     f"--records: {path}, line {number} is not a record: {why}; move the file away, or name another directory"
                 ) from error
             yield record
+        first = contents.setdefault(content.digest(), path)
+        if number and first != path and not (is_records_name(first) and is_records_name(path)):
+            raise DedupError(
+                f"--records: {path} is a copy of {first}; move one of them away, or name another directory"
+            )
 
 
-def _parse(record: dict[str, Any]) -> _Record:
+def _json_value(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _lines(path: str) -> Iterator[bytes]:
+    """Yields the lines of a file of records, without line ends.
+
+    Raises:
+      DedupError: the file cannot be read, or has a line that is too long for a record.
+    """
+    try:
+        with files.open_bytes(path) if is_remote(path) else files.open_regular(path) as stream:
+            rest = b""
+            while chunk := stream.read(_CHUNK_BYTES):
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from lines
+                if len(rest) > MOST_LINE_BYTES:
+                    raise DedupError(
+                        f"--records: {path} has a line of more than {MOST_LINE_BYTES} bytes, which is not a record; "
+                        "move the file away, or name another directory"
+                    )
+            if rest:
+                yield rest
+    except OSError as error:
+        raise DedupError(
+            f"--records: {path} cannot be read: {error.strerror or error}; move it away, or name another directory"
+        ) from error
+
+
+def parse_record(record: dict[str, Any]) -> JudgedRecord:
     """Parses a record. Raises ValueError, KeyError, TypeError or AttributeError if it is not valid."""
-    generation, event_ms = event_metadata_in(record["metadata"] or {})
+    metadata = record["metadata"] or {}
+    generation, _ = event_metadata_in(metadata)
     path, member = split_uri(record["uri"])
     status = Status(record["status"])
     is_opened_again = bool(member) or status == Status.REJECTED
     key = identity(record["uri"] if is_opened_again else path, generation)
-    return _Record(key, is_opened_again, event_ms, _kept_image(record) if status == Status.KEPT else None)
+    kept = _kept_image(record) if status == Status.KEPT else None
+    return JudgedRecord(key, is_opened_again, remembered_since(metadata), kept)
 
 
 def _files(folder: str, prefix: str, suffix: str) -> list[str]:
@@ -162,22 +215,42 @@ def _kept_image(record: dict[str, Any]) -> Fingerprint:
     if record["fingerprint"]:
         name = algorithm.partition("/")[0]
         kind = next((_KINDS[flag] for flag in flags if flag in _KINDS), ALGORITHMS[name].kind)
-        code = (Code(kind, bytes.fromhex(record["fingerprint"])),)
-    digest = bytes.fromhex(record["digest"])
-    if len(digest) != _DIGEST_BYTES:
-        raise ValueError(f"a digest has {_DIGEST_BYTES} bytes")
+        code = (
+            Code(
+                kind,
+                _hex(record["fingerprint"], int(code_bytes(np.array([kind], np.uint8))[0]), "a fingerprint"),
+            ),
+        )
     return Fingerprint(
         ImageRef(record["uri"], record["uri"], known=True),
-        digest,
-        int(record["size_bytes"]),
+        _hex(record["digest"], _DIGEST_BYTES, "a digest"),
+        _number(record["size_bytes"], _MOST_BYTES),
         0,
-        record["format"] or "",
-        int(record["width"] or 0),
-        int(record["height"] or 0),
+        _text(record["format"] or ""),
+        _number(record["width"] or 0, _MOST_PIXELS),
+        _number(record["height"] or 0, _MOST_PIXELS),
         algorithm,
         code,
         flags,
     )
+
+
+def _hex(text: str, size: int, what: str) -> bytes:
+    data = bytes.fromhex(text)
+    if len(data) != size:
+        raise ValueError(f"{what} has {size} bytes")
+    return data
+
+
+def _text(value: str) -> str:
+    to_bytes(value)  # raises if it cannot be stored
+    return value
+
+
+def _number(value: Any, most: int) -> int:
+    if not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError(f"a number must be an integer from 0 to {most}")
+    return value
 
 
 def _check_recipe(config: DedupConfig, known: Fingerprint) -> None:

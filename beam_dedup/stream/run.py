@@ -1,24 +1,21 @@
 """Runs a stream: checks the options, plans, and hands over to the local runner or to another runner."""
 
-from collections.abc import Sequence
-
-from beam_dedup import preflight
 from beam_dedup.core.imaging.views import most_codes
 from beam_dedup.core.stream import sizing
 from beam_dedup.core.stream.protocol import StreamPlan, exact_plan, words_of
 from beam_dedup.options.config import DedupConfig
+from beam_dedup.output import log
+from beam_dedup.preflight import Prepared
 from beam_dedup.shutdown import scratch_directory
 from beam_dedup.stream import local_run, remote_run
 from beam_dedup.stream.pipeline import DIGEST_SHARDS
-from beam_dedup.stream.progress import log
 
 
-def run(config: DedupConfig, beam_arguments: Sequence[str], started: float) -> int:
+def run(prepared: Prepared, started: float) -> int:
     """Builds the pipeline and runs it until it is stopped.
 
     Takes the same arguments, returns the same and raises the same as `beam_dedup.batch.run.run`.
     """
-    prepared = preflight.prepare(config, beam_arguments)
     plan = _plan(prepared.config)
     with scratch_directory(prepared.config) as scratch:
         if prepared.is_local:

@@ -88,8 +88,8 @@ def set_back(path: str) -> None:
 
 
 if __name__ == "__main__":
-    _replace(checks, "MIN_DURATION_SECONDS", LEAST_WINDOW_SECONDS)
-    _replace(pipeline, "RECORD_SECONDS", INTERVAL_SECONDS)
+    checks.MIN_DURATION_SECONDS = LEAST_WINDOW_SECONDS
+    pipeline.RECORD_SECONDS = INTERVAL_SECONDS
     if os.environ.get(DIE):
         when, number, prefix = os.environ[DIE].split(":")
         die(when, int(number), prefix)

@@ -33,7 +33,7 @@ def test_near_mode_with_all_outputs(
     assert tree(samples) == before
 
     counted = json.loads(counts.read_text())
-    assert counted.pop("Plan").startswith("34 codes, threshold 8 bits")
+    assert counted.pop("Plan").startswith("34 codes within 8 bits")
     assert counted == SAMPLE_COUNTS
 
     shown = capsys.readouterr().out

@@ -33,6 +33,8 @@ def value_for(name: str) -> str:
         return "true"
     if kind == "ENUM":
         return str(PARAMETERS[name]["enumOptions"][-1]["value"])
+    if name == "max_bytes":
+        return "2GiB"
     return "90m" if name in DURATIONS else VALUES[kind]
 
 
@@ -65,7 +67,7 @@ class TestMetadata:
         assert fits(name, value)
         given, rest = parser.parse(launcher.command_line([IMAGE, f"--{name}={value}"]))
         parsed = getattr(given, name)
-        assert parsed in (True, 7, 7.0, value, [value]), parsed
+        assert parsed in (True, 7, 7.0, 2 << 30, value, [value]), parsed
         assert rest == [IMAGE, "--runner=DataflowRunner"]
 
     @pytest.mark.parametrize(
@@ -79,6 +81,7 @@ class TestMetadata:
             ("remember", "a day"),
             ("subscription", "s"),
             ("decode_timeout", "-1"),
+            ("max_bytes", "1M"),
             ("sdk_container_image", ""),
         ],
     )

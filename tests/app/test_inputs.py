@@ -16,6 +16,7 @@ from beam_dedup import preflight
 from beam_dedup.core.paths import collision_key
 from tests.app.cli_runs import dedup, tree
 from tests.core.archives.made_archives import record, response, tar, warc, zipped
+from tests.core.short_reads import use_bad_disk
 from tests.transforms.files import encoded, write
 from tests.transforms.object_store import Store
 from transforms.storage.listing import list_inputs
@@ -106,6 +107,38 @@ class TestPatterns:
         assert found.keys() == {"[x].png", "b.jpg"}
 
 
+class TestLinks:
+    @pytest.mark.parametrize("mode", ["-e", "-n"])
+    def test_links_are_flagged_duplicates_of_their_file(self, tmp_path: Path, mode: str) -> None:
+        write(tmp_path / "in/real.png", A)
+        write(tmp_path / "in/z/hard.png", B)
+        os.link(tmp_path / "in/z/hard.png", tmp_path / "in/z/hard2.png")
+        (tmp_path / "in/link.png").symlink_to("real.png")
+        (tmp_path / "in/linked").symlink_to("z")
+        (tmp_path / "ref").mkdir()
+        (tmp_path / "ref/a.png").symlink_to("../in/z/hard.png")
+        found = records(
+            tmp_path,
+            mode,
+            "-i",
+            f"{tmp_path}/in/**/*.png",
+            "--reference",
+            tmp_path / "ref",
+            "--keep",
+            "newest",
+        )
+        shown = {
+            uri: (one["status"], one["reason"], one["flags"], Path(one["duplicate_of"] or "").name)
+            for uri, one in found.items()
+        }
+        assert shown == {
+            "in/real.png": ("kept", None, [], ""),
+            "in/link.png": ("duplicate", "exact", ["link"], "real.png"),
+            "in/z/hard.png": ("kept", None, [], ""),
+            "in/z/hard2.png": ("duplicate", "exact", ["link"], "hard.png"),
+        }
+
+
 class TestNutch:
     def test_urls_are_in_the_records(self, tmp_path: Path) -> None:
         url = "http://example.com/a.png"
@@ -123,6 +156,24 @@ class TestNutch:
             "dump/deep/x_filenameToUrl.json": None,
         }
         assert found["dump/deep/x_filenameToUrl.json"]["reason"] == "not_an_image"
+
+    def test_map_is_read_to_its_end_however_little_a_read_returns(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(tmp_path / "a.png", A)
+        write(tmp_path / "1_filenameToUrl.json", b'{"a.png": "http://x"}')
+        use_bad_disk(monkeypatch, most=5)
+        assert [(file.name, file.metadata) for file in list_inputs([str(tmp_path)])] == [
+            ("a.png", '{"url": "http://x"}')
+        ]
+
+    def test_map_on_a_bad_sector_is_listed_and_so_rejected(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its first bytes may be a map by themselves."""
+        write(tmp_path / "1_filenameToUrl.json", b'{"a.png": "http://x"}      ')
+        use_bad_disk(monkeypatch, bad=22)
+        assert [file.name for file in list_inputs([str(tmp_path)])] == ["1_filenameToUrl.json"]
 
     def test_map_applies_to_its_directory_and_below(self, tmp_path: Path) -> None:
         for folder in ("x", "y"):

@@ -66,7 +66,7 @@ def _batches() -> Iterator[beam.Pipeline]:
     )
     for config, planning in runs:
         made = beam.Pipeline(options=PipelineOptions([]))
-        reports = pipeline.Reports("counts", "preview", "unplaced")
+        reports = pipeline.Reports("counts", "preview", "unplaced", "overview")
         pipeline.build(made, config, reports, planning, settings=_read_settings(config))
         yield made
 

@@ -70,7 +70,18 @@ def test_slow_images_are_rejected(mode: list[str], folder: Path, tmp_path: Path)
         "    inputs.fingerprint = slow\n"
     )
     ended = dedup_apart(
-        *("-i", folder, "-o", "", "--records", tmp_path / "r.jsonl", "--decode_timeout", "1.5", *mode),
+        *(
+            "-i",
+            folder,
+            "-o",
+            "",
+            "--records",
+            tmp_path / "r.jsonl",
+            "--decode_timeout",
+            "1.5",
+            "--quiet",
+            *mode,
+        ),
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
     )
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -1,5 +1,6 @@
 """Tests of -l: images named by a file, with their metadata."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -191,7 +192,7 @@ def test_malformed_lines_are_rejected_by_number(tmp_path: Path, capsys: pytest.C
     assert [one["detail"].partition(":")[0] for one in found[1:]] == [
         "not JSON",
         "an earlier row has the same __path__",
-        "no __path__",
+        "no __path__; it has path",
         "no file can have this __path__",
         "not JSON",
     ]
@@ -200,29 +201,110 @@ def test_malformed_lines_are_rejected_by_number(tmp_path: Path, capsys: pytest.C
     assert "malformed" in capsys.readouterr().out
 
 
+def test_unknown_scheme_rejects_only_its_line(tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "a.jpg")
+    rows: dict[str, dict[str, Any]] = {
+        "hdfs://namenode/dump/1.jpg": {},
+        "azfs://account/container/2.jpg": {},
+        "abfs://container/3.jpg": {},
+        "nonsense://4.jpg": {},
+        "file://server/share/5.jpg": {},
+        "hdfs://namenode/dump/6.jpg": {"md5": "0" * 32},
+        "azfs://account/container/7.jpg": {"md5": "0" * 32},
+        str(tmp_path / "a.jpg"): {},
+    }
+    found = judged(tmp_path, rows)
+    assert reasons(found) == {
+        **{f"{number}.jpg": "unreadable" for number in (1, 2, 3, 4, 5)},
+        "6.jpg": "exact",
+        "7.jpg": None,
+        "a.jpg": None,
+    }
+
+
+def test_file_uri_is_the_path_of_a_local_file(tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "a é.jpg")
+    uris: list[Rows] = [{(tmp_path / "a é.jpg").as_uri(): {}}, {f"file:{tmp_path}/a%20é.jpg": {}}]
+    for rows in uris:
+        [record] = judged(tmp_path, rows).values()
+        assert (record["uri"], record["status"]) == (str(tmp_path / "a é.jpg"), "kept")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gzip"])
+def test_rows_in_gzip_or_utf16_and_numbers_that_json_cannot_store_are_read(
+    encoding: str, tmp_path: Path
+) -> None:
+    text = '{"__path__": "/gone/é.png", "exif:FNumber": NaN, "md5": "%s"}\n' % ("0" * 32)
+    lines = tmp_path / "rows.jsonl"
+    lines.write_bytes(gzip.compress(text.encode()) if encoding == "gzip" else text.encode(encoding))
+    assert dedup("-l", lines, "--records", tmp_path / "r.jsonl", "--quiet") == 0
+    [record] = records_in(tmp_path / "r.jsonl").values()
+    assert (record["uri"], record["status"]) == ("/gone/é.png", "kept")
+    assert record["metadata"] == {"md5": "0" * 32}
+
+
+def test_array_is_refused_once(tmp_path: Path) -> None:
+    lines = tmp_path / "rows.json"
+    lines.write_text(json.dumps([{"__path__": f"/{number}.jpg"} for number in range(20)], indent=1))
+    dedup("-l", lines, "--records", tmp_path / "r.jsonl", "--quiet")
+    [record] = records_in(tmp_path / "r.jsonl").values()
+    assert record["detail"].startswith("a JSON array, but each line must be one JSON object")
+
+
+TIKA = {
+    "Content-Type": "image/png",
+    "X-TIKA:Parsed-By": ["a.DefaultParser", "a.ImageParser"],
+    "tiff:ImageWidth": "1920",
+    "tiff:ImageLength": "1080",
+    "tiff:BitsPerSample": "8 8 8",
+    "Compression CompressionTypeName": "deflate",
+}
+
+
+@pytest.mark.parametrize("mode", ["-e", "-n"])
+@pytest.mark.parametrize(
+    "different",
+    [
+        [{}, {}, {}],
+        [{"X-TIKA:digest:SHA256": [digit * 64]} for digit in "ab"],
+        [{"X-TIKA:digest:SHA256:BASE32": letter * 52 + "===="} for letter in "AB"],
+        [{"X-TIKA:digest:SHA3_256": digit * 64} for digit in "ab"],
+        [{"tk:digest:MD5": digit * 32} for digit in "ab"],
+    ],
+    ids=["nothing", "lists", "base32", "sha3", "Tika 4"],
+)
+def test_images_about_which_little_is_known_are_not_exact_duplicates(
+    mode: str, different: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    rows = {f"/gone/{number}.png": {**TIKA, **one} for number, one in enumerate(different)}
+    found = judged(tmp_path, rows, mode)
+    assert [one["status"] for one in found.values()] == ["kept"] * len(different)
+    assert len({one["digest"] for one in found.values()}) == len(different)
+
+
 @pytest.mark.parametrize("form", ["avro", "parquet"])
 def test_avro_and_parquet_are_read_like_lines(form: str, tmp_path: Path) -> None:
     picture(1).save(tmp_path / "a.jpg")
     rows = [
-        {"__path__": f"{tmp_path}/a.jpg", "serial": "1"},
-        {"__path__": "/gone/b", "serial": "2"},
-        {"__path__": "/gone/c", "serial": "2"},
-        {"__path__": None, "serial": "3"},
+        {"__path__": f"{tmp_path}/a.jpg", "serial": "1", "title": "x"},
+        {"__path__": "/gone/b", "serial": "2", "title": "x"},
+        {"__path__": "/gone/c", "serial": "2", "title": "x"},
+        {"__path__": None, "serial": "3", "title": "x"},
     ]
     path = tmp_path / f"rows.{form}"
     if form == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
     else:
-        fields = [{"name": name, "type": ["null", "string"]} for name in ("__path__", "serial")]
+        fields = [{"name": name, "type": ["null", "string"]} for name in ("__path__", "serial", "title")]
         with path.open("wb") as file:
             fastavro.writer(file, {"type": "record", "name": "Image", "fields": fields}, rows)
     assert dedup("-l", path, "--records", tmp_path / "r.jsonl", "--quiet") == 0
     found = records_in(tmp_path / "r.jsonl")
     assert reasons(found) == {"a.jpg": None, "b": None, "c": "exact", f"{path.name}!4": "malformed"}
     assert [one["metadata"] for one in found.values()] == [
-        {"serial": "2"},
-        {"serial": "2"},
-        {"serial": "1"},
+        {"serial": "2", "title": "x"},
+        {"serial": "2", "title": "x"},
+        {"serial": "1", "title": "x"},
         None,
     ]
 

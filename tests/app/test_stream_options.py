@@ -153,7 +153,7 @@ WRONG: dict[str, Case] = {
     **{
         f"{flag} {value}": _not_a_directory(flag, value)
         for flag in ("--records", "--counts")
-        for value in ("x.json", "a/x.jsonl", "x.avro")
+        for value in ("x.json", "a/x.jsonl", "x.avro", "x.csv", "x.parquet")
     },
     "records and counts in one directory": (
         [*WATCH, "--records", "x", "--counts", "./x/"],

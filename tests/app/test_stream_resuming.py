@@ -5,19 +5,26 @@ Damaged files are reported in one sentence, and files that are not ours are igno
 
 import json
 import operator
+import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.errors import DedupError
-from beam_dedup.core.stream.protocol import exact_plan
+from beam_dedup.core.stream import initial_state
+from beam_dedup.core.stream.protocol import Step, exact_plan
 from beam_dedup.options import checks, parser
 from beam_dedup.stream import resume
 from transforms.stream import local_state
 from transforms.stream.record import RecordPaths
 
+NOW_MS = 1_769_860_800_000
+DAY_MS = 86_400_000  # the default of --remember
 RECORD: dict[str, Any] = {
     "uri": "in/a.jpg",
     "status": "kept",
@@ -56,7 +63,12 @@ class EarlierRun:
         arguments = ["-n", "--watch", "-i", "in", "--records", str(self.records)]
         config = checks.configure(parser.parse(arguments)[0])
         folders = RecordPaths("run", config.records, config.counts, str(self.state))
-        return resume.resume(config, folders, exact_plan(1), 1_769_860_800_000, str(self.scratch))
+        return resume.resume(config, folders, exact_plan(1), NOW_MS, str(self.scratch))
+
+    def started(self) -> None:
+        with local_state.exclusive_lock(str(self.state)):
+            local_state.note_started(str(self.state))
+            self.resumed()
 
 
 @pytest.fixture
@@ -74,6 +86,27 @@ def test_recorded_images_are_known(earlier: EarlierRun) -> None:
     assert found.skipped
 
 
+@pytest.mark.parametrize(
+    ("event", "arrival", "is_known"),
+    [
+        (NOW_MS - DAY_MS // 2, None, True),
+        (NOW_MS - 2 * DAY_MS, None, False),
+        (NOW_MS - 9 * DAY_MS, NOW_MS - DAY_MS // 2, True),
+        (NOW_MS - 9 * DAY_MS, NOW_MS - 2 * DAY_MS, False),
+        (NOW_MS + 900 * DAY_MS, NOW_MS - 2 * DAY_MS, False),
+        (None, None, True),
+    ],
+)
+def test_late_arrival_is_remembered_from_its_arrival_on(
+    event: int | None, arrival: int | None, is_known: bool, earlier: EarlierRun
+) -> None:
+    """As it was before the restart: a backlog is not forgotten."""
+    found = Arrival("in/a.jpg", "1", event, arrival_ms=arrival).reference()
+    earlier.write("records-1.jsonl", {**RECORD, "metadata": json.loads(found.metadata)})
+    state = initial_state.read.__wrapped__(earlier.resumed().initial_state)
+    assert any(step == Step.ORIGINALS for step, _ in state) == is_known
+
+
 WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
     **{f"no {name}": operator.methodcaller("pop", name) for name in ("uri", "metadata", "digest", "flags")},
     "status unknown": lambda record: record.update(status="lost"),
@@ -86,6 +119,17 @@ WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
     "fingerprint no hex": lambda record: record.update(fingerprint="zz"),
     "algorithm unknown": lambda record: record.update(algorithm="sift/1"),
     "size no number": lambda record: record.update(size_bytes="large"),
+    "size infinite": lambda record: record.update(size_bytes=float("inf")),
+    "size NaN": lambda record: record.update(size_bytes=float("nan")),
+    "size huge": lambda record: record.update(size_bytes=10**30),
+    "size negative": lambda record: record.update(size_bytes=-1),
+    "width huge": lambda record: record.update(width=10**400),
+    "height text": lambda record: record.update(height="8"),
+    "format no text": lambda record: record.update(format=[1]),
+    "format invalid text": lambda record: record.update(format="\ud800"),
+    "uri invalid text": lambda record: record.update(uri="\ud800"),
+    "fingerprint too short": lambda record: record.update(fingerprint="cd"),
+    "empty": lambda record: record.clear(),
 }  # fmt: skip
 
 
@@ -102,6 +146,13 @@ def test_line_that_is_not_a_record_is_reported(case: str, earlier: EarlierRun) -
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, '{"uri": ' + "9" * 5000 + "}"])
+def test_deep_or_huge_json_is_reported(text: str, earlier: EarlierRun) -> None:
+    (earlier.records / "records-2.jsonl").write_text(f"{json.dumps(RECORD)}\n{text}\n")
+    with pytest.raises(DedupError, match=r"records-2\.jsonl, line 2 is not a record: .*; move the file away"):
+        earlier.resumed()
+
+
 @pytest.mark.parametrize(
     "data", [b"a text\n", bytes(range(256)), b"[1, 2]\n", json.dumps(RECORD).encode()[:99]]
 )
@@ -116,10 +167,72 @@ def test_foreign_and_partial_files_are_ignored(earlier: EarlierRun) -> None:
     names = ("notes.txt", "records-notes.txt", "records-1.jsonl.gz", ".dedup-1-2.part", "records-0.jsonl")
     for name in names:
         (earlier.records / name).write_bytes(b"" if name == "records-0.jsonl" else b"a text")
-    (earlier.state / "codes-2.blocks").write_bytes(bytes(7) + b"\xf0" + b"cut")
-    (earlier.state / "codes-3.blocks").write_bytes(b"\xff" * 8 + b"cut")
+    (earlier.state / "codes-2.blocks").write_bytes(bytes(7) + b"\xf0" + b"\xff\xff\xff\xffcut")
+    (earlier.state / "codes-3.blocks").write_bytes(bytes(5))
     assert earlier.resumed().judged == 1
     assert all((earlier.records / name).exists() for name in names)
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "it is a directory": Path.mkdir,
+    "it is a pipe": os.mkfifo,
+    "No such file": lambda path: path.symlink_to("nothing"),
+    "Too many levels of symbolic links": lambda path: path.symlink_to(path.name),
+    "it is a device": lambda path: path.symlink_to("/dev/null"),
+}
+
+
+@pytest.mark.parametrize("why", ODD)
+def test_file_of_records_that_is_not_regular_is_reported(why: str, earlier: EarlierRun) -> None:
+    path = earlier.records / "records-2.jsonl"
+    ODD[why](path)
+    with pytest.raises(DedupError) as raised:
+        earlier.resumed()
+    assert re.fullmatch(
+        rf"--records: {re.escape(str(path))} cannot be read: {why}.*; move it away, or name another directory",
+        str(raised.value),
+    )
+
+
+@pytest.mark.parametrize("why", ODD)
+@pytest.mark.parametrize("name", ["codes-2.blocks", "undelivered-1.block", "processes", "lock"])
+def test_file_of_state_that_is_not_regular_is_reported(name: str, why: str, earlier: EarlierRun) -> None:
+    """No pipe is waited for, and nothing is written where a link leads to."""
+    path = earlier.state / name
+    ODD[why](path)
+    with pytest.raises(DedupError) as raised:
+        earlier.started()
+    assert re.fullmatch(
+        rf"{re.escape(str(path))} cannot be read: {why}.*; move it elsewhere and start again \(.*\)",
+        str(raised.value),
+    )
+    assert not (earlier.state / "nothing").exists()
+
+
+def test_copied_file_of_records_is_reported(earlier: EarlierRun) -> None:
+    shutil.copy(earlier.records / "records-1.jsonl", earlier.records / "records-1 (copy).jsonl")
+    with pytest.raises(DedupError) as raised:
+        earlier.resumed()
+    assert str(raised.value) == (
+        f"--records: {earlier.records}/records-1.jsonl is a copy of {earlier.records}/records-1 (copy).jsonl; "
+        "move one of them away, or name another directory"
+    )
+
+
+def test_image_that_is_recorded_twice_counts_once(earlier: EarlierRun) -> None:
+    """If a message is redelivered after its image was forgotten, a stream may write the same file of records again."""
+    for number in range(2):
+        name = f"records-20260131T120000000Z-0-{number:08}.jsonl"
+        earlier.write(name, RECORD, {**RECORD, "uri": "in/b.jpg"})
+    found = earlier.resumed()
+    assert (found.judged, found.kept) == (2, 2)
+
+
+def test_line_that_is_too_long_is_reported(earlier: EarlierRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "MOST_LINE_BYTES", 1 << 20)
+    (earlier.records / "records-2.jsonl").write_bytes(b"x" * (3 << 20))
+    with pytest.raises(DedupError, match=r"records-2\.jsonl has a line of more than 1048576 bytes"):
+        earlier.resumed()
 
 
 @pytest.mark.parametrize(
@@ -138,5 +251,5 @@ def test_damaged_state_is_reported(name: str, without: str, earlier: EarlierRun)
 
 
 def test_invalid_process_ids_are_ignored(earlier: EarlierRun) -> None:
-    (earlier.state / "processes").write_bytes(b"17\nabc\n\xff\n17\n4\n")
+    (earlier.state / "processes").write_bytes(b"17\nabc\n\xff\n17\n4\n" + b"9" * 5000)
     assert local_state.note_started(str(earlier.state)) == [4, 17]

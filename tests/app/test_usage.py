@@ -1,5 +1,8 @@
 """Tests of wrong usage: one line on standard error, exit code 2, no traceback, nothing written."""
 
+import json
+import os
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beam_dedup.batch import pipeline, run
 from beam_dedup.cli import main
 from beam_dedup.core.matching import planner
+from beam_dedup.options import checks, parser
 from beam_dedup.options.option_table import OPTIONS
 from beam_dedup.runners import select
 from beam_dedup.samples import picture
@@ -31,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-# The arguments and a part of the message; {in} stands for the directory with the image.
+# The arguments and a part of the message; {in} stands for the directory with the image, {up} for the one around it.
 WRONG = {
     "missing directory": (
         ["-i", "nosuch"],
@@ -74,7 +78,10 @@ WRONG = {
         ["-n", "--algorithm", "simhash", "-k", "9", "-l", "{in}/../text"],
         "-k must be between 0 and 8 with --algorithm simhash; got 9",
     ),
-    "groups over the metadata file": (["-l", "{in}/../text", "-o", "{in}/../text"], "already exists"),
+    "groups over the metadata file": (
+        ["-l", "{in}/../text", "-o", "{in}/../text"],
+        '-l and -o must name different paths; both name "{in}/../text"',
+    ),
     "empty input": (["-i", ""], "-i or -l is required"),
     "both modes": (
         ["-e", "-n", "-i", "{in}"],
@@ -106,7 +113,7 @@ WRONG = {
     ),
     "unknown algorithm": (
         ["-n", "--algorithm", "sift", "-i", "{in}"],
-        "--algorithm: invalid choice: 'sift'",
+        '--algorithm: must be one of dct, phash, dhash, ahash, whash, colorhash, pdq, simhash; got "sift"',
     ),
     "algorithm in exact mode": (
         ["--algorithm", "phash", "-i", "{in}"],
@@ -120,7 +127,10 @@ WRONG = {
         ["--turns", "-i", "{in}"],
         "--turns applies only with -n, which compares pictures. Add -n or remove --turns",
     ),
-    "unknown views": (["-n", "--views", "some", "-i", "{in}"], "--views: invalid choice: 'some'"),
+    "unknown views": (
+        ["-n", "--views", "some", "-i", "{in}"],
+        '--views: must be one of none, trim, centre, crops; got "some"',
+    ),
     "k too large for colorhash": (
         ["-n", "--algorithm", "colorhash", "-k", "9", "-i", "{in}"],
         "-k must be between 0 and 2 with --algorithm colorhash; got 9",
@@ -143,7 +153,19 @@ WRONG = {
     ),
     "bytes with a unit": (
         ["--max_bytes", "1M", "-i", "{in}"],
-        '--max_bytes: must be a whole number; got "1M"',
+        '--max_bytes: must be a number of bytes, or a number and a unit such as 10MB or 2GiB; got "1M"',
+    ),
+    "part of a byte": (
+        ["--max_bytes", "1.5", "-i", "{in}"],
+        '--max_bytes: must be a number of bytes, or a number and a unit such as 10MB or 2GiB; got "1.5"',
+    ),
+    "size in an unknown unit": (
+        ["--max_bytes", "1 parsec", "-i", "{in}"],
+        '--max_bytes: must be a number of bytes, or a number and a unit such as 10MB or 2GiB; got "1 parsec"',
+    ),
+    "size out of range": (
+        ["--max_bytes", "2TiB", "-i", "{in}"],
+        "--max_bytes must be between 1 and 1099511627776; got 2199023255552",
     ),
     "zero pixels": (
         ["-n", "--max_pixels", "0", "-i", "{in}"],
@@ -183,7 +205,10 @@ WRONG = {
         "unknown option --runer; did you mean --runner?",
     ),
     "unknown short flag": (["-i", "{in}", "-z"], "unknown option -z"),
-    "argument without a flag": (["-i", "{in}", "word"], "'word' was not expected"),
+    "argument without a flag": (
+        ["-i", "{in}", "word"],
+        '"word" was not expected here; name each input with an -i of its own, and quote patterns',
+    ),
     "wrong value for Beam": (["-i", "{in}", "--direct_running_mode=x"], "invalid choice: 'x'"),
     "records not writable": (
         ["-i", "{in}", "--records", "/dev/null/r"],
@@ -198,7 +223,10 @@ WRONG = {
     ),
     "output is the input": (["-i", "{in}", "-d", "{in}"], "lies in"),
     "output around the input": (["-i", "{in}", "-d", "{in}/.."], "lies in"),
-    "unknown policy": (["-i", "{in}", "--keep", "best"], "--keep: invalid choice: 'best'"),
+    "unknown policy": (
+        ["-i", "{in}", "--keep", "best"],
+        '--keep: must be one of first, largest, oldest, newest; got "best"',
+    ),
     "missing reference": (
         ["-i", "{in}", "--reference", "nosuch"],
         '--reference must name an existing directory, file or pattern; got "nosuch"',
@@ -237,10 +265,104 @@ WRONG = {
         ["-i", "{in}", "--runner", "NoRunner"],
         "--runner: Unexpected pipeline runner: NoRunner",
     ),
-    "directory without -i": (["{in}"], '-i is required before an input; got "{in}". Try -i "{in}"'),
+    "directory without -i": (["{in}"], '-i is required before an input; got "{in}". Try -i {in} ('),
     "records over an image": (
         ["-i", "{in}", "--records", "{in}/a.gif"],
+        '--records must end in .jsonl, .ndjson, .json or .avro, or in / for a directory; got "{in}/a.gif"',
+    ),
+    "records over a text": (
+        ["-i", "{in}", "--records", "{in}/../text"],
         "already exists and was not written by --records",
+    ),
+    "records as CSV": (
+        ["-i", "{in}", "--records", "r.csv"],
+        '--records must end in .jsonl, .ndjson, .json or .avro, or in / for a directory; got "r.csv"',
+    ),
+    "records as Parquet": (
+        ["-i", "{in}", "--records", "r.parquet"],
+        '--records must end in .jsonl, .ndjson, .json or .avro, or in / for a directory; got "r.parquet"',
+    ),
+    "records with an ending in capitals": (
+        ["-i", "{in}", "--records", "R.AVRO"],
+        '--records must end in .jsonl, .ndjson, .json or .avro, or in / for a directory; got "R.AVRO"',
+    ),
+    "compressed records": (
+        ["-i", "{in}", "--records", "r.jsonl.gz"],
+        '--records must end in .jsonl, .ndjson, .json or .avro, or in / for a directory; got "r.jsonl.gz"',
+    ),
+    "groups as CSV": (["-i", "{in}", "-o", "g.csv"], '-o must end in .json; got "g.csv"'),
+    "counts as JSON Lines": (
+        ["-i", "{in}", "--counts", "c.jsonl"],
+        '--counts must end in .json; got "c.jsonl"',
+    ),
+    "copies and records in one directory": (
+        ["-i", "{in}", "-d", "x", "--records", "x"],
+        '--records and -d must name different paths; both name "x"',
+    ),
+    "copies and records in one directory, with a slash": (
+        ["-i", "{in}", "-d", "x", "--records", "./x/"],
+        '--records and -d must name different paths; both name "x"',
+    ),
+    "copies and groups under one name": (
+        ["-i", "{in}", "-d", "x", "-o", "x"],
+        '-o and -d must name different paths; both name "x"',
+    ),
+    "copies below the records": (
+        ["-i", "{in}", "-d", "r/x", "--records", "r"],
+        '-d must not lie below --records, which names a file; got -d "r/x" and --records "r"',
+    ),
+    "counts below the groups": (
+        ["-i", "{in}", "-o", "g", "--counts", "g/c/c.json"],
+        '--counts must not lie below -o, which names a file; got --counts "g/c/c.json" and -o "g"',
+    ),
+    "records over the input": (
+        ["-i", "{in}/../records", "--records", "{in}/../records"],
+        '-i and --records must name different paths; both name "{in}/../records"',
+    ),
+    "copies and records in one prefix": (
+        ["-i", "{in}", "-d", "gs://b/x", "--records", "gs://b/x/"],
+        '--records and -d must name different paths; both name "gs://b/x"',
+    ),
+    "misspelt switch without an input": (["--versoin"], "unknown option --versoin; did you mean --version?"),
+    "misspelt input": (["--dumpdir", "{in}"], "unknown option --dumpdir; did you mean --dump_dir?"),
+    "misspelt dry run": (
+        ["-i", "{in}", "-d", "x", "--dryrun"],
+        "unknown option --dryrun; did you mean --preview?",
+    ),
+    "nearly Beam's dry run": (
+        ["-i", "{in}", "-d", "x", "--dry_rnu"],
+        "unknown option --dry_rnu; did you mean --preview?",
+    ),
+    "option of dedup before one of Beam": (
+        ["-i", "{in}", "--output", "x"],
+        "unknown option --output; did you mean --output_dir?",
+    ),
+    "part of an option": (["-i", "{in}", "--near"], "unknown option --near; did you mean --near_duplicates?"),
+    "dashes for underscores": (
+        ["-i", "{in}", "--num-jobs", "2"],
+        "unknown option --num-jobs; did you mean --num_jobs?",
+    ),
+    "dry run without d": (["-i", "{in}", "--dry-run"], "--preview requires -d, the directory for copies"),
+    "quiet and verbose": (
+        ["-i", "{in}", "--quiet", "--verbose"],
+        "--verbose: not allowed with argument --quiet",
+    ),
+    "misspelt directory": (
+        ["-i", "{up}/pictrues"],
+        'got "{up}/pictrues". Did you mean -i {up}/pictures? (see',
+    ),
+    "misspelt directory of a pattern": (
+        ["-i", "{up}/picture/*.gif"],
+        "Did you mean -i '{up}/pictures/*.gif'? (see",
+    ),
+    "directory in other letters": (
+        ["-i", "{up}/PICTURES/a.gif"],
+        "Did you mean -i {up}/pictures/a.gif? (see",
+    ),
+    "misspelt metadata file": (["-l", "{up}/txt"], "Did you mean -l {up}/text? (see"),
+    "misspelt reference": (
+        ["-i", "{in}", "--reference", "{up}/shard"],
+        "Did you mean --reference {up}/shards? (see",
     ),
 }
 
@@ -249,16 +371,81 @@ WRONG = {
 def test_wrong_usage_is_one_line_and_exit_code_2(
     case: str, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    arguments, message = WRONG[case]
-    assert main([argument.replace("{in}", str(folder)) for argument in arguments]) == 2
+    *arguments, message = (
+        text.replace("{in}", str(folder)).replace("{up}", str(folder.parent))
+        for text in (*WRONG[case][0], WRONG[case][1])
+    )
+    assert main(arguments) == 2
     out, error = capfd.readouterr()
     assert out == ""
     assert error.startswith("dedup: ")
-    assert message.replace("{in}", str(folder)) in error
+    assert message in error
     assert error.count("\n") == 1
     assert (folder / "a.gif").read_bytes() == b"GIF89a"
     assert (folder.parent / "text").read_text() == "{ a text"
     assert not list(folder.parent.glob("here/*"))
+
+
+def test_suggested_paths_can_be_pasted(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("my $photos").mkdir()
+    Path("-holiday").mkdir()
+    for given, suggested in (
+        ("my $photo", "-i 'my $photos'"),
+        ("./-holidays", "-i ./-holiday"),
+    ):
+        assert main(["-i", given]) == 2
+        assert f"Did you mean {suggested}? (see" in capfd.readouterr().err
+        assert main(["-i", *shlex.split(suggested)[1:], "-o", ""]) == 0
+        capfd.readouterr()
+    assert main(["my $photos"]) == 2
+    assert """got "my $photos". Try -i 'my $photos' (see""" in capfd.readouterr().err
+
+
+def test_no_path_is_suggested_where_none_is_near(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("a\nb").mkdir()
+    for given in ("zzz", "/zzz/yyy", "pictures/a.gif/b", "a\nc", "nosuch" * 1000):
+        assert main(["-i", given]) == 2
+        error = capfd.readouterr().err
+        assert error.count("\n") == 1
+        assert "Did you mean" not in error
+
+
+@pytest.mark.parametrize("flag", ["--preview", "--dry-run", "--dry_run", "--dry_run=True"])
+def test_dry_run_means_preview_and_never_copies(
+    flag: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["-i", str(folder), "-d", "x", flag, "--quiet"]) == 0
+    assert capfd.readouterr().out == f"{folder}/a.gif -> x/a.gif\n"
+    assert not list(Path().iterdir())
+
+
+def test_tilde_after_an_equals_sign_is_the_home_directory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell replaces it only at the start of a word."""
+    monkeypatch.setenv("HOME", str(folder.parent))
+    flags = ("--records=~/r.jsonl", "--counts=~/c.json", "--output_json=~/g.json", "--output_dir=~/d")
+    assert main(["--dump_dir=~/pictures", *flags, "--quiet"]) == 0
+    assert all((folder.parent / name).exists() for name in ("r.jsonl", "c.json", "g.json", "d/a.gif"))
+    (folder.parent / "l.jsonl").write_text(json.dumps({"__path__": f"{folder}/a.gif"}))
+    assert main(["--json_metadata=~/l.jsonl", "--output_json=", "--quiet"]) == 0
+    assert main(["--dump_dir=~/pictures", "--reference=~/d", "--output_json=", "--quiet"]) == 0
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("2", 2), ("2B", 2), ("2kB", 2000), ("2 KiB", 2048), ("1.5MB", 1_500_000), ("1gib", 1 << 30)],
+)
+def test_sizes_may_have_a_unit(text: str, number: int) -> None:
+    given, _ = parser.parse(["--max_bytes", text])
+    assert given.max_bytes == number
+
+
+def test_number_of_jobs_is_that_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5}, raising=False)
+    given, _ = parser.parse(["-i", "in"])
+    assert checks.configure(given).jobs == 1
 
 
 def test_a_path_with_a_line_break_stays_on_one_line(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -111,7 +111,6 @@ def test_values_of_records() -> None:
         "uri": NOT_UTF8.uri,
         "status": "rejected",
         "reason": "unreadable",
-        "size_bytes": 0,
         "flags": [],
         "detail": "Permission denied: '\udce5'",
         "metadata": {"path": "\udce5", "n": [1, None]},
@@ -123,10 +122,16 @@ def test_values_of_records() -> None:
 
 
 def test_verdict_of_a_rejection_has_all_its_fields() -> None:
-    rejection = Rejection(REF, Reason.TOO_LARGE, "2000000000 bytes", 2_000_000_000, DIGEST)
+    rejection = Rejection(REF, Reason.TOO_LARGE, "2000000000 bytes", 2_000_000_000, DIGEST, "MP4")
     verdict = Verdict.of_rejection(rejection)
     assert verdict == Verdict(
-        REF, Status.REJECTED, Reason.TOO_LARGE, DIGEST, size_bytes=2_000_000_000, detail="2000000000 bytes"
+        REF,
+        Status.REJECTED,
+        Reason.TOO_LARGE,
+        DIGEST,
+        format="MP4",
+        size_bytes=2_000_000_000,
+        detail="2000000000 bytes",
     )
 
 

@@ -1,9 +1,11 @@
 """`interleaved` yields all results, raises all errors, and leaves no thread running."""
 
 import functools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +98,50 @@ def test_tasks_run_at_the_same_time() -> None:
 
 def test_number_of_cores() -> None:
     assert cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/\n", {"cpu.max": "200000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "10000 100000\n"}, 1),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, 8),
+        ("0::/\n", {"cpu.max": "1600000 100000\n"}, 8),
+        ("0::/\n", {}, 8),
+        ("", {"cpu.max": "200000 100000\n"}, 8),
+        ("0::/user.slice/job\n", {"user.slice/job/cpu.max": "300000 100000\n"}, 3),
+        ("0::/user.slice/job\n", {"user.slice/cpu.max": "300000 100000\n"}, 3),
+        ("0::/of/the/host\n", {"cpu.max": "300000 100000\n"}, 3),
+        ("0::/../other\n", {"cpu.max": "300000 100000\n"}, 3),
+        ("0::/\n", {"cpu.max": "\n"}, 8),
+        ("0::/\n", {"cpu.max": "200000 0\n"}, 8),
+        ("0::/\n", {"cpu.max": "\xff\xfe"}, 8),
+        (
+            "4:memory:/a\n2:cpu,cpuacct:/a\n0::/\n",
+            {"cpu,cpuacct/a/cpu.cfs_quota_us": "500000\n", "cpu,cpuacct/a/cpu.cfs_period_us": "100000\n"},
+            5,
+        ),
+        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ("1:cpuset:/\n", {"cpuset/cpu.cfs_quota_us": "1\n", "cpuset/cpu.cfs_period_us": "1\n"}, 8),
+    ],
+)
+def test_cores_follow_the_quotas_of_control_groups(
+    groups: str, files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text(groups)
+    for name, content in files.items():
+        path = tmp_path / "sys" / "fs" / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="latin-1")
+    assert cores(str(tmp_path)) == expected
+
+
+def test_cores_are_those_of_the_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    assert cores(str(tmp_path)) == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert cores(str(tmp_path)) == 7

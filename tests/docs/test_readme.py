@@ -17,11 +17,13 @@ def test_readme_has_at_most_150_lines() -> None:
     assert len(TEXT.splitlines()) <= 150
 
 
-def test_summary_shown_is_that_of_the_samples(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_shown_is_that_of_the_samples(
+    samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     block = next(
         text for text in re.findall(r"```\n(.*?)```", TEXT, re.DOTALL) if "Initial_Image_Count" in text
     )
-    assert cli.main(["-n", "-i", str(samples), "-o", ""]) == 0
+    assert cli.main(["-n", "-i", str(samples), "-d", str(tmp_path / "unique"), "-s", "-o", ""]) == 0
     shown = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert shown[: block.count("\n")] == block.splitlines()
 

@@ -6,7 +6,7 @@ import itertools
 import os
 import string
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import apache_beam as beam
 import pytest
@@ -26,10 +26,12 @@ from beam_dedup.core.model import (
     Witness,
 )
 from beam_dedup.core.paths import DUPLICATES_FOLDER, PARTIAL_PREFIX, copy_name, duplicate_name, is_partial
+from tests.core.short_reads import BadDisk
 from tests.transforms import image_blocks
 from tests.transforms.files import write
 from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import PlaceCopies, metrics
+from transforms.storage import files, placing
 from transforms.storage.placing import PlaceMode, place_file
 from transforms.tally import PLACED, Tally
 
@@ -216,6 +218,30 @@ def test_an_image_that_changed_or_vanished_is_not_placed(tmp_path: Path) -> None
     assert contents(tmp_path / "out") == {"2": b"fine"}
     assert "changed" in done.unplaced[str(tmp_path / "out/0")]
     assert "vanished" in done.unplaced[str(tmp_path / "out/1")]
+
+
+def test_image_that_can_no_longer_be_read_is_named_and_all_others_are_placed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_bytes(path: str, generation: str = "") -> BinaryIO:
+        return cast(BinaryIO, BadDisk(path)) if path.endswith("/1") else files.open_bytes(path, generation)
+
+    monkeypatch.setattr(BadDisk, "bad", 3)
+    monkeypatch.setattr(placing, "open_bytes", open_bytes)
+    first, bad, last = source(tmp_path, b"first", b"on a bad sector", b"last")
+    done = place([kept(path, path.name) for path in (first, bad, last)], PlaceCopies(str(tmp_path / "out")))
+    assert contents(tmp_path / "out") == {"0": b"first", "2": b"last"}
+    assert done.unplaced == {
+        str(tmp_path / "out/1"): f"{bad} can't be read again: Input/output error",
+    }
+
+
+def test_error_of_the_output_directory_ends_the_run(tmp_path: Path) -> None:
+    """Unlike an error of a source, it is that of all copies."""
+    (picture,) = source(tmp_path, b"picture")
+    digest = hashlib.sha256(b"picture").digest()
+    with pytest.raises(OSError, match="File name too long"):
+        place_file(str(picture), str(tmp_path / ("x" * 300)), digest, PlaceMode.COPY)
 
 
 @pytest.mark.parametrize(("how", "other"), list(itertools.permutations(PlaceMode, 2)))

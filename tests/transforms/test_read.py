@@ -1,6 +1,8 @@
 """Tests the listing of directories: every file once, whatever its name, and circular links end."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from beam_dedup.core.paths import PARTIAL_PREFIX
 from tests.transforms.files import write
 from tests.transforms.pipelines import run
 from transforms import ReadImages
-from transforms.read import list_files
+from transforms.read import list_files, list_inputs
 
 ODD_NAMES = (
     "-rf.jpg",
@@ -68,9 +70,32 @@ def test_the_path_of_the_directory_may_be_written_in_many_ways(
         assert list(list_files(folder)) == ["a/b"]
 
 
-def test_hidden_files_are_listed_but_our_partial_files_are_not(tmp_path: Path) -> None:
-    make(tmp_path, ".a", ".b/c", f"{PARTIAL_PREFIX}1-x.part", f"d/{PARTIAL_PREFIX}2-y.part", "d/dedup-")
+def test_hidden_files_are_listed(tmp_path: Path) -> None:
+    make(tmp_path, ".a", ".b/c", "d/dedup-")
     assert listed(tmp_path) == [".a", ".b/c", "d/dedup-"]
+
+
+def test_only_partial_files_of_this_run_beside_its_outputs_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that only has such a name is input."""
+    ours, ended = f"{PARTIAL_PREFIX}{os.getpid()}-x.part", f"{PARTIAL_PREFIX}{ended_process()}-x.part"
+    huge = f"{PARTIAL_PREFIX}{'9' * 30}-x.part"
+    make(tmp_path, ours, ended, huge, f"d/{ours}", "d/a")
+    assert sorted(listed(tmp_path)) == sorted([ours, ended, huge, f"d/{ours}", "d/a"])
+    assert sorted(listed(tmp_path, tmp_path / "r.jsonl")) == sorted([ended, huge, f"d/{ours}", "d/a"])
+    monkeypatch.chdir(tmp_path)
+    found = sorted(file.path for file in list_inputs([f"{tmp_path}/**"], ["r.jsonl"]))
+    assert found == sorted(f"{tmp_path}/{name}" for name in ("d/a",)), "** matches no hidden files"
+    found = sorted(file.path for file in list_inputs([f"{tmp_path}/.dedup-*"], ["r.jsonl"]))
+    assert found == sorted(f"{tmp_path}/{name}" for name in (ended, huge))
+
+
+def ended_process() -> int:
+    """Returns the number of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
 
 
 def test_a_pipe_and_a_broken_link_are_listed_to_be_rejected(tmp_path: Path) -> None:

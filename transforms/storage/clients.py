@@ -1,27 +1,28 @@
 """Wraps the clients of gs:// and s3://, and Beam's other file systems, in one interface for `transforms.storage.objects`."""
 
 import contextlib
-import copy
+import dataclasses
 import errno
+import functools
 import io
 import shutil
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from apache_beam.io.aws import s3io
-from apache_beam.io.aws.clients.s3 import boto3_client
 from apache_beam.io.aws.clients.s3.messages import S3ClientError
 from apache_beam.io.filesystem import CompressionTypes, FileSystem
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, S3Options
 
 _CHUNK_BYTES = 1 << 20
+_ATTEMPTS = 3  # per request to s3:// when reading
 FIRST_REQUEST_BYTES = 1 << 22  # of an object of gs://; nearly every picture fits in one request
 NEXT_REQUEST_BYTES = 1 << 23  # of an object of gs:// that did not fit in the first request
 _CONNECTIONS = (
     64  # kept open; more than there are threads, because a thread without one makes one per request
 )
 
-# Exceptions that clients raise. ValueError and NotImplementedError: a name, or an encoding, that they do not accept.
+# Exceptions that clients raise on purpose. ValueError and NotImplementedError: a name, or an encoding, that they do not accept.
 REFUSALS: tuple[type[Exception], ...] = (S3ClientError, ValueError, NotImplementedError)
 try:
     from apache_beam.io.gcp import gcsio
@@ -44,8 +45,25 @@ except ImportError:  # the extra [aws] is not installed
     pass
 
 
+@dataclasses.dataclass(frozen=True)
+class FetchTimes:
+    """How long a store is waited for when it is read. A store that cannot be reached costs less than a minute.
+
+    The limits are on silence, not on size: a slow connection that still transmits is never given up.
+
+    Attributes:
+      connect_seconds: until a connection is accepted.
+      read_seconds: until the next byte arrives.
+      retry_seconds: after that time since the first attempt, no other attempt is made.
+    """
+
+    connect_seconds: float = 5.0
+    read_seconds: float = 15.0
+    retry_seconds: float = 20.0
+
+
 class Store(Protocol):
-    """The operations on one file system. They raise any of `REFUSALS`, and OSError."""
+    """The operations on one file system. They raise errors of any class."""
 
     def open(self, path: str, generation: str) -> BinaryIO:
         """Opens a file for reading; only this generation of it, if one is given and the store has generations."""
@@ -82,7 +100,13 @@ def _bucket(path: str) -> str:
 class GoogleStore:
     """The store gs://. With `--no_auth` it uses no credentials; Beam would search for them for half a minute."""
 
-    def __init__(self, options: PipelineOptions) -> None:
+    def __init__(self, options: PipelineOptions, times: FetchTimes = FetchTimes()) -> None:
+        self._waiting = {
+            "timeout": (times.connect_seconds, times.read_seconds),
+            "retry": gcsio.DEFAULT_RETRY.with_timeout(times.retry_seconds).with_delay(
+                maximum=times.retry_seconds / 4
+            ),
+        }
         anonymous = options.view_as(GoogleCloudOptions).no_auth
         client = gcsio.create_storage_client(options, use_credentials=not anonymous)
         for scheme in ("https://", "http://"):
@@ -102,11 +126,13 @@ class GoogleStore:
         blob = self._blob(path, generation)
         first = BoundedBuffer(FIRST_REQUEST_BYTES)
         with contextlib.suppress(RequestRangeNotSatisfiable):  # the object is empty
-            blob.download_to_file(first, end=FIRST_REQUEST_BYTES - 1, raw_download=True, checksum=None)
+            blob.download_to_file(
+                first, end=FIRST_REQUEST_BYTES - 1, raw_download=True, checksum=None, **self._waiting
+            )
         if first.tell() < FIRST_REQUEST_BYTES:
             first.seek(0)
             return first
-        reader: BinaryIO = blob.open("rb", chunk_size=NEXT_REQUEST_BYTES, raw_download=True)
+        reader: BinaryIO = blob.open("rb", chunk_size=NEXT_REQUEST_BYTES, raw_download=True, **self._waiting)
         return reader
 
     def upload(self, path: str, stream: BinaryIO) -> None:
@@ -131,7 +157,7 @@ class GoogleStore:
         return ((f"gs://{bucket}/{blob.name}", str(blob.generation)) for blob in found)
 
     def check_bucket(self, path: str) -> None:
-        self._io.client.get_bucket(_bucket(path))
+        self._io.client.get_bucket(_bucket(path), **self._waiting)
 
 
 class BoundedBuffer(io.BytesIO):
@@ -148,11 +174,12 @@ class BoundedBuffer(io.BytesIO):
 
 
 class AmazonStore:
-    """The store s3://."""
+    """The store s3://. Objects are read with a client of its own, which gives up sooner than the one that writes."""
 
-    def __init__(self, options: PipelineOptions) -> None:
+    def __init__(self, options: PipelineOptions, times: FetchTimes = FetchTimes()) -> None:
         s3_options = options.view_as(S3Options)
-        self._client = boto3.session.Session().client(
+        make_client = functools.partial(
+            boto3.session.Session().client,
             "s3",
             region_name=s3_options.s3_region_name,
             api_version=s3_options.s3_api_version,
@@ -162,16 +189,19 @@ class AmazonStore:
             aws_access_key_id=s3_options.s3_access_key_id,
             aws_secret_access_key=s3_options.s3_secret_access_key,
             aws_session_token=s3_options.s3_session_token,
-            config=Config(max_pool_connections=_CONNECTIONS),
         )
-        self._beam_client = boto3_client.Client(options=options)
-        self._beam_client.client = self._client  # whose pool has enough connections for all threads
+        self._client = make_client(config=Config(max_pool_connections=_CONNECTIONS))
+        self._reader = make_client(
+            config=Config(
+                max_pool_connections=_CONNECTIONS,
+                connect_timeout=times.connect_seconds,
+                read_timeout=times.read_seconds,
+                retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            )
+        )
 
     def open(self, path: str, generation: str) -> BinaryIO:  # noqa: ARG002
-        # One of Beam's clients reads one file at a time. Its copies share the connection pool, which is slow to make and safe
-        # for threads.
-        stream: BinaryIO = s3io.S3IO(client=copy.copy(self._beam_client)).open(path, "rb")
-        return stream
+        return cast(BinaryIO, _AmazonReading(self._reader, *s3io.parse_s3_path(path)))
 
     def upload(self, path: str, stream: BinaryIO) -> None:
         stream.seek(0)
@@ -184,7 +214,7 @@ class AmazonStore:
     def exists(self, path: str) -> bool:
         bucket, key = s3io.parse_s3_path(path)
         try:
-            self._client.head_object(Bucket=bucket, Key=key)
+            self._reader.head_object(Bucket=bucket, Key=key)
         except ClientError as error:
             if status_of(error) != 404:
                 raise
@@ -199,7 +229,42 @@ class AmazonStore:
                 yield f"s3://{bucket}/{found['Key']}", f"{written}-{found['ETag'].strip(chr(34))}"
 
     def check_bucket(self, path: str) -> None:
-        self._client.head_bucket(Bucket=_bucket(path))
+        self._reader.head_bucket(Bucket=_bucket(path))
+
+
+class _AmazonReading(io.RawIOBase):
+    """An object of s3://, read from its beginning to its end by one request; if that breaks off, by one more."""
+
+    def __init__(self, client: Any, bucket: str, key: str) -> None:
+        self._client = client
+        self._object = {"Bucket": bucket, "Key": key}
+        response = client.get_object(**self._object)
+        self._etag = response.get("ETag", "")
+        self._body = response["Body"]
+        self._position = 0
+        self._broke_off = False
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            data: bytes = self._body.read(None if size < 0 else size)
+        except BotoCoreError:
+            if self._broke_off:
+                raise
+            self._broke_off = True
+            self._body.close()
+            rest = {"Range": f"bytes={self._position}-", "IfMatch": self._etag}
+            self._body = self._client.get_object(**self._object, **rest)["Body"]
+            data = self._body.read(None if size < 0 else size)
+        self._position += len(data)
+        return data
+
+    def close(self) -> None:
+        if not self.closed:
+            self._body.close()
+        super().close()
 
 
 class OtherStore:

@@ -5,6 +5,7 @@ import errno
 import importlib.util
 import os
 import secrets
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -16,10 +17,13 @@ from beam_dedup.core.errors import install_command
 from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix, utf8_name
 from transforms.storage import objects
 
-_EXTRAS = {
-    "gs": ("gcp", "google.cloud.storage"),
-    "s3": ("aws", "boto3"),
-}  # extra of setup.py, and what it installs
+# For each scheme, the command that installs its packages, and one of these packages.
+_PACKAGES = {
+    "gs": (install_command("gcp"), "google.cloud.storage"),
+    "s3": (install_command("aws"), "boto3"),
+    "hdfs": ("pip install 'apache-beam[hadoop]'", "hdfs"),
+    "azfs": ("pip install 'apache-beam[azure]'", "azure.storage.blob"),
+}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors for which the system names no file
 _SPOOLED_BYTES = 1 << 24
 
@@ -114,17 +118,42 @@ def open_bytes(uri: str, generation: str = "") -> BinaryIO:
     return objects.open_object(uri, generation) if is_remote(uri) else open(uri, "rb")
 
 
+def open_regular(path: str) -> BinaryIO:
+    """Opens a local file for reading if it is a regular file; never waits for a pipe.
+
+    Raises:
+      OSError: the file is missing, cannot be read, or is not a regular file.
+    """
+    _check_regular(path, os.stat(path).st_mode)  # before it is opened: opening a device may have effects
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        _check_regular(path, os.fstat(descriptor).st_mode)
+        return open(descriptor, "rb")
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(path: str, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "a device")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", path)
+
+
+_KINDS = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+
+
 def unusable(path: str) -> str:
     """Returns why no file system of Beam can open a path like gs://..., and what to install; "" if one can."""
     scheme = path.partition("://")[0]
-    extra, package = _EXTRAS.get(scheme, ("", ""))
-    hint = f"{scheme}:// needs packages that are not installed: run {install_command(extra)}" if extra else ""
+    command, package = _PACKAGES.get(scheme, ("", ""))
     if package and not _is_installed(package):
-        return hint  # without the package Beam's file system is there, but fails when it is used
+        # Without the package Beam's file system is there, but fails when it is used.
+        return f"{scheme}:// needs packages that are not installed: run {command}"
     try:
         FileSystems.get_filesystem(path)
-    except ValueError as error:
-        return hint or str(error)
+    except Exception as error:  # noqa: BLE001  of any class: ValueError, BeamIOError, ImportError
+        return str(error)
     return ""
 
 

@@ -1,21 +1,25 @@
 """Lists the files of inputs one by one, so that millions of them are never in memory together."""
 
+import collections
 import contextlib
 import glob
+import itertools
 import json
 import os
+import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from beam_dedup.core.archives import nutch
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.paths import PARTIAL_PREFIX, is_partial, is_remote
+from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote, partial_process
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.reading.local_files import open_local
 from transforms.storage import objects
 
 _Urls = Mapping[str, str]  # by base name of the file
-_Seen = set[tuple[int, int]]  # directories that were listed already, by device and inode
+_Entry = os.DirEntry[str] | pathlib.Path
+_Directory = tuple[str, _Urls, input_paths.States]  # its path below the input, and what is known of it
 
 
 class Listed(NamedTuple):
@@ -25,63 +29,46 @@ class Listed(NamedTuple):
     name: str  # of its copy, with `/` between directories
     metadata: str = ""  # what is known of the file without opening it, as a JSON object
     version: str = ""  # of a remote file; a file that replaces it has another version
+    is_link: bool = False  # whether the path passes through a link below the input
 
 
 def list_inputs(inputs: Sequence[str], exclude: Iterable[str] = ()) -> Iterator[Listed]:
     """Yields every file of some inputs: directories, files, patterns, and paths of Beam's file systems.
 
-    No directory is listed twice, and a file that two patterns match is yielded once. Names are unique
+    No directory is listed twice, and a file that two patterns match is yielded once. Linked directories come after
+    all others of all inputs, so that a file is yielded with a path without links if it has one. Names are unique
     (`input_paths.labels`).
     """
     excluded = tuple(exclude)
-    seen: _Seen = set()
-    matched: set[str] = set()
+    visits = _Visits()
+    remote: set[str] = set()
+    behind_links: list[Iterator[Listed]] = []
     for path, label in zip(inputs, input_paths.labels(inputs), strict=True):
-        may_repeat = len(inputs) > 1 and not os.path.isdir(path)
-        for file in _list_one(path, excluded, seen):
-            if may_repeat:
-                if file.path in matched:
-                    continue
-                matched.add(file.path)
-            yield file._replace(name=_name(file, path, label)) if label else file
+        if is_remote(path):
+            found = _list_remote(path, excluded)
+            yield from _labelled(_unseen(found, remote) if label else found, path, label)
+        elif input_paths.is_pattern(path) or os.path.isdir(path):
+            search = _Search(path, excluded, visits)
+            yield from _labelled(search.directly(), path, label)
+            behind_links.append(_labelled(search.behind_links(), path, label))
+        elif visits.is_new_file(path):
+            yield from _labelled(iter([Listed(path, os.path.basename(path))]), path, label)
+    for files in behind_links:
+        yield from files
 
 
-def _name(file: Listed, path: str, label: str) -> str:
-    return label if file.path == path else f"{label}/{file.name}"
+def _labelled(files: Iterator[Listed], path: str, label: str) -> Iterator[Listed]:
+    for file in files:
+        name = label if file.path == path else f"{label}/{file.name}"
+        yield file._replace(name=name) if label else file
 
 
-def _list_one(path: str, exclude: tuple[str, ...], seen: _Seen) -> Iterator[Listed]:
-    if is_remote(path):
-        return _list_remote(path, exclude)
-    if input_paths.is_pattern(path):
-        return _list_matching(path, exclude, seen)
-    if os.path.isdir(path):
-        return _list_folder(path, exclude, seen)
-    return iter([Listed(path, os.path.basename(path))])
-
-
-def _list_folder(folder: str, exclude: Iterable[str], seen: _Seen) -> Iterator[Listed]:
-    prefix = os.path.join(folder, "")
-    for name, metadata in walk(folder, exclude, seen):
-        yield Listed(prefix + name if name else folder, name.replace(os.sep, "/"), metadata)
-
-
-def _list_matching(pattern: str, exclude: tuple[str, ...], seen: _Seen) -> Iterator[Listed]:
-    """Lists the files that match a pattern, and those below directories that match.
-
-    If the pattern has `**`, which matches any depth itself, directories that match are left out.
-    """
-    start = os.path.join(input_paths.root(pattern), "")
-    excluded = {os.path.realpath(path) for path in exclude}
-    for path in glob.iglob(pattern, recursive=True):
-        name = path.removeprefix(start).rstrip(os.sep).replace(os.sep, "/")
-        if is_partial(os.path.basename(path)) or (excluded and lies_in(path, excluded)):
-            continue
-        if not os.path.isdir(path):
-            yield Listed(path, name)
-        elif "**" not in pattern:
-            for file in _list_folder(path, exclude, seen):
-                yield file._replace(name=f"{name}/{file.name}")
+def _unseen(files: Iterator[Listed], seen: set[str]) -> Iterator[Listed]:
+    """Yields the files whose paths are not in a set, and adds them."""
+    for file in files:
+        if file.path not in seen:
+            seen.add(file.path)
+            yield file
 
 
 def _list_remote(path: str, exclude: tuple[str, ...]) -> Iterator[Listed]:
@@ -101,63 +88,166 @@ def _list_remote(path: str, exclude: tuple[str, ...]) -> Iterator[Listed]:
 
 
 def list_files(folder: str, exclude: Iterable[str] = ()) -> Iterator[str]:
-    """Yields the paths that `walk` finds, relative to the directory."""
-    return (name for name, _ in walk(folder, exclude, set()))
+    """Yields the paths of all files below a directory, relative to it; see `list_inputs`."""
+    search = _Search(folder, tuple(exclude), _Visits(), pattern="")
+    return (file.name for file in itertools.chain(search.directly(), search.behind_links()))
 
 
-def walk(folder: str, exclude: Iterable[str], seen: _Seen) -> Iterator[tuple[str, str]]:
-    """Yields every file below a directory, as its relative path and its metadata, in the order of the names.
+class _Visit(NamedTuple):
+    """What is left to do in a directory."""
 
-    Files are everything except directories. The metadata are the URL of the file if it lies in a dump of Apache Nutch;
-    the files in which such a dump maps names to URLs are not yielded. A directory that cannot be listed is yielded
-    itself. Linked directories come after all others, so that a file is yielded with a path without links if it has one.
+    states: input_paths.States
+    wanted: input_paths.FilePatterns  # of the files to yield
+    yielded: input_paths.FilePatterns  # of the files that earlier visits yielded
+
+    def takes(self, name: str) -> bool:
+        """Returns whether a file is to be yielded."""
+        return input_paths.takes(self.wanted, name) and not input_paths.takes(self.yielded, name)
+
+
+class _Visits:
+    """Remembers which files of which directories were yielded, so that none is yielded twice and circular links end."""
+
+    def __init__(self) -> None:
+        self._yielded: dict[tuple[int, int], input_paths.FilePatterns] = {}  # by device and inode
+        self._states: dict[tuple[int, int, str], input_paths.States] = {}  # the same, and the pattern
+
+    def enter(
+        self, folder: str, text: str, pattern: input_paths.PathPattern, states: input_paths.States
+    ) -> _Visit | None:
+        """Begins a visit. Returns what is left to do there; None if nothing is.
+
+        Args:
+          folder: the directory.
+          text: of the pattern, which identifies it.
+          pattern: the pattern.
+          states: the positions in the pattern.
+        """
+        status = os.stat(folder)
+        directory = (status.st_dev, status.st_ino)
+        yielded = self._yielded.get(directory, frozenset())
+        if input_paths.EVERY_FILE in yielded:
+            return None
+        states -= self._states.get((*directory, text), frozenset())
+        if not states:
+            return None
+        wanted = pattern.file_patterns(states)
+        if input_paths.EVERY_FILE not in wanted:
+            before = self._states.get((*directory, text), frozenset())
+            self._states[(*directory, text)] = before | states
+        if wanted:
+            self._yielded[directory] = yielded | wanted if yielded else wanted
+        return _Visit(states, wanted, yielded)
+
+    def is_new_file(self, path: str) -> bool:
+        """Returns whether a file was not yielded before, and remembers it."""
+        name = os.path.basename(path)
+        try:
+            status = os.stat(os.path.dirname(path) or ".")
+        except OSError:
+            return True  # it is rejected when it is opened
+        directory = (status.st_dev, status.st_ino)
+        yielded = self._yielded.get(directory, frozenset())
+        self._yielded[directory] = yielded | {glob.escape(name)}
+        return not input_paths.takes(yielded, name)
+
+
+class _Search:
+    """Finds the files of one input: those below a directory, or those that match a pattern.
+
+    Files are everything except directories. Their metadata are the URL of the file if it lies in a dump of Apache
+    Nutch; the files in which such a dump maps names to URLs are not yielded, unless a pattern matches them. Below a
+    directory that matches a pattern all files are yielded, unless the pattern has a `**`. A directory that cannot be
+    listed is yielded itself.
 
     Args:
-      folder: the directory.
-      exclude: files and directories to leave out, with links resolved.
-      seen: directories that were listed already; they are left out, and new ones are added.
+      path: the directory, or the pattern.
+      exclude: files and directories to leave out.
+      visits: what other searches have found; it is left out, and what this search finds is added.
+      pattern: the parts of the pattern below `folder`; by default those of `path`, if it is one.
     """
-    excluded = {os.path.realpath(path) for path in exclude}
-    excluded_names = {os.path.basename(path) for path in excluded}
-    todo: list[tuple[str, _Urls]] = [("", {})]
-    linked: list[tuple[str, _Urls]] = []
-    while todo or linked:
-        here, urls = todo.pop() if todo else linked.pop(0)
-        path = os.path.join(folder, here) if here else folder
-        try:
-            status = os.stat(path)
-            if (status.st_dev, status.st_ino) in seen:
+
+    def __init__(
+        self, path: str, exclude: tuple[str, ...], visits: _Visits, pattern: str | None = None
+    ) -> None:
+        is_pattern = pattern is None and input_paths.is_pattern(path)
+        self._folder = input_paths.root(path) if is_pattern else path
+        self._text = path if is_pattern else ""
+        below = path.removeprefix(self._folder).lstrip(os.sep) if is_pattern else ""
+        self._pattern = input_paths.PathPattern.parse(below)
+        self._excluded = {os.path.realpath(other) for other in exclude}
+        self._excluded_names = {os.path.basename(other) for other in self._excluded}
+        self._visits = visits
+        self._linked: collections.deque[_Directory] = collections.deque()
+
+    def directly(self) -> Iterator[Listed]:
+        """Yields the files whose paths below the input contain no linked directory, in the order of the names."""
+        if not (self._text and self._excluded and lies_in(self._folder, self._excluded)):
+            yield from self._search("", {}, self._pattern.start, behind_link=False)
+
+    def behind_links(self) -> Iterator[Listed]:
+        """Yields the files in linked directories that were not yielded before."""
+        while self._linked:
+            yield from self._search(*self._linked.popleft(), behind_link=True)
+
+    def _search(
+        self, here: str, urls: _Urls, states: input_paths.States, behind_link: bool
+    ) -> Iterator[Listed]:
+        todo = [(here, urls, states)]
+        start = os.path.join(self._folder, "")
+        while todo:
+            here, urls, states = todo.pop()
+            path = start + here if here else self._folder or "."
+            try:
+                visit = self._visits.enter(path, self._text, self._pattern, states)
+                if visit is None:
+                    continue
+                entries = _entries(path, self._pattern.only_names(visit.states))
+            except OSError:
+                yield Listed(path, here.replace(os.sep, "/"), is_link=behind_link)
                 continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(path) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
-        except OSError:
-            yield here, ""
-            continue
-        maps = _nutch_maps(entries)
-        for found_urls in maps.values():
-            urls = {**urls, **found_urls}
-        folders = []
-        prefix = os.path.join(here, "")
-        for entry in entries:  # there may be millions, so cheap tests come first
-            name = entry.name
-            is_link = entry.is_symlink()
-            if name.startswith(PARTIAL_PREFIX) and is_partial(name):
-                continue
-            # Resolving a path is slow: only links, and entries that have the name of an excluded path, need it.
-            if excluded and (is_link or name in excluded_names) and lies_in(entry.path, excluded):
-                continue
-            if not _is_folder(entry):
-                if name not in maps:
-                    yield prefix + name, _url_metadata(urls.get(name)) if urls else ""
-            elif is_link:
-                linked.append((prefix + name, urls))
-            else:
-                folders.append((prefix + name, urls))
-        todo.extend(reversed(folders))
+            is_whole = input_paths.EVERY_FILE in visit.wanted
+            maps = _nutch_maps(path, entries) if is_whole else {}
+            for found_urls in maps.values():
+                urls = {**urls, **found_urls}
+            folders: list[_Directory] = []
+            prefix = os.path.join(here, "")
+            for entry in entries:  # there may be millions, so cheap tests come first
+                name = entry.name
+                is_link = entry.is_symlink()
+                if self._is_excluded(start + prefix, name, is_link):
+                    continue
+                if _is_folder(entry):
+                    if below := states if is_whole else self._pattern.enter(visit.states, name):
+                        (self._linked if is_link else folders).append((prefix + name, urls, below))
+                elif name not in maps and visit.takes(name):
+                    relative = prefix + name
+                    yield Listed(
+                        start + relative,
+                        relative.replace(os.sep, "/"),
+                        _url_metadata(urls.get(name)) if urls else "",
+                        is_link=is_link or behind_link,
+                    )
+            todo.extend(reversed(folders))
+
+    def _is_excluded(self, folder: str, name: str, is_link: bool) -> bool:
+        if not self._excluded:
+            return False
+        if name.startswith(PARTIAL_PREFIX) and _is_being_written(folder + name, self._excluded):
+            return True
+        # Resolving a path is slow: only links, and entries that have the name of an excluded path, need it.
+        return (is_link or name in self._excluded_names) and lies_in(folder + name, self._excluded)
 
 
-def _nutch_maps(entries: Iterable[os.DirEntry[str]]) -> dict[str, _Urls]:
+def _entries(folder: str, names: Iterable[str] | None) -> Sequence[_Entry]:
+    """Returns the entries of a directory in the order of their names; with `names`, those of them that exist."""
+    if names is not None:
+        return [pathlib.Path(folder, name) for name in sorted(names) if os.path.lexists(f"{folder}/{name}")]
+    with os.scandir(folder) as found:
+        return sorted(found, key=lambda entry: entry.name)
+
+
+def _nutch_maps(folder: str, entries: Iterable[_Entry]) -> dict[str, _Urls]:
     """Returns the URLs in the maps of a Nutch dump, by the name of the map.
 
     A file that has the name of a map but is none is a file like others.
@@ -165,7 +255,10 @@ def _nutch_maps(entries: Iterable[os.DirEntry[str]]) -> dict[str, _Urls]:
     maps: dict[str, _Urls] = {}
     for entry in entries:
         if nutch.is_map(entry.name):
-            with contextlib.suppress(ImageError), open_local(entry.path) as (stream, size_bytes, _):
+            with (
+                contextlib.suppress(ImageError),
+                open_local(os.path.join(folder, entry.name)) as (stream, size_bytes, _),
+            ):
                 if size_bytes <= nutch.MAP_BYTES:
                     maps[entry.name] = nutch.urls(stream.read(size_bytes))
     return maps
@@ -175,10 +268,27 @@ def _url_metadata(url: str | None) -> str:
     return "" if url is None else json.dumps({"url": url})
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: _Entry) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link in a circle, or below a directory without permission: rejected when it is opened
+        return False
+
+
+def _is_being_written(path: str, outputs: set[str]) -> bool:
+    """Returns whether a file is a partial file of this run: beside an output, and of a process of its session.
+
+    Any other file with the name of a partial file is input, since it could be somebody's image.
+    """
+    process = partial_process(os.path.basename(path))
+    if process is None:
+        return False
+    directory = os.path.realpath(os.path.dirname(path) or ".")
+    if all(os.path.dirname(output) != directory for output in outputs):
+        return False
+    try:
+        return os.getsid(process) == os.getsid(0)
+    except (OSError, OverflowError):  # no such process
         return False
 
 

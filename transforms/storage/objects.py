@@ -98,7 +98,9 @@ def _as_os_errors(path: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:  # some are raised by Beam, with other messages than the system's
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
-    except REFUSALS as error:
+    except OSError:
+        raise
+    except Exception as error:  # clients raise errors of any class for a name or an answer they do not expect
         raise _as_os_error(error, path) from error
 
 
@@ -106,11 +108,14 @@ def _as_os_error(error: Exception, path: str) -> OSError:
     number = _ERROR_NUMBERS.get(status_of(error), errno.EIO)
     if number == errno.ENOENT:
         return OSError(number, os.strerror(number), path)
-    return OSError(number, " ".join(str(getattr(error, "message", error)).split()), path)
+    text = " ".join(str(getattr(error, "message", error)).split())
+    return OSError(number, text if isinstance(error, REFUSALS) else f"{type(error).__name__}: {text}", path)
 
 
 _stores: dict[str, tuple[Any, Store]] = {}  # by scheme: the options it was made with, and the store
-_stores_lock = threading.Lock()
+_store_locks = {
+    scheme: threading.Lock() for scheme in ("gs", "s3")
+}  # one store may search for credentials for long
 
 
 def _store(path: str) -> Store:
@@ -118,15 +123,13 @@ def _store(path: str) -> Store:
     system = FileSystems.get_filesystem(path)
     scheme = system.scheme()
     options = getattr(system, {"gs": "_pipeline_options", "s3": "_options"}.get(scheme, ""), None)
-    with _stores_lock:
+    if scheme not in ("gs", "s3"):
+        return OtherStore(system)
+    with _store_locks[scheme]:
         made = _stores.get(scheme)
-        if scheme not in ("gs", "s3"):
-            return OtherStore(system)
         if not made or made[0] is not options:
-            made = _stores[scheme] = (
-                options,
-                (GoogleStore if scheme == "gs" else AmazonStore)(_pipeline_options(options)),
-            )
+            make_store = GoogleStore if scheme == "gs" else AmazonStore
+            made = _stores[scheme] = (options, make_store(_pipeline_options(options)))
     return made[1]
 
 

@@ -155,13 +155,15 @@ def _copy_to_store(source: str, target: str, digest: bytes, generation: str) -> 
 
 
 def _copy(source: str, target: str, digest: bytes, replace: bool, generation: str) -> None:
-    try:
+    with _source_errors(source):
         stream = open_bytes(source, generation)
-    except FileNotFoundError as error:
-        raise PlacingError(f"{source} vanished after it was read") from error
     with stream, whole_file(target, replace) as written:
         sha256 = hashlib.sha256()
-        while chunk := stream.read(_CHUNK_BYTES):
+        while True:
+            with _source_errors(source):
+                chunk = stream.read(_CHUNK_BYTES)
+            if not chunk:
+                break
             sha256.update(chunk)
             written.write(chunk)
         if sha256.digest() != digest:
@@ -170,6 +172,22 @@ def _copy(source: str, target: str, digest: bytes, replace: bool, generation: st
             written.flush()
             status = os.fstat(stream.fileno())
             os.utime(written.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@contextlib.contextmanager
+def _source_errors(source: str) -> Iterator[None]:
+    """Raises PlacingError if a source is gone, or the system can't read a local one: then only this image is not placed.
+
+    Other errors of stores are raised as they are: the runner tries again.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise PlacingError(f"{source} vanished after it was read") from error
+    except OSError as error:
+        if is_remote(source):
+            raise
+        raise PlacingError(f"{source} can't be read again: {error.strerror or error}") from error
 
 
 def _link(source: str, target: str, how: PlaceMode, replace: bool) -> None:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from beam_dedup.core.archives.containers import container_of
 from beam_dedup.core.errors import ImageError
+from beam_dedup.core.full_reads import FullReads
 from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.model import ImageRef, Reason
 from beam_dedup.core.reading.local_files import as_image_error
@@ -57,7 +58,7 @@ class _LocalCopy:
             self._file = opened.enter_context(tempfile.NamedTemporaryFile(prefix="dedup-"))
             try:
                 self._remote: BinaryIO = opened.enter_context(open_bytes(uri, generation))
-                head = self._remote.read(HEAD_BYTES)
+                head = FullReads(self._remote).read(HEAD_BYTES)
                 self._file.write(head)
             except OSError as error:
                 raise as_image_error(error) from error

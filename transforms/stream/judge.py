@@ -25,6 +25,7 @@ from beam_dedup.core.stream.admit import arrival_messages
 from beam_dedup.core.stream.messages import ARRIVALS
 from beam_dedup.core.stream.originals import fingerprint_messages
 from beam_dedup.core.stream.protocol import Step, StreamPlan, Topic, blocks_by_topic
+from beam_dedup.core.stream.retention import SLOTS
 from transforms import metrics
 from transforms.fingerprint import FingerprintImages
 from transforms.read import DECODED_AT_ONCE, batched
@@ -77,7 +78,7 @@ class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], PCollection[Ver
 
     def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[VerdictBlock]:
         read = images | "Fingerprint" >> FingerprintImages(settings=self.settings)
-        fingerprints, rejections, _ = without_judged(read, self.skipped)
+        fingerprints, rejections, _ = without_judged(read, self.skipped, self.settings.tally)
         if self.state[0]:
             fingerprints = fingerprints | "Remember" >> beam.ParDo(
                 SaveCodesFn(*self.state)
@@ -128,7 +129,7 @@ class _ArriveFn(beam.DoFn):
         self.late = Metrics.counter(metrics.NAMESPACE, metrics.LATE)
 
     def start_bundle(self) -> None:
-        self._waiting: dict[int, list[bytes]] = defaultdict(list)
+        self._waiting: dict[int, list[Arrival]] = defaultdict(list)
         self._earliest: dict[int, Timestamp] = {}
 
     def process(self, element: bytes, timestamp: Any = beam.DoFn.TimestampParam) -> None:
@@ -137,14 +138,27 @@ class _ArriveFn(beam.DoFn):
             self.late.inc()
             timestamp = Timestamp(micros=entry)
         period = self.streaming.period(timestamp)
-        self._waiting[period].append(element)
+        arrival = with_arrival_time(Arrival.unpacked(element), entry, self.streaming.remember_micros)
+        self._waiting[period].append(arrival)
         self._earliest[period] = min(timestamp, self._earliest.get(period, timestamp))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for period, waiting in self._waiting.items():
-            identities = [Arrival.unpacked(packed).identity for packed in waiting]
-            for _, key, body in arrival_messages(self.streaming.plan, identities, waiting):
+            identities = [arrival.identity for arrival in waiting]
+            packed = [arrival.packed() for arrival in waiting]
+            for _, key, body in arrival_messages(self.streaming.plan, identities, packed):
                 yield WindowedValue((key, body), self._earliest[period], (GlobalWindow(),))
+
+
+def with_arrival_time(arrival: Arrival, entry_micros: int, remember_micros: int) -> Arrival:
+    """Returns an arrival with the time of its entry, if that is more than half a period away from its event.
+
+    A restart reads the time from the record: so it forgets the image when the stream would have.
+    """
+    entry_ms = entry_micros // 1000
+    if arrival.event_ms is None or abs(entry_ms - arrival.event_ms) * 1000 <= remember_micros // SLOTS:
+        return arrival
+    return arrival._replace(arrival_ms=entry_ms)
 
 
 def references(message: Keyed) -> Iterator[list[ImageRef]]:

@@ -10,6 +10,8 @@ import dataclasses
 import datetime
 import json
 import math
+import os
+import re
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -41,6 +43,10 @@ RECORDS_PREFIX, COUNTS_PREFIX = "records-", "counts-"
 RECORDS_SUFFIX, COUNTS_SUFFIX = ".jsonl", ".json"
 _NUMBER_DIGITS = 8
 _END_OF_NAME = b"\0"
+_RUN = r"\d{8}T\d{9}Z"
+_RECORDS_NAME = re.compile(
+    rf"{RECORDS_PREFIX}{_RUN}-(?:\d+-\d{{{_NUMBER_DIGITS},}}|window-{_RUN}){re.escape(RECORDS_SUFFIX)}"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +125,18 @@ def run_name(now: datetime.datetime) -> str:
     '20260131T120000250Z'
     """
     return now.strftime("%Y%m%dT%H%M%S") + f"{now.microsecond // 1000:03}Z"
+
+
+def is_records_name(path: str) -> bool:
+    """Returns whether a stream gives this name to a file of records.
+
+    >>> (
+    ...     is_records_name("r/records-20260131T120000250Z-0-00000007.jsonl"),
+    ...     is_records_name("r/records-1 (copy).jsonl"),
+    ... )
+    (True, False)
+    """
+    return _RECORDS_NAME.fullmatch(os.path.basename(path)) is not None
 
 
 def count_verdicts(block: VerdictBlock, tally: Tally | None = None) -> None:

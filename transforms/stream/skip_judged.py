@@ -16,16 +16,17 @@ from beam_dedup.core import blocks
 from beam_dedup.core.arrivals import event_metadata, identity
 from transforms import metrics
 from transforms.fingerprint import Fingerprinted
+from transforms.tally import JUDGED_BEFORE, Tally
 
 
-def without_judged(read: Fingerprinted, path: str) -> Fingerprinted:
+def without_judged(read: Fingerprinted, path: str, tally: Tally | None = None) -> Fingerprinted:
     """Returns what was read, without images that were judged before.
 
-    path: as in `SkipJudgedFn`; "" if there are none.
+    path, tally: as in `SkipJudgedFn`; a path of "" if there are none.
     """
     if not path:
         return read
-    new, rejected = SkipJudgedFn(blocks.FINGERPRINTS, path), SkipJudgedFn(blocks.VERDICTS, path)
+    new, rejected = (SkipJudgedFn(schema, path, tally) for schema in (blocks.FINGERPRINTS, blocks.VERDICTS))
     return read._replace(
         fingerprints=read.fingerprints | "Skip" >> beam.ParDo(new).with_output_types(bytes),
         rejections=read.rejections | "SkipRejected" >> beam.ParDo(rejected).with_output_types(bytes),
@@ -38,11 +39,13 @@ class SkipJudgedFn(beam.DoFn):
     Args:
       schema: of the blocks, with the columns `uri` and `metadata`.
       path: a .npy file with the sorted identities of images that were judged before.
+      tally: where workers on this machine report progress.
     """
 
-    def __init__(self, schema: pa.Schema, path: str) -> None:
+    def __init__(self, schema: pa.Schema, path: str, tally: Tally | None = None) -> None:
         self.schema = schema
         self.path = path
+        self.tally = tally
 
     def setup(self) -> None:
         self._judged: npt.NDArray[Any] = np.load(self.path, mmap_mode="r")
@@ -53,6 +56,8 @@ class SkipJudgedFn(beam.DoFn):
         new = [not self._was_judged(*row) for row in zip(uris, metadata, strict=True)]
         if not all(new):
             Metrics.counter(metrics.NAMESPACE, metrics.REDELIVERED).inc(len(new) - sum(new))
+            if self.tally:
+                self.tally.add(JUDGED_BEFORE, len(new) - sum(new))
             table = table.filter(pa.array(new))
         if len(table):
             yield blocks.dump(table)

@@ -25,6 +25,7 @@ from beam_dedup.core.reading.local_files import version_of
 from transforms.storage.listing import list_inputs
 from transforms.stream import clock
 from transforms.stream.shared_readers import Shared
+from transforms.stream.watched_links import WatchedLinks, links_last
 
 _SCAN_SHARE = 4  # scanning takes at most 1/4 of the time, however large the directory is
 _UNREADABLE = ("unreadable", True)  # as returned by `_state_of`; the file is rejected when it is opened
@@ -73,22 +74,28 @@ class Watch:
         self._settle_ns = int(settle_seconds * 10**9)
         self._arrived: dict[str, str] = {}  # generations, by path
         self._changing: dict[str, str] = {}
+        self._links = WatchedLinks()
 
     def scan(self) -> Iterator[Arrival]:
-        """Scans once; yields the images that have arrived since the last scan."""
+        """Scans once; yields the images that have arrived since the last scan, links after all others."""
         changing: dict[str, str] = {}
-        for file in list_inputs(self._paths, self._exclude):
+        self._links.start_scan()
+        for file in links_last(list_inputs(self._paths, self._exclude)):
             state = (file.version, True) if is_remote(file.path) else _state_of(file.path, self._settle_ns)
             if state is None and file.path not in self._paths:
                 continue  # gone: it may have been judged already. A path named on the command line is rejected instead.
             generation, is_complete = state or _UNREADABLE
             if self._arrived.get(file.path) == generation:
                 continue
-            if is_complete or self._changing.get(file.path) == generation:
+            is_complete = is_complete or self._changing.get(file.path) == generation
+            if is_complete and not self._links.must_wait(file):
                 self._arrived[file.path] = generation
-                yield Arrival(file.path, generation, clock.now_micros() // 1000, file.metadata, file.name)
+                now_ms = clock.now_micros() // 1000
+                is_link = not is_remote(file.path) and self._links.is_further_name(file.path)
+                yield Arrival(file.path, generation, now_ms, file.metadata, file.name, link=is_link)
             else:
                 changing[file.path] = generation
+                self._links.note_incomplete(file.path)
         self._changing = changing
 
 

@@ -89,7 +89,7 @@ class DeduplicateWindows(beam.PTransform[PCollection[list[ImageRef]], PCollectio
 
     def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[VerdictBlock]:
         read = images | "Fingerprint" >> FingerprintImages(settings=self.settings)
-        fingerprints, rejections, _ = without_judged(read, self.skipped)
+        fingerprints, rejections, _ = without_judged(read, self.skipped, self.settings.tally)
         if self.settings.recipe:
             judged, _ = fingerprints | "MarkNear" >> MarkNearDuplicates(self.thresholds, self.planning)
         else:

@@ -12,21 +12,24 @@ crawl
 Names are unique within an archive: the second `a.jpg` is named `a#2.jpg`.
 """
 
+import io
 from collections.abc import Collection, Iterator
 from typing import BinaryIO, NamedTuple
 
-from beam_dedup.core.archives import tar, warc
+from beam_dedup.core.archives import tar, warc, zip_directory
 from beam_dedup.core.archives import zip as zip_format
 from beam_dedup.core.archives.decompress import DecompressedStream, compression_of, decompressed_head
-from beam_dedup.core.archives.members import WHOLE, BadMember, Entry, Member, Skipped
+from beam_dedup.core.archives.members import WHOLE, BadMember, Budget, Entry, Member, Skipped
+from beam_dedup.core.archives.other_archives import unsupported, unsupported_content
 from beam_dedup.core.archives.webdataset import with_sidecars
-from beam_dedup.core.archives.zip_directory import END, LOCAL
 from beam_dedup.core.errors import ArchiveError, ImageError
 from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
 
 TAR, ZIP, WARC = "tar", "zip", "warc"
+
+_Entries = Iterator[Entry | BadMember | Skipped]
 
 _MOST_DETAILS = 3  # errors of one archive that are reported
 
@@ -44,19 +47,21 @@ class Container(NamedTuple):
 def container_of(head: bytes) -> Container | None:
     """Returns the kind of archive that a file is, by its first `HEAD_BYTES` bytes; None if it is no archive.
 
-    bzip2, xz and zstandard may need more bytes before they return any content. Such a file is assumed to be
-    a tar; if it is not, `members` reports that.
+    Compressed data may need more bytes before it returns any content. Such a file is assumed to be a tar;
+    `members` reads the content, and finds whether it is a tar, a WARC file or neither.
 
     >>> container_of(b"PK\\x03\\x04..."), container_of(b"WARC/1.0\\r\\n..."), container_of(b"GIF89a...")
     (Container(kind='zip', compression=''), Container(kind='warc', compression=''), None)
     """
-    if head.startswith((LOCAL, END)):
+    if head.startswith(zip_directory.SIGNATURES):
         return Container(ZIP)
     compression = compression_of(head)
     content = decompressed_head(head, compression, tar.BLOCK) if compression else head
     if content.startswith(warc.MAGIC):
         return Container(WARC, compression)
-    if tar.looks_like_tar(content) or (compression not in ("", "gz") and len(content) < tar.BLOCK):
+    # gzip returns content at once, unless its header has a field that is longer than the head.
+    needs_more = len(content) < tar.BLOCK and (compression != "gz" or len(head) >= HEAD_BYTES)
+    if tar.looks_like_tar(content) or (compression and needs_more):
         return Container(TAR, compression)
     return None
 
@@ -75,8 +80,13 @@ def members(
         BadMember, the last item, with the name `WHOLE`.
     """
     limits = limits or Limits()
-    items = _read(_entries(stream, container, limits))
-    return with_sidecars(items, limits) if container.kind == TAR else items
+    try:
+        kind, parts = _open(stream, container, limits)
+    except ArchiveError as error:
+        yield BadMember(WHOLE, error.reason, error.detail)
+        return
+    items = _read(parts)
+    yield from with_sidecars(items, limits) if kind == TAR else items
 
 
 def read_members(
@@ -84,7 +94,7 @@ def read_members(
 ) -> Iterator[tuple[str, bytes]]:
     """Reads some members again, by the names that `members` gave them. Yields names and contents.
 
-    The order is that of the archive. Members that are missing or cannot be read are left out. Other members
+    The order is that of `members`. Members that are missing or cannot be read are left out. Other members
     are skipped without reading them, if the kind of archive allows it: always in a zip, and in a tar that
     is not compressed.
 
@@ -92,19 +102,23 @@ def read_members(
       OSError: from reading the stream.
     """
     wanted = set(names)
-    entries = _entries(stream, container, limits or Limits())
-    while wanted:
-        try:
-            entry = next(entries, None)
-            if entry is None:
-                return
-            if isinstance(entry, Entry) and entry.name in wanted:
-                wanted.discard(entry.name)
-                yield entry.name, entry.read()
-        except ArchiveError:
-            return
-        except ImageError:
-            continue
+    try:
+        _, parts = _open(stream, container, limits or Limits())
+    except ArchiveError:
+        return
+    for entries in parts:
+        while wanted:
+            try:
+                entry = next(entries, None)
+                if entry is None:
+                    break
+                if isinstance(entry, Entry) and entry.name in wanted:
+                    wanted.discard(entry.name)
+                    yield entry.name, entry.read()
+            except ArchiveError:
+                break
+            except ImageError:
+                continue
 
 
 def read_member(stream: BinaryIO, container: Container, name: str, limits: Limits | None = None) -> bytes:
@@ -119,29 +133,71 @@ def read_member(stream: BinaryIO, container: Container, name: str, limits: Limit
     raise ImageError(Reason.NOT_FOUND, "no longer in the archive, or damaged")
 
 
-def _entries(stream: BinaryIO, container: Container, limits: Limits) -> Iterator[Entry | BadMember | Skipped]:
+def _open(stream: BinaryIO, container: Container, limits: Limits) -> tuple[str, list[_Entries]]:
+    """Opens an archive.
+
+    Returns:
+      The kind of the archive; and its entries, in parts: damage to one part does not end the next one.
+    Raises:
+      ArchiveError: the file is compressed, but its content is no archive.
+      OSError: from reading the stream.
+    """
     if container.kind == ZIP:
-        return zip_format.entries(stream, limits)
+        return ZIP, [zip_format.entries(stream, limits)]
     content = DecompressedStream(stream, container.compression, limits)
-    return warc.entries(content, limits) if container.kind == WARC else tar.entries(content, limits)
+    if container.kind == WARC or (container.compression and _is_warc(content, container.compression)):
+        return WARC, [warc.entries(content, limits)]
+    links: list[tar.HardLink] = []
+    return TAR, [tar.entries(content, limits, links), _linked_entries(stream, container, limits, links)]
 
 
-def _read(entries: Iterator[Entry | BadMember | Skipped]) -> Iterator[Member | BadMember | Skipped]:
+def _is_warc(content: DecompressedStream, compression: str) -> bool:
+    """Returns whether the content of a compressed file is WARC; raises ArchiveError if it is no tar either."""
+    first = content.peek(HEAD_BYTES)
+    if first.startswith(warc.MAGIC):
+        return True
+    if tar.looks_like_tar(first) or first[: tar.BLOCK] == bytes(tar.BLOCK):
+        return False
+    if len(first) < tar.BLOCK and content.failure:
+        raise content.failure
+    if kind := unsupported_content(first, compression):
+        raise ArchiveError(Reason.UNSUPPORTED, kind)
+    raise ArchiveError(Reason.NOT_AN_IMAGE, "compressed, but neither an image nor a tar")
+
+
+def _linked_entries(
+    stream: BinaryIO, container: Container, limits: Limits, links: list[tar.HardLink]
+) -> _Entries:
+    if not links:
+        return
+    if not (isinstance(stream, io.IOBase) and stream.seekable()):
+        yield from tar.linked_entries(links, None, limits, Budget(limits, 0))
+        return
+
+    def reopen() -> DecompressedStream:
+        stream.seek(0)
+        return DecompressedStream(stream, container.compression, limits)
+
+    yield from tar.linked_entries(links, reopen, limits, Budget(limits, stream.seek(0, io.SEEK_END)))
+
+
+def _read(parts: list[_Entries]) -> Iterator[Member | BadMember | Skipped]:
     """Reads the members. Errors of the archive itself are reported as one BadMember at the end."""
     errors: list[BadMember] = []
     last = WHOLE
-    try:
-        for entry in entries:
-            if isinstance(entry, BadMember) and entry.name == WHOLE:
-                errors.append(entry)
-            elif not isinstance(entry, Entry):
-                yield entry
-            else:
-                last = entry.name
-                yield _member(entry)
-    except ArchiveError as error:
-        where = f"{error.detail}; at or after member {last!r}" if last else error.detail
-        errors.append(BadMember(WHOLE, error.reason, where))
+    for entries in parts:
+        try:
+            for entry in entries:
+                if isinstance(entry, BadMember) and entry.name == WHOLE:
+                    errors.append(entry)
+                elif not isinstance(entry, Entry):
+                    yield entry
+                else:
+                    last = entry.name
+                    yield _member(entry)
+        except ArchiveError as error:
+            where = f"{error.detail}; at or after member {last!r}" if last else error.detail
+            errors.append(BadMember(WHOLE, error.reason, where))
     if errors:
         details = "; ".join(dict.fromkeys(one.detail for one in errors[:_MOST_DETAILS]))
         more = f"; and {len(errors) - _MOST_DETAILS} more" if len(errors) > _MOST_DETAILS else ""
@@ -157,4 +213,6 @@ def _member(entry: Entry) -> Member | BadMember:
         return BadMember(entry.name, error.reason, error.detail, entry.size_bytes)
     if nested := container_of(data[:HEAD_BYTES]):
         return BadMember(entry.name, Reason.NESTED_ARCHIVE, f"a {nested}", len(data))
+    if kind := unsupported(data[:HEAD_BYTES]):
+        return BadMember(entry.name, Reason.UNSUPPORTED, kind, len(data))
     return Member(entry.name, data, entry.modified_ms, entry.metadata)

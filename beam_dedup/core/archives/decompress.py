@@ -1,11 +1,13 @@
-"""Decompresses gzip, bzip2, xz, zstandard and deflate as a stream, in small steps and within limits.
+"""Decompresses gzip, bzip2, xz, lzma, zstandard and deflate as a stream, in small steps and within limits.
 
 A file of a few bytes can decompress to terabytes, so the limits are checked at every step.
 """
 
 import bz2
+import contextlib
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Generator, Iterator
 from typing import Protocol
@@ -22,11 +24,22 @@ SIGNATURES: dict[str, bytes] = {
     "bz2": b"BZh",
     "xz": b"\xfd7zXZ\x00",
     "zst": b"\x28\xb5\x2f\xfd",
+    "lzma": b"\x5d\x00\x00",
 }
-
-_NAMES = {signature[:2]: name for name, signature in SIGNATURES.items()}
+LZ4 = b"\x04\x22\x4d\x18"  # is recognised, but not decompressed
 
 _WITHOUT_SIGNATURE = {"deflate": -zlib.MAX_WBITS, "zlib": zlib.MAX_WBITS}  # and their `wbits` for zlib
+
+# Three bytes are too few to recognise lzma. Dictionary size and size of the content (unknown, or below 1 TiB)
+# follow, then compressed data, which begins with a zero.
+_LZMA_HEADER = re.compile(rb"\x5d\x00\x00..(?:\xff{8}|.{5}\x00{3})\x00", re.DOTALL)
+
+# zstandard and lz4 have skippable frames, which hold data of other programs: four bytes, the size, the data.
+_SKIPPABLE_FRAME = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+_DICTIONARY_FRAME = b"\x5d\x2a\x4d\x18"  # the skippable frame with the dictionary of a WARC file
+_DICTIONARY_MAGIC = b"\x37\xa4\x30\xec"
+_DICTIONARY_BYTES = 1 << 24  # a larger dictionary is not used
+_FRAME_HEADER_BYTES = 18  # the longest header of a zstandard frame
 
 _STEP_BYTES = 1 << 16  # decompressed at a time
 # Compressed bytes read at a time; few, since zlib copies what follows the end of a gzip member.
@@ -109,7 +122,8 @@ class DecompressedStream:
 
         Args:
           stream: at the start of the compressed data.
-          compression: a key of `SIGNATURES`, "deflate", "zlib", or "" for data that is not compressed.
+          compression: a key of `SIGNATURES`, "deflate", "zlib", "zip_lzma", or "" for data that is not
+            compressed.
           limits: of the size of the content; they do not apply to data that is not compressed.
         """
         self._source = CountingStream(stream)
@@ -118,18 +132,18 @@ class DecompressedStream:
         self._jumps = not self.compressed and self._source.seekable
         self._limits = limits
         self._rest = memoryview(b"")
-        self._failure: ArchiveError | None = None  # raised by every later `read`
+        self.failure: ArchiveError | None = None  # raised by every later `read`
         self.count = 0  # decompressed bytes so far
 
     def read(self, size: int, /) -> bytes:
         """Returns up to `size` bytes; no bytes only at the end."""
         while not self._rest:
-            if self._failure:
-                raise self._failure
+            if self.failure:
+                raise self.failure
             try:
                 chunk = next(self._chunks, None)
             except ArchiveError as error:
-                self._failure = error
+                self.failure = error
                 raise
             if chunk is None:
                 return b""
@@ -137,6 +151,17 @@ class DecompressedStream:
         data = bytes(self._rest[:size])
         self._rest = self._rest[size:]
         return data
+
+    def peek(self, size: int) -> bytes:
+        """Returns the next `size` bytes, or all that can be read, without consuming them."""
+        parts = []
+        with contextlib.suppress(ArchiveError):  # raised again by a later `read`
+            while size > 0 and (data := self.read(size)):
+                parts.append(data)
+                size -= len(data)
+        peeked = b"".join(parts)
+        self._rest = memoryview(peeked + bytes(self._rest))
+        return peeked
 
     def skip(self, size: int) -> int:
         """Skips `size` bytes and returns how many were skipped: fewer at the end of the stream.
@@ -158,7 +183,7 @@ class DecompressedStream:
 
         Returns whether one was found within the remaining stream and `_MOST_ATTEMPTS` attempts.
         """
-        window = self._failure.rest[1:] if isinstance(self._failure, _DamagedDeflateError) else b""
+        window = self.failure.rest[1:] if isinstance(self.failure, _DamagedDeflateError) else b""
         for _ in range(_MOST_ATTEMPTS):
             at = window.find(SIGNATURES["gz"])
             if at >= 0:
@@ -167,7 +192,7 @@ class DecompressedStream:
                     window += self._source.read(_READ_BYTES)
                 if decompressed_head(window, "gz", len(expected)) == expected:
                     self._chunks = decompressed_chunks(PrefixedStream(window, self._source), "gz")
-                    self._failure = None
+                    self.failure = None
                     return True
                 window = window[1:]
             elif more := self._source.read(_READ_BYTES):
@@ -191,7 +216,7 @@ class DecompressedStream:
             if by_ratio > limits.max_decompressed_bytes
             else f"{limits.max_ratio} times its size"
         )
-        self._failure = ArchiveError(Reason.TOO_LARGE, f"decompresses to more than {maximum}")
+        self.failure = ArchiveError(Reason.TOO_LARGE, f"decompresses to more than {maximum}")
         return chunk[: max(len(chunk) - excess, 0)]
 
 
@@ -219,12 +244,15 @@ def decompressed_chunks(stream: Readable, compression: str) -> Iterator[bytes]:
             yield data
     elif compression in _WITHOUT_SIGNATURE:
         yield from inflate(stream, b"", _WITHOUT_SIGNATURE[compression])
+    elif compression == "zip_lzma":
+        yield from _decompress_zip_lzma(stream)
+    elif compression == "zst":
+        yield from _decompress_zstd_frames(stream)
     else:
         signature, pending = SIGNATURES[compression], b""
         while True:
             pending = yield from _decompress(stream, compression, pending)
-            while len(pending) < len(signature) and (more := stream.read(_READ_BYTES)):
-                pending += more
+            pending = _filled(stream, pending, len(signature))
             # Several compressed streams in a row are one. Anything else after a stream is padding, and is
             # ignored.
             if not pending.startswith(signature):
@@ -234,12 +262,10 @@ def decompressed_chunks(stream: Readable, compression: str) -> Iterator[bytes]:
 def _decompress(stream: Readable, compression: str, pending: bytes) -> _Chunks:
     if compression == "gz":
         return inflate(stream, pending, 16 + zlib.MAX_WBITS)
-    if compression == "zst":
-        return _decompress_zstd(stream, pending)
     if compression == "bz2":
         return _decompress_stepwise(stream, pending, bz2.BZ2Decompressor())
-    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_WINDOW_BYTES)
-    return _decompress_stepwise(stream, pending, decoder)
+    layout = lzma.FORMAT_XZ if compression == "xz" else lzma.FORMAT_ALONE
+    return _decompress_stepwise(stream, pending, lzma.LZMADecompressor(layout, memlimit=_WINDOW_BYTES))
 
 
 # Each of the following generators decompresses one compressed stream. `pending` is the part of it that was
@@ -274,8 +300,8 @@ def _decompress_stepwise(stream: Readable, pending: bytes, decoder: _Decoder) ->
     return decoder.unused_data
 
 
-def _decompress_zstd(stream: Readable, pending: bytes) -> _Chunks:
-    decoder = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES).decompressobj()
+def _decompress_zstd(stream: Readable, pending: bytes, decompressor: zstandard.ZstdDecompressor) -> _Chunks:
+    decoder = decompressor.decompressobj()
     while not decoder.eof:
         pending = pending or _read_more(stream)
         try:
@@ -285,6 +311,95 @@ def _decompress_zstd(stream: Readable, pending: bytes) -> _Chunks:
         pending = pending[_ZSTD_READ_BYTES:]
         yield data
     return decoder.unused_data + pending
+
+
+def _decompress_zstd_frames(stream: Readable) -> Iterator[bytes]:
+    """Decompresses the frames of a zstandard file, with the dictionary in a skippable frame, if it has one.
+
+    Anything else after a frame is padding, and is ignored.
+    """
+    decompressor, dictionary_id = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES), 0
+    pending, is_empty = b"", True
+    while True:
+        pending = _filled(stream, pending, _FRAME_HEADER_BYTES)
+        if _SKIPPABLE_FRAME.match(pending):
+            size = int.from_bytes(pending[4:8], "little")
+            is_dictionary = pending.startswith(_DICTIONARY_FRAME) and size <= _DICTIONARY_BYTES
+            content, pending = _skip_frame(stream, pending[8:], size, keep=is_dictionary)
+            with contextlib.suppress(zstandard.ZstdError):  # the frame holds something else
+                decompressor, dictionary_id = _with_dictionary(content) or (decompressor, dictionary_id)
+        elif pending.startswith(SIGNATURES["zst"]):
+            if _needed_dictionary(pending) not in (0, dictionary_id):
+                detail = "compressed with a dictionary that is not in the file"
+                raise ArchiveError(Reason.UNSUPPORTED, detail)
+            pending = yield from _decompress_zstd(stream, pending, decompressor)
+            is_empty = False
+        elif is_empty and pending.startswith(LZ4):
+            raise ArchiveError(Reason.UNSUPPORTED, "compressed with lz4")
+        else:
+            return
+
+
+def _skip_frame(stream: Readable, pending: bytes, size: int, keep: bool) -> tuple[bytes, bytes]:
+    """Reads the data of a skippable frame; returns it if it is kept, and what was read after it."""
+    kept, pending = [pending[:size]], pending[size:]
+    left = size - len(kept[0])
+    while left and (data := stream.read(min(left, _READ_BYTES))):
+        left -= len(data)
+        if keep:
+            kept.append(data)
+    return b"".join(kept) if keep else b"", pending
+
+
+def _with_dictionary(data: bytes) -> tuple[zstandard.ZstdDecompressor, int] | None:
+    """Returns a decompressor with a dictionary, and the number of the dictionary; None if the data is none.
+
+    The dictionary may be compressed itself.
+    """
+    if data.startswith(SIGNATURES["zst"]):
+        reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES).stream_reader(io.BytesIO(data))
+        data = reader.read(_DICTIONARY_BYTES)
+    if not data.startswith(_DICTIONARY_MAGIC):
+        return None
+    dictionary = zstandard.ZstdCompressionDict(data)
+    return zstandard.ZstdDecompressor(dictionary, max_window_size=_WINDOW_BYTES), dictionary.dict_id()
+
+
+def _needed_dictionary(header: bytes) -> int:
+    """Returns the number of the dictionary that a zstandard frame names; 0 if it names none."""
+    with contextlib.suppress(zstandard.ZstdError):
+        return zstandard.get_frame_parameters(header).dict_id
+    return 0
+
+
+def _decompress_zip_lzma(stream: Readable) -> Iterator[bytes]:
+    """Decompresses the lzma data of a zip member: version, size of the properties, properties, raw data.
+
+    The data may lack an end mark, so a member that ends too early is noticed only by its size.
+    """
+    header = read_exactly(stream, 9)
+    if len(header) < 9 or header[2:4] != b"\5\0":
+        raise ArchiveError(Reason.DAMAGED, "the compressed data is damaged: malformed lzma properties")
+    bits, dictionary_bytes = header[4], int.from_bytes(header[5:], "little")
+    if dictionary_bytes > _WINDOW_BYTES:
+        raise ArchiveError(Reason.TOO_LARGE, f"needs {dictionary_bytes} bytes of memory to be decompressed")
+    properties = {"dict_size": dictionary_bytes, "lc": bits % 9, "lp": bits // 9 % 5, "pb": bits // 45}
+    try:
+        decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1, **properties}])
+        while not decoder.eof:
+            pending = stream.read(_READ_BYTES) if decoder.needs_input else b""
+            if decoder.needs_input and not pending:
+                return
+            yield decoder.decompress(pending, _STEP_BYTES)
+    except (ValueError, lzma.LZMAError) as error:
+        raise _damaged(error) from error
+
+
+def _filled(stream: Readable, pending: bytes, size: int) -> bytes:
+    """Reads until `pending` has `size` bytes, or the stream ends."""
+    while len(pending) < size and (more := stream.read(_READ_BYTES)):
+        pending += more
+    return pending
 
 
 def _read_more(stream: Readable) -> bytes:
@@ -311,5 +426,11 @@ def decompressed_head(head: bytes, compression: str, size: int) -> bytes:
 
 
 def compression_of(head: bytes) -> str:
-    """Returns the key of `SIGNATURES` with which a file begins; "" if it begins with none."""
-    return _NAMES[head[:2]] if head.startswith(tuple(SIGNATURES.values())) else ""
+    """Returns the key of `SIGNATURES` with which a file begins; "" if it begins with none.
+
+    A skippable frame is taken for zstandard.
+    """
+    if _SKIPPABLE_FRAME.match(head):
+        return "zst"
+    found = next((name for name, signature in SIGNATURES.items() if head.startswith(signature)), "")
+    return "" if found == "lzma" and not _LZMA_HEADER.match(head) else found

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from beam_dedup.core.errors import ImageError
+from beam_dedup.core.errors import ArchiveError, ImageError
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import name_hash
@@ -103,6 +103,33 @@ class Names:
         self._next[key] = number + 1
         self._given.add(other)
         return numbered(name, number)
+
+    def latest(self, name: str) -> str | None:
+        """Returns the name that the last member called `name` got; None if there is no such member."""
+        key = name_hash(name)
+        if key not in self._given:
+            return None
+        return numbered(name, self._next[key] - 1) if key in self._next else name
+
+
+class Budget:
+    """The limit on the bytes of members that may share bytes of the archive.
+
+    Entries of a zip may overlap in the file, and many hard links of a tar may name one file, so a limit per
+    member is not enough.
+    """
+
+    def __init__(self, limits: Limits, archive_bytes: int) -> None:
+        by_ratio = max(limits.free_bytes, limits.max_ratio * archive_bytes)
+        self._left = min(limits.max_decompressed_bytes, by_ratio)
+        self._detail = (
+            f"its members decompress to more than {self._left} bytes; the archive has {archive_bytes} bytes"
+        )
+
+    def spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise ArchiveError(Reason.TOO_LARGE, self._detail)
 
 
 def file_uri(path: str) -> str:

@@ -13,12 +13,15 @@ bytes of the document have gone through a text decoder. Bytes that are not text 
 import hashlib
 import json
 import re
+from typing import BinaryIO
 
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.model import Reason
 
 MAP_SUFFIX = "_filenameToUrl.json"
-MAP_BYTES = 1 << 30  # a larger file is not read as a map
+MAP_BYTES = 1 << 27  # a larger file is not read as a map
+_TEXT_BYTES = 1 << 16  # a longer path or URL is left out
+MOST_URLS = 1_000_000  # of a map; an entry takes some hundred bytes of memory
 
 LOSSY = (
     "a CBOR file of `nutch commoncrawldump`, which destroys the bytes of images: "
@@ -36,6 +39,12 @@ _CBOR = re.compile(
 # The same as a CBOR map instead of a text.
 _CBOR_MAP = re.compile(rb"(?:\xd9\xd9\xf7)?[\xa1-\xb7\xbf]\x63url[\x60-\x7f]", re.DOTALL)
 
+# The beginning of a map, and one of its entries. Values that are no texts are left out. The repetitions are
+# possessive, i.e. the matcher does not backtrack into them: otherwise a long text would take gigabytes.
+_MAP_BEGIN = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{\s*(\}?)")
+_MAP_TEXT = rb'"((?:[^"\\]|\\.)*+)"'
+_MAP_ENTRY = re.compile(rb"\s*" + _MAP_TEXT + rb"\s*:\s*(?:" + _MAP_TEXT + rb"|[-+.\w]+)\s*([,}])", re.DOTALL)
+
 
 def is_map(name: str) -> bool:
     """Returns whether a base name is one that `nutch dump` gives its maps.
@@ -46,25 +55,73 @@ def is_map(name: str) -> bool:
     return name.endswith(MAP_SUFFIX) and len(name) > len(MAP_SUFFIX)
 
 
-def urls(data: bytes) -> dict[str, str]:
+def urls(data: bytes, most_urls: int = MOST_URLS) -> dict[str, str]:
     """Parses a map: returns the URL of each file of a segment, by its base name.
 
+    The entries are parsed one by one, since the JSON as a whole would take up to thirty times its size.
+
     Raises:
-      ImageError: the data is no such map.
+      ImageError: the data is no such map, or it has more than `most_urls` entries.
     """
-    try:
-        value = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ImageError(Reason.MALFORMED, f"no URL map of Nutch: {error}"[:200]) from error
-    if not isinstance(value, dict):
-        raise ImageError(Reason.MALFORMED, "no URL map of Nutch: not an object")
+    begin = _MAP_BEGIN.match(data)
+    if not begin:
+        raise _no_map("not an object")
     found: dict[str, str] = {}
-    for path, url in value.items():
-        name = base_name(path)
+    at, end = begin.end(), begin[1]
+    while end != b"}":
+        entry = _MAP_ENTRY.match(data, at)
+        if not entry:
+            raise _no_map(f"malformed after byte {at}")
+        at, end = entry.end(), entry[3]
+        if entry[2] is None or len(entry[1]) + len(entry[2]) > _TEXT_BYTES:
+            continue
+        name, url = base_name(_text(entry[1])), _text(entry[2])
         # If several paths have one base name, the URL whose hash is in the name is the right one.
-        if isinstance(url, str) and name and (name not in found or contains_hash(name, url)):
+        if name and (name not in found or contains_hash(name, url)):
+            if len(found) == most_urls:
+                detail = f"a URL map of Nutch with more than {most_urls} URLs, which are not used"
+                raise ImageError(Reason.TOO_LARGE, detail)
             found[name] = url
+    if data[at:].strip():
+        raise _no_map(f"more data after byte {at}")
     return found
+
+
+def check_size(name: str, stream: BinaryIO) -> None:
+    """Checks a file whose name is that of a map. A map that is too large is not used, but listed as a file.
+
+    Args:
+      name: the base name.
+      stream: the file, at its beginning.
+    Raises:
+      ImageError: it is a map that is too large.
+      OSError: from reading the stream.
+    """
+    if not is_map(name):
+        return
+    data = stream.read(MAP_BYTES + 1)
+    stream.seek(0)
+    if len(data) > MAP_BYTES and _MAP_BEGIN.match(data):
+        detail = f"a URL map of Nutch of more than {MAP_BYTES} bytes, whose URLs are not used"
+        raise ImageError(Reason.TOO_LARGE, detail)
+    try:
+        urls(data)
+    except ImageError as error:
+        if error.reason == Reason.TOO_LARGE:
+            raise
+
+
+def _text(data: bytes) -> str:
+    """Decodes a JSON text without its quotation marks."""
+    try:
+        text = data.decode("utf-8")
+        return str(json.loads(f'"{text}"')) if "\\" in text else text
+    except ValueError as error:
+        raise _no_map(str(error)) from error
+
+
+def _no_map(detail: str) -> ImageError:
+    return ImageError(Reason.MALFORMED, f"no URL map of Nutch: {detail}"[:200])
 
 
 def base_name(path: str) -> str:

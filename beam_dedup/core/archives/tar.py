@@ -6,11 +6,13 @@ gigabytes, and stops at the first damaged header.
 
 import contextlib
 import dataclasses
+import functools
+import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from beam_dedup.core.archives.decompress import DecompressedStream, read_exactly
-from beam_dedup.core.archives.members import WHOLE, BadMember, Entry, Names, too_large
+from beam_dedup.core.archives.members import WHOLE, BadMember, Budget, Entry, Names, too_large
 from beam_dedup.core.errors import ArchiveError
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
@@ -29,7 +31,9 @@ _FILES = (b"0", b"\0")
 _LEFT_OUT = (b"5", b"D", b"V")  # directories, and GNU tar's notes on directories and volumes
 _EXTENDED = (b"L", b"K", b"x", b"g", b"X")  # headers with fields for the headers that follow
 _SPARSE, _CONTINUED = b"S", b"M"
-_SPECIAL = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a pipe"}
+_HARD_LINK = b"1"
+_SPECIAL = {b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a pipe"}
+_MOST_LINKS = 500_000  # hard links of one archive; they are kept in memory, a few hundred bytes each
 _WITHOUT_BYTES = (b"1", b"2", b"3", b"4", b"5", b"6")
 _PAX_RECORD = re.compile(rb"(\d{1,9}) ([^=]+)=")
 
@@ -40,6 +44,17 @@ class _Header:
     kind: bytes
     size: int
     modified: float  # seconds since the epoch
+    target: bytes = b""  # of a link
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HardLink:
+    """A member without bytes, which is another name of an earlier member."""
+
+    name: str
+    target: str  # the unique name of that member, or, if there is none, its name in the archive
+    is_broken: bool  # the archive has no such member before the link
+    modified_ms: int
 
 
 def is_header(block: bytes) -> bool:
@@ -61,11 +76,15 @@ def looks_like_tar(head: bytes) -> bool:
     return head[_MAGIC] == MAGIC or (head[148:149] in _OCTAL and is_header(head[:BLOCK]))
 
 
-def entries(stream: DecompressedStream, limits: Limits) -> Iterator[Entry | BadMember]:
-    """Yields the files of a tar archive in their order, without directories.
+def entries(stream: DecompressedStream, limits: Limits, links: list[HardLink]) -> Iterator[Entry | BadMember]:
+    """Yields the files of a tar archive in their order, without directories and hard links.
 
     A damaged header is reported as a BadMember, and the search continues with the next intact header.
 
+    Args:
+      stream: at its beginning.
+      limits: of members and decompressed bytes.
+      links: the hard links that are found are appended to it. `linked_entries` reads them.
     Raises:
       ArchiveError: the archive ends without its end mark, cannot be decompressed further, or exceeds a limit.
       OSError: from reading the stream.
@@ -73,7 +92,8 @@ def entries(stream: DecompressedStream, limits: Limits) -> Iterator[Entry | BadM
     names = Names()
     special: dict[bytes, bytes] = {}  # fields from extended headers for the next header
     common: dict[bytes, bytes] = {}  # fields from pax headers for all following headers
-    count, intact, ended, first = 0, True, False, True
+    targets: dict[str, str] = {}  # of the hard links so far
+    count, intact, ended = 0, True, False
     while True:
         block = read_exactly(stream, BLOCK)
         if len(block) < BLOCK:
@@ -87,18 +107,16 @@ def entries(stream: DecompressedStream, limits: Limits) -> Iterator[Entry | BadM
         if header is None:
             if ended:
                 return  # not part of the archive: the rest of a longer file that it overwrote
-            if first and block[_MAGIC] != MAGIC:
-                raise ArchiveError(Reason.NOT_AN_IMAGE, "compressed, but neither an image nor a tar")
             if intact:
                 yield BadMember(WHOLE, Reason.DAMAGED, "a header is damaged")
-            intact = first = False
+            intact = False
             continue
-        intact, ended, first = True, False, False
+        intact, ended = True, False
         if header.kind in _EXTENDED:
             fields = _extended_fields(stream, header)
             if header.kind == b"g":
                 common |= fields
-            elif header.kind != b"K":
+            else:
                 special |= fields
             continue
         header = _completed(header, common | special)
@@ -112,7 +130,16 @@ def entries(stream: DecompressedStream, limits: Limits) -> Iterator[Entry | BadM
         count += 1
         if count > limits.max_members:
             raise ArchiveError(Reason.TOO_LARGE, f"more than {limits.max_members} members")
-        name = names.unique(header.name.decode("utf-8", "surrogateescape"))
+        if header.kind == _HARD_LINK:
+            target = _latest(names, _decoded(header.target))
+            name = names.unique(_decoded(header.name))
+            if len(links) == _MOST_LINKS:
+                yield BadMember(name, Reason.TOO_LARGE, f"more than {_MOST_LINKS} hard links in the archive")
+                continue
+            targets[name] = resolved = targets.get(target or "", target or _decoded(header.target))
+            links.append(HardLink(name, resolved, target is None, _milliseconds(header.modified)))
+            continue
+        name = names.unique(_decoded(header.name))
         if header.kind in _SPECIAL:  # no bytes follow, whatever the size is
             yield BadMember(name, Reason.NOT_A_FILE, _SPECIAL[header.kind])
         elif sparse or header.kind == _CONTINUED:
@@ -123,6 +150,63 @@ def entries(stream: DecompressedStream, limits: Limits) -> Iterator[Entry | BadM
             body = _Body(stream, header.size, limits)
             yield Entry(name, body.read, header.size, _milliseconds(header.modified))
             body.finish()
+
+
+def linked_entries(
+    links: list[HardLink], reopen: Callable[[], DecompressedStream] | None, limits: Limits, budget: Budget
+) -> Iterator[Entry | BadMember]:
+    """Yields the hard links that `entries` found, with the bytes of the members that they name.
+
+    The archive is read a second time for that, if it has hard links.
+
+    Args:
+      links: from `entries`, after it has ended.
+      reopen: returns the content of the archive from its beginning; None if it can be read only once.
+      limits: of members and decompressed bytes.
+      budget: of the bytes of all hard links.
+    Raises:
+      ArchiveError: a limit is exceeded.
+      OSError: from reading the stream.
+    """
+    waiting: dict[str, list[HardLink]] = {}
+    for link in links:
+        if link.is_broken:
+            detail = f"a hard link to {link.target!r}, which is not in the archive before it"
+            yield BadMember(link.name, Reason.NOT_FOUND, detail)
+        elif reopen is None:
+            yield BadMember(link.name, Reason.UNSUPPORTED, "a hard link in an archive that is read only once")
+        else:
+            waiting.setdefault(link.target, []).append(link)
+    again = entries(reopen(), limits, []) if waiting and reopen else iter(())
+    while waiting:
+        try:
+            entry = next(again, None)
+        except ArchiveError:  # `entries` has reported it
+            break
+        if entry is None:
+            break
+        yield from _names_of(entry, waiting.pop(entry.name, []), budget)
+    for link in (link for some in waiting.values() for link in some):
+        yield BadMember(link.name, Reason.DAMAGED, f"a hard link to {link.target!r}, which cannot be read")
+
+
+def _names_of(entry: Entry | BadMember, links: list[HardLink], budget: Budget) -> Iterator[Entry | BadMember]:
+    """Yields the hard links that name one member."""
+    if isinstance(entry, BadMember):
+        for link in links:
+            yield BadMember(link.name, entry.reason, f"a hard link to {entry.detail}", entry.size_bytes)
+        return
+    read = functools.cache(entry.read)
+    for link in links:
+        budget.spend(entry.size_bytes)
+        yield Entry(link.name, read, entry.size_bytes, link.modified_ms)
+
+
+def _latest(names: Names, target: str) -> str | None:
+    """Returns the unique name of the member that a hard link names; None if there is none so far."""
+    plain = posixpath.normpath(target).lstrip("/")
+    found = (names.latest(name) for name in (target, plain, f"./{plain}") if name)
+    return next((name for name in found if name is not None), None)
 
 
 class _Body:
@@ -157,7 +241,7 @@ def _header(block: bytes) -> _Header | None:
     name, kind = _text(block[:100]), block[156:157]
     if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):
         name = prefix + b"/" + name
-    return _Header(name, kind, 0 if kind in _WITHOUT_BYTES else size, modified or 0)
+    return _Header(name, kind, 0 if kind in _WITHOUT_BYTES else size, modified or 0, _text(block[157:257]))
 
 
 def _extended_fields(stream: DecompressedStream, header: _Header) -> dict[bytes, bytes]:
@@ -165,8 +249,8 @@ def _extended_fields(stream: DecompressedStream, header: _Header) -> dict[bytes,
     if header.size > _HEADER_BYTES:
         raise ArchiveError(Reason.TOO_LARGE, f"a header of {header.size} bytes")
     data = read_exactly(stream, header.size + -header.size % BLOCK)[: header.size]
-    if header.kind == b"L":
-        return {b"path": _text(data)}
+    if header.kind in (b"L", b"K"):
+        return {b"path" if header.kind == b"L" else b"linkpath": _text(data)}
     fields, at = {}, 0
     while match := _PAX_RECORD.match(data, at):
         end = at + int(match[1])
@@ -190,6 +274,7 @@ def _completed(header: _Header, fields: dict[bytes, bytes]) -> _Header:
         if size.isdigit() and len(size) < 20 and header.kind not in _WITHOUT_BYTES
         else header.size,
         modified=modified,
+        target=fields.get(b"linkpath") or header.target,
     )
 
 
@@ -198,6 +283,10 @@ def _skip_sparse_map(stream: DecompressedStream, block: bytes) -> None:
     more = block[482:483]
     while more not in (b"", b"\0"):
         more = read_exactly(stream, BLOCK)[504:505]
+
+
+def _decoded(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _text(field: bytes) -> bytes:

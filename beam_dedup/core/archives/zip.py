@@ -11,14 +11,14 @@ from typing import BinaryIO
 
 from beam_dedup.core.archives import zip_directory
 from beam_dedup.core.archives.decompress import DecompressedStream, read_exactly
-from beam_dedup.core.archives.members import WHOLE, BadMember, Entry, Names, too_large
+from beam_dedup.core.archives.members import WHOLE, BadMember, Budget, Entry, Names, too_large
 from beam_dedup.core.archives.zip_directory import LOCAL, LOCAL_HEADER, Record
 from beam_dedup.core.errors import ArchiveError, ImageError
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
 
-_METHODS = {0: "", 8: "deflate", 12: "bz2", 93: "zst"}
-_METHOD_NAMES = {9: "deflate64", 14: "lzma", 95: "xz", 96: "jpeg", 97: "wavpack", 98: "ppmd", 99: "aes"}
+_METHODS = {0: "", 8: "deflate", 12: "bz2", 14: "zip_lzma", 93: "zst", 95: "xz"}
+_METHOD_NAMES = {9: "deflate64", 96: "jpeg", 97: "wavpack", 98: "ppmd", 99: "aes"}
 _ENCRYPTED, _MASKED = 1 << 0, 1 << 13
 _UNIX_KINDS = {0o010000: "a pipe", 0o020000: "a device", 0o060000: "a device", 0o120000: "a symbolic link"}
 
@@ -35,7 +35,7 @@ def entries(stream: BinaryIO, limits: Limits) -> Iterator[Entry | BadMember]:
     """
     names = Names()
     end = stream.seek(0, 2)
-    budget = _Budget(limits, end)
+    budget = Budget(limits, end)
     location = zip_directory.find_directory(stream, end)
     records = (
         zip_directory.directory_records(stream, location)
@@ -45,9 +45,9 @@ def entries(stream: BinaryIO, limits: Limits) -> Iterator[Entry | BadMember]:
     for count, record in enumerate(records, 1):
         if count > limits.max_members:
             raise ArchiveError(Reason.TOO_LARGE, f"more than {limits.max_members} members")
-        if record.name.endswith(b"/") and not record.size:
+        if record.name.endswith("/") and not record.size:
             continue
-        name = names.unique(record.name.decode("utf-8", "surrogateescape"))
+        name = names.unique(record.name)
         if bad := _unreadable(record):
             yield BadMember(name, *bad, record.size)
         else:
@@ -61,25 +61,6 @@ def entries(stream: BinaryIO, limits: Limits) -> Iterator[Entry | BadMember]:
         )
 
 
-class _Budget:
-    """The limit on the decompressed bytes of all members together.
-
-    Members may overlap in the file, so a limit per member is not enough.
-    """
-
-    def __init__(self, limits: Limits, archive_bytes: int) -> None:
-        by_ratio = max(limits.free_bytes, limits.max_ratio * archive_bytes)
-        self._left = min(limits.max_decompressed_bytes, by_ratio)
-        self._detail = (
-            f"its members decompress to more than {self._left} bytes; the archive has {archive_bytes} bytes"
-        )
-
-    def spend(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
-            raise ArchiveError(Reason.TOO_LARGE, self._detail)
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class _StoredMember:
     """A member in the file, not yet read."""
@@ -87,7 +68,7 @@ class _StoredMember:
     stream: BinaryIO
     record: Record
     limits: Limits
-    budget: _Budget
+    budget: Budget
 
     def read(self) -> bytes:
         record = self.record

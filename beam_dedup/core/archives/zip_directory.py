@@ -15,6 +15,9 @@ from beam_dedup.core.model import Reason
 
 LOCAL = b"PK\x03\x04"
 END = b"PK\x05\x06"  # also the beginning of an archive without members, which is an end record only
+# Programs that can split an archive put one of these before it, also if it needs only one part.
+_SPANNING_MARKERS = (b"PK00", b"PK\x07\x08")
+SIGNATURES = (LOCAL, END, *(marker + LOCAL for marker in _SPANNING_MARKERS))
 
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
@@ -25,6 +28,8 @@ _CENTRAL_SIGNATURE = b"PK\x01\x02"
 
 DEFLATE = 8
 _HAS_DESCRIPTOR = 1 << 3  # sizes and checksum follow the data, in a data descriptor
+_IS_UTF8 = 1 << 11  # the name is in UTF-8
+_UNICODE_PATH = 0x7075  # kind of the extra field with the name in UTF-8
 _IN_ZIP64 = 0xFFFFFFFF  # the number did not fit, and is in the zip64 field
 
 
@@ -32,7 +37,7 @@ _IN_ZIP64 = 0xFFFFFFFF  # the number did not fit, and is in the zip64 field
 class Record:
     """The header of a member."""
 
-    name: bytes
+    name: str  # bytes that are not UTF-8, though the header says so, are surrogates
     flags: int
     method: int
     modified_ms: int
@@ -140,7 +145,7 @@ def directory_records(stream: BinaryIO, location: DirectoryLocation) -> Iterator
         size, compressed_size, offset = _with_zip64(extra, size, compressed_size, offset)
         mode = attributes >> 16 if made_by >> 8 in (3, 19) else 0  # made on Unix or macOS
         yield Record(
-            name,
+            _decoded_name(name, flags, extra),
             flags,
             method,
             _modified(extra, date, time),
@@ -158,7 +163,8 @@ def scanned_records(stream: BinaryIO, limits: Limits) -> Iterator[Record]:
 
     Also stops at a member whose size is unknown and cannot be found by decompressing it.
     """
-    at = 0
+    stream.seek(0)
+    at = 4 if stream.read(4) in _SPANNING_MARKERS else 0
     while True:
         stream.seek(at)
         fixed = stream.read(LOCAL_HEADER.size)
@@ -178,7 +184,8 @@ def scanned_records(stream: BinaryIO, limits: Limits) -> Iterator[Record]:
             if measured is None:
                 return
             compressed_size, size, crc = measured
-        yield Record(name, flags, method, _modified(extra, date, time), crc, compressed_size, size, at)
+        decoded = _decoded_name(name, flags, extra)
+        yield Record(decoded, flags, method, _modified(extra, date, time), crc, compressed_size, size, at)
         at = begin + compressed_size
         if has_descriptor:
             at = _after_descriptor(stream, at)
@@ -221,6 +228,25 @@ def _extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
         kind, size = struct.unpack_from("<2H", extra, at)
         yield kind, extra[at + 4 : at + 4 + size]
         at += 4 + size
+
+
+def _decoded_name(name: bytes, flags: int, extra: bytes) -> str:
+    """Decodes the name of a member.
+
+    An extra field may hold it in UTF-8, with the checksum of the name that it replaces. Without that field
+    and without the flag for UTF-8, a name is in code page 437, unless it is valid UTF-8: many programs write
+    UTF-8 without the flag.
+    """
+    for kind, data in _extra_fields(extra):
+        if kind == _UNICODE_PATH and data[:5] == struct.pack("<BL", 1, zlib.crc32(name)):
+            with contextlib.suppress(UnicodeDecodeError):
+                return data[5:].decode("utf-8")
+    if flags & _IS_UTF8:
+        return name.decode("utf-8", "surrogateescape")
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError:
+        return name.decode("cp437")
 
 
 def _with_zip64(extra: bytes, size: int, compressed_size: int, offset: int) -> tuple[int, int, int]:

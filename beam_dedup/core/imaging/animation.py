@@ -3,7 +3,7 @@
 A still picture must not match an animation that begins with it, and two animations must not match because
 their first frames agree. So every code of an animation is combined, by exclusive or, with a hash of its
 frame count and duration. Between animations that agree in both numbers all distances stay the same. Any
-other pair of codes then compares like two random codes, and random codes are never within k of each other.
+other pair of codes then compares like two random codes, which practically never are within k of each other.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ class Animation(NamedTuple):
         return hashlib.shake_128(description).digest(length)
 
     def mixed(self, code: bytes) -> bytes:
-        """Turns a code of the first frame into a code of the animation. Applying it twice undoes it."""
+        """Returns a code of the first frame as a code of the animation; a second call with the result undoes it."""
         length = len(code)
         mixed = int.from_bytes(code, "big") ^ int.from_bytes(self.pad(length), "big")
         return mixed.to_bytes(length, "big")
@@ -113,10 +113,12 @@ def gif_delays(stream: BinaryIO) -> Iterator[int | None]:
 
 
 def _palette_bytes(flags: int) -> int:
+    """Returns the size of the palette that the flags of a GIF screen or image announce; 0 if it has none."""
     return 3 << (flags & _PALETTE_BITS) + 1 if flags & _HAS_PALETTE else 0
 
 
 def _skip_sub_blocks(stream: BinaryIO) -> None:
+    """Moves the stream behind a GIF's chain of data blocks: each starts with its length, and 0 ends the chain."""
     while (size := stream.read(1)) and size[0]:
         stream.seek(size[0], 1)
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from beam_dedup.core import limits
-from beam_dedup.core.errors import DecodeError, install_command
+from beam_dedup.core.errors import DecodeError, OutOfMemoryError, install_command
 from beam_dedup.core.imaging import formats, truncated
 from beam_dedup.core.imaging.dct import SIDE, Pixels
 from beam_dedup.core.limits import Limits
@@ -71,10 +71,18 @@ def prepare_decoders() -> None:
 
 def check_decoded(image_format: str) -> None:
     """Raises DecodeError if pictures of this format are not decoded."""
-    if image_format in _decoded_formats():
-        return
+    if image_format not in _decoded_formats():
+        raise DecodeError(not_decoded(image_format))
+
+
+def not_decoded(image_format: str) -> str:
+    """Returns the detail of a record whose image is of a format that is not decoded.
+
+    >>> not_decoded("SVG"), not_decoded("HEIF")
+    ('SVG is not decoded', "HEIF is not decoded; run pip install '.[heif]' in the checkout")
+    """
     more = f"; run {install_command('heif')}" if image_format == formats.HEIF else ""
-    raise DecodeError(f"{image_format} is not decoded{more}")
+    return f"{image_format} is not decoded{more}"
 
 
 def _decoded_formats() -> tuple[str, ...]:
@@ -90,16 +98,25 @@ def decoding() -> Iterator[None]:
     Keep our own arithmetic out of this context: its bugs would be hidden.
 
     Raises:
-      DecodeError: Pillow cannot open or decode the picture.
+      DecodeError: Pillow cannot open or decode the picture. It is an OutOfMemoryError if memory is, or may
+        be, the cause.
     """
     try:
         yield
     except DecodeError:
         raise
+    except MemoryError as error:
+        raise OutOfMemoryError("out of memory") from error
     except UnidentifiedImageError as error:
-        raise DecodeError("damaged: no decoder can read its header") from error
+        raise _decode_error("damaged: no decoder can read its header") from error
     except Exception as error:  # decoders raise almost any exception on damaged bytes; none may stop a run
-        raise DecodeError(f"{type(error).__name__}: {error}"[:300]) from error
+        raise _decode_error(f"{type(error).__name__}: {error}"[:300]) from error
+
+
+def _decode_error(detail: str) -> DecodeError:
+    if limits.is_memory_short():
+        return OutOfMemoryError(f"{detail}; or out of memory")
+    return DecodeError(detail)
 
 
 def open_picture(stream: BinaryIO, scaled: bool, heavy: bool, allowed: Limits) -> Opened:
@@ -139,6 +156,8 @@ def load_picture(stream: BinaryIO, picture: Opened, scaled: bool) -> Opened:
       stream: the file that `open_picture` opened.
       picture: the result of `open_picture`.
       scaled: as given to `open_picture`.
+    If memory is short, no part of a picture is decoded: what looks truncated may be a lack of memory.
+
     Raises:
       DecodeError: too few rows are present.
       Exception: any other exception, if Pillow cannot decode the picture.
@@ -148,7 +167,7 @@ def load_picture(stream: BinaryIO, picture: Opened, scaled: bool) -> Opened:
     except MemoryError:
         raise
     except Exception:  # decoders raise almost any exception when bytes are missing
-        if picture.format not in truncated.FORMATS:
+        if picture.format not in truncated.FORMATS or limits.is_memory_short():
             raise
         image, share = truncated.decode_partially(stream, functools.partial(_reopen, scaled=scaled))
         return dataclasses.replace(picture, image=image, stored_mode=image.mode, share=share)
@@ -279,11 +298,14 @@ def as_stored(part: Box, orientation: int) -> Box:
 
 
 def _orientation(image: Image.Image) -> int:
+    """Returns the EXIF orientation that is still to be applied, 1..8; 1 for none."""
     # A JPEG without EXIF needs no parsing. Pillow itself applies the orientation of a TIFF on decoding it.
     if image.format == "TIFF" or (image.format == "JPEG" and "exif" not in image.info):
         return 1
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001  parsers raise almost anything on damaged EXIF; show as stored
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1

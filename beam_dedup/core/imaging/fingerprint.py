@@ -3,15 +3,15 @@
 import dataclasses
 import hashlib
 import io
-import os
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
 from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe
 from beam_dedup.core.codes import TURNS
-from beam_dedup.core.errors import DecodeError, ImageError
-from beam_dedup.core.imaging import dct, formats
+from beam_dedup.core.errors import DecodeError, ImageError, OutOfMemoryError
+from beam_dedup.core.full_reads import FullReads
+from beam_dedup.core.imaging import dct, formats, other_kinds
 from beam_dedup.core.imaging.animation import Animation, animation_of
 from beam_dedup.core.imaging.decode import (
     Opened,
@@ -106,6 +106,13 @@ def _flags_and_detail(picture: Opened, animation: Animation | None) -> tuple[tup
 
 
 def _flat_code(stream: BinaryIO, picture: Opened, is_turned: bool) -> Code:
+    """Returns the code of a flat picture: its colour profiles.
+
+    Args:
+      stream: the file, seekable.
+      picture: the decoded picture.
+      is_turned: whether the EXIF orientation is applied.
+    """
     # Flat pictures are rare, so decoding these JPEGs again costs less than decoding all JPEGs in colour.
     with decoding():
         source = thumbnail(colours(stream, picture), "RGB")
@@ -114,7 +121,13 @@ def _flat_code(stream: BinaryIO, picture: Opened, is_turned: bool) -> Code:
 
 
 def _full_codes(base: dct.Coefficients, views: list[tuple[str, dct.Pixels]], turns: bool) -> tuple[Code, ...]:
-    """Returns the base code, then the codes of the views, without flat views and repeated codes."""
+    """Returns the base code, then the codes of the views, without flat views and repeated codes.
+
+    Args:
+      base: (16, 16), the coefficients of the whole picture.
+      views: name and pixels of each view, as from `views.squares`.
+      turns: whether to add the codes of the seven other orientations of the whole picture.
+    """
     names, coefs = [BASE_VIEW], [base[None]]
     if views:
         of_views = dct.coefficients(np.stack([pixels for _, pixels in views]))
@@ -133,29 +146,51 @@ def _full_codes(base: dct.Coefficients, views: list[tuple[str, dct.Pixels]], tur
     return tuple(Code(CodeKind.FULL, data, name) for data, name in first.items())
 
 
-def _read(stream: BinaryIO, size_bytes: int, max_bytes: int) -> tuple[BinaryIO, bytes, bytes, int]:
-    """Reads a file once: returns a stream to decode from, its first bytes, its SHA-256 and its size.
+class _Content(NamedTuple):
+    """A file that was read once."""
 
-    Reads at most `max_bytes` + 1 bytes into memory if the file has grown since `size_bytes` was found.
+    stream: BinaryIO  # to decode from
+    head: bytes  # its first bytes
+    digest: bytes  # SHA-256
+    size_bytes: int
+
+
+def _read(stream: FullReads, size_bytes: int, max_bytes: int) -> _Content:
+    """Reads a file once, into memory if it has up to `BUFFERED_BYTES`.
+
+    The file may have grown since `size_bytes` was found, and files of the system state the size 0. Reading
+    stops after `max_bytes` + 1 bytes.
     """
+    data = b""
     if size_bytes <= BUFFERED_BYTES:
-        # `read` allocates as many bytes as it is asked for: so first ask for the expected size, then for the
-        # rest of a file that has grown.
-        data = stream.read(size_bytes + 1) or b""
+        data = stream.read(size_bytes + 1)  # one more, to notice that the file has grown
         if len(data) > size_bytes:
-            data += stream.read(max(max_bytes + 1 - len(data), 0))
-        return io.BytesIO(data), data[: formats.HEAD_BYTES], hashlib.sha256(data).digest(), len(data)
-    sha256 = hashlib.sha256()
-    while chunk := stream.read(_CHUNK_BYTES):
+            data += stream.read(max(min(BUFFERED_BYTES, max_bytes) + 1 - len(data), 0))
+        if len(data) <= BUFFERED_BYTES:
+            buffered = io.BytesIO(data)
+            return _Content(buffered, data[: formats.HEAD_BYTES], hashlib.sha256(data).digest(), len(data))
+    sha256, size = hashlib.sha256(data), len(data)
+    while size <= max_bytes and (chunk := stream.read(min(max_bytes + 1 - size, _CHUNK_BYTES))):
         sha256.update(chunk)
-    size_bytes = stream.seek(0, os.SEEK_END)
+        size += len(chunk)
     stream.seek(0)
-    return stream, stream.read(formats.HEAD_BYTES), sha256.digest(), size_bytes
+    return _Content(cast(BinaryIO, stream), stream.read(formats.HEAD_BYTES), sha256.digest(), size)
 
 
 def _check_size(size_bytes: int, limits: Limits) -> None:
+    """Raises ImageError if a file has more bytes than the limit."""
     if size_bytes > limits.max_bytes:
         raise ImageError(Reason.TOO_LARGE, f"{size_bytes} bytes; an image may have {limits.max_bytes}")
+
+
+def _undecodable(image_format: str, error: DecodeError) -> Picture:
+    """Returns what is known of an image whose picture can't be decoded."""
+    flags = [Flag.UNDECODABLE]
+    if isinstance(error, TruncatedError):
+        flags.append(Flag.TRUNCATED)
+    if isinstance(error, OutOfMemoryError):
+        flags.append(Flag.OUT_OF_MEMORY)
+    return Picture(image_format, 0, 0, (), tuple(flags), str(error))
 
 
 def fingerprint(
@@ -168,7 +203,8 @@ def fingerprint(
 ) -> Fingerprint:
     """Computes the digest and the codes of one image.
 
-    An image that cannot be decoded has a fingerprint without codes, with the flag `undecodable`.
+    An image that cannot be decoded has a fingerprint without codes, with the flag `undecodable`; for lack of
+    memory, also with `out_of_memory`.
 
     Args:
       ref: the image.
@@ -182,28 +218,35 @@ def fingerprint(
       OSError: from reading the stream.
     """
     _check_size(size_bytes, limits)
-    data, head, digest, size_bytes = _read(stream, size_bytes, limits.max_bytes)
-    _check_size(size_bytes, limits)  # the file may have grown
-    if not head:
+    whole = FullReads(stream)
+    content = _read(whole, size_bytes, limits.max_bytes)
+    _check_size(content.size_bytes, limits)  # the file may have grown
+    if not content.head:
         raise ImageError(Reason.EMPTY)
-    known = formats.sniff(head)
+    known = formats.sniff(content.head)
     if known is None:
-        raise ImageError(Reason.NOT_AN_IMAGE, f"first bytes: {head[:16]!r}")
+        raise ImageError(
+            Reason.NOT_AN_IMAGE,
+            f"first bytes: {content.head[:16]!r}",
+            content_format=other_kinds.format_of(content.head),
+        )
     picture = Picture(known, 0, 0, (), ())
     if recipe is not None and ALGORITHMS[recipe.algorithm].is_of_metadata:
         picture = picture._replace(codes=metadata_codes(ref, ALGORITHMS[recipe.algorithm].kind))
     elif recipe is not None:
         try:
             check_decoded(known)
-            picture = decode(data, recipe, limits)
+            picture = decode(content.stream, recipe, limits)
+        except MemoryError:  # in our own arithmetic; that of a decoder is a DecodeError
+            picture = _undecodable(known, OutOfMemoryError("out of memory"))
         except DecodeError as error:
-            is_truncated = isinstance(error, TruncatedError)
-            flags = (Flag.UNDECODABLE, Flag.TRUNCATED) if is_truncated else (Flag.UNDECODABLE,)
-            picture = picture._replace(flags=flags, detail=str(error))
+            picture = _undecodable(known, error)
+        if whole.failure:  # the decoder took it for damage of the file
+            raise whole.failure
     return Fingerprint(
         ref=ref,
-        digest=digest,
-        size_bytes=size_bytes,
+        digest=content.digest,
+        size_bytes=content.size_bytes,
         modified_ms=modified_ms,
         format=picture.format,
         width=picture.width,

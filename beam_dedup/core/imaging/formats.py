@@ -1,7 +1,7 @@
 """Recognises the image format of a file by its first bytes, and lists the formats that are decoded.
 
-Images of the other recognised formats are only digested. The name of a file is never used: crawls are full of
-images without an extension, or with a wrong one.
+Images of the other recognised formats are compared by their digests only. The name of a file is never used:
+crawls are full of images without an extension, or with a wrong one.
 """
 
 import re
@@ -57,6 +57,7 @@ _BRANDS: dict[bytes, str] = {
     b"crx ": "CR3",
 }
 
+_BMP_HEADER_SIZES = tuple(size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124))
 _NETPBM = re.compile(rb"P[1-6]\s+(#|\d)")
 # A declaration, comments and a document type may come before the root element. An HTML page may also
 # contain an <svg> tag, so nothing else may come before the tag. The groups are atomic, i.e. the matcher
@@ -82,7 +83,9 @@ def sniff(head: bytes) -> str | None:
         # `mif1` alone means only "some still picture", so the brand of a codec beside it decides.
         named = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
         return "AVIF" if "AVIF" in named else named[0] if named else None
-    if head.startswith(b"BM") and head[6:10] == b"\x00\x00\x00\x00":
+    # Bytes 6 to 9 are reserved, but some programs write their name there. Then the size of the next header
+    # shows that it is a BMP.
+    if head.startswith(b"BM") and (head[6:10] == bytes(4) or head[14:18] in _BMP_HEADER_SIZES):
         return "BMP"
     if _NETPBM.match(head):
         return "PPM"

@@ -1,8 +1,8 @@
 """Computes the codes of the libraries imagehash and pdqhash, bit for bit as their users have stored them.
 
-Those users pass `Image.open(path)` to the library. So the picture is decoded in full and as stored: no scaled
-decode, EXIF orientation not applied, no white under transparent parts, the first frame of an animation. The
-bits are in the order of the library's hexadecimal form, the most significant bit first.
+Those users pass `Image.open(path)` to the library. So the picture is decoded in full and as stored: without
+scaled decoding, EXIF orientation, or white under transparent parts. The bits are in the order of the library's
+hexadecimal form, the most significant bit first.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Decodes what a truncated file has of its picture. Crawlers truncate long files, so this is common.
+"""Decodes the part of a picture that a truncated file contains. Crawlers truncate long files, so this is common.
 
 The number of rows that are present is found by decoding twice, over black and over white: rows that come
 out the same both times have been decoded. A progressive JPEG is complete, if blurred, as soon as its first
@@ -26,7 +26,7 @@ MAX_SCANNED_BYTES = 1 << 26  # of a JPEG that is searched for its scans
 _END_OF_IMAGE = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
 _STANDALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length
-# Ends the data of a scan. A stuffed byte and a restart marker do not.
+# The marker that ends the data of a scan: any but a stuffed byte (FF 00) and the restart markers.
 _NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 
 
@@ -139,7 +139,7 @@ def jpeg_scans(stream: BinaryIO) -> tuple[int, bool]:
 
 
 def _filled(image: Image.Image, rows: int) -> Image.Image:
-    """Fills all but the first `rows` rows with the mean of these; returns mode L or RGB, over white."""
+    """Returns a picture with all but its first `rows` rows filled with their mean: no palette, over white."""
     width, height = image.size
     present = image.crop((0, 0, width, rows))
     if "transparency" in image.info:

@@ -36,11 +36,11 @@ from beam_dedup.core.imaging.decode import (
 )
 
 BORDER_LEVELS = 12  # grey levels by which a border may deviate from its own colour
-# Grey levels between the darkest and the lightest pixel of an edge that may be a border, at 64 x 64. More than
-# in the border itself, since resizing mixes the inside of the picture into the edge.
+# Greatest difference, in grey levels, between the pixels of an edge that may be a border, at 64 x 64. It is greater
+# than in the border itself, since resizing mixes the inside of the picture into the edge.
 EDGE_LEVELS = 48
 LEAST_SHARE = 0.3  # of a side that a trim leaves at least; a smaller rest is an object on a plain background
-LEAST_SIDE = 24  # pixels of a view's shorter side; as for a whole picture, fewer give no long code
+LEAST_SIDE = 24  # pixels of a view's shorter side, as for the long code of a whole picture
 LEAST_TRIM = 0.01  # of a side that a trim removes at least; a thinner border leaves the base code near enough
 LEAST_CUT = 0.02  # of a side that an aspect crop removes at least
 
@@ -122,6 +122,7 @@ def aspects(width: int, height: int) -> Iterator[tuple[str, Box]]:
 
 
 def _inner(across: float, down: float) -> Box:
+    """Returns the centred box with these shares of width and height."""
     return (1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2
 
 
@@ -164,12 +165,14 @@ def _plain_ends(lines: Pixels) -> tuple[int, int]:
 
 
 def _plain_start(lows: npt.NDArray[np.int_], highs: npt.NDArray[np.int_]) -> int:
+    """Counts the first lines that share one colour, from the darkest and the lightest pixel of each line."""
     twice = lows[0] + highs[0]
     plain = (2 * lows >= twice - 2 * BORDER_LEVELS) & (2 * highs <= twice + 2 * BORDER_LEVELS)
     return len(plain) if plain.all() else int(np.argmin(plain))
 
 
 def _span(line: Pixels) -> int:
+    """Returns the difference between the lightest and the darkest pixel, in grey levels."""
     return int(line.max()) - int(line.min())
 
 

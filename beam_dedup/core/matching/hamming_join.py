@@ -1,6 +1,6 @@
 """Finds all pairs of 64-bit words that differ in at most k bits, by sorting and comparing arrays.
 
-No Python code runs per pair.
+Only NumPy functions on whole arrays are used: no Python code runs per pair.
 
 The result is exact: a key (a mask over the word, see `beam_dedup.core.matching.plan`) only decides where to
 look; whether two words are within k is decided on the words. Words that agree on a key are a *bucket*.
@@ -45,13 +45,13 @@ class JoinSizes:
       chunk: sorted words compared at a time, few enough to stay in the cache.
       long_bucket: in longer buckets, words that agree on an earlier key are not compared.
       hot_bucket: longer buckets are split by further keys.
-      wide_bucket: of two arrays: longer buckets are compared as rectangles.
-      wide_rectangle: of few words and many: rectangles with more comparisons get a call of their own.
+      wide_bucket: `pairs_of_two` compares longer buckets as rectangles.
+      wide_rectangle: `pairs_of_sorted` compares buckets with more comparisons as rectangles.
       groups: maximum number of groups of a long bucket that are compared with each other only.
-      few_left: share of a chunk's words; fewer words than this are picked out one by one. Picking one word
-        costs as much as 24 comparisons.
-      picked: comparisons of picked words at a time.
-      sample_words: words from which the number of comparisons is estimated.
+      few_left: share of a chunk's words. When no more words than this still have to be compared, they are
+        picked out one by one; picking one word costs as much as 24 comparisons.
+      picked: number of comparisons of picked words at a time.
+      sample_words: number of words from which the number of comparisons is estimated.
     """
 
     tile: int = 1024
@@ -186,6 +186,7 @@ def _join_runs(
 def _wide_buckets(
     a: WordArray, b: WordArray, first: IntArray, count: IntArray, wide: IntArray, k: int, key: Key, free: int
 ) -> Found:
+    """Yields the pairs of the words `wide` of `a`, bucket by bucket; the arguments are those of `_join_runs`."""
     for start, end in _equal_runs(first[wide]):
         rows, begin = wide[start:end], int(first[wide[start]])
         columns = b[begin : begin + int(count[wide[start]])]
@@ -255,11 +256,9 @@ def _join_block(a: WordArray, b: WordArray, k: int, free: int) -> Found:
 
 
 def is_crowded(a: WordArray, b: WordArray, keys: Sequence[Key], k: int) -> bool:
-    """Estimates whether using all keys would be more work than comparing all with all.
+    """Estimates, from some of the words and keys, whether the keys cost more than comparing all with all.
 
-    The estimate is made from some of the words and keys.
-
-    Keys are chosen for words that are spread evenly; the words of a thousand small pictures are not.
+    Keys are chosen for uniformly distributed words. The words of a thousand small pictures are not.
     """
     some_a = a[:: -(-len(a) // SIZES.sample_words)]
     some_b = some_a if a is b else b[:: -(-len(b) // SIZES.sample_words)]

@@ -1,4 +1,4 @@
-"""Finds all pairs of codes within k: searches pairs of near words, and keeps those whose codes are within k.
+"""Finds all pairs of codes within k: searches for pairs of near words, then checks the thresholds on the codes.
 
 The result is exact: a key only decides where to look; whether two codes are within k is decided on the codes.
 """
@@ -118,6 +118,7 @@ def _words(
 
 
 def _flat_tasks(codes: Codes, thresholds: Thresholds, roles: BoolArray | None) -> Iterator[_Task]:
+    """Yields the search among flat pictures, if there are any."""
     rows = codes.flat
     if not len(rows):
         return

@@ -1,6 +1,6 @@
 """Judges images whose codes are spread over several code shards.
 
-The functions do the work of one code shard, or of one digest shard, in one step.
+Each function does one step for one code shard or one digest shard.
 
 A *code shard* sees the codes that agree on some bands (see `beam_dedup.core.matching.plan`), so every pair
 within k meets in at least one code shard. Tables in and out have the schemas of `beam_dedup.core.blocks`.
@@ -119,6 +119,7 @@ def flag_near_kept(
 def _flags(
     shard: CodeShard, chosen: BoolArray, columns: dict[str, BoolArray]
 ) -> Iterator[tuple[bytes, pa.Table]]:
+    """Yields (digest shard, `FLAGS`) for the images `chosen`; `columns` holds the flags of all images."""
     rows = pa.array(np.flatnonzero(chosen))
     images = shard.images.take(rows)
     table = pa.Table.from_arrays(
@@ -162,6 +163,7 @@ def judge_shard(
 
 
 def _marks(shard: CodeShard, witnesses: Witnesses) -> Iterator[tuple[bytes, pa.Table]]:
+    """Yields (digest shard, `MARKS`) for witnesses, whose images are rows of `shard.images`."""
     images = shard.images.take(pa.array(witnesses.image))
     kept = shard.images.take(pa.array(witnesses.kept))
     long_distance = pa.array(witnesses.long_distance, pa.int32(), mask=witnesses.long_distance == NO_DISTANCE)
@@ -180,6 +182,7 @@ def _marks(shard: CodeShard, witnesses: Witnesses) -> Iterator[tuple[bytes, pa.T
 
 
 def _by_digest_shard(images: pa.Table, table: pa.Table) -> Iterator[tuple[bytes, pa.Table]]:
+    """Yields (digest shard, rows of `table`); row i of `table` belongs to row i of `images`."""
     for number, rows in blocks.split(table, np.asarray(images["digest_shard"].combine_chunks())):
         yield b"%d" % number, rows
 
@@ -227,5 +230,6 @@ def split_kept(shard: CodeShard) -> tuple[pa.Table, pa.Table]:
 
 
 def _with_kept(codes: pa.Table, kept: bool) -> pa.Table:
+    """Returns rows of `CODES` with the column `kept` set to one value."""
     at = codes.schema.get_field_index("kept")
     return codes.set_column(at, "kept", pa.array(np.full(len(codes), kept)))

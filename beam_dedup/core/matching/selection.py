@@ -25,9 +25,9 @@ from beam_dedup.core.matching.near_pairs import Pairs, near_pairs
 from beam_dedup.core.matching.plan import Key, mixed
 from beam_dedup.core.thresholds import Thresholds
 
-# Number of pairs held at a time, some 100 MiB. If there are more, as for thousands of frames of one scene,
-# images are judged in two halves by rank: the second half without the duplicates of the first half's kept
-# images, which are most of it.
+# Number of pairs held at a time, some 100 MiB. With more pairs, as for thousands of frames of one scene, images
+# are judged in two halves by rank. The second half is judged without the duplicates of the images kept in the
+# first half; usually few images are left.
 MAX_PAIRS = 1 << 23
 
 _Keys = Sequence[Key] | None
@@ -87,6 +87,7 @@ def _judge(
     threads: int,
     max_pairs: int,
 ) -> tuple[BoolArray, Witnesses]:
+    """Judges the representatives, to which all `codes` belong. Arguments and results are those of `judge`."""
     if not known.any():
         # One search finds both kept images and witnesses, if all pairs can be held.
         pairs = _all_pairs(codes, thresholds, keys, max_pairs, threads)
@@ -320,6 +321,7 @@ def _witnesses(codes: Codes, kept: BoolArray, all_pairs: Iterable[Pairs], max_pa
 
 
 def _stacked(parts: list[Witnesses]) -> Witnesses:
+    """Returns the rows of all parts, one part after the other."""
     names = [field.name for field in dataclasses.fields(Witnesses)]
     return Witnesses(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 

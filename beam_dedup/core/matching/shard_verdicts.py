@@ -1,8 +1,9 @@
-"""Decides exact duplicates in a digest shard, chooses what to compare, and assembles the verdicts.
+"""Finds exact duplicates in a digest shard, chooses the codes to compare, and assembles the verdicts.
 
 Images with equal digests are in the same digest shard, so exact duplicates are found there. Among images of
 a digest shard with equal codes, only the best-ranked one, the representative, is compared with images of
-other shards. The other images get the outcome of their representative.
+other shards. The other images get the outcome of their representative. Names of one file have equal digests
+too, so links are recognised here (`beam_dedup.core.links`).
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_dedup.core import blocks
+from beam_dedup.core import blocks, links
 from beam_dedup.core.codes import IntArray
 from beam_dedup.core.model import CodeKind, Reason, Status
 from beam_dedup.core.rank import are_known, uri_of, uris_of
@@ -30,7 +31,9 @@ class DigestShard:
 
 
 def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
-    """Groups the images of one digest shard by bytes and by picture.
+    """Groups the images of one digest shard by bytes and by picture, and flags the further names of each file.
+
+    Known links to new images are left out, so that no file is a duplicate of a link to itself.
 
     Args:
       images: rows of `blocks.IMAGES`.
@@ -44,7 +47,12 @@ def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
     if not first.all():
         uri = uri_of(images["rank"][int(np.argmin(first))].as_py())
         raise ValueError(f"two images have the URI {uri!r}: URIs must be unique")
-    same_bytes = _firsts(_numbers(images["digest"].combine_chunks()))
+    digests = _numbers(images["digest"].combine_chunks())
+    used = links.without_links_to_new(images, np.asarray(are_known(images["rank"].combine_chunks())), digests)
+    if not used.all():
+        images, digests = images.filter(pa.array(used)).combine_chunks(), digests[used]
+    images = links.with_link_flags(images, digests)
+    same_bytes = _firsts(digests)
     if not pictures:
         return DigestShard(images, same_bytes, same_bytes)
     firsts = np.flatnonzero(same_bytes == np.arange(len(same_bytes)))
@@ -169,6 +177,7 @@ def _firsts(numbers: IntArray) -> IntArray:
 
 
 def _code_counts(images: pa.Table) -> IntArray:
+    """Returns the number of codes of each image."""
     return np.asarray(pc.list_value_length(images["codes"].combine_chunks())).astype(np.int64)
 
 
@@ -190,6 +199,7 @@ def _picture_numbers(images: pa.Table) -> IntArray:
 
 
 def _binaries(bounds: IntArray, data: bytes) -> pa.Array:
+    """Returns data cut into binary values at `bounds`, without a copy."""
     return pa.Array.from_buffers(
         pa.binary(),
         len(bounds) - 1,

@@ -18,7 +18,7 @@ from beam_dedup.core.matching.plan import ALL_BITS, KEY_COSTS, Key, Plan, cheape
 LONG_BUCKET = 512  # words; in longer buckets, words that agree on an earlier key are not compared
 HOT_BUCKET = 1 << 13  # words; longer buckets are split by further keys
 SAMPLED_KEYS = 16  # keys from which the comparisons at all keys are estimated
-_SAMPLED_IF_LONG = 128  # the same, if there may be long buckets: only few of the keys may have any
+_SAMPLED_IF_LONG = 128  # the same, if long buckets are possible: perhaps only a few of the keys have any
 
 _FloatArray = npt.NDArray[np.float64]
 

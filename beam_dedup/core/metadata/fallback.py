@@ -30,11 +30,11 @@ def fingerprint_from_metadata(
       recipe: of the run; None in exact mode, where the fingerprint has no code.
     Returns:
       The fingerprint; None if the metadata must not represent the image (`ImageRef.described`), if the
-      error is about the bytes of the image, or if nothing in the metadata identifies it.
+      error is about the bytes of the image, or if the metadata say nothing but its content type.
     """
     if not reference.described or error.reason not in _NOT_OPENED or not reference.metadata:
         return None
-    digest = simhash.identity(json.loads(reference.metadata))
+    digest = simhash.identity(json.loads(reference.metadata), reference.uri)
     if digest is None:
         return None
     kind = None if recipe is None else _kind(recipe)

@@ -26,24 +26,24 @@ import resource
 import signal
 import struct
 import sys
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from beam_dedup.core import blocks, tables
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.archives.members import Skipped
 from beam_dedup.core.imaging.fingerprint import prepare_decoders
-from beam_dedup.core.limits import Limits
+from beam_dedup.core.limits import MEMORY_BYTES, Limits
 from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Verdict
+from beam_dedup.core.reading.confinement import confine
 from beam_dedup.core.reading.reader import DecodeStep, Found, Harmful, read_images
 
 READY = b"ready"
 BUG = "bug"  # the only key of a header that reports a bug: [the exception in one line, the traceback]
 IMAGES_PER_REPLY = 512  # since an archive may hold a million
-# Memory that one image may take besides mapped files: enough for every image that core/limits.py accepts.
-# The system refuses more, and the picture then counts as undecodable.
-MEMORY_BYTES = 1 << 30
+SECONDS_PER_REPLY = 1.0  # while an archive is read, if fewer images take so long
 
 _LENGTH = struct.Struct("<Q")
 _PROGRESS = struct.Struct("<?QQ?")  # is working, number of the reference, number of the image, is decoding
@@ -197,18 +197,21 @@ class _RequestHandler:
         self._reply_type = reply_type
 
     def run(self) -> None:
-        """Reads the requested images, and sends a reply whenever there are enough of them."""
+        """Reads the requested images, and sends a reply whenever there are enough of them, or an archive takes long."""
         reply = self._reply_type()
-        start = self._start
+        start, sent = self._start, time.monotonic()
         self._guard.start_work()
         for number in range(self._first, len(self._references)):
             reference = self._references[number]
             for image, found in enumerate(self._images(number, start), start):
                 reply.add(found, reference.known)
-                if reply.images >= self._images_per_reply:
+                # A slow archive replies earlier, so that its members show in the progress.
+                is_late = image > 0 and time.monotonic() - sent >= SECONDS_PER_REPLY
+                if reply.images >= self._images_per_reply or (is_late and reply.images):
                     self._send(reply, number, image + 1)
                     reply = self._reply_type()
                     self._guard.start_work()
+                    sent = time.monotonic()
             start = 0
         self._send(reply, len(self._references), 0, is_last=True)
 
@@ -230,19 +233,23 @@ def main(
     images_per_reply: int = IMAGES_PER_REPLY,
     memory_bytes: int = MEMORY_BYTES,
     reply_type: type[Reply] = Reply,
+    take_rights: Callable[[], None] = confine,
 ) -> None:
     """Serves requests from standard input until it is closed.
 
     Args:
       images_per_reply: number of images after which a reply is sent.
-      memory_bytes: memory that one image may take; less if the system's limit is lower.
+      memory_bytes: memory that one image may take; less if the system's limit is lower. The system refuses
+        more, and the picture is flagged.
       reply_type: `Reply`, or a subclass.
+      take_rights: takes from this process the rights that it does not need.
     """
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a decoder that prints would garble the replies
     guard = _Guard(json.loads(receive(requests)), memory_bytes)
     prepare_decoders()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends this process, even inside a decoder
+    take_rights()
     send(replies, READY)
     while True:
         try:

@@ -3,7 +3,8 @@
 import fnmatch
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from beam_dedup.core.archives.members import numbered
 from beam_dedup.core.paths import is_remote
@@ -46,23 +47,85 @@ def matches(path: str, pattern: str) -> bool:
     >>> matches("gs://b/x1/y/a.jpg", "gs://b/x?"), matches("gs://b/.x/a.jpg", "gs://b/*")
     (True, False)
     """
-    return _matches(path.split("/"), pattern.rstrip("/").split("/"), below="**" not in pattern)
+    *folders, name = path.split("/")
+    parsed = PathPattern.parse(pattern.rstrip("/"))
+    states = parsed.start
+    for folder in folders:
+        states = parsed.enter(states, folder)
+    return takes(parsed.file_patterns(states), name)
 
 
-def _matches(names: list[str], parts: list[str], below: bool) -> bool:
-    """Matches the parts of a path with the parts of a pattern. below: whether paths below a match also match."""
-    if not parts:
-        return below or not names
-    if not names:
+EVERY_FILE = ""  # as a pattern of file names; no other pattern is empty
+_ANY_DEPTH = "**"
+
+States = frozenset[int]  # positions in a pattern that a path of directories may have reached
+FilePatterns = frozenset[
+    str
+]  # patterns of file names, `EVERY_FILE`, and `**` for every file that is not hidden
+
+
+class PathPattern(NamedTuple):
+    """A pattern that is matched directory by directory, so that nothing is listed twice and nothing in vain.
+
+    Attributes:
+      parts: the parts of the pattern between slashes.
+    """
+
+    parts: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, pattern: str) -> "PathPattern":
+        """Returns the pattern with this text. That of "" matches everything below a directory."""
+        return cls(tuple(pattern.split("/")) if pattern else ())
+
+    @property
+    def start(self) -> States:
+        """The positions before the first part."""
+        return self._closure(frozenset([0]))
+
+    def enter(self, states: States, name: str) -> States:
+        """Returns the positions after a directory; none if nothing below it can match."""
+        return self._closure(frozenset(self._steps(states, name)))
+
+    def file_patterns(self, states: States) -> FilePatterns:
+        """Returns the names that the files of a directory must have to match."""
+        end = len(self.parts)
+        if end in states:
+            return frozenset([EVERY_FILE])
+        return frozenset(self.parts[-1:]) if end - 1 in states else frozenset()
+
+    def only_names(self, states: States) -> frozenset[str] | None:
+        """Returns the names that can match in a directory, if they are known without listing it; else None."""
+        if len(self.parts) in states or any(glob.has_magic(self.parts[state]) for state in states):
+            return None
+        return frozenset(self.parts[state] for state in states)
+
+    def _steps(self, states: States, name: str) -> Iterator[int]:
+        end = len(self.parts)
+        is_searched = not any(_ANY_DEPTH in part for part in self.parts)
+        for state in states:
+            if state == end or (self.parts[state] == _ANY_DEPTH and not name.startswith(".")):
+                yield state
+            # A directory that matches the whole pattern is searched, unless the pattern has a `**`.
+            elif (state + 1 < end or is_searched) and _takes(self.parts[state], name):
+                yield state + 1
+
+    def _closure(self, states: States) -> States:
+        """Returns the positions, and those that follow a `**` that matches no directory."""
+        more = {state + 1 for state in states if self.parts[state : state + 1] == (_ANY_DEPTH,)}
+        more.discard(len(self.parts))
+        return states if more <= states else self._closure(states | more)
+
+
+def takes(patterns: FilePatterns, name: str) -> bool:
+    """Returns whether a file name matches one of some patterns."""
+    return EVERY_FILE in patterns or any(_takes(pattern, name) for pattern in patterns)
+
+
+def _takes(part: str, name: str) -> bool:
+    if name.startswith(".") and not part.startswith("."):
         return False
-    is_hidden = names[0].startswith(".")
-    if parts[0] == "**":  # any number of directories; as the last part, also the files in them
-        if not is_hidden and _matches(names[1:], parts if len(names) > 1 else parts[1:], below):
-            return True
-        return _matches(names, parts[1:], below)
-    if is_hidden and not parts[0].startswith("."):
-        return False
-    return fnmatch.fnmatchcase(names[0], parts[0]) and _matches(names[1:], parts[1:], below)
+    return part == _ANY_DEPTH or fnmatch.fnmatchcase(name, part)
 
 
 def labels(inputs: Sequence[str]) -> tuple[str, ...]:

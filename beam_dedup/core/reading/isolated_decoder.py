@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, BinaryIO, cast
 
 import pyarrow as pa
@@ -27,9 +27,15 @@ from beam_dedup.core.reading.decoder_process import (
     receive,
     send,
 )
+from beam_dedup.core.reading.local_files import size_of
 from beam_dedup.core.reading.reader import DecodeStep, file_ref
 
 _MOST_IDLE_ENDS = 5  # times that the process may end between two replies while it works on no image
+
+# The environment that the process gets. Nothing else, since it may hold the keys of stores. `HOME` and the
+# search paths are needed to find Python's packages and libraries, wherever they are installed.
+PASSED_VARIABLES = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "VIRTUAL_ENV", "GLIBC_TUNABLES")
+PASSED_PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_")
 
 _ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
 
@@ -152,7 +158,11 @@ class _Request:
         if not any(self._unread()):
             unread = range(self._next.reference, len(self._references))
             rejections = [
-                Rejection(file_ref(self._references[number]), *self._harmful[self._start_of(number)])
+                Rejection(
+                    file_ref(self._references[number]),
+                    *self._harmful[self._start_of(number)],
+                    size_of(self._path or self._references[number].uri),
+                )
                 for number in unread
             ]
             self.result = self.result.with_rejected([Verdict.of_rejection(one) for one in rejections])
@@ -216,7 +226,12 @@ class IsolatedDecoder:
         # Written before it is mapped: a full disk then fails here, and does not end the process and blame
         # an image.
         os.write(self._progress.fileno(), bytes(PROGRESS_BYTES))
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name in PASSED_VARIABLES or name.startswith(PASSED_PREFIXES)
+        }
+        environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         environment["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the default pool takes 128 MiB for a few bytes
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
@@ -247,13 +262,19 @@ class IsolatedDecoder:
             self._progress.close()
             self._progress = None
 
-    def read(self, references: Sequence[ImageRef], path: str = "") -> DecodeResult:
+    def read(
+        self,
+        references: Sequence[ImageRef],
+        path: str = "",
+        on_images: Callable[[int], None] = lambda _: None,
+    ) -> DecodeResult:
         """Returns fingerprints or rejections of all images that references lead to.
 
         Args:
           references: what to read.
           path: the local file that holds the bytes of the only reference; "" if the URIs of the references
             are local paths.
+          on_images: called with the number of images that were read since it was last called.
 
         Raises:
           RuntimeError: the process can't be started, does not answer for all images, or has a bug.
@@ -261,12 +282,12 @@ class IsolatedDecoder:
         request = _Request(references, path)
         while not request.is_complete:
             try:
-                self._ask(request)
+                self._ask(request, on_images)
             except _ProcessEndedError as ended:
                 request.blame(ended, self._limits.decode_seconds)
         return request.result
 
-    def _ask(self, request: _Request) -> None:
+    def _ask(self, request: _Request, on_images: Callable[[int], None]) -> None:
         """Sends a request and adds the replies to it, until it is complete or the process ends."""
         if self.process is not None and self._is_ready and self.process.poll() is not None:
             self.close()  # it was killed between two requests: no image's fault
@@ -282,6 +303,7 @@ class IsolatedDecoder:
                     summary, traceback = bug
                     raise RuntimeError(request.bug_message(summary, traceback, self._ended().position))
                 request.add(header, receive(self._stdout), receive(self._stdout))
+                on_images(header["images"])
         except (EOFError, BrokenPipeError):
             raise self._ended() from None
 

@@ -4,9 +4,10 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from beam_dedup.core.errors import ImageError
+from beam_dedup.core.full_reads import FullReads
 from beam_dedup.core.model import Reason
 
 
@@ -20,9 +21,12 @@ def open_local(path: str, version: str = "") -> Iterator[tuple[BinaryIO, int, in
 
     Yields:
       A seekable stream, the number of bytes, and the time of modification in milliseconds since the epoch.
+      Reads return fewer bytes than asked for only at the end of the file; an end before the number of bytes
+      is an error.
 
     Raises:
-      ImageError: the file is gone or was replaced, the system refused to open it, or it is not a file.
+      ImageError: the file is gone or was replaced, the system refused to open or read it, it ends too early,
+        or it is not a file.
     """
     try:
         # Checked before it is opened, since opening a device may have side effects; and opened without
@@ -40,9 +44,19 @@ def open_local(path: str, version: str = "") -> Iterator[tuple[BinaryIO, int, in
             status = os.fstat(descriptor)
             if version and version_of(status) != version:
                 raise ImageError(Reason.NOT_FOUND, "it was replaced after it was listed")
-            yield stream, status.st_size, status.st_mtime_ns // 1_000_000
+            whole = FullReads(cast(BinaryIO, stream), status.st_size)
+            yield cast(BinaryIO, whole), status.st_size, status.st_mtime_ns // 1_000_000
     except OSError as error:
         raise as_image_error(error) from error
+
+
+def size_of(path: str) -> int:
+    """Returns the size of a file in bytes, without opening it; 0 if it is gone or not a file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def version_of(status: os.stat_result) -> str:

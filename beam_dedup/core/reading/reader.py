@@ -9,20 +9,24 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple, cast
 
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.archives.containers import Container, container_of, members
 from beam_dedup.core.archives.members import BadMember, Member, Skipped, file_uri, member_uri
-from beam_dedup.core.archives.nutch import refusal
+from beam_dedup.core.archives.nutch import check_size, refusal
+from beam_dedup.core.archives.other_archives import unsupported
+from beam_dedup.core.arrivals import without_own_fields
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.fingerprint import fingerprint
 from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.limits import Limits
+from beam_dedup.core.links import FileName, file_name
 from beam_dedup.core.metadata import fallback
-from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Rejection
-from beam_dedup.core.reading.local_files import open_local
+from beam_dedup.core.model import REASONS, Fingerprint, Flag, ImageRef, Reason, Rejection
+from beam_dedup.core.reading.local_files import open_local, size_of
 
 Found = Fingerprint | Rejection | Skipped
 
@@ -71,22 +75,32 @@ def read_images(
             yield from walk.images(reference, path, start)
     except ImageError as error:
         if walk.step == _FIRST and start == 0:
-            yield fallback_or_rejection(reference, error, recipe)
+            yield fallback_or_rejection(reference, error, recipe, path)
         elif walk.step.image >= start:
-            yield Rejection(file_ref(reference), error.reason, error.detail)
+            yield _rejection(file_ref(reference), error, size_of(path))
 
 
 def fallback_or_rejection(
-    reference: ImageRef, error: ImageError, recipe: Recipe | None
+    reference: ImageRef, error: ImageError, recipe: Recipe | None, path: str = ""
 ) -> Fingerprint | Rejection:
     """Returns the result for an image that can't be opened.
 
     It is a fingerprint of the metadata if the reference allows that, else a rejection.
+
+    Args:
+      reference: the image.
+      error: why it can't be opened.
+      recipe: which codes to compute.
+      path: the local file with the bytes; "" if there is none.
     """
     image = file_ref(reference)
-    return fallback.fingerprint_from_metadata(image, error, recipe) or Rejection(
-        image, error.reason, error.detail
-    )
+    # A file that is gone may have been replaced by one that is not meant, whose size says nothing.
+    size_bytes = size_of(path) if path and error.reason != Reason.NOT_FOUND else 0
+    return fallback.fingerprint_from_metadata(image, error, recipe) or _rejection(image, error, size_bytes)
+
+
+def _rejection(image: ImageRef, error: ImageError, size_bytes: int) -> Rejection:
+    return Rejection(image, error.reason, error.detail, size_bytes, format=error.content_format)
 
 
 @contextlib.contextmanager
@@ -112,7 +126,8 @@ def member_ref(reference: ImageRef, name: str, metadata: Mapping[str, object] | 
     merged = reference.metadata
     if metadata:
         # Written in ASCII: metadata from strangers may contain text that no encoding can represent.
-        merged = json.dumps({**(json.loads(merged) if merged else {}), **metadata})
+        own = without_own_fields(metadata) if reference.arrived else metadata
+        merged = json.dumps({**(json.loads(merged) if merged else {}), **own})
     return ImageRef(member_uri(reference.uri, name), f"{reference.name}/{name}", merged, reference.known)
 
 
@@ -129,7 +144,9 @@ class _Walk:
         self._limits = limits
         self._begin = begin
         self._harmful = harmful
+        self._name = FileName()
         self.step = _FIRST
+        self._size_bytes = 0  # of the file
 
     def start_step(self, step: DecodeStep) -> None:
         """Begins a step. Raises ImageError if it is a harmful one."""
@@ -150,18 +167,30 @@ class _Walk:
             size_bytes,
             modified_ms,
         ):
+            if is_original:
+                name = file_name(path, os.fstat(stream.fileno()))
+                self._name = name._replace(is_link=name.is_link or reference.link)
+            self._size_bytes = size_bytes
             head = stream.read(HEAD_BYTES)
             stream.seek(0)
             if container := container_of(head):
                 yield from self._members(reference, stream, container, start)
             elif detail := refusal(head):
                 raise ImageError(Reason.LOSSY_DUMP, detail)
+            elif kind := unsupported(head):
+                raise ImageError(Reason.UNSUPPORTED, kind)
             elif start == 0:
+                check_size(os.path.basename(reference.name), stream)
                 modified_ms = modified_ms if is_original else 0  # a copy's own time is not the object's
                 yield self._fingerprint(file_ref(reference), stream, size_bytes, modified_ms)
 
-    def _fingerprint(self, ref: ImageRef, stream: BinaryIO, size_bytes: int, modified_ms: int) -> Fingerprint:
-        return fingerprint(ref, stream, size_bytes, modified_ms, self._recipe, self._limits)
+    def _fingerprint(
+        self, ref: ImageRef, stream: BinaryIO, size_bytes: int, modified_ms: int, member: str = ""
+    ) -> Fingerprint:
+        found = fingerprint(ref, stream, size_bytes, modified_ms, self._recipe, self._limits)
+        name = self._name.member(member) if member else self._name
+        flags = (*found.flags, Flag.LINK) if name.is_link else found.flags
+        return dataclasses.replace(found, flags=flags, identity=name.identity)
 
     def _members(
         self, reference: ImageRef, stream: BinaryIO, container: Container, start: int
@@ -183,14 +212,16 @@ class _Walk:
             return item
         if isinstance(item, BadMember):
             rejected = member_ref(reference, item.name) if item.name else file_ref(reference)
-            return Rejection(rejected, item.reason, item.detail, item.size_bytes)
+            size_bytes = item.size_bytes or (0 if item.name else self._size_bytes)
+            return Rejection(rejected, item.reason, item.detail, size_bytes)
         member = member_ref(reference, item.name, item.metadata)
         try:
             self.start_step(DecodeStep(image, decoding=True))
             with _memory_errors_as_rejections():
-                return self._fingerprint(member, io.BytesIO(item.data), len(item.data), item.modified_ms)
+                data = io.BytesIO(item.data)
+                return self._fingerprint(member, data, len(item.data), item.modified_ms, item.name)
         except ImageError as error:
-            return Rejection(member, error.reason, error.detail)
+            return _rejection(member, error, len(item.data))
 
 
 class _WatchedStream(io.IOBase):

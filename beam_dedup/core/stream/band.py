@@ -1,4 +1,4 @@
-"""Finds, for each new code, the images within k that arrived earlier.
+"""Finds the predecessors of each new code: the images within k that arrived earlier.
 
 The key of the step is a code shard (`beam_dedup.core.stream.code_shards`); its state is all codes that have
 arrived there. Each block of new codes is compared with the stored codes and within itself.
@@ -40,13 +40,13 @@ from beam_dedup.core.stream.state_cells import Cells
 
 
 def band(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Compares a block of new codes with the stored ones and with each other, answers each, and stores it.
+    """Compares new codes with the stored ones and with each other, sends answers to `gather`, stores the codes.
 
     Codes of known images are stored but not answered, since nobody waits for their answers.
     """
     shard = code_shards.code_shard_of(plan, key)
     rows = load_rows([part for parts in blocks_by_topic(bodies).values() for part in parts], shard.dtype)
-    # Known images arrive before all others of the block.
+    # Known images count as the first of the block.
     rows = rows[np.argsort(rows["flags"] & KNOWN == 0, kind="stable")]
     images, image = np.unique(rows["image"], return_inverse=True)
     codes = codes_from_rows(rows)
@@ -97,7 +97,13 @@ def _repeats(rows: Rows, match: Matches) -> BoolArray:
 
 
 def _named(rows: Rows, match: Matches, first: BoolArray) -> Rows:
-    """Returns the answer rows that name possible anchors, for images that are not known."""
+    """Returns the answer rows that name possible anchors, for images that are not known.
+
+    Args:
+      rows: the new codes.
+      match: their matches with earlier codes.
+      first: whether the earlier image of each match may be an anchor.
+    """
     chosen = np.flatnonzero(first & (rows["flags"][match.row] & KNOWN == 0))
     found = np.zeros(len(chosen), ANSWER_ROWS)
     found["image"] = rows["image"][match.row[chosen]]
@@ -110,7 +116,15 @@ def _named(rows: Rows, match: Matches, first: BoolArray) -> Rows:
 def _summaries(
     images: IntArray, image: IntArray, is_answered: BoolArray, near: BoolArray, names: Rows
 ) -> Rows:
-    """Returns the summary row of each image that is not known (see `ANSWER_ROWS`)."""
+    """Returns the summary row of each image that is not known (see `ANSWER_ROWS`).
+
+    Args:
+      images: the image numbers in the block, each once.
+      image: index into `images`, per code.
+      is_answered: per code; False for codes of known images.
+      near: whether the image has predecessors here, per image.
+      names: the rows that name predecessors.
+    """
     counts = np.bincount(image[is_answered], minlength=len(images))
     found = np.zeros(len(images), ANSWER_ROWS)
     found["image"], found["other"], found["long_distance"] = images, NO_IMAGE, NO_DISTANCE

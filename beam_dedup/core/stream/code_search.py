@@ -1,8 +1,9 @@
 """Stores the codes of a code shard, and compares a block of new codes with all of them.
 
-Settled pieces are columns. A code shard with exactly one key keeps its codes sorted by that key, so that new
-codes are only compared with codes of the same key value. Base views and other views are in separate pieces,
-since a view is only compared with base views.
+Stored codes are in pieces (`beam_dedup.core.stream.state_cells`); each settled piece is a set of columns. A
+code shard with exactly one key keeps its codes sorted by that key, so that new codes are only compared with
+codes of the same key value. Base views and other views are in separate pieces, since a view is only compared
+with base views.
 """
 
 import dataclasses

@@ -43,6 +43,7 @@ def confirm(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes])
 
 
 def _replies(questions: Rows, statuses: pa.Table) -> pa.Table:
+    """Returns the replies (`REPLIES`) to questions; row i of `statuses` is that of the image asked about."""
     column = {name: np.ascontiguousarray(questions[name]) for name in QUESTION_ROWS.names or ()}
     long = column["long_distance"]
     return pa.Table.from_arrays(

@@ -1,4 +1,4 @@
-"""Waits for all replies to an image: near an anchor it is a duplicate, otherwise an orphan."""
+"""Waits until all replies about an image have come. Near an anchor it is a duplicate, otherwise an orphan."""
 
 from collections.abc import Sequence
 
@@ -58,6 +58,7 @@ def _nearest(replies: pa.Table) -> pa.Table:
 
 
 def _duplicates(nearest: pa.Table) -> pa.Table:
+    """Returns the outcomes (`OUTCOMES`) of duplicates, from the reply (`REPLIES`) of the witness of each."""
     long = np.asarray(pc.fill_null(nearest["long_distance"], NO_DISTANCE).combine_chunks())
     view = int_column(nearest, "view").astype(np.uint8)
     return messages.duplicate_outcomes(

@@ -28,7 +28,7 @@ from beam_dedup.core.stream.state_cells import Cells, add_block
 
 
 def finish(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Judges a block of orphans, and stores those that are kept."""
+    """Judges a block of orphans, sends their outcomes to `settle`, and stores those that are kept."""
     del key
     orphans = blocks.load(blocks_by_topic(bodies)[Topic.ORPHANS], ORPHANS)
     before = blocks.load([*cells.settled, *cells.recent], ORPHANS)
@@ -70,6 +70,7 @@ def _codes(orphans: pa.Table, words: int) -> Codes:
 
 
 def _duplicates(orphans: pa.Table, witnesses: Witnesses) -> pa.Table:
+    """Returns the outcomes (`OUTCOMES`) of duplicates; `witnesses` holds row numbers of `orphans`."""
     names = orphans.take(pa.array(witnesses.kept))
     return messages.duplicate_outcomes(
         int_column(orphans)[witnesses.image],

@@ -1,4 +1,4 @@
-"""Waits for all answers to an image: without predecessors it is an anchor, and kept."""
+"""Waits until all answers about an image have come. Without predecessors it is an anchor, and kept."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,11 @@ from beam_dedup.core.stream.state_cells import CellChange, Cells, Change
 
 
 def gather(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Publishes whether images with all their answers are anchors; if not, asks about their predecessors."""
+    """Sends the status of each image that has all its answers: whether it is an anchor.
+
+    For an image that is no anchor, sends questions about its named predecessors to `confirm`, and the image
+    to `decide`. Images and answers that are not complete wait in the state.
+    """
     received = blocks_by_topic([*cells.waiting, *bodies])
     opened = blocks.load(received[Topic.OPENED], OPENED)
     answers = merge_answers(load_rows(received[Topic.ANSWERS], ANSWER_ROWS))
@@ -104,6 +108,7 @@ def _statuses(key: bytes, done: pa.Table, near: BoolArray) -> list[Message]:
 
 
 def _questions(plan: StreamPlan, named: Rows) -> list[Message]:
+    """Returns the messages to `confirm` that ask whether each named predecessor is an anchor."""
     questions = np.zeros(len(named), QUESTION_ROWS)
     for name in QUESTION_ROWS.names or ():
         questions[name] = named[name]

@@ -175,7 +175,15 @@ def send(to: Step, key: bytes, topic: Topic, content: Rows | pa.Table) -> list[M
 def send_to_digest_shards(
     plan: StreamPlan, to: Step, topic: Topic, content: Rows | pa.Table, image: IntArray
 ) -> list[Message]:
-    """Returns messages that send each row to the digest shard of its image. image: number per row."""
+    """Returns messages that send each row to the digest shard of its image.
+
+    Args:
+      plan: of the stream.
+      to: the step that receives the messages.
+      topic: of the content.
+      content: the rows.
+      image: number of the image, per row.
+    """
     shard = image % plan.digest_shards
     sent = []
     for number in np.unique(shard).tolist():
@@ -274,9 +282,11 @@ def occurrences(ordered: IntArray, wanted: IntArray) -> IntArray:
 
 
 def kept_outcomes(image: IntArray, names: pa.Table) -> pa.Table:
-    """Returns outcomes of kept images.
+    """Returns the outcomes (`OUTCOMES`) of kept images.
 
-    names: their URIs and digests, since a copy is a duplicate of the image itself.
+    Args:
+      image: their numbers.
+      names: their URIs and digests, row by row: a copy of a kept image is a duplicate of that image.
     """
     zeros = np.zeros(len(image), np.int64)
     return _outcomes(image, True, names, zeros, zeros + NO_DISTANCE, np.full(len(image), BASE, np.uint8))
@@ -285,9 +295,12 @@ def kept_outcomes(image: IntArray, names: pa.Table) -> pa.Table:
 def duplicate_outcomes(
     image: IntArray, names: pa.Table, distance: IntArray, long_distance: IntArray, view: ByteArray
 ) -> pa.Table:
-    """Returns outcomes of duplicates.
+    """Returns the outcomes (`OUTCOMES`) of duplicates.
 
-    names: URIs and digests of their witnesses, which are also those of copies.
+    Args:
+      image: their numbers.
+      names: URIs and digests of their witnesses, row by row; copies of a duplicate have the same witness.
+      distance, long_distance, view: of each duplicate and its witness.
     """
     return _outcomes(image, False, names, distance, long_distance, view)
 

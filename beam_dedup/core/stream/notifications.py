@@ -7,19 +7,23 @@ that is overwritten arrives again, with another generation. Other publishers may
     {"uri": "s3://bucket/a.jpg", "generation": "7", "time": "2026-01-31T12:00:00Z", "metadata": {...}}
 
 All fields except `uri` may be missing. The URI must be in an object store. Local files are refused, since
-otherwise anyone who may publish could request any file of the machine that reads the message.
+otherwise anyone who may publish could request any file of the machine that reads the message. The generation of
+the object is the field `generation` and nothing else: one within `metadata` is only recorded, under another name.
 """
 
 import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from beam_dedup.core import strict_json
 from beam_dedup.core.arrivals import Arrival, milliseconds
 
 ARRIVED = "OBJECT_FINALIZE"
 
 _STORES = ("gs", "s3", "hdfs", "azfs", "abfs")
 _MAX_URI_BYTES = 4096
+_MAX_GENERATION_BYTES = 1024  # of an attribute in Pub/Sub
+_MAX_METADATA_BYTES = 1 << 20  # as JSON
 _MAX_QUOTED = 300  # characters of a bad message in a record
 
 
@@ -46,22 +50,25 @@ def parse(data: bytes, attributes: Mapping[str, str]) -> Arrival | OtherEvent:
     if "eventType" in attributes:
         return _parse_storage_event(attributes)
     try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError):
-        raise _bad("not JSON, and no attribute eventType", data) from None
+        fields = strict_json.parse(data.decode(json.detect_encoding(data)))
+    except ValueError as error:
+        raise _bad(f"not JSON, and no attribute eventType ({error})", data) from None
     if not isinstance(fields, dict) or not isinstance(fields.get("uri"), str):
         raise _bad("no uri", data)
     metadata = fields.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
         raise _bad("metadata is not a JSON object", data)
+    text = "" if metadata is None else json.dumps(metadata, sort_keys=True)
+    if len(text) > _MAX_METADATA_BYTES:
+        raise _bad(f"metadata has more than {_MAX_METADATA_BYTES} bytes", data)
     generation = fields.get("generation", "")
     if isinstance(generation, bool) or not isinstance(generation, str | int):
         raise _bad("generation is neither text nor an integer", data)
     return Arrival(
         _checked_uri(fields["uri"], data),
-        str(generation),
+        _checked_generation(str(generation), data),
         _milliseconds(fields.get("time"), data),
-        "" if metadata is None else json.dumps(metadata, sort_keys=True),
+        text,
     )
 
 
@@ -77,7 +84,7 @@ def _parse_storage_event(attributes: Mapping[str, str]) -> Arrival | OtherEvent:
         raise _bad("bucketId contains a slash", message)
     return Arrival(
         _checked_uri(f"gs://{bucket}/{name}", message),
-        attributes.get("objectGeneration", ""),
+        _checked_generation(attributes.get("objectGeneration", ""), message),
         _milliseconds(attributes.get("eventTime"), message),
     )
 
@@ -85,10 +92,7 @@ def _parse_storage_event(attributes: Mapping[str, str]) -> Arrival | OtherEvent:
 def _checked_uri(uri: str, message: bytes) -> str:
     if not uri or "\0" in uri or len(uri.encode("utf-8", "surrogatepass")) > _MAX_URI_BYTES:
         raise _bad(f"uri is empty, longer than {_MAX_URI_BYTES} bytes, or contains a zero byte", message)
-    try:
-        uri.encode()
-    except UnicodeEncodeError:
-        raise _bad("uri is not valid Unicode", message) from None
+    _check_unicode(uri, "uri", message)
     if uri.partition("://")[0] not in _STORES:
         raise _bad(
             f"uri must be in an object store ({', '.join(f'{store}://' for store in _STORES)})", message
@@ -96,12 +100,26 @@ def _checked_uri(uri: str, message: bytes) -> str:
     return uri
 
 
+def _checked_generation(generation: str, message: bytes) -> str:
+    _check_unicode(generation, "generation", message)
+    if len(generation.encode()) > _MAX_GENERATION_BYTES:
+        raise _bad(f"generation is longer than {_MAX_GENERATION_BYTES} bytes", message)
+    return generation
+
+
+def _check_unicode(text: str, field: str, message: bytes) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _bad(f"{field} is not valid Unicode", message) from None
+
+
 def _milliseconds(time: object, message: bytes) -> int | None:
     if time is None:
         return None
     try:
         return milliseconds(str(time))
-    except (ValueError, OverflowError):
+    except ValueError:
         raise _bad("time must be written as 2026-01-31T12:00:00Z", message) from None
 
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from beam_dedup.core import blocks
 from beam_dedup.core.blocks import FINGERPRINTS
 from beam_dedup.core.codes import BoolArray, Codes, IntArray, from_columns
+from beam_dedup.core.links import orders_of
 from beam_dedup.core.stream import messages, state_tables
 from beam_dedup.core.stream.code_shards import expected_answers, to_code_shards
 from beam_dedup.core.stream.messages import DETAILS, KNOWN, OPENED, OWN_FIELDS, send, send_to_digest_shards
@@ -33,13 +34,14 @@ def fingerprint_messages(plan: StreamPlan, fingerprints: pa.Table) -> list[Messa
 def originals(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
     """Numbers each image with a new digest, and sends its codes to `band`.
 
-    Sends the details of all images to `settle`. Known images come before the others of their block. A known
-    image whose digest has arrived before changes
-    nothing: it is a copy, and known images get no verdict.
+    Sends the details of all images to `settle`. In a block, known images come before new ones, and links after
+    all others. A known image whose digest has arrived before changes nothing: it is a copy, and known images
+    get no verdict.
     """
     table = blocks.load(blocks_by_topic(bodies)[Topic.FINGERPRINTS], FINGERPRINTS)
     known = np.asarray(table["known"].combine_chunks())
-    table = table.take(pa.array(np.argsort(~known, kind="stable")))
+    order = orders_of(table["identity"].combine_chunks())
+    table = table.take(pa.array(np.lexsort((order, ~known))))
     rows = np.zeros(len(table), _KEY_ROWS)
     rows["key"] = blocks.fixed_bytes(table["digest"], _DIGEST_BYTES).view(_KEY_ROWS["key"])[:, 0]
     is_stored, stored = state_tables.find_keys(cells, _KEY_ROWS, rows)
@@ -68,6 +70,13 @@ def _numbers_of_first(rows: messages.Rows, new: BoolArray) -> IntArray:
 
 
 def _details(table: pa.Table, image: IntArray, copy: BoolArray) -> pa.Table:
+    """Returns the details (`DETAILS`) of images for `settle`.
+
+    Args:
+      table: the images (`FINGERPRINTS`).
+      image: number of the first image with the same digest, per row.
+      copy: whether the row is not that first image, per row.
+    """
     base = _base_codes(table)
     digest = table["digest"].combine_chunks().cast(pa.binary())
     own = {
@@ -111,6 +120,7 @@ def _opened(plan: StreamPlan, key: bytes, table: pa.Table, image: IntArray) -> l
 
 
 def _codes(table: pa.Table, image: IntArray) -> Codes:
+    """Returns all codes of the images of a table (`FINGERPRINTS`), with the given image numbers per row."""
     codes = table["codes"].combine_chunks()
     image_of_code = image[np.asarray(pc.list_parent_indices(codes))]
     code = codes.flatten()

@@ -64,7 +64,9 @@ def period_of(micros: int, origin_micros: int, period_micros: int) -> int:
 
 
 def advance(slots: PeriodSlots, period: int) -> SlotUpdate | None:
-    """Returns the slots with room for a message of `period`, or None if that period is over.
+    """Returns the slots with a slot for `period`, and the slots to clear first; None if that period is over.
+
+    A period is over when the second period after it has started.
 
     >>> advance(PeriodSlots(4, 3), 5), advance(PeriodSlots(4, 5), 4), advance(PeriodSlots(4, 5), 3)
     (SlotUpdate(slots=PeriodSlots(even=4, odd=5), cleared=(1,)), SlotUpdate(slots=PeriodSlots(even=4, odd=5), cleared=()), None)

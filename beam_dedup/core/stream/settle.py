@@ -21,7 +21,7 @@ from beam_dedup.core.stream.state_cells import CellChange, Cells
 
 
 def settle(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
-    """Returns the verdicts on images whose outcome is known.
+    """Sends the verdicts on images whose outcome has arrived; the details of all others wait in the state.
 
     Known images (kept beforehand) get no verdict.
     """
@@ -41,9 +41,11 @@ def settle(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) 
 
 
 def _verdicts(details: pa.Table, outcome: pa.Table) -> pa.Table:
-    """Returns verdicts (`VERDICTS`) on some images.
+    """Returns the verdicts (`VERDICTS`) on some images, without known images.
 
-    outcome: row by row, that of the first image with the same bytes.
+    Args:
+      details: the images (`DETAILS`).
+      outcome: row by row, the outcome (`OUTCOMES`) of the first image with the same bytes.
     """
     is_duplicate = np.asarray(pc.or_(details["copy"], pc.invert(outcome["kept"])).combine_chunks())
     digest = outcome["digest"].combine_chunks().cast(pa.binary())

@@ -1,6 +1,6 @@
-"""Estimates the cost of a stream once its state holds as many images as expected.
+"""Chooses the plan of a stream, and estimates its cost once its state holds as many images as expected.
 
-The estimate is printed before the start.
+The plan and the estimate are printed before the stream starts.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Sizing:
 
     @property
     def candidates(self) -> float:
-        """Comparisons per new image once `images` are stored, if codes are spread evenly."""
+        """Comparisons per new image once `images` are stored, if codes are uniformly distributed."""
         pairs = self.plan.pairs
         # The base of the image is compared with all codes, its views with base views.
         compared = self.images * (2 * self.codes - 1)
@@ -48,7 +48,7 @@ class Sizing:
 
     @property
     def microseconds(self) -> float:
-        """Microseconds of one core per new image then, in a block of `_BLOCK` images."""
+        """Microseconds of one core per new image once `images` are stored, in a block of `_BLOCK` images."""
         pairs = self.plan.pairs
         search = pairs.copies * self.codes * _US_PER_COPY
         if not pairs.prefix:

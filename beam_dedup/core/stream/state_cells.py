@@ -1,9 +1,9 @@
-"""Keeps the state of one key in three bags of bytes, to which adding is cheap.
+"""Keeps the state of one key in three bags of byte strings (`Cells`), to which adding is cheap.
 
 `recent` receives each new block of permanent state as it comes. When it has grown large compared to
-`settled`, both are merged into `settled`, in a form made for searching. So each byte is written about ten
-times at most, and a large state is not rewritten for each small block. `waiting` holds what is in flight,
-which leaves the state again.
+`settled`, both are merged into `settled`, which consists of *pieces* in a form made for searching. So each
+byte is written about ten times at most, and a large state is not rewritten for each small block. `waiting`
+holds messages that wait for others; they leave the state again.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ RECENT_SHARE = 4  # recent blocks are merged when they exceed 1/4 of the settled
 RECENT_BLOCKS = (
     128  # if there are more recent blocks, they are joined into one, since each has a cost to read
 )
-PIECE_BYTES = 1 << 22  # size of a settled piece, 4 MiB: larger values are slow to move
+PIECE_BYTES = 1 << 22  # size of a settled piece, 4 MiB: a runner moves larger values slowly
 
 Join = Callable[[Sequence[bytes]], bytes]
 Merge = Callable[[bytes], list[bytes]]

@@ -27,7 +27,7 @@ STEPS: Mapping[Step, StepFunction] = {
     Step.SETTLE: settle,
 }
 
-# The bags of state that each step uses. The others are never read, since a runner pays for each read.
+# The bags of state that each step uses. The others are never read, since each read costs time.
 CELLS: Mapping[Step, tuple[str, ...]] = {
     Step.ADMIT: ("settled", "recent"),
     Step.ORIGINALS: ("settled", "recent"),

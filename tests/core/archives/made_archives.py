@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -58,6 +59,18 @@ def zipped(
     with zipfile.ZipFile(out, "w", method, **options) as archive:
         for name, data in files.items() if isinstance(files, Mapping) else files:
             archive.writestr(zipfile.ZipInfo(name, (2023, 11, 14, 22, 13, 20)), data, method)
+    return out.getvalue()
+
+
+def linked_tar(*entries: tuple[str, bytes | str], layout: int = tarfile.GNU_FORMAT) -> bytes:
+    """Returns a tar of files (name and bytes) and hard links (name and target), in this order."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=layout) as archive:
+        for name, data in entries:
+            if isinstance(data, bytes):
+                archive.addfile(tar_info(name, data), io.BytesIO(data))
+            else:
+                archive.addfile(tar_info(name, type=tarfile.LNKTYPE, linkname=data, mtime=MODIFIED + 1))
     return out.getvalue()
 
 
@@ -140,6 +153,23 @@ INFO = record("", b"software: a test\r\n", "warcinfo", "application/warc-fields"
 def warc(*records: bytes, compressed: bool = False) -> bytes:
     """Returns a WARC file; if compressed, each record is a gzip member of its own, as usual."""
     return b"".join(gzip.compress(one, 1) if compressed else one for one in (INFO, *records))
+
+
+def skippable(data: bytes, number: int = 0) -> bytes:
+    """Returns a skippable frame of zstandard or lz4."""
+    return struct.pack("<LL", 0x184D2A50 + number, len(data)) + data
+
+
+def with_dictionary(*records: bytes, compress: bool = False) -> bytes:
+    """Returns a WARC file of one zstandard frame per record, with a dictionary in front."""
+    samples: list[bytes | bytearray | memoryview] = [
+        bytes([number]) + one[:700] for number in range(256) for one in records
+    ]
+    dictionary = zstandard.train_dictionary(4096, samples)
+    compressor = zstandard.ZstdCompressor(dict_data=dictionary)
+    stored = dictionary.as_bytes()
+    front = skippable(zstandard.compress(stored) if compress else stored, 13)
+    return front + b"".join(map(compressor.compress, records))
 
 
 def items(

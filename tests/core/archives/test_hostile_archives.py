@@ -15,11 +15,13 @@ from tests.core.archives.made_archives import (
     JPEG,
     PNG,
     chunked,
+    linked_tar,
     record,
     response,
     streamed_zip,
     tar,
     warc,
+    with_dictionary,
     zipped,
 )
 
@@ -39,6 +41,10 @@ ARCHIVES = {
     "streamed": streamed_zip(FILES),
     "warc": warc(*RECORDS),
     "warc.gz": warc(*RECORDS, compressed=True),
+    "warc.bz2": COMPRESSORS["bz2"](warc(*RECORDS)),
+    "hard links": linked_tar(("a.png", PNG), ("b.png", "a.png"), ("c.jpg", JPEG), ("d.png", "b.png")),
+    "dictionary": with_dictionary(*RECORDS),
+    "lzma in zip": zipped(FILES, 14),
 }
 LIMITS = Limits(max_member_bytes=1 << 20, max_members=1000, free_bytes=1 << 22)
 ROUNDS = 250

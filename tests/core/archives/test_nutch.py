@@ -1,14 +1,20 @@
 """Nutch dumps: URL maps, and refused CBOR files, in the form in which its dumpers write them."""
 
+import contextlib
 import hashlib
 import json
 import struct
+import tracemalloc
+from pathlib import Path
 
 import pytest
 
-from beam_dedup.core.archives.nutch import is_map, refusal, urls
+from beam_dedup.core.archives import nutch
+from beam_dedup.core.archives.nutch import base_name, is_map, refusal, urls
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.formats import sniff
+from beam_dedup.core.model import ImageRef, Reason, Rejection
+from beam_dedup.core.reading.reader import read_images
 from tests.core.archives.made_archives import GIF, JPEG, PNG, tar, warc, zipped
 
 
@@ -81,6 +87,75 @@ def test_malformed_entries_are_left_out() -> None:
     assert urls(b'{"/d/a.jpg": 1, "/d/": "http://x", "/d/b.jpg": "http://b", "c": null}') == {
         "b.jpg": "http://b"
     }
+
+
+def test_all_forms_of_json_texts_are_parsed() -> None:
+    maps: list[dict[str, object]] = [
+        {},
+        {
+            '/d/é"\\x.jpg': "http://e.org/😀?a=\u0001\n",
+            "C:\\d\\b.jpg": "",
+            "/d/null": None,
+            "/d/1": -1.5e3,
+            "/d/t": True,
+        },
+    ]
+    for value in maps:
+        wanted = {base_name(path): url for path, url in value.items() if isinstance(url, str)}
+        for options in ({}, {"indent": 1}, {"ensure_ascii": False}):
+            data = json.dumps(value, **options).encode()
+            assert urls(data) == wanted
+            assert urls(b"\xef\xbb\xbf \n" + data + b"\n") == wanted
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'{"a": "b",}', b'{"a": "b"} x', b'{"a" "b"}', b'{"a": "b" "c": "d"}', b'{"a": ["b"]}', rb'{"a": "\u12"}', b"{,}", b'{"a": "\xff"}'],
+)  # fmt: skip
+def test_malformed_map_is_refused(data: bytes) -> None:
+    with pytest.raises(ImageError, match=r"^malformed: no URL map of Nutch: "):
+        urls(data)
+
+
+def test_map_of_too_many_urls_is_refused() -> None:
+    data = json.dumps({f"/d/{number}.jpg": "http://x" for number in range(11)}).encode()
+    assert len(urls(data, most_urls=11)) == 11
+    with pytest.raises(ImageError, match=r"^too_large: a URL map of Nutch with more than 10 URLs"):
+        urls(data, most_urls=10)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{" + b",".join(b'"%06d":"a"' % number for number in range(500_000)) + b"}",
+        b'{"a":"' + b"x" * (20 << 20) + b'","b":"c"}',
+        b'{"a":"' + b"\\n" * (10 << 20) + b'","b":"c"}',
+        b'{"a":"\xf0\x9f\x98\x80' + b"x" * (20 << 20) + b'","b":"c"}',
+        b'{"a":"' + b"x" * (20 << 20),
+    ],
+    ids=["entries", "text", "escapes", "wide", "truncated"],
+)
+def test_memory_of_a_map_is_limited(data: bytes) -> None:
+    tracemalloc.start()
+    with contextlib.suppress(ImageError):
+        urls(data, most_urls=100_000)
+    assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    tracemalloc.stop()
+
+
+def test_map_that_is_too_large_is_rejected_with_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nutch, "MAP_BYTES", 1000)
+    name = "20240102_filenameToUrl.json"
+    path = tmp_path / name
+    too_large = "a URL map of Nutch of more than 1000 bytes, whose URLs are not used"
+    for count, reason in ((10, Reason.NOT_AN_IMAGE), (100, Reason.TOO_LARGE)):
+        path.write_text(json.dumps({f"/d/{number}.jpg": "http://x" for number in range(count)}))
+        [found] = read_images(ImageRef(str(path), f"dump/{name}"), str(path), None, lambda _: None)
+        assert isinstance(found, Rejection)
+        assert found.reason == reason
+        assert (found.detail == too_large) == (reason == Reason.TOO_LARGE)
 
 
 def test_maps_are_recognised_by_name() -> None:

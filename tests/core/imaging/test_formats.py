@@ -30,6 +30,8 @@ HEADS = [
     (b"RIFF\x10\0\0\0WEBPVP8X", "WEBP"),
     (b"RIFF\x10\0\0\0WAVEfmt ", None),
     (b"BM\x36\x04\0\0\0\0\0\0", "BMP"),
+    (b"BM\x36\x04\0\0GR32\x36\0\0\0\x28\0\0\0", "BMP"),  # the name of a program in the reserved field
+    (b"BM\x36\x04\0\0GR32\x36\0\0\0\x29\0\0\0", None),
     (b"BMW is a brand of cars", None),
     (b"II*\0\x08\0\0\0", "TIFF"),
     (b"MM\0*\0\0\0\x08", "TIFF"),

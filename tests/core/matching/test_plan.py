@@ -91,7 +91,7 @@ def test_chosen_plan_is_valid(k: int, codes: int) -> None:
     plan = estimate.plan
     assert plan.k == k
     assert keys_of(k, plan.subset)
-    assert f"{codes:,} codes, threshold {k} bits" in estimate.describe()
+    assert f"{codes:,} codes within {k} bits" in estimate.describe()
     assert estimate.codes == codes
     assert estimate.candidates == plan.candidates(codes)
     assert estimate.seconds == plan.seconds(codes, estimate.candidates)

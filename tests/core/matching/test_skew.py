@@ -127,7 +127,7 @@ def test_skewed_codes_are_refused_only_if_the_work_is_quadratic() -> None:
 def test_estimate_for_pdq_names_the_distance_of_whole_codes() -> None:
     """Its words are searched within a quarter of that distance."""
     estimate = choose(Thresholds(31, bits=256), 10**6)
-    assert "1,000,000 codes, threshold 31 bits" in estimate.describe()
+    assert "1,000,000 codes within 31 bits" in estimate.describe()
 
 
 def test_estimate_includes_the_time_for_found_pairs() -> None:

@@ -38,10 +38,22 @@ def described(metadata: dict[str, Any] | None = None, **fields: Any) -> ImageRef
 def test_digest_and_code_are_those_of_the_metadata(recipe: Recipe | None, kind: CodeKind | None) -> None:
     found = fingerprint_from_metadata(described(), GONE, recipe)
     assert found is not None
-    assert found.digest == simhash.identity(METADATA)
+    assert found.digest == simhash.identity(METADATA, "/gone!/a.jpg")
     assert found.codes == (() if kind is None else (Code(kind, simhash.simhash(METADATA)[0]),))
     assert found.algorithm == ("" if kind is None else "simhash/1")
     assert (found.flags, found.detail) == ((Flag.DESCRIBED,), "not_found: No such file")
+
+
+def test_metadata_without_discriminating_values_are_no_digest_of_another_image() -> None:
+    metadata = json.dumps({"Image Width": 640, "Content-Type": "image/png"})
+    digests = []
+    for number in range(3):
+        reference = ImageRef(f"/gone/{number}.png", f"{number}.png", metadata, described=True)
+        found = fingerprint_from_metadata(reference, GONE, Recipe())
+        assert found is not None
+        assert found.codes == ()
+        digests.append(found.digest)
+    assert len(set(digests)) == 3
 
 
 def test_recorded_sha256_is_the_digest() -> None:

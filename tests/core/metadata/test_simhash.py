@@ -128,7 +128,7 @@ class TestCanonical:
     )
     def test_content_type_alone_does_not_identify(self, metadata: dict[str, Any]) -> None:
         assert canonical_key(metadata) is None
-        assert identity(metadata) is None
+        assert identity(metadata, "/a") is None
         assert not simhash(metadata)[1]
 
     @given(
@@ -149,11 +149,19 @@ class TestCanonical:
         assert (canonical_key(PLAIN) or b"").hex()[:16] == "8b8335d4e4a41cff"
 
 
+EVIDENCE: dict[str, Any] = {"title": "The harbour", "exif:DateTimeOriginal": "2019-07-06T13:05:11"}
+
+
 class TestDigests:
     DATA = b"some bytes"
 
-    @pytest.mark.parametrize("kind", ["sha256", "sha512", "sha384", "sha1", "md5"])
-    @pytest.mark.parametrize("key", ["X-TIKA:digest:{}", "{}", "{}sum"])
+    KINDS = ("sha256", "sha512", "sha384", "sha3_512", "sha3_384", "sha3_256", "sha1", "md5")
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize(
+        "key",
+        ["X-TIKA:digest:{}", "{}", "{}sum", "tk:digest:{}", "X-TIKA:digest:{}:BASE32", "tk:digest:{}:hex"],
+    )
     def test_digest_of_each_kind_and_spelling_is_found(self, kind: str, key: str) -> None:
         data = hashlib.new(kind, self.DATA).digest()
         for name in {key.format(kind.upper()), key.format(kind.replace("sha", "SHA-")), key.format(kind)}:
@@ -162,8 +170,10 @@ class TestDigests:
                 data.hex().upper(),
                 base64.b32encode(data).decode(),
                 base64.b32encode(data).decode().rstrip("="),
+                base64.b64encode(data).decode(),
             ):
-                assert recorded_digest({name: text}) == (kind, data)
+                assert recorded_digest({name: text}) == (kind.replace("_", ""), data)
+                assert recorded_digest({name: [text]}) == (kind.replace("_", ""), data)
 
     def test_preferred_digest_is_returned(self) -> None:
         digests = {
@@ -188,17 +198,77 @@ class TestDigests:
 
     def test_recorded_sha256_is_the_identity(self) -> None:
         digest = hashlib.sha256(self.DATA)
-        assert identity({"X-TIKA:digest:SHA256": digest.hexdigest()}) == digest.digest()
+        assert identity({"X-TIKA:digest:SHA256": digest.hexdigest()}, "/a") == digest.digest()
 
     def test_other_identities_do_not_collide(self) -> None:
         md5 = hashlib.md5(self.DATA).hexdigest()
         found = [
-            identity(one)
+            identity(one, "/a")
             for one in ({"md5": md5}, {"sha1": md5 + "0" * 8}, PLAIN, PLAIN | {"md5": md5}, {"key": md5})
         ]
         assert found[0] == found[3]
         assert len({*found, hashlib.sha256(self.DATA).digest()}) == 5
         assert {len(one or b"") for one in found} == {32}
+
+    VALUES = ("0" * 64, "1" * 64)
+
+    @pytest.mark.parametrize(
+        ("key", "values"),
+        [
+            ("X-TIKA:digest:SHA256", VALUES),
+            ("X-TIKA:digest:SHA256", ([VALUES[0]], [VALUES[1]])),
+            ("X-TIKA:digest:SHA256", (VALUES, [VALUES[0]])),
+            ("X-TIKA:digest:SHA256", ([*VALUES, "2" * 64], [*VALUES, "3" * 64])),
+            ("X-TIKA:digest:SHA256:BASE32", ("A" * 52 + "====", "B" * 52 + "====")),
+            ("X-TIKA:digest:SHA3_256", VALUES),
+            ("tk:digest:SHA256", VALUES),
+            ("tk:digest:MD2", ("0" * 32, "1" * 32)),
+            ("tk:digest:BLAKE3", VALUES),  # of an unknown kind
+            ("X-TIKA:digest:CRC32", ("01234567", "89abcdef")),
+            ("X-TIKA:digest:MD5", ("a short digest", "another")),
+            ("md5", (1, 2)),
+            ("File:ImageDataHash", VALUES),
+            ("fs:checksum", VALUES),
+        ],
+        ids=str,
+    )
+    def test_different_digests_make_two_images(self, key: str, values: tuple[Any, Any]) -> None:
+        """Also if another recorded digest, or all other metadata, are equal."""
+        for other in ({}, EVIDENCE, {"md2": "0" * 32}, {**EVIDENCE, "sha1": "0" * 40}):
+            one, two = ({**other, key: value} for value in values)
+            assert identity(one, "/a") != identity(two, "/b") or not identity(one, "/a")
+
+    def test_equal_digests_make_one_image(self) -> None:
+        digests = {"X-TIKA:digest:SHA1": "0" * 40, "tk:digest:SHA3_512": ["1" * 128]}
+        assert identity(digests, "/a") == identity({**digests, "title": "x"}, "/b")
+        assert identity({"md5": "0" * 32}, "/a") == identity({"tk:digest:MD5": ["0" * 32]}, "/b")
+
+    def test_equal_values_that_are_no_digests_do_not_identify(self) -> None:
+        one = {"Image Width": 640, "X-TIKA:digest:SHA256": "none"}
+        assert identity(one, "/a") != identity(one, "/b")
+
+
+class TestEvidence:
+    @pytest.mark.parametrize(
+        "metadata", [PLAIN, PLAIN | {"File Size": "12345 bytes"}, PLAIN | {"dc:title": "x"}, {"serial": "1"}]
+    )
+    def test_equal_metadata_with_too_few_discriminating_values_do_not_identify(
+        self, metadata: dict[str, Any]
+    ) -> None:
+        first = identity(metadata, "/a")
+        assert first is not None
+        assert first == identity(metadata | FILE_SYSTEM, "/a"), "the same image again"
+        assert first != identity(metadata, "/b")
+
+    def test_equal_metadata_with_two_discriminating_values_identify(self) -> None:
+        metadata = PLAIN | {"dc:title": "x", "geo:lat": 1}
+        assert identity(metadata, "/a") == identity(metadata | FILE_SYSTEM, "/b") == canonical_key(metadata)
+        assert identity(metadata, "/a") != identity({**metadata, "geo:lat": 2}, "/a")
+
+    def test_notes_of_tika_4_about_its_work_do_not_count(self) -> None:
+        metadata = {"dc:title": "x", "geo:lat": 1}
+        notes = {"tk:parse_time_millis": "12", "tk:Parsed-By": ["x"], "TK:content_handler": "y"}
+        assert canonical(metadata | notes) == canonical(metadata)
 
 
 class TestSimhash:

@@ -48,4 +48,4 @@ class LossyReply(Reply):
 
 if __name__ == "__main__":
     with mock.patch.multiple(reader, fingerprint=fingerprint, members=members):
-        decoder_process.main(images_per_reply=3, reply_type=LossyReply)
+        decoder_process.main(images_per_reply=3, reply_type=LossyReply, take_rights=lambda: None)

@@ -9,6 +9,7 @@ from beam_dedup.core import blocks, tables
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Fingerprint, ImageRef, Reason, Verdict
+from beam_dedup.core.reading import isolated_decoder
 from beam_dedup.core.reading.isolated_decoder import DecodeResult, IsolatedDecoder
 from tests.core.archives.made_archives import GIF, JPEG, PNG, record, response, tar, warc, zipped
 from tests.core.reading import bad_decoder
@@ -28,6 +29,8 @@ def good() -> Iterator[IsolatedDecoder]:
 def bad(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[IsolatedDecoder]:
     """A decoder that some images crash, and that sends a reply after every three images."""
     monkeypatch.setenv(MARK, str(tmp_path / "mark"))
+    passed = (*isolated_decoder.PASSED_VARIABLES, MARK)
+    monkeypatch.setattr(isolated_decoder, "PASSED_VARIABLES", passed)
     made = IsolatedDecoder(Recipe(), Limits(decode_seconds=3), bad_decoder.__name__)
     yield made
     made.close()

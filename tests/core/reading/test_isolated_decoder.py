@@ -24,6 +24,7 @@ from tests.pictures import encoded, photo
 # selects the harm.
 _HARMFUL = """
 import os, signal, sys, time
+from beam_dedup.core import limits
 from beam_dedup.core.reading import decoder_process, reader
 
 ordinary = reader.fingerprint
@@ -67,8 +68,9 @@ reader.fingerprint = harmful
 if os.environ.get("DIE_AT_ONCE"):
     sys.exit(5)
 decoder_process.main(
-    memory_bytes=int(os.environ.get("MEMORY", decoder_process.MEMORY_BYTES)),
+    memory_bytes=int(os.environ.get("MEMORY", limits.MEMORY_BYTES)),
     reply_type=DeadlyReply if os.environ.get("DIE_WITH_THE_REPLY") else decoder_process.Reply,
+    take_rights=lambda: None,  # some of the above write files
 )
 """
 HARMFUL_MODULE = "harmful_decoder"
@@ -80,6 +82,8 @@ def harmful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir()
     (folder / f"{HARMFUL_MODULE}.py").write_text(_HARMFUL)
     monkeypatch.setenv("PYTHONPATH", str(folder))
+    passed = (*isolated_decoder.PASSED_VARIABLES, "MEMORY", "DIE_WITH_THE_REPLY", "DIE_AT_ONCE")
+    monkeypatch.setattr(isolated_decoder, "PASSED_VARIABLES", passed)
 
 
 @contextlib.contextmanager
@@ -332,6 +336,25 @@ def test_modules_in_the_current_directory_are_not_imported(
         assert len(read_of(decoder.read(references))) == 1
 
 
+def test_process_has_no_keys_of_stores_and_no_rights_that_it_does_not_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/secret.json")
+    monkeypatch.setenv("ANYTHING_ELSE", "secret")
+    with isolated() as decoder:
+        assert len(read_of(decoder.read(pictures(tmp_path, "a")))) == 1
+        assert decoder.process is not None
+        files = Path(f"/proc/{decoder.process.pid}")
+        if not files.is_dir():
+            pytest.skip("needs /proc of Linux")
+        environment = (files / "environ").read_bytes()
+        status = (files / "status").read_text()
+    assert b"secret" not in environment
+    assert b"PATH=" in environment
+    assert "NoNewPrivs:\t1\n" in status
+
+
 def test_no_file_descriptor_leaks(tmp_path: Path) -> None:
     decoder = IsolatedDecoder(None)
     references = pictures(tmp_path, "a")
@@ -353,7 +376,7 @@ def test_no_file_descriptor_leaks(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("harmful")
-def test_picture_that_needs_too_much_memory_is_undecodable(
+def test_picture_that_needs_too_much_memory_is_undecodable_and_flagged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMORY", str(450 << 20))
@@ -368,6 +391,8 @@ def test_picture_that_needs_too_much_memory_is_undecodable(
     ]
     assert found[0].codes == ()
     assert len(found[0].digest) == 32
+    assert [image.flags for image in found] == [(Flag.UNDECODABLE, Flag.OUT_OF_MEMORY), ()]
+    assert found[0].detail == "out of memory"
 
 
 @pytest.mark.usefixtures("harmful")

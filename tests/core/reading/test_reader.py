@@ -2,9 +2,12 @@
 
 import hashlib
 import io
+import os
 import struct
+import tracemalloc
 import zlib
 from pathlib import PurePosixPath
+from typing import BinaryIO, cast
 
 import pytest
 from PIL import Image
@@ -16,7 +19,8 @@ from beam_dedup.core.imaging import fingerprint as fingerprints
 from beam_dedup.core.imaging.fingerprint import fingerprint
 from beam_dedup.core.imaging.formats import sniff
 from beam_dedup.core.limits import Limits
-from beam_dedup.core.model import CodeKind, Fingerprint, Flag, ImageRef, Reason
+from beam_dedup.core.model import CodeKind, Fingerprint, Flag, ImageRef, Reason, Rejection
+from beam_dedup.core.reading.reader import read_images
 from tests.pictures import REF, code_of, encoded, fingerprint_of, photo
 
 JPEG = encoded(photo(), "JPEG")
@@ -222,6 +226,56 @@ def test_file_that_grew_beyond_the_limit_is_rejected(
     with pytest.raises(ImageError, match=f"too_large: .* bytes; an image may have {len(PNG) - 1}$"):
         fingerprint(REF, Growing(PNG * 9), declared, limits=Limits(max_bytes=len(PNG) - 1))
     assert not buffered or sum(asked) == len(PNG)
+
+
+class Endless(io.RawIOBase):
+    """A file that claims no bytes and never ends, like some below /proc. Counts what is allocated."""
+
+    def __init__(self) -> None:
+        self.at = self.largest = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
+        assert size >= 0, "all bytes were asked for at once"
+        self.largest = max(self.largest, size)
+        self.at += size
+        return (JPEG[:4] + bytes(size))[:size] if self.at == size else bytes(size)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        assert (offset, whence) == (0, 0), "the end of such a file can't be sought"
+        self.at = 0
+        return 0
+
+
+def test_file_without_size_or_end_is_rejected_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprints, "BUFFERED_BYTES", 8 << 20)
+    stream = Endless()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError) as raised:
+            fingerprint(REF, cast(BinaryIO, stream), 0, limits=Limits(max_bytes=256 << 20))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert raised.value.reason == Reason.TOO_LARGE
+    assert raised.value.detail == f"{(256 << 20) + 1} bytes; an image may have {256 << 20}"
+    assert stream.largest <= 1 << 20
+    assert peak < 32 << 20
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="needs /proc of Linux")
+def test_file_of_proc_takes_no_large_buffer() -> None:
+    """It claims 0 bytes and has more."""
+    reference = ImageRef("/proc/self/maps", "maps")
+    tracemalloc.start()
+    try:
+        (found,) = read_images(reference, reference.uri, Recipe(), lambda _: None)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(found, Rejection)
+    assert found.reason == Reason.NOT_AN_IMAGE
+    assert peak < 8 << 20
 
 
 def test_picture_with_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,14 @@ class TestCopies:
         assert found["3"].witness is not None
         assert (found["3"].witness.uri, found["3"].reason) == ("2", Reason.EXACT)
 
+    def test_file_comes_before_its_links_in_a_block(self, plan: StreamPlan) -> None:
+        run = runner(plan)
+        link = dataclasses.replace(image(0, 0), identity=b"\2")
+        run.read([link, dataclasses.replace(image(1, 0, 0), identity=b"\0")])
+        run.run()
+        found = verdicts_by_uri(run)
+        assert (found["1"].status, found["0"].reason) == (Status.KEPT, Reason.EXACT)
+
     def test_images_that_cannot_be_decoded_are_compared_by_bytes(self, plan: StreamPlan) -> None:
         run = runner(plan)
         first = dataclasses.replace(image(0, 0), codes=(), algorithm="")

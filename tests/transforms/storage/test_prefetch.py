@@ -1,6 +1,7 @@
 """Tests local copies of remote files, in an object store in memory."""
 
 import contextlib
+import errno
 import io
 import os
 import tempfile
@@ -17,7 +18,7 @@ import pytest
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.model import ImageRef, Reason
-from tests.core.archives.made_archives import zipped
+from tests.core.archives.made_archives import tar, zipped
 from tests.transforms.object_store import Store, uri
 from transforms.storage import prefetch
 
@@ -68,6 +69,39 @@ def test_an_object_that_the_store_refuses_is_rejected(
         pass
     assert raised.value.reason == reason
     assert raised.value.detail
+
+
+class _Trickle(io.BytesIO):
+    """A connection that delivers at most 50 bytes at a time."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(50 if size is None or size < 0 else min(size, 50))
+
+
+def test_short_reads_of_a_store_are_not_the_end(
+    store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive is recognised by its first bytes, and may have more bytes than an image."""
+    data = store[uri("a.tar")] = tar({"a": b"0123456789"})
+    monkeypatch.setattr(Store, "open", lambda *_, **__: _Trickle(data))
+    with prefetch.fetched(uri("a.tar"), 3) as path:
+        assert Path(path).read_bytes() == data
+
+
+def test_connection_that_breaks_in_the_middle_makes_the_object_unreadable(
+    store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(_Trickle):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() >= 5000:
+                raise OSError(errno.EIO, "connection reset")
+            return super().read(size)
+
+    store[uri("a")] = bytes(10_000)
+    monkeypatch.setattr(Store, "open", lambda *_, **__: Broken(bytes(10_000)))
+    with pytest.raises(ImageError) as raised, prefetch.fetched(uri("a"), 1 << 20):
+        pass
+    assert raised.value.reason == Reason.UNREADABLE
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The steps of a stream as DoFns: blocks of any size, redeliveries, periods, and failing bundles."""
 
+import json
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -147,6 +148,34 @@ class TestDelivery:
         delivered = [(at * 86400.0, [Arrival("gs://b/a", "1")]) for at in (3, 9.4, 9.6, 10.0, 0.0)]
         # It is admitted once in period 10 and once in period 9; the other three are redeliveries.
         assert len(self.admitted(delivered)) == 2
+
+    def test_time_of_an_arrival_is_recorded_if_its_event_is_far_away(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The message itself may be new, or also be delivered late. Records of other images do not change."""
+        monkeypatch.setattr(judge, "now_micros", lambda: 10 * DAY)
+        day_ms = DAY // 1000
+        delivered = [
+            (
+                published * 86400.0,
+                [Arrival(f"gs://b/{event}", "1", None if event is None else int(event * day_ms))],
+            )
+            for published, event in ((10, 10), (10, 9.6), (10, None), (10, 3), (3, 3), (9.9, 2), (10, 9000))
+        ]
+        delivered[4] = (delivered[4][0], [delivered[4][1][0]._replace(uri="gs://b/late")])
+        found = {
+            reference.uri.removeprefix("gs://b/"): json.loads(reference.metadata).get("arrival_time")
+            for reference in self.admitted(delivered)
+        }
+        assert found == {
+            "10": None,
+            "9.6": None,
+            "None": None,
+            "3": "1970-01-11T00:00:00.000Z",
+            "late": "1970-01-11T00:00:00.000Z",
+            "2": "1970-01-10T21:36:00.000Z",
+            "9000": "1970-01-11T00:00:00.000Z",
+        }
 
     def test_redelivery_is_recognised_in_the_next_period(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(judge, "now_micros", lambda: 87000 * 10**6)

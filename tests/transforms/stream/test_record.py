@@ -1,8 +1,10 @@
 """Records of a stream: each verdict is in one complete, numbered file before it is passed on."""
 
 import collections
+import contextlib
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from beam_dedup.core import blocks, tables
 from beam_dedup.core.blocks import VerdictBlock
+from beam_dedup.core.errors import DedupError
 from beam_dedup.core.model import ImageRef, Reason, Status, Verdict
 from tests.transforms.streams import FailOnceFn, run, scripted
 from transforms.batching import verdicts_in
@@ -131,7 +134,9 @@ class TestCodes:
         return pa.table(
             {
                 "digest": pa.array([b"%032d" % n for n in numbers], pa.binary(32)),
-                "codes": pa.array([[{"view": 0, "kind": 0, "data": b"%d" % n}] for n in numbers], codes.type),
+                "codes": pa.array(
+                    [[{"view": 0, "kind": 0, "data": b"%032d" % n}] for n in numbers], codes.type
+                ),
             },
             schema=local_state.CODES,
         )
@@ -142,7 +147,9 @@ class TestCodes:
         wanted = pa.array([b"%032d" % n for n in (2, 4, 9)], pa.binary())
         for _ in range(2):
             found = local_state.take_codes(str(tmp_path), wanted)
-            assert sorted(row[0]["data"] for row in found["codes"].to_pylist()) == [b"2", b"4"]
+            assert sorted(row[0]["data"] for row in found["codes"].to_pylist()) == [
+                b"%032d" % n for n in (2, 4)
+            ]
             assert [path.name for path in tmp_path.iterdir()] == ["codes-0.blocks"]
         assert len(local_state.take_codes(str(tmp_path), wanted[:0])) == 0
 
@@ -150,9 +157,48 @@ class TestCodes:
         path = tmp_path / "codes-a.blocks"
         local_state.append(str(path), self.table(1))
         whole = path.read_bytes()
-        for cut in (3, 9, len(whole) - 1):
+        for cut in range(len(whole)):
             path.write_bytes(whole + whole[:cut])
             assert len(list(local_state.read_blocks(str(path)))) == 1
+
+    def test_damaged_length_is_reported_and_hides_no_block(self, tmp_path: Path) -> None:
+        """Whichever block it belongs to, and whatever the length is then."""
+        path = tmp_path / "codes-a.blocks"
+        for number in range(3):
+            local_state.append(str(path), self.table(number))
+        whole = path.read_bytes()
+        size = len(whole) // 3
+        for at in (0, size, 2 * size):
+            for length in (0, 1, size - 9, size - 7, size, 2 * size - 8, 1 << 20, 1 << 40, (1 << 64) - 1):
+                path.write_bytes(whole[:at] + length.to_bytes(8, "big") + whole[at + 8 :])
+                with pytest.raises(DedupError, match=r"codes-a\.blocks is damaged; move it elsewhere"):
+                    local_state.take_codes(str(tmp_path), pa.array([], pa.binary()))
+                assert path.exists()
+
+    def test_damaged_byte_is_reported_or_harmless(self, tmp_path: Path) -> None:
+        path = tmp_path / "codes-a.blocks"
+        local_state.append(str(path), self.table(1, 2))
+        whole = path.read_bytes()
+        for at in range(len(whole)):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x15]) + whole[at + 1 :])
+            with contextlib.suppress(DedupError):
+                for name in tmp_path.iterdir():
+                    assert name == path
+                local_state.take_codes(str(tmp_path), pa.array([b"%032d" % 1], pa.binary()))
+                (tmp_path / "codes-0.blocks").unlink()
+
+    def test_append_that_fails_leaves_nothing(self, tmp_path: Path) -> None:
+        path = tmp_path / "codes-a.blocks"
+        local_state.append(str(path), self.table(1))
+        before = path.read_bytes()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                local_state.append(str(path), self.table(2))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_bytes() == before
 
 
 def test_records_survive_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

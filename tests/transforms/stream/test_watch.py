@@ -13,7 +13,7 @@ import pytest
 from apache_beam.io.unbounded_source import CheckpointMark
 
 from beam_dedup.core.arrivals import Arrival
-from beam_dedup.core.model import Fingerprint, Reason, Rejection
+from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Reason, Rejection
 from beam_dedup.core.reading.reader import read_images
 from tests.pictures import encoded, photo
 from transforms.storage.listing import list_inputs
@@ -114,6 +114,57 @@ def test_file_that_disappears_during_a_scan_is_no_new_image(
     (tmp_path / "a.png").unlink()
     monkeypatch.setattr(watch, "list_inputs", lambda *_: listed)
     assert names(watched) == []
+
+
+def test_links_arrive_after_their_file(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/real.png").write_bytes(b"1")
+    (tmp_path / "a.png").symlink_to("b/real.png")
+    (tmp_path / "c").symlink_to("b")
+    (tmp_path / "z.png").write_bytes(b"2")
+    watched = new_watch(str(tmp_path))
+    assert names(watched) == []
+    assert names(watched) == ["z.png", "b/real.png", "a.png"]
+
+
+def test_link_waits_for_its_file_to_be_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file changes between the looks at its own path and at the link."""
+    (tmp_path / "real.png").write_bytes(b"1")
+    (tmp_path / "a.png").symlink_to("real.png")
+    state = watch._state_of
+
+    def settled_meanwhile(path: str, settle_ns: int) -> tuple[str, bool] | None:
+        return state(path, -1 if path.endswith("a.png") else settle_ns)
+
+    monkeypatch.setattr(watch, "_state_of", settled_meanwhile)
+    watched = new_watch(str(tmp_path))
+    assert names(watched) == []
+    assert names(watched) == ["real.png", "a.png"]
+
+
+def test_further_hard_links_are_marked(tmp_path: Path) -> None:
+    (tmp_path / "b.png").write_bytes(b"1")
+    os.link(tmp_path / "b.png", tmp_path / "c.png")
+    watched = new_watch(str(tmp_path), settle_seconds=-1)
+    assert {arrival.name: arrival.link for arrival in watched.scan()} == {"b.png": False, "c.png": True}
+    os.link(tmp_path / "b.png", tmp_path / "a.png")
+    [arrival] = watched.scan()
+    assert (arrival.name, arrival.link, arrival.reference().link) == ("a.png", True, True)
+    assert Arrival.unpacked(arrival.packed()) == arrival
+    (tmp_path / "b.png").write_bytes(encoded(photo(1)))
+    path = str(tmp_path / "a.png")
+    [found] = read_images(ImageRef(path, "a.png", link=True), path, None, lambda _: None)
+    assert isinstance(found, Fingerprint)
+    assert found.flags == (Flag.LINK,)
+
+
+def test_renamed_file_is_no_link(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"1")
+    os.link(tmp_path / "a.png", tmp_path.parent / "elsewhere.png")
+    watched = new_watch(str(tmp_path), settle_seconds=-1)
+    assert names(watched) == ["a.png"]
+    (tmp_path / "a.png").rename(tmp_path / "b.png")
+    assert [arrival.link for arrival in watched.scan()] == [False]
 
 
 def test_names_start_with_the_directory_and_excluded_files_are_left_out(tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""Says what rejected files are, by kind, and what to do if nothing could be judged."""
+
+from collections.abc import Mapping
+
+from beam_dedup.core.imaging.other_kinds import KINDS, Kind, phrase
+from beam_dedup.core.metadata.row import PATH_KEY
+from beam_dedup.core.model import Reason
+from beam_dedup.core.overview import Overview, RejectedKind
+from beam_dedup.options.config import DedupConfig
+from beam_dedup.options.suggest import pasteable
+from transforms.write import shown
+
+MAX_PHRASES = 8
+
+_ROWS_OF_FILES = ("Parquet", "Avro", "JSON")  # formats that -l may read
+
+
+def kinds_text(rejected: Mapping[RejectedKind, int], max_phrases: int = MAX_PHRASES) -> str:
+    """Returns what the rejected files are, the most frequent kind first.
+
+    >>> kinds_text({RejectedKind("empty", ".jpg"): 1, RejectedKind("not_an_image", "MP4"): 9})
+    '9 MP4 videos, 1 .jpg file (empty)'
+    """
+    ordered = sorted(rejected, key=lambda kind: (-rejected[kind], kind))
+    phrases = [_phrase(kind, rejected[kind]) for kind in ordered[:max_phrases]]
+    if others := sum(rejected[kind] for kind in ordered[max_phrases:]):
+        phrases.append(f"{others:,} others")
+    return ", ".join(phrases)
+
+
+def _phrase(kind: RejectedKind, count: int) -> str:
+    if kind.kind in KINDS:
+        return phrase(kind.kind, count)
+    plural = "" if count == 1 else "s"
+    if kind.reason == Reason.MALFORMED:
+        return f"{count:,} row{plural} ({kind.reason})"
+    noun = f"{kind.kind} file{plural}" if kind.kind else f"other file{plural}"
+    return f"{count:,} {noun} ({kind.reason})"
+
+
+def nothing_judged(config: DedupConfig, overview: Overview) -> str:
+    """Returns the error of a run whose inputs were all rejected: what they are, and what to do about the most frequent kind."""
+    rejected = overview.rejected
+    total = sum(rejected.values())
+    kind = min(rejected, key=lambda one: (-rejected[one], one))
+    items = "row" if config.json_metadata else "file"
+    every = f"the only {items}" if total == 1 else f"all {total:,} {items}s"
+    verb = "was" if total == 1 else "were"
+    return (
+        f"no image could be judged: {every} {verb} rejected ({kinds_text(rejected)}). "
+        f"{_advice(config, kind, overview)}"
+    )
+
+
+def _advice(config: DedupConfig, kind: RejectedKind, overview: Overview) -> str:
+    uri, detail = overview.examples[kind]
+    if kind.reason == Reason.MALFORMED:
+        return (
+            f"Each row must have the path of an image under the key {PATH_KEY}; {shown(uri)}: {shown(detail)}"
+        )
+    if kind.reason == Reason.NOT_FOUND and config.json_metadata:
+        return (
+            f"Check the paths; relative ones are relative to the current directory. The first is {shown(uri)}"
+        )
+    what = KINDS.get(kind.kind)
+    if kind.reason == Reason.NOT_AN_IMAGE and what:
+        if kind.kind in _ROWS_OF_FILES and not config.json_metadata:
+            command = f"-l {pasteable(uri)}" if pasteable(uri) else "-l"
+            return (
+                f"If its rows name images by their paths, under the key {PATH_KEY}, replace -i by {command}. "
+                "Images stored inside such a file are not read; export them to files first"
+            )
+        return _ADVICE[what]
+    meaning = Reason(kind.reason).meaning.removeprefix("rejected: ")
+    return f"The first is {shown(uri)}: {meaning}" + (f" ({shown(detail)})" if detail else "")
+
+
+_READ = "dedup reads images, and tar, zip and WARC archives of images"
+_ADVICE: dict[Kind, str] = {
+    Kind.VIDEO: f"{_READ}. To compare frames of videos, extract them first, for example with ffmpeg",
+    Kind.AUDIO: _READ,
+    Kind.DATA: f"{_READ}. Export images that are stored in data files to files first",
+    Kind.ARCHIVE: f"{_READ}. Extract archives of other kinds first",
+    Kind.TEXT: _READ,
+    Kind.PROGRAM: _READ,
+    Kind.DOCUMENT: f"{_READ}. Extract images from documents first",
+}
