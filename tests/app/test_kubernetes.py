@@ -1,6 +1,7 @@
 """Checks the resources for Kubernetes: against their APIs, against each other, and against the options of `dedup`."""
 
 import copy
+import ipaddress
 import os
 import re
 import shutil
@@ -139,7 +140,7 @@ class TestFit:
             "the operator names the service so"
         )
 
-    def test_network_policy_admits_only_own_pods_and_the_operator(self) -> None:
+    def test_network_policy_admits_only_own_pods_the_operator_and_prometheus(self) -> None:
         policy = RESOURCES["NetworkPolicy", "dedup"]["spec"]
         ours = policy["podSelector"]
         for one in (
@@ -148,9 +149,28 @@ class TestFit:
             JOB_SERVER["spec"]["template"],
         ):
             assert ours["matchLabels"].items() <= one["metadata"]["labels"].items()
-        inside, operator = policy["ingress"]
+        inside, operator, prometheus = policy["ingress"]
         assert inside == {"from": [{"podSelector": ours}]}
         assert operator["ports"] == [{"port": 8081}]
+        port = CLUSTER["spec"]["flinkConfiguration"]["metrics.reporter.prometheus.port"]
+        assert prometheus["ports"] == [{"port": int(port)}]
+        assert CLUSTER["spec"]["podTemplate"]["metadata"]["annotations"] == {
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": port,
+        }
+
+    def test_network_policy_lets_pods_reach_nothing_but_stores_and_what_they_need(self) -> None:
+        """Not the server of the machine's own credentials, except for the pod's account, nor other services of the cluster."""
+        policy = RESOURCES["NetworkPolicy", "dedup"]["spec"]
+        assert policy["policyTypes"] == ["Ingress", "Egress"]
+        inside, names, outside, credentials = policy["egress"]
+        assert inside == {"to": [{"podSelector": policy["podSelector"]}]}
+        assert {one["port"] for one in names["ports"]} == {53}
+        assert [one["port"] for one in outside["ports"]] == [443, 6443]
+        [block] = outside["to"]
+        local = ipaddress.ip_network("169.254.0.0/16")
+        assert block["ipBlock"]["except"] == [str(local)]
+        assert all(ipaddress.ip_network(one["ipBlock"]["cidr"]).subnet_of(local) for one in credentials["to"])
 
     def test_flags_name_the_port_of_the_workers(self) -> None:
         """The entry point of the image always listens on port 50000."""
