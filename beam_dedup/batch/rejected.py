@@ -71,6 +71,8 @@ def _advice(config: DedupConfig, kind: RejectedKind, overview: Overview) -> str:
                 "Images stored inside such a file are not read; export them to files first"
             )
         return _ADVICE[what]
+    if kind.reason == Reason.UNSUPPORTED and detail:
+        return f"The first is {shown(uri)}: {shown(detail)}. {_ADVICE[Kind.ARCHIVE]}"
     meaning = Reason(kind.reason).meaning.removeprefix("rejected: ")
     return f"The first is {shown(uri)}: {meaning}" + (f" ({shown(detail)})" if detail else "")
 

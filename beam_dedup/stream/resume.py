@@ -224,7 +224,7 @@ def _kept_image(record: dict[str, Any]) -> Fingerprint:
     return Fingerprint(
         ImageRef(record["uri"], record["uri"], known=True),
         _hex(record["digest"], _DIGEST_BYTES, "a digest"),
-        _number(record["size_bytes"], _MOST_BYTES),
+        _number(record["size_bytes"] or 0, _MOST_BYTES),
         0,
         _text(record["format"] or ""),
         _number(record["width"] or 0, _MOST_PIXELS),

@@ -105,7 +105,8 @@ def check_counters(ran: Ran) -> None:
     assert counters.pop(metrics.INITIAL) == len(verdicts)
     assert counters.pop(metrics.REFERENCES_READ) == counters.pop(metrics.IMAGES_FOUND) == len(verdicts)
     assert counters.pop(metrics.FINAL) == by_reason.pop(None)
-    assert counters.pop(metrics.BYTES_READ) == sum(verdict.size_bytes for verdict in verdicts)
+    judged = [verdict for verdict in verdicts if verdict.status != Status.REJECTED]
+    assert counters.pop(metrics.BYTES_READ) == sum(verdict.size_bytes for verdict in judged)
     assert counters.pop(metrics.EXACT_DUPLICATES) == by_reason.pop(Reason.EXACT)
     assert counters.pop(metrics.NEAR_DUPLICATES, 0) == by_reason.pop(Reason.NEAR, 0)
     assert counters.pop(metrics.REJECTED) == by_reason.total()

@@ -84,7 +84,7 @@ REJECTED: dict[str, tuple[Callable[[Path], object], Reason, str]] = {
     "link to itself": (_link_to("link to itself"), Reason.UNREADABLE, "symbolic links"),
     "link to a device": (_link_to("/dev/null"), Reason.NOT_A_FILE, ""),
     "pipe": (_fifo, Reason.NOT_A_FILE, ""),
-    "folder": (lambda path: path.mkdir(), Reason.UNREADABLE, "folder"),
+    "folder": (lambda path: path.mkdir(), Reason.UNREADABLE, "directory could not be listed"),
     "x" * 300: (lambda _: None, Reason.UNREADABLE, "too long"),
     "large": (_sparse, Reason.TOO_LARGE, "bytes"),
 }

@@ -30,6 +30,9 @@ from beam_dedup.core.reading.local_files import open_local, size_of
 
 Found = Fingerprint | Rejection | Skipped
 
+# After these a file is not touched again, not even for its size: it is gone, or ended or blocked this process.
+_NOT_TOUCHED_AGAIN = (Reason.NOT_FOUND, Reason.DECODER_CRASHED, Reason.TIMEOUT)
+
 
 class DecodeStep(NamedTuple):
     """A piece of work that a harmful file may crash: reading an image, or decoding a member of an archive."""
@@ -95,7 +98,7 @@ def fallback_or_rejection(
     """
     image = file_ref(reference)
     # A file that is gone may have been replaced by one that is not meant, whose size says nothing.
-    size_bytes = size_of(path) if path and error.reason != Reason.NOT_FOUND else 0
+    size_bytes = size_of(path) if path and error.reason not in _NOT_TOUCHED_AGAIN else 0
     return fallback.fingerprint_from_metadata(image, error, recipe) or _rejection(image, error, size_bytes)
 
 
