@@ -66,6 +66,8 @@ def prepare(config: DedupConfig, beam_arguments: Sequence[str]) -> Prepared:
         check_places(config)
     elif select.is_dataflow(options):
         check_reachable(config)
+    else:
+        select.check_job_server(options)
     if config.preview and not local:
         raise UsageError("--preview works only on this machine; leave out --runner")
     return Prepared(config, options, local)
