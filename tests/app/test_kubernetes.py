@@ -168,9 +168,11 @@ class TestFit:
         assert {one["port"] for one in names["ports"]} == {53}
         assert [one["port"] for one in outside["ports"]] == [443, 6443]
         [block] = outside["to"]
-        local = ipaddress.ip_network("169.254.0.0/16")
+        local = ipaddress.IPv4Network("169.254.0.0/16")
         assert block["ipBlock"]["except"] == [str(local)]
-        assert all(ipaddress.ip_network(one["ipBlock"]["cidr"]).subnet_of(local) for one in credentials["to"])
+        assert all(
+            ipaddress.IPv4Network(one["ipBlock"]["cidr"]).subnet_of(local) for one in credentials["to"]
+        )
 
     def test_flags_name_the_port_of_the_workers(self) -> None:
         """The entry point of the image always listens on port 50000."""
