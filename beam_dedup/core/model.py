@@ -9,7 +9,7 @@ import dataclasses
 import enum
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 BASE_VIEW = "base"
 
@@ -230,6 +230,13 @@ class Verdict:
         return json_text(self.record())
 
 
+class StandIn(NamedTuple):
+    """An image with the same bytes as a kept one."""
+
+    uri: str
+    generation: str = ""  # if no other generation under the same URI may be copied; else ""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Placement:
     """A copy to be made, or a copy that was made."""
@@ -239,10 +246,9 @@ class Placement:
     digest: bytes  # of both
     generation: str = ""  # of the image, if no other generation under the same URI may be copied; else ""
     otherwise: str = ""  # the path to use if another file already has the first
-    kept: bool = False  # whether it is the copy of a kept image, or stands in for one
-    stand_ins: tuple[
-        "Placement", ...
-    ] = ()  # copies of equal images, one of which is made if this one cannot be
+    kept: bool = False  # whether it is the copy of a kept image, or of one that stands in for it
+    stand_ins: tuple[StandIn, ...] = ()  # equal images; one of them is copied if this one can't be
+    if_missing: bool = False  # whether it is only made if the kept image has no copy
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
