@@ -9,6 +9,7 @@ import re
 from typing import BinaryIO
 
 _TAIL_BYTES = 1 << 16
+_MOST_PARTS = 1000  # segments or boxes that are passed over
 
 # Suffixes of browsers, download managers, FTP clients, editors and office programs; compared without regard to case.
 _SUFFIXES = (
@@ -66,16 +67,61 @@ def lacks_its_end(stream: BinaryIO, size_bytes: int) -> bool:
     if not size_bytes:
         return True
     head = stream.read(12)
-    stream.seek(max(0, size_bytes - _TAIL_BYTES))
-    tail = stream.read(_TAIL_BYTES)
     if head.startswith(b"\xff\xd8\xff"):  # JPEG
-        return b"\xff\xd9" not in tail
+        start = _scan_start(stream, size_bytes)
+        return start < 0 or b"\xff\xd9" not in _tail(stream, max(start, size_bytes - _TAIL_BYTES))
+    if head[4:8] == b"ftyp" or head[4:8] in (b"JXL ", b"jP  "):  # HEIF, AVIF, films; JPEG XL, JPEG 2000
+        return _lacks_boxes(stream, size_bytes)
+    if head.startswith(b"BM"):
+        return size_bytes < int.from_bytes(head[2:6], "little")
+    if head.startswith((b"II*\0", b"MM\0*")):  # TIFF: the first directory often follows the pixels
+        return size_bytes < int.from_bytes(head[4:8], "little" if head.startswith(b"II") else "big")
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return size_bytes < 8 + int.from_bytes(head[4:8], "little")
+    tail = _tail(stream, max(0, size_bytes - _TAIL_BYTES))
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return b"IEND" not in tail
     if head.startswith((b"GIF87a", b"GIF89a")):
         return not tail.rstrip(b"\0").endswith(b";")
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return size_bytes < 8 + int.from_bytes(head[4:8], "little")
     if head.startswith(b"PK\x03\x04"):  # zip
         return b"PK\x05\x06" not in tail
+    return False
+
+
+def _tail(stream: BinaryIO, start: int) -> bytes:
+    stream.seek(start)
+    return stream.read(_TAIL_BYTES)
+
+
+def _scan_start(stream: BinaryIO, size_bytes: int) -> int:
+    """Returns where the compressed data of a JPEG start; -1 if the file ends before. Thumbnails have ends of their own.
+
+    A file with segments that are no JPEG's counts as started.
+    """
+    at = 2
+    for _ in range(_MOST_PARTS):
+        stream.seek(at)
+        segment = stream.read(4)
+        if len(segment) < 4 or at >= size_bytes:
+            return -1
+        if segment[0] != 0xFF or segment[1] == 0xDA:
+            return at
+        at += 1 if segment[1] == 0xFF else 2 + max(2, int.from_bytes(segment[2:], "big"))
+    return at
+
+
+def _lacks_boxes(stream: BinaryIO, size_bytes: int) -> bool:
+    """Returns whether a file of boxes, each with its size before it, ends within one."""
+    at = 0
+    for _ in range(_MOST_PARTS):
+        stream.seek(at)
+        head = stream.read(16)
+        size = int.from_bytes(head[:4], "big")
+        if size == 1:
+            size = int.from_bytes(head[8:], "big")
+        if size < 8:  # 0: up to the end of the file
+            return False
+        at += size
+        if at >= size_bytes:
+            return at > size_bytes
     return False

@@ -22,6 +22,12 @@ from transforms.stream import watch
 from transforms.stream.watch import ScanTimes, Watch, WatchedReader, WatchedSource
 
 PNG, JPEG, GIF, WEBP = (encoded(photo(), kind) for kind in ("PNG", "JPEG", "GIF", "WEBP"))
+AVIF, BMP = (encoded(photo(), kind) for kind in ("AVIF", "BMP"))
+TIFF = (
+    b"II*\0" + (150).to_bytes(4, "little") + bytes(192)
+)  # as many programs write it: the directory comes last
+# With a thumbnail, which is a whole JPEG in a segment.
+CAMERA = JPEG[:2] + b"\xff\xe1" + (len(JPEG) + 2).to_bytes(2, "big") + JPEG + JPEG[2:]
 LONG_AGO = 1_700_000_000
 
 # Files of this age are complete for a reader.
@@ -80,6 +86,11 @@ def test_file_that_is_written_with_pauses_arrives_once(tmp_path: Path) -> None:
         ("empty.jpg", b""),
         ("cut.png", PNG[:-8]),
         ("cut.jpg", JPEG[: len(JPEG) * 97 // 100]),
+        ("camera.jpg", CAMERA[: len(CAMERA) // 2]),
+        ("head.jpg", CAMERA[:9000]),
+        ("cut.avif", AVIF[:-1]),
+        ("cut.bmp", BMP[:-1]),
+        ("cut.tif", TIFF[: len(TIFF) // 2]),
         ("cut.gif", GIF[:-1]),
         ("cut.webp", WEBP[:-1]),
         ("cut.zip", zipped({"a": b"a"})[:-22]),
@@ -98,7 +109,11 @@ def test_file_that_looks_incomplete_waits_longer(name: str, data: bytes, tmp_pat
     assert names(old) == [name]
 
 
-@pytest.mark.parametrize("data", [PNG, JPEG, GIF, WEBP, zipped({"a": b"a"}), b"text", JPEG + bytes(1000)])
+@pytest.mark.parametrize(
+    "data",
+    [PNG, JPEG, GIF, WEBP, CAMERA, AVIF, BMP, TIFF, zipped({"a": b"a"}), b"text", JPEG + bytes(1000)]
+    + [AVIF[:4] + b"ftyp" + bytes(100), b"\xff\xd8\xff\xe0\0\2 no segment \xff\xd9"],
+)
 def test_whole_file_waits_for_the_quiet_time_only(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(data)
     watched = WatchByHand(str(tmp_path))
