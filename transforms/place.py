@@ -95,7 +95,7 @@ class PlaceCopies(beam.PTransform[PCollection[VerdictBlock], Placed]):
     def expand(self, verdicts: PCollection[VerdictBlock]) -> Placed:
         missing = MissingCopies(self.missing)
         copying = beam.ParDo(
-            _PlaceFn(_COPIES_AT_ONCE, self.folder, self.how, self.tally, self.generations, missing)
+            PlaceFn(_COPIES_AT_ONCE, self.folder, self.how, self.tally, self.generations, missing)
         ).with_output_types(Placement, unplaced=Unplaced)
         wanted = wanted_copies(
             verdicts, self.folder, self.duplicates, self.portable, self.generations, missing
@@ -271,7 +271,7 @@ class _PlacingFn(ThreadedDoFn):
             self.tally.add(PLACED, len(result))
 
 
-class _PlaceFn(_PlacingFn):
+class PlaceFn(_PlacingFn):
     """Places one file per element."""
 
     def work(self, element: Placement) -> list[PlaceResult]:
@@ -370,14 +370,12 @@ class PlaceMembers(beam.PTransform[PCollection[ArchiveMembers], PCollection[Plac
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, members: PCollection[ArchiveMembers]) -> PCollection[Placement]:
-        place = _PlaceMembersFn(
-            _ARCHIVES_AT_ONCE, self.folder, self.how, self.tally, self.moves, self.missing
-        )
+        place = PlaceMembersFn(_ARCHIVES_AT_ONCE, self.folder, self.how, self.tally, self.moves, self.missing)
         copying = beam.ParDo(place).with_output_types(Placement, unplaced=Unplaced)
         return members | "Copy" >> copying.with_outputs(UNPLACED, main="copies")
 
 
-class _PlaceMembersFn(_PlacingFn):
+class PlaceMembersFn(_PlacingFn):
     """Places the members of one archive per element."""
 
     def work(self, element: ArchiveMembers) -> list[PlaceResult]:

@@ -111,8 +111,21 @@ def test_file_that_looks_incomplete_waits_longer(name: str, data: bytes, tmp_pat
 
 @pytest.mark.parametrize(
     "data",
-    [PNG, JPEG, GIF, WEBP, CAMERA, AVIF, BMP, TIFF, zipped({"a": b"a"}), b"text", JPEG + bytes(1000)]
-    + [AVIF[:4] + b"ftyp" + bytes(100), b"\xff\xd8\xff\xe0\0\2 no segment \xff\xd9"],
+    [
+        PNG,
+        JPEG,
+        GIF,
+        WEBP,
+        CAMERA,
+        AVIF,
+        BMP,
+        TIFF,
+        zipped({"a": b"a"}),
+        b"text",
+        JPEG + bytes(1000),
+        AVIF[:4] + b"ftyp" + bytes(100),
+        b"\xff\xd8\xff\xe0\x00\x02 no segment \xff\xd9",
+    ],
 )
 def test_whole_file_waits_for_the_quiet_time_only(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(data)
