@@ -11,7 +11,7 @@ import io
 import os
 import random
 import zipfile
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Collection, Iterator, Set
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.matching import shard_verdicts
 from beam_dedup.core.matching.plan import plan_for
-from beam_dedup.core.model import Fingerprint, Placement, Reason, Rejection, Status, Verdict
+from beam_dedup.core.model import Fingerprint, Flag, Placement, Reason, Rejection, Status, Verdict
 from beam_dedup.core.rank import KeepPolicy
 from beam_dedup.core.reading.reader import read_images
 from beam_dedup.core.stream.protocol import StreamPlan
@@ -97,12 +97,12 @@ class Placing:
 def check(
     tree: RandomTree,
     out: Path,
-    verdicts: Iterable[Verdict],
+    verdicts: Collection[Verdict],
     told: Set[bytes],
     unreadable: set[Key],
     changed: Set[bytes] = frozenset(),
 ) -> None:
-    """Checks that every digest that is there has a copy, or has a witness that has one.
+    """Checks that every digest that is there has a copy, or has a witness that has one and is no part of a picture.
 
     Args:
       tree: the input, as it is now.
@@ -115,8 +115,9 @@ def check(
     copies = [digest for _, digest in digests_below(out)]
     assert len(set(copies)) == len(copies), "an image has two copies"
     witnesses: dict[bytes, set[bytes]] = collections.defaultdict(set)
+    truncated = {verdict.digest for verdict in verdicts if Flag.TRUNCATED in verdict.flags}
     for verdict in verdicts:
-        if verdict.witness:
+        if verdict.witness and (verdict.digest in truncated or verdict.witness.digest not in truncated):
             witnesses[verdict.digest].add(verdict.witness.digest)
     for path, digest in digests_below(tree.folder):
         near = witnesses[digest] - {digest}
