@@ -1,12 +1,19 @@
-"""Recognises files that are probably not complete yet: by the name, or because the end of the content is missing.
+"""Recognises files that are probably not complete yet: by the name, by an open writer, or by a missing end.
 
 Programs that copy or download a file often write it under a temporary name, and rename it at the end. Others write it
-in place, and may pause for long. Both are only hints: a file may have such a name or such an end for good. So a caller
-should wait longer for such a file, not leave it out.
+in place, and may pause for long. All three are only hints: a file may have such a name or such an end for good, or be open
+for ever. So a caller should wait longer for such a file, not leave it out.
 """
 
+import contextlib
 import re
+import signal
 from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 _TAIL_BYTES = 1 << 16
 _MOST_PARTS = 1000  # segments or boxes that are passed over
@@ -55,6 +62,29 @@ def is_temporary_name(path: str) -> bool:
         return True
     lower = name.lower()
     return lower.endswith(_SUFFIXES) or lower.startswith(_PREFIXES) or _RSYNC.fullmatch(name) is not None
+
+
+def is_open_for_writing(stream: BinaryIO) -> bool:
+    """Returns whether a program on this machine has a local file open for writing; False if the system can't tell.
+
+    Linux can, on most file systems and for files of the same user: it grants no read lease on such a file. A program that
+    opens the file meanwhile waits for the microseconds until the lease is given back.
+
+    stream: the file, open for reading only.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    try:
+        # The system announces that another program waits, by a signal that ends a process. This one does not.
+        fcntl.fcntl(stream, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(stream, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(stream, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
 
 
 def lacks_its_end(stream: BinaryIO, size_bytes: int) -> bool:

@@ -21,7 +21,7 @@ from apache_beam.io.unbounded_source import CheckpointMark, UnboundedReader, Unb
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_dedup.core.arrivals import Arrival
-from beam_dedup.core.completeness import is_temporary_name, lacks_its_end
+from beam_dedup.core.completeness import is_open_for_writing, is_temporary_name, lacks_its_end
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.reading.local_files import version_of
 from transforms.storage.files import open_regular
@@ -153,7 +153,7 @@ def _looks_unfinished(file: Listed, state: _State) -> bool:
         return True
     try:
         with open_regular(file.path) as stream:
-            return lacks_its_end(stream, state.size_bytes)
+            return is_open_for_writing(stream) or lacks_its_end(stream, state.size_bytes)
     except OSError:
         return False  # it will be rejected when it is opened
 

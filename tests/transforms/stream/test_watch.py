@@ -1,8 +1,12 @@
 """Files in watched directories arrive once they are complete, and again when they have changed."""
 
+import errno
+import fcntl
 import functools
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +17,7 @@ import pytest
 from apache_beam.io.unbounded_source import CheckpointMark
 
 from beam_dedup.core.arrivals import Arrival
+from beam_dedup.core.completeness import is_open_for_writing
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Reason, Rejection
 from beam_dedup.core.reading.reader import read_images
 from tests.core.archives.made_archives import zipped
@@ -131,6 +136,51 @@ def test_whole_file_waits_for_the_quiet_time_only(data: bytes, tmp_path: Path) -
     (tmp_path / "a").write_bytes(data)
     watched = WatchByHand(str(tmp_path))
     assert [names(watched) for _ in range(3)] == [[], ["a"], []]
+
+
+def test_file_that_is_open_for_writing_waits_until_it_is_closed(tmp_path: Path) -> None:
+    """Or longer than others, if it is never closed. Readers do not matter."""
+    if not hasattr(fcntl, "F_SETLEASE"):
+        pytest.skip("needs Linux")
+    (tmp_path / "open.txt").write_bytes(b"1")
+    (tmp_path / "read.txt").write_bytes(b"1")
+    watched = WatchByHand(str(tmp_path))
+    with (tmp_path / "a.txt").open("wb") as file, (tmp_path / "open.txt").open("ab"):
+        file.write(b"1")
+        file.flush()
+        with (tmp_path / "read.txt").open("rb"):
+            assert [names(watched) for _ in range(3)] == [[], ["read.txt"], []]
+        file.close()
+        assert names(watched) == ["a.txt"]
+        assert [name for _ in range(60) for name in names(watched)] == ["open.txt"]
+
+
+@pytest.mark.parametrize("error", [PermissionError(), OSError(errno.EINVAL, "no leases")])
+def test_open_writers_are_ignored_where_the_system_cannot_tell(
+    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(fcntl, "fcntl", refused)
+    watched = WatchByHand(str(tmp_path))
+    with (tmp_path / "a.txt").open("wb") as file:
+        file.write(b"1")
+        file.flush()
+        assert [names(watched) for _ in range(2)] == [[], ["a.txt"]]
+
+
+def test_program_that_opens_a_file_while_it_is_asked_for_writers_is_not_disturbed(tmp_path: Path) -> None:
+    """Neither side gets an error or a signal that ends it."""
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"1")
+    code = f"for _ in range(20000): open({str(path)!r}, 'ab').close()"
+    with subprocess.Popen([sys.executable, "-c", code]) as writer, path.open("rb") as stream:
+        found = set()
+        while writer.poll() is None:
+            found.add(is_open_for_writing(stream))
+    assert writer.returncode == 0
+    assert False in found
 
 
 def test_file_that_gets_its_final_name_arrives_under_that_name_only(tmp_path: Path) -> None:
