@@ -105,8 +105,8 @@ STREAMING_OPTIONS: tuple[Option, ...] = (
         help=f"Read a watched file when it has not changed for so long (default {DEFAULT_QUIET_TIME}).",
         details="""
             Choose it longer than writers pause. A file waits 60 times as long if it has a temporary name (`.part`,
-            `.tmp`, `.crdownload`, `.filepart`, `.partial`, `.NAME.XXXXXX` of rsync and others), is empty, or lacks the
-            end of its format. Objects of a store are read at once. A duration is a number and a unit (`s`, `m`, `h`,
+            `.tmp`, `.crdownload`, `.filepart`, `.partial`, `.NAME.XXXXXX` of rsync and others), is empty, lacks the
+            end of its format, or is open for writing (on Linux, for files of the same user). Objects of a store are read at once. A duration is a number and a unit (`s`, `m`, `h`,
             `d`), from 1s to 1d. Requires `--watch`.
             """,
     ),
