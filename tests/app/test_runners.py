@@ -290,14 +290,15 @@ def test_bug_in_the_decoder_process_is_reported_in_one_sentence_and_blames_no_im
 def _with_site(folder: Path) -> str:
     """Returns a value of PYTHONPATH with which, in every process, files can be created but not written."""
     (folder / "sitecustomize.py").write_text(
-        "import builtins, io\n"
-        "real = builtins.open\n"
-        "def opened(file, mode='r', *rest, **more):\n"
-        "    if str(file).endswith('.part') and 'gone' in str(file):\n"
-        "        real(file, mode, *rest, **more).close()\n"
-        "        return real('/dev/full', 'wb', 0)\n"
-        "    return real(file, mode, *rest, **more)\n"
-        "builtins.open = opened\n"
+        "import os\n"
+        "real = os.open\n"
+        "def opened(path, flags, *rest, **more):\n"
+        "    descriptor = real(path, flags, *rest, **more)\n"
+        "    if os.fspath(path).endswith('.part') and flags & os.O_CREAT:\n"
+        "        os.close(descriptor)\n"
+        "        return real('/dev/full', os.O_WRONLY)\n"
+        "    return descriptor\n"
+        "os.open = opened\n"
     )
     return os.pathsep.join((str(folder), str(ROOT)))
 
