@@ -290,14 +290,15 @@ def test_bug_in_the_decoder_process_is_reported_in_one_sentence_and_blames_no_im
 def _with_site(folder: Path) -> str:
     """Returns a value of PYTHONPATH with which, in every process, files can be created but not written."""
     (folder / "sitecustomize.py").write_text(
-        "import builtins, io\n"
-        "real = builtins.open\n"
-        "def opened(file, mode='r', *rest, **more):\n"
-        "    if str(file).endswith('.part') and 'gone' in str(file):\n"
-        "        real(file, mode, *rest, **more).close()\n"
-        "        return real('/dev/full', 'wb', 0)\n"
-        "    return real(file, mode, *rest, **more)\n"
-        "builtins.open = opened\n"
+        "import os\n"
+        "real = os.open\n"
+        "def opened(path, flags, *rest, **more):\n"
+        "    descriptor = real(path, flags, *rest, **more)\n"
+        "    if os.fspath(path).endswith('.part') and flags & os.O_CREAT:\n"
+        "        os.close(descriptor)\n"
+        "        return real('/dev/full', os.O_WRONLY)\n"
+        "    return descriptor\n"
+        "os.open = opened\n"
     )
     return os.pathsep.join((str(folder), str(ROOT)))
 
@@ -330,11 +331,24 @@ def test_another_package_named_transforms_is_reported(tmp_path: Path) -> None:
 
 
 def test_file_with_the_name_of_a_partial_file_is_judged_and_not_removed(tmp_path: Path) -> None:
-    (tmp_path / ".dedup-1-abc.part").write_bytes(b"GIF89a")
-    (tmp_path / "a.gif").write_bytes(b"GIF89a")
-    assert dedup("-i", tmp_path, "--records", tmp_path / "r") == 0
-    assert len((tmp_path / "r").read_text().splitlines()) == 2
-    assert (tmp_path / ".dedup-1-abc.part").exists()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as other:
+        check_that_a_partial_file_is_judged(tmp_path, other.pid)
+
+
+def test_partial_file_of_an_earlier_process_with_the_same_number_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: time.time() + 3600)
+    check_that_a_partial_file_is_judged(tmp_path, os.getpid())
+
+
+def check_that_a_partial_file_is_judged(folder: Path, process: int) -> None:
+    partial = folder / f".dedup-{process}-abc.part"
+    partial.write_bytes(b"GIF89a")
+    (folder / "a.gif").write_bytes(b"GIF89a")
+    assert dedup("-i", folder, "--records", folder / "r") == 0
+    assert len((folder / "r").read_text().splitlines()) == 2
+    assert partial.exists()
 
 
 def test_is_remote_is_the_same_in_preflight_and_storage() -> None:
