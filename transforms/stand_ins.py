@@ -5,6 +5,7 @@ are known when copying fails, and are copied under its name. A stream notes the 
 (`MissingCopies`); the first of them is copied under its own name: a file that was renamed has its new name.
 """
 
+import contextlib
 import dataclasses
 import os
 import threading
@@ -40,11 +41,11 @@ class MissingCopies:
 
     def note(self, digest: bytes) -> None:
         if self.folder:
-            with open(self._path(digest), "ab"):
+            with contextlib.suppress(FileExistsError), open(self._path(digest), "xb"):
                 pass
 
     def is_noted(self, digest: bytes) -> bool:
-        return bool(self.folder) and os.path.lexists(self._path(digest))
+        return bool(self.folder) and os.path.isfile(self._path(digest))
 
     def made_if_missing(
         self, placement: Placement, place: Callable[[Placement], PlaceResult]

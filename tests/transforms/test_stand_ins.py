@@ -1,6 +1,7 @@
 """A kept image that is gone before it is copied is made up for by an equal file."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,16 @@ def test_notes_are_kept_per_digest(tmp_path: Path) -> None:
     missing.forget(b"\1" * 32)
     assert not missing.is_noted(b"\1" * 32)
     assert not MissingCopies().is_noted(b"\1" * 32)
+
+
+def test_pipe_or_directory_with_the_name_of_a_note_is_left_alone(tmp_path: Path) -> None:
+    missing, digests = MissingCopies(str(tmp_path)), (b"\1" * 32, b"\2" * 32)
+    (tmp_path / f"missing-{digests[0].hex()}").mkdir()
+    os.mkfifo(tmp_path / f"missing-{digests[1].hex()}")
+    for digest in digests:
+        missing.note(digest)
+        assert not missing.is_noted(digest)
+        missing.forget(digest)
 
 
 @pytest.mark.parametrize("mode", ["-e", "-n"])
