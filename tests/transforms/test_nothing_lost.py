@@ -8,6 +8,7 @@ named as unreadable, or as an image that could not be placed.
 import collections
 import hashlib
 import io
+import json
 import os
 import random
 import zipfile
@@ -22,11 +23,24 @@ from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.matching import shard_verdicts
 from beam_dedup.core.matching.plan import plan_for
-from beam_dedup.core.model import Fingerprint, Flag, Placement, Reason, Rejection, Status, Verdict
+from beam_dedup.core.model import (
+    BASE_VIEW,
+    REASONS,
+    Fingerprint,
+    Flag,
+    ImageRef,
+    Placement,
+    Reason,
+    Rejection,
+    Status,
+    Verdict,
+    Witness,
+)
 from beam_dedup.core.rank import KeepPolicy
 from beam_dedup.core.reading.reader import read_images
 from beam_dedup.core.stream.protocol import StreamPlan
 from beam_dedup.core.thresholds import Thresholds
+from tests.app.cli_runs import dedup
 from tests.core.stream.toy_engine import ToyRunner
 from tests.stream_files import generation_of
 from tests.transforms.random_trees import BadSectors, RandomTree, bytes_below
@@ -285,3 +299,37 @@ def test_stream_loses_nothing(seed: int, tmp_path: Path, monkeypatch: pytest.Mon
     assert not stream.to_read
     assert not stream.to_place
     check(tree, out, stream.runner.verdicts(), stream.placing.told(), stream.unreadable)
+
+
+def verdicts_in(records: Path) -> list[Verdict]:
+    """Returns the verdicts of a file of records, as far as `check` needs them."""
+    found = [json.loads(line) for line in records.read_bytes().splitlines()]
+    digests = {record["uri"]: bytes.fromhex(record["digest"] or "") for record in found}
+    return [
+        Verdict(
+            ImageRef(record["uri"], ""),
+            Status(record["status"]),
+            record["reason"] and REASONS[record["reason"]],
+            digests[record["uri"]],
+            witness=Witness(of, digests[of], 0, None, BASE_VIEW) if (of := record["duplicate_of"]) else None,
+            flags=tuple(map(Flag, record["flags"])),
+        )
+        for record in found
+    ]
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=MORE) for n in range(1000, 1020))])
+def test_run_loses_nothing(seed: int, tmp_path: Path) -> None:
+    """The command itself, with near duplicates. No file that can be read is unreadable, and no copy is missing."""
+    rng = random.Random(seed)
+    tree, out, records = RandomTree(tmp_path / "in", rng), tmp_path / "out", tmp_path / "records.jsonl"
+    for _ in range(60):
+        tree.change()
+    assert dedup("-n", "-i", tree.folder, "-d", out, "--records", records, "-j", 1, "--quiet") == 0
+    verdicts = verdicts_in(records)
+    cut = {
+        key_of(split_uri(verdict.ref.uri)[0])
+        for verdict in verdicts
+        if verdict.reason in (Reason.NOT_AN_IMAGE, Reason.EMPTY)
+    }
+    check(tree, out, verdicts, set(), cut)
