@@ -128,7 +128,9 @@ def verdict_block(name: str, reason: str | None) -> bytes:
     digest = b"1" * 32
     witness = Witness("a", digest, 0, None, BASE_VIEW) if reason else None
     status = Status.DUPLICATE if reason else Status.KEPT
-    verdict = Verdict(ImageRef(name, name), status, reason and REASONS[reason], digest, witness=witness)
+    verdict = Verdict(
+        ImageRef(name, name), status, REASONS[reason] if reason else None, digest, witness=witness
+    )
     return blocks.dump(tables.verdicts_table([verdict]))
 
 
