@@ -64,13 +64,9 @@ def stopping_on_signals(
     def stop(number: int, _frame: object) -> None:
         if go_on(number):
             return
-        children = psutil.Process().children(recursive=True)
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        psutil.wait_procs(children, timeout=_KILL_SECONDS)
+        killed = _kill_children()
         storage.halt()
-        remove_partial_files(config, [child.pid for child in children])
+        remove_partial_files(config, killed)
         shutil.rmtree(scratch, ignore_errors=True)
         with contextlib.suppress(OSError):  # stderr may be closed
             if os.isatty(2):
@@ -86,6 +82,40 @@ def stopping_on_signals(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def killing_children_on_signals() -> Iterator[None]:
+    """Kills all child processes before SIGTERM or SIGHUP ends this process, while the block runs.
+
+    A signal that is ignored, or that has a handler already, is left as it is.
+    """
+
+    def stop(number: int, _frame: object) -> None:
+        _kill_children()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    ours = [
+        number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL
+    ]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _kill_children() -> list[int]:
+    """Kills all processes that this one or its children have started; returns their ids."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    psutil.wait_procs(children, timeout=_KILL_SECONDS)
+    return [child.pid for child in children]
 
 
 def remove_partial_files(config: DedupConfig, workers: Sequence[int] = (), also: Sequence[str] = ()) -> None:

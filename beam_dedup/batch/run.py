@@ -23,6 +23,7 @@ from beam_dedup.options.config import DedupConfig
 from beam_dedup.output import sign_of_life, write
 from beam_dedup.preflight import Prepared
 from beam_dedup.runners import select
+from beam_dedup.runners.job_server import stopping_job_server
 from beam_dedup.shutdown import scratch_directory
 from beam_dedup.unplaced import count_lines, unplaced_message
 from transforms import metrics
@@ -55,12 +56,13 @@ def run(prepared: Prepared, started: float) -> int:
     with scratch_directory(config) as scratch:
         tally = _tally(scratch, files_to_read) if local else None
         reports = _reports(config, scratch, local)
-        made = beam.Pipeline(runner=select.runner_for(options, config), options=options)
+        runner = select.runner_for(options, config)
+        made = beam.Pipeline(runner=runner, options=options)
         planning = PlanSettings(spread=not local, force=config.force_plan)
         settings = select.read_settings(options, config, tally)
         pipeline.build(made, config, reports, planning, settings=settings)
         show = functools.partial(progress.show_progress, tally) if tally and not config.quiet else None
-        with executing(config, scratch, show, hide_stderr=local):
+        with executing(config, scratch, show, hide_stderr=local), stopping_job_server(runner):
             select.wait_for(made.run())
         if local:
             _report(config, reports, time.monotonic() - started)

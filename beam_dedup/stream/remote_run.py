@@ -12,6 +12,7 @@ from beam_dedup.core.stream.protocol import StreamPlan
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.output import log, write
 from beam_dedup.runners import flink, select
+from beam_dedup.runners.job_server import stopping_job_server
 from beam_dedup.stream import pipeline
 from beam_dedup.stream.pipeline import DIGEST_SHARDS, StreamContext, remember_micros, unbounded_source
 from transforms.stream.record import RecordPaths, run_name
@@ -41,9 +42,11 @@ def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> int:
         shards=DIGEST_SHARDS,
         checkpointed=flink.is_flink(options),
     )
-    made = beam.Pipeline(runner=select.runner_for(options, config), options=options)
+    runner = select.runner_for(options, config)
+    made = beam.Pipeline(runner=runner, options=options)
     pipeline.build(made, config, context, _read(config, options))
-    select.wait_for(made.run(), select.interrupted_message(options))
+    with stopping_job_server(runner):
+        select.wait_for(made.run(), select.interrupted_message(options))
     if not config.quiet:
         write(f"dedup: {select.finished_message(options)}\n")
     return 0
