@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from beam_dedup import service_log
 from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError, UsageError
 from beam_dedup.options import help_text, parser
 from beam_dedup.options.option import quoted
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        return _main(arguments)
+        with service_log.failures_are_errors():
+            return _main(arguments)
     except UsageError as error:
         log(f"{error} (see dedup --help)")
         return WRONG_USAGE
@@ -51,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def entry() -> NoReturn:
     """Runs the console script. Ends the process without waiting for the threads that a runner leaves behind."""
     _open_standard_streams()
+    service_log.set_up("dedup")
     code = main()
     # All text for the standard streams was flushed when it was written.
     os._exit(code)
@@ -131,9 +134,10 @@ def _set_up_logging() -> None:
     """Configures logging; called before Beam is imported, which logs while it is."""
     debug = bool(os.environ.get(DEBUG_VARIABLE))
     logging.basicConfig(
-        level=logging.INFO if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s"
+        level=service_log.level(logging.INFO if debug else logging.ERROR),
+        handlers=[service_log.handler("%(levelname)s %(name)s: %(message)s")],
     )
-    if not debug:
+    if not debug and not os.environ.get(service_log.LEVEL_VARIABLE):
         # A failure is reported in one line at the end; the runner would log a page for each attempt.
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
 

@@ -1,4 +1,7 @@
-"""Writes to the standard streams, whose reader may end before this process does (`dedup --help | head`)."""
+"""Writes to the standard streams, whose reader may end before this process does (`dedup --help | head`).
+
+Control characters, which may come from names of files, are escaped.
+"""
 
 import contextlib
 import os
@@ -7,6 +10,7 @@ import threading
 from collections.abc import Iterator
 
 from beam_dedup.core.errors import DedupError
+from beam_dedup.core.names import without_controls
 
 SIGN_OF_LIFE_SECONDS = 0.5
 _CLEAR_LINE = "\r\x1b[K"
@@ -21,7 +25,7 @@ def write(text: str) -> None:
     if sys.stdout is None:  # it was closed when the process started
         return
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(without_controls(text))
         sys.stdout.flush()
     except BrokenPipeError:
         _discard_stdout()
@@ -34,7 +38,7 @@ def log(message: str) -> None:
     """Writes a message to the standard error stream, unless that is closed."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
-            print(f"dedup: {message}", file=sys.stderr, flush=True)
+            print(f"dedup: {without_controls(message)}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 
@@ -20,16 +19,10 @@ from beam_dedup.runners import select
 from transforms.storage import files as storage
 from transforms.storage import objects
 from transforms.storage.listing import list_inputs
+from transforms.storage.own_files import HEAD_BYTES, is_own
 from transforms.write import is_prefix
 
-HEAD_BYTES = 4096  # bytes of an existing file that show which option wrote it
 _NOT_OURS = b"?"
-# How the output files of each option begin. A file that begins otherwise is never replaced.
-_BEGINNINGS: dict[str, tuple[bytes, ...]] = {
-    "-o": (rb'\{\s*"[0-9a-f]{64}": \[', rb"\{\}\s*$"),
-    "--records": (rb'\{"uri": "', rb"Obj\x01[\s\S]*beam_dedup"),
-    "--counts": (rb'\{\s*"Initial_Image_Count": ',),
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,6 +66,8 @@ def prepare(config: DedupConfig, beam_arguments: Sequence[str]) -> Prepared:
         check_places(config)
     elif select.is_dataflow(options):
         check_reachable(config)
+    else:
+        select.check_job_server(options)
     if config.preview and not local:
         raise UsageError("--preview works only on this machine; leave out --runner")
     return Prepared(config, options, local)
@@ -175,10 +170,31 @@ def check_ours(flag: str, path: str, head: bytes) -> None:
     Raises:
       UsageError: the file begins differently from the files that this option writes.
     """
-    if head and not any(re.match(beginning, head) for beginning in _BEGINNINGS[flag]):
+    if not is_own(flag, head):
         raise UsageError(
             f"{flag}: {path} already exists and was not written by {flag}; name another file, or remove it"
         )
+
+
+def taken_outputs(config: DedupConfig) -> dict[str, str]:
+    """Returns, by option, which local output files somebody else has put in place during a run, in one line each.
+
+    They are not replaced: the output of the run has another name.
+    """
+    taken = {}
+    for flag, path in config.output_files.items():
+        if is_remote(path) or is_prefix(path) or not os.path.lexists(path):
+            continue
+        head = _NOT_OURS
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                head = file.read(HEAD_BYTES)
+        if not is_own(flag, head):
+            taken[flag] = (
+                f"{flag}: {path} was put there by somebody else during the run and is not replaced; "
+                f"the output of this run is in {storage.other_name(path)}"
+            )
+    return taken
 
 
 def _try_to_write(flag: str, folder: str) -> None:

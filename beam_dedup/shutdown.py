@@ -16,10 +16,11 @@ import psutil
 from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError
 from beam_dedup.core.paths import is_remote, partial_prefix
 from beam_dedup.options.config import DedupConfig
+from beam_dedup.service_log import encoded
 from transforms.storage import files as storage
 
 _SHOW_CURSOR = b"\x1b[?25h"  # the live progress line hides the cursor
-_INTERRUPTED = b"\ndedup: interrupted; the input is unchanged, and every output file is complete\n"
+_INTERRUPTED = "\ndedup: interrupted; the input is unchanged, and every output file is complete\n"
 _KILL_SECONDS = 5  # that killed child processes may take to end
 
 
@@ -71,7 +72,7 @@ def stopping_on_signals(
         with contextlib.suppress(OSError):  # stderr may be closed
             if os.isatty(2):
                 os.write(2, _SHOW_CURSOR)
-            os.write(2, _INTERRUPTED)
+            os.write(2, encoded(_INTERRUPTED))
         os._exit(128 + number)
 
     before = {

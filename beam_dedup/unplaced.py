@@ -3,8 +3,6 @@
 from beam_dedup.core.model import Unplaced
 from transforms.write import unplaced_line
 
-_MAX_LINES = 5
-
 
 def append_unplaced(unplaced: Unplaced, path: str) -> None:
     """Appends one line to a file: why an image could not be placed."""
@@ -20,16 +18,14 @@ def count_lines(path: str) -> int:
 
 
 def unplaced_message(path: str) -> str:
-    """Returns how many images could not be placed, and why for the first five; "" if all were placed.
+    """Returns how many images could not be placed, and why for each; "" if all were placed.
 
     Args:
       path: a file with one line per image that could not be placed.
     """
     with open(path, encoding="utf-8") as file:
-        unplaced = file.read().splitlines()
+        unplaced = file.read().split("\n")[:-1]
     if not unplaced:
         return ""
     count = "1 image" if len(unplaced) == 1 else f"{len(unplaced):,} images"
-    shown = "".join(f"\n  {line}" for line in unplaced[:_MAX_LINES])
-    more = f"\n  ... and {len(unplaced) - _MAX_LINES:,} more" if len(unplaced) > _MAX_LINES else ""
-    return f"{count} could not be placed:{shown}{more}"
+    return f"{count} could not be placed:" + "".join(f"\n  {line}" for line in unplaced)

@@ -10,9 +10,13 @@ Beam's `beam_fn_api.proto`). Each worker is a process of the same Python interpr
 
 Beam for Python has a worker pool too, but it listens on all addresses, and it does not pass the options of
 the job to its workers. Beam's `boot` does pass them, but exists in containers only.
+
+The pool logs to stderr which workers it starts and stops, and which end by themselves; as JSON lines with
+DEDUP_LOG_FORMAT=json (`beam_dedup.service_log`).
 """
 
 import argparse
+import logging
 import signal
 import subprocess
 import sys
@@ -25,6 +29,10 @@ from typing import Any
 import grpc
 from apache_beam.portability.api import beam_fn_api_pb2 as api
 from apache_beam.portability.api import beam_fn_api_pb2_grpc
+
+from beam_dedup import service_log
+
+_LOGGER = logging.getLogger("worker_pool")
 
 HOST, PORT = "127.0.0.1", 50000
 _STOP_SECONDS = 10  # that a worker may take to end after SIGTERM
@@ -59,7 +67,10 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         try:
             worker = self._start(command)
         except OSError as error:
+            _LOGGER.log(logging.ERROR, "worker %s could not be started: %s", request.worker_id, error)
             return api.StartWorkerResponse(error=f"the worker could not be started: {error}")
+        _LOGGER.info("worker %s started, process %d", request.worker_id, worker.pid)
+        threading.Thread(target=_log_end, args=(request.worker_id, worker), daemon=True).start()
         with self._lock:
             # Polling reaps workers that have ended; otherwise they would remain as zombie processes.
             for worker_id in self._workers:
@@ -89,6 +100,13 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         with self._lock:
             _stop([worker for workers in self._workers.values() for worker in workers])
             self._workers.clear()
+
+
+def _log_end(worker_id: str, worker: "subprocess.Popen[bytes]") -> None:
+    """Waits until a worker has ended, and logs its exit code; as a warning unless it ended normally."""
+    code = worker.wait()
+    level = logging.INFO if code in (0, -signal.SIGTERM) else logging.WARNING
+    _LOGGER.log(level, "worker %s ended with exit code %d, process %d", worker_id, code, worker.pid)
 
 
 def _stop(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
@@ -144,16 +162,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="address to listen on; everyone who can reach it can run programs here (default %(default)s)",
     )
     given = parser.parse_args(arguments)
+    service_log.set_up("worker_pool")
+    _LOGGER.handlers = [service_log.handler("%(name)s: %(message)s")]
+    _LOGGER.setLevel(service_log.level(logging.INFO))
     pool = WorkerPool(start_process)
     try:
         server = serve(pool, given.host, given.port)
     except OSError as error:
-        print(f"worker_pool: {error}", file=sys.stderr)
+        _LOGGER.log(logging.ERROR, "%s", error)
         return 1
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    print(f"worker_pool: listening on {given.host}:{given.port}", file=sys.stderr)
+    _LOGGER.info("listening on %s:%d", given.host, given.port)
     ended.wait()
     server.stop(None).wait()
     pool.stop_all()

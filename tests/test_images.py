@@ -1,5 +1,6 @@
 """Checks without Docker that the images can be built: the files that the Dockerfiles copy exist, and their scripts run."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -8,7 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
+import beam_dedup
 from tests.images import IMAGES, run_script
 from tests.test_packaging import DEV_PINS, PINS, SETUP, pins
 
@@ -112,6 +116,28 @@ def test_image_pins_are_development_pins() -> None:
     assert {"google-cloud-storage", "google-cloud-pubsub", "boto3", "pillow-heif"} <= IMAGE_PINS.keys()
 
 
+def hashed_pins() -> dict[str, list[str]]:
+    """Returns the hashes in hashes.txt by pin, such as "numpy==2.4.6"."""
+    lines = re.sub(r" \\\n\s+", " ", (IMAGES / "hashes.txt").read_text()).splitlines()
+    return {pin: hashes for pin, *hashes in (line.split() for line in lines if not line.startswith("#"))}
+
+
+def test_every_pin_of_the_images_has_hashes() -> None:
+    pinned = {
+        canonicalize_name(pin.partition("==")[0]): Version(pin.partition("==")[2]) for pin in hashed_pins()
+    }
+    assert pinned == PINS | IMAGE_PINS
+    for pin, hashes in hashed_pins().items():
+        assert hashes, pin
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", one) for one in hashes), pin
+
+
+def test_launcher_can_be_named_by_its_digest() -> None:
+    dataflow = ROOT / "templates/dataflow/Dockerfile"
+    assert Instruction("FROM", "${LAUNCHER} AS launcher") in instructions(dataflow)
+    assert '--build-arg LAUNCHER="$(LAUNCHER)"' in (ROOT / "Makefile").read_text()
+
+
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 def test_make_image_without_docker_fails_with_one_line(tmp_path: Path) -> None:
     for name in ("sh", "env", "python3"):
@@ -163,6 +189,36 @@ class TestInstalled:
         """Beam's `boot` runs these modules with the first `python` on the path."""
         for module in ("sdk_worker_main", "worker_pool_main"):
             run("python", "-c", f"import apache_beam.runners.worker.{module}")
+
+    def test_bill_of_materials_lists_what_is_installed(
+        self, run: Callable[..., str], image_environment: Path, image_context: Path
+    ) -> None:
+        """The same environment always gives the same bill. Versions, licences and dependencies are those of the packages."""
+        text = (image_environment / "sbom.cdx.json").read_text()
+        assert run("python", image_context / "sbom.py") == text
+        bill = json.loads(text)
+        assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.5")
+        assert bill["metadata"]["component"]["purl"] == f"pkg:pypi/beam-dedup@{beam_dedup.__version__}"
+        versions = {one["name"]: Version(one["version"]) for one in bill["components"]}
+        expected = PINS | IMAGE_PINS
+        assert expected.items() <= versions.items()
+        assert versions.keys() - expected.keys() <= {"pip", "setuptools"}
+        assert all(one["purl"] == one["bom-ref"] for one in bill["components"])
+        assert sum("licenses" in one for one in bill["components"]) > 0.9 * len(versions)
+        needed = {one["ref"]: one["dependsOn"] for one in bill["dependencies"]}
+        references = {one["bom-ref"] for one in bill["components"]}
+        assert {one for many in needed.values() for one in many} <= references
+        assert f"pkg:pypi/pillow@{PINS['pillow']}" in needed[bill["metadata"]["component"]["bom-ref"]]
+
+    def test_install_script_refuses_a_file_with_another_hash(
+        self, image_context: Path, tmp_path: Path
+    ) -> None:
+        shutil.copytree(image_context, tmp_path / "context")
+        [pin] = [one for one in hashed_pins() if one.startswith("six==")]
+        (tmp_path / "context/hashes.txt").write_text(f"{pin} --hash=sha256:{'0' * 64}\n")
+        with pytest.raises(subprocess.CalledProcessError) as failed:
+            run_script("install.sh", tmp_path / "environment", tmp_path / "context")
+        assert b"DO NOT MATCH THE HASHES" in failed.value.stderr
 
     def test_install_script_refuses_an_existing_environment(
         self, image_environment: Path, image_context: Path

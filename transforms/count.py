@@ -1,6 +1,7 @@
 """Counts the images of a run by verdict, and proves that none was lost or judged twice."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +17,7 @@ from beam_dedup.core.matching.planner import Estimate
 from beam_dedup.core.model import REJECT_REASONS, ImageRef
 from transforms import metrics
 from transforms.storage.files import whole_file
+from transforms.storage.own_files import is_own
 
 
 @dataclasses.dataclass
@@ -153,7 +155,10 @@ def as_counts(counts: dict[str, int], plan: Estimate | None, read_tally: ReadTal
     return result
 
 
-def write_json(value: dict[str, Any], path: str) -> None:
-    """Writes one JSON object to a file, which appears whole or not at all."""
-    with whole_file(path) as file:
+def write_json(value: dict[str, Any], path: str, flag: str = "") -> None:
+    """Writes one JSON object to a file, which appears whole or not at all.
+
+    With a flag, only a file that this option wrote is replaced (`transforms.storage.files.whole_file`).
+    """
+    with whole_file(path, functools.partial(is_own, flag) if flag else True) as file:
         file.write(json.dumps(value, indent=2).encode() + b"\n")

@@ -86,6 +86,8 @@ class _FingerprintFn(ThreadedDoFn):
         super().__init__(threads=settings.decoder_processes)
         self.settings = settings
         self.bytes_read = Metrics.counter(metrics.NAMESPACE, metrics.BYTES_READ)
+        self.references_read = Metrics.counter(metrics.NAMESPACE, metrics.REFERENCES_READ)
+        self.images_found = Metrics.counter(metrics.NAMESPACE, metrics.IMAGES_FOUND)
         self.known_rejected = Metrics.counter(metrics.NAMESPACE, metrics.KNOWN_REJECTED)
         self.skipped = Metrics.counter(metrics.NAMESPACE, metrics.SKIPPED)
 
@@ -140,7 +142,9 @@ class _FingerprintFn(ThreadedDoFn):
         read = conservation.read_tally(element, result)
         tally: _TaggedReadTally = TaggedOutput(_READ_TALLY, read)
         yield tally
+        found, _ = read.images
+        self.references_read.inc(len(element))
+        self.images_found.inc(found)
         if self.settings.tally:
             self.settings.tally.add(READ, len(element))
-            count, _ = read.images
-            self.settings.tally.add(FOUND, count)
+            self.settings.tally.add(FOUND, found)

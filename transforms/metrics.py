@@ -1,4 +1,4 @@
-"""Names and updates Beam's counters. Runners show them on their dashboards; no result is computed from them.
+"""Names and updates Beam's counters and gauges. Runners show them on their dashboards; no result is computed from them.
 
 `transforms.count.CountImages` computes the counts of a run from its verdicts.
 """
@@ -20,6 +20,8 @@ EXACT_DUPLICATES = "Exact_Duplicate_Count"
 NEAR_DUPLICATES = "Near_Duplicate_Count"
 REJECTED = "Rejected_Count"
 BYTES_READ = "Read_Byte_Count"
+REFERENCES_READ = "Read_Reference_Count"  # files and archives that were read
+IMAGES_FOUND = "Found_Image_Count"  # images in them: an archive has several, or none
 KNOWN_REJECTED = "Known_Rejected_Count"
 DESCRIBED = "Described_Image_Count"
 SKIPPED = "Skipped_Page_Count"
@@ -28,13 +30,19 @@ COPIES = "Placed_Copy_Count"
 UNPLACED = "Unplaced_Copy_Count"
 
 # Counters of streams.
-ADMITTED = "Admitted_Count"  # new arrivals; this count minus Initial_Image_Count is the number in flight
+ADMITTED = "Admitted_Count"  # new arrivals
 REDELIVERED = "Redelivered_Count"
 OTHER_EVENTS = "Other_Event_Count"
 LATE = "Late_Count"  # arrivals whose event was long ago; they are judged as if it had happened now
 EXPIRED = "Expired_Message_Count"  # should be 0: each of them lost an image
 LATENCY = "Verdict_Latency_ms"
 PUBLISHED = "Published_Verdict_Count"
+
+# Gauges of streams: numbers, as monitoring systems need them. Each worker process reports its own.
+LATENCY_P50 = "Verdict_Latency_p50_ms"  # of the verdicts of the last minute
+LATENCY_P95 = "Verdict_Latency_p95_ms"
+LAG = "Admission_Lag_ms"  # from the event to the admission, of the oldest image in the last bundle
+CACHED_STATE = "Cached_State_Bytes"
 
 _DUPLICATE_COUNTERS = {Reason.EXACT: EXACT_DUPLICATES, Reason.NEAR: NEAR_DUPLICATES}
 
@@ -73,6 +81,11 @@ def count(block: VerdictBlock) -> VerdictBlock:
     """Counts the verdicts of a block with Beam's counters, and returns the block."""
     add(counts_of(block))
     return block
+
+
+def set_gauge(name: str, value: int) -> None:
+    """Sets a gauge of Beam, by name."""
+    Metrics.gauge(NAMESPACE, name).set(value)
 
 
 def add(counts: Mapping[str, int]) -> None:

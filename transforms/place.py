@@ -3,13 +3,14 @@
 import contextlib
 import dataclasses
 import functools
+import os
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Literal, NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.pvalue import AsIter, PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core.archives import containers
@@ -19,13 +20,22 @@ from beam_dedup.core.blocks import VerdictBlock, to_bytes, to_text
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.limits import Limits
-from beam_dedup.core.model import Flag, Placement, Status, Unplaced
-from beam_dedup.core.paths import copy_name, duplicate_name, is_remote
+from beam_dedup.core.model import Placement, Unplaced
+from beam_dedup.core.names import shown
+from beam_dedup.core.paths import in_another_form, is_remote, name_hash
 from beam_dedup.core.reading.local_files import open_local
 from transforms import metrics
-from transforms.batching import verdicts_in
+from transforms.clashes import FindClashes, named_copies, unpacked
 from transforms.storage import files
-from transforms.storage.placing import PlaceMode, PlacingError, TakenError, is_copy, place_bytes, place_file
+from transforms.storage.placing import (
+    BlockedError,
+    PlaceMode,
+    PlacingError,
+    TakenError,
+    is_copy,
+    place_bytes,
+    place_file,
+)
 from transforms.storage.prefetch import fetched
 from transforms.tally import PLACED, Tally
 from transforms.threaded import ThreadedDoFn
@@ -81,19 +91,19 @@ class PlaceCopies(beam.PTransform[PCollection[VerdictBlock], Placed]):
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, verdicts: PCollection[VerdictBlock]) -> Placed:
-        copying = beam.ParDo(_PlaceFn(_COPIES_AT_ONCE, self.how, self.tally)).with_output_types(
-            Placement, unplaced=Unplaced
-        )
-        wanted = verdicts | "Placements" >> beam.FlatMap(
-            placements, self.folder, self.duplicates, self.portable, self.generations
-        )
+        copying = beam.ParDo(
+            _PlaceFn(_COPIES_AT_ONCE, self.folder, self.how, self.tally, self.generations)
+        ).with_output_types(Placement, unplaced=Unplaced)
+        wanted = wanted_copies(verdicts, self.folder, self.duplicates, self.portable, self.generations)
         if verdicts.is_bounded:
             members = wanted | "GroupMembers" >> GroupMembers()
         else:  # an unbounded input never ends, so only the members within one block are grouped
             members = verdicts | "MembersOfBlock" >> beam.FlatMap(
                 members_of, self.folder, self.duplicates, self.portable, self.generations
             )
-        members = members | "PlaceMembers" >> PlaceMembers(self.how, self.tally)
+        members = members | "PlaceMembers" >> PlaceMembers(
+            self.how, self.tally, self.folder, self.generations
+        )
         done = (
             wanted
             | "Files" >> beam.Filter(is_file)
@@ -104,21 +114,45 @@ class PlaceCopies(beam.PTransform[PCollection[VerdictBlock], Placed]):
         return Placed(copies, (done[UNPLACED], members[UNPLACED]) | "Unplaced" >> beam.Flatten())
 
 
+def wanted_copies(
+    verdicts: PCollection[VerdictBlock],
+    folder: str,
+    duplicates: bool,
+    portable: bool,
+    generations: bool = False,
+) -> PCollection[Placement]:
+    """Returns the copies to make for the images of a PCollection; see `PlaceCopies` for the arguments.
+
+    A local file system can't hold a file and a directory of one name. If the copies need both, the file gets another
+    form of its name. An unbounded input never ends, so its clashes are found when the second one is placed.
+    """
+    clashes: tuple[AsIter, ...] = ()
+    if verdicts.is_bounded and not is_remote(folder):
+        clashes = (AsIter(verdicts | "Clashes" >> FindClashes(duplicates, portable)),)
+    return verdicts | "Placements" >> beam.FlatMap(
+        placements, folder, duplicates, portable, generations, *clashes
+    )
+
+
 def placements(
-    block: VerdictBlock, folder: str, duplicates: bool, portable: bool, generations: bool = False
+    block: VerdictBlock,
+    folder: str,
+    duplicates: bool,
+    portable: bool,
+    generations: bool = False,
+    clashes: Iterable[bytes] = (),
 ) -> Iterator[Placement]:
-    """Yields the copies to make for the images of a block; see `PlaceCopies` for the arguments."""
-    for verdict in verdicts_in(block):
-        if Flag.DESCRIBED in verdict.flags:
-            continue
-        if verdict.status == Status.KEPT:
-            named = functools.partial(copy_name, portable=portable)
-        elif verdict.status == Status.DUPLICATE and duplicates:
-            named = functools.partial(duplicate_name, verdict.group, portable=portable)
-        else:
-            continue
+    """Yields the copies to make for the images of a block; see `PlaceCopies` for the arguments.
+
+    clashes: hashes of the paths that are also directories, as `FindClashes` returns them.
+    """
+    taken = unpacked(clashes)
+    for verdict, named in named_copies(block, duplicates, portable):
         name = verdict.ref.name
-        placement = Placement(verdict.ref.uri, files.join(folder, named(name)), verdict.digest)
+        path = named(name)
+        if taken and name_hash(path) in taken:
+            path = in_another_form(path, -1)
+        placement = Placement(verdict.ref.uri, files.join(folder, path), verdict.digest)
         generation, _ = event_metadata(verdict.ref.metadata) if generations else ("", None)
         if generation:
             otherwise = files.join(folder, named(with_generation(name, generation)))
@@ -149,8 +183,10 @@ def is_file(placement: Placement) -> bool:
 class _PlacingFn(ThreadedDoFn):
     """Outputs each placement of an element that exists now, and `Unplaced` on the tagged output."""
 
-    def __init__(self, threads: int, how: PlaceMode, tally: Tally | None) -> None:
+    def __init__(self, threads: int, folder: str, how: PlaceMode, tally: Tally | None, moves: bool) -> None:
         super().__init__(threads)
+        self.folder = folder
+        self.moves = moves
         self.how = how
         self.tally = tally
         self.copies = Metrics.counter(metrics.NAMESPACE, metrics.COPIES)
@@ -178,20 +214,41 @@ class _PlaceFn(_PlacingFn):
     """Places one file per element."""
 
     def work(self, element: Placement) -> list[PlaceResult]:
-        try:
-            return [self._placed(element)]
-        except PlacingError as error:
-            return [(element, error)]
+        return [placed(element, self._place, self.folder, self.moves)]
 
-    def _placed(self, placement: Placement) -> PlaceResult:
+    def _place(self, placement: Placement) -> bool:
         path, _ = split_uri(placement.uri)
+        return place_file(path, placement.path, placement.digest, self.how, placement.generation, self.folder)
+
+
+def placed(placement: Placement, place: Callable[[Placement], bool], folder: str, moves: bool) -> PlaceResult:
+    """Places one image, under another name if its own one is taken.
+
+    Args:
+      placement: the copy.
+      place: makes it.
+      folder: the output directory.
+      moves: whether a name that is a file and a directory is changed. Otherwise that is an error.
+    """
+    below = os.path.join(folder, "")
+    changed: set[int] = set()  # parts of the path
+    while True:
         try:
-            done = place_file(path, placement.path, placement.digest, self.how, placement.generation)
-        except TakenError:
+            return placement, place(placement)
+        except BlockedError as error:
+            part = error.path.removeprefix(below).count("/")
+            if not moves or part in changed:
+                return placement, error
+            changed.add(part)
+            path = below + in_another_form(placement.path.removeprefix(below), part)
+            placement = dataclasses.replace(placement, path=path)
+        except TakenError as error:
             if not placement.otherwise:
-                raise
-            return self._placed(dataclasses.replace(placement, path=placement.otherwise, otherwise=""))
-        return placement, done
+                return placement, error
+            placement = dataclasses.replace(placement, path=placement.otherwise, otherwise="")
+            changed.clear()
+        except PlacingError as error:
+            return placement, error
 
 
 @dataclasses.dataclass
@@ -243,10 +300,12 @@ class PlaceMembers(beam.PTransform[PCollection[ArchiveMembers], PCollection[Plac
 
     how: PlaceMode = PlaceMode.COPY
     tally: Tally | None = None
+    folder: str = ""  # the output directory, below which no link is followed
+    moves: bool = False  # whether a name that is a file and a directory is changed when it is placed
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, members: PCollection[ArchiveMembers]) -> PCollection[Placement]:
-        place = _PlaceMembersFn(_ARCHIVES_AT_ONCE, self.how, self.tally)
+        place = _PlaceMembersFn(_ARCHIVES_AT_ONCE, self.folder, self.how, self.tally, self.moves)
         copying = beam.ParDo(place).with_output_types(Placement, unplaced=Unplaced)
         return members | "Copy" >> copying.with_outputs(UNPLACED, main="copies")
 
@@ -258,43 +317,46 @@ class _PlaceMembersFn(_PlacingFn):
         archive, placements = element
         if self.how != PlaceMode.COPY:
             why = f"is a member of an archive and can only be copied, not made a {self.how}: use --place copy"
-            return [(one, PlacingError(f"{one.uri} {why}")) for one in placements]
-        return list(place_members(to_text(archive), placements))
+            return [(one, PlacingError(f"{shown(one.uri)} {why}")) for one in placements]
+        return list(place_members(to_text(archive), placements, self.folder, self.moves))
 
 
-def place_members(archive: str, placements: Iterable[Placement]) -> Iterator[PlaceResult]:
+def place_members(
+    archive: str, placements: Iterable[Placement], folder: str = "", moves: bool = False
+) -> Iterator[PlaceResult]:
     """Copies members of an archive in one pass over it.
 
     Yields each placement, and whether its copy was made (False: it existed) or why it cannot be made.
+
+    Args:
+      archive: its path.
+      placements: the copies.
+      folder: the output directory.
+      moves: whether a name that is a file and a directory is changed.
 
     Raises:
       OSError: the system cannot write.
     """
     wanted: dict[str, Placement] = {}
     for placement in placements:
-        if any(is_copy(path, placement.digest) for path in (placement.path, placement.otherwise) if path):
+        paths = filter(None, (placement.path, placement.otherwise))
+        if any(is_copy(path, placement.digest, folder) for path in paths):
             yield placement, False
         else:
             wanted[split_uri(placement.uri)[1]] = placement
     why = "is no longer in the archive, or can't be read any more"
     try:
         for name, data in _read_members(archive, wanted):
-            yield _place_member(wanted.pop(name), data)
+            place = functools.partial(_place_member, data=data, folder=folder)
+            yield placed(wanted.pop(name), place, folder, moves)
     except ImageError as error:
         why = f"can't be read again: {error}"
     for placement in wanted.values():
-        yield placement, PlacingError(f"{placement.uri} {why}")
+        yield placement, PlacingError(f"{shown(placement.uri)} {why}")
 
 
-def _place_member(placement: Placement, data: bytes) -> PlaceResult:
-    try:
-        return placement, place_bytes(placement.uri, data, placement.path, placement.digest)
-    except TakenError as error:
-        if placement.otherwise:
-            return _place_member(dataclasses.replace(placement, path=placement.otherwise, otherwise=""), data)
-        return placement, error
-    except PlacingError as error:
-        return placement, error
+def _place_member(placement: Placement, data: bytes, folder: str) -> bool:
+    return place_bytes(placement.uri, data, placement.path, placement.digest, folder)
 
 
 def _read_members(archive: str, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:

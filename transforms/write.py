@@ -1,6 +1,7 @@
 """Writes records and groups to files, which appear whole or not at all."""
 
 import dataclasses
+import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -24,8 +25,10 @@ from beam_dedup.core.model import (
     json_text,
     printable,
 )
+from beam_dedup.core.names import shown, without_controls
 from transforms.batching import verdicts_in
 from transforms.storage.files import whole_file
+from transforms.storage.own_files import is_own
 
 _Line = tuple[bytes, bytes, bytes]  # two keys to sort by, then the text of the line
 _LineBlock = bytes  # rows of _LINES
@@ -59,16 +62,23 @@ class WriteRecords(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]])
 
     Args:
       path: a file, or a directory that ends in `/`; local or of a file system of Beam.
+      own_only: whether a file is only replaced by records if it contains records. If not, the records are written to
+        `PATH.new`.
     """
 
     path: str
+    own_only: bool = False
 
     def expand(self, verdicts: PCollection[VerdictBlock]) -> PCollection[Any]:
         if is_prefix(self.path):
             lines = verdicts | "Line" >> beam.FlatMap(json_lines)
             return lines | "Shards" >> beam.io.WriteToText(self.path + "records", file_name_suffix=".jsonl")
         write = write_avro if is_avro(self.path) else write_lines
-        return verdicts | "Lines" >> beam.Map(record_lines) | "Sorted" >> _WriteSorted(self.path, write)
+        return (
+            verdicts
+            | "Lines" >> beam.Map(record_lines)
+            | "Sorted" >> _WriteSorted(self.path, write, "--records" if self.own_only else "")
+        )
 
 
 @dataclasses.dataclass
@@ -83,13 +93,18 @@ class WriteGroups(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
 
     Args:
       path: the file, local or of a file system of Beam.
+      own_only: whether a file is only replaced by groups if it contains groups. If not, the groups are written to
+        `PATH.new`.
     """
 
     path: str
+    own_only: bool = False
 
     def expand(self, verdicts: PCollection[VerdictBlock]) -> PCollection[Any]:
         return (
-            verdicts | "Members" >> beam.Map(group_lines) | "Sorted" >> _WriteSorted(self.path, write_groups)
+            verdicts
+            | "Members" >> beam.Map(group_lines)
+            | "Sorted" >> _WriteSorted(self.path, write_groups, "-o" if self.own_only else "")
         )
 
 
@@ -143,10 +158,11 @@ class _WriteSorted(beam.PTransform[PCollection[_LineBlock], PCollection[str]]):
 
     path: str
     write: _WriteLines
+    flag: str = ""  # the option that wrote an older file that may be replaced; "" for any file
 
     def expand(self, lines: PCollection[_LineBlock]) -> PCollection[str]:
         path = lines.pipeline | "Path" >> beam.Create([blocks.to_bytes(self.path)], reshuffle=False)
-        return path | "Write" >> beam.Map(write_sorted, AsIter(lines), self.write)
+        return path | "Write" >> beam.Map(write_sorted, AsIter(lines), self.write, self.flag)
 
 
 @dataclasses.dataclass
@@ -199,12 +215,8 @@ def placement_line(placement: Placement) -> _Line:
 
 def unplaced_line(unplaced: Unplaced) -> _Line:
     """Returns the line of one copy that could not be made."""
-    return blocks.to_bytes(unplaced.placement.path), b"", printable(unplaced.why).encode()
-
-
-def shown(name: str) -> str:
-    """Returns a file name on one line: as it is, or as JSON if it cannot be printed or could be misread."""
-    return name if name.isprintable() and " -> " not in name else json_text(name)
+    line = without_controls(unplaced.why).replace("\n", "\\n")
+    return blocks.to_bytes(unplaced.placement.path), b"", line.encode()
 
 
 def line_block(lines: list[_Line]) -> _LineBlock:
@@ -220,10 +232,14 @@ def line_block(lines: list[_Line]) -> _LineBlock:
     )
 
 
-def write_sorted(name: bytes, line_blocks: Iterable[_LineBlock], write: _WriteLines) -> str:
-    """Writes the lines of all blocks, sorted, to the file of this name. Returns the name, printable."""
+def write_sorted(name: bytes, line_blocks: Iterable[_LineBlock], write: _WriteLines, flag: str = "") -> str:
+    """Writes the lines of all blocks, sorted, to the file of this name. Returns the name, printable.
+
+    With a flag, only a file that this option wrote is replaced. Otherwise the new file is called `other_name`.
+    """
     table = blocks.load(line_blocks, _LINES).sort_by([("first", "ascending"), ("second", "ascending")])
-    with whole_file(blocks.to_text(name)) as file:
+    replace = functools.partial(is_own, flag) if flag else True
+    with whole_file(blocks.to_text(name), replace) as file:
         write(file, (line for batch in table["line"].chunks for line in _values(batch)))
     return printable(blocks.to_text(name))
 

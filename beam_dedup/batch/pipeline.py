@@ -25,7 +25,7 @@ from transforms import (
 )
 from transforms.count import write_json
 from transforms.overview import SumUpImages
-from transforms.place import placements
+from transforms.place import wanted_copies
 from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE
 from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
@@ -83,12 +83,12 @@ def build(
     )
     images | "Check" >> CheckConservation(verdicts, read_tally)
     if config.records:
-        verdicts | "Records" >> WriteRecords(config.records)
+        verdicts | "Records" >> WriteRecords(config.records, own_only=True)
     if config.output_json:
-        verdicts | "Groups" >> WriteGroups(config.output_json)
+        verdicts | "Groups" >> WriteGroups(config.output_json, own_only=True)
     if config.preview:
-        placing = beam.FlatMap(placements, config.output_dir, config.show_duplicates, config.portable_names)
-        verdicts | "Placements" >> placing | "Preview" >> WritePlacements(reports.preview)
+        wanted = wanted_copies(verdicts, config.output_dir, config.show_duplicates, config.portable_names)
+        wanted | "Preview" >> WritePlacements(reports.preview)
     elif config.output_dir:
         # PCollection[Placement], PCollection[Unplaced]
         _, unplaced = verdicts | "Place" >> PlaceCopies(
@@ -105,7 +105,7 @@ def build(
         (
             verdicts
             | "Counts" >> CountImages(plan, read_tally)
-            | "WriteCounts" >> beam.Map(write_json, reports.counts)
+            | "WriteCounts" >> beam.Map(write_json, reports.counts, "--counts")
         )
     if reports.overview:
         # PCollection[Overview], one

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from beam_dedup.core.imaging.other_kinds import KINDS, Kind, phrase
 from beam_dedup.core.metadata.row import PATH_KEY
 from beam_dedup.core.model import Reason
+from beam_dedup.core.names import shown
 from beam_dedup.core.overview import Overview, RejectedKind
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.options.suggest import pasteable
-from transforms.write import shown
 
 MAX_PHRASES = 8
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 
+from beam_dedup import preflight
 from beam_dedup.batch import pipeline, progress, summary
 from beam_dedup.batch.other_files import count_other_files
 from beam_dedup.batch.pipeline import Reports
@@ -89,7 +90,8 @@ def _report(config: DedupConfig, reports: Reports, seconds: float) -> None:
     """Prints the preview and the summary.
 
     Raises:
-      DedupError: all inputs were rejected, or copies could not be made.
+      DedupError: all inputs were rejected, copies could not be made, or somebody else wrote an output file
+        during the run.
     """
     with open(reports.overview, encoding="utf-8") as file:
         overview = from_json(json.load(file))
@@ -97,16 +99,21 @@ def _report(config: DedupConfig, reports: Reports, seconds: float) -> None:
         with open(reports.preview, encoding="utf-8", errors="surrogateescape") as lines:
             while text := lines.read(_CHUNK_CHARACTERS):
                 write(text)
-    with storage.open_bytes(reports.counts) as counts_file:  # --counts may name an object in a bucket
+    taken = preflight.taken_outputs(config)
+    counts_path = storage.other_name(reports.counts) if "--counts" in taken else reports.counts
+    with storage.open_bytes(counts_path) as counts_file:  # --counts may name an object in a bucket
         counts = json.load(counts_file)
     is_placing = bool(config.output_dir) and not config.preview
     if not config.quiet:
         other_files = count_other_files(config, overview, count_lines(reports.unplaced)) if is_placing else 0
         write(f"{summary.text(config, counts, overview, seconds, other_files)}\n")
+    problems = list(taken.values())
     if counts[metrics.INITIAL] and counts[metrics.INITIAL] == counts[metrics.REJECTED]:
-        raise DedupError(nothing_judged(config, overview))
+        problems.append(nothing_judged(config, overview))
     if is_placing and (message := unplaced_message(reports.unplaced)):
-        raise DedupError(message)
+        problems.append(message)
+    if problems:
+        raise DedupError("\n".join(problems))
 
 
 def count_files(config: DedupConfig) -> int:

@@ -7,11 +7,11 @@ from typing import Any
 from beam_dedup.batch.other_files import MAX_COUNTED
 from beam_dedup.batch.rejected import kinds_text
 from beam_dedup.core.model import REJECT_REASONS
+from beam_dedup.core.names import shown
 from beam_dedup.core.overview import Overview
 from beam_dedup.core.paths import DUPLICATES_FOLDER
 from beam_dedup.options.config import DedupConfig
 from transforms import metrics
-from transforms.write import shown
 
 _UNITS = ("kB", "MB", "GB", "TB")
 

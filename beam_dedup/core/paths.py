@@ -230,6 +230,32 @@ def duplicate_name(group: str, name: str, portable: bool = False) -> str:
     return f"{DUPLICATES_FOLDER}/{group}/{copy_name(name, portable)}"
 
 
+def in_another_form(path: str, part: int) -> str:
+    r"""Returns a path with one part written in another form, which no other name has.
+
+    It is for a file whose name is also that of a directory, of which a file system holds only one.
+    `name_of_copy` returns the same name as before.
+
+    Args:
+      path: as `copy_name` returns it.
+      part: index of the part; -1 for the file.
+
+    >>> in_another_form("a/img", -1), in_another_form("img/1.jpg", 0), in_another_form("%01b", -1)
+    ('a/%69mg', '%69mg/1.jpg', '%01%62')
+    """
+    parts = path.split("/")
+    parts[part] = _other_form(parts[part])
+    return "/".join(parts)
+
+
+def _other_form(part: str) -> str:
+    letters = _LETTERS.findall(part)
+    for at, letter in enumerate(letters):
+        if not letter.startswith("%") and not _IS_CUT.search(part):
+            return _shortened("".join([*letters[:at], _escaped_text(letter), *letters[at + 1 :]]))
+    return f"{_CUT}{_hash(part)}"
+
+
 def name_hash(name: str) -> int:
     """Returns a 64-bit hash of a name, the same in every process."""
     data = name.encode("utf-8", "surrogatepass")

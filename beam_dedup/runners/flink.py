@@ -8,6 +8,8 @@ Why a stream needs them:
   without end.
 - Short bundles: by default a bundle waits a second for more elements. Over all steps this adds up to more
   time than a verdict may take.
+- Retained checkpoints: by default Flink deletes the checkpoints of a job that has failed or was cancelled.
+  The same stream, started anew, would then record all its images a second time.
 """
 
 import argparse
@@ -38,6 +40,18 @@ class FlinkStreamOptions(PipelineOptions):
             help="Flink: finish each bundle before a checkpoint starts",
         )
         parser.add_argument(
+            "--externalized_checkpoints_enabled",
+            action="store_true",
+            default=None,
+            help="Flink: keep the last checkpoint of a job that failed",
+        )
+        parser.add_argument(
+            "--retain_externalized_checkpoints_on_cancellation",
+            action="store_true",
+            default=None,
+            help="Flink: keep the last checkpoint of a job that was cancelled, too",
+        )
+        parser.add_argument(
             "--max_bundle_time_mills",
             type=int,
             help="Flink: milliseconds that a bundle waits for more elements",
@@ -51,7 +65,7 @@ class FlinkStreamOptions(PipelineOptions):
                 "state_backend_storage_path",
                 "directory or prefix for checkpoints, such as file:///shared/checkpoints",
             ),
-            ("savepoint_path", "savepoint whose state the job starts with"),
+            ("savepoint_path", "savepoint or retained checkpoint whose state the job starts with"),
             ("number_of_execution_retries", "how often a failed job is restarted"),
             ("execution_retry_delay", "milliseconds before a restart"),
             ("max_bundle_size", "elements in a bundle"),
@@ -102,6 +116,12 @@ def complete(options: PipelineOptions) -> list[str]:
     if not flink.max_bundle_time_mills:
         flink.max_bundle_time_mills = BUNDLE_MS
         added.append(f"--max_bundle_time_mills={BUNDLE_MS}")
+    if not flink.externalized_checkpoints_enabled:
+        flink.externalized_checkpoints_enabled = True
+        added.append("--externalized_checkpoints_enabled")
+    if not flink.retain_externalized_checkpoints_on_cancellation:
+        flink.retain_externalized_checkpoints_on_cancellation = True
+        added.append("--retain_externalized_checkpoints_on_cancellation")
     if flink.state_backend_storage_path and not flink.state_backend:  # else the job server ignores the path
         flink.state_backend = STATE_BACKEND
         added.append(f"--state_backend={STATE_BACKEND}")
@@ -118,4 +138,15 @@ def checkpoint_message(options: PipelineOptions) -> str:
     return (
         "checkpoints go to the directory in Flink's own configuration (state.checkpoints.dir). If Flink has none, state is "
         "limited to 5 MB and the job fails at about 20,000 images: name one with --state_backend_storage_path"
+    )
+
+
+def failed_message(options: PipelineOptions) -> str:
+    """Returns how to resume a stream whose job on Flink has failed, as the end of a sentence; else ""."""
+    if not is_flink(options):
+        return ""
+    path = options.view_as(FlinkStreamOptions).state_backend_storage_path or "CHECKPOINTS"
+    return (
+        "; to resume it without recording an image twice, submit it again with --savepoint_path and the path that "
+        f"`python -m beam_dedup.runners.last_checkpoint {path}` prints"
     )

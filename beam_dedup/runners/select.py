@@ -15,10 +15,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import grpc
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     GoogleCloudOptions,
     PipelineOptions,
+    PortableOptions,
     SetupOptions,
     StandardOptions,
     _BeamArgumentParser,
@@ -45,6 +47,10 @@ from transforms.tally import Tally
 
 LOCAL_RUNNER = "FnApiRunner"
 DATAFLOW = "DataflowRunner"
+
+JOB_SERVER_SECONDS = 6.0  # that a job server may take to accept a connection
+_JOB_SERVER_RUNNERS = ("PortableRunner", "FlinkRunner", "PrismRunner", "SparkRunner")
+_EMBEDDED = "embed"  # value of --job_endpoint: Beam runs the job server in this process
 
 _EXPECTED_STATES = (PipelineState.DONE, PipelineState.DRAINED, PipelineState.UPDATED)
 IN_MEMORY, PROCESSES = "in_memory", "multi_processing"
@@ -115,6 +121,26 @@ def check_stream_runner(options: PipelineOptions) -> None:
         raise UsageError(
             f"--runner={runner} can't run a stream; leave out --runner to run it on this machine"
         )
+
+
+def check_job_server(options: PipelineOptions, seconds: float = JOB_SERVER_SECONDS) -> None:
+    """Connects to the job server, if the options name one; Beam would wait for it for five minutes.
+
+    Raises:
+      UsageError: no gRPC server answers at `--job_endpoint` within some seconds.
+    """
+    endpoint = options.view_as(PortableOptions).job_endpoint
+    runner = options.view_as(StandardOptions).runner
+    if not endpoint or endpoint == _EMBEDDED or runner not in _JOB_SERVER_RUNNERS:
+        return
+    with grpc.insecure_channel(endpoint) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=seconds)
+        except grpc.FutureTimeoutError:
+            raise UsageError(
+                f"--job_endpoint: no job server answers at {endpoint} (tried for {seconds:g} s). Start it, or name the "
+                "HOST:PORT at which it accepts jobs"
+            ) from None
 
 
 def is_local(options: PipelineOptions) -> bool:

@@ -15,6 +15,7 @@ import grpc
 from apache_beam.portability.api import beam_provision_api_pb2, beam_provision_api_pb2_grpc, endpoints_pb2
 from google.protobuf import json_format, text_format
 
+from beam_dedup import service_log
 from beam_dedup.runners.redaction import hide_secrets
 
 _PROVISION_SECONDS = 60  # to wait for the runner's answer
@@ -90,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("id", "control_endpoint", "logging_endpoint", "provision_endpoint"):
         parser.add_argument(f"--{name}", required=True)
     given = parser.parse_args(arguments)
+    service_log.set_up(f"worker {given.id}")
     info = provisioned(given.provision_endpoint, given.id)
     try:
         variables = environment(info, given.id, given.control_endpoint, given.logging_endpoint)

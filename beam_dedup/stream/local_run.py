@@ -19,6 +19,7 @@ from beam_dedup.options.config import DedupConfig
 from beam_dedup.output import log, write
 from beam_dedup.runners import local_stream, select
 from beam_dedup.runners.local_stream import LocalRead, LocalStreamRunner
+from beam_dedup.service_log import encoded
 from beam_dedup.shutdown import remove_partial_files
 from beam_dedup.stream import pipeline, progress
 from beam_dedup.stream.pipeline import MICROS, StreamContext, remember_micros, unbounded_source
@@ -31,7 +32,7 @@ from transforms.tally import Tally
 
 STATE_DIRECTORY = ".state"  # in the directory of the records
 STATE_DIRECTORY_OF_REMOTE = "image_records.state"  # in the current directory, if the records are remote
-_STOPPING = b"\ndedup: finishing the images that were read; press Ctrl-C again to stop at once\n"
+_STOPPING = "\ndedup: finishing the images that were read; press Ctrl-C again to stop at once\n"
 
 
 def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan, scratch: str, started: float) -> int:
@@ -174,7 +175,7 @@ class _StopReading:
         self.signal = number
         self._read.stop()
         with contextlib.suppress(OSError):  # stderr may be closed, which is no reason to stop at once
-            os.write(2, _STOPPING)
+            os.write(2, encoded(_STOPPING))
         return True
 
 

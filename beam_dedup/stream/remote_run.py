@@ -8,11 +8,13 @@ from apache_beam.io.gcp.pubsub import ReadFromPubSub
 from apache_beam.io.unbounded_source import ReadFromUnboundedSource
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
+from beam_dedup.core.errors import DedupError
 from beam_dedup.core.stream.protocol import StreamPlan
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.output import log, write
 from beam_dedup.runners import flink, select
 from beam_dedup.runners.job_server import stopping_job_server
+from beam_dedup.shutdown import as_dedup_error
 from beam_dedup.stream import pipeline
 from beam_dedup.stream.pipeline import DIGEST_SHARDS, StreamContext, remember_micros, unbounded_source
 from transforms.stream.record import RecordPaths, run_name
@@ -46,7 +48,11 @@ def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> int:
     made = beam.Pipeline(runner=runner, options=options)
     pipeline.build(made, config, context, _read(config, options))
     with stopping_job_server(runner):
-        select.wait_for(made.run(), select.interrupted_message(options))
+        result = made.run()
+        try:
+            select.wait_for(result, select.interrupted_message(options))
+        except Exception as error:
+            raise DedupError(f"{as_dedup_error(error)}{flink.failed_message(options)}") from error
     if not config.quiet:
         write(f"dedup: {select.finished_message(options)}\n")
     return 0

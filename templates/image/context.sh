@@ -1,5 +1,6 @@
 #!/bin/sh
-# Fills a directory with the files that the Dockerfiles copy, and no others: the wheel, the pins, the install script.
+# Fills a directory with the files that the Dockerfiles copy, and no others: the wheel, the pins with their
+# hashes, the install script.
 #
 #   context.sh DIRECTORY
 #
@@ -21,6 +22,4 @@ cp -R setup.py pyproject.toml LICENSE beam_dedup transforms "$source" # a build 
 find "$source" -name __pycache__ -type d -prune -exec rm -rf {} +
 "${PYTHON:-python3}" -m venv "$source/venv"
 "$source/venv/bin/python" -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir "$context" "$source"
-cp requirements.txt "$context/requirements.txt"
-cp templates/image/requirements.txt "$context/requirements-image.txt"
-cp templates/image/install.sh templates/dataflow/main.py "$context"
+cp templates/image/hashes.txt templates/image/install.sh templates/image/sbom.py templates/dataflow/main.py "$context"

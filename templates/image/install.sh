@@ -1,5 +1,6 @@
 #!/bin/sh
-# Creates the environment that every image contains: exactly the pinned requirements and our wheel.
+# Creates the environment that every image contains: exactly the pinned requirements, whose files must have the hashes in
+# hashes.txt, and our wheel. Writes what it contains to ENVIRONMENT/sbom.cdx.json.
 #
 #   install.sh ENVIRONMENT CONTEXT
 #
@@ -18,7 +19,8 @@ fi
 "${PYTHON:-python3}" -m venv "$environment"
 python=$environment/bin/python
 "$python" -m pip install --quiet --no-deps --only-binary :all: --no-binary google-apitools \
-  -r "$context/requirements.txt" -r "$context/requirements-image.txt"
+  --require-hashes -r "$context/hashes.txt"
 "$python" -m pip install --quiet --no-deps "$context"/beam_dedup-*.whl
 "$python" -m pip check
+"$python" "$context/sbom.py" >"$environment/sbom.cdx.json"
 "$environment/bin/dedup" --version

@@ -48,13 +48,13 @@ def die(when: str, number: int, prefix: str) -> None:
     give_name = files.give_name
     named = 0
 
-    def give_and_die(partial: str, path: str, replace: bool) -> None:
+    def give_and_die(partial: str, path: str, *rest: Any) -> None:
         nonlocal named
         named += os.path.basename(path).startswith(prefix)
         is_last = named == number
         if is_last and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        give_name(partial, path, replace)
+        give_name(partial, path, *rest)
         if is_last:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -9,11 +9,13 @@ REQUIRED = [
     "--checkpointing_interval=10000",
     "--finish_bundle_before_checkpointing",
     "--max_bundle_time_mills=100",
+    "--externalized_checkpoints_enabled",
+    "--retain_externalized_checkpoints_on_cancellation",
 ]
 
 
 @pytest.mark.parametrize("runner", ["FlinkRunner", "PortableRunner"])
-@pytest.mark.parametrize("given", range(8))
+@pytest.mark.parametrize("given", range(2**5))
 def test_missing_options_are_added_and_returned(given: int, runner: str) -> None:
     flags = [flag for number, flag in enumerate(REQUIRED) if given >> number & 1]
     options = select.beam_options([f"--runner={runner}", *flags])
@@ -26,6 +28,8 @@ def test_given_options_are_kept() -> None:
         "--checkpointing_interval=500",
         "--finish_bundle_before_checkpointing",
         "--max_bundle_time_mills=7",
+        "--externalized_checkpoints_enabled",
+        "--retain_externalized_checkpoints_on_cancellation",
     ]
     options = select.beam_options(["--runner=FlinkRunner", *given])
     assert flink.complete(options) == []

@@ -1,6 +1,7 @@
 """Checks the resources for Kubernetes: against their APIs, against each other, and against the options of `dedup`."""
 
 import copy
+import ipaddress
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ RESOURCES = {
 CLUSTER = RESOURCES["FlinkDeployment", "dedup"]
 JOB_SERVER = RESOURCES["Deployment", "dedup-job-server"]
 STREAM = RESOURCES["Job", "dedup-stream"]
+RESTART, RETAINED = "restart-strategy", "RETAIN_ON_CANCELLATION"
 FLINK = "flink-main-container"  # named by the operator
 
 
@@ -138,7 +140,7 @@ class TestFit:
             "the operator names the service so"
         )
 
-    def test_network_policy_admits_only_own_pods_and_the_operator(self) -> None:
+    def test_network_policy_admits_only_own_pods_the_operator_and_prometheus(self) -> None:
         policy = RESOURCES["NetworkPolicy", "dedup"]["spec"]
         ours = policy["podSelector"]
         for one in (
@@ -147,9 +149,30 @@ class TestFit:
             JOB_SERVER["spec"]["template"],
         ):
             assert ours["matchLabels"].items() <= one["metadata"]["labels"].items()
-        inside, operator = policy["ingress"]
+        inside, operator, prometheus = policy["ingress"]
         assert inside == {"from": [{"podSelector": ours}]}
         assert operator["ports"] == [{"port": 8081}]
+        port = CLUSTER["spec"]["flinkConfiguration"]["metrics.reporter.prometheus.port"]
+        assert prometheus["ports"] == [{"port": int(port)}]
+        assert CLUSTER["spec"]["podTemplate"]["metadata"]["annotations"] == {
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": port,
+        }
+
+    def test_network_policy_lets_pods_reach_nothing_but_stores_and_what_they_need(self) -> None:
+        """Not the server of the machine's own credentials, except for the pod's account, nor other services of the cluster."""
+        policy = RESOURCES["NetworkPolicy", "dedup"]["spec"]
+        assert policy["policyTypes"] == ["Ingress", "Egress"]
+        inside, names, outside, credentials = policy["egress"]
+        assert inside == {"to": [{"podSelector": policy["podSelector"]}]}
+        assert {one["port"] for one in names["ports"]} == {53}
+        assert [one["port"] for one in outside["ports"]] == [443, 6443]
+        [block] = outside["to"]
+        local = ipaddress.IPv4Network("169.254.0.0/16")
+        assert block["ipBlock"]["except"] == [str(local)]
+        assert all(
+            ipaddress.IPv4Network(one["ipBlock"]["cidr"]).subnet_of(local) for one in credentials["to"]
+        )
 
     def test_flags_name_the_port_of_the_workers(self) -> None:
         """The entry point of the image always listens on port 50000."""
@@ -207,6 +230,27 @@ class TestOperation:
         for name in ("state.checkpoints.dir", "state.savepoints.dir", "high-availability.storageDir"):
             assert configuration[name].startswith("gs://")
         assert all(isinstance(value, str) for value in configuration.values())
+
+    def test_jobs_survive_long_failures_and_leave_their_last_checkpoint(self) -> None:
+        """The local scripts do the same, with fewer attempts."""
+        local = (ROOT / "templates/flink/local").joinpath
+        flink_conf = CLUSTER["spec"]["flinkConfiguration"]
+        assert flink_conf["execution.checkpointing.externalized-checkpoint-retention"] == RETAINED
+        delay = f"{RESTART}.exponential-delay"
+        settings = [name.removeprefix(delay) for name in flink_conf if name.startswith(delay)]
+        assert (flink_conf[f"{RESTART}.type"], len(settings)) == ("exponential-delay", 4)
+        for script in (local("cluster.py").read_text(), local("job-server").read_text()):
+            assert f"\nexecution.checkpointing.externalized-checkpoint-retention: {RETAINED}\n" in script
+            assert f"\n{RESTART}.type: exponential-delay\n" in script
+            assert all(f"\n{delay}{name}: " in script for name in settings)
+
+    def test_flink_logs_as_the_local_one_does_with_json(self) -> None:
+        [log4j2] = CLUSTER["spec"]["logConfiguration"].values()
+        local = (ROOT / "templates/flink/local/log4j2.properties").read_text()
+        own = [line for line in log4j2.splitlines() if line.startswith(("logger.", "appender.json.layout"))]
+        assert len(own) == 9
+        assert [line for line in own if line not in local.splitlines()] == []
+        assert {"name": "DEDUP_LOG_FORMAT", "value": "json"} in SUBMITTING["env"]
 
     def test_stream_is_never_submitted_twice(self) -> None:
         assert STREAM["spec"]["backoffLimit"] == 0

@@ -125,12 +125,12 @@ class TestRecords:
 
 
 class TestCounters:
-    def test_beam_counters(self) -> None:
-        documented = set(table(COUNTERS, "counter"))
+    def test_beam_counters_and_gauges(self) -> None:
+        documented = {*table(COUNTERS, "counter"), *table(COUNTERS, "gauge")}
         names = {
             value
             for name, value in vars(metrics).items()
-            if name.isupper() and str(value).endswith(("_Count", "_ms"))
+            if name.isupper() and str(value).endswith(("_Count", "_ms", "_Bytes"))
         }
         assert documented == names
         assert metrics.rejected_for(Reason.EMPTY) == "Rejected_empty_Count"
@@ -146,7 +146,7 @@ class TestCounters:
     def test_counters_of_the_streaming_guide_exist(self) -> None:
         rejected = {metrics.rejected_for(reason) for reason in Reason}
         named = set(re.findall(r"`(\w+(?:_Count|_ms))`", text_of(STREAMING)))
-        assert named <= rejected | set(table(COUNTERS, "counter"))
+        assert named <= rejected | {*table(COUNTERS, "counter"), *table(COUNTERS, "gauge")}
 
 
 def test_exit_codes() -> None:

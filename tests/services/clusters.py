@@ -49,7 +49,7 @@ class Cluster(NamedTuple):
     def counters(self) -> Counter[str]:
         """Returns our counters of the one running job, summed over its tasks; for a distribution, its count."""
         found: Counter[str] = Counter()
-        job = self._running_job()
+        job = self.running_job()
         for vertex in self._request(f"/jobs/{job}")["vertices"]:
             path = f"/jobs/{job}/vertices/{vertex['id']}/metrics"
             for name in (metric["id"] for metric in self._request(path)):
@@ -69,7 +69,12 @@ class Cluster(NamedTuple):
         ]
         return len({manager["taskmanager-id"] for of_vertex in managers for manager in of_vertex})
 
-    def _running_job(self) -> str:
+    def status_of(self, job: str) -> str:
+        """Returns the status of a job, such as "RUNNING" or "FAILED"."""
+        return str(self._request(f"/jobs/{job}")["state"])
+
+    def running_job(self) -> str:
+        """Returns the id of the one running job."""
         [job] = [job["id"] for job in self._request("/jobs")["jobs"] if job["status"] == "RUNNING"]
         return str(job)
 
@@ -90,7 +95,7 @@ class Cluster(NamedTuple):
         Raises:
           TimeoutError: Flink has not completed the savepoint in time.
         """
-        job = self._running_job()
+        job = self.running_job()
         trigger = self._request(
             f"/jobs/{job}/stop", {"targetDirectory": (self.state / "savepoints").as_uri()}
         )
@@ -111,18 +116,22 @@ class Cluster(NamedTuple):
 
 
 @contextlib.contextmanager
-def flink_cluster(state: Path, python: Path, environment: Mapping[str, str]) -> Iterator[Cluster]:
+def flink_cluster(
+    state: Path, python: Path, environment: Mapping[str, str], *settings: str
+) -> Iterator[Cluster]:
     """Runs a cluster for as long as the block lasts.
 
     Args:
       state: the directory of the cluster's files.
       python: the Python of the workers.
       environment: the environment variables of the cluster, in addition to PATH; it inherits no others.
+      settings: of Flink's configuration, each NAME=VALUE.
     """
     ports = [free_port() for _ in range(4)]
     bare = {"PATH": os.environ["PATH"], "HOME": str(state), **environment}
     options = ("--ports", ",".join(map(str, ports)), "--python", python)
-    output = _run("start", "--jars", FLINK, "--state", state, *options, env=bare)
+    settings = tuple(f"--conf={setting}" for setting in settings)
+    output = _run("start", "--jars", FLINK, "--state", state, *options, *settings, env=bare)
     try:
         flags = tuple(output.splitlines()[-1].split())
         yield Cluster(state, flags, f"http://{HOST}:{ports[0]}")

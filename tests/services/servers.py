@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +23,10 @@ FLINK = TOOLS / "flink"
 _PRISM_HINT = "run `make services` (it needs Go)"
 _FLINK_CONFIGURATION = """\
 state.checkpoints.dir: {folder}/checkpoints
-restart-strategy.type: fixed-delay
-restart-strategy.fixed-delay.attempts: 5
-restart-strategy.fixed-delay.delay: 100 ms
+restart-strategy.type: exponential-delay
+restart-strategy.exponential-delay.initial-backoff: 100 ms
+restart-strategy.exponential-delay.max-backoff: 1 s
+restart-strategy.exponential-delay.attempts-before-reset-backoff: 5
 """
 
 
@@ -103,21 +104,26 @@ def pubsub(project: str = "dedup-test") -> Iterator[Service]:
 @contextlib.contextmanager
 def flink_jars() -> Iterator[Path]:
     """Yields the directory with the jar files of Beam's job server and Flink."""
-    if not (FLINK / ".complete").exists() or not shutil.which("java"):
+    complete, wanted = FLINK / ".complete", ROOT / "templates/flink/local/job-server.xml"
+    is_complete = complete.exists() and complete.read_bytes() == wanted.read_bytes()
+    if not is_complete or not shutil.which("java"):
         raise MissingError("Flink is missing: run `make services` (it needs Maven and Java)")
     yield FLINK
 
 
 @contextlib.contextmanager
-def flink() -> Iterator[Service]:
-    """Runs Beam's job server with an embedded Flink. The workers run in the process that submits the pipeline."""
+def flink(environment: Mapping[str, str] | None = None) -> Iterator[Service]:
+    """Runs Beam's job server with an embedded Flink. The workers run in the process that submits the pipeline.
+
+    environment: of the job server, in addition to that of this process.
+    """
     port = free_port()
     with flink_jars() as jars, tempfile.TemporaryDirectory(prefix="dedup-flink-") as folder:
         configuration = _FLINK_CONFIGURATION.format(folder=Path(folder).as_uri())
         (Path(folder) / "flink-conf.yaml").write_text(configuration)
         command = [str(ROOT / "templates/flink/local/job-server"), str(jars), str(port), folder]
         flags = ("--runner=PortableRunner", f"--job_endpoint={HOST}:{port}", "--environment_type=LOOPBACK")
-        with running(command, lambda: answers(port)) as log:
+        with running(command, lambda: answers(port), environment) as log:
             yield Service(f"{HOST}:{port}", {}, flags, log)
 
 

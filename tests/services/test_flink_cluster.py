@@ -5,13 +5,15 @@ The Python environment of its workers contains the wheel and its pins only. The 
 
 import functools
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from beam_dedup.runners.last_checkpoint import last_checkpoint
 from tests import stream_files
 from tests.app.cli_runs import dedup_apart
 from tests.app.stream_process import running_stream
@@ -28,6 +30,8 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 
 PATIENCE = 180.0
 OFTEN = "--checkpointing_interval=1000"
+NEVER = "restart-strategy.type=none"
+RETURN_SECONDS = 20.0  # until a machine that was restarted is back
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +88,7 @@ def test_workers_use_the_given_environment_and_listen_on_loopback_only(
 
 
 def test_stream_survives_killed_task_managers(cluster: Cluster, tmp_path: Path) -> None:
-    """Twice, while files arrive, the task manager is killed and another one started.
+    """Twice, while files arrive, the task manager is killed and another one started; the second time after 20 seconds.
 
     Each file has one record and each kept image one copy; later images are compared with earlier ones.
     """
@@ -102,6 +106,8 @@ def test_stream_survives_killed_task_managers(cluster: Cluster, tmp_path: Path) 
             [manager] = cluster.parts("task-manager")
             manager.kill()
             _write(incoming, files[begin + 30 : begin + 60])
+            if begin == 120:
+                time.sleep(RETURN_SECONDS)
             cluster.add_task_manager()
             run.wait_for(len(incoming.expected), PATIENCE)
         _write(incoming, files[180:])
@@ -150,6 +156,64 @@ def test_stream_resumes_from_a_savepoint(cluster: Cluster, tmp_path: Path) -> No
     assert len(again) == 30
     assert {record["status"] for record in again} == {"duplicate"}
     assert len(run.records()) == before + 30 + 90
+
+
+def test_cancelled_stream_resumes_from_its_last_checkpoint(cluster: Cluster, tmp_path: Path) -> None:
+    _check_resuming(cluster, tmp_path, cluster.cancel_jobs, "CANCELED")
+
+
+def test_failed_stream_resumes_from_its_last_checkpoint(
+    image_environment: Path, gcs: Service, tmp_path: Path
+) -> None:
+    """The error names the command that finds the checkpoint."""
+    state, python = tmp_path / "cluster", image_environment / "bin/python"
+
+    def fail() -> None:
+        [manager] = failing.parts("task-manager")
+        manager.kill()
+
+    with required(flink_jars()), flink_cluster(state, python, gcs.environment, NEVER) as failing:
+        log = _check_resuming(failing, tmp_path, fail, "FAILED", failing.add_task_manager)
+    assert "python -m beam_dedup.runners.last_checkpoint CHECKPOINTS" in log
+
+
+def _check_resuming(
+    cluster: Cluster, folder: Path, end: Callable[[], None], status: str, repair: Callable[[], object] = int
+) -> str:
+    """Ends a job while it judges images, and submits its stream again: each image has one record.
+
+    Args:
+      cluster: where the stream runs.
+      folder: for its files.
+      end: ends the job.
+      status: of the job that has ended.
+      repair: makes the cluster able to run a job again.
+
+    Returns:
+      The log of the first run.
+    """
+    incoming, out = WatchedDirectory(folder / "in"), folder / "out"
+    files = list(stream_files.files(200, seed=9).items())
+    arguments = ("-n", "--watch", "-i", incoming.folder, "-d", out, *cluster.flags, OFTEN)
+    _write(incoming, files[:100])
+    with running_stream(folder, *arguments) as run:
+        run.wait_for(60, PATIENCE)
+        _write(incoming, files[100:150])
+        job = cluster.running_job()
+        end()
+        assert run.process.wait(PATIENCE) == 1
+        assert cluster.status_of(job) == status
+        log = run.log_tail()
+    repair()
+    checkpoint = last_checkpoint((cluster.state / "checkpoints").as_uri(), job)
+    _write(incoming, files[150:])
+    with running_stream(folder, *arguments, f"--savepoint_path={checkpoint}") as run:
+        run.wait_for(len(incoming.expected), PATIENCE)
+        run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
+        assert run.drain() == 130, run.log_tail()
+    cluster.cancel_jobs()
+    check(run, incoming, out)
+    return log
 
 
 def test_two_task_managers_share_a_job(cluster: Cluster, samples: Path, tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def check_counters(ran: Ran) -> None:
     verdicts = ran.values["verdicts"]
     by_reason = Counter(verdict.reason for verdict in verdicts)
     assert counters.pop(metrics.INITIAL) == len(verdicts)
+    assert counters.pop(metrics.REFERENCES_READ) == counters.pop(metrics.IMAGES_FOUND) == len(verdicts)
     assert counters.pop(metrics.FINAL) == by_reason.pop(None)
     judged = [verdict for verdict in verdicts if verdict.status != Status.REJECTED]
     assert counters.pop(metrics.BYTES_READ) == sum(verdict.size_bytes for verdict in judged)
@@ -222,6 +223,8 @@ def test_known_images_get_no_verdict(tmp_path: Path, recipe: Recipe | None, proc
     assert outcomes(ran.values["verdicts"]) == {"a": of_z, "b": (Status.KEPT, None, None), "c": of_z}
     assert ran.counters.pop(metrics.BYTES_READ)
     assert ran.counters == {
+        metrics.REFERENCES_READ: 3 + len(known),
+        metrics.IMAGES_FOUND: 3,
         metrics.INITIAL: 3,
         metrics.FINAL: 1,
         metrics.EXACT_DUPLICATES: 2,

@@ -222,7 +222,12 @@ def test_every_file_is_read_and_counted_once(tmp_path: Path, processes: int, fla
     assert len(done.fingerprints) == count + 1
     assert done.fingerprints[known[0].uri].ref == known[0]
     assert list(done.rejections) == [str(tmp_path / "gone")], "known images get no verdict"
-    assert done.ran.counters == {metrics.BYTES_READ: (count + 1) * len(data), metrics.KNOWN_REJECTED: 2}
+    assert done.ran.counters == {
+        metrics.BYTES_READ: (count + 1) * len(data),
+        metrics.REFERENCES_READ: count + 4,
+        metrics.IMAGES_FOUND: count + 1,
+        metrics.KNOWN_REJECTED: 2,
+    }
     assert tally.total(READ) == count + 4
 
 

@@ -1,9 +1,13 @@
 """Tests placing: one whole copy per name, inside the output directory; a second run changes nothing."""
 
 import dataclasses
+import errno
 import hashlib
+import io
 import itertools
 import os
+import random
+import socket
 import string
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -25,14 +29,25 @@ from beam_dedup.core.model import (
     Verdict,
     Witness,
 )
-from beam_dedup.core.paths import DUPLICATES_FOLDER, PARTIAL_PREFIX, copy_name, duplicate_name, is_partial
+from beam_dedup.core.paths import (
+    DUPLICATES_FOLDER,
+    PARTIAL_PREFIX,
+    copy_name,
+    duplicate_name,
+    in_another_form,
+    is_partial,
+    name_of_copy,
+)
+from tests.core.archives.made_archives import tar, zipped
 from tests.core.short_reads import BadDisk
 from tests.transforms import image_blocks
 from tests.transforms.files import write
 from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import PlaceCopies, metrics
-from transforms.storage import files, placing
-from transforms.storage.placing import PlaceMode, place_file
+from transforms.place import placed
+from transforms.storage import files as storage_files
+from transforms.storage import placing
+from transforms.storage.placing import PlaceMode, PlacingError, place_file
 from transforms.tally import PLACED, Tally
 
 
@@ -220,11 +235,210 @@ def test_an_image_that_changed_or_vanished_is_not_placed(tmp_path: Path) -> None
     assert "vanished" in done.unplaced[str(tmp_path / "out/1")]
 
 
+class TestLinksInTheOutputDirectory:
+    @pytest.mark.parametrize("how", PlaceMode)
+    def test_no_copy_is_written_through_a_link(self, tmp_path: Path, how: PlaceMode) -> None:
+        files = source(tmp_path, b"one", b"two", b"three", b"four")
+        out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+        write(elsewhere / "c/theirs", b"theirs")
+        out.mkdir()
+        for name in ("sub", DUPLICATES_FOLDER):
+            (out / name).symlink_to("../elsewhere")
+        write(out / "deep/x", b"x")
+        (out / "deep/sub").symlink_to(elsewhere)
+        first = kept(files[0], "a.jpg")
+        verdicts = [first, kept(files[1], "sub/b.jpg"), kept(files[2], "deep/sub/c/d.jpg")]
+        verdicts.append(duplicate(files[3], "e.jpg", first))
+        before = tree(elsewhere)
+        done = place(verdicts, PlaceCopies(str(out), duplicates=True, how=how))
+        assert tree(elsewhere) == before
+        assert done.paths == [str(out / "a.jpg")]
+        not_followed = "is a link; links below the output directory are not followed"
+        assert sorted(done.unplaced.values()) == sorted(
+            f"{out / name} {not_followed}" for name in ("sub", "deep/sub", DUPLICATES_FOLDER)
+        )
+
+    def test_copy_behind_a_link_is_not_taken_for_one(self, tmp_path: Path) -> None:
+        write(tmp_path / "in.zip", zipped({"a.jpg": b"one"}))
+        write(tmp_path / "elsewhere/a.jpg", b"one")
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/in.zip").symlink_to("../elsewhere")
+        digest = hashlib.sha256(b"one").digest()
+        member = Verdict(ImageRef(f"{tmp_path}/in.zip!a.jpg", "in.zip/a.jpg"), Status.KEPT, digest=digest)
+        done = place([member], PlaceCopies(str(tmp_path / "out")))
+        assert list(done.unplaced.values()) == [
+            f"{tmp_path}/out/in.zip is a link; links below the output directory are not followed"
+        ]
+
+    def test_output_directory_may_be_a_link_itself(self, tmp_path: Path) -> None:
+        [file] = source(tmp_path, b"one")
+        (tmp_path / "real").mkdir()
+        (tmp_path / "out").symlink_to("real")
+        place([kept(file, "sub/a.jpg")], PlaceCopies(str(tmp_path / "out")))
+        assert contents(tmp_path / "real") == {"sub/a.jpg": b"one"}
+
+    def test_link_to_a_device_is_not_opened_and_not_replaced(self, tmp_path: Path) -> None:
+        [file] = source(tmp_path, b"one")
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/a.jpg").symlink_to("/dev/zero")
+        os.mkfifo(tmp_path / "out/b.jpg")
+        done = place([kept(file, "a.jpg"), kept(file, "b.jpg")], PlaceCopies(str(tmp_path / "out")))
+        assert set(done.unplaced) == {f"{tmp_path}/out/{name}" for name in ("a.jpg", "b.jpg")}
+        assert os.readlink(tmp_path / "out/a.jpg") == "/dev/zero"
+
+
+class TestSourcesThatChange:
+    """A kept file that becomes something else before it is copied costs only itself."""
+
+    @pytest.mark.parametrize("how", PlaceMode)
+    def test_each_is_reported_and_all_else_is_placed(self, tmp_path: Path, how: PlaceMode) -> None:
+        files = source(tmp_path, b"pipe", b"directory", b"socket", b"loop", b"device", b"fine")
+        verdicts = [kept(path, path.name) for path in files]
+        for path in files[:-1]:
+            path.unlink()
+        os.mkfifo(files[0])
+        files[1].mkdir()
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(files[2]))
+        files[3].symlink_to(files[3].name)
+        files[4].symlink_to("/dev/zero")
+        out = tmp_path / "out"
+        done = place(verdicts, PlaceCopies(str(out), how=how))
+        assert contents(out) == {"5": b"fine"}
+        why = {
+            0: "it is a pipe, not a regular file",
+            1: "it is a directory, not a regular file",
+            2: "it is a socket, not a regular file",
+            3: "Too many levels of symbolic links",
+            4: "it is a device, not a regular file",
+        }
+        assert done.unplaced == {
+            str(out / str(number)): f"{files[number]} can't be read again: {text}"
+            for number, text in why.items()
+        }
+
+    def test_file_that_becomes_a_pipe_while_it_is_opened_is_reported(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        [file] = source(tmp_path, b"one")
+        verdict = kept(file, "a.jpg")
+        look = os.stat
+
+        def replaced_after_the_look(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+            status = look(path, *arguments, **options)
+            if path == str(file):
+                file.unlink(missing_ok=True)
+                os.mkfifo(file)
+            return status
+
+        monkeypatch.setattr(os, "stat", replaced_after_the_look)
+        with pytest.raises(PlacingError, match="it is a pipe, not a regular file"):
+            place_file(str(file), str(tmp_path / "out/a.jpg"), verdict.digest, PlaceMode.COPY)
+
+    def test_read_error_of_a_source_is_reported(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        files = source(tmp_path, b"bad sector", b"fine")
+        opened = storage_files.open_bytes
+
+        class BadSector(io.BytesIO):
+            def read(self, _size: int | None = -1, /) -> bytes:
+                if self.tell():
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                return super().read(3)
+
+        def open_bytes(path: str, generation: str = "") -> Any:
+            return BadSector(b"bad sector") if path == str(files[0]) else opened(path, generation)
+
+        monkeypatch.setattr(placing, "open_bytes", open_bytes)
+        done = place([kept(path, path.name) for path in files], PlaceCopies(str(tmp_path / "out")))
+        assert contents(tmp_path / "out") == {"1": b"fine"}
+        assert list(done.unplaced.values()) == [f"{files[0]} can't be read again: Input/output error"]
+
+
+class TestNamesOfFilesAndDirectories:
+    """A crawl has images at /img and at /img/1.jpg; a file system holds only one of the two names."""
+
+    NAMES = ("img", "img/1.jpg", "img/2/x", "img/2", "a/img", "img2/y")
+    PATHS = ("%69mg", "img/1.jpg", "img/2/x", "img/%32", "a/img", "img2/y")
+
+    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("flags", [(), THREADS])
+    def test_each_image_gets_a_name_whatever_the_order(
+        self, tmp_path: Path, seed: int, flags: tuple[str, ...]
+    ) -> None:
+        files = source(tmp_path, *(name.encode() for name in self.NAMES))
+        verdicts = [kept(path, name) for path, name in zip(files, self.NAMES, strict=True)]
+        verdicts += [duplicate(path, name, verdicts[0]) for path, name in zip(files, self.NAMES, strict=True)]
+        random.Random(seed).shuffle(verdicts)
+        transform = PlaceCopies(str(tmp_path / "out"), duplicates=True)
+        done = place(verdicts, transform, *flags)
+        assert (done.made, done.unplaced) == (len(verdicts), {})
+        expected = dict(zip(self.PATHS, (name.encode() for name in self.NAMES), strict=True))
+        group = f"{DUPLICATES_FOLDER}/{hashlib.sha256(b'img').hexdigest()}"
+        assert contents(tmp_path / "out") == expected | {
+            f"{group}/{path}": data for path, data in expected.items()
+        }
+        assert [name_of_copy(path) for path in self.PATHS] == list(self.NAMES)
+        before = tree(tmp_path / "out")
+        assert place(verdicts, transform).made == 0
+        assert tree(tmp_path / "out") == before
+
+    def test_members_of_archives_too(self, tmp_path: Path) -> None:
+        members = {"img": b"one", "img/1.jpg": b"two"}
+        path = write(tmp_path / "in.tar", tar(members))
+        verdicts = [
+            Verdict(
+                ImageRef(f"{path}!{name}", f"in.tar/{name}"),
+                Status.KEPT,
+                digest=hashlib.sha256(data).digest(),
+            )
+            for name, data in members.items()
+        ]
+        place(verdicts, PlaceCopies(str(tmp_path / "out")))
+        assert contents(tmp_path / "out") == {"in.tar/%69mg": b"one", "in.tar/img/1.jpg": b"two"}
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_stream_finds_a_name_for_the_later_one(self, tmp_path: Path, order: int) -> None:
+        files = source(tmp_path, b"img", b"img/1.jpg", b"img/2.jpg")
+        names = ("img", "img/1.jpg", "img/2.jpg")
+        out = str(tmp_path / "out")
+        made = []
+        for file, name in list(zip(files, names, strict=True))[::order]:
+            wanted = Placement(str(file), f"{out}/{name}", kept(file, name).digest)
+
+            def place_one(one: Placement) -> bool:
+                return place_file(one.uri, one.path, one.digest, PlaceMode.COPY, folder=out)
+
+            for is_first in (True, False):
+                one, result = placed(wanted, place_one, out, moves=True)
+                assert result is is_first
+            made.append(one.path.removeprefix(f"{out}/"))
+        found = contents(tmp_path / "out")
+        assert sorted(found.values()) == [b"img", b"img/1.jpg", b"img/2.jpg"]
+        assert made == (
+            ["img", "%69mg/1.jpg", "%69mg/2.jpg"] if order > 0 else ["img/2.jpg", "img/1.jpg", "%69mg"]
+        )
+
+    @given(st.lists(st.sampled_from(["a", "b", "%", "%2F", "%~", "/", "\udcff"]), min_size=1, max_size=6))
+    def test_other_form_is_reversible_and_no_name_has_it(self, pieces: list[str]) -> None:
+        path = copy_name("".join(pieces))
+        other = in_another_form(path, -1)
+        assert other != path
+        assert inside(other)
+        assert name_of_copy(other) in ("".join(pieces), None)
+        assert copy_name(other) != other
+
+
 def test_image_that_can_no_longer_be_read_is_named_and_all_others_are_placed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def open_bytes(path: str, generation: str = "") -> BinaryIO:
-        return cast(BinaryIO, BadDisk(path)) if path.endswith("/1") else files.open_bytes(path, generation)
+        return (
+            cast(BinaryIO, BadDisk(path))
+            if path.endswith("/1")
+            else storage_files.open_bytes(path, generation)
+        )
 
     monkeypatch.setattr(BadDisk, "bad", 3)
     monkeypatch.setattr(placing, "open_bytes", open_bytes)

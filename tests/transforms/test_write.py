@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import apache_beam as beam
 import fastavro
@@ -18,9 +18,11 @@ import pytest
 from beam_dedup.core.model import (
     RECORD_FIELDS,
     ImageRef,
+    Placement,
     Reason,
     Rejection,
     Status,
+    Unplaced,
     Verdict,
     json_text,
     printable,
@@ -29,7 +31,10 @@ from tests.transforms import image_blocks
 from tests.transforms.batches import random_batch
 from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import WriteGroups, WriteRecords
+from transforms.count import write_json
 from transforms.storage import files
+from transforms.storage.own_files import is_own
+from transforms.write import placement_line, unplaced_line
 
 BATCH = random_batch("write", 8, 48, sets=12)
 REJECTIONS = [
@@ -131,6 +136,71 @@ class TestRecords:
         (tmp_path / "r.jsonl").write_text("older and longer\n" * 1000)
         written(REJECTIONS[:1], WriteRecords(str(tmp_path / "r.jsonl")))
         assert [record["uri"] for record in lines(tmp_path / "r.jsonl")] == ["/in/empty"]
+
+
+class TestFilesOfOthers:
+    """Somebody else puts a file at the path of an output after the run has begun."""
+
+    OWN: ClassVar[dict[str, bytes]] = {
+        "--records": b'{"uri": "a"}\n',
+        "-o": b"{}\n",
+        "--counts": b'{\n  "Initial_Image_Count": 1\n}\n',
+    }
+
+    def write(self, flag: str, path: Path) -> None:
+        if flag == "--counts":
+            write_json({"Initial_Image_Count": 5}, str(path), flag)
+        else:
+            made = (WriteRecords if flag == "--records" else WriteGroups)(str(path), own_only=True)
+            written(VERDICTS, made)
+
+    @pytest.mark.parametrize("flag", OWN)
+    def test_only_files_of_the_same_option_are_replaced(self, tmp_path: Path, flag: str) -> None:
+        for path in (tmp_path / "new", tmp_path / "theirs", tmp_path / "ours"):
+            if path.name != "new":
+                path.write_bytes(b"theirs" if path.name == "theirs" else self.OWN[flag])
+            self.write(flag, path)
+            if path.name == "theirs":
+                assert path.read_bytes() == b"theirs"
+                path = tmp_path / "theirs.new"
+            assert path.read_bytes() not in (b"theirs", self.OWN[flag])
+            assert is_own(flag, path.read_bytes())
+        assert {path.name for path in tmp_path.iterdir()} == {"new", "theirs", "theirs.new", "ours"}
+
+    def test_pipes_directories_and_broken_links_are_left_alone(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "a")
+        (tmp_path / "b").mkdir()
+        (tmp_path / "c").symlink_to("nowhere")
+        (tmp_path / "a.new").write_bytes(b"theirs too")
+        for name in "abc":
+            self.write("--counts", tmp_path / name)
+        found = {path.name for path in tmp_path.iterdir()}
+        assert found == {"a", "a.new", "a.new.new", "b", "b.new", "c", "c.new"}
+        assert os.readlink(tmp_path / "c") == "nowhere"
+
+    def test_file_that_appears_at_the_last_moment_is_not_replaced(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        link = os.link
+
+        def link_later(old: str, new: str, **options: Any) -> None:
+            if not os.path.exists(tmp_path / "c"):
+                (tmp_path / "c").write_bytes(b"theirs")
+            link(old, new, **options)
+
+        monkeypatch.setattr(os, "link", link_later)
+        self.write("--counts", tmp_path / "c")
+        assert (tmp_path / "c").read_bytes() == b"theirs"
+        assert is_own("--counts", (tmp_path / "c.new").read_bytes())
+
+
+def test_names_in_previews_and_errors_cannot_control_a_terminal() -> None:
+    name = "/in/a.tar!\x1b]0;title\x07\x9b2J\n.jpg"
+    placement = Placement(name, f"/out/{name}", b"")
+    line = placement_line(placement)[2].decode()
+    assert line.isprintable()
+    assert [json.loads(text) for text in line.split(" -> ")] == [name, f"/out/{name}"]
+    assert unplaced_line(Unplaced(placement, f"{name} is gone"))[2].decode().isprintable()
 
 
 def avro(path: Path) -> list[Any]:

@@ -165,7 +165,11 @@ def references(message: Keyed) -> Iterator[list[ImageRef]]:
     """Yields the references in a message from `admit`, in lists of a size that one decoder call takes."""
     packed = blocks.load(blocks_by_topic([message[1]])[Topic.ARRIVALS], ARRIVALS)["reference"].to_pylist()
     Metrics.counter(metrics.NAMESPACE, metrics.ADMITTED).inc(len(packed))
-    yield from batched((Arrival.unpacked(one).reference() for one in packed), DECODED_AT_ONCE)
+    arrivals = [Arrival.unpacked(one) for one in packed]
+    events = [arrival.event_ms for arrival in arrivals if arrival.event_ms is not None]
+    if events:
+        metrics.set_gauge(metrics.LAG, max(0, now_micros() // 1000 - min(events)))
+    yield from batched((arrival.reference() for arrival in arrivals), DECODED_AT_ONCE)
 
 
 def count_redelivered(message: Keyed, tally: Tally | None) -> None:

@@ -36,11 +36,13 @@ from transforms.storage import files as storage
 from transforms.storage.files import whole_file
 from transforms.stream.commit_gate import HoldUntilCommitted
 from transforms.stream.local_state import note_undelivered
+from transforms.stream.recent_times import verdict_times
 from transforms.tally import LATENCY, Tally
 
 INTERVAL_SECONDS = 10.0
 RECORDS_PREFIX, COUNTS_PREFIX = "records-", "counts-"
 RECORDS_SUFFIX, COUNTS_SUFFIX = ".jsonl", ".json"
+_LATENCY_GAUGES = (metrics.LATENCY_P50, metrics.LATENCY_P95)
 _NUMBER_DIGITS = 8
 _END_OF_NAME = b"\0"
 _RUN = r"\d{8}T\d{9}Z"
@@ -150,6 +152,9 @@ def count_verdicts(block: VerdictBlock, tally: Tally | None = None) -> None:
     distribution = Metrics.distribution(metrics.NAMESPACE, metrics.LATENCY)
     for milliseconds in times:
         distribution.update(milliseconds)
+    verdict_times.add(times)
+    for name, value in zip(_LATENCY_GAUGES, verdict_times.quantiles(0.5, 0.95), strict=False):
+        metrics.set_gauge(name, value)
     if tally:
         for name, count in counts.items():
             tally.add(name, count)

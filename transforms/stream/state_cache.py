@@ -64,6 +64,11 @@ class CellCache:
         self._bytes = 0
         self._lock = threading.Lock()
 
+    @property
+    def bytes(self) -> int:
+        """Size of all contents."""
+        return self._bytes
+
     def get(self, version: Version) -> Cells | None:
         with self._lock:
             return self._cells.get(version)

@@ -212,6 +212,10 @@ class _StepFn(beam.DoFn):
         for to, to_key, to_body in result.messages:
             yield TaggedOutput(to.value, WindowedValue((to_key, to_body), timestamp, (GlobalWindow(),)))
 
+    def finish_bundle(self) -> None:
+        if self.streaming.cache_bytes:
+            metrics.set_gauge(metrics.CACHED_STATE, self.cache.bytes)
+
     def _cells(self, slot: _Slot, version: Version) -> Cells:
         cells = self.cache.get(version)
         if cells is None:

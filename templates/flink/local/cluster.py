@@ -8,6 +8,9 @@
 JARS is the directory that `get` has filled; Flink itself is part of the job server. STATE is a directory for the files of the
 cluster: its configuration (flink-conf.yaml), logs, process ids, checkpoints. The workers run with --python, whose
 environment must have beam_dedup; they use neither another Python of the machine nor the process that submits the pipeline.
+
+The logs contain warnings, errors and the state of jobs. The environment variables DEDUP_LOG_LEVEL (debug, info, warn, error) and
+DEDUP_LOG_FORMAT (text, json) change that.
 """
 
 import argparse
@@ -34,15 +37,14 @@ _READY_SECONDS, _END_SECONDS = 90, 15
 
 _OPENED = ("lang", "net", "io", "nio", "text", "time", "util", "util.concurrent", "util.concurrent.atomic")
 _OPENS = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in _OPENED]
-_LOGGED = [
-    f"-Dorg.slf4j.simpleLogger.{name}" for name in ("showDateTime=true", "dateTimeFormat=HH:mm:ss.SSS")
-]
+_LOGGING = f"-Dlog4j2.configurationFile={HERE.resolve() / 'log4j2.properties'}"
 _ENTRY_POINTS = {
     "job-manager": "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
     "task-manager": "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
 }
 # classloader.resolve-order: all jars are on the class path, so classes that a job contains must not be loaded a second time.
 # taskmanager.memory: Flink's own scripts compute these sizes; without the scripts, they must be given.
+# restart-strategy: a job waits up to 10 s between two attempts, and ends after 20 in a row (about three minutes).
 _CONFIGURATION = """\
 jobmanager.rpc.address: 127.0.0.1
 jobmanager.bind-host: 127.0.0.1
@@ -68,9 +70,12 @@ parallelism.default: {slots}
 classloader.resolve-order: parent-first
 heartbeat.interval: 2000
 heartbeat.timeout: 10000
-restart-strategy.type: fixed-delay
-restart-strategy.fixed-delay.attempts: 10
-restart-strategy.fixed-delay.delay: 1 s
+restart-strategy.type: exponential-delay
+restart-strategy.exponential-delay.initial-backoff: 1 s
+restart-strategy.exponential-delay.max-backoff: 10 s
+restart-strategy.exponential-delay.reset-backoff-threshold: 10 min
+restart-strategy.exponential-delay.attempts-before-reset-backoff: 20
+execution.checkpointing.externalized-checkpoint-retention: RETAIN_ON_CANCELLATION
 state.backend.type: {backend}
 state.checkpoints.dir: {state_uri}/checkpoints
 state.savepoints.dir: {state_uri}/savepoints
@@ -126,6 +131,13 @@ def _arguments() -> argparse.Namespace:
         help="state backend of Flink (default %(default)s)",
     )
     parser.add_argument(
+        "--conf",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of Flink, in addition to or instead of those in this program; may be repeated",
+    )
+    parser.add_argument(
         "--ports",
         default=PORTS,
         help="ports of REST, the job manager, the job server and the workers (default %(default)s)",
@@ -145,16 +157,15 @@ def _start_all(state: Path, given: argparse.Namespace) -> None:
         _fail(f"--python: there is no program {given.python}")
     python = os.path.abspath(found)
     (state / "tmp").mkdir(parents=True, exist_ok=True)
-    (state / "flink-conf.yaml").write_text(
-        _CONFIGURATION.format(
-            rest=rest,
-            rpc=rpc,
-            slots=given.slots,
-            backend=given.state_backend,
-            state=state,
-            state_uri=state.as_uri(),
-        )
+    configuration = _CONFIGURATION.format(
+        rest=rest,
+        rpc=rpc,
+        slots=given.slots,
+        backend=given.state_backend,
+        state=state,
+        state_uri=state.as_uri(),
     )
+    (state / "flink-conf.yaml").write_text(_with_settings(configuration, given.conf))
     for name in PARTS:
         (state / f"{name}.log").unlink(missing_ok=True)
     try:
@@ -182,8 +193,19 @@ def _start_all(state: Path, given: argparse.Namespace) -> None:
     )
 
 
+def _with_settings(configuration: str, settings: list[str]) -> str:
+    """Returns a configuration of Flink with some settings, each NAME=VALUE, added or replaced."""
+    lines = dict(line.split(": ", 1) for line in configuration.splitlines())
+    for setting in settings:
+        name, separator, value = setting.partition("=")
+        if not (name and separator):
+            _fail(f"--conf must be NAME=VALUE, got {setting}")
+        lines[name] = value
+    return "".join(f"{name}: {value}\n" for name, value in lines.items())
+
+
 def _start_java(state: Path, jars: Path, name: str) -> None:
-    command = ["java", "-Xmx1g", "-XX:MaxMetaspaceSize=512m", *_LOGGED, *_OPENS, "-cp", f"{jars.resolve()}/*"]
+    command = ["java", "-Xmx1g", "-XX:MaxMetaspaceSize=512m", _LOGGING, *_OPENS, "-cp", f"{jars.resolve()}/*"]
     _start(state, name, [*command, _ENTRY_POINTS[name], "--configDir", str(state)])
 
 

@@ -207,9 +207,9 @@ def test_records_survive_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "fsync", lambda number: done.append(os.fstat(number).st_ino))
     give_name = storage.give_name
 
-    def give(partial: str, path: str, replace: bool) -> None:
+    def give(partial: str, path: str, *rest: Any) -> None:
         done.append(os.path.basename(path))
-        give_name(partial, path, replace)
+        give_name(partial, path, *rest)
 
     monkeypatch.setattr(storage, "give_name", give)
     folders = RecordPaths("run", str(tmp_path / "records"), state=str(tmp_path))

@@ -157,6 +157,7 @@ def test_verdicts_are_counted_once(tmp_path: Path, skipped: str) -> None:
         counter.key.metric.name: counter.committed for counter in result.metrics().query()["counters"]
     }
     assert {name: count for name, count in counters.items() if "Image" in name or "Rejected" in name} == {
+        "Found_Image_Count": 3,
         "Initial_Image_Count": 2,
         "Rejected_Count": 2,
         "Rejected_not_found_Count": 2,
