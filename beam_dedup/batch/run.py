@@ -57,13 +57,13 @@ def run(prepared: Prepared, started: float) -> int:
     with scratch_directory(config) as scratch:
         tally = _tally(scratch, files_to_read) if local else None
         reports = _reports(config, scratch, local)
-        runner = select.runner_for(options, config)
-        made = beam.Pipeline(runner=runner, options=options)
+        made = beam.Pipeline(runner=select.runner_for(options, config), options=options)
         planning = PlanSettings(spread=not local, force=config.force_plan)
         settings = select.read_settings(options, config, tally)
         pipeline.build(made, config, reports, planning, settings=settings)
         show = functools.partial(progress.show_progress, tally) if tally and not config.quiet else None
-        with executing(config, scratch, show, hide_stderr=local), stopping_job_server(runner):
+        servers = contextlib.nullcontext() if local else stopping_job_server()
+        with executing(config, scratch, show, hide_stderr=local), servers:
             select.wait_for(made.run())
         if local:
             _report(config, reports, time.monotonic() - started)

@@ -44,10 +44,9 @@ def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> int:
         shards=DIGEST_SHARDS,
         checkpointed=flink.is_flink(options),
     )
-    runner = select.runner_for(options, config)
-    made = beam.Pipeline(runner=runner, options=options)
+    made = beam.Pipeline(runner=select.runner_for(options, config), options=options)
     pipeline.build(made, config, context, _read(config, options))
-    with stopping_job_server(runner):
+    with stopping_job_server():
         result = made.run()
         try:
             select.wait_for(result, select.interrupted_message(options))

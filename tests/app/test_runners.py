@@ -7,8 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -24,7 +23,9 @@ from beam_dedup.options import defaults
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.runners import select
 from beam_dedup.samples import picture
+from tests.app import full_disk
 from tests.app.cli_runs import COMMAND, ROOT, dedup, dedup_apart, tree
+from tests.waiting import SECONDS, soon
 
 MODES = ("in_memory", "multi_threading", pytest.param("multi_processing", marks=pytest.mark.processes))
 
@@ -122,11 +123,11 @@ def test_signal_while_copying_leaves_only_complete_copies(
         f"--direct_running_mode={mode}",
     )
     try:
-        assert _soon(lambda: process.poll() is not None or _begun(out))
+        assert soon(lambda: process.poll() is not None or _begun(out))
         assert process.poll() is None, process.communicate()
         children = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, number)
-        _, output = process.communicate(timeout=30)
+        _, output = process.communicate(timeout=SECONDS)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -157,16 +158,16 @@ def test_signal_while_decoding_ends_the_decoder_processes(
         return psutil.Process(process.pid).children(recursive=True)
 
     try:
-        assert _soon(lambda: process.poll() is not None or sum(map(_decodes, children())) == 2)
+        assert soon(lambda: process.poll() is not None or sum(map(_decodes, children())) == 2)
         assert process.poll() is None, process.communicate()
         found = children()
         assert all(child.pid == os.getsid(child.pid) for child in found if _decodes(child))
         os.killpg(process.pid, number)
-        process.communicate(timeout=30)
+        process.communicate(timeout=SECONDS)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    assert _soon(lambda: not any(map(_runs, found)))
+    assert soon(lambda: not any(map(_runs, found)))
     assert os.listdir(tmp_path) == ["in"]
 
 
@@ -180,14 +181,6 @@ def _started(*arguments: object) -> "subprocess.Popen[str]":
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-
-
-def _soon(condition: Callable[[], bool]) -> bool:
-    """Returns whether a condition becomes true within a minute."""
-    ends = time.monotonic() + 60
-    while not (is_true := condition()) and time.monotonic() < ends:
-        time.sleep(0.01)
-    return is_true
 
 
 def _decodes(process: psutil.Process) -> bool:
@@ -253,11 +246,10 @@ def test_failure_is_reported_in_one_sentence(mode: str, samples: Path, tmp_path:
     """Writing the records fails, after all images are judged, because the device is full."""
     if not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full, which Linux has")
-    # Records are written under a temporary name; `_with_site` opens /dev/full instead of that file.
     ended = dedup_apart(
         *("-i", samples, "-o", "", "--records", tmp_path / "gone" / "r.jsonl", "--quiet"),
         *(f"--direct_running_mode={mode}", "-j", "2"),
-        env={**os.environ, "PYTHONPATH": _with_site(tmp_path)},
+        env={**os.environ, "PYTHONPATH": full_disk.python_path(tmp_path)},
     )
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
@@ -285,21 +277,6 @@ def test_bug_in_the_decoder_process_is_reported_in_one_sentence_and_blames_no_im
     assert ended.stderr.startswith("dedup: failed: the decoder process failed at ")
     assert "no fault of the image: KeyError: 'missing'; set DEDUP_DEBUG=1" in ended.stderr
     assert not (tmp_path / "r.jsonl").exists()
-
-
-def _with_site(folder: Path) -> str:
-    """Returns a value of PYTHONPATH with which, in every process, files can be created but not written."""
-    (folder / "sitecustomize.py").write_text(
-        "import builtins, io\n"
-        "real = builtins.open\n"
-        "def opened(file, mode='r', *rest, **more):\n"
-        "    if str(file).endswith('.part') and 'gone' in str(file):\n"
-        "        real(file, mode, *rest, **more).close()\n"
-        "        return real('/dev/full', 'wb', 0)\n"
-        "    return real(file, mode, *rest, **more)\n"
-        "builtins.open = opened\n"
-    )
-    return os.pathsep.join((str(folder), str(ROOT)))
 
 
 def test_violated_conservation_exits_with_1(
