@@ -58,7 +58,8 @@ def entry() -> NoReturn:
     service_log.set_up("dedup")
     try:
         code = main()
-    except KeyboardInterrupt:  # in the handling of an error
+        signal.signal(signal.SIGINT, _exit)  # from here on Ctrl-C raises no exception
+    except KeyboardInterrupt:  # while an error was handled, or at the very end
         code = INTERRUPTED
     # All text for the standard streams was flushed when it was written.
     os._exit(code)

@@ -104,26 +104,44 @@ def test_help_does_not_import_beam() -> None:
     assert "beam_dedup" in shown.splitlines()[-1]
 
 
+# Lets a process finish its first copy, and waits without end before the next one gets its final name.
+ENDLESS_COPY = """
+import os, threading
+
+real = os.utime
+copies = []
+
+def waiting(file, *rest, **more):
+    if isinstance(file, int):  # the descriptor of a copy that has all its bytes
+        copies.append(file)
+        if len(copies) > 1:
+            threading.Event().wait()
+    return real(file, *rest, **more)
+
+os.utime = waiting
+"""
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_while_copying_leaves_only_complete_copies(
     mode: str, number: signal.Signals, tmp_path: Path
 ) -> None:
     """The signal goes to all processes of the group, as from a terminal."""
-    folder, out = tmp_path / "in", tmp_path / "out"
+    folder, out, site = tmp_path / "in", tmp_path / "out", tmp_path / "site"
     folder.mkdir()
-    for seed in range(4):
-        # Small pictures, which are decoded fast, followed by so many bytes that copying takes long.
+    for seed in range(6):
         picture(seed).save(folder / f"{seed}.png")
-        with open(folder / f"{seed}.png", "ab") as file:
-            file.write(os.urandom(1 << 20) * 60)
     before = tree(folder)
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(ENDLESS_COPY)
     process = _started(
         *("-n", "-i", folder, "-d", out, "--records", tmp_path / "r.jsonl", "-o", "", "-j", "2"),
         f"--direct_running_mode={mode}",
+        PYTHONPATH=os.pathsep.join((str(site), str(ROOT))),
     )
     try:
-        assert soon(lambda: process.poll() is not None or _begun(out))
+        assert soon(lambda: process.poll() is not None or (_begun(out) and _copied(out)))
         assert process.poll() is None, process.communicate()
         children = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, number)
@@ -135,9 +153,10 @@ def test_signal_while_copying_leaves_only_complete_copies(
     assert "interrupted" in output
     assert "Traceback" not in output
     copied = tree(out)
+    assert copied
     assert copied.items() <= before.items(), "an incomplete file, or a temporary name"
     assert tree(folder) == before
-    assert not _group_is_alive(process.pid)
+    assert soon(lambda: not _group_is_alive(process.pid))
     assert not any(map(_runs, children))
 
 
@@ -171,11 +190,12 @@ def test_signal_while_decoding_ends_the_decoder_processes(
     assert os.listdir(tmp_path) == ["in"]
 
 
-def _started(*arguments: object) -> "subprocess.Popen[str]":
+def _started(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
     # A shell ignores Ctrl-C for a test run in the background, and its child processes inherit that.
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         cwd=ROOT,
+        env={**os.environ, **environment},
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,
@@ -201,6 +221,11 @@ def _runs(process: psutil.Process) -> bool:
 def _begun(out: Path) -> bool:
     """Returns whether a copy is being written under its temporary name."""
     return any(path.name.startswith(".dedup-") for path in out.glob("*"))
+
+
+def _copied(out: Path) -> bool:
+    """Returns whether a copy has its final name."""
+    return any(not path.name.startswith(".dedup-") for path in out.glob("*"))
 
 
 def _group_is_alive(group: int) -> bool:
