@@ -1,6 +1,7 @@
 """Fixtures for tests of several layers, and the option to run slow tests."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(map(item.get_closest_marker, SLOW)):
             item.add_marker(left_out)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Makes Beam's pipelines start faster, if tests of Beam were collected; but not in CI."""
+    if "apache_beam" in sys.modules and not os.environ.get(CI_VARIABLE):
+        from tests.faster_beam import remember_what_beam_finds
+
+        patch = pytest.MonkeyPatch()
+        remember_what_beam_finds(patch)
+        session.config.add_cleanup(patch.undo)
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ TRANSFORMS_MAY_IMPORT = CORE_MAY_IMPORT | {
     "boto3",
     "botocore",
     "google",
+    "psutil",
     "requests",
     "transforms",
 }

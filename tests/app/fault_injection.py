@@ -7,6 +7,7 @@ Variables:
                          to its final name.
   FAIL=2,5               Raises an exception after the second and the fifth file of records, for runners that retry.
   MOST=100000            Limits the size of a file to so many bytes, as if the disk were full.
+  EVERY=600              Writes records every so many seconds.
   BACK=path              Sets the clock back by an hour as soon as the path exists.
 """
 
@@ -28,7 +29,7 @@ from transforms.stream import record
 
 INTERVAL_SECONDS = 0.3
 LEAST_WINDOW_SECONDS = 1.0
-DIE, FAIL, MOST, BACK = "DIE", "FAIL", "MOST", "BACK"
+DIE, FAIL, MOST, BACK, EVERY = "DIE", "FAIL", "MOST", "BACK", "EVERY"
 BACK_SECONDS = 3600
 
 
@@ -89,7 +90,7 @@ def set_back(path: str) -> None:
 
 if __name__ == "__main__":
     checks.MIN_DURATION_SECONDS = LEAST_WINDOW_SECONDS
-    pipeline.RECORD_SECONDS = INTERVAL_SECONDS
+    pipeline.RECORD_SECONDS = float(os.environ.get(EVERY) or INTERVAL_SECONDS)
     if os.environ.get(DIE):
         when, number, prefix = os.environ[DIE].split(":")
         die(when, int(number), prefix)

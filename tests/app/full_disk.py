@@ -1,4 +1,4 @@
-"""Lets processes meet a full disk where they write into a directory named `gone`."""
+"""Lets processes meet a full disk: their output files can be created but not written."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ real = os.open
 
 def opened(path, flags, *rest, **more):
     descriptor = real(path, flags, *rest, **more)
-    if flags & os.O_WRONLY and "gone" in str(path) and str(path).endswith(".part"):
+    if flags & os.O_CREAT and os.fspath(path).endswith(".part"):
         os.close(descriptor)
         return real("/dev/full", os.O_WRONLY)
     return descriptor

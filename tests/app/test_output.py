@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from beam_dedup import output
 from beam_dedup.core.errors import DedupError
 from tests.app.cli_runs import COMMAND, ROOT
+from tests.waiting import soon
 
 
 @pytest.fixture
@@ -84,8 +84,9 @@ def test_full_disk_is_an_error() -> None:
 class TestSignOfLife:
     def test_it_appears_if_the_block_takes_long(self, capfd: pytest.CaptureFixture[str]) -> None:
         with output.sign_of_life("loading"):
-            time.sleep(output.SIGN_OF_LIFE_SECONDS + 0.5)
-            assert capfd.readouterr().err == "dedup: loading\n"
+            shown = []
+            assert soon(lambda: shown.append(capfd.readouterr().err) or any(shown))
+            assert "".join(shown) == "dedup: loading\n"
         assert capfd.readouterr().err == ""
 
     def test_it_does_not_appear_if_the_block_ends_before(self, capfd: pytest.CaptureFixture[str]) -> None:
@@ -97,9 +98,11 @@ class TestSignOfLife:
         self, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        shown = []
         with output.sign_of_life("loading"):
-            time.sleep(output.SIGN_OF_LIFE_SECONDS + 0.5)
-        assert capfd.readouterr().err == "dedup: loading\r\x1b[K"
+            assert soon(lambda: shown.append(capfd.readouterr().err) or any(shown))
+        shown.append(capfd.readouterr().err)
+        assert "".join(shown) == "dedup: loading\r\x1b[K"
 
     def test_it_comes_while_beam_is_imported(self, folder: Path, tmp_path: Path) -> None:
         (tmp_path / "site").mkdir()

@@ -332,11 +332,24 @@ def test_another_package_named_transforms_is_reported(tmp_path: Path) -> None:
 
 
 def test_file_with_the_name_of_a_partial_file_is_judged_and_not_removed(tmp_path: Path) -> None:
-    (tmp_path / ".dedup-1-abc.part").write_bytes(b"GIF89a")
-    (tmp_path / "a.gif").write_bytes(b"GIF89a")
-    assert dedup("-i", tmp_path, "--records", tmp_path / "r") == 0
-    assert len((tmp_path / "r").read_text().splitlines()) == 2
-    assert (tmp_path / ".dedup-1-abc.part").exists()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as other:
+        check_that_a_partial_file_is_judged(tmp_path, other.pid)
+
+
+def test_partial_file_of_an_earlier_process_with_the_same_number_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: time.time() + 3600)
+    check_that_a_partial_file_is_judged(tmp_path, os.getpid())
+
+
+def check_that_a_partial_file_is_judged(folder: Path, process: int) -> None:
+    partial = folder / f".dedup-{process}-abc.part"
+    partial.write_bytes(b"GIF89a")
+    (folder / "a.gif").write_bytes(b"GIF89a")
+    assert dedup("-i", folder, "--records", folder / "r") == 0
+    assert len((folder / "r").read_text().splitlines()) == 2
+    assert partial.exists()
 
 
 def test_is_remote_is_the_same_in_preflight_and_storage() -> None:

@@ -10,6 +10,8 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import psutil
+
 from beam_dedup.core.archives import nutch
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote, partial_process
@@ -19,6 +21,7 @@ from transforms.storage import objects
 
 _Urls = Mapping[str, str]  # by base name of the file
 _Entry = os.DirEntry[str] | pathlib.Path
+_CLOCK_SECONDS = 5  # by which the times of files and processes may differ
 _Directory = tuple[str, _Urls, input_paths.States]  # its path below the input, and what is known of it
 
 
@@ -276,9 +279,10 @@ def _is_folder(entry: _Entry) -> bool:
 
 
 def _is_being_written(path: str, outputs: set[str]) -> bool:
-    """Returns whether a file is a partial file of this run: beside an output, and of a process of its session.
+    """Returns whether a file is a partial file of this run: beside an output, and written by a process of its session.
 
-    Any other file with the name of a partial file is input, since it could be somebody's image.
+    A process of an earlier run may have had the same number, as in containers; its files are older than the process
+    that has it now. Any other file with the name of a partial file is input, since it could be somebody's image.
     """
     process = partial_process(os.path.basename(path))
     if process is None:
@@ -287,8 +291,11 @@ def _is_being_written(path: str, outputs: set[str]) -> bool:
     if all(os.path.dirname(output) != directory for output in outputs):
         return False
     try:
-        return os.getsid(process) == os.getsid(0)
-    except (OSError, OverflowError):  # no such process
+        if os.getsid(process) != os.getsid(0):
+            return False
+        changed = os.stat(path, follow_symlinks=False).st_ctime
+        return changed > psutil.Process(process).create_time() - _CLOCK_SECONDS
+    except (OSError, OverflowError, psutil.Error):  # no such process, or the file is finished
         return False
 
 
