@@ -58,13 +58,13 @@ def _hide_failures_of_connections() -> None:
 
 
 @contextlib.contextmanager
-def _remembering_job_servers() -> Iterator[list[StopOnExitJobServer]]:
+def _remembering_job_servers() -> Iterator[list[Any]]:
     """Yields a list to which each job server that is started in the block is added.
 
     A started job server replaces the handler of SIGINT by one that waits without end if it is interrupted, as by a second Ctrl-C.
     Here the handler that was there before stays.
     """
-    started: list[StopOnExitJobServer] = []
+    started: list[Any] = []
     untyped: Any = StopOnExitJobServer
     start = untyped.start
 

@@ -81,11 +81,17 @@ def test_full_disk_is_an_error() -> None:
     assert ended.stderr == "dedup: can't write to the standard output: No space left on device\n"
 
 
+def _reads(capfd: pytest.CaptureFixture[str], shown: list[str]) -> bool:
+    """Adds what was written to stderr to a list. Returns whether that is anything by now."""
+    shown.append(capfd.readouterr().err)
+    return any(shown)
+
+
 class TestSignOfLife:
     def test_it_appears_if_the_block_takes_long(self, capfd: pytest.CaptureFixture[str]) -> None:
         with output.sign_of_life("loading"):
-            shown = []
-            assert soon(lambda: shown.append(capfd.readouterr().err) or any(shown))
+            shown: list[str] = []
+            assert soon(lambda: _reads(capfd, shown))
             assert "".join(shown) == "dedup: loading\n"
         assert capfd.readouterr().err == ""
 
@@ -98,9 +104,9 @@ class TestSignOfLife:
         self, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-        shown = []
+        shown: list[str] = []
         with output.sign_of_life("loading"):
-            assert soon(lambda: shown.append(capfd.readouterr().err) or any(shown))
+            assert soon(lambda: _reads(capfd, shown))
         shown.append(capfd.readouterr().err)
         assert "".join(shown) == "dedup: loading\r\x1b[K"
 

@@ -102,7 +102,9 @@ def test_watched_directory_is_removed_and_comes_back(tmp_path: Path) -> None:
         for seed in (2, 3):
             run.wait_until(functools.partial(_has_files, out, seed - 1), what="copies")
             shutil.rmtree(incoming.folder)
-            run.wait_until(lambda: by_status(run.records(), "rejected"), what="the record of the directory")
+            run.wait_until(
+                lambda: bool(by_status(run.records(), "rejected")), what="the record of the directory"
+            )
             time.sleep(2.5 * POLL_SECONDS)  # the second time there is no other record
             incoming.folder.mkdir()
             incoming.write(f"{seed}.jpg", encoded(photo(seed), "JPEG"))

@@ -1,5 +1,6 @@
 """Runs `dedup --watch --window`: each window is a batch of its own, with one file of records."""
 
+import functools
 import hashlib
 import itertools
 import json
@@ -86,6 +87,10 @@ def test_each_window_is_judged_like_a_batch(tmp_path: Path) -> None:
         assert {record["uri"]: {**record, "metadata": None} for record in of_window} == wanted
 
 
+def _has_records(run: StreamProcess, count: int) -> bool:
+    return len(run.records()) >= count
+
+
 @pytest.mark.slow
 def test_file_overwritten_within_a_window_is_another_image(tmp_path: Path) -> None:
     """Every second file is replaced by another picture; the others are rewritten with the same bytes."""
@@ -103,7 +108,7 @@ def test_file_overwritten_within_a_window_is_another_image(tmp_path: Path) -> No
                     seed = number + 100 * again * (number % 2)
                     incoming.write(f"{number}.jpg", encoded(photo(seed), "JPEG"))
                 time.sleep(seconds * 2.5 / 7 * POLL_SECONDS)  # both are seen in the window
-            waiting.soon(lambda run=run: len(run.records()) >= 25, 2 * seconds + 30)
+            waiting.soon(functools.partial(_has_records, run, 25), 2 * seconds + 30)
             assert run.drain() == 130, run.log_tail()
         *_, last = windows_of(run).values()
         if len(run.records()) == 25 and len(last) == 24:
