@@ -9,6 +9,7 @@ Variables:
   FAIL=2,5               Raises an exception after the second and the fifth file of records, for runners that retry.
   MOST=100000            Limits the size of a file to so many bytes, as if the disk were full.
   PATIENCE=1000          How many times as long as others a file waits that looks incomplete; 2 if it is not given.
+  EVERY=600              Writes records every so many seconds.
   BACK=path              Sets the clock back by an hour as soon as the path exists.
 """
 
@@ -31,7 +32,7 @@ from transforms.stream import record, watch
 INTERVAL_SECONDS = 0.3
 QUIET_TIME = ("--quiet_time", "1.5s")
 LEAST_WINDOW_SECONDS = 1.0
-DIE, FAIL, MOST, BACK, PATIENCE = "DIE", "FAIL", "MOST", "BACK", "PATIENCE"
+DIE, FAIL, MOST, BACK, PATIENCE, EVERY = "DIE", "FAIL", "MOST", "BACK", "PATIENCE", "EVERY"
 BACK_SECONDS = 3600
 
 
@@ -92,7 +93,7 @@ def set_back(path: str) -> None:
 
 if __name__ == "__main__":
     checks.MIN_DURATION_SECONDS = LEAST_WINDOW_SECONDS
-    pipeline.RECORD_SECONDS = INTERVAL_SECONDS
+    pipeline.RECORD_SECONDS = float(os.environ.get(EVERY) or INTERVAL_SECONDS)
     watch.PATIENCE = float(os.environ.get(PATIENCE, "2"))
     if os.environ.get(DIE):
         when, number, prefix = os.environ[DIE].split(":")
