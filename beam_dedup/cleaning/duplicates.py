@@ -75,8 +75,8 @@ def read_duplicates(records: str, directory: str) -> list[Duplicate]:
             absolute(uri),
             digest,
             absolute(witness) if _is_local(witness) else witness,
-            # An exact duplicate has the digest of its witness, which may be an image of --reference without a record.
-            kept.get(witness, frozenset()) | ({digest} if reason is Reason.EXACT else set()),
+            # Equal bytes need no record of the witness, which may be an image of --reference.
+            frozenset({digest}) if reason is Reason.EXACT else kept.get(witness, frozenset()),
             reason,
         )
         for uri, digest, witness, reason in duplicates

@@ -1,7 +1,6 @@
 """Gives the files that `dedup clean` took away their names back. It looks at the files themselves to see what was done."""
 
 import os
-import secrets
 
 from beam_dedup.cleaning import files
 from beam_dedup.cleaning.files import LeftError, State
@@ -128,7 +127,7 @@ def _source(step: Step, how: How) -> str:
 
 def _restore_from(source: str, step: Step, is_link: bool) -> None:
     """Makes the file anew under a temporary name, with its permissions and times, then gives it its name."""
-    made = os.path.join(os.path.dirname(step.path), f".dedup-undo-{secrets.token_hex(4)}")
+    made = _restored_name(step)
     os.close(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
     try:
         files.copy_content(source, made, step.digest)
@@ -145,11 +144,17 @@ def _restore_from(source: str, step: Step, is_link: bool) -> None:
 
 
 def _remove_incomplete(step: Step) -> None:
-    """Removes what was not complete when the run was killed."""
+    """Removes what was not complete when a run was killed."""
+    _remove(_restored_name(step))
     if os.path.basename(step.aside).startswith(ASIDE_PREFIX):
         _remove(clone_name(step))
         if step.copy:
             _remove(partial_copy(step))
+
+
+def _restored_name(step: Step) -> str:
+    """Returns the name that a restored file has until it is complete."""
+    return os.path.join(os.path.dirname(step.path), f".dedup-undo-{step.digest[:8].hex()}-{step.number}")
 
 
 def _remove_copy(step: Step) -> None:
