@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _STANDARD_ERROR = 2
 
+COMMANDS = ("clean", "undo")  # other than the run itself
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with service_log.failures_are_errors():
             return _main(arguments)
     except UsageError as error:
-        log(f"{error} (see dedup --help)")
+        command = f"{arguments[0]} " if arguments and arguments[0] in COMMANDS else ""
+        log(f"{error} (see dedup {command}--help)")
         return WRONG_USAGE
     except DedupError as error:
         log(str(error))
@@ -95,6 +97,10 @@ def _open_standard_streams() -> None:
 
 def _main(arguments: Sequence[str]) -> int:
     started = time.monotonic()
+    if arguments and arguments[0] in COMMANDS:
+        from beam_dedup.cleaning import command
+
+        return command.run(arguments[0], arguments[1:])
     topic = parser.help_topic(arguments)
     if topic is not None:
         write(help_text.option_help(topic))

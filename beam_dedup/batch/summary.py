@@ -11,9 +11,8 @@ from beam_dedup.core.names import shown
 from beam_dedup.core.overview import Overview
 from beam_dedup.core.paths import DUPLICATES_FOLDER
 from beam_dedup.options.config import DedupConfig
+from beam_dedup.texts import counted, size_text
 from transforms import metrics
-
-_UNITS = ("kB", "MB", "GB", "TB")
 
 
 def text(
@@ -70,30 +69,6 @@ def _freed(overview: Overview) -> str:
         return ""
     members = f" (without {overview.duplicate_members:,} in archives)" if overview.duplicate_members else ""
     return f"; deleting the duplicates{members} would free {size_text(overview.duplicate_bytes)}"
-
-
-def counted(count: int, noun: str) -> str:
-    """
-    >>> counted(1, "group"), counted(1200, "group")
-    ('1 group', '1,200 groups')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def size_text(size: int) -> str:
-    """Returns a number of bytes for people, in powers of 1000.
-
-    >>> size_text(999), size_text(1500), size_text(999_960), size_text(3 * 10**15)
-    ('999 bytes', '1.5 kB', '1.0 MB', '3,000.0 TB')
-    """
-    if size < 1000:
-        return counted(size, "byte")
-    value = size / 1000
-    for unit in _UNITS[:-1]:
-        if round(value, 1) < 1000:
-            return f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:,.1f} {_UNITS[-1]}"
 
 
 def _table(rows: list[tuple[str, str, str]]) -> list[str]:
