@@ -9,8 +9,9 @@ from beam_dedup.batch.rejected import kinds_text
 from beam_dedup.core.model import REJECT_REASONS
 from beam_dedup.core.names import shown
 from beam_dedup.core.overview import Overview
-from beam_dedup.core.paths import DUPLICATES_FOLDER
+from beam_dedup.core.paths import DUPLICATES_FOLDER, is_remote
 from beam_dedup.options.config import DedupConfig
+from beam_dedup.options.suggest import pasteable
 from beam_dedup.texts import counted, size_text
 from transforms import metrics
 
@@ -34,12 +35,20 @@ def text(
     rate = f", {initial / seconds:,.0f} images/s" if initial else ""
     lines.append(f"Total time: {seconds:.1f} s{rate} (-j {config.jobs})")
     lines += [f"{name}: {shown(path)}" for name, path in _outputs(config)]
+    if initial > counts[metrics.FINAL] + counts[metrics.REJECTED]:
+        lines += _next_step(config)
     if other_files:
         lines.append(
             f"Not of this run: {'at least ' if other_files >= MAX_COUNTED else ''}{counted(other_files, 'file')} "
             f"in {shown(config.output_dir)}, from other inputs, options or programs"
         )
     return "\n".join(lines)
+
+
+def _next_step(config: DedupConfig) -> Iterator[str]:
+    """Yields the command that shows which duplicates could be removed, if it can read the records."""
+    if config.records and not is_remote(config.records) and (path := pasteable(config.records)):
+        yield f"To see which duplicates can be removed: dedup clean {path}"
 
 
 def _overview(config: DedupConfig, counts: Mapping[str, Any], overview: Overview) -> Iterator[str]:

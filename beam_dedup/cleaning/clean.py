@@ -19,6 +19,7 @@ from beam_dedup.cleaning.journal import Journal
 from beam_dedup.cleaning.steps import ASIDE_PREFIX, LINKS, How, Step
 from beam_dedup.core.model import Reason
 from beam_dedup.core.names import shown
+from beam_dedup.options.suggest import pasteable
 from beam_dedup.output import log, write
 from beam_dedup.texts import counted, size_text
 
@@ -363,7 +364,7 @@ def _report(config: CleanConfig, result: _Result, journal: str) -> None:
             How.MOVE: f" ({size_text(result.done_bytes)})",
         }.get(config.how, f"; {size_text(result.done_bytes)} are free now")
         lines.append(_text(_RESULTS, config, result) + space)
-        lines.append(f"To undo it: dedup undo {shown(journal)}")
+        lines.append(f"To undo it: dedup undo {pasteable(journal) or shown(journal)}")
     write("\n".join(lines) + "\n")
 
 

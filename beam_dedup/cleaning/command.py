@@ -55,9 +55,7 @@ _MOVE = "move:"
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(
-            f"dedup {self.prog}: {message.removeprefix('argument ')}. Try dedup {self.prog} --help"
-        )
+        raise UsageError(message.removeprefix("argument "))
 
 
 def run(name: str, arguments: Sequence[str]) -> int:

@@ -5,11 +5,12 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from beam_dedup.cleaning import clean as cleaning
 from beam_dedup.cleaning import steps
 from beam_dedup.cli import main
 from tests.app.cli_runs import dedup
@@ -127,28 +128,36 @@ def test_protected_files_are_not_touched(pair: Path, capsys: pytest.CaptureFixtu
     assert "Left since protected: 1 file" in capsys.readouterr().out
 
 
+def replace_witness_by_link() -> None:
+    Path("in/a.jpg").unlink()
+    Path("in/a.jpg").symlink_to("b.jpg")
+
+
+def replace_witness_by_hard_link() -> None:
+    Path("in/a.jpg").unlink()
+    Path("in/a.jpg").hardlink_to("in/b.jpg")
+
+
+def replace_duplicate_by_pipe() -> None:
+    Path("in/b.jpg").unlink()
+    os.mkfifo("in/b.jpg")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda: Path("in/a.jpg").unlink(), "its witness {a}: it does not exist"),
-        (lambda: Path("in/a.jpg").write_bytes(b"else"), "its witness {a} has changed since it was judged"),
-        (lambda: Path("in/b.jpg").write_bytes(b"else"), "its content has changed since it was judged"),
-        (lambda: Path("in/b.jpg").unlink(), "it does not exist"),
-        (
-            lambda: (Path("in/a.jpg").unlink(), Path("in/a.jpg").symlink_to("b.jpg")),
-            "its witness {a}: it is a link",
-        ),
-        (lambda: (Path("in/b.jpg").unlink(), os.mkfifo("in/b.jpg")), "it is no regular file"),
-        (
-            lambda: (Path("in/a.jpg").unlink(), Path("in/a.jpg").hardlink_to("in/b.jpg")),
-            "it is the same file as its witness {a}, and frees nothing",
-        ),
+        (Path("in/a.jpg").unlink, "its witness {a}: it does not exist"),
+        (partial(Path("in/a.jpg").write_bytes, b"else"), "its witness {a} has changed since it was judged"),
+        (partial(Path("in/b.jpg").write_bytes, b"else"), "its content has changed since it was judged"),
+        (Path("in/b.jpg").unlink, "it does not exist"),
+        (replace_witness_by_link, "its witness {a}: it is a link"),
+        (replace_duplicate_by_pipe, "it is no regular file"),
+        (replace_witness_by_hard_link, "it is the same file as its witness {a}, and frees nothing"),
     ],
 )
 def test_what_has_changed_is_left_and_named(
-    change: "object", message: str, pair: Path, capsys: pytest.CaptureFixture[str]
+    change: Callable[[], object], message: str, pair: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert callable(change)
     change()
     names = sorted(os.listdir("in"))
     assert main(["clean", "r.jsonl", "--yes"]) == 1
@@ -329,12 +338,12 @@ def test_a_signal_ends_the_run_between_two_files(
     write_records(workplace / "r.jsonl", record(names[0]), *(record(path, names[0]) for path in names[1:]))
     real = steps.take
 
-    def interrupted(step: steps.Step, *more: object) -> None:
-        real(step, *more)  # type: ignore[arg-type]
+    def interrupted(step: steps.Step, how: steps.How, info_text: str) -> None:
+        real(step, how, info_text)
         if step.number == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(cleaning.steps, "take", interrupted)
+    monkeypatch.setattr(steps, "take", interrupted)
     assert main(["clean", "r.jsonl", "--yes"]) == 143
     assert len(os.listdir("in")) == 6
     assert "nothing is half done" in capsys.readouterr().err
