@@ -1,7 +1,7 @@
 # `make` alone lists the targets. To use another Python: make PYTHON=python3.12 demo
 
 PYTHON ?= python3
-PYTEST_ARGS ?= -n auto --dist loadfile
+PYTEST_ARGS ?= -n auto --dist worksteal
 IMAGE ?= beam-dedup
 # Google's launcher of Dataflow templates; better NAME@sha256:... than a tag, which may change its content.
 LAUNCHER ?= gcr.io/dataflow-templates-base/python311-template-launcher-base:latest
@@ -15,6 +15,9 @@ RUN_STAMP := $(VENV)/.run-installed
 DEV_STAMP := $(VENV)/.dev-installed
 # Beam's extra gcp needs this version on Python 3.13, where the one that `make pins` finds with Python 3.11 cannot be imported.
 APITOOLS_3_13 := google-apitools==0.5.35
+
+# The many processes that tests start would compile all modules each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

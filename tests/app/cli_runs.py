@@ -13,9 +13,16 @@ COMMAND = (sys.executable, "-m", "beam_dedup")
 
 
 def dedup(*arguments: object) -> int:
-    """Runs `dedup` in this process, without a file of groups unless `-o` is given, and returns its exit code."""
+    """Runs `dedup` in this process and returns its exit code.
+
+    Unless `-o` is given, without a file of groups; unless `-j` is given, with one decoder process, which starts sooner than
+    two.
+    """
     texts = [str(argument) for argument in arguments]
-    return main(texts if "-o" in texts else [*texts, "-o", ""])
+    for flag, value in (("-o", ""), ("-j", "1")):
+        if flag not in texts:
+            texts += [flag, value]
+    return main(texts)
 
 
 def dedup_apart(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[str]":
