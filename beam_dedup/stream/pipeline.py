@@ -47,7 +47,8 @@ def unbounded_source(config: DedupConfig, state: str = "") -> UnboundedSource:
     assert config.stream
     if config.stream.subscription:
         return SubscriptionSource(config.stream.subscription)
-    return WatchedSource(config.inputs, (*config.excluded_paths, state) if state else config.excluded_paths)
+    excluded = (*config.excluded_paths, state) if state else config.excluded_paths
+    return WatchedSource(config.inputs, excluded, links_inside=config.links_inside)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +139,9 @@ def build(
     # PCollection[bytes], serialised arrivals, with the times of their events as timestamps
     arrivals = pipeline | "Read" >> source
     if config.stream.subscription:
-        arrivals = arrivals | "Parse" >> ParseNotifications(config.stream.subscription, config.outputs)
+        arrivals = arrivals | "Parse" >> ParseNotifications(
+            config.stream.subscription, config.outputs, allow=config.allow
+        )
     # PCollection[list[ImageRef]], arrivals that are not redelivered
     images = arrivals | "Admit" >> AdmitArrivals(context.streaming, context.read_settings.tally)
     # PCollection[bytes], blocks with one verdict per image, after their records are written

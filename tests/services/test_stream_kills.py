@@ -57,7 +57,15 @@ def test_stream_killed_five_times_records_each_image_once(
     """
     rng = random.Random(12)
     out = google_bucket(crawl.bucket.service)
-    arguments = ["-n", "--subscription", crawl.clients.subscription, "-d", f"{out.uri}/unique"]
+    arguments = [
+        "-n",
+        "--subscription",
+        crawl.clients.subscription,
+        "--allow",
+        crawl.bucket.uri,
+        "-d",
+        f"{out.uri}/unique",
+    ]
     arguments += ["--verdict_topic", verdicts.topic, *crawl.bucket.service.flags]
     environment = environment_of(crawl, proxied)
     files = iter({**stream_files.files(FILES, seed=5), **stream_files.hostile()}.items())
@@ -107,7 +115,14 @@ def test_windowed_stream_killed_four_times_records_each_image_once(
     crawl: Crawl, proxied: Service, tmp_path: Path
 ) -> None:
     """A message is acknowledged after its record is written: each image has one record, each window is judged by itself."""
-    arguments = ["-n", "--subscription", crawl.clients.subscription, *crawl.bucket.service.flags]
+    arguments = [
+        "-n",
+        "--subscription",
+        crawl.clients.subscription,
+        "--allow",
+        crawl.bucket.uri,
+        *crawl.bucket.service.flags,
+    ]
     arguments += ["--window", f"{WINDOW_SECONDS}s"]
     environment = environment_of(crawl, proxied)
     files = iter(stream_files.files(150, seed=6).items())

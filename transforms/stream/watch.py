@@ -19,10 +19,12 @@ from apache_beam import coders
 from apache_beam.io.unbounded_source import CheckpointMark, UnboundedReader, UnboundedSource
 from apache_beam.utils.timestamp import Timestamp
 
+from beam_dedup.core.allowed import leads_to
 from beam_dedup.core.arrivals import Arrival
+from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.reading.local_files import version_of
-from transforms.storage.listing import list_inputs
+from transforms.storage.listing import Listed, list_inputs
 from transforms.stream import clock
 from transforms.stream.shared_readers import Shared
 from transforms.stream.watched_links import WatchedLinks, links_last
@@ -68,9 +70,16 @@ class _PositionCoder(coders.Coder):
 class Watch:
     """Finds new images below some paths by scanning them. Uses about 200 bytes of memory per file."""
 
-    def __init__(self, paths: tuple[str, ...], exclude: tuple[str, ...], settle_seconds: float) -> None:
+    def __init__(
+        self,
+        paths: tuple[str, ...],
+        exclude: tuple[str, ...],
+        settle_seconds: float,
+        links_inside: bool = False,
+    ) -> None:
         self._paths = paths
         self._exclude = exclude
+        self._links_inside = links_inside
         self._settle_ns = int(settle_seconds * 10**9)
         self._arrived: dict[str, str] = {}  # generations, by path
         self._changing: dict[str, str] = {}
@@ -80,7 +89,10 @@ class Watch:
         """Scans once; yields the images that have arrived since the last scan, links after all others."""
         changing: dict[str, str] = {}
         self._links.start_scan()
-        for file in links_last(list_inputs(self._paths, self._exclude)):
+        for file in links_last(list_inputs(self._paths, self._exclude, self._links_inside)):
+            if file.leads_outside:
+                yield from self._refused(file)
+                continue
             state = (file.version, True) if is_remote(file.path) else _state_of(file.path, self._settle_ns)
             if state is None and file.path not in self._paths:
                 continue  # gone: it may have been judged already. A path named on the command line is rejected instead.
@@ -98,6 +110,24 @@ class Watch:
                 self._links.note_incomplete(file.path)
         self._changing = changing
 
+    def _refused(self, link: Listed) -> Iterator[Arrival]:
+        """Yields the arrival of a link out of the input, if it is new. Its generation is that of the link itself."""
+        try:
+            generation = version_of(os.lstat(link.path))
+        except OSError:  # gone
+            return
+        if self._arrived.get(link.path) != generation:
+            self._arrived[link.path] = generation
+            yield Arrival(
+                link.path,
+                generation,
+                clock.now_micros() // 1000,
+                link.metadata,
+                link.name,
+                refused=leads_to(link.path) or "leads out of the input",
+                reason=Reason.LINK_OUTSIDE.value,
+            )
+
 
 def _state_of(path: str, settle_ns: int) -> tuple[str, bool] | None:
     """Returns the generation of a local file, and whether it is complete; None if there is no file."""
@@ -114,12 +144,14 @@ def _state_of(path: str, settle_ns: int) -> tuple[str, bool] | None:
 class Scanner:
     """A thread that scans again and again, and the arrivals it has found."""
 
-    def __init__(self, paths: tuple[str, ...], exclude: tuple[str, ...], times: ScanTimes) -> None:
+    def __init__(
+        self, paths: tuple[str, ...], exclude: tuple[str, ...], times: ScanTimes, links_inside: bool = False
+    ) -> None:
         self.given = 0
         self._pause_seconds = times.pause_seconds
         self._found: queue.Queue[Arrival | Exception] = queue.Queue(_MAX_WAITING)
         self.stopped = threading.Event()
-        watch = Watch(paths, exclude, times.settle_seconds)
+        watch = Watch(paths, exclude, times.settle_seconds, links_inside)
         threading.Thread(target=self._scan, args=(watch,), name="watch", daemon=True).start()
 
     def next(self) -> Arrival | None:
@@ -181,11 +213,13 @@ class WatchedReader(UnboundedReader):
         exclude: tuple[str, ...],
         position: Position | None,
         times: ScanTimes,
+        links_inside: bool = False,
     ) -> None:
         known = _scanners.find(position.scanner) if position else None
         continues = position is not None and known is not None and known.given == position.given
         self._name = position.scanner if position and continues else secrets.token_hex(8)
-        self.scanner = _scanners.acquire(self._name, functools.partial(Scanner, paths, exclude, times))
+        make_scanner = functools.partial(Scanner, paths, exclude, times, links_inside)
+        self.scanner = _scanners.acquire(self._name, make_scanner)
         self._current = Arrival("")
 
     def start(self) -> bool:
@@ -223,11 +257,14 @@ class WatchedSource(UnboundedSource):
       paths: directories, files and prefixes of object stores to watch.
       exclude: files and directories below `paths` that are not input.
       times: when to scan.
+      links_inside: whether links that lead out of `paths` are rejected instead of followed. Files that are read
+        need the same limit (`Limits.roots`).
     """
 
     paths: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     times: ScanTimes = ScanTimes()
+    links_inside: bool = False
 
     def split(self, desired_num_splits: int, options: Any = None) -> Iterable[UnboundedSource]:  # noqa: ARG002
         return [self]
@@ -238,7 +275,7 @@ class WatchedSource(UnboundedSource):
         If it cannot continue, it finds all files again: they are redelivered, and not judged twice.
         """
         position = checkpoint_mark if isinstance(checkpoint_mark, Position) else None
-        return WatchedReader(self.paths, self.exclude, position, self.times)
+        return WatchedReader(self.paths, self.exclude, position, self.times, self.links_inside)
 
     def get_checkpoint_mark_coder(self) -> coders.Coder:
         return _PositionCoder()
