@@ -7,7 +7,6 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from tests.services.crawling import (
     environment_of,
     unacknowledged,
 )
-from tests.services.pubsub_proxy import pubsub_proxy
 from tests.services.servers import Service
 from tests.services.test_pubsub import Clients
 from tests.verdicts_outside import Outside, check_copies, check_each_once
@@ -39,12 +37,6 @@ KILLS = 5
 FILES = 900
 WINDOW_SECONDS = 4
 BEFORE = 60  # objects that exist when the first run starts
-
-
-@pytest.fixture
-def proxied(pubsub: Service) -> Iterator[Service]:
-    with pubsub_proxy(pubsub) as service:
-        yield service
 
 
 def test_stream_killed_five_times_records_each_image_once(
