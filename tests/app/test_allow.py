@@ -98,7 +98,7 @@ def message_of(path: str, **more: Any) -> Arrival:
 
 
 def notification_of(bucket_id: str, name: str, **more: str) -> Arrival:
-    return arrival(eventType="OBJECT_FINALIZE", bucketId=bucket_id, objectId=name, **more)
+    return arrival(b"", eventType="OBJECT_FINALIZE", bucketId=bucket_id, objectId=name, **more)
 
 
 class TestMessages:

@@ -4,6 +4,7 @@ import itertools
 import os
 import posixpath
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urljoin
@@ -193,9 +194,7 @@ def test_prefix_is_normalised(given: str, prefix: str) -> None:
     ],
 )  # fmt: skip
 def test_wrong_prefix_is_refused(given: str, message: str) -> None:
-    with pytest.raises(
-        ValueError, match=f"^{message.translate(str.maketrans({c: chr(92) + c for c in '().*'}))}$"
-    ):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         checked_prefix(given)
 
 
@@ -250,7 +249,7 @@ def test_random_trees_of_links_never_lead_out(tmp_path: Path) -> None:
             folder.mkdir(parents=True)
             (folder / "f").write_bytes(b"")
         own = {(os.stat(folder / "f").st_ino) for folder in folders[:3]}
-        links = []
+        links: list[Path] = []
         for link in range(12):
             path = rng.choice(folders) / f"l{link}"
             target = rng.choice([*folders, *links, *(folder / "f" for folder in folders)])
@@ -260,10 +259,10 @@ def test_random_trees_of_links_never_lead_out(tmp_path: Path) -> None:
             parts = rng.choices(
                 [".", "..", "a", "b", "f", *(link.name for link in links)], k=rng.randrange(1, 6)
             )
-            path = os.path.join(top / "in", *parts)
+            found = os.path.join(top / "in", *parts)
             try:
-                status = os.stat(path)
+                status = os.stat(found)
             except OSError:
                 continue
-            if os.path.isfile(path):
-                assert is_allowed(path, [str(top / "in")]) == (status.st_ino in own), path
+            if os.path.isfile(found):
+                assert is_allowed(found, [str(top / "in")]) == (status.st_ino in own), found

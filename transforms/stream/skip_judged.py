@@ -65,6 +65,6 @@ class SkipJudgedFn(beam.DoFn):
 
     def _was_judged(self, uri: bytes, metadata: bytes, reason: bytes | None) -> bool:
         generation = event_metadata(blocks.to_text(metadata))[0]
-        wanted = np.array(identity(blocks.to_text(uri), generation, reason and blocks.to_text(reason)), "S16")
+        wanted = np.array(identity(blocks.to_text(uri), generation, blocks.to_text(reason or b"")), "S16")
         at = int(np.searchsorted(self._judged, wanted))
         return at < len(self._judged) and bool(self._judged[at] == wanted)
