@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _STANDARD_ERROR = 2
 
+COMMANDS = ("clean", "undo")  # other than the run itself
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -40,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with service_log.failures_are_errors():
             return _main(arguments)
     except UsageError as error:
-        log(f"{error} (see dedup --help)")
+        command = f"{arguments[0]} " if arguments and arguments[0] in COMMANDS else ""
+        log(f"{error} (see dedup {command}--help)")
         return WRONG_USAGE
     except DedupError as error:
         log(str(error))
@@ -53,10 +56,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def entry() -> NoReturn:
     """Runs the console script. Ends the process without waiting for the threads that a runner leaves behind."""
     _open_standard_streams()
+    _exit_on_signals()
     service_log.set_up("dedup")
-    code = main()
+    try:
+        code = main()
+        signal.signal(signal.SIGINT, _exit)  # from here on Ctrl-C raises no exception
+    except KeyboardInterrupt:  # while an error was handled, or at the very end
+        code = INTERRUPTED
     # All text for the standard streams was flushed when it was written.
     os._exit(code)
+
+
+def _exit_on_signals() -> None:
+    """Makes SIGTERM and SIGHUP end this process with 128 plus the number of the signal, from its start to its end.
+
+    A run replaces these handlers by others, which also clean up (`beam_dedup.shutdown`). A signal that is ignored remains ignored.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, _frame: object) -> None:
+    with contextlib.suppress(OSError):  # stderr may be closed
+        os.write(_STANDARD_ERROR, service_log.encoded("\ndedup: interrupted\n"))
+    os._exit(128 + number)
 
 
 def _open_standard_streams() -> None:
@@ -73,6 +97,10 @@ def _open_standard_streams() -> None:
 
 def _main(arguments: Sequence[str]) -> int:
     started = time.monotonic()
+    if arguments and arguments[0] in COMMANDS:
+        from beam_dedup.cleaning import command
+
+        return command.run(arguments[0], arguments[1:])
     topic = parser.help_topic(arguments)
     if topic is not None:
         write(help_text.option_help(topic))

@@ -1,6 +1,7 @@
 """Ends a run early, on a signal or a failure, without leaving anything half-written.
 
-All handling of signals, of partial output files and of the one-sentence error at the end is here.
+All handling of signals during a run, of partial output files and of the one-sentence error at the end is here.
+Before and after a run there is nothing to clean up, so `beam_dedup.cli.entry` handles signals by itself.
 """
 
 import contextlib
@@ -9,7 +10,7 @@ import shutil
 import signal
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import psutil
 
@@ -21,55 +22,66 @@ from transforms.storage import files as storage
 
 _SHOW_CURSOR = b"\x1b[?25h"  # the live progress line hides the cursor
 _INTERRUPTED = "\ndedup: interrupted; the input is unchanged, and every output file is complete\n"
-_KILL_SECONDS = 5  # that killed child processes may take to end
+_KILL_SECONDS = 5  # that killed processes may take to end
 
 
 @contextlib.contextmanager
 def scratch_directory(config: DedupConfig) -> Iterator[str]:
     """Yields the path of a temporary directory for one run, and cleans up after the run.
 
-    The directory is removed when the block ends. If the block raises, partial output files are removed
-    too, and the error is reported in one sentence; with DEDUP_DEBUG set its traceback is printed as well.
+    All temporary files of this process, also those of Beam, are below it. The directory is removed when the block
+    ends, and also when SIGTERM or SIGHUP ends the process (see `stopping_on_signals`). If the block raises,
+    partial output files are removed too, and the error is reported in one sentence; with DEDUP_DEBUG set its
+    traceback is printed as well.
 
     Raises:
       DedupError: the block raised an exception.
     """
     scratch = tempfile.mkdtemp(prefix="dedup-")
+    directory_before = tempfile.tempdir
     try:
-        yield scratch
+        with stopping_on_signals(config, scratch, numbers=(signal.SIGTERM, signal.SIGHUP)):
+            tempfile.tempdir = os.path.join(scratch, "temporary")
+            os.mkdir(tempfile.tempdir)
+            yield scratch
     except Exception as error:
         remove_partial_files(config)
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
         raise as_dedup_error(error) from error
+    except KeyboardInterrupt:
+        remove_partial_files(config)
+        raise
     finally:
+        tempfile.tempdir = directory_before
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def stopping_on_signals(
-    config: DedupConfig, scratch: str, go_on: Callable[[int], bool] = lambda _: False
+    config: DedupConfig,
+    scratch: str,
+    go_on: Callable[[int], bool] = lambda _: False,
+    numbers: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
 ) -> Iterator[None]:
     """Ends the process on SIGINT (Ctrl-C), SIGTERM or SIGHUP while the block runs.
 
     The handler kills all child processes, removes partial files and the scratch directory, and exits with
     128 plus the signal's number. It does not raise an exception, because the runner would then wait for
-    its workers, for minutes or without end.
+    its workers, for minutes or without end. SIGHUP remains ignored if it is: `nohup` asks for that.
 
     Args:
       config: names the outputs, whose partial files are removed.
       scratch: path of the scratch directory.
       go_on: called first with the signal's number. If it returns True the run continues.
+      numbers: the signals that are handled.
     """
 
     def stop(number: int, _frame: object) -> None:
         if go_on(number):
             return
         children = psutil.Process().children(recursive=True)
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        psutil.wait_procs(children, timeout=_KILL_SECONDS)
+        kill(children)
         storage.halt()
         remove_partial_files(config, [child.pid for child in children])
         shutil.rmtree(scratch, ignore_errors=True)
@@ -79,14 +91,24 @@ def stopping_on_signals(
             os.write(2, encoded(_INTERRUPTED))
         os._exit(128 + number)
 
-    before = {
-        number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    before = {number: signal.signal(number, stop) for number in numbers if not _is_ignored_hangup(number)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_ignored_hangup(number: signal.Signals) -> bool:
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+
+
+def kill(processes: Collection[psutil.Process]) -> None:
+    """Kills processes, and waits up to 5 seconds for them to end."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=_KILL_SECONDS)
 
 
 def remove_partial_files(config: DedupConfig, workers: Sequence[int] = (), also: Sequence[str] = ()) -> None:

@@ -52,6 +52,7 @@ ROOMS_MAY_IMPORT: dict[str, set[str]] = {
     "beam_dedup.runners": {"beam_dedup.options"},
     "beam_dedup.batch": {"beam_dedup.options", "beam_dedup.runners"},
     "beam_dedup.stream": {"beam_dedup.options", "beam_dedup.runners"},
+    "beam_dedup.cleaning": {"beam_dedup.options"},
     "beam_dedup.dataflow": {"beam_dedup.options", "beam_dedup.runners"},
 }
 

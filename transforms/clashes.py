@@ -47,10 +47,10 @@ class FindClashes(beam.PTransform[PCollection[VerdictBlock], PCollection[bytes]]
 
 
 def named_copies(
-    block: VerdictBlock, duplicates: bool, portable: bool
+    verdicts: Iterable[Verdict], duplicates: bool, portable: bool
 ) -> Iterator[tuple[Verdict, Callable[[str], str]]]:
-    """Yields each image of a block that is placed, and the function that returns the path of a copy by its name."""
-    for verdict in verdicts_in(block):
+    """Yields each image that is placed, and the function that returns the path of a copy by its name."""
+    for verdict in verdicts:
         if Flag.DESCRIBED in verdict.flags:
             continue
         if verdict.status == Status.KEPT:
@@ -63,7 +63,7 @@ def path_hashes(block: VerdictBlock, duplicates: bool, portable: bool) -> Iterat
     """Yields hashes of the paths of copies and of their directories, keyed by shard."""
     files: set[int] = set()
     directories: set[int] = set()
-    for verdict, named in named_copies(block, duplicates, portable):
+    for verdict, named in named_copies(verdicts_in(block), duplicates, portable):
         path = named(verdict.ref.name)
         files.add(name_hash(path))
         while "/" in path:

@@ -20,12 +20,14 @@ from beam_dedup.core.blocks import VerdictBlock, to_bytes, to_text
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.limits import Limits
-from beam_dedup.core.model import Placement, Unplaced
+from beam_dedup.core.model import Placement, Status, Unplaced, Verdict
 from beam_dedup.core.names import shown
-from beam_dedup.core.paths import in_another_form, is_remote, name_hash
+from beam_dedup.core.paths import copy_name, in_another_form, is_remote, name_hash
 from beam_dedup.core.reading.local_files import open_local
 from transforms import metrics
+from transforms.batching import verdicts_in
 from transforms.clashes import FindClashes, named_copies, unpacked
+from transforms.stand_ins import MissingCopies, PlaceResult, exact_duplicates, made_up, stand_ins
 from transforms.storage import files
 from transforms.storage.placing import (
     BlockedError,
@@ -46,8 +48,6 @@ _TaggedUnplaced = TaggedOutput[Literal["unplaced"], Unplaced]
 _COPIES_AT_ONCE = 8  # per worker: disks and stores work faster on several at a time
 _ARCHIVES_AT_ONCE = 2  # per worker: one member of each is in memory
 
-# A placement, and whether a copy was made (False: it was there already) or why none can be made.
-PlaceResult = tuple[Placement, bool | PlacingError]
 ArchiveMembers = tuple[bytes, list[Placement]]  # the path of an archive, and the copies of members of it
 
 
@@ -80,6 +80,7 @@ class PlaceCopies(beam.PTransform[PCollection[VerdictBlock], Placed]):
       portable: whether names are chosen that are different on every file system (`beam_dedup.core.paths`).
       generations: whether the same name may come again with another image, whose metadata has its generation. The
         generation goes into the name of the copy if the plain name is taken.
+      missing: directory in which a stream notes kept images without a copy (`transforms.stand_ins`); "" notes none.
     """
 
     folder: str
@@ -88,21 +89,25 @@ class PlaceCopies(beam.PTransform[PCollection[VerdictBlock], Placed]):
     how: PlaceMode = PlaceMode.COPY
     portable: bool = False
     generations: bool = False
+    missing: str = ""
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, verdicts: PCollection[VerdictBlock]) -> Placed:
+        missing = MissingCopies(self.missing)
         copying = beam.ParDo(
-            _PlaceFn(_COPIES_AT_ONCE, self.folder, self.how, self.tally, self.generations)
+            PlaceFn(_COPIES_AT_ONCE, self.folder, self.how, self.tally, self.generations, missing)
         ).with_output_types(Placement, unplaced=Unplaced)
-        wanted = wanted_copies(verdicts, self.folder, self.duplicates, self.portable, self.generations)
+        wanted = wanted_copies(
+            verdicts, self.folder, self.duplicates, self.portable, self.generations, missing
+        )
         if verdicts.is_bounded:
             members = wanted | "GroupMembers" >> GroupMembers()
         else:  # an unbounded input never ends, so only the members within one block are grouped
             members = verdicts | "MembersOfBlock" >> beam.FlatMap(
-                members_of, self.folder, self.duplicates, self.portable, self.generations
+                members_of, self.folder, self.duplicates, self.portable, self.generations, missing
             )
         members = members | "PlaceMembers" >> PlaceMembers(
-            self.how, self.tally, self.folder, self.generations
+            self.how, self.tally, self.folder, self.generations, missing
         )
         done = (
             wanted
@@ -120,6 +125,7 @@ def wanted_copies(
     duplicates: bool,
     portable: bool,
     generations: bool = False,
+    missing: MissingCopies = MissingCopies(),  # noqa: B008  immutable
 ) -> PCollection[Placement]:
     """Returns the copies to make for the images of a PCollection; see `PlaceCopies` for the arguments.
 
@@ -130,7 +136,7 @@ def wanted_copies(
     if verdicts.is_bounded and not is_remote(folder):
         clashes = (AsIter(verdicts | "Clashes" >> FindClashes(duplicates, portable)),)
     return verdicts | "Placements" >> beam.FlatMap(
-        placements, folder, duplicates, portable, generations, *clashes
+        placements, folder, duplicates, portable, generations, missing, *clashes
     )
 
 
@@ -140,24 +146,44 @@ def placements(
     duplicates: bool,
     portable: bool,
     generations: bool = False,
+    missing: MissingCopies = MissingCopies(),  # noqa: B008  immutable
     clashes: Iterable[bytes] = (),
 ) -> Iterator[Placement]:
     """Yields the copies to make for the images of a block; see `PlaceCopies` for the arguments.
 
+    If missing copies are noted, exact duplicates of images in earlier blocks may stand in for these, so their copies are
+    yielded too, to be made only if it is noted (`Placement.if_missing`).
+
     clashes: hashes of the paths that are also directories, as `FindClashes` returns them.
     """
     taken = unpacked(clashes)
-    for verdict, named in named_copies(block, duplicates, portable):
-        name = verdict.ref.name
-        path = named(name)
+    equal = stand_ins(block, generations)
+    for verdict, named in named_copies(verdicts_in(block), duplicates, portable):
+        path = named(verdict.ref.name)
         if taken and name_hash(path) in taken:
             path = in_another_form(path, -1)
-        placement = Placement(verdict.ref.uri, files.join(folder, path), verdict.digest)
-        generation, _ = event_metadata(verdict.ref.metadata) if generations else ("", None)
-        if generation:
-            otherwise = files.join(folder, named(with_generation(name, generation)))
-            placement = dataclasses.replace(placement, generation=generation, otherwise=otherwise)
+        placement = _placement(verdict, folder, path, named, generations)
+        if verdict.status == Status.KEPT:
+            same = equal.pop(placement.digest, ())
+            placement = dataclasses.replace(placement, kept=True, stand_ins=same)
         yield placement
+    if missing.folder:
+        named = functools.partial(copy_name, portable=portable)
+        for verdict in exact_duplicates(block):
+            if verdict.digest in equal:
+                placement = _placement(verdict, folder, named(verdict.ref.name), named, generations)
+                yield dataclasses.replace(placement, kept=True, if_missing=True)
+
+
+def _placement(
+    verdict: Verdict, folder: str, path: str, named: Callable[[str], str], generations: bool
+) -> Placement:
+    placement = Placement(verdict.ref.uri, files.join(folder, path), verdict.digest)
+    generation, _ = event_metadata(verdict.ref.metadata) if generations else ("", None)
+    if not generation:
+        return placement
+    otherwise = files.join(folder, named(with_generation(verdict.ref.name, generation)))
+    return dataclasses.replace(placement, generation=generation, otherwise=otherwise)
 
 
 def with_generation(name: str, generation: str) -> str:
@@ -183,18 +209,53 @@ def is_file(placement: Placement) -> bool:
 class _PlacingFn(ThreadedDoFn):
     """Outputs each placement of an element that exists now, and `Unplaced` on the tagged output."""
 
-    def __init__(self, threads: int, folder: str, how: PlaceMode, tally: Tally | None, moves: bool) -> None:
+    def __init__(
+        self,
+        threads: int,
+        folder: str,
+        how: PlaceMode,
+        tally: Tally | None,
+        moves: bool,
+        missing: MissingCopies,
+    ) -> None:
         super().__init__(threads)
         self.folder = folder
         self.moves = moves
         self.how = how
         self.tally = tally
+        self.missing = missing
         self.copies = Metrics.counter(metrics.NAMESPACE, metrics.COPIES)
         self.unplaced = Metrics.counter(metrics.NAMESPACE, metrics.UNPLACED)
 
     def work(self, element: Any) -> list[PlaceResult]:
         """Makes the copies of an element."""
         raise NotImplementedError
+
+    def place(self, placement: Placement) -> PlaceResult:
+        """Makes one copy, of a file or of a member of an archive."""
+        path, member = split_uri(placement.uri)
+        if member:
+            return self.place_members(path, [placement])[0]
+        return placed(placement, self._place_file, self.folder, self.moves)
+
+    def place_members(self, archive: str, placements: list[Placement]) -> list[PlaceResult]:
+        """Makes the copies of members of an archive."""
+        if self.how == PlaceMode.COPY:
+            return list(place_members(archive, placements, self.folder, self.moves))
+        why = f"is a member of an archive and can only be copied, not made a {self.how}: use --place copy"
+        return [(one, PlacingError(f"{shown(one.uri)} {why}")) for one in placements]
+
+    def made_up(self, result: PlaceResult) -> PlaceResult:
+        """Copies an equal image if a kept one could not be copied."""
+        return made_up(*result, self.place, self.missing)
+
+    def made_if_missing(self, placements: list[Placement]) -> list[PlaceResult]:
+        """Makes the copies of images whose kept one has none."""
+        return [result for one in placements if (result := self.missing.made_if_missing(one, self.place))]
+
+    def _place_file(self, placement: Placement) -> bool:
+        path, _ = split_uri(placement.uri)
+        return place_file(path, placement.path, placement.digest, self.how, placement.generation, self.folder)
 
     def outputs(self, _element: Any, result: list[PlaceResult]) -> Iterator[Placement | _TaggedUnplaced]:
         for placement, done in result:
@@ -210,15 +271,13 @@ class _PlacingFn(ThreadedDoFn):
             self.tally.add(PLACED, len(result))
 
 
-class _PlaceFn(_PlacingFn):
+class PlaceFn(_PlacingFn):
     """Places one file per element."""
 
     def work(self, element: Placement) -> list[PlaceResult]:
-        return [placed(element, self._place, self.folder, self.moves)]
-
-    def _place(self, placement: Placement) -> bool:
-        path, _ = split_uri(placement.uri)
-        return place_file(path, placement.path, placement.digest, self.how, placement.generation, self.folder)
+        if element.if_missing:
+            return self.made_if_missing([element])
+        return [self.made_up(self.place(element))]
 
 
 def placed(placement: Placement, place: Callable[[Placement], bool], folder: str, moves: bool) -> PlaceResult:
@@ -280,11 +339,16 @@ def as_list(archive: bytes, placements: Iterable[Placement]) -> ArchiveMembers:
 
 
 def members_of(
-    block: VerdictBlock, folder: str, duplicates: bool, portable: bool, generations: bool
+    block: VerdictBlock,
+    folder: str,
+    duplicates: bool,
+    portable: bool,
+    generations: bool,
+    missing: MissingCopies,
 ) -> Iterator[ArchiveMembers]:
     """Yields the archives that the images of a block are members of, and the copies to make of these."""
     groups: dict[bytes, list[Placement]] = {}
-    wanted = filter(is_member, placements(block, folder, duplicates, portable, generations))
+    wanted = filter(is_member, placements(block, folder, duplicates, portable, generations, missing))
     for archive, placement in map(by_archive, wanted):
         groups.setdefault(archive, []).append(placement)
     yield from groups.items()
@@ -302,23 +366,24 @@ class PlaceMembers(beam.PTransform[PCollection[ArchiveMembers], PCollection[Plac
     tally: Tally | None = None
     folder: str = ""  # the output directory, below which no link is followed
     moves: bool = False  # whether a name that is a file and a directory is changed when it is placed
+    missing: MissingCopies = MissingCopies()
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, members: PCollection[ArchiveMembers]) -> PCollection[Placement]:
-        place = _PlaceMembersFn(_ARCHIVES_AT_ONCE, self.folder, self.how, self.tally, self.moves)
+        place = PlaceMembersFn(_ARCHIVES_AT_ONCE, self.folder, self.how, self.tally, self.moves, self.missing)
         copying = beam.ParDo(place).with_output_types(Placement, unplaced=Unplaced)
         return members | "Copy" >> copying.with_outputs(UNPLACED, main="copies")
 
 
-class _PlaceMembersFn(_PlacingFn):
+class PlaceMembersFn(_PlacingFn):
     """Places the members of one archive per element."""
 
     def work(self, element: ArchiveMembers) -> list[PlaceResult]:
         archive, placements = element
-        if self.how != PlaceMode.COPY:
-            why = f"is a member of an archive and can only be copied, not made a {self.how}: use --place copy"
-            return [(one, PlacingError(f"{shown(one.uri)} {why}")) for one in placements]
-        return list(place_members(to_text(archive), placements, self.folder, self.moves))
+        wanted = [one for one in placements if not one.if_missing]
+        done = self.place_members(to_text(archive), wanted)
+        later = self.made_if_missing([one for one in placements if one.if_missing])
+        return [self.made_up(result) for result in done] + later
 
 
 def place_members(

@@ -24,6 +24,7 @@ from beam_dedup.options.config import DedupConfig
 from beam_dedup.output import sign_of_life, write
 from beam_dedup.preflight import Prepared
 from beam_dedup.runners import select
+from beam_dedup.runners.job_server import stopping_job_server
 from beam_dedup.shutdown import scratch_directory
 from beam_dedup.unplaced import count_lines, unplaced_message
 from transforms import metrics
@@ -61,7 +62,8 @@ def run(prepared: Prepared, started: float) -> int:
         settings = select.read_settings(options, config, tally)
         pipeline.build(made, config, reports, planning, settings=settings)
         show = functools.partial(progress.show_progress, tally) if tally and not config.quiet else None
-        with executing(config, scratch, show, hide_stderr=local):
+        servers = contextlib.nullcontext() if local else stopping_job_server()
+        with executing(config, scratch, show, hide_stderr=local), servers:
             select.wait_for(made.run())
         if local:
             _report(config, reports, time.monotonic() - started)

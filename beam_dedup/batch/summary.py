@@ -9,11 +9,11 @@ from beam_dedup.batch.rejected import kinds_text
 from beam_dedup.core.model import REJECT_REASONS
 from beam_dedup.core.names import shown
 from beam_dedup.core.overview import Overview
-from beam_dedup.core.paths import DUPLICATES_FOLDER
+from beam_dedup.core.paths import DUPLICATES_FOLDER, is_remote
 from beam_dedup.options.config import DedupConfig
+from beam_dedup.options.suggest import pasteable
+from beam_dedup.texts import counted, size_text
 from transforms import metrics
-
-_UNITS = ("kB", "MB", "GB", "TB")
 
 
 def text(
@@ -35,12 +35,20 @@ def text(
     rate = f", {initial / seconds:,.0f} images/s" if initial else ""
     lines.append(f"Total time: {seconds:.1f} s{rate} (-j {config.jobs})")
     lines += [f"{name}: {shown(path)}" for name, path in _outputs(config)]
+    if initial > counts[metrics.FINAL] + counts[metrics.REJECTED]:
+        lines += _next_step(config)
     if other_files:
         lines.append(
             f"Not of this run: {'at least ' if other_files >= MAX_COUNTED else ''}{counted(other_files, 'file')} "
             f"in {shown(config.output_dir)}, from other inputs, options or programs"
         )
     return "\n".join(lines)
+
+
+def _next_step(config: DedupConfig) -> Iterator[str]:
+    """Yields the command that shows which duplicates could be removed, if it can read the records."""
+    if config.records and not is_remote(config.records) and (path := pasteable(config.records)):
+        yield f"To see which duplicates can be removed: dedup clean {path}"
 
 
 def _overview(config: DedupConfig, counts: Mapping[str, Any], overview: Overview) -> Iterator[str]:
@@ -70,30 +78,6 @@ def _freed(overview: Overview) -> str:
         return ""
     members = f" (without {overview.duplicate_members:,} in archives)" if overview.duplicate_members else ""
     return f"; deleting the duplicates{members} would free {size_text(overview.duplicate_bytes)}"
-
-
-def counted(count: int, noun: str) -> str:
-    """
-    >>> counted(1, "group"), counted(1200, "group")
-    ('1 group', '1,200 groups')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def size_text(size: int) -> str:
-    """Returns a number of bytes for people, in powers of 1000.
-
-    >>> size_text(999), size_text(1500), size_text(999_960), size_text(3 * 10**15)
-    ('999 bytes', '1.5 kB', '1.0 MB', '3,000.0 TB')
-    """
-    if size < 1000:
-        return counted(size, "byte")
-    value = size / 1000
-    for unit in _UNITS[:-1]:
-        if round(value, 1) < 1000:
-            return f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:,.1f} {_UNITS[-1]}"
 
 
 def _table(rows: list[tuple[str, str, str]]) -> list[str]:

@@ -9,7 +9,7 @@ import dataclasses
 import enum
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 BASE_VIEW = "base"
 
@@ -89,6 +89,9 @@ class Flag(enum.StrEnum):
     DESCRIBED = "described"  # could not be opened: compared by its metadata alone
     LINK = "link"  # another name of a file: a symbolic link, or a further hard link of one inode
     OUT_OF_MEMORY = "out_of_memory"  # undecodable with the memory that the system allows
+    REPLACES = (
+        "replaces"  # in a stream: kept, though it is near an earlier generation of itself, which is gone
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -237,6 +240,13 @@ class Verdict:
         return json_text(self.record())
 
 
+class StandIn(NamedTuple):
+    """An image with the same bytes as a kept one."""
+
+    uri: str
+    generation: str = ""  # if no other generation under the same URI may be copied; else ""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Placement:
     """A copy to be made, or a copy that was made."""
@@ -246,6 +256,9 @@ class Placement:
     digest: bytes  # of both
     generation: str = ""  # of the image, if no other generation under the same URI may be copied; else ""
     otherwise: str = ""  # the path to use if another file already has the first
+    kept: bool = False  # whether it is the copy of a kept image, or of one that stands in for it
+    stand_ins: tuple[StandIn, ...] = ()  # equal images; one of them is copied if this one can't be
+    if_missing: bool = False  # whether it is only made if the kept image has no copy
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ EXCLUDED_OPTIONS = {
     "verbose": "it prints text for a reader",
     "num_jobs": "it sets the processes of one machine; Dataflow has its own options for workers",
     "preview": "it prints what one machine would place",
+    "quiet_time": "it is for files of one machine; objects of stores are complete",
     "place": "it makes links on one machine; objects are copied",
 }
 RUNNER, IMAGE = "runner", "sdk_container_image"

@@ -24,6 +24,7 @@ from beam_dedup.options.config import DedupConfig, StreamConfig
 from beam_dedup.options.defaults import (
     DEFAULT_EXPECTED,
     DEFAULT_OUTPUT_JSON,
+    DEFAULT_QUIET_TIME,
     DEFAULT_RECORDS,
     DEFAULT_REMEMBER,
     LINKS_INSIDE,
@@ -36,6 +37,7 @@ MAX_BYTES = 1 << 40
 MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS = 0.1, 86400.0
 MAX_EXPECTED_IMAGES = 10**10
 MIN_DURATION_SECONDS, MAX_DURATION_SECONDS = 60.0, 3650 * 86400.0  # of --remember and --window
+MIN_QUIET_SECONDS, MAX_QUIET_SECONDS = 1.0, 86400.0
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 SUBSCRIPTION = re.compile(r"projects/[^/\s]+/subscriptions/[^/\s]+")
@@ -302,6 +304,10 @@ def stream_config(options: argparse.Namespace) -> StreamConfig | None:
     ):
         if value and not pattern.fullmatch(value):
             raise UsageError(f"{flag} must have the form {form}; got {quoted(value)}")
+    if options.quiet_time and not options.watch:
+        raise UsageError(
+            "--quiet_time applies only to --watch; the messages of --subscription name complete objects. Remove it"
+        )
     if options.remember and options.window:
         raise UsageError(
             "--window judges each window separately; --remember does not apply. Remove one of them"
@@ -314,12 +320,19 @@ def stream_config(options: argparse.Namespace) -> StreamConfig | None:
         expected_images=_in_range(
             "--expected_images", options.expected_images, DEFAULT_EXPECTED, 1, MAX_EXPECTED_IMAGES
         ),
+        quiet_seconds=_seconds(
+            "--quiet_time",
+            options.quiet_time or DEFAULT_QUIET_TIME,
+            MIN_QUIET_SECONDS,
+            MAX_QUIET_SECONDS,
+            "1s and 1d",
+        ),
     )
 
 
 def _check_no_stream_options(options: argparse.Namespace) -> None:
     """Raises UsageError if an option of streaming is given in a batch run."""
-    for name in ("verdict_topic", "remember", "window", "expected_images"):
+    for name in ("verdict_topic", "remember", "window", "expected_images", "quiet_time"):
         value = getattr(options, name)
         if value not in (None, ""):
             raise UsageError(
@@ -351,7 +364,9 @@ def _check_batch_options(options: argparse.Namespace) -> None:
             )
 
 
-def _seconds(flag: str, text: str) -> float:
+def _seconds(
+    flag: str, text: str, least: float | None = None, most: float | None = None, span: str = "1m and 3650d"
+) -> float:
     """Returns the seconds of a duration.
 
     >>> _seconds("--remember", "90m"), _seconds("--remember", "1.5h")
@@ -364,8 +379,10 @@ def _seconds(flag: str, text: str) -> float:
     if not match:
         raise UsageError(f"{flag} must be a number and a unit, such as 90m, 24h or 7d; got {quoted(text)}")
     seconds = float(match[1]) * _UNIT_SECONDS[match[2]]
-    if not MIN_DURATION_SECONDS <= seconds <= MAX_DURATION_SECONDS:
-        raise UsageError(f"{flag} must be between 1m and 3650d; got {text}")
+    least = MIN_DURATION_SECONDS if least is None else least
+    most = MAX_DURATION_SECONDS if most is None else most
+    if not least <= seconds <= most:
+        raise UsageError(f"{flag} must be between {span}; got {text}")
     return seconds
 
 

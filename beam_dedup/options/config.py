@@ -19,6 +19,7 @@ class StreamConfig:
     Args:
       subscription: the Pub/Sub subscription that announces images; "" watches the inputs instead.
       verdict_topic: the Pub/Sub topic to which records are published; "" for none.
+      quiet_seconds: a watched file is complete when it has not changed for longer, see `--quiet_time`.
       remember_seconds: the length of a period, see `--remember`.
       window_seconds: the length of the windows that are judged separately; 0 for none, so that each image is judged against all
         remembered images.
@@ -30,6 +31,7 @@ class StreamConfig:
     remember_seconds: float = 86400.0
     window_seconds: float = 0.0
     expected_images: int = DEFAULT_EXPECTED
+    quiet_seconds: float = 10.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,13 +17,15 @@ REFERENCE = "docs/reference/options.md"
 
 DESCRIPTION = (
     "Finds duplicate images. Keeps one image of each group, reports which kept image each of the others duplicates, and "
-    "copies the kept images to a directory if you name one. Input files are never changed or deleted."
+    "copies the kept images to a directory if you name one. Input files are never changed or deleted, except by dedup clean."
 )
 USAGE = (
     "dedup [-e | -n] -i PATH [-i PATH ...] [-d DIR] [OPTION ...]",
     "dedup [-e | -n] -l FILE [-d DIR] [OPTION ...]",
     "dedup [-e | -n] --watch -i PATH [OPTION ...]",
     "dedup [-e | -n] --subscription NAME --allow PREFIX [OPTION ...]",
+    "dedup clean RECORDS [OPTION ...]     see dedup clean --help",
+    "dedup undo JOURNAL                   see dedup undo --help",
 )
 EXAMPLES = (
     (

@@ -4,7 +4,7 @@ See `beam_dedup.options.option_table` for how the texts are used.
 """
 
 from beam_dedup.core.limits import MAX_PIXELS, MAX_PIXELS_SCALED, Limits
-from beam_dedup.options.defaults import DEFAULT_EXPECTED, DEFAULT_REMEMBER
+from beam_dedup.options.defaults import DEFAULT_EXPECTED, DEFAULT_QUIET_TIME, DEFAULT_REMEMBER
 from beam_dedup.options.option import Action, Group, Option, byte_size, number, whole_number
 
 _LIMITS = Limits()
@@ -22,7 +22,7 @@ STREAMING_OPTIONS: tuple[Option, ...] = (
         help="Judge the images of -i, then keep running and judge new ones.",
         details="""
             Requires `-i`, which names directories or prefixes of stores. A new file is read once it is
-            complete. Each image is judged within seconds against all remembered images. The first to arrive
+            complete (`--quiet_time`). Each image is judged within seconds against all remembered images. The first to arrive
             is kept, and its verdict is final.
 
             An image is identified by its URI and generation. A redelivered image is counted
@@ -98,6 +98,19 @@ STREAMING_OPTIONS: tuple[Option, ...] = (
             From 1 to 10000000000. The number decides how the search for near duplicates is divided. The
             command prints the expected cost per image before it starts. Requires `--watch` or
             `--subscription`.
+            """,
+    ),
+    Option(
+        flags=("--quiet_time",),
+        group=Group.STREAMING,
+        metavar="DURATION",
+        default=DEFAULT_QUIET_TIME,
+        help=f"Read a watched file when it has not changed for so long (default {DEFAULT_QUIET_TIME}).",
+        details="""
+            Choose it longer than writers pause. A file waits 60 times as long if it has a temporary name (`.part`,
+            `.tmp`, `.crdownload`, `.filepart`, `.partial`, `.NAME.XXXXXX` of rsync and others), is empty, lacks the
+            end of its format, or is open for writing (on Linux, for files of the same user). Objects of a store are read at once. A duration is a number and a unit (`s`, `m`, `h`,
+            `d`), from 1s to 1d. Requires `--watch`.
             """,
     ),
 )

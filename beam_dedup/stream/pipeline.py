@@ -23,7 +23,7 @@ from transforms.stream.publish import PublishVerdicts
 from transforms.stream.pubsub import ParseNotifications, SubscriptionSource
 from transforms.stream.record import INTERVAL_SECONDS, RecordPaths, RecordVerdicts
 from transforms.stream.steps import StreamSettings
-from transforms.stream.watch import WatchedSource
+from transforms.stream.watch import ScanTimes, WatchedSource
 from transforms.stream.windows import DeduplicateWindows, IntoWindows, RecordWindows
 
 DIGEST_SHARDS = 4  # parts of the known images by digest, judged in parallel
@@ -48,7 +48,8 @@ def unbounded_source(config: DedupConfig, state: str = "") -> UnboundedSource:
     if config.stream.subscription:
         return SubscriptionSource(config.stream.subscription)
     excluded = (*config.excluded_paths, state) if state else config.excluded_paths
-    return WatchedSource(config.inputs, excluded, links_inside=config.links_inside)
+    times = ScanTimes(quiet_seconds=config.stream.quiet_seconds)
+    return WatchedSource(config.inputs, excluded, times, config.links_inside)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,5 +165,6 @@ def build(
         PlaceMode(config.place),
         config.portable_names,
         generations=True,
+        missing=context.folders.state,
     )
     return placed.unplaced

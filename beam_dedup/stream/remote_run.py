@@ -13,6 +13,7 @@ from beam_dedup.core.stream.protocol import StreamPlan
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.output import log, write
 from beam_dedup.runners import flink, select
+from beam_dedup.runners.job_server import stopping_job_server
 from beam_dedup.shutdown import as_dedup_error
 from beam_dedup.stream import pipeline
 from beam_dedup.stream.pipeline import DIGEST_SHARDS, StreamContext, remember_micros, unbounded_source
@@ -45,11 +46,12 @@ def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> int:
     )
     made = beam.Pipeline(runner=select.runner_for(options, config), options=options)
     pipeline.build(made, config, context, _read(config, options))
-    result = made.run()
-    try:
-        select.wait_for(result, select.interrupted_message(options))
-    except Exception as error:
-        raise DedupError(f"{as_dedup_error(error)}{flink.failed_message(options)}") from error
+    with stopping_job_server():
+        result = made.run()
+        try:
+            select.wait_for(result, select.interrupted_message(options))
+        except Exception as error:
+            raise DedupError(f"{as_dedup_error(error)}{flink.failed_message(options)}") from error
     if not config.quiet:
         write(f"dedup: {select.finished_message(options)}\n")
     return 0

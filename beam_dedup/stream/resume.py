@@ -284,7 +284,8 @@ def _undelivered(folders: RecordPaths) -> tuple[bytes, ...]:
     """Returns the blocks of verdicts that are noted as undelivered and are recorded.
 
     Blocks that are noted but not recorded are ignored: their images will be judged again. Writes counts that
-    are missing beside recorded verdicts.
+    are missing beside recorded verdicts. All verdicts become one block, so that duplicates in it can stand in for kept
+    images that are gone.
     """
     if not folders.state:
         return ()
@@ -300,4 +301,4 @@ def _undelivered(folders: RecordPaths) -> tuple[bytes, ...]:
             found.append(block)
             if folders.counts and f"{COUNTS_PREFIX}{name}{COUNTS_SUFFIX}" not in counted:
                 write_counts(folders, name, block)
-    return tuple(found)
+    return (blocks.dump(blocks.load(found, blocks.VERDICTS)),) if found else ()

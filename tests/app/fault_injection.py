@@ -1,12 +1,15 @@
 """Runs `dedup` with faults that environment variables ask for, and writes records of streams several times a second.
 
-The frequent records spare tests the wait for the usual 10 seconds. `--window` may be as short as a second.
+The frequent records spare tests the wait for the usual 10 seconds, and so does a shorter `--quiet_time`. `--window` may be
+as short as a second.
 
 Variables:
   DIE=after:3:records-   Kills the process after (or before) the third file whose name begins with `records-` is renamed
                          to its final name.
   FAIL=2,5               Raises an exception after the second and the fifth file of records, for runners that retry.
   MOST=100000            Limits the size of a file to so many bytes, as if the disk were full.
+  PATIENCE=1000          How many times as long as others a file waits that looks incomplete; 2 if it is not given.
+  EVERY=600              Writes records every so many seconds.
   BACK=path              Sets the clock back by an hour as soon as the path exists.
 """
 
@@ -24,11 +27,12 @@ from beam_dedup.cli import main
 from beam_dedup.options import checks
 from beam_dedup.stream import pipeline
 from transforms.storage import files, placing
-from transforms.stream import record
+from transforms.stream import record, watch
 
 INTERVAL_SECONDS = 0.3
+QUIET_TIME = ("--quiet_time", "1.5s")
 LEAST_WINDOW_SECONDS = 1.0
-DIE, FAIL, MOST, BACK = "DIE", "FAIL", "MOST", "BACK"
+DIE, FAIL, MOST, BACK, PATIENCE, EVERY = "DIE", "FAIL", "MOST", "BACK", "PATIENCE", "EVERY"
 BACK_SECONDS = 3600
 
 
@@ -89,7 +93,8 @@ def set_back(path: str) -> None:
 
 if __name__ == "__main__":
     checks.MIN_DURATION_SECONDS = LEAST_WINDOW_SECONDS
-    pipeline.RECORD_SECONDS = INTERVAL_SECONDS
+    pipeline.RECORD_SECONDS = float(os.environ.get(EVERY) or INTERVAL_SECONDS)
+    watch.PATIENCE = float(os.environ.get(PATIENCE, "2"))
     if os.environ.get(DIE):
         when, number, prefix = os.environ[DIE].split(":")
         die(when, int(number), prefix)
@@ -99,4 +104,4 @@ if __name__ == "__main__":
         set_back(os.environ[BACK])
     if os.environ.get(MOST):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ[MOST]),) * 2)
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main([*QUIET_TIME, *sys.argv[1:]] if "--watch" in sys.argv else sys.argv[1:]))

@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 
 from tests.app.cli_runs import COMMAND, ROOT
+from tests.waiting import SECONDS
 
 FAULT_INJECTION = (sys.executable, "-m", "tests.app.fault_injection")
-_WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 
 
@@ -34,12 +34,12 @@ class StreamProcess:
     def records(self) -> list[dict[str, Any]]:
         return records_below(self.folder)
 
-    def wait_for(self, count: int, seconds: float = _WAIT_SECONDS) -> None:
+    def wait_for(self, count: int, seconds: float = SECONDS) -> None:
         """Waits until there are at least so many records."""
         self.wait_until(lambda: len(self.records()) >= count, seconds, f"{count} records")
 
     def wait_until(
-        self, condition: Callable[[], bool], seconds: float = _WAIT_SECONDS, what: str = "the condition"
+        self, condition: Callable[[], bool], seconds: float = SECONDS, what: str = "the condition"
     ) -> None:
         """Waits until a condition is true. Fails if the process ends before, or after some seconds."""
         until = time.monotonic() + seconds
@@ -50,13 +50,17 @@ class StreamProcess:
             )
             time.sleep(_POLL_SECONDS)
 
+    def has_all_counts(self) -> bool:
+        """Returns whether each file of records has its file of counts, which on Flink is written after it."""
+        return count_names(self.folder) == {path.name for path in (self.folder / "counts").glob("*")}
+
     def drain(self) -> int:
         """Sends Ctrl-C and returns the exit code. Only for a process that has written records: before, it may not
         have installed its signal handler yet.
         """
         self._check_running()
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(_WAIT_SECONDS)
+        return self.process.wait(SECONDS)
 
     def kill(self) -> None:
         """Kills the process, as if the machine failed, and checks that its child processes end by themselves."""
@@ -64,7 +68,7 @@ class StreamProcess:
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         self.process.wait()
-        _, alive = psutil.wait_procs(children, timeout=20)
+        _, alive = psutil.wait_procs(children, timeout=SECONDS)
         assert not alive, "child processes are still running"
 
     def _check_running(self) -> None:
@@ -128,6 +132,12 @@ def records_below(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
 
 
+def count_names(folder: Path) -> set[str]:
+    """Returns the names of the files of counts that belong to the files of records."""
+    files = (folder / "records").glob("records-*.jsonl")
+    return {path.name.replace("records-", "counts-").replace(".jsonl", ".json") for path in files}
+
+
 def check_counts(folder: Path) -> dict[str, int]:
     """Checks that each file of records has one file with its counts, and that there are no other files of counts.
 
@@ -135,7 +145,7 @@ def check_counts(folder: Path) -> dict[str, int]:
       The sums of the counts.
     """
     files = sorted((folder / "records").glob("records-*.jsonl"))
-    names = {path.name.replace("records-", "counts-").replace(".jsonl", ".json") for path in files}
+    names = count_names(folder)
     assert names == {path.name for path in (folder / "counts").iterdir()}
     total: Counter[str] = Counter()
     for path, name in zip(files, sorted(names), strict=True):

@@ -12,15 +12,19 @@ from beam_dedup.core.algorithms import ALGORITHMS
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.rank import KeepPolicy
 from beam_dedup.options import checks, help_text, parser, reference
+from beam_dedup.options.config import StreamConfig
 from beam_dedup.options.defaults import (
     DEFAULT_EXPECTED,
     DEFAULT_OUTPUT_JSON,
+    DEFAULT_QUIET_TIME,
     DEFAULT_RECORDS,
     DEFAULT_REMEMBER,
 )
 from beam_dedup.options.option import MAX_HELP, Group, Option
 from beam_dedup.options.option_table import OPTIONS, find
 from tests.app.cli_runs import ROOT
+from transforms.stream import watch
+from transforms.stream.watch import ScanTimes
 
 each_option = pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 
@@ -82,6 +86,7 @@ class TestTable:
             "-k": ALGORITHMS["dct"].default_k,
             "-o": DEFAULT_OUTPUT_JSON,
             "--remember": DEFAULT_REMEMBER,
+            "--quiet_time": DEFAULT_QUIET_TIME,
             "--expected_images": DEFAULT_EXPECTED,
             "--max_bytes": Limits().max_bytes,
             "--max_pixels": Limits().max_pixels,
@@ -103,6 +108,11 @@ class TestTable:
         assert f"From 1 to {limits.MAX_PIXELS_SCALED}" in details("--max_pixels")
         assert f"From 1 to {checks.MAX_EXPECTED_IMAGES}" in details("--expected_images")
         assert f"From 1 to {checks.MAX_JOBS}" in details("-j")
+        assert f"waits {watch.PATIENCE:g} times as long" in details("--quiet_time")
+        assert (checks.MIN_QUIET_SECONDS, checks.MAX_QUIET_SECONDS) == (1, 86400)
+        assert "from 1s to 1d" in details("--quiet_time")
+        assert StreamConfig().quiet_seconds == ScanTimes().quiet_seconds == 10
+        assert DEFAULT_QUIET_TIME == "10s"
         least, most = checks.MIN_TIMEOUT_SECONDS, checks.MAX_TIMEOUT_SECONDS
         assert f"From {least:g} to {most:g}" in details("--decode_timeout")
 

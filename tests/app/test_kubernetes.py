@@ -22,6 +22,7 @@ from tests.app.cli_runs import ROOT
 from tests.conftest import CI_VARIABLE
 from tests.services.servers import TOOLS
 from tests.test_packaging import PINS
+from tests.waiting import SECONDS
 
 FOLDER = ROOT / "templates/flink/kubernetes"
 PAGE = (ROOT / "docs/guides/flink.md").read_text("utf-8")
@@ -272,7 +273,7 @@ def test_command_of_the_page_fills_in_all_placeholders(tmp_path: Path) -> None:
     [command] = re.findall(r"^    (sed -i .*)", PAGE, re.MULTILINE)
     for path in FOLDER.glob("*.yaml"):
         shutil.copy(path, tmp_path)
-    subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True, timeout=20)
+    subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True, timeout=SECONDS)
     files = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
     assert not re.search(r"my-|IMAGE(?! is)", "".join(files.values()))
     assert all(list(yaml.safe_load_all(text)) for text in files.values())

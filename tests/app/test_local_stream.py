@@ -15,6 +15,7 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
 from beam_dedup.runners import local_stream
 from beam_dedup.runners.local_stream import LocalRead, LocalStreamRunner
+from tests.waiting import soon
 
 waiting: "queue.SimpleQueue[bytes | Exception]" = queue.SimpleQueue()
 committed: list[bytes] = []
@@ -101,11 +102,7 @@ def started(
 
 
 def until(condition: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        time.sleep(0.01)
-    pytest.fail("the condition did not become true within 5 seconds")
+    assert soon(condition), "the condition did not become true in time"
 
 
 def put(*numbers: int) -> None:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from beam_dedup import output
 from beam_dedup.core.errors import DedupError
 from tests.app.cli_runs import COMMAND, ROOT
+from tests.waiting import soon
 
 
 @pytest.fixture
@@ -81,11 +81,18 @@ def test_full_disk_is_an_error() -> None:
     assert ended.stderr == "dedup: can't write to the standard output: No space left on device\n"
 
 
+def _reads(capfd: pytest.CaptureFixture[str], shown: list[str]) -> bool:
+    """Adds what was written to stderr to a list. Returns whether that is anything by now."""
+    shown.append(capfd.readouterr().err)
+    return any(shown)
+
+
 class TestSignOfLife:
     def test_it_appears_if_the_block_takes_long(self, capfd: pytest.CaptureFixture[str]) -> None:
         with output.sign_of_life("loading"):
-            time.sleep(output.SIGN_OF_LIFE_SECONDS + 0.5)
-            assert capfd.readouterr().err == "dedup: loading\n"
+            shown: list[str] = []
+            assert soon(lambda: _reads(capfd, shown))
+            assert "".join(shown) == "dedup: loading\n"
         assert capfd.readouterr().err == ""
 
     def test_it_does_not_appear_if_the_block_ends_before(self, capfd: pytest.CaptureFixture[str]) -> None:
@@ -97,9 +104,11 @@ class TestSignOfLife:
         self, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        shown: list[str] = []
         with output.sign_of_life("loading"):
-            time.sleep(output.SIGN_OF_LIFE_SECONDS + 0.5)
-        assert capfd.readouterr().err == "dedup: loading\r\x1b[K"
+            assert soon(lambda: _reads(capfd, shown))
+        shown.append(capfd.readouterr().err)
+        assert "".join(shown) == "dedup: loading\r\x1b[K"
 
     def test_it_comes_while_beam_is_imported(self, folder: Path, tmp_path: Path) -> None:
         (tmp_path / "site").mkdir()

@@ -17,6 +17,7 @@ from beam_dedup.core.reading import decoder_process
 from beam_dedup.core.reading.isolated_decoder import IsolatedDecoder
 from beam_dedup.execution import in_background
 from tests.core.archives import made_archives
+from tests.waiting import soon
 from transforms import FingerprintImages, ReadImages, ReadSettings
 from transforms.tally import IMAGES, LISTED, PLACED, READ, Tally
 
@@ -46,6 +47,9 @@ def test_tally_counts_from_one_digit_to_several(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+TIMES = r"[\d,]+ images/s, \d:\d\d:\d\d elapsed, \d:\d\d:\d\d left"
+
+
 @pytest.mark.parametrize(("terminal", "width"), [(True, 120), (True, 100), (False, 120)])
 def test_progress_shows_counts_rate_and_times(terminal: bool, width: int, tmp_path: Path) -> None:
     tally = Tally(str(tmp_path))
@@ -56,10 +60,9 @@ def test_progress_shows_counts_rate_and_times(terminal: bool, width: int, tmp_pa
     console = Console(file=shown, force_terminal=terminal, width=width)
     show = functools.partial(progress.show_progress, tally, live_seconds=0.02, log_seconds=0.02)
     with in_background(show, console):
-        threading.Event().wait(0.5)
+        assert soon(lambda: re.search(TIMES, shown.getvalue()))
     text = shown.getvalue()
     assert "reading images: 50 of 200 files read, 1,234 images, " in text
-    assert re.search(r"[\d,]+ images/s, 0:00:\d\d elapsed, 0:00:\d\d left", text)
     assert ("━" in text) == (terminal and width >= 120)
 
 

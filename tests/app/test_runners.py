@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -24,7 +24,9 @@ from beam_dedup.options import defaults
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.runners import select
 from beam_dedup.samples import picture
+from tests.app import full_disk
 from tests.app.cli_runs import COMMAND, ROOT, dedup, dedup_apart, tree
+from tests.waiting import SECONDS, soon
 
 MODES = ("in_memory", "multi_threading", pytest.param("multi_processing", marks=pytest.mark.processes))
 
@@ -103,30 +105,48 @@ def test_help_does_not_import_beam() -> None:
     assert "beam_dedup" in shown.splitlines()[-1]
 
 
+# Lets a process finish its first copy, and waits without end before the next one gets its final name.
+ENDLESS_COPY = """
+import os, threading
+
+real = os.utime
+copies = []
+
+def waiting(file, *rest, **more):
+    if isinstance(file, int):  # the descriptor of a copy that has all its bytes
+        copies.append(file)
+        if len(copies) > 1:
+            threading.Event().wait()
+    return real(file, *rest, **more)
+
+os.utime = waiting
+"""
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_while_copying_leaves_only_complete_copies(
     mode: str, number: signal.Signals, tmp_path: Path
 ) -> None:
     """The signal goes to all processes of the group, as from a terminal."""
-    folder, out = tmp_path / "in", tmp_path / "out"
+    folder, out, site = tmp_path / "in", tmp_path / "out", tmp_path / "site"
     folder.mkdir()
-    for seed in range(4):
-        # Small pictures, which are decoded fast, followed by so many bytes that copying takes long.
+    for seed in range(6):
         picture(seed).save(folder / f"{seed}.png")
-        with open(folder / f"{seed}.png", "ab") as file:
-            file.write(os.urandom(1 << 20) * 60)
     before = tree(folder)
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(ENDLESS_COPY)
     process = _started(
         *("-n", "-i", folder, "-d", out, "--records", tmp_path / "r.jsonl", "-o", "", "-j", "2"),
         f"--direct_running_mode={mode}",
+        PYTHONPATH=os.pathsep.join((str(site), str(ROOT))),
     )
     try:
-        assert _soon(lambda: process.poll() is not None or _begun(out))
+        assert soon(lambda: process.poll() is not None or (_begun(out) and _copied(out)))
         assert process.poll() is None, process.communicate()
         children = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, number)
-        _, output = process.communicate(timeout=30)
+        _, output = process.communicate(timeout=SECONDS)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -134,9 +154,10 @@ def test_signal_while_copying_leaves_only_complete_copies(
     assert "interrupted" in output
     assert "Traceback" not in output
     copied = tree(out)
+    assert copied
     assert copied.items() <= before.items(), "an incomplete file, or a temporary name"
     assert tree(folder) == before
-    assert not _group_is_alive(process.pid)
+    assert soon(lambda: not _group_is_alive(process.pid))
     assert not any(map(_runs, children))
 
 
@@ -157,37 +178,30 @@ def test_signal_while_decoding_ends_the_decoder_processes(
         return psutil.Process(process.pid).children(recursive=True)
 
     try:
-        assert _soon(lambda: process.poll() is not None or sum(map(_decodes, children())) == 2)
+        assert soon(lambda: process.poll() is not None or sum(map(_decodes, children())) == 2)
         assert process.poll() is None, process.communicate()
         found = children()
         assert all(child.pid == os.getsid(child.pid) for child in found if _decodes(child))
         os.killpg(process.pid, number)
-        process.communicate(timeout=30)
+        process.communicate(timeout=SECONDS)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    assert _soon(lambda: not any(map(_runs, found)))
+    assert soon(lambda: not any(map(_runs, found)))
     assert os.listdir(tmp_path) == ["in"]
 
 
-def _started(*arguments: object) -> "subprocess.Popen[str]":
+def _started(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
     # A shell ignores Ctrl-C for a test run in the background, and its child processes inherit that.
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         cwd=ROOT,
+        env={**os.environ, **environment},
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-
-
-def _soon(condition: Callable[[], bool]) -> bool:
-    """Returns whether a condition becomes true within a minute."""
-    ends = time.monotonic() + 60
-    while not (is_true := condition()) and time.monotonic() < ends:
-        time.sleep(0.01)
-    return is_true
 
 
 def _decodes(process: psutil.Process) -> bool:
@@ -208,6 +222,11 @@ def _runs(process: psutil.Process) -> bool:
 def _begun(out: Path) -> bool:
     """Returns whether a copy is being written under its temporary name."""
     return any(path.name.startswith(".dedup-") for path in out.glob("*"))
+
+
+def _copied(out: Path) -> bool:
+    """Returns whether a copy has its final name."""
+    return any(not path.name.startswith(".dedup-") for path in out.glob("*"))
 
 
 def _group_is_alive(group: int) -> bool:
@@ -253,11 +272,10 @@ def test_failure_is_reported_in_one_sentence(mode: str, samples: Path, tmp_path:
     """Writing the records fails, after all images are judged, because the device is full."""
     if not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full, which Linux has")
-    # Records are written under a temporary name; `_with_site` opens /dev/full instead of that file.
     ended = dedup_apart(
         *("-i", samples, "-o", "", "--records", tmp_path / "gone" / "r.jsonl", "--quiet"),
         *(f"--direct_running_mode={mode}", "-j", "2"),
-        env={**os.environ, "PYTHONPATH": _with_site(tmp_path)},
+        env={**os.environ, "PYTHONPATH": full_disk.python_path(tmp_path)},
     )
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
@@ -285,22 +303,6 @@ def test_bug_in_the_decoder_process_is_reported_in_one_sentence_and_blames_no_im
     assert ended.stderr.startswith("dedup: failed: the decoder process failed at ")
     assert "no fault of the image: KeyError: 'missing'; set DEDUP_DEBUG=1" in ended.stderr
     assert not (tmp_path / "r.jsonl").exists()
-
-
-def _with_site(folder: Path) -> str:
-    """Returns a value of PYTHONPATH with which, in every process, files can be created but not written."""
-    (folder / "sitecustomize.py").write_text(
-        "import os\n"
-        "real = os.open\n"
-        "def opened(path, flags, *rest, **more):\n"
-        "    descriptor = real(path, flags, *rest, **more)\n"
-        "    if os.fspath(path).endswith('.part') and flags & os.O_CREAT:\n"
-        "        os.close(descriptor)\n"
-        "        return real('/dev/full', os.O_WRONLY)\n"
-        "    return descriptor\n"
-        "os.open = opened\n"
-    )
-    return os.pathsep.join((str(folder), str(ROOT)))
 
 
 def test_violated_conservation_exits_with_1(

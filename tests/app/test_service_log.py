@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from beam_dedup.worker_pool import WorkerPool
 from tests.app.cli_runs import ROOT, dedup_apart
 from tests.app.stream_process import running_stream
 from tests.services.processes import HOST, answers, free_port, running
+from tests.waiting import SECONDS, soon
 
 AS_JSON = {**os.environ, FORMAT_VARIABLE: "json"}
 # The first words of the lines of the summary, which is on stdout and remains text.
@@ -113,7 +113,7 @@ def test_log_of_an_interrupted_stream_consists_of_json_lines(samples: Path, tmp_
         run.wait_for(1)
         run.process.send_signal(signal.SIGINT)
         run.process.send_signal(signal.SIGINT)
-        run.process.wait(60)
+        run.process.wait(SECONDS)
     log = [line for line in run.log_tail().splitlines() if line.partition(" ")[0] not in SUMMARY]
     messages = [line["message"] for line in parsed("\n".join(log))]
     assert any(message.startswith("plan for --expected_images") for message in messages)
@@ -133,10 +133,7 @@ def test_pool_logs_the_start_and_the_unexpected_end_of_a_worker(caplog: pytest.L
 
     with caplog.at_level(logging.INFO, "worker_pool"):
         WorkerPool(start).StartWorker(api.StartWorkerRequest(worker_id="1-1"), None)
-        until = time.monotonic() + 60
-        while len(caplog.records) < 2:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        assert soon(lambda: len(caplog.records) >= 2)
     started, ended = caplog.records
     assert started.getMessage().startswith("worker 1-1 started, process ")
     assert ended.levelname == "WARNING"
@@ -149,10 +146,7 @@ def test_pool_logs_text_or_json(as_json: bool) -> None:
     command = [sys.executable, "-m", "beam_dedup.worker_pool", f"--port={port}"]
     environment = {"PYTHONPATH": str(ROOT), FORMAT_VARIABLE: "json" if as_json else "text"}
     with running(command, lambda: answers(port), environment) as log:
-        until = time.monotonic() + 60
-        while not log.read_text().endswith("\n"):
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        assert soon(lambda: log.read_text().endswith("\n"))
         text = log.read_text()
     if not as_json:
         assert text == f"worker_pool: listening on {HOST}:{port}\n"

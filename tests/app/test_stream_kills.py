@@ -63,6 +63,10 @@ def test_run_killed_ten_times_at_random_loses_nothing(incoming: WatchedDirectory
         feed(0.1)
         return run.has_begun()
 
+    def has_more_records(run: StreamProcess, count: int) -> bool:
+        feed(0.1)
+        return len(run.records()) > count
+
     for name, data in itertools.islice(files, BEFORE):
         incoming.write(name, data)
     for number in range(KILLS):
@@ -71,6 +75,8 @@ def test_run_killed_ten_times_at_random_loses_nothing(incoming: WatchedDirectory
                 feed(3 * rng.random())  # perhaps while it starts
             else:
                 run.wait_until(functools.partial(has_begun_after_feeding, run))
+                if number % 3 == 1:
+                    run.wait_until(functools.partial(has_more_records, run, len(run.records())))
                 feed(1.5 * rng.random())
             run.kill()
         recorded.append(len(run.records()))

@@ -14,12 +14,16 @@ from typing import Any
 
 import pytest
 
+from beam_dedup.core import blocks, tables
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.errors import DedupError
+from beam_dedup.core.model import BASE_VIEW, REASONS, ImageRef, StandIn, Status, Verdict, Witness
 from beam_dedup.core.stream import initial_state
 from beam_dedup.core.stream.protocol import Step, exact_plan
 from beam_dedup.options import checks, parser
 from beam_dedup.stream import resume
+from transforms.place import placements
+from transforms.stand_ins import MissingCopies
 from transforms.stream import local_state
 from transforms.stream.record import RecordPaths
 
@@ -105,6 +109,29 @@ def test_late_arrival_is_remembered_from_its_arrival_on(
     earlier.write("records-1.jsonl", {**RECORD, "metadata": json.loads(found.metadata)})
     state = initial_state.read.__wrapped__(earlier.resumed().initial_state)
     assert any(step == Step.ORIGINALS for step, _ in state) == is_known
+
+
+def test_undelivered_verdicts_become_one_block(earlier: EarlierRun) -> None:
+    """So a duplicate that was recorded later stands in for a kept image that is gone."""
+    blocks_before = [verdict_block(name, "exact" if number else None) for number, name in enumerate("ab")]
+    for number, block in enumerate(blocks_before):
+        local_state.note_undelivered(str(earlier.state), str(number), block)
+        earlier.write(f"records-{number}.jsonl", {**RECORD, "uri": "ab"[number]})
+    [block] = earlier.resumed().undelivered
+    wanted = list(placements(block, "out", False, False, True, MissingCopies(str(earlier.state))))
+    [copy] = wanted
+    assert (copy.uri, copy.path, copy.stand_ins) == ("a", "out/a", (StandIn("b"),))
+
+
+def verdict_block(name: str, reason: str | None) -> bytes:
+    """Returns a block with a verdict on an image; all images have the same bytes."""
+    digest = b"1" * 32
+    witness = Witness("a", digest, 0, None, BASE_VIEW) if reason else None
+    status = Status.DUPLICATE if reason else Status.KEPT
+    verdict = Verdict(
+        ImageRef(name, name), status, REASONS[reason] if reason else None, digest, witness=witness
+    )
+    return blocks.dump(tables.verdicts_table([verdict]))
 
 
 WRONG: dict[str, Callable[[dict[str, Any]], object]] = {

@@ -9,6 +9,7 @@ import pytest
 
 from tests import stream_files
 from tests.app.cli_runs import tree
+from tests.app.fault_injection import EVERY
 from tests.app.stream_process import running_stream
 from tests.app.watched_folder import POLL_SECONDS, WatchedDirectory, check, files_in
 from tests.pictures import encoded, photo
@@ -56,12 +57,12 @@ def test_each_file_is_judged_once_when_it_is_complete(tmp_path: Path) -> None:
 
 
 def test_stopped_run_records_and_copies_pending_images(tmp_path: Path) -> None:
-    """The run is stopped before the 10 seconds after which it writes records."""
+    """The run is stopped before it writes records."""
     incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
     for name, data in stream_files.files(30, seed=4).items():
         incoming.write(name, data)
     with running_stream(
-        tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, frequent_records=False
+        tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, env={EVERY: "3600"}
     ) as run:
         run.wait_until(run.has_begun)
         time.sleep(2 * POLL_SECONDS)

@@ -1,5 +1,6 @@
 """Runs `dedup --watch --window`: each window is a batch of its own, with one file of records."""
 
+import functools
 import hashlib
 import itertools
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from beam_dedup.core.archives.members import split_uri
-from tests import stream_files
+from tests import stream_files, waiting
 from tests.app.cli_runs import dedup, tree
 from tests.app.fault_injection import DIE
 from tests.app.stream_process import StreamProcess, check_counts, running_stream
@@ -86,25 +87,33 @@ def test_each_window_is_judged_like_a_batch(tmp_path: Path) -> None:
         assert {record["uri"]: {**record, "metadata": None} for record in of_window} == wanted
 
 
+def _has_records(run: StreamProcess, count: int) -> bool:
+    return len(run.records()) >= count
+
+
 @pytest.mark.slow
 def test_file_overwritten_within_a_window_is_another_image(tmp_path: Path) -> None:
     """Every second file is replaced by another picture; the others are rewritten with the same bytes."""
-    incoming, out = WatchedDirectory(tmp_path / "in"), tmp_path / "out"
-    seconds = 7
-    window = ("--window", f"{seconds}s")
-    incoming.write("first.jpg", encoded(photo(99), "JPEG"))
-    with running_stream(tmp_path, "-n", "--watch", "-i", incoming.folder, "-d", out, *window) as run:
-        run.wait_for(1)
-        time.sleep(seconds - time.time() % seconds)
-        for again in range(2):
-            for number in range(12):
-                seed = number + 100 * again * (number % 2)
-                incoming.write(f"{number}.jpg", encoded(photo(seed), "JPEG"))
-            time.sleep(2.5 * POLL_SECONDS)
-        run.wait_for(25)
-        assert run.drain() == 130, run.log_tail()
+    for seconds in (7, 21, 63):  # a slow machine needs longer windows
+        folder = tmp_path / f"{seconds}"
+        folder.mkdir()
+        incoming, out = WatchedDirectory(folder / "in"), folder / "out"
+        window = ("--window", f"{seconds}s")
+        incoming.write("first.jpg", encoded(photo(99), "JPEG"))
+        with running_stream(folder, "-n", "--watch", "-i", incoming.folder, "-d", out, *window) as run:
+            run.wait_for(1)
+            time.sleep(seconds - time.time() % seconds)
+            for again in range(2):
+                for number in range(12):
+                    seed = number + 100 * again * (number % 2)
+                    incoming.write(f"{number}.jpg", encoded(photo(seed), "JPEG"))
+                time.sleep(seconds * 2.5 / 7 * POLL_SECONDS)  # both are seen in the window
+            waiting.soon(functools.partial(_has_records, run, 25), 2 * seconds + 30)
+            assert run.drain() == 130, run.log_tail()
+        *_, last = windows_of(run).values()
+        if len(run.records()) == 25 and len(last) == 24:
+            break
     check_each_once(run.records(), incoming.expected)
-    *_, last = windows_of(run).values()
     assert len(last) == 24, "the machine is too slow for this test: the files are not in one window"
     Outside(incoming.expected.values()).check(last)
     assert len(by_status(last, "kept")) == 18
@@ -152,7 +161,7 @@ def test_runs_killed_during_windows_lose_nothing(tmp_path: Path) -> None:
                 run.wait_for(len(incoming.expected))
                 assert run.drain() == 130, run.log_tail()
             elif death:
-                run.process.wait(60)
+                run.process.wait(waiting.SECONDS)
                 assert run.process.returncode == -signal.SIGKILL, run.log_tail()
             else:
                 time.sleep(3 + 2 * SECONDS * rng.random())

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from beam_dedup.batch.summary import counted
 from beam_dedup.cli import main
 from beam_dedup.core.imaging.fingerprint import prepare_decoders
 from beam_dedup.core.reading import decoder_process
+from beam_dedup.texts import counted
 from tests.app.cli_runs import ROOT, dedup, dedup_apart, records_in
 from tests.core.archives import made_archives
 from tests.pictures import encoded, photo

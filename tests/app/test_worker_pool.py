@@ -26,6 +26,7 @@ from beam_dedup.runners import worker_boot
 from beam_dedup.worker_pool import HOST, WorkerPool
 from tests.app.cli_runs import ROOT
 from tests.services.processes import answers, free_port, listening, running
+from tests.waiting import SECONDS
 
 Started = list["tuple[Sequence[str], subprocess.Popen[bytes]]"]
 
@@ -149,7 +150,7 @@ def test_workers_end_with_the_pool(number: signal.Signals) -> None:
         manager.channel.close()
         [worker] = pool.children()
         pool.send_signal(number)
-        _, alive = psutil.wait_procs([pool, worker], timeout=20)
+        _, alive = psutil.wait_procs([pool, worker], timeout=SECONDS)
         assert not alive, log.read_text()
 
 

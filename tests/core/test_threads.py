@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from beam_dedup.core.threads import cores, interleaved
+from tests.waiting import SECONDS
 
 Task = tuple[int, Callable[[], Iterator[int]]]
 
@@ -88,7 +89,7 @@ def test_close_stops_the_threads(threads: int) -> None:
 
 def test_tasks_run_at_the_same_time() -> None:
     """Each task waits for the other, so they would never end one after the other."""
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=SECONDS)
 
     def meeting() -> Iterator[int]:
         yield both.wait()

@@ -20,7 +20,12 @@ from tests.docs.pages import PAGES, command_lines, dedup_commands, fenced, name_
 
 HELP = ("-h", "--help")
 EVERY = [(name_of(page), command) for page in PAGES for command in dedup_commands(page)]
-COMMANDS = [(page, command) for page, command in EVERY if not command[0].startswith(HELP)]
+CLEANING = [(page, command) for page, command in EVERY if command[0] in cli.COMMANDS]
+COMMANDS = [
+    (page, command)
+    for page, command in EVERY
+    if command[0] not in cli.COMMANDS and not command[0].startswith(HELP)
+]
 
 
 def configured(command: list[str]) -> tuple[DedupConfig, list[str]]:
@@ -75,7 +80,26 @@ def test_options_of_a_command_are_accepted(page: str, command: list[str]) -> Non
         select.check_stream_runner(options)
 
 
-@pytest.mark.parametrize(("page", "command"), [one for one in EVERY if one not in COMMANDS], ids=command_id)
+@pytest.mark.parametrize(("page", "command"), CLEANING, ids=command_id)
+def test_command_that_cleans_up_runs(page: str, command: list[str], workplace: Path, tmp_path: Path) -> None:
+    """Each is run in a directory with records and, for `undo`, a journal."""
+    (tmp_path / "in").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "in" / name).write_bytes(b"GIF89a")
+    assert cli.main(["-e", "-i", "in", "--records", "r.jsonl", "-o", "", "--quiet"]) == 0
+    if command[0] == "undo":
+        assert (
+            cli.main(["clean", "r.jsonl", "--how", "symlink", "--yes", "--quiet", "--journal", command[1]])
+            == 0
+        )
+    shell_starts = command.index(">") if ">" in command else None
+    arguments = [part.replace("/backup", str(workplace / "backup")) for part in command[:shell_starts]]
+    assert cli.main([*arguments, "--quiet"]) == 0, page
+
+
+@pytest.mark.parametrize(
+    ("page", "command"), [one for one in EVERY if one not in COMMANDS + CLEANING], ids=command_id
+)
 def test_help_is_shown(page: str, command: list[str]) -> None:
     assert cli.main(command) == 0, page
 

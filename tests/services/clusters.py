@@ -23,7 +23,7 @@ from tests.services.servers import FLINK
 from transforms import metrics
 
 SCRIPT = Path(cluster.__file__)
-_PATIENCE_SECONDS = 60
+_PATIENCE_SECONDS = 180
 _UNFINISHED = ("CREATED", "RUNNING", "RESTARTING", "FAILING", "CANCELLING")
 _COUNTER_PREFIX = f".{metrics.NAMESPACE}_"  # precedes the name of a counter
 

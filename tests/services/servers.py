@@ -20,6 +20,7 @@ from tests.services.processes import HOST, answers, free_port, running
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".ci/tools"  # where `make services` installs programs
 FLINK = TOOLS / "flink"
+_PRISM_HINT = "run `make services` (it needs Go)"
 _FLINK_CONFIGURATION = """\
 state.checkpoints.dir: {folder}/checkpoints
 restart-strategy.type: exponential-delay
@@ -129,12 +130,18 @@ def flink(environment: Mapping[str, str] | None = None) -> Iterator[Service]:
 @contextlib.contextmanager
 def prism() -> Iterator[Service]:
     """Runs Prism, Beam's portable runner in Go. The workers run in the process that submits the pipeline."""
-    program = _program("prism", "run `make services` (it needs Go)")
+    program = _program("prism", _PRISM_HINT)
     port, web_port = free_port(), free_port()
     command = [program, f"--job_port={port}", f"--web_port={web_port}", "--serve_http=false"]
     flags = ("--runner=PrismRunner", f"--job_endpoint={HOST}:{port}", "--environment_type=LOOPBACK")
     with running(command, lambda: answers(port)) as log:
         yield Service(f"{HOST}:{port}", {}, flags, log)
+
+
+@contextlib.contextmanager
+def prism_program() -> Iterator[str]:
+    """Yields the path of Prism's program, for runs that start it themselves."""
+    yield _program("prism", _PRISM_HINT)
 
 
 def _program(name: str, hint: str) -> str:

@@ -24,6 +24,7 @@ from tests.services.processes import HOST
 from tests.services.require_service import required
 from tests.services.servers import Service, flink_jars
 from tests.verdicts_outside import by_status
+from tests.waiting import soon
 from transforms import metrics
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
@@ -113,12 +114,8 @@ def test_stream_survives_killed_task_managers(cluster: Cluster, tmp_path: Path) 
         _write(incoming, files[180:])
         run.wait_for(len(incoming.expected), PATIENCE)
         run.wait_until(lambda: len(files_in(out)) == len(by_status(run.records(), "kept")), PATIENCE)
-        workers = [
-            process
-            for process in cluster.parts("workers")[0].children()
-            if process.status() != psutil.STATUS_ZOMBIE
-        ]
-        assert len(workers) == 1, "workers of killed task managers are left"
+        run.wait_until(run.has_all_counts, PATIENCE, "counts")
+        assert soon(lambda: len(_workers(cluster)) == 1), "workers of killed task managers are left"
         assert run.drain() == 130, run.log_tail()
     check(run, incoming, out)
 
@@ -227,6 +224,18 @@ def test_two_task_managers_share_a_job(cluster: Cluster, samples: Path, tmp_path
     records = [sorted((folder / "r").read_bytes().splitlines()) for folder in (local, flink)]
     assert records[0] == records[1]
     assert cluster.task_managers_of_last_job() == 2
+
+
+def _workers(cluster: Cluster) -> list[psutil.Process]:
+    [pool] = cluster.parts("workers")
+    return [process for process in pool.children() if not _has_ended(process)]
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _has_more_records(run: Any, count: int) -> bool:

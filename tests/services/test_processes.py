@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -12,6 +11,7 @@ import pytest
 from tests.app.cli_runs import ROOT
 from tests.conftest import CI_VARIABLE
 from tests.services.processes import NotReadyError, answers, free_port, running
+from tests.waiting import SECONDS, soon
 
 # Ignores SIGTERM, starts a child process, and listens at a port.
 FAMILY = """
@@ -31,10 +31,7 @@ def test_stop_ends_a_service_and_its_descendants() -> None:
         ours = [int(number) for number in log.read_text().split()]
         assert all(psutil.pid_exists(number) for number in ours)
     assert not answers(port)
-    deadline = time.monotonic() + 10
-    while any(_is_running(number) for number in ours):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert soon(lambda: not any(map(_is_running, ours)))
     assert not log.exists()
 
 
@@ -46,16 +43,18 @@ def _is_running(number: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("code", "message"),
+    ("script", "seconds", "message"),
     [
-        ("raise SystemExit('no licence')", r"ended with 1:\nno licence"),
-        ("print('hm', flush=True); import time; time.sleep(600)", r"was not ready after 3 s:\nhm"),
+        ("echo no licence; exit 1", SECONDS, r"ended with 1:\nno licence"),
+        ("echo hm; exec sleep 600", 3, r"was not ready after 3 s:\nhm"),
     ],
 )
-def test_service_that_does_not_start_is_reported_with_its_log(code: str, message: str) -> None:
+def test_service_that_does_not_start_is_reported_with_its_log(
+    script: str, seconds: float, message: str
+) -> None:
     with (
         pytest.raises(NotReadyError, match=message),
-        running([sys.executable, "-c", code], lambda: False, seconds=3),
+        running(["sh", "-c", script], lambda: False, seconds=seconds),
     ):
         pass
 

@@ -81,7 +81,13 @@ def test_stream_killed_five_times_records_each_image_once(
                 feed(0.1)
                 return bool(run.has_begun())
 
+            def has_more_records(run: Any = run, before: int = len(run.records())) -> bool:
+                feed(0.1)
+                return len(run.records()) > before
+
             run.wait_until(has_begun)
+            if number >= KILLS // 2:
+                run.wait_until(has_more_records)
             feed(2 * (number + rng.random()) / KILLS)
             run.kill()
         deliver_again(crawl.clients)

@@ -311,7 +311,7 @@ def test_only_the_image_that_crashes_the_decoder_is_rejected(harmful: Path, proc
     done = read(
         images,
         FingerprintImages(
-            settings=ReadSettings(decoder_processes=processes, limits=Limits(decode_seconds=2))
+            settings=ReadSettings(decoder_processes=processes, limits=Limits(decode_seconds=5))
         ),
     )
     assert {Path(uri).name: verdict.reason for uri, verdict in done.rejections.items()} == {

@@ -22,7 +22,7 @@ from tests.core.archives.made_archives import zipped
 from tests.transforms.files import encoded, write
 from transforms.read import list_references, list_rows
 from transforms.storage.listing import Listed, list_inputs
-from transforms.stream.watch import Watch
+from transforms.stream.watch import ScanTimes, Watch
 
 A, B, SECRET = encoded(1), encoded(2), encoded(3)
 
@@ -266,7 +266,7 @@ def test_link_that_changes_all_the_time_never_leads_out(tmp_path: Path, swapped:
 
 class TestWatch:
     def watch(self, folder: Path) -> Watch:
-        return Watch((f"{folder}/in",), (), 0.0, links_inside=True)
+        return Watch((f"{folder}/in",), (), ScanTimes(quiet_seconds=0), links_inside=True)
 
     def scan(self, watch: Watch) -> tuple[dict[str, Arrival], dict[str, Arrival]]:
         arrived = [*watch.scan(), *watch.scan()]

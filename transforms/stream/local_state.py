@@ -3,6 +3,7 @@
 codes-*.blocks        the codes of all images, by digest; appended to
 undelivered-*.block   verdicts whose records are written, but whose copies and messages may be missing
 processes             the numbers of processes that started to write and did not finish
+missing-*             empty; named by the digests of kept images without a copy (`transforms.stand_ins`)
 lock                  empty; locked by the running process
 
 Everything in the directory is read with care. A file that is damaged, or is no regular file, raises a `DedupError` that

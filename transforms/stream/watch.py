@@ -1,19 +1,21 @@
 """Finds new images in directories and buckets, by scanning them again and again.
 
-A local file arrives when it is complete: two scans have found the same size and times, or it has not changed
-for some seconds. An object of a store is complete as soon as it is visible. Images that exist at the start
-arrive first.
+A local file arrives when it is complete: when it has not changed for a quiet time. A file that looks incomplete
+(`beam_dedup.core.completeness`) has to be quiet for much longer: its writer may only pause, or rename it at the end. An
+object of a store is complete as soon as it is visible. Images that exist at the start arrive first.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
 import queue
 import secrets
+import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 from apache_beam import coders
 from apache_beam.io.unbounded_source import CheckpointMark, UnboundedReader, UnboundedSource
@@ -21,16 +23,20 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_dedup.core.allowed import leads_to
 from beam_dedup.core.arrivals import Arrival
+from beam_dedup.core.completeness import is_open_for_writing, is_temporary_name, lacks_its_end
+from beam_dedup.core.errors import ImageError
 from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import is_remote
-from beam_dedup.core.reading.local_files import version_of
+from beam_dedup.core.reading.input_paths import local_roots
+from beam_dedup.core.reading.local_files import open_local, version_of
+from transforms.storage.files import open_regular
 from transforms.storage.listing import Listed, list_inputs
 from transforms.stream import clock
 from transforms.stream.shared_readers import Shared
 from transforms.stream.watched_links import WatchedLinks, links_last
 
+PATIENCE = 60.0  # how many times as long a file must be quiet that looks incomplete
 _SCAN_SHARE = 4  # scanning takes at most 1/4 of the time, however large the directory is
-_UNREADABLE = ("unreadable", True)  # as returned by `_state_of`; the file is rejected when it is opened
 _MAX_WAITING = 10_000  # arrivals; while there are as many, scanning waits
 
 
@@ -40,11 +46,11 @@ class ScanTimes:
 
     Attributes:
       pause_seconds: time between the end of a scan and the start of the next, at least.
-      settle_seconds: a local file that has not changed for longer is complete.
+      quiet_seconds: a local file that has not changed for longer is complete.
     """
 
     pause_seconds: float = 1.0
-    settle_seconds: float = 3.0
+    quiet_seconds: float = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +73,18 @@ class _PositionCoder(coders.Coder):
         return True
 
 
+class _State(NamedTuple):
+    """What is known of a local file without reading it. It changes whenever the file does."""
+
+    generation: str
+    changed_ns: int = 0  # since the epoch; 0: long ago
+    inode: int = 0
+    size_bytes: int = -1  # -1: not a regular file that can be read
+
+
+_UNREADABLE = _State("unreadable")  # the file is rejected when it is opened
+
+
 class Watch:
     """Finds new images below some paths by scanning them. Uses about 200 bytes of memory per file."""
 
@@ -74,39 +92,45 @@ class Watch:
         self,
         paths: tuple[str, ...],
         exclude: tuple[str, ...],
-        settle_seconds: float,
+        times: ScanTimes,
+        monotonic: Callable[[], float] = time.monotonic,
         links_inside: bool = False,
     ) -> None:
         self._paths = paths
         self._exclude = exclude
+        self._times = times
         self._links_inside = links_inside
-        self._settle_ns = int(settle_seconds * 10**9)
+        self._roots = local_roots(paths) if links_inside else ()
+        self._monotonic = monotonic
         self._arrived: dict[str, str] = {}  # generations, by path
-        self._changing: dict[str, str] = {}
+        self._changing: dict[str, tuple[_State, float]] = {}  # states, and since when they were seen
         self._links = WatchedLinks()
 
     def scan(self) -> Iterator[Arrival]:
         """Scans once; yields the images that have arrived since the last scan, links after all others."""
-        changing: dict[str, str] = {}
+        changing: dict[str, tuple[_State, float]] = {}
         self._links.start_scan()
         for file in links_last(list_inputs(self._paths, self._exclude, self._links_inside)):
             if file.leads_outside:
                 yield from self._refused(file)
                 continue
-            state = (file.version, True) if is_remote(file.path) else _state_of(file.path, self._settle_ns)
+            state = _State(file.version) if is_remote(file.path) else _state_of(file.path)
             if state is None and file.path not in self._paths:
                 continue  # gone: it may have been judged already. A path named on the command line is rejected instead.
-            generation, is_complete = state or _UNREADABLE
-            if self._arrived.get(file.path) == generation:
+            state = state or _UNREADABLE
+            if self._arrived.get(file.path) == state.generation:
                 continue
-            is_complete = is_complete or self._changing.get(file.path) == generation
+            before, since = self._changing.get(file.path, (state, self._monotonic()))
+            if before != state:
+                since = self._monotonic()
+            is_complete = self._is_complete(file, state, self._monotonic() - since)
             if is_complete and not self._links.must_wait(file):
-                self._arrived[file.path] = generation
+                self._arrived[file.path] = state.generation
                 now_ms = clock.now_micros() // 1000
                 is_link = not is_remote(file.path) and self._links.is_further_name(file.path)
-                yield Arrival(file.path, generation, now_ms, file.metadata, file.name, link=is_link)
+                yield Arrival(file.path, state.generation, now_ms, file.metadata, file.name, link=is_link)
             else:
-                changing[file.path] = generation
+                changing[file.path] = state, since
                 self._links.note_incomplete(file.path)
         self._changing = changing
 
@@ -128,17 +152,52 @@ class Watch:
                 reason=Reason.LINK_OUTSIDE.value,
             )
 
+    def _is_complete(self, file: Listed, state: _State, seen_seconds: float) -> bool:
+        """Returns whether a file has been quiet for long enough, by its own times or for as long as it was seen."""
+        if not state.changed_ns:
+            return True
+        quiet_seconds = max(seen_seconds, (time.time_ns() - state.changed_ns) / 1e9)
+        if quiet_seconds <= self._times.quiet_seconds:
+            return False
+        return quiet_seconds > PATIENCE * self._times.quiet_seconds or not _looks_unfinished(
+            file, state, self._roots
+        )
 
-def _state_of(path: str, settle_ns: int) -> tuple[str, bool] | None:
-    """Returns the generation of a local file, and whether it is complete; None if there is no file."""
+
+def _state_of(path: str) -> _State | None:
+    """Returns the state of a local file; None if there is no file."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return _UNREADABLE if os.path.islink(path) else None  # a broken link is an image that cannot be read
     except (OSError, ValueError):
         return _UNREADABLE
-    changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
-    return version_of(status), time.time_ns() - changed_ns > settle_ns
+    changed_ns = max(status.st_mtime_ns, status.st_ctime_ns, 1)
+    size_bytes = status.st_size if stat.S_ISREG(status.st_mode) else -1
+    return _State(version_of(status), changed_ns, status.st_ino, size_bytes)
+
+
+def _looks_unfinished(file: Listed, state: _State, roots: tuple[str, ...]) -> bool:
+    if state.size_bytes < 0:
+        return False
+    if is_temporary_name(file.name):
+        return True
+    try:
+        with _opened(file.path, roots) as stream:
+            return is_open_for_writing(stream) or lacks_its_end(stream, state.size_bytes)
+    except (OSError, ImageError):
+        return False  # it will be rejected when it is opened
+
+
+@contextlib.contextmanager
+def _opened(path: str, roots: tuple[str, ...]) -> Iterator[BinaryIO]:
+    """Opens a file, if there are roots only if it lies in one of them."""
+    if roots:
+        with open_local(path, roots=roots) as (stream, _, _):
+            yield stream
+    else:
+        with open_regular(path) as stream:
+            yield stream
 
 
 class Scanner:
@@ -151,7 +210,7 @@ class Scanner:
         self._pause_seconds = times.pause_seconds
         self._found: queue.Queue[Arrival | Exception] = queue.Queue(_MAX_WAITING)
         self.stopped = threading.Event()
-        watch = Watch(paths, exclude, times.settle_seconds, links_inside)
+        watch = Watch(paths, exclude, times, links_inside=links_inside)
         threading.Thread(target=self._scan, args=(watch,), name="watch", daemon=True).start()
 
     def next(self) -> Arrival | None:

@@ -15,8 +15,12 @@ A code that equals a stored code of a base view is not stored. This is safe:
 - If neither is near an anchor, both are orphans, and `finish` compares them.
 
 So a million copies of one picture are stored as one code.
+
+A code of a truncated image is not stored either, and no image of its block has it as a predecessor. So a truncated image
+may be a duplicate, but never a witness: a whole picture is not dropped because a part of it came first.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +34,7 @@ from beam_dedup.core.stream.messages import (
     KNOWN,
     NO_IMAGE,
     POSSIBLE_ANCHOR,
+    TRUNCATED,
     Rows,
     codes_from_rows,
     load_rows,
@@ -59,7 +64,11 @@ def band(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) ->
         near[image[match.row]] = True
         repeats[match.row[_repeats(rows, match)]] = True
         named.append(_named(rows, match, match.earlier["flags"] & POSSIBLE_ANCHOR > 0))
-    in_block = list(code_search.matches_in_block(shard, rows, codes)) if needs_search else []
+    in_block = (
+        [_of_whole(match) for match in code_search.matches_in_block(shard, rows, codes)]
+        if needs_search
+        else []
+    )
     for match in in_block:
         near[image[match.row]] = True
         repeats[match.row[_repeats(rows, match)]] = True
@@ -67,8 +76,9 @@ def band(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) ->
     named += [
         _named(rows, match, first[np.searchsorted(images, match.earlier["image"])]) for match in in_block
     ]
-    new = rows[known | ~repeats]
-    new["flags"] |= np.where(first[image[known | ~repeats]], POSSIBLE_ANCHOR, 0).astype(np.uint8)
+    stored = (known | ~repeats) & (rows["flags"] & TRUNCATED == 0)
+    new = rows[stored]
+    new["flags"] |= np.where(first[image[stored]], POSSIBLE_ANCHOR, 0).astype(np.uint8)
     names = np.concatenate([np.zeros(0, ANSWER_ROWS), *named])
     answers = np.concatenate([_summaries(images, image, ~known, near, names), names])
     return Result(
@@ -82,6 +92,12 @@ def _any_of(image: IntArray, codes: BoolArray, images: int) -> BoolArray:
     found = np.zeros(images, bool)
     found[image[codes]] = True
     return found
+
+
+def _of_whole(match: Matches) -> Matches:
+    """Returns the matches whose earlier image is not truncated."""
+    whole = match.earlier["flags"] & TRUNCATED == 0
+    return Matches(*(getattr(match, field.name)[whole] for field in dataclasses.fields(match)))
 
 
 def _repeats(rows: Rows, match: Matches) -> BoolArray:

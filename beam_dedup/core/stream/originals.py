@@ -14,9 +14,18 @@ from beam_dedup.core import blocks
 from beam_dedup.core.blocks import FINGERPRINTS
 from beam_dedup.core.codes import BoolArray, Codes, IntArray, from_columns
 from beam_dedup.core.links import orders_of
+from beam_dedup.core.model import Flag
 from beam_dedup.core.stream import messages, state_tables
 from beam_dedup.core.stream.code_shards import expected_answers, to_code_shards
-from beam_dedup.core.stream.messages import DETAILS, KNOWN, OPENED, OWN_FIELDS, send, send_to_digest_shards
+from beam_dedup.core.stream.messages import (
+    DETAILS,
+    KNOWN,
+    OPENED,
+    OWN_FIELDS,
+    TRUNCATED,
+    send,
+    send_to_digest_shards,
+)
 from beam_dedup.core.stream.protocol import Message, Result, Step, StreamPlan, Topic, blocks_by_topic
 from beam_dedup.core.stream.state_cells import Cells
 
@@ -101,8 +110,11 @@ def _opened(plan: StreamPlan, key: bytes, table: pa.Table, image: IntArray) -> l
     """Returns the messages of near mode: new images to `gather`, their codes to `band`."""
     codes = _codes(table, image)
     known = image[np.asarray(table["known"].combine_chunks())]
-    flags = np.where(np.isin(codes.image, known), KNOWN, 0).astype(np.uint8)
-    rows, profiles = messages.rows_from_codes(codes, flags, plan.words)
+    truncated = image[np.asarray(pc.match_substring(table["flags"], Flag.TRUNCATED.value).combine_chunks())]
+    flags = np.where(np.isin(codes.image, known), KNOWN, 0) | np.where(
+        np.isin(codes.image, truncated), TRUNCATED, 0
+    )
+    rows, profiles = messages.rows_from_codes(codes, flags.astype(np.uint8), plan.words)
     expected = expected_answers(plan, rows, profiles, image)
     expected[np.isin(image, known)] = 0
     opened = pa.Table.from_arrays(

@@ -27,7 +27,8 @@ Definitions:
 - Two images are *within k* of each other if a view of one matches the base of the other by the thresholds.
 - An image *arrives* at a key when the key processes its codes. Within a block, images arrive in the order of
   the block.
-- The *predecessors* of an image are the images within k of it that arrived before it at some key.
+- The *predecessors* of an image are the images within k of it that arrived before it at some key, without
+  truncated ones: a truncated image has predecessors but is never one, so 1 to 4 hold for whole images.
 - An *anchor* is an image without predecessors. It is kept.
 - An *orphan* is an image that has predecessors, none of which is an anchor.
 

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from beam_dedup.core import blocks
 from beam_dedup.core.blocks import VERDICTS
-from beam_dedup.core.model import Reason, Status
+from beam_dedup.core.codes import BoolArray
+from beam_dedup.core.model import Flag, Reason, Status
 from beam_dedup.core.stream import state_tables
 from beam_dedup.core.stream.messages import DETAILS, OUTCOMES, OWN_FIELDS, int_column, message_bodies, send
 from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, blocks_by_topic
@@ -43,6 +44,10 @@ def settle(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) 
 def _verdicts(details: pa.Table, outcome: pa.Table) -> pa.Table:
     """Returns the verdicts (`VERDICTS`) on some images, without known images.
 
+    A duplicate of an earlier generation of itself, with other bytes, is kept all the same: the earlier one is gone, since
+    its file was overwritten. It gets the flag `replaces`. It is no witness: images near it are near the earlier one, or
+    are judged as if it were a duplicate.
+
     Args:
       details: the images (`DETAILS`).
       outcome: row by row, the outcome (`OUTCOMES`) of the first image with the same bytes.
@@ -50,9 +55,13 @@ def _verdicts(details: pa.Table, outcome: pa.Table) -> pa.Table:
     is_duplicate = np.asarray(pc.or_(details["copy"], pc.invert(outcome["kept"])).combine_chunks())
     digest = outcome["digest"].combine_chunks().cast(pa.binary())
     same_bytes = np.asarray(pc.equal(details["digest"].combine_chunks(), digest))
+    same_uri = np.asarray(pc.equal(details["uri"], outcome["uri"]).combine_chunks())
+    replaces = is_duplicate & same_uri & ~same_bytes
+    is_duplicate &= ~replaces
     witness = pa.array(np.where(is_duplicate, np.arange(len(details)), 0), mask=~is_duplicate)
     columns = {
         **{name: details[name] for name in OWN_FIELDS},
+        "flags": _with_flag(details["flags"], Flag.REPLACES, replaces),
         "status": pa.array(
             np.where(is_duplicate, Status.DUPLICATE.encode(), Status.KEPT.encode()), pa.binary()
         ),
@@ -65,3 +74,11 @@ def _verdicts(details: pa.Table, outcome: pa.Table) -> pa.Table:
     }
     table = pa.Table.from_arrays([columns[name] for name in VERDICTS.names], schema=VERDICTS)
     return table.filter(pc.invert(details["known"]))
+
+
+def _with_flag(flags: pa.ChunkedArray, flag: Flag, chosen: BoolArray) -> pa.ChunkedArray:
+    """Returns a column of flags, as words, with a flag added to some rows."""
+    word = flag.encode()
+    added = pc.binary_join_element_wise(flags, pa.scalar(word), pa.scalar(b" "))
+    added = pc.if_else(pc.equal(flags, pa.scalar(b"")), pa.scalar(word), added)
+    return pc.if_else(pa.array(chosen), added, flags)

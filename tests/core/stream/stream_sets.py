@@ -1,6 +1,7 @@
 """Random sets as the input of a stream, and checks of the verdicts that hold for any order of arrival."""
 
 import collections
+import dataclasses
 import hashlib
 import itertools
 import random
@@ -13,7 +14,17 @@ import pytest
 from beam_dedup.core.arrivals import identity
 from beam_dedup.core.codes import VIEWS
 from beam_dedup.core.matching.plan import plan_for
-from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef, Reason, Status, Verdict, Witness
+from beam_dedup.core.model import (
+    Code,
+    CodeKind,
+    Fingerprint,
+    Flag,
+    ImageRef,
+    Reason,
+    Status,
+    Verdict,
+    Witness,
+)
 from beam_dedup.core.stream import state_cells
 from beam_dedup.core.stream.messages import OUTCOMES, STATUSES
 from beam_dedup.core.stream.protocol import Step, StreamPlan, Topic
@@ -193,6 +204,8 @@ def check_verdicts(
     anchors: numbers by digest, if known.
     """
     anchors = anchors or {}
+    check_replacing(items, verdicts, k, verify)
+    verdicts = [verdict for verdict in verdicts if Flag.REPLACES not in verdict.flags]
     pictures = collections.defaultdict(list)
     for verdict in verdicts:
         pictures[verdict.digest].append(verdict)
@@ -217,6 +230,52 @@ def check_verdicts(
         near_anchors = [(near[other].distance, anchors[other], other) for other in near if other in anchors]
         if near_anchors:
             assert min(near_anchors)[2] == witness.digest, "not the nearest anchor"
+
+
+def check_replacing(items: Sequence[Item], verdicts: Sequence[Verdict], k: int, verify: int) -> None:
+    """Checks that no image duplicates another generation of itself with other bytes, and that what is kept for that is near one."""
+    codes = {item.image.digest: item.codes for item in items if item.image}
+    for verdict in verdicts:
+        if verdict.witness:
+            assert (verdict.witness.uri != verdict.ref.uri) or verdict.witness.digest == verdict.digest
+        if Flag.REPLACES in verdict.flags:
+            assert verdict.status == Status.KEPT
+            assert any(
+                other.status == Status.KEPT
+                and other.digest != verdict.digest
+                and oracle.matches(codes[verdict.digest], codes[other.digest], k, verify)
+                for other in verdicts
+                if other.ref.uri == verdict.ref.uri
+            )
+
+
+def some_truncated(items: Sequence[Item], rng: random.Random) -> list[Item]:
+    """Returns the same items, some of which are truncated; of equal bytes, all or none."""
+    chosen: dict[bytes, bool] = collections.defaultdict(lambda: rng.random() < 0.4)
+    return [
+        item._replace(image=dataclasses.replace(item.image, flags=(Flag.TRUNCATED,)))
+        if item.image and chosen[item.image.digest]
+        else item
+        for item in items
+    ]
+
+
+def check_truncated(items: Sequence[Item], verdicts: Sequence[Verdict], k: int, verify: int) -> None:
+    """Checks that no two whole images that are kept are within k, and that the witnesses of near duplicates are whole."""
+    check_replacing(items, verdicts, k, verify)
+    codes = {item.image.digest: item.codes for item in items if item.image}
+    kept = {
+        verdict.digest: verdict
+        for verdict in verdicts
+        if verdict.status == Status.KEPT and Flag.REPLACES not in verdict.flags
+    }
+    whole = [digest for digest, verdict in kept.items() if Flag.TRUNCATED not in verdict.flags]
+    for one, other in itertools.combinations(whole, 2):
+        assert not oracle.matches(codes[one], codes[other], k, verify), "two kept images within k"
+    for verdict in verdicts:
+        if verdict.witness and verdict.witness.digest != verdict.digest:
+            assert verdict.witness.digest in whole
+            assert oracle.matches(codes[verdict.digest], codes[verdict.witness.digest], k, verify)
 
 
 def _witness_of_copies(group: list[Verdict]) -> Witness | None:
@@ -273,6 +332,10 @@ def in_order(items: Iterable[Item], k: int, verify: int) -> list[Verdict]:
                 pictures[image.digest][0].uri, image.digest, 0, None, VIEWS[0]
             )
         same = witness is not None and witness.digest == image.digest
+        if witness and witness.uri == item.uri and not same:
+            replacing = dataclasses.replace(image, flags=(*image.flags, Flag.REPLACES))
+            verdicts.append(verdict_on(replacing, None, None))
+            continue
         reason = None if witness is None else Reason.EXACT if same else Reason.NEAR
         verdicts.append(verdict_on(image, reason, witness))
     return verdicts

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_dedup.core.matching.plan import Plan, plan_for
-from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef, Reason, Status, Verdict
+from beam_dedup.core.model import Code, CodeKind, Fingerprint, Flag, ImageRef, Reason, Status, Verdict
 from beam_dedup.core.stream import messages
 from beam_dedup.core.stream.band import band
 from beam_dedup.core.stream.messages import ANSWER_ROWS, NO_IMAGE, code_rows
@@ -366,3 +366,91 @@ def test_code_with_more_words_than_the_plan_is_refused() -> None:
     run.read([image(0, 0)])
     with pytest.raises(ValueError, match="the plan of the stream has codes of 1 word; got a code of 4 words"):
         run.run()
+
+
+@pytest.mark.parametrize("plan", PLANS)
+class TestPassingWitnesses:
+    """Images that are gone or truncated when a better one arrives. Short codes: 1 is near 0, and 2 is near 1 only."""
+
+    NEAR = (0, 0xF << BITS, 0xFF << BITS)
+
+    def judged(self, plan: StreamPlan, *blocks: list[Fingerprint]) -> dict[str, Verdict]:
+        """Returns the verdicts by name."""
+        run = runner(plan)
+        for block in blocks:
+            run.read(block)
+            run.run()
+        return {verdict.ref.name: verdict for verdict in run.verdicts()}
+
+    def truncated(self, fingerprint: Fingerprint) -> Fingerprint:
+        return dataclasses.replace(fingerprint, flags=(Flag.TINY, Flag.TRUNCATED))
+
+    def of_uri(self, uri: str, fingerprint: Fingerprint) -> Fingerprint:
+        return dataclasses.replace(fingerprint, ref=ImageRef(uri, fingerprint.ref.name))
+
+    def test_later_generation_is_no_duplicate_of_an_earlier_one(self, plan: StreamPlan) -> None:
+        first, second, third = (self.of_uri("a", image(n, self.NEAR[n])) for n in range(3))
+        found = self.judged(plan, [first], [second], [third], [image(3, self.NEAR[0])])
+        assert [found[name].status for name in "0123"] == [Status.KEPT] * 3 + [Status.DUPLICATE]
+        assert [found[name].flags for name in "012"] == [(), (Flag.REPLACES,), ()]
+        assert found["3"].witness is not None
+        assert found["3"].witness.uri == "a"
+
+    def test_generation_of_equal_bytes_is_an_exact_duplicate(self, plan: StreamPlan) -> None:
+        found = self.judged(plan, [image(0, 0)], [self.of_uri("0", image(1, 0, same_bytes_as=0))])
+        assert found["1"].reason == Reason.EXACT
+
+    def test_later_generation_is_kept_even_if_a_copy_of_it_was_a_duplicate_before(
+        self, plan: StreamPlan
+    ) -> None:
+        copy, second = image(1, self.NEAR[1]), self.of_uri("0", image(2, self.NEAR[1], same_bytes_as=1))
+        found = self.judged(plan, [image(0, 0)], [copy], [second])
+        assert (found["1"].reason, found["2"].status) == (Reason.NEAR, Status.KEPT)
+
+    def test_flags_of_the_image_are_kept(self, plan: StreamPlan) -> None:
+        second = dataclasses.replace(self.of_uri("0", image(1, self.NEAR[1])), flags=(Flag.ANIMATED,))
+        found = self.judged(plan, [image(0, 0)], [second])
+        assert found["1"].flags == (Flag.ANIMATED, Flag.REPLACES)
+
+    @pytest.mark.parametrize("together", [False, True])
+    def test_truncated_image_is_no_witness(self, plan: StreamPlan, together: bool) -> None:
+        """Neither for the whole picture, under whatever name, nor for another truncated one; but for its copies."""
+        images = [
+            self.truncated(image(0, 0)),
+            image(1, self.NEAR[1]),
+            self.truncated(image(2, 1 << BITS)),
+            self.truncated(image(3, 0, same_bytes_as=0)),
+        ]
+        found = self.judged(plan, *([images] if together else [[one] for one in images]))
+        assert found["1"].status == Status.KEPT
+        if not together:  # in one block they arrive in any order, so that 0 may be a duplicate of 1
+            assert found["0"].status == Status.KEPT
+            assert (found["3"].reason, found["3"].witness and found["3"].witness.uri) == (Reason.EXACT, "0")
+            assert found["2"].witness is not None
+        for verdict in found.values():
+            if verdict.witness and verdict.reason == Reason.NEAR:
+                assert verdict.witness.uri == "1", "a truncated image may be a duplicate itself"
+
+    def test_truncated_orphan_is_no_witness(self, plan: StreamPlan) -> None:
+        """1 is a duplicate of 0. Of what is near 1 only, a truncated image comes first."""
+        middle, end = self.NEAR[1:]
+        found = self.judged(
+            plan,
+            [image(0, 0)],
+            [image(1, middle)],
+            [self.truncated(image(2, end))],
+            [image(3, end)],
+            [self.truncated(image(4, end)), image(5, end)],
+        )
+        assert [found[name].status for name in "01234"] == [
+            Status.KEPT, Status.DUPLICATE, Status.KEPT, Status.KEPT, Status.DUPLICATE,
+        ]  # fmt: skip
+        for name in "45":
+            witness = found[name].witness
+            assert witness is not None
+            assert witness.uri == "3"
+
+    def test_known_truncated_image_is_no_witness(self, plan: StreamPlan) -> None:
+        known = dataclasses.replace(self.truncated(image(0, 0)), ref=ImageRef("0", "0", known=True))
+        found = self.judged(plan, [known], [image(1, 0)])
+        assert found["1"].status == Status.KEPT

@@ -20,9 +20,8 @@ from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.model import ImageRef, Reason
 from tests.core.archives.made_archives import tar, zipped
 from tests.transforms.object_store import Store, uri
+from tests.waiting import SECONDS
 from transforms.storage import prefetch
-
-_SECONDS = 20
 
 
 def test_an_object_is_not_decompressed(store: dict[str, bytes]) -> None:
@@ -155,7 +154,7 @@ def test_many_objects_are_fetched_at_once(
     opening = Store.open
 
     def wait(self: Store, path: str, *rest: Any, **more: Any) -> Any:
-        asked.wait(_SECONDS)
+        asked.wait(SECONDS)
         return opening(self, path, *rest, **more)
 
     monkeypatch.setattr(Store, "open", wait)

@@ -2,7 +2,6 @@
 
 import functools
 import io
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from beam_dedup.execution import in_background
 from beam_dedup.stream.progress import show_progress
 from tests.core.archives.made_archives import FILES, zipped
 from tests.transforms.streams import run, scripted
+from tests.waiting import soon
 from transforms.batching import verdicts_in
 from transforms.read_settings import ReadSettings
 from transforms.stream.judge import JudgeArrivals
@@ -66,5 +66,5 @@ def progress_line(tally: Tally) -> str:
     shown = io.StringIO()
     show = functools.partial(show_progress, tally, log_seconds=0.02)
     with in_background(show, Console(file=shown)):
-        threading.Event().wait(0.2)
+        assert soon(lambda: "\n" in shown.getvalue())
     return shown.getvalue().splitlines()[-1]

@@ -1,8 +1,12 @@
 """Files in watched directories arrive once they are complete, and again when they have changed."""
 
+import errno
+import fcntl
 import functools
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,23 +17,41 @@ import pytest
 from apache_beam.io.unbounded_source import CheckpointMark
 
 from beam_dedup.core.arrivals import Arrival
+from beam_dedup.core.completeness import is_open_for_writing
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Reason, Rejection
 from beam_dedup.core.reading.reader import read_images
+from tests.core.archives.made_archives import zipped
 from tests.pictures import encoded, photo
 from transforms.storage.listing import list_inputs
 from transforms.stream import watch
 from transforms.stream.watch import ScanTimes, Watch, WatchedReader, WatchedSource
 
+PNG, JPEG, GIF, WEBP = (encoded(photo(), kind) for kind in ("PNG", "JPEG", "GIF", "WEBP"))
+AVIF, BMP = (encoded(photo(), kind) for kind in ("AVIF", "BMP"))
+TIFF = (
+    b"II*\0" + (150).to_bytes(4, "little") + bytes(192)
+)  # as many programs write it: the directory comes last
+# With a thumbnail, which is a whole JPEG in a segment.
+CAMERA = JPEG[:2] + b"\xff\xe1" + (len(JPEG) + 2).to_bytes(2, "big") + JPEG + JPEG[2:]
 LONG_AGO = 1_700_000_000
 
-# No file is old enough to arrive at the first scan.
-TIMES = ScanTimes(pause_seconds=0.01, settle_seconds=10**9)
+# Files of this age are complete for a reader.
+TIMES = ScanTimes(pause_seconds=0.01, quiet_seconds=0.05)
+QUIET_SECONDS = 10.0
 
 
-def new_watch(
-    *paths: str, exclude: tuple[str, ...] = (), settle_seconds: float = TIMES.settle_seconds
-) -> Watch:
-    return Watch(paths, exclude, settle_seconds)
+class WatchByHand(Watch):
+    """A watch by a manual clock. More than the quiet time passes between two scans, unless `step` is changed."""
+
+    def __init__(
+        self, *paths: str, exclude: tuple[str, ...] = (), quiet_seconds: float = QUIET_SECONDS
+    ) -> None:
+        self.now, self.step = 0.0, QUIET_SECONDS + 1
+        super().__init__(paths, exclude, ScanTimes(quiet_seconds=quiet_seconds), lambda: self.now)
+
+    def scan(self) -> Iterator[Arrival]:
+        yield from super().scan()
+        self.now += self.step
 
 
 def names(watched: Watch) -> list[str]:
@@ -37,8 +59,8 @@ def names(watched: Watch) -> list[str]:
     return [arrival.name for arrival in watched.scan()]
 
 
-def test_file_arrives_when_two_scans_find_it_unchanged(tmp_path: Path) -> None:
-    watched = new_watch(str(tmp_path))
+def test_file_arrives_when_it_was_unchanged_for_the_quiet_time(tmp_path: Path) -> None:
+    watched = WatchByHand(str(tmp_path))
     assert names(watched) == []
     path = tmp_path / "a.png"
     path.write_bytes(b"1")
@@ -49,15 +71,153 @@ def test_file_arrives_when_two_scans_find_it_unchanged(tmp_path: Path) -> None:
     assert names(watched) == []
 
 
+def test_file_that_is_written_with_pauses_arrives_once(tmp_path: Path) -> None:
+    """Many scans find it unchanged while its writer pauses for less than the quiet time."""
+    path = tmp_path / "a.txt"
+    watched = WatchByHand(str(tmp_path))
+    watched.step = 1.0
+    for size in range(1, 5):
+        path.write_bytes(b"1" * size)
+        for _ in range(int(QUIET_SECONDS)):
+            assert names(watched) == []
+    assert [names(watched) for _ in range(3)] == [[], ["a.txt"], []]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        *((name, PNG) for name in ("a.png.part", ".a.png.Xy12Ab", "a.crdownload", "a.png.filepart", "x.TMP")),
+        *((name, PNG) for name in ("a.partial", ".~tmp~/a.png", ".dedup-1-a.part", "a.png.download/a.png")),
+        ("empty.jpg", b""),
+        ("cut.png", PNG[:-8]),
+        ("cut.jpg", JPEG[: len(JPEG) * 97 // 100]),
+        ("camera.jpg", CAMERA[: len(CAMERA) // 2]),
+        ("head.jpg", CAMERA[:9000]),
+        ("cut.avif", AVIF[:-1]),
+        ("cut.bmp", BMP[:-1]),
+        ("cut.tif", TIFF[: len(TIFF) // 2]),
+        ("cut.gif", GIF[:-1]),
+        ("cut.webp", WEBP[:-1]),
+        ("cut.zip", zipped({"a": b"a"})[:-22]),
+    ],
+)
+def test_file_that_looks_incomplete_waits_longer(name: str, data: bytes, tmp_path: Path) -> None:
+    """It arrives in the end: nothing is left out for good."""
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    watched = WatchByHand(str(tmp_path))
+    found = [names(watched) for _ in range(60)]
+    assert found[int(watch.PATIENCE * QUIET_SECONDS / watched.step) + 1] == [name]
+    assert sum(map(len, found)) == 1
+    old = WatchByHand(str(tmp_path), quiet_seconds=-1)
+    assert names(old) == [name]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PNG,
+        JPEG,
+        GIF,
+        WEBP,
+        CAMERA,
+        AVIF,
+        BMP,
+        TIFF,
+        zipped({"a": b"a"}),
+        b"text",
+        JPEG + bytes(1000),
+        AVIF[:4] + b"ftyp" + bytes(100),
+        b"\xff\xd8\xff\xe0\x00\x02 no segment \xff\xd9",
+    ],
+)
+def test_whole_file_waits_for_the_quiet_time_only(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(data)
+    watched = WatchByHand(str(tmp_path))
+    assert [names(watched) for _ in range(3)] == [[], ["a"], []]
+
+
+def test_file_that_is_open_for_writing_waits_until_it_is_closed(tmp_path: Path) -> None:
+    """Or longer than others, if it is never closed. Readers do not matter."""
+    if not hasattr(fcntl, "F_SETLEASE"):
+        pytest.skip("needs Linux")
+    (tmp_path / "open.txt").write_bytes(b"1")
+    (tmp_path / "read.txt").write_bytes(b"1")
+    watched = WatchByHand(str(tmp_path))
+    with (tmp_path / "a.txt").open("wb") as file, (tmp_path / "open.txt").open("ab"):
+        file.write(b"1")
+        file.flush()
+        with (tmp_path / "read.txt").open("rb"):
+            assert [names(watched) for _ in range(3)] == [[], ["read.txt"], []]
+        file.close()
+        assert names(watched) == ["a.txt"]
+        assert [name for _ in range(60) for name in names(watched)] == ["open.txt"]
+
+
+@pytest.mark.parametrize("error", [PermissionError(), OSError(errno.EINVAL, "no leases")])
+def test_open_writers_are_ignored_where_the_system_cannot_tell(
+    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(fcntl, "fcntl", refused)
+    watched = WatchByHand(str(tmp_path))
+    with (tmp_path / "a.txt").open("wb") as file:
+        file.write(b"1")
+        file.flush()
+        assert [names(watched) for _ in range(2)] == [[], ["a.txt"]]
+
+
+def test_program_that_opens_a_file_while_it_is_asked_for_writers_is_not_disturbed(tmp_path: Path) -> None:
+    """Neither side gets an error or a signal that ends it."""
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"1")
+    code = f"for _ in range(20000): open({str(path)!r}, 'ab').close()"
+    with subprocess.Popen([sys.executable, "-c", code]) as writer, path.open("rb") as stream:
+        found = set()
+        while writer.poll() is None:
+            found.add(is_open_for_writing(stream))
+    assert writer.returncode == 0
+    assert False in found
+
+
+def test_file_that_gets_its_final_name_arrives_under_that_name_only(tmp_path: Path) -> None:
+    partial = tmp_path / ".a.png.Xy12Ab"
+    partial.write_bytes(PNG)
+    watched = WatchByHand(str(tmp_path))
+    assert [names(watched) for _ in range(3)] == [[], [], []]
+    partial.rename(tmp_path / "a.png")
+    assert [names(watched) for _ in range(3)] == [[], ["a.png"], []]
+
+
+def test_other_file_of_the_same_size_and_time_starts_the_quiet_time_again(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.txt", tmp_path.parent / "other"
+    path.write_bytes(b"1")
+    watched = WatchByHand(str(tmp_path))
+    assert names(watched) == []
+    other.write_bytes(b"2")
+    shutil.copystat(path, other)
+    other.rename(path)
+    assert [names(watched) for _ in range(2)] == [[], ["a.txt"]]
+
+
+def test_pipe_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    watched = WatchByHand(str(tmp_path))
+    assert [names(watched) for _ in range(2)] == [[], ["a.jpg"]]
+
+
 def test_old_file_arrives_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"1")
-    assert names(new_watch(str(tmp_path), settle_seconds=-1)) == ["a.png"]
+    assert names(WatchByHand(str(tmp_path), quiet_seconds=-1)) == ["a.png"]
 
 
 def test_changed_file_arrives_again(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"1")
-    watched = new_watch(str(tmp_path))
+    watched = WatchByHand(str(tmp_path))
     assert names(watched) == []
     [first] = watched.scan()
     path.write_bytes(b"22")
@@ -72,7 +232,7 @@ def test_changed_file_arrives_again(tmp_path: Path) -> None:
 def test_replaced_file_is_not_read_as_its_earlier_generation(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"1")
-    watched = new_watch(str(tmp_path))
+    watched = WatchByHand(str(tmp_path))
     assert names(watched) == []
     [first] = watched.scan()
     path.write_bytes(encoded(photo(1)))
@@ -91,7 +251,7 @@ def test_another_watch_reports_the_same_generations(tmp_path: Path) -> None:
     os.utime(path, (LONG_AGO, LONG_AGO))
     found = []
     for _ in range(2):
-        watched = new_watch(str(tmp_path))
+        watched = WatchByHand(str(tmp_path))
         assert names(watched) == []
         found += list(watched.scan())
     assert found[0].identity == found[1].identity
@@ -105,7 +265,7 @@ def test_file_that_disappears_during_a_scan_is_no_new_image(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"1")
     (tmp_path / "to_nothing.png").symlink_to(tmp_path / "nothing")
-    watched = new_watch(str(tmp_path))
+    watched = WatchByHand(str(tmp_path))
     assert names(watched) == ["to_nothing.png"]
     assert names(watched) == ["a.png", "b.png", "c/d.png"]
     listed = list(list_inputs([str(tmp_path)], ()))
@@ -122,7 +282,7 @@ def test_links_arrive_after_their_file(tmp_path: Path) -> None:
     (tmp_path / "a.png").symlink_to("b/real.png")
     (tmp_path / "c").symlink_to("b")
     (tmp_path / "z.png").write_bytes(b"2")
-    watched = new_watch(str(tmp_path))
+    watched = WatchByHand(str(tmp_path))
     assert names(watched) == []
     assert names(watched) == ["z.png", "b/real.png", "a.png"]
 
@@ -131,13 +291,14 @@ def test_link_waits_for_its_file_to_be_complete(tmp_path: Path, monkeypatch: pyt
     """The file changes between the looks at its own path and at the link."""
     (tmp_path / "real.png").write_bytes(b"1")
     (tmp_path / "a.png").symlink_to("real.png")
-    state = watch._state_of
+    state_of = watch._state_of
 
-    def settled_meanwhile(path: str, settle_ns: int) -> tuple[str, bool] | None:
-        return state(path, -1 if path.endswith("a.png") else settle_ns)
+    def settled_meanwhile(path: str) -> watch._State | None:
+        state = state_of(path)
+        return state._replace(changed_ns=1) if state and path.endswith("a.png") else state
 
     monkeypatch.setattr(watch, "_state_of", settled_meanwhile)
-    watched = new_watch(str(tmp_path))
+    watched = WatchByHand(str(tmp_path))
     assert names(watched) == []
     assert names(watched) == ["real.png", "a.png"]
 
@@ -145,7 +306,7 @@ def test_link_waits_for_its_file_to_be_complete(tmp_path: Path, monkeypatch: pyt
 def test_further_hard_links_are_marked(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(b"1")
     os.link(tmp_path / "b.png", tmp_path / "c.png")
-    watched = new_watch(str(tmp_path), settle_seconds=-1)
+    watched = WatchByHand(str(tmp_path), quiet_seconds=-1)
     assert {arrival.name: arrival.link for arrival in watched.scan()} == {"b.png": False, "c.png": True}
     os.link(tmp_path / "b.png", tmp_path / "a.png")
     [arrival] = watched.scan()
@@ -161,7 +322,7 @@ def test_further_hard_links_are_marked(tmp_path: Path) -> None:
 def test_renamed_file_is_no_link(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"1")
     os.link(tmp_path / "a.png", tmp_path.parent / "elsewhere.png")
-    watched = new_watch(str(tmp_path), settle_seconds=-1)
+    watched = WatchByHand(str(tmp_path), quiet_seconds=-1)
     assert names(watched) == ["a.png"]
     (tmp_path / "a.png").rename(tmp_path / "b.png")
     assert [arrival.link for arrival in watched.scan()] == [False]
@@ -171,7 +332,7 @@ def test_names_start_with_the_directory_and_excluded_files_are_left_out(tmp_path
     for folder in ("one", "two", "one/out"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.png").write_bytes(b"1")
-    watched = new_watch(f"{tmp_path}/one", f"{tmp_path}/two", exclude=(f"{tmp_path}/one/out",))
+    watched = WatchByHand(f"{tmp_path}/one", f"{tmp_path}/two", exclude=(f"{tmp_path}/one/out",))
     assert names(watched) == []
     assert names(watched) == ["one/a.png", "two/a.png"]
 

@@ -18,6 +18,7 @@ from beam_dedup.core.arrivals import identity
 from beam_dedup.core.model import ImageRef
 from beam_dedup.runners import local_stream
 from beam_dedup.runners.local_stream import LocalRead, LocalStreamRunner
+from tests.waiting import soon
 from transforms.stream.record import RecordPaths, recording_progress
 from transforms.stream.windows import DeduplicateWindows, IntoWindows, RecordWindows
 
@@ -136,10 +137,7 @@ def test_nothing_is_committed_before_its_window_is_recorded(run: Run) -> None:
 
 def test_window_of_images_judged_before_is_committed_and_leaves_no_file(run: Run) -> None:
     given.put("old")
-    until = time.monotonic() + 20
-    while "old" not in committed:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    assert soon(lambda: "old" in committed)
     run.drain()
     assert run.recorded() == []
     assert not Path(run.folders.records).exists()

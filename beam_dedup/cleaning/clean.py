@@ -1,0 +1,388 @@
+"""Takes the duplicates of a run out of the way, each only after its witness was seen and both were compared with the records."""
+
+import contextlib
+import dataclasses
+import fnmatch
+import itertools
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+from beam_dedup.cleaning import files, script, steps, trash
+from beam_dedup.cleaning.duplicates import Duplicate, read_duplicates
+from beam_dedup.cleaning.files import LeftError, State
+from beam_dedup.cleaning.journal import Journal
+from beam_dedup.cleaning.steps import ASIDE_PREFIX, LINKS, How, Step
+from beam_dedup.core.model import Reason
+from beam_dedup.core.names import shown
+from beam_dedup.options.suggest import pasteable
+from beam_dedup.output import log, write
+from beam_dedup.texts import counted, size_text
+
+STEPS_AT_ONCE = 100  # that are written to the journal together
+_PROGRESS_SECONDS = 0.5
+
+DONE, LEFT = 0, 1
+
+_PREVIEWS = {
+    How.TRASH: "move {} to the trash",
+    How.MOVE: "move {} to {directory}",
+    How.DELETE: "delete {}",
+    How.HARDLINK: "replace {} by hard links",
+    How.REFLINK: "replace {} by reflinks",
+    How.SYMLINK: "replace {} by symbolic links",
+}
+_RESULTS = {
+    How.TRASH: "Moved {} to the trash",
+    How.MOVE: "Moved {} to {directory}",
+    How.DELETE: "Deleted {}",
+    How.HARDLINK: "Replaced {} by hard links",
+    How.REFLINK: "Replaced {} by reflinks",
+    How.SYMLINK: "Replaced {} by symbolic links",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CleanConfig:
+    """The options of `dedup clean`; the command line documents each.
+
+    Attributes:
+      target: the directory of `--how move:DIRECTORY`; else "".
+    """
+
+    records: str
+    how: How = How.TRASH
+    target: str = ""
+    near: bool = False
+    protect: Sequence[str] = ()
+    directory: str = ""
+    journal: str = ""
+    yes: bool = False
+    quiet: bool = False
+
+
+@dataclasses.dataclass(slots=True)
+class _Result:
+    done: int = 0
+    done_bytes: int = 0  # of files without another name
+    near: int = 0  # near duplicates that were not asked for
+    protected: int = 0
+    left: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # paths, and why
+
+
+def clean(config: CleanConfig) -> int:
+    """Does what the command line asks for, and prints it.
+
+    Returns:
+      The exit code: `LEFT` if something could not be done.
+
+    Raises:
+      UsageError: an option is wrong.
+      DedupError: the records are damaged.
+    """
+    directory = os.path.abspath(config.directory or os.curdir)
+    result = _Result()
+    wanted = list(_wanted(read_duplicates(config.records, directory), config, result))
+    if config.how is How.SCRIPT:
+        write(script.text(wanted, config.records, result.left))
+        return DONE
+    checker = _Checker(wanted, config)
+    if not config.yes:
+        _preview(wanted, checker, config, result)
+        return DONE
+    path = config.journal or journal_name(config.records)
+    stop = _Stop()
+    with Journal(path, config.how, config.records) as journal, stop.on_signals():
+        _take_all(wanted, checker, config, journal, result, stop)
+    if not result.done and not result.left:
+        os.unlink(path)
+    if not config.quiet or result.left:
+        _report(config, result, path)
+    if stop.number:
+        log("interrupted; nothing is half done")
+        return 128 + stop.number
+    return LEFT if result.left else DONE
+
+
+def journal_name(records: str) -> str:
+    """Returns the name of a new journal, beside the records."""
+    now = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    return f"{records.rstrip('/')}.clean-{now}-{os.getpid()}.jsonl"
+
+
+def _wanted(duplicates: Sequence[Duplicate], config: CleanConfig, result: _Result) -> Iterator[Duplicate]:
+    for duplicate in duplicates:
+        if duplicate.reason is Reason.NEAR and not config.near:
+            result.near += 1
+        elif any(fnmatch.fnmatchcase(duplicate.path, pattern) for pattern in config.protect):
+            result.protected += 1
+        else:
+            yield duplicate
+
+
+class _Checker:
+    """Checks duplicates, and makes the steps that take them away."""
+
+    def __init__(self, duplicates: Sequence[Duplicate], config: CleanConfig) -> None:
+        self._config = config
+        self._to_take = {os.path.realpath(duplicate.path) for duplicate in duplicates}
+        self._digests: dict[State, bytes] = {}  # of witnesses
+        self._token = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
+        folders = [os.path.dirname(os.path.abspath(duplicate.path)) for duplicate in duplicates]
+        self._base = os.path.commonpath(folders) if folders else ""
+        self._reserved: set[str] = set()
+
+    def look(self, duplicate: Duplicate) -> tuple[os.stat_result, os.stat_result]:
+        """Checks what can be seen without reading the files.
+
+        Returns:
+          What the system knows of the duplicate, and of its witness.
+
+        Raises:
+          LeftError: the duplicate can't be taken away.
+        """
+        found = files.regular(duplicate.path)
+        try:
+            witness = files.regular(duplicate.witness)
+        except LeftError as error:
+            raise LeftError(f"its witness {shown(duplicate.witness)}: {error}") from error
+        if State.of(found).file == State.of(witness).file:
+            raise LeftError(
+                f"it is the same file as its witness {shown(duplicate.witness)}, and frees nothing"
+            )
+        if os.path.realpath(duplicate.witness) in self._to_take:
+            raise LeftError(f"its witness {shown(duplicate.witness)} is a duplicate itself")
+        if self._config.how in LINKS:
+            if found.st_dev != witness.st_dev and self._config.how is not How.SYMLINK:
+                raise LeftError(f"its witness {shown(duplicate.witness)} is on another device")
+            if found.st_size != witness.st_size:
+                raise LeftError("its content differs from that of its witness")
+        return found, witness
+
+    def step(self, duplicate: Duplicate) -> Step:
+        """Compares both files with the records, and returns the step that takes the duplicate away.
+
+        Raises:
+          LeftError: it can't be taken away.
+        """
+        found, _ = self.look(duplicate)
+        state, digest = files.digest_of(duplicate.path)
+        if digest != duplicate.digest:
+            raise LeftError("its content has changed since it was judged")
+        try:
+            witness_state, witness_digest = self._digest_of_witness(duplicate.witness)
+        except LeftError as error:
+            raise LeftError(f"its witness {shown(duplicate.witness)}: {error}") from error
+        if not duplicate.witness_digests:
+            raise LeftError(
+                f"the records do not have the digest of its witness {shown(duplicate.witness)}, an image of --reference"
+            )
+        if witness_digest not in duplicate.witness_digests:
+            raise LeftError(f"its witness {shown(duplicate.witness)} has changed since it was judged")
+        if self._config.how in LINKS and witness_digest != digest:
+            raise LeftError("its content differs from that of its witness")
+        return self._made(duplicate, found, state, witness_state, witness_digest)
+
+    def _digest_of_witness(self, path: str) -> tuple[State, bytes]:
+        state = State.of(files.regular(path))
+        if state not in self._digests:
+            state, digest = files.digest_of(path)
+            self._digests[state] = digest
+        return state, self._digests[state]
+
+    def _made(
+        self,
+        duplicate: Duplicate,
+        found: os.stat_result,
+        state: State,
+        witness_state: State,
+        witness_digest: bytes,
+    ) -> Step:
+        number = next(self._numbers)
+        folder, _ = os.path.split(duplicate.path)
+        aside = os.path.join(folder, f"{ASIDE_PREFIX}{self._token}-{number}")
+        copy = info = ""
+        if self._config.how is How.TRASH:
+            aside, info = trash.names_in_trash(duplicate.path, f"{self._token}-{number}")
+            if aside in self._reserved:
+                stem, suffix = os.path.splitext(aside)
+                aside = f"{stem} ({self._token}-{number}){suffix}"
+                info = info and f"{os.path.join(os.path.dirname(info), os.path.basename(aside))}.trashinfo"
+            self._reserved.add(aside)
+        elif self._config.how is How.MOVE:
+            target = self._moved(duplicate.path, number)
+            if os.stat(os.path.dirname(target)).st_dev == found.st_dev:
+                aside = target
+            else:
+                copy = target
+        return Step(
+            number=number,
+            path=duplicate.path,
+            aside=aside,
+            copy=copy,
+            info=info,
+            witness=duplicate.witness,
+            digest=duplicate.digest,
+            witness_digest=witness_digest,
+            state=state,
+            witness_state=witness_state,
+            mode=found.st_mode,
+            atime_ns=found.st_atime_ns,
+            frees=found.st_nlink == 1,
+        )
+
+    def _moved(self, path: str, number: int) -> str:
+        """Returns the new name of a file below the target directory: the same as below the common directory of all."""
+        target = os.path.join(self._config.target, os.path.relpath(os.path.abspath(path), self._base))
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+        except OSError as error:
+            raise LeftError(f"{shown(os.path.dirname(target))} can't be made: {error.strerror}") from error
+        if os.path.lexists(target) or target in self._reserved:
+            stem, suffix = os.path.splitext(target)
+            target = f"{stem} ({self._token}-{number}){suffix}"
+        self._reserved.add(target)
+        return target
+
+
+class _Stop:
+    """Remembers a signal that asks this process to end, so that the current file can be finished."""
+
+    number = 0
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Catches SIGINT, SIGTERM and SIGHUP while the block runs."""
+        before = {
+            number: signal.signal(number, self._remember)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) != signal.SIG_IGN
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _remember(self, number: int, _: FrameType | None) -> None:
+        self.number = number
+
+
+def _take_all(
+    duplicates: Sequence[Duplicate],
+    checker: _Checker,
+    config: CleanConfig,
+    journal: Journal,
+    result: _Result,
+    stop: _Stop,
+) -> None:
+    progress = _Progress(len(duplicates), config.quiet)
+    for start in range(0, len(duplicates), STEPS_AT_ONCE):
+        planned = []
+        for duplicate in duplicates[start : start + STEPS_AT_ONCE]:
+            if stop.number:
+                break
+            try:
+                planned.append(checker.step(duplicate))
+            except LeftError as error:
+                result.left.append((duplicate.path, str(error)))
+            except OSError as error:
+                result.left.append((duplicate.path, error.strerror or str(error)))
+            progress.add()
+        journal.plan(planned)
+        for step in planned:
+            if stop.number:
+                return
+            try:
+                steps.take(step, config.how, trash.info_text(step.path, step.info) if step.info else "")
+            except LeftError as error:
+                result.left.append((step.path, str(error)))
+                continue
+            except OSError as error:
+                result.left.append((step.path, error.strerror or str(error)))
+                continue
+            result.done += 1
+            result.done_bytes += step.state.size_bytes if step.frees else 0
+
+
+class _Progress:
+    """Shows on a terminal how many duplicates were checked."""
+
+    def __init__(self, total: int, quiet: bool) -> None:
+        self._total, self._count, self._shown = total, 0, time.monotonic()
+        self._is_on = not quiet and sys.stderr is not None and sys.stderr.isatty()
+
+    def add(self) -> None:
+        self._count += 1
+        now = time.monotonic()
+        if self._is_on and now - self._shown > _PROGRESS_SECONDS:
+            self._shown = now
+            print(
+                f"\rdedup: {self._count:,} of {self._total:,} duplicates checked\x1b[K\r",
+                end="",
+                file=sys.stderr,
+            )
+
+
+def _preview(
+    duplicates: Sequence[Duplicate], checker: _Checker, config: CleanConfig, result: _Result
+) -> None:
+    for duplicate in duplicates:
+        try:
+            found, _ = checker.look(duplicate)
+        except LeftError as error:
+            result.left.append((duplicate.path, str(error)))
+            continue
+        result.done += 1
+        result.done_bytes += found.st_size if found.st_nlink == 1 else 0
+        if not config.quiet:
+            same = "the same as" if duplicate.reason is Reason.EXACT else "near"
+            write(f"{shown(duplicate.path)}: {same} {shown(duplicate.witness)}\n")
+    lines = _not_touched(result)
+    if result.done:
+        lines += [
+            f"Would {_text(_PREVIEWS, config, result)} ({size_text(result.done_bytes)})",
+            "Nothing was changed. To do it, add --yes; then both files of each pair are read and compared with the records",
+        ]
+    else:
+        lines.append("Nothing to do")
+    write("\n".join(lines) + "\n")
+
+
+def _report(config: CleanConfig, result: _Result, journal: str) -> None:
+    lines = _not_touched(result)
+    if not result.done:
+        lines.append("Nothing was changed")
+    else:
+        space = {
+            How.TRASH: f"; {size_text(result.done_bytes)} will be free when the trash is emptied",
+            How.MOVE: f" ({size_text(result.done_bytes)})",
+        }.get(config.how, f"; {size_text(result.done_bytes)} are free now")
+        lines.append(_text(_RESULTS, config, result) + space)
+        lines.append(f"To undo it: dedup undo {pasteable(journal) or shown(journal)}")
+    write("\n".join(lines) + "\n")
+
+
+def _text(texts: dict[How, str], config: CleanConfig, result: _Result) -> str:
+    return texts[config.how].format(counted(result.done, "file"), directory=shown(config.target))
+
+
+def _not_touched(result: _Result) -> list[str]:
+    lines = []
+    if result.left:
+        lines.append(
+            f"Left as {'it is' if len(result.left) == 1 else 'they are'}: {counted(len(result.left), 'file')}"
+        )
+        lines += [f"  {shown(path)}: {reason}" for path, reason in result.left]
+    if result.near:
+        lines.append(
+            f"Left since near: {counted(result.near, 'near duplicate')}. To include them, add --near"
+        )
+    if result.protected:
+        lines.append(f"Left since protected: {counted(result.protected, 'file')}")
+    return lines

@@ -1,0 +1,126 @@
+"""Parses the arguments of `dedup clean` and `dedup undo`, and runs them."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import NoReturn
+
+from beam_dedup.cleaning.clean import CleanConfig, clean
+from beam_dedup.cleaning.steps import LINKS, How
+from beam_dedup.cleaning.undo import undo
+from beam_dedup.core.errors import UsageError
+from beam_dedup.options.option import quoted
+from beam_dedup.output import write
+
+_CLEAN_HELP = """\
+usage: dedup clean RECORDS [OPTION ...]
+
+Takes duplicates out of the way, according to the records of a run (--records). Without --yes it only prints what it
+would do. Before it touches a file, it reads the file and its witness (the kept image that it duplicates): both must have
+the content that they had when they were judged, else the file is left as it is. A journal is written first, with
+which `dedup undo` puts everything back.
+
+  RECORDS                file (JSON Lines or Avro) or directory that --records wrote
+  --how HOW              trash (default), move:DIRECTORY, hardlink, reflink, symlink,
+                         delete, or script (prints a shell script, changes nothing)
+  --near                 include near duplicates; without it, only files of equal bytes
+  --protect GLOB         never touch files whose path matches (repeatable)
+  --directory DIRECTORY  where the run was started, if its records have relative paths
+                         (default: the current directory)
+  --journal FILE         the journal (default: RECORDS.clean-TIME.jsonl)
+  --yes                  do it
+  --quiet                print only what could not be done
+
+Links take the place of files with equal bytes only, so near duplicates can't become links. Members of archives and
+objects in stores are never touched, and neither are images of --reference.
+
+Examples:
+  dedup -e -i ~/Pictures --records r.jsonl && dedup clean r.jsonl
+  dedup clean r.jsonl --yes
+  dedup clean r.jsonl --how move:/backup/duplicates --near --protect '*/originals/*' --yes
+
+Exit codes: 0 done; 1 some files were left, the output says why; 2 wrong usage.
+"""
+_UNDO_HELP = """\
+usage: dedup undo JOURNAL [--quiet]
+
+Puts back what `dedup clean` did, the last file first: files return from the trash or the directory to which they were
+moved, and links become files again, with their permissions and times. Deleted files are made anew from files of
+equal bytes, if there are any. Nothing is overwritten. It can be repeated.
+
+Exit codes: 0 all is as it was; 1 some files could not be restored, the output says why; 2 wrong usage.
+"""
+_MOVE = "move:"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message.removeprefix("argument "))
+
+
+def run(name: str, arguments: Sequence[str]) -> int:
+    """Runs a command and returns its exit code.
+
+    Args:
+      name: "clean" or "undo".
+      arguments: without the name.
+
+    Raises:
+      UsageError: the arguments are wrong.
+      DedupError: the command failed.
+    """
+    if {"-h", "--help"} & set(arguments) or not arguments:
+        write(_CLEAN_HELP if name == "clean" else _UNDO_HELP)
+        return 0
+    if name == "undo":
+        parser = _Parser(prog=name, add_help=False, allow_abbrev=False)
+        parser.add_argument("journal", metavar="JOURNAL")
+        parser.add_argument("--quiet", action="store_true")
+        given = parser.parse_args(arguments)
+        return undo(given.journal, given.quiet)
+    return clean(clean_config(arguments))
+
+
+def clean_config(arguments: Sequence[str]) -> CleanConfig:
+    """Returns the options of `dedup clean`.
+
+    Raises:
+      UsageError: they are wrong.
+    """
+    parser = _Parser(prog="clean", add_help=False, allow_abbrev=False)
+    parser.add_argument("records", metavar="RECORDS")
+    parser.add_argument("--how", default=How.TRASH.value)
+    parser.add_argument("--near", action="store_true")
+    parser.add_argument("--protect", action="append", default=[])
+    parser.add_argument("--directory", default="")
+    parser.add_argument("--journal", default="")
+    parser.add_argument("--yes", action="store_true")
+    parser.add_argument("--quiet", action="store_true")
+    given = parser.parse_args(arguments)
+    how, target = _how(given.how)
+    if given.near and how in LINKS:
+        raise UsageError(
+            f"--near can't be combined with --how {how}: a link to another content would lose the file's own"
+        )
+    if given.directory and not os.path.isdir(given.directory):
+        raise UsageError(f"--directory must be a directory; got {quoted(given.directory)}")
+    return CleanConfig(
+        records=given.records,
+        how=how,
+        target=target,
+        near=given.near,
+        protect=tuple(given.protect),
+        directory=given.directory,
+        journal=given.journal,
+        yes=given.yes,
+        quiet=given.quiet,
+    )
+
+
+def _how(text: str) -> tuple[How, str]:
+    if text.startswith(_MOVE) and len(text) > len(_MOVE):
+        return How.MOVE, os.path.abspath(os.path.expanduser(text.removeprefix(_MOVE)))
+    if text in [how.value for how in How if how is not How.MOVE]:
+        return How(text), ""
+    choices = ", ".join("move:DIRECTORY" if how is How.MOVE else how.value for how in How)
+    raise UsageError(f"--how must be one of {choices}; got {quoted(text)}")
