@@ -22,6 +22,7 @@ from tests.core.archives.made_archives import zipped
 from tests.transforms.files import encoded, write
 from transforms.read import list_references, list_rows
 from transforms.storage.listing import Listed, list_inputs
+from transforms.stream import watch
 from transforms.stream.watch import ScanTimes, Watch
 
 A, B, SECRET = encoded(1), encoded(2), encoded(3)
@@ -268,17 +269,17 @@ class TestWatch:
     def watch(self, folder: Path) -> Watch:
         return Watch((f"{folder}/in",), (), ScanTimes(quiet_seconds=0), links_inside=True)
 
-    def scan(self, watch: Watch) -> tuple[dict[str, Arrival], dict[str, Arrival]]:
-        arrived = [*watch.scan(), *watch.scan()]
+    def scan(self, scanner: Watch) -> tuple[dict[str, Arrival], dict[str, Arrival]]:
+        arrived = [*scanner.scan(), *scanner.scan()]
         refused = {one.name: one for one in arrived if one.refused}
         return {one.name: one for one in arrived if not one.refused}, refused
 
     def test_links_that_lead_out_are_rejected_once(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        watch = self.watch(folder)
+        scanner = self.watch(folder)
         with opened_paths(monkeypatch) as opened:
-            arrived, refused = self.scan(watch)
+            arrived, refused = self.scan(scanner)
             assert not [path for path in opened if "/out" in path.removeprefix(str(folder))]
         assert (set(arrived), set(refused)) == (INSIDE, OUTSIDE)
         assert refused["file"].reference().refused == (
@@ -286,18 +287,31 @@ class TestWatch:
             f"leads to {folder}/out/secret.jpg",
         )
         write(folder / "out/secret.jpg", B)
-        assert self.scan(watch) == ({}, {})
+        assert self.scan(scanner) == ({}, {})
+
+    def test_file_that_became_a_link_is_not_opened_to_look_for_its_end(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found = Listed(f"{folder}/in/file", "file")  # as if it was no link when it was listed
+        monkeypatch.setattr(watch, "list_inputs", lambda *_: iter([found]))
+        clock = itertools.count(step=6)
+        watched = Watch(
+            (f"{folder}/in",), (), ScanTimes(quiet_seconds=5), lambda: next(clock), links_inside=True
+        )
+        with opened_paths(monkeypatch) as opened:
+            assert [arrival.name for _ in range(2) for arrival in watched.scan()] == ["file"]
+            assert opened == []
 
     def test_link_that_is_changed_is_judged_again(self, folder: Path) -> None:
-        watch = self.watch(folder)
-        self.scan(watch)
+        scanner = self.watch(folder)
+        self.scan(scanner)
         (folder / "in/file").unlink()
         (folder / "in/file").symlink_to("sub/b.jpg")
-        arrived, refused = self.scan(watch)
+        arrived, refused = self.scan(scanner)
         assert (set(arrived), refused) == ({"file", "sub/chain"}, {})
         (folder / "in/file").unlink()
         (folder / "in/file").symlink_to("../out/secret.jpg")
-        arrived, refused = self.scan(watch)
+        arrived, refused = self.scan(scanner)
         assert (arrived, set(refused)) == ({}, {"file", "sub/chain"})
 
     def test_rejected_link_has_another_identity_than_its_file(self, folder: Path) -> None:
