@@ -107,9 +107,10 @@ class _FingerprintFn(ThreadedDoFn):
     def work(self, element: list[ImageRef]) -> list[DecodeResult]:
         decoder = self.idle.get()
         try:
-            local = [reference for reference in element if not is_remote(reference.uri)]
+            # What listing has rejected is not fetched.
+            local = [one for one in element if one.refused or not is_remote(one.uri)]
             results = [decoder.read(local, on_images=self._count_images)] if local else []
-            remote = [reference for reference in element if is_remote(reference.uri)]
+            remote = [one for one in element if not one.refused and is_remote(one.uri)]
             return [*results, *self._read_remote(decoder, remote)]
         finally:
             self.idle.put(decoder)

@@ -12,13 +12,14 @@ from typing import BinaryIO, cast
 import apache_beam as beam
 from apache_beam.pvalue import PBegin, PCollection
 
-from beam_dedup.core.archives.members import member_uri
+from beam_dedup.core.allowed import leads_to, refusal
+from beam_dedup.core.archives.members import file_uri, member_uri
 from beam_dedup.core.blocks import to_bytes, to_text
 from beam_dedup.core.metadata.rows import BadRow, Row, rows
-from beam_dedup.core.model import ImageRef
+from beam_dedup.core.model import ImageRef, Reason
 from beam_dedup.core.paths import is_remote
 from transforms.storage.files import open_bytes
-from transforms.storage.listing import lies_in, list_files, list_inputs
+from transforms.storage.listing import Listed, lies_in, list_files, list_inputs
 
 __all__ = ["ReadImages", "list_files", "list_inputs"]
 
@@ -48,28 +49,38 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
       exclude: files and directories that are not input although they are below it.
       known: whether the images are known: kept beforehand, only to be compared with.
       batch: the most references per list.
+      links_inside: whether links that lead out of the paths are rejected instead of followed. Files that are read need
+        the same limit (`Limits.roots`).
     """
 
     paths: str | tuple[str, ...]
     exclude: tuple[str, ...] = ()
     known: bool = False
     batch: int = DECODED_AT_ONCE
+    links_inside: bool = False
 
     def expand(self, pbegin: PBegin) -> PCollection[list[ImageRef]]:
         paths = (self.paths,) if isinstance(self.paths, str) else self.paths
         return (
             pbegin
             | "Folder" >> beam.Create([[to_bytes(path) for path in paths]], reshuffle=False)
-            | "List" >> beam.FlatMap(list_references, self.exclude, self.known, self.batch)
+            | "List" >> beam.FlatMap(list_references, self.exclude, self.known, self.batch, self.links_inside)
         )
 
 
 def list_references(
-    paths: list[bytes], exclude: tuple[str, ...], known: bool, size: int
+    paths: list[bytes], exclude: tuple[str, ...], known: bool, size: int, links_inside: bool = False
 ) -> Iterator[list[ImageRef]]:
     """Yields references to the files that `list_inputs` finds, in lists as `batched` makes them."""
-    files = list_inputs([to_text(path) for path in paths], exclude)
-    yield from batched((ImageRef(file.path, file.name, file.metadata, known) for file in files), size)
+    files = list_inputs([to_text(path) for path in paths], exclude, links_inside)
+    yield from batched((_file_reference(file, known) for file in files), size)
+
+
+def _file_reference(file: Listed, known: bool) -> ImageRef:
+    if not file.leads_outside:
+        return ImageRef(file.path, file.name, file.metadata, known)
+    refused = (Reason.LINK_OUTSIDE.value, leads_to(file.path))
+    return ImageRef(file_uri(file.path), file.name, file.metadata, known, refused=refused)
 
 
 def batched(references: Iterable[ImageRef], size: int) -> Iterator[list[ImageRef]]:
@@ -101,27 +112,37 @@ class ReadMetadata(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
       path: the metadata file, local or of a file system of Beam.
       exclude: files and directories that are not input.
       batch: the most references per list.
+      allow: prefixes of the paths that rows may name, as `beam_dedup.core.allowed.checked_prefix` returns them; () allows
+        every path. Files that are read need the same limit (`Limits.roots`).
     """
 
     path: str
     exclude: tuple[str, ...] = ()
     batch: int = DECODED_AT_ONCE
+    allow: tuple[str, ...] = ()
 
     def expand(self, pbegin: PBegin) -> PCollection[list[ImageRef]]:
         return (
             pbegin
             | "File" >> beam.Create([to_bytes(self.path)], reshuffle=False)
-            | "Rows" >> beam.FlatMap(row_references, self.exclude, self.batch)
+            | "Rows" >> beam.FlatMap(row_references, self.exclude, self.batch, self.allow)
         )
 
 
-def row_references(path: bytes, exclude: tuple[str, ...], size: int) -> Iterator[list[ImageRef]]:
+def row_references(
+    path: bytes, exclude: tuple[str, ...], size: int, allow: tuple[str, ...] = ()
+) -> Iterator[list[ImageRef]]:
     """Yields references to the images that `list_rows` finds, in lists as `batched` makes them."""
-    yield from batched(list_rows(to_text(path), exclude), size)
+    yield from batched(list_rows(to_text(path), exclude, allow), size)
 
 
-def list_rows(path: str, exclude: Iterable[str] = ()) -> Iterator[ImageRef]:
+def list_rows(path: str, exclude: Iterable[str] = (), allow: tuple[str, ...] = ()) -> Iterator[ImageRef]:
     """Yields one reference per row of a metadata file, without those in excluded files and directories.
+
+    Args:
+      path: the metadata file.
+      exclude: files and directories to leave out.
+      allow: prefixes of the paths that rows may name; () allows every path.
 
     Raises:
       OSError: the file cannot be read.
@@ -136,12 +157,15 @@ def list_rows(path: str, exclude: Iterable[str] = ()) -> Iterator[ImageRef]:
                     member_uri(path, number), f"{os.path.basename(path)}/{number}", refused=refused
                 )
             elif not excluded or is_remote(row.path) or not lies_in(row.path, excluded):
-                yield _reference(row)
+                yield _reference(row, allow)
 
 
-def _reference(row: Row) -> ImageRef:
+def _reference(row: Row, allow: tuple[str, ...]) -> ImageRef:
     # json.dumps escapes all but ASCII: the metadata may hold lone surrogates, which UTF-8 cannot encode.
     metadata = json.dumps(row.metadata) if row.metadata else ""
+    if allow and (why := refusal(row.path, allow)):
+        refused = (Reason.NOT_ALLOWED.value, why)
+        return ImageRef(file_uri(row.path), _name(row.path), metadata, refused=refused)
     return ImageRef(row.path, _name(row.path), metadata, described=True)
 
 

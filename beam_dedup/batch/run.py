@@ -126,9 +126,9 @@ def count_files(config: DedupConfig) -> int:
     """
     known = list_inputs([config.reference], config.outputs) if config.reference else ()
     if config.json_metadata:
-        new: Iterator[object] = list_rows(config.json_metadata, config.excluded_paths)
+        new: Iterator[object] = list_rows(config.json_metadata, config.excluded_paths, config.allow)
     else:
-        new = list_inputs(config.inputs, config.excluded_paths)
+        new = list_inputs(config.inputs, config.excluded_paths, config.links_inside)
     try:
         files = sum(1 for _ in itertools.chain(new, known))
     except OSError as error:  # from a store: a local directory that can't be listed is rejected instead

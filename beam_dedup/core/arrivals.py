@@ -13,8 +13,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from beam_dedup.core.archives.members import file_uri
 from beam_dedup.core.blocks import to_bytes
-from beam_dedup.core.model import ImageRef, Reason
+from beam_dedup.core.model import ACCESS_REASONS, ImageRef, Reason
 
 GENERATION = "generation"
 EVENT_TIME = "event_time"
@@ -28,8 +29,15 @@ _UTC = datetime.UTC
 _EPOCH = datetime.datetime.fromtimestamp(0, _UTC)
 
 
-def identity(uri: str, generation: str) -> bytes:
+def identity(uri: str, generation: str, reason: str | None = None) -> bytes:
     """Returns 16 bytes that differ if the URI or the generation differs.
+
+    An image that a run may not read (`ACCESS_REASONS`) has another identity than the same image in a run that may.
+
+    Args:
+      uri: of the image.
+      generation: of the image.
+      reason: why it was rejected, if it was.
 
     >>> (
     ...     identity("gs://a/b", "1") == identity("gs://a/b", "1"),
@@ -38,6 +46,8 @@ def identity(uri: str, generation: str) -> bytes:
     (True, False)
     """
     text = b"%d %s%s" % (len(to_bytes(uri)), to_bytes(uri), to_bytes(generation))
+    if reason in ACCESS_REASONS:
+        text = b"%s %s" % (to_bytes(str(reason)), text)
     return hashlib.blake2b(text, digest_size=IDENTITY_BYTES).digest()
 
 
@@ -51,8 +61,10 @@ class Arrival(NamedTuple):
       metadata: other properties from the source, as a JSON object; "" if there are none.
       name: of the copy, with `/` between directories; "" derives it from the URI.
       refused: why no image can be read; "" if one can.
+      link: whether it is a further hard link of a file that has arrived.
       arrival_ms: time from which the image is remembered, in milliseconds since the epoch; None if that is the
         time of the event.
+      reason: with which the image is rejected, if it is refused.
     """
 
     uri: str
@@ -63,10 +75,11 @@ class Arrival(NamedTuple):
     refused: str = ""
     link: bool = False
     arrival_ms: int | None = None
+    reason: str = Reason.BAD_NOTIFICATION.value
 
     @property
     def identity(self) -> bytes:
-        return identity(self.uri, self.generation)
+        return identity(self.uri, self.generation, self.reason if self.refused else None)
 
     def reference(self) -> ImageRef:
         """Returns the reference that is read. It means no other generation, in stores that have generations."""
@@ -78,10 +91,10 @@ class Arrival(NamedTuple):
         if self.arrival_ms is not None:
             metadata[ARRIVAL_TIME] = rfc3339(self.arrival_ms)
         return ImageRef(
-            self.uri,
+            file_uri(self.uri) if self.refused and self.reason in ACCESS_REASONS else self.uri,
             self.name or default_name(self.uri),
             json.dumps(metadata) if metadata else "",
-            refused=(Reason.BAD_NOTIFICATION.value, self.refused) if self.refused else None,
+            refused=(self.reason, self.refused) if self.refused else None,
             generation=self.generation,
             arrived=True,
             link=self.link,

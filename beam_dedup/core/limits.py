@@ -10,6 +10,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from beam_dedup.core.errors import DecodeError
+from beam_dedup.core.model import Reason
 
 # Pictures with more pixels are not decoded, whatever `Limits` allow. A JPEG is decoded at 1/8 of its size,
 # so it may have more pixels for the same memory; a progressive JPEG may not, since the decoder holds all of
@@ -39,6 +40,9 @@ class Limits:
     `max_ratio` limits decompressed to compressed bytes. It applies only beyond the first `free_bytes`
     decompressed bytes, which take a second or two to decompress: a blank picture, and many copies of one
     picture, legitimately compress a thousandfold.
+
+    A local file whose real path lies in none of the `roots` is rejected unread, with the reason `outside`; known
+    images are exempt. Without roots every file is read.
     """
 
     max_bytes: int = 1 << 30  # 1 GiB
@@ -49,6 +53,8 @@ class Limits:
     max_decompressed_bytes: int = 1 << 40  # 1 TiB, decompressed
     max_ratio: int = 1000
     free_bytes: int = 1 << 30  # 1 GiB, decompressed
+    roots: tuple[str, ...] = ()  # directories and files
+    outside: str = Reason.LINK_OUTSIDE.value
 
 
 def most_pixels(image: Image.Image, scaled: bool, heavy: bool, limits: Limits) -> int:

@@ -39,6 +39,14 @@ class Reason(enum.StrEnum):
     DAMAGED = "damaged", "rejected: an archive, or a member of one, that is damaged or truncated"
     MALFORMED = "malformed", "rejected: a line of metadata that names no image; the detail says why"
     BAD_NOTIFICATION = "bad_notification", "rejected: a message that names no image; the detail quotes it"
+    NOT_ALLOWED = (
+        "not_allowed",
+        "rejected: a message or row names a path outside of `--allow`, which is not read",
+    )
+    LINK_OUTSIDE = (
+        "link_outside",
+        "rejected: a link that leads out of the input, not followed because of `--links inside`",
+    )
     LOSSY_DUMP = "lossy_dump", "rejected: a dump format that does not preserve image bytes"
     DECODER_CRASHED = "decoder_crashed", "rejected: it crashed the decoder process"
     TIMEOUT = "timeout", "rejected: reading or decoding it took longer than the time limit"
@@ -55,6 +63,8 @@ class Reason(enum.StrEnum):
 REASONS: dict[str, Reason] = {reason.value: reason for reason in Reason}
 DUPLICATE_REASONS = (Reason.EXACT, Reason.NEAR)
 REJECT_REASONS = tuple(reason for reason in Reason if reason not in DUPLICATE_REASONS)
+# Reasons that depend on what a run may read: a later run with other options may judge the image.
+ACCESS_REASONS = (Reason.NOT_ALLOWED, Reason.LINK_OUTSIDE)
 
 
 class CodeKind(enum.IntEnum):

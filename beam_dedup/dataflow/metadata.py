@@ -20,6 +20,7 @@ _PATTERNS = {
     "dump_dir": rf"{_INPUTS}(\n{_INPUTS})*\n?",
     "json_metadata": _BUCKET_PATH,
     "reference": _BUCKET_PATH,
+    "allow": rf"{_INPUTS}(\n{_INPUTS})*\n?",
     "output_dir": _BUCKET_PATH,
     "output_json": _BUCKET_PATH,
     "records": _BUCKET_PATH,

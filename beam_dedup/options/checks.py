@@ -11,6 +11,7 @@ import re
 from typing import TypeVar
 
 from beam_dedup.core.algorithms import ALGORITHMS, DCT, DEFAULT_VIEWS, Recipe, Views, missing_library
+from beam_dedup.core.allowed import checked_prefix
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.limits import MAX_PIXELS_SCALED, Limits
 from beam_dedup.core.paths import is_remote
@@ -26,6 +27,7 @@ from beam_dedup.options.defaults import (
     DEFAULT_QUIET_TIME,
     DEFAULT_RECORDS,
     DEFAULT_REMEMBER,
+    LINKS_INSIDE,
 )
 from beam_dedup.options.option import quoted
 from beam_dedup.options.suggest import nearest_path, pasteable
@@ -83,6 +85,8 @@ def configure(options: argparse.Namespace) -> DedupConfig:
     config = DedupConfig(
         inputs=tuple(_normal(path) for path in options.dump_dir or ()),
         json_metadata=_expanded(options.json_metadata),
+        allow=allowed_prefixes(options),
+        links_inside=links_inside(options),
         near=options.near_duplicates,
         thresholds=thresholds(options),
         recipe=recipe(options),
@@ -227,6 +231,50 @@ def limits(options: argparse.Namespace) -> Limits:
     )
 
 
+def allowed_prefixes(options: argparse.Namespace) -> tuple[str, ...]:
+    """Returns the prefixes of `--allow`, each once.
+
+    Raises:
+      UsageError: a prefix is of the wrong form, or `--allow` is missing with `--subscription`, or does not apply.
+    """
+    given = options.allow or []
+    if options.subscription and not given:
+        raise UsageError(
+            "--subscription requires --allow, the buckets that messages may name: whoever may publish chooses the "
+            "object. Name the bucket that sends notifications, for example: --allow gs://crawl-in"
+        )
+    if given and not options.subscription and not options.json_metadata:
+        raise UsageError(
+            "--allow applies only with --subscription or -l, which name single images; -i names the input itself. "
+            "Remove --allow"
+        )
+    prefixes: dict[str, None] = {}
+    for prefix in given:
+        try:
+            checked = checked_prefix(prefix)
+        except ValueError as error:
+            raise UsageError(f"--allow {error}; got {quoted(prefix)}") from None
+        if options.subscription and not is_remote(checked):
+            raise UsageError(
+                f"--allow must be in an object store with --subscription; got {quoted(prefix)}. "
+                "Try --allow gs://BUCKET"
+            )
+        prefixes[checked] = None
+    return tuple(prefixes)
+
+
+def links_inside(options: argparse.Namespace) -> bool:
+    """Returns whether links that lead out of the input are rejected.
+
+    Raises:
+      UsageError: `--links` is given without `-i`.
+    """
+    if options.links and not options.dump_dir:
+        other = "; with -l, --allow limits where links lead" if options.json_metadata else ""
+        raise UsageError(f"--links applies only with -i{other}. Remove --links")
+    return bool(options.links == LINKS_INSIDE)
+
+
 def is_stream(options: argparse.Namespace) -> bool:
     """Returns whether the options ask for a streaming run."""
     return bool(options.watch or options.subscription)
@@ -351,6 +399,11 @@ def check_input(config: DedupConfig) -> None:
                 f"{_did_you_mean('-l', config.json_metadata)}"
             )
         _check_readable("-l", config.json_metadata)
+    for prefix in config.allow:
+        if not is_remote(prefix) and not os.path.exists(prefix):
+            raise UsageError(
+                f"--allow must name an existing directory or file; got {quoted(prefix)}{_did_you_mean('--allow', prefix)}"
+            )
     for path in config.inputs:
         _check_readable("-i", path)
     if overlap := input_paths.overlapping(config.inputs):

@@ -4,7 +4,10 @@ import dataclasses
 
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.limits import Limits
+from beam_dedup.core.model import Reason
+from beam_dedup.core.paths import is_remote
 from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.reading import input_paths
 from beam_dedup.core.thresholds import Thresholds
 from beam_dedup.options.defaults import DEFAULT_EXPECTED, DEFAULT_OUTPUT_JSON
 
@@ -37,6 +40,10 @@ class DedupConfig:
 
     inputs: tuple[str, ...] = ()
     json_metadata: str = ""  # replaces inputs
+    allow: tuple[
+        str, ...
+    ] = ()  # prefixes of the paths that messages and rows may name; () for no limit of rows
+    links_inside: bool = False  # whether links that lead out of the inputs are rejected
     near: bool = False
     thresholds: Thresholds = dataclasses.field(default_factory=Thresholds)
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
@@ -56,6 +63,14 @@ class DedupConfig:
     quiet: bool = False
     verbose: bool = False
     stream: StreamConfig | None = None  # None for a batch run; otherwise records and counts are directories
+
+    @property
+    def read_limits(self) -> Limits:
+        """The limits with which images are read: also to which local directories, see `--links` and `--allow`."""
+        if self.links_inside:
+            return dataclasses.replace(self.limits, roots=input_paths.local_roots(self.inputs))
+        local = tuple(prefix for prefix in self.allow if not is_remote(prefix))
+        return dataclasses.replace(self.limits, roots=local, outside=Reason.NOT_ALLOWED.value)
 
     @property
     def output_files(self) -> dict[str, str]:

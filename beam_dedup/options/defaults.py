@@ -5,3 +5,4 @@ DEFAULT_RECORDS = "image_records/"  # of a streaming run
 DEFAULT_REMEMBER = "24h"
 DEFAULT_QUIET_TIME = "10s"
 DEFAULT_EXPECTED = 1_000_000  # images
+LINKS_FOLLOW, LINKS_INSIDE = "follow", "inside"  # values of --links

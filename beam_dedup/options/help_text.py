@@ -23,7 +23,7 @@ USAGE = (
     "dedup [-e | -n] -i PATH [-i PATH ...] [-d DIR] [OPTION ...]",
     "dedup [-e | -n] -l FILE [-d DIR] [OPTION ...]",
     "dedup [-e | -n] --watch -i PATH [OPTION ...]",
-    "dedup [-e | -n] --subscription NAME [OPTION ...]",
+    "dedup [-e | -n] --subscription NAME --allow PREFIX [OPTION ...]",
     "dedup clean RECORDS [OPTION ...]     see dedup clean --help",
     "dedup undo JOURNAL                   see dedup undo --help",
 )

@@ -3,7 +3,7 @@
 See `beam_dedup.options.option_table` for how the texts are used.
 """
 
-from beam_dedup.options.defaults import DEFAULT_OUTPUT_JSON, DEFAULT_RECORDS
+from beam_dedup.options.defaults import DEFAULT_OUTPUT_JSON, DEFAULT_RECORDS, LINKS_FOLLOW, LINKS_INSIDE
 from beam_dedup.options.option import Action, Group, Option
 
 INPUT_OPTIONS: tuple[Option, ...] = (
@@ -102,6 +102,55 @@ INPUT_OPTIONS: tuple[Option, ...] = (
             "dedup -n -i new --reference collection -d add --keep largest --preview",
             "dedup -n -i new --reference collection.tar",
         ),
+    ),
+    Option(
+        flags=("--allow",),
+        group=Group.INPUT,
+        metavar="PREFIX",
+        action=Action.APPEND,
+        help="Read only images below this prefix (-l; required with --subscription).",
+        details="""
+            A bucket (`gs://bucket`), a prefix (`gs://bucket/in/`), or with `-l` also a local directory. Give
+            the option several times for several. An image that a message or a row names outside of all of
+            them is rejected with the reason `not_allowed`: it is not opened, listed, copied or compared by
+            its metadata. A prefix ends where a part of a path ends: `gs://b` does not allow
+            `gs://bad/a.jpg`.
+
+            - `--subscription` requires it. Whoever may publish to the topic chooses the object that a
+              message names, and all attributes of the message, so notifications can be forged too. The
+              option says which of the objects that the account of the pipeline may read are input.
+            - With `-l` every path is allowed unless the option is given.
+
+            An object is allowed only if it lies below the prefix however its name is read: as it is, with
+            escapes (`%2e`) or backslashes resolved, and without leaving the prefix by `..`. Names of objects
+            that need that are rejected. A local path is allowed if its real path is, so links are resolved,
+            again when the file is opened. Members of an archive are judged by the path of the archive.
+            """,
+        examples=(
+            "dedup -n --subscription projects/P/subscriptions/S --allow gs://crawl-in -d gs://crawl-out/unique",
+            "dedup -n -l crawl.jsonl --allow . -d unique",
+        ),
+    ),
+    Option(
+        flags=("--links",),
+        group=Group.INPUT,
+        metavar="HOW",
+        choices=(LINKS_FOLLOW, LINKS_INSIDE),
+        default=LINKS_FOLLOW,
+        help="Follow all links below -i, or only those that stay inside (default follow).",
+        details="""
+            Requires `-i`. With `inside`, a symbolic link to a file or directory whose real path lies outside
+            of the inputs is rejected with the reason `link_outside`, and nothing behind it is read or
+            listed. Use it for input that strangers can write to. A link into another input stays inside. The
+            input of a pattern is the directory before its first wildcard. The path given as `-i` may be a
+            link itself, and known images (`--reference`) are not limited. Hard links and mounted file
+            systems are no symbolic links: they are read.
+
+            The real path is checked again when a file is opened. A copy is made only of the bytes that were
+            judged, so a link that is changed later does not matter; `--place hardlink` and `symlink` do not
+            read the bytes again.
+            """,
+        examples=("dedup -n -i crawl --links inside -d unique",),
     ),
 )
 

@@ -44,9 +44,12 @@ STREAMING_OPTIONS: tuple[Option, ...] = (
         help="Judge the images that a Pub/Sub subscription announces, instead of -i.",
         details="""
             The name has the form `projects/P/subscriptions/S`. The messages are notifications of Cloud
-            Storage, or JSON such as `{"uri": "gs://bucket/a.jpg"}`. Otherwise it works like `--watch`.
+            Storage, or JSON such as `{"uri": "gs://bucket/a.jpg"}`. They may name objects below `--allow`
+            only, which is required. Otherwise it works like `--watch`.
             """,
-        examples=("dedup -n --subscription projects/P/subscriptions/S -d gs://bucket/unique",),
+        examples=(
+            "dedup -n --subscription projects/P/subscriptions/S --allow gs://bucket-in -d gs://bucket/unique",
+        ),
     ),
     Option(
         flags=("--verdict_topic",),

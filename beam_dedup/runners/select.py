@@ -230,7 +230,7 @@ def read_settings(options: PipelineOptions, config: DedupConfig, tally: Tally | 
         recipe=config.recipe if config.near else None,
         decoder_processes=decoder_processes(options, config),
         tally=tally,
-        limits=config.limits,
+        limits=config.read_limits,
     )
 
 

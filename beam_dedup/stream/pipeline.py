@@ -48,7 +48,8 @@ def unbounded_source(config: DedupConfig, state: str = "") -> UnboundedSource:
     if config.stream.subscription:
         return SubscriptionSource(config.stream.subscription)
     excluded = (*config.excluded_paths, state) if state else config.excluded_paths
-    return WatchedSource(config.inputs, excluded, ScanTimes(quiet_seconds=config.stream.quiet_seconds))
+    times = ScanTimes(quiet_seconds=config.stream.quiet_seconds)
+    return WatchedSource(config.inputs, excluded, times, config.links_inside)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +140,9 @@ def build(
     # PCollection[bytes], serialised arrivals, with the times of their events as timestamps
     arrivals = pipeline | "Read" >> source
     if config.stream.subscription:
-        arrivals = arrivals | "Parse" >> ParseNotifications(config.stream.subscription, config.outputs)
+        arrivals = arrivals | "Parse" >> ParseNotifications(
+            config.stream.subscription, config.outputs, allow=config.allow
+        )
     # PCollection[list[ImageRef]], arrivals that are not redelivered
     images = arrivals | "Admit" >> AdmitArrivals(context.streaming, context.read_settings.tally)
     # PCollection[bytes], blocks with one verdict per image, after their records are written

@@ -192,7 +192,7 @@ def parse_record(record: dict[str, Any]) -> JudgedRecord:
     path, member = split_uri(record["uri"])
     status = Status(record["status"])
     is_opened_again = bool(member) or status == Status.REJECTED
-    key = identity(record["uri"] if is_opened_again else path, generation)
+    key = identity(record["uri"] if is_opened_again else path, generation, record.get("reason"))
     kept = _kept_image(record) if status == Status.KEPT else None
     return JudgedRecord(key, is_opened_again, remembered_since(metadata), kept)
 

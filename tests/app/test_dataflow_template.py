@@ -142,9 +142,12 @@ class TestParameters:
         ]
 
     def test_no_file_is_written_to_the_current_directory_of_the_launcher(self) -> None:
-        flags = launcher.command_line([IMAGE, "--subscription=projects/p/subscriptions/s"])
+        flags = launcher.command_line(
+            [IMAGE, "--subscription=projects/p/subscriptions/s", "--allow=gs://b,gs://c/in/"]
+        )
         config = checks.configure(parser.parse(flags)[0])
         assert not config.output_files
+        assert config.allow == ("gs://b", "gs://c/in/")
 
     @pytest.mark.parametrize(
         ("argument", "message"),

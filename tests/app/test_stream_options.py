@@ -12,7 +12,7 @@ from beam_dedup.options.config import DedupConfig, StreamConfig
 SUBSCRIPTION = "projects/p/subscriptions/s"
 TOPIC = "projects/p/topics/t"
 WATCH = ["--watch", "-i", "in"]
-SUBSCRIBE = ["--subscription", SUBSCRIPTION]
+SUBSCRIBE = ["--subscription", SUBSCRIPTION, "--allow", "gs://bucket"]
 
 Case = tuple[list[str], str]  # the arguments, and a part of the message
 

@@ -137,9 +137,12 @@ def stream(tmp_path: Path) -> Stream:
     return Stream(tmp_path)
 
 
+ALLOWED = ("gs://b", "gs://bucket")
+
+
 def arrived(data: bytes, attributes: dict[str, str]) -> Iterator[Arrival]:
     message = SimpleNamespace(data=data, attributes=attributes, message_id="1")
-    yield from map(Arrival.unpacked, parsed_arrivals(message, "projects/p/subscriptions/s"))
+    yield from map(Arrival.unpacked, parsed_arrivals(message, "projects/p/subscriptions/s", (), ALLOWED))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from tests.services import servers
 from tests.services.buckets import Bucket, amazon_bucket, google_bucket
 from tests.services.crawling import Crawl, crawling, new_topic
 from tests.services.processes import end_of
+from tests.services.pubsub_proxy import pubsub_proxy
 from tests.services.require_service import required
 from tests.services.servers import Service
 from tests.services.test_pubsub import Clients
@@ -29,6 +30,13 @@ def s3() -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def pubsub() -> Iterator[Service]:
     with required(servers.pubsub()) as service:
+        yield service
+
+
+@pytest.fixture
+def proxied(pubsub: Service) -> Iterator[Service]:
+    """The emulator, for runs after a first one has ended."""
+    with pubsub_proxy(pubsub) as service:
         yield service
 
 

@@ -38,9 +38,9 @@ COMMON = (
 )
 JOBS = {
     "batch": ("--dump_dir={b}/in,{b}/more", "--show_duplicates=true", "--counts={b}/counts.json"),
-    "stream": (f"--subscription={SUBSCRIPTION}", f"--verdict_topic={TOPIC}", "--remember=2h"),
+    "stream": (f"--subscription={SUBSCRIPTION}", "--allow={b}", f"--verdict_topic={TOPIC}", "--remember=2h"),
     "watch": ("--dump_dir={b}/in", "--watch=true"),
-    "windows": (f"--subscription={SUBSCRIPTION}", f"--verdict_topic={TOPIC}", "--window=10m"),
+    "windows": (f"--subscription={SUBSCRIPTION}", "--allow={b}", f"--verdict_topic={TOPIC}", "--window=10m"),
 }
 # Each pickle in a job is compressed with bz2, then encoded in base64.
 PICKLE = re.compile(rb"QlpoOTFBWSZT[A-Za-z0-9+/]+={0,2}")

@@ -7,7 +7,6 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from tests.services.crawling import (
     environment_of,
     unacknowledged,
 )
-from tests.services.pubsub_proxy import pubsub_proxy
 from tests.services.servers import Service
 from tests.services.test_pubsub import Clients
 from tests.verdicts_outside import Outside, check_copies, check_each_once
@@ -41,12 +39,6 @@ WINDOW_SECONDS = 4
 BEFORE = 60  # objects that exist when the first run starts
 
 
-@pytest.fixture
-def proxied(pubsub: Service) -> Iterator[Service]:
-    with pubsub_proxy(pubsub) as service:
-        yield service
-
-
 def test_stream_killed_five_times_records_each_image_once(
     crawl: Crawl, verdicts: Clients, proxied: Service, tmp_path: Path
 ) -> None:
@@ -57,7 +49,15 @@ def test_stream_killed_five_times_records_each_image_once(
     """
     rng = random.Random(12)
     out = google_bucket(crawl.bucket.service)
-    arguments = ["-n", "--subscription", crawl.clients.subscription, "-d", f"{out.uri}/unique"]
+    arguments = [
+        "-n",
+        "--subscription",
+        crawl.clients.subscription,
+        "--allow",
+        crawl.bucket.uri,
+        "-d",
+        f"{out.uri}/unique",
+    ]
     arguments += ["--verdict_topic", verdicts.topic, *crawl.bucket.service.flags]
     environment = environment_of(crawl, proxied)
     files = iter({**stream_files.files(FILES, seed=5), **stream_files.hostile()}.items())
@@ -113,7 +113,14 @@ def test_windowed_stream_killed_four_times_records_each_image_once(
     crawl: Crawl, proxied: Service, tmp_path: Path
 ) -> None:
     """A message is acknowledged after its record is written: each image has one record, each window is judged by itself."""
-    arguments = ["-n", "--subscription", crawl.clients.subscription, *crawl.bucket.service.flags]
+    arguments = [
+        "-n",
+        "--subscription",
+        crawl.clients.subscription,
+        "--allow",
+        crawl.bucket.uri,
+        *crawl.bucket.service.flags,
+    ]
     arguments += ["--window", f"{WINDOW_SECONDS}s"]
     environment = environment_of(crawl, proxied)
     files = iter(stream_files.files(150, seed=6).items())

@@ -40,6 +40,8 @@ def test_notifications_are_judged_completely_on_flink(
         "-n",
         "--subscription",
         crawl.clients.subscription,
+        "--allow",
+        crawl.bucket.uri,
         "-d",
         f"{out.uri}/unique",
     )

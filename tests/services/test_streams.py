@@ -45,6 +45,8 @@ def test_stream_of_notifications_is_judged_completely(
         "-n",
         "--subscription",
         crawl.clients.subscription,
+        "--allow",
+        crawl.bucket.uri,
         "-d",
         f"{out.uri}/unique",
     )

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import psutil
 
+from beam_dedup.core.allowed import real_root
 from beam_dedup.core.archives import nutch
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote, partial_process
@@ -33,17 +34,27 @@ class Listed(NamedTuple):
     metadata: str = ""  # what is known of the file without opening it, as a JSON object
     version: str = ""  # of a remote file; a file that replaces it has another version
     is_link: bool = False  # whether the path passes through a link below the input
+    leads_outside: bool = False  # whether it is a link out of the inputs, which must not be followed
 
 
-def list_inputs(inputs: Sequence[str], exclude: Iterable[str] = ()) -> Iterator[Listed]:
+def list_inputs(
+    inputs: Sequence[str], exclude: Iterable[str] = (), links_inside: bool = False
+) -> Iterator[Listed]:
     """Yields every file of some inputs: directories, files, patterns, and paths of Beam's file systems.
 
     No directory is listed twice, and a file that two patterns match is yielded once. Linked directories come after
     all others of all inputs, so that a file is yielded with a path without links if it has one. Names are unique
     (`input_paths.labels`).
+
+    Args:
+      inputs: the paths.
+      exclude: files and directories to leave out.
+      links_inside: whether links that lead out of the inputs are only yielded, and nothing below them; see
+        `input_paths.local_roots`.
     """
     excluded = tuple(exclude)
     visits = _Visits()
+    roots = input_paths.local_roots(inputs) if links_inside else ()
     remote: set[str] = set()
     behind_links: list[Iterator[Listed]] = []
     for path, label in zip(inputs, input_paths.labels(inputs), strict=True):
@@ -51,7 +62,7 @@ def list_inputs(inputs: Sequence[str], exclude: Iterable[str] = ()) -> Iterator[
             found = _list_remote(path, excluded)
             yield from _labelled(_unseen(found, remote) if label else found, path, label)
         elif input_paths.is_pattern(path) or os.path.isdir(path):
-            search = _Search(path, excluded, visits)
+            search = _Search(path, excluded, visits, roots=roots)
             yield from _labelled(search.directly(), path, label)
             behind_links.append(_labelled(search.behind_links(), path, label))
         elif visits.is_new_file(path):
@@ -115,6 +126,8 @@ class _Visits:
         self._yielded: dict[tuple[int, int], input_paths.FilePatterns] = {}  # by device and inode
         self._states: dict[tuple[int, int, str], input_paths.States] = {}  # the same, and the pattern
 
+        self._links: set[str] = set()  # that lead out of the inputs, by the real paths of their directories
+
     def enter(
         self, folder: str, text: str, pattern: input_paths.PathPattern, states: input_paths.States
     ) -> _Visit | None:
@@ -142,6 +155,13 @@ class _Visits:
             self._yielded[directory] = yielded | wanted if yielded else wanted
         return _Visit(states, wanted, yielded)
 
+    def is_new_link(self, folder: str, name: str) -> bool:
+        """Returns whether a link to a directory was not yielded before, and remembers it."""
+        link = os.path.join(os.path.realpath(folder), name)
+        is_new = link not in self._links
+        self._links.add(link)
+        return is_new
+
     def is_new_file(self, path: str) -> bool:
         """Returns whether a file was not yielded before, and remembers it."""
         name = os.path.basename(path)
@@ -168,10 +188,16 @@ class _Search:
       exclude: files and directories to leave out.
       visits: what other searches have found; it is left out, and what this search finds is added.
       pattern: the parts of the pattern below `folder`; by default those of `path`, if it is one.
+      roots: if given, links that lead out of these directories and files are not followed.
     """
 
     def __init__(
-        self, path: str, exclude: tuple[str, ...], visits: _Visits, pattern: str | None = None
+        self,
+        path: str,
+        exclude: tuple[str, ...],
+        visits: _Visits,
+        pattern: str | None = None,
+        roots: tuple[str, ...] = (),
     ) -> None:
         is_pattern = pattern is None and input_paths.is_pattern(path)
         self._folder = input_paths.root(path) if is_pattern else path
@@ -181,6 +207,7 @@ class _Search:
         self._excluded = {os.path.realpath(other) for other in exclude}
         self._excluded_names = {os.path.basename(other) for other in self._excluded}
         self._visits = visits
+        self._roots = roots
         self._linked: collections.deque[_Directory] = collections.deque()
 
     def directly(self) -> Iterator[Listed]:
@@ -210,7 +237,7 @@ class _Search:
                 yield Listed(path, here.replace(os.sep, "/"), is_link=behind_link)
                 continue
             is_whole = input_paths.EVERY_FILE in visit.wanted
-            maps = _nutch_maps(path, entries) if is_whole else {}
+            maps = _nutch_maps(path, entries, self._roots) if is_whole else {}
             for found_urls in maps.values():
                 urls = {**urls, **found_urls}
             folders: list[_Directory] = []
@@ -220,18 +247,27 @@ class _Search:
                 is_link = entry.is_symlink()
                 if self._is_excluded(start + prefix, name, is_link):
                     continue
+                leads_outside = is_link and self._leads_outside(start + prefix + name)
                 if _is_folder(entry):
-                    if below := states if is_whole else self._pattern.enter(visit.states, name):
+                    below = states if is_whole else self._pattern.enter(visit.states, name)
+                    is_wanted = bool(below) and leads_outside and self._visits.is_new_link(path, name)
+                    if below and not leads_outside:
                         (self._linked if is_link else folders).append((prefix + name, urls, below))
-                elif name not in maps and visit.takes(name):
+                else:
+                    is_wanted = name not in maps and visit.takes(name)
+                if is_wanted:
                     relative = prefix + name
                     yield Listed(
                         start + relative,
                         relative.replace(os.sep, "/"),
                         _url_metadata(urls.get(name)) if urls else "",
                         is_link=is_link or behind_link,
+                        leads_outside=leads_outside,
                     )
             todo.extend(reversed(folders))
+
+    def _leads_outside(self, path: str) -> bool:
+        return bool(self._roots) and real_root(path, self._roots) is None
 
     def _is_excluded(self, folder: str, name: str, is_link: bool) -> bool:
         if not self._excluded:
@@ -250,17 +286,18 @@ def _entries(folder: str, names: Iterable[str] | None) -> Sequence[_Entry]:
         return sorted(found, key=lambda entry: entry.name)
 
 
-def _nutch_maps(folder: str, entries: Iterable[_Entry]) -> dict[str, _Urls]:
+def _nutch_maps(folder: str, entries: Iterable[_Entry], roots: tuple[str, ...]) -> dict[str, _Urls]:
     """Returns the URLs in the maps of a Nutch dump, by the name of the map.
 
-    A file that has the name of a map but is none is a file like others.
+    A file that has the name of a map but is none is a file like others, and so is one outside of the roots, if there
+    are any.
     """
     maps: dict[str, _Urls] = {}
     for entry in entries:
         if nutch.is_map(entry.name):
             with (
                 contextlib.suppress(ImageError),
-                open_local(os.path.join(folder, entry.name)) as (stream, size_bytes, _),
+                open_local(os.path.join(folder, entry.name), roots=roots) as (stream, size_bytes, _),
             ):
                 if size_bytes <= nutch.MAP_BYTES:
                     maps[entry.name] = nutch.urls(stream.read(size_bytes))

@@ -21,7 +21,9 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 
+from beam_dedup.core.allowed import refusal
 from beam_dedup.core.arrivals import Arrival
+from beam_dedup.core.model import Reason
 from beam_dedup.core.stream.notifications import BadNotificationError, OtherEvent, parse
 from transforms import metrics
 from transforms.stream import clock
@@ -53,18 +55,24 @@ class ParseNotifications(beam.PTransform[PCollection[Any], PCollection[bytes]]):
       subscription: of the messages; part of the URI of messages that name no image.
       outputs: directories that this pipeline writes to. If a bucket with notifications contains one, its new
         objects are reported too, but they are counted as other events.
+      allow: prefixes of the objects that messages may name, as `beam_dedup.core.allowed.checked_prefix` returns
+        them. A message that names another object becomes an arrival that will be rejected unread. Whoever may
+        publish to the topic chooses the object and all attributes of a message.
     """
 
     subscription: str
     outputs: tuple[str, ...] = ()
+    allow: tuple[str, ...] = dataclasses.field(kw_only=True)
 
     def expand(self, notifications: PCollection[Any]) -> PCollection[bytes]:
         return notifications | "Parse" >> beam.FlatMap(
-            parsed_arrivals, self.subscription, self.outputs
+            parsed_arrivals, self.subscription, self.outputs, self.allow
         ).with_output_types(bytes)
 
 
-def parsed_arrivals(message: Any, subscription: str, outputs: tuple[str, ...] = ()) -> Iterable[bytes]:
+def parsed_arrivals(
+    message: Any, subscription: str, outputs: tuple[str, ...], allow: tuple[str, ...]
+) -> Iterable[bytes]:
     """Returns the packed arrival that a message reports, or nothing for another event."""
     try:
         event = parse(message.data, message.attributes or {})
@@ -76,6 +84,8 @@ def parsed_arrivals(message: Any, subscription: str, outputs: tuple[str, ...] = 
     ):
         Metrics.counter(metrics.NAMESPACE, metrics.OTHER_EVENTS).inc()
         return []
+    if why := refusal(event.uri, allow):
+        event = event._replace(refused=why, reason=Reason.NOT_ALLOWED.value)
     return [event.packed()]
 
 

@@ -53,7 +53,8 @@ class SkipJudgedFn(beam.DoFn):
     def process(self, block: bytes) -> Iterator[bytes]:
         table = blocks.load([block], self.schema)
         uris, metadata = (table[name].to_pylist() for name in ("uri", "metadata"))
-        new = [not self._was_judged(*row) for row in zip(uris, metadata, strict=True)]
+        reasons = table["reason"].to_pylist() if "reason" in table.column_names else [None] * len(table)
+        new = [not self._was_judged(*row) for row in zip(uris, metadata, reasons, strict=True)]
         if not all(new):
             Metrics.counter(metrics.NAMESPACE, metrics.REDELIVERED).inc(len(new) - sum(new))
             if self.tally:
@@ -62,8 +63,8 @@ class SkipJudgedFn(beam.DoFn):
         if len(table):
             yield blocks.dump(table)
 
-    def _was_judged(self, uri: bytes, metadata: bytes) -> bool:
-        text = blocks.to_text(uri)
-        wanted = np.array(identity(text, event_metadata(blocks.to_text(metadata))[0]), "S16")
+    def _was_judged(self, uri: bytes, metadata: bytes, reason: bytes | None) -> bool:
+        generation = event_metadata(blocks.to_text(metadata))[0]
+        wanted = np.array(identity(blocks.to_text(uri), generation, blocks.to_text(reason or b"")), "S16")
         at = int(np.searchsorted(self._judged, wanted))
         return at < len(self._judged) and bool(self._judged[at] == wanted)

@@ -5,6 +5,7 @@ A local file arrives when it is complete: when it has not changed for a quiet ti
 object of a store is complete as soon as it is visible. Images that exist at the start arrive first.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -14,16 +15,20 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from apache_beam import coders
 from apache_beam.io.unbounded_source import CheckpointMark, UnboundedReader, UnboundedSource
 from apache_beam.utils.timestamp import Timestamp
 
+from beam_dedup.core.allowed import leads_to
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.completeness import is_open_for_writing, is_temporary_name, lacks_its_end
+from beam_dedup.core.errors import ImageError
+from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import is_remote
-from beam_dedup.core.reading.local_files import version_of
+from beam_dedup.core.reading.input_paths import local_roots
+from beam_dedup.core.reading.local_files import open_local, version_of
 from transforms.storage.files import open_regular
 from transforms.storage.listing import Listed, list_inputs
 from transforms.stream import clock
@@ -89,10 +94,13 @@ class Watch:
         exclude: tuple[str, ...],
         times: ScanTimes,
         monotonic: Callable[[], float] = time.monotonic,
+        links_inside: bool = False,
     ) -> None:
         self._paths = paths
         self._exclude = exclude
         self._times = times
+        self._links_inside = links_inside
+        self._roots = local_roots(paths) if links_inside else ()
         self._monotonic = monotonic
         self._arrived: dict[str, str] = {}  # generations, by path
         self._changing: dict[str, tuple[_State, float]] = {}  # states, and since when they were seen
@@ -102,7 +110,10 @@ class Watch:
         """Scans once; yields the images that have arrived since the last scan, links after all others."""
         changing: dict[str, tuple[_State, float]] = {}
         self._links.start_scan()
-        for file in links_last(list_inputs(self._paths, self._exclude)):
+        for file in links_last(list_inputs(self._paths, self._exclude, self._links_inside)):
+            if file.leads_outside:
+                yield from self._refused(file)
+                continue
             state = _State(file.version) if is_remote(file.path) else _state_of(file.path)
             if state is None and file.path not in self._paths:
                 continue  # gone: it may have been judged already. A path named on the command line is rejected instead.
@@ -123,6 +134,24 @@ class Watch:
                 self._links.note_incomplete(file.path)
         self._changing = changing
 
+    def _refused(self, link: Listed) -> Iterator[Arrival]:
+        """Yields the arrival of a link out of the input, if it is new. Its generation is that of the link itself."""
+        try:
+            generation = version_of(os.lstat(link.path))
+        except OSError:  # gone
+            return
+        if self._arrived.get(link.path) != generation:
+            self._arrived[link.path] = generation
+            yield Arrival(
+                link.path,
+                generation,
+                clock.now_micros() // 1000,
+                link.metadata,
+                link.name,
+                refused=leads_to(link.path) or "leads out of the input",
+                reason=Reason.LINK_OUTSIDE.value,
+            )
+
     def _is_complete(self, file: Listed, state: _State, seen_seconds: float) -> bool:
         """Returns whether a file has been quiet for long enough, by its own times or for as long as it was seen."""
         if not state.changed_ns:
@@ -130,7 +159,9 @@ class Watch:
         quiet_seconds = max(seen_seconds, (time.time_ns() - state.changed_ns) / 1e9)
         if quiet_seconds <= self._times.quiet_seconds:
             return False
-        return quiet_seconds > PATIENCE * self._times.quiet_seconds or not _looks_unfinished(file, state)
+        return quiet_seconds > PATIENCE * self._times.quiet_seconds or not _looks_unfinished(
+            file, state, self._roots
+        )
 
 
 def _state_of(path: str) -> _State | None:
@@ -146,27 +177,40 @@ def _state_of(path: str) -> _State | None:
     return _State(version_of(status), changed_ns, status.st_ino, size_bytes)
 
 
-def _looks_unfinished(file: Listed, state: _State) -> bool:
+def _looks_unfinished(file: Listed, state: _State, roots: tuple[str, ...]) -> bool:
     if state.size_bytes < 0:
         return False
     if is_temporary_name(file.name):
         return True
     try:
-        with open_regular(file.path) as stream:
+        with _opened(file.path, roots) as stream:
             return is_open_for_writing(stream) or lacks_its_end(stream, state.size_bytes)
-    except OSError:
+    except (OSError, ImageError):
         return False  # it will be rejected when it is opened
+
+
+@contextlib.contextmanager
+def _opened(path: str, roots: tuple[str, ...]) -> Iterator[BinaryIO]:
+    """Opens a file, if there are roots only if it lies in one of them."""
+    if roots:
+        with open_local(path, roots=roots) as (stream, _, _):
+            yield stream
+    else:
+        with open_regular(path) as stream:
+            yield stream
 
 
 class Scanner:
     """A thread that scans again and again, and the arrivals it has found."""
 
-    def __init__(self, paths: tuple[str, ...], exclude: tuple[str, ...], times: ScanTimes) -> None:
+    def __init__(
+        self, paths: tuple[str, ...], exclude: tuple[str, ...], times: ScanTimes, links_inside: bool = False
+    ) -> None:
         self.given = 0
         self._pause_seconds = times.pause_seconds
         self._found: queue.Queue[Arrival | Exception] = queue.Queue(_MAX_WAITING)
         self.stopped = threading.Event()
-        watch = Watch(paths, exclude, times)
+        watch = Watch(paths, exclude, times, links_inside=links_inside)
         threading.Thread(target=self._scan, args=(watch,), name="watch", daemon=True).start()
 
     def next(self) -> Arrival | None:
@@ -228,11 +272,13 @@ class WatchedReader(UnboundedReader):
         exclude: tuple[str, ...],
         position: Position | None,
         times: ScanTimes,
+        links_inside: bool = False,
     ) -> None:
         known = _scanners.find(position.scanner) if position else None
         continues = position is not None and known is not None and known.given == position.given
         self._name = position.scanner if position and continues else secrets.token_hex(8)
-        self.scanner = _scanners.acquire(self._name, functools.partial(Scanner, paths, exclude, times))
+        make_scanner = functools.partial(Scanner, paths, exclude, times, links_inside)
+        self.scanner = _scanners.acquire(self._name, make_scanner)
         self._current = Arrival("")
 
     def start(self) -> bool:
@@ -270,11 +316,14 @@ class WatchedSource(UnboundedSource):
       paths: directories, files and prefixes of object stores to watch.
       exclude: files and directories below `paths` that are not input.
       times: when to scan.
+      links_inside: whether links that lead out of `paths` are rejected instead of followed. Files that are read
+        need the same limit (`Limits.roots`).
     """
 
     paths: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     times: ScanTimes = ScanTimes()
+    links_inside: bool = False
 
     def split(self, desired_num_splits: int, options: Any = None) -> Iterable[UnboundedSource]:  # noqa: ARG002
         return [self]
@@ -285,7 +334,7 @@ class WatchedSource(UnboundedSource):
         If it cannot continue, it finds all files again: they are redelivered, and not judged twice.
         """
         position = checkpoint_mark if isinstance(checkpoint_mark, Position) else None
-        return WatchedReader(self.paths, self.exclude, position, self.times)
+        return WatchedReader(self.paths, self.exclude, position, self.times, self.links_inside)
 
     def get_checkpoint_mark_coder(self) -> coders.Coder:
         return _PositionCoder()

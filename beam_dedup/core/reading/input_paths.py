@@ -34,6 +34,15 @@ def root(path: str) -> str:
     return path if os.path.isdir(path) else os.path.dirname(path)
 
 
+def local_roots(inputs: Sequence[str]) -> tuple[str, ...]:
+    """Returns the local directories and files that inputs name, as absolute paths: what lies outside is not theirs.
+
+    Of a pattern it is the directory before its first wildcard, of a file the file itself.
+    """
+    local = [path for path in inputs if not is_remote(path)]
+    return tuple(os.path.abspath((root(path) or ".") if is_pattern(path) else path) for path in local)
+
+
 def matches(path: str, pattern: str) -> bool:
     """Returns whether the path of an object matches a pattern, by the rules of `glob` for local files.
 

@@ -25,13 +25,13 @@ from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.links import FileName, file_name
 from beam_dedup.core.metadata import fallback
-from beam_dedup.core.model import REASONS, Fingerprint, Flag, ImageRef, Reason, Rejection
+from beam_dedup.core.model import ACCESS_REASONS, REASONS, Fingerprint, Flag, ImageRef, Reason, Rejection
 from beam_dedup.core.reading.local_files import open_local, size_of
 
 Found = Fingerprint | Rejection | Skipped
 
 # After these a file is not touched again, not even for its size: it is gone, or ended or blocked this process.
-_NOT_TOUCHED_AGAIN = (Reason.NOT_FOUND, Reason.DECODER_CRASHED, Reason.TIMEOUT)
+_NOT_TOUCHED_AGAIN = (Reason.NOT_FOUND, Reason.DECODER_CRASHED, Reason.TIMEOUT, *ACCESS_REASONS)
 
 
 class DecodeStep(NamedTuple):
@@ -165,7 +165,9 @@ class _Walk:
     def images(self, reference: ImageRef, path: str, start: int) -> Iterator[Found]:
         self.start_step(_FIRST)
         is_original = path == reference.uri  # as opposed to a local copy of an object
-        with open_local(path, reference.generation if is_original else "") as (
+        version = reference.generation if is_original else ""
+        roots = self._limits.roots if is_original and not reference.known else ()
+        with open_local(path, version, roots, REASONS[self._limits.outside]) as (
             stream,
             size_bytes,
             modified_ms,

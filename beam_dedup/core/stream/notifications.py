@@ -7,7 +7,9 @@ that is overwritten arrives again, with another generation. Other publishers may
     {"uri": "s3://bucket/a.jpg", "generation": "7", "time": "2026-01-31T12:00:00Z", "metadata": {...}}
 
 All fields except `uri` may be missing. The URI must be in an object store. Local files are refused, since
-otherwise anyone who may publish could request any file of the machine that reads the message. The generation of
+otherwise anyone who may publish could request any file of the machine that reads the message. Publishers also
+choose all attributes, so a notification of Cloud Storage proves nothing about its sender: which objects may be read
+is decided elsewhere (`beam_dedup.core.allowed`). The generation of
 the object is the field `generation` and nothing else: one within `metadata` is only recorded, under another name.
 """
 
@@ -16,11 +18,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from beam_dedup.core import strict_json
+from beam_dedup.core.allowed import STORES
 from beam_dedup.core.arrivals import Arrival, milliseconds
 
 ARRIVED = "OBJECT_FINALIZE"
 
-_STORES = ("gs", "s3", "hdfs", "azfs", "abfs")
 _MAX_URI_BYTES = 4096
 _MAX_GENERATION_BYTES = 1024  # of an attribute in Pub/Sub
 _MAX_METADATA_BYTES = 1 << 20  # as JSON
@@ -93,9 +95,9 @@ def _checked_uri(uri: str, message: bytes) -> str:
     if not uri or "\0" in uri or len(uri.encode("utf-8", "surrogatepass")) > _MAX_URI_BYTES:
         raise _bad(f"uri is empty, longer than {_MAX_URI_BYTES} bytes, or contains a zero byte", message)
     _check_unicode(uri, "uri", message)
-    if uri.partition("://")[0] not in _STORES:
+    if uri.partition("://")[0] not in STORES:
         raise _bad(
-            f"uri must be in an object store ({', '.join(f'{store}://' for store in _STORES)})", message
+            f"uri must be in an object store ({', '.join(f'{store}://' for store in STORES)})", message
         )
     return uri
 
