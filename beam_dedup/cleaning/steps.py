@@ -44,7 +44,7 @@ class Step:
       aside: the name that the file gets first. With trash, and with move on one device, it keeps that name.
       copy: where its content goes if that is on another device; else "".
       info: the file that describes it in the trash; else "".
-      witness: the file that stays.
+      witness: the kept file.
       digest: SHA-256 of the duplicate.
       witness_digest: SHA-256 of the witness.
       state: of the duplicate.

@@ -137,11 +137,11 @@ INPUT_OPTIONS: tuple[Option, ...] = (
         metavar="HOW",
         choices=(LINKS_FOLLOW, LINKS_INSIDE),
         default=LINKS_FOLLOW,
-        help="Follow all links below -i, or only those that stay inside (default follow).",
+        help="Follow all links below -i, or only those into the inputs (default follow).",
         details="""
             Requires `-i`. With `inside`, a symbolic link to a file or directory whose real path lies outside
             of the inputs is rejected with the reason `link_outside`, and nothing behind it is read or
-            listed. Use it for input that strangers can write to. A link into another input stays inside. The
+            listed. Use it for input that strangers can write to. A link into another input is no link out. The
             input of a pattern is the directory before its first wildcard. The path given as `-i` may be a
             link itself, and known images (`--reference`) are not limited. Hard links and mounted file
             systems are no symbolic links: they are read.

@@ -62,7 +62,7 @@ def _remembering_job_servers() -> Iterator[list[Any]]:
     """Yields a list to which each job server that is started in the block is added.
 
     A started job server replaces the handler of SIGINT by one that waits without end if it is interrupted, as by a second Ctrl-C.
-    Here the handler that was there before stays.
+    Here the earlier handler is left in place.
     """
     started: list[Any] = []
     untyped: Any = StopOnExitJobServer

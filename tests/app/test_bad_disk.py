@@ -1,4 +1,4 @@
-"""A run on a failing disk: the C library of each process of the run is told that part of a file can't be read."""
+"""A run on a failing disk: the C library of each process of the run reports that part of a file can't be read."""
 
 import os
 import shutil

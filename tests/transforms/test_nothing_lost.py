@@ -103,7 +103,7 @@ class Placing:
         for members in members_of(block, self.out, False, False, self.generations, self.missing):
             self.results += self.members.work(members)
 
-    def told(self) -> set[bytes]:
+    def reported(self) -> set[bytes]:
         """Returns the digests of images that could not be placed: they are named at the end of a run."""
         return {placement.digest for placement, done in self.results if isinstance(done, PlacingError)}
 
@@ -112,7 +112,7 @@ def check(
     tree: RandomTree,
     out: Path,
     verdicts: Collection[Verdict],
-    told: Set[bytes],
+    reported: Set[bytes],
     unreadable: set[Key],
     changed: Set[bytes] = frozenset(),
 ) -> None:
@@ -122,9 +122,9 @@ def check(
       tree: the input, as it is now.
       out: the output directory.
       verdicts: on all images.
-      told: digests of images that are named as such that could not be placed. Images near them may have no copy.
+      reported: digests of images that are named as such that could not be placed. Images near them may have no copy.
       unreadable: files that are rejected because their bytes can't be read, or are the beginning of a picture.
-      changed: digests that were not there when the input was read, or that were told.
+      changed: digests that were not there when the input was read, or that were reported.
     """
     copies = [digest for _, digest in digests_below(out)]
     assert len(set(copies)) == len(copies), "an image has two copies"
@@ -138,7 +138,7 @@ def check(
         assert (
             digest in copies
             or near & set(copies)
-            or near & told
+            or near & reported
             or key_of(str(path)) in unreadable
             or digest in changed
         ), f"{path} is lost"
@@ -248,16 +248,16 @@ def test_batch_loses_nothing(seed: int, tmp_path: Path, monkeypatch: pytest.Monk
         rng.choice([tree.rename, tree.delete, tree.write_anew])()
     placing = Placing(out, rng, MissingCopies(), generations=False)
     placing.place(block)
-    told = placing.told()
+    reported = placing.reported()
     there = {
         by_uri[uri].digest
         for path, digest in digests_below(tree.folder)
         if (uri := str(path).replace("!", "%21")) in by_uri and by_uri[uri].digest == digest
     }
-    assert not told & there, "an equal file is there"
+    assert not reported & there, "an equal file is there"
     judged = {verdict.digest for verdict in verdicts}
     new = {digest for _, digest in digests_below(tree.folder)} - judged
-    check(tree, out, verdicts, told, batch.unreadable, told | new)
+    check(tree, out, verdicts, reported, batch.unreadable, reported | new)
 
 
 @pytest.mark.parametrize("seed", [*range(20), *(pytest.param(n, marks=MORE) for n in range(1000, 1200))])
@@ -298,7 +298,7 @@ def test_stream_loses_nothing(seed: int, tmp_path: Path, monkeypatch: pytest.Mon
     stream.end()
     assert not stream.to_read
     assert not stream.to_place
-    check(tree, out, stream.runner.verdicts(), stream.placing.told(), stream.unreadable)
+    check(tree, out, stream.runner.verdicts(), stream.placing.reported(), stream.unreadable)
 
 
 def verdicts_in(records: Path) -> list[Verdict]:
