@@ -101,34 +101,44 @@ class ReadMetadata(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
       path: the metadata file, local or of a file system of Beam.
       exclude: files and directories that are not input.
       batch: the most references per list.
+      directory: the directory to which relative paths of rows are relative; "" for the current one of the worker. The
+        names of copies do not change with it.
     """
 
     path: str
     exclude: tuple[str, ...] = ()
     batch: int = DECODED_AT_ONCE
+    directory: str = ""
 
     def expand(self, pbegin: PBegin) -> PCollection[list[ImageRef]]:
         return (
             pbegin
             | "File" >> beam.Create([to_bytes(self.path)], reshuffle=False)
-            | "Rows" >> beam.FlatMap(row_references, self.exclude, self.batch)
+            | "Rows" >> beam.FlatMap(row_references, self.exclude, self.batch, self.directory)
         )
 
 
-def row_references(path: bytes, exclude: tuple[str, ...], size: int) -> Iterator[list[ImageRef]]:
+def row_references(
+    path: bytes, exclude: tuple[str, ...], size: int, directory: str = ""
+) -> Iterator[list[ImageRef]]:
     """Yields references to the images that `list_rows` finds, in lists as `batched` makes them."""
-    yield from batched(list_rows(to_text(path), exclude), size)
+    yield from batched(list_rows(to_text(path), exclude, directory), size)
 
 
-def list_rows(path: str, exclude: Iterable[str] = ()) -> Iterator[ImageRef]:
+def list_rows(path: str, exclude: Iterable[str] = (), directory: str = "") -> Iterator[ImageRef]:
     """Yields one reference per row of a metadata file, without those in excluded files and directories.
+
+    Args:
+      path: the metadata file.
+      exclude: files and directories to leave out.
+      directory: makes relative paths of rows absolute; "" leaves them as they are.
 
     Raises:
       OSError: the file cannot be read.
     """
     excluded = {os.path.realpath(other) for other in exclude}
     with _open_seekable(path) as stream:
-        for row in rows(stream):
+        for row in rows(stream, directory):
             if isinstance(row, BadRow):
                 number = str(row.number)
                 refused = (row.reason.value, row.detail)
@@ -142,7 +152,7 @@ def list_rows(path: str, exclude: Iterable[str] = ()) -> Iterator[ImageRef]:
 def _reference(row: Row) -> ImageRef:
     # json.dumps escapes all but ASCII: the metadata may hold lone surrogates, which UTF-8 cannot encode.
     metadata = json.dumps(row.metadata) if row.metadata else ""
-    return ImageRef(row.path, _name(row.path), metadata, described=True)
+    return ImageRef(row.path, _name(row.name), metadata, described=True)
 
 
 def _name(path: str) -> str:

@@ -67,7 +67,9 @@ def build(
     batch = DECODED_AT_ONCE if config.near else DIGESTED_AT_ONCE
     # PCollection[list[ImageRef]], one reference per file or row
     if config.json_metadata:
-        images = pipeline | "Read" >> ReadMetadata(config.json_metadata, config.excluded_paths, batch)
+        images = pipeline | "Read" >> ReadMetadata(
+            config.json_metadata, config.excluded_paths, batch, config.directory
+        )
     else:
         images = pipeline | "Read" >> ReadImages(config.inputs, config.excluded_paths, batch=batch)
     known = None
