@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from beam_dedup.absolute_paths import with_absolute_paths
 from beam_dedup.core.errors import UsageError
+from beam_dedup.core.names import shown
 from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote
 from beam_dedup.core.reading import input_paths
 from beam_dedup.options.config import DedupConfig
@@ -33,11 +35,13 @@ class Prepared:
       config: the options of `dedup`.
       beam_options: the options of Beam.
       is_local: whether this process and its children do the work.
+      has_workers_here: whether the workers run in this process or in its children, also those of another runner.
     """
 
     config: DedupConfig
     beam_options: PipelineOptions
     is_local: bool
+    has_workers_here: bool
 
 
 def prepare(config: DedupConfig, beam_arguments: Sequence[str]) -> Prepared:
@@ -62,6 +66,7 @@ def prepare(config: DedupConfig, beam_arguments: Sequence[str]) -> Prepared:
     if config.output_dir and folds_names(config.output_dir):
         config = dataclasses.replace(config, portable_names=True)
     local = select.is_local(options)
+    here = local or select.has_workers_here(options)
     if local:
         check_places(config)
     elif select.is_dataflow(options):
@@ -70,7 +75,9 @@ def prepare(config: DedupConfig, beam_arguments: Sequence[str]) -> Prepared:
         select.check_job_server(options)
     if config.preview and not local:
         raise UsageError("--preview works only on this machine; leave out --runner")
-    return Prepared(config, options, local)
+    if not local and not config.stream:
+        check_not_empty(config, remote=here)
+    return Prepared(config if here else with_absolute_paths(config), options, local, here)
 
 
 def check_outputs(config: DedupConfig) -> None:
@@ -235,6 +242,25 @@ def check_places(config: DedupConfig) -> None:
             objects.check_bucket(path)
             if flag in config.output_files and not config.stream:
                 _check_remote_output(flag, path)
+
+
+def check_not_empty(config: DedupConfig, *, remote: bool) -> None:
+    """Raises UsageError if an input has no files, or the metadata file no rows.
+
+    For batches on another runner, which would end as if they had succeeded.
+
+    Args:
+      config: the options of the run.
+      remote: whether remote inputs are listed too: workers elsewhere may have other permissions.
+    """
+    for path in config.inputs:
+        if remote or not is_remote(path):
+            with _access_errors(f"-i: {shown(path)} can't be read"):
+                if next(list_inputs([path], config.excluded_paths), None) is None:
+                    raise UsageError(f"-i: there are no files in {shown(path)}")
+    path = config.json_metadata
+    if path and not is_remote(path) and os.path.getsize(path) == 0:
+        raise UsageError(f"-l: there are no rows in {shown(path)}")
 
 
 def check_reachable(config: DedupConfig) -> None:

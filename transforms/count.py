@@ -61,6 +61,8 @@ def compare_all(listed: UriTally, read_tally: ReadTally, judged: UriTally) -> in
     Raises:
       ConservationError: they are not the same.
     """
+    # Reported even if there are no images, so that a runner without metrics differs from a run without images.
+    metrics.add(dict.fromkeys((metrics.INITIAL, metrics.FINAL, metrics.REJECTED), 0))
     if listed != read_tally.references:
         raise ConservationError(
             f"{listed[0]} files were listed and {read_tally.references[0]} were read, not the same ones: "

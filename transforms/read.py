@@ -114,42 +114,48 @@ class ReadMetadata(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
       batch: the most references per list.
       allow: prefixes of the paths that rows may name, as `beam_dedup.core.allowed.checked_prefix` returns them; () allows
         every path. Files that are read need the same limit (`Limits.roots`).
+      directory: the directory to which relative paths of rows are relative; "" for the current one of the worker. The
+        names of copies do not change with it.
     """
 
     path: str
     exclude: tuple[str, ...] = ()
     batch: int = DECODED_AT_ONCE
     allow: tuple[str, ...] = ()
+    directory: str = ""
 
     def expand(self, pbegin: PBegin) -> PCollection[list[ImageRef]]:
         return (
             pbegin
             | "File" >> beam.Create([to_bytes(self.path)], reshuffle=False)
-            | "Rows" >> beam.FlatMap(row_references, self.exclude, self.batch, self.allow)
+            | "Rows" >> beam.FlatMap(row_references, self.exclude, self.batch, self.allow, self.directory)
         )
 
 
 def row_references(
-    path: bytes, exclude: tuple[str, ...], size: int, allow: tuple[str, ...] = ()
+    path: bytes, exclude: tuple[str, ...], size: int, allow: tuple[str, ...] = (), directory: str = ""
 ) -> Iterator[list[ImageRef]]:
     """Yields references to the images that `list_rows` finds, in lists as `batched` makes them."""
-    yield from batched(list_rows(to_text(path), exclude, allow), size)
+    yield from batched(list_rows(to_text(path), exclude, allow, directory), size)
 
 
-def list_rows(path: str, exclude: Iterable[str] = (), allow: tuple[str, ...] = ()) -> Iterator[ImageRef]:
+def list_rows(
+    path: str, exclude: Iterable[str] = (), allow: tuple[str, ...] = (), directory: str = ""
+) -> Iterator[ImageRef]:
     """Yields one reference per row of a metadata file, without those in excluded files and directories.
 
     Args:
       path: the metadata file.
       exclude: files and directories to leave out.
       allow: prefixes of the paths that rows may name; () allows every path.
+      directory: makes relative paths of rows absolute; "" leaves them as they are.
 
     Raises:
       OSError: the file cannot be read.
     """
     excluded = {os.path.realpath(other) for other in exclude}
     with _open_seekable(path) as stream:
-        for row in rows(stream):
+        for row in rows(stream, directory):
             if isinstance(row, BadRow):
                 number = str(row.number)
                 refused = (row.reason.value, row.detail)
@@ -165,8 +171,8 @@ def _reference(row: Row, allow: tuple[str, ...]) -> ImageRef:
     metadata = json.dumps(row.metadata) if row.metadata else ""
     if allow and (why := refusal(row.path, allow)):
         refused = (Reason.NOT_ALLOWED.value, why)
-        return ImageRef(file_uri(row.path), _name(row.path), metadata, refused=refused)
-    return ImageRef(row.path, _name(row.path), metadata, described=True)
+        return ImageRef(file_uri(row.path), _name(row.name), metadata, refused=refused)
+    return ImageRef(row.path, _name(row.name), metadata, described=True)
 
 
 def _name(path: str) -> str:

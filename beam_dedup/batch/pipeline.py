@@ -68,7 +68,7 @@ def build(
     # PCollection[list[ImageRef]], one reference per file or row
     if config.json_metadata:
         images = pipeline | "Read" >> ReadMetadata(
-            config.json_metadata, config.excluded_paths, batch, config.allow
+            config.json_metadata, config.excluded_paths, batch, config.allow, config.directory
         )
     else:
         images = pipeline | "Read" >> ReadImages(

@@ -11,6 +11,7 @@ from beam_dedup.options.config import DedupConfig
 from beam_dedup.options.suggest import pasteable
 
 MAX_PHRASES = 8
+_SAME_PATH = "Every worker must find the input under the same path as this machine"
 
 _ROWS_OF_FILES = ("Parquet", "Avro", "JSON")  # formats that -l may read
 
@@ -50,6 +51,34 @@ def nothing_judged(config: DedupConfig, overview: Overview) -> str:
         f"no image could be judged: {every} {verb} rejected ({kinds_text(rejected)}). "
         f"{_advice(config, kind, overview)}"
     )
+
+
+def nothing_judged_elsewhere(config: DedupConfig, reasons: Mapping[str, int]) -> str:
+    """Returns the error of a run on other machines whose inputs were all rejected: how many, by reason, and what to do."""
+    total = sum(reasons.values())
+    found = ", ".join(
+        f"{count:,} {reason}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
+    )
+    return (
+        f"no image of {sources(config)} could be judged: {total:,} of {total:,} were rejected ({found}). "
+        f"{_SAME_PATH if Reason.NOT_FOUND in reasons else '--records says more'}"
+    )
+
+
+def nothing_read(config: DedupConfig, *, elsewhere: bool) -> str:
+    """Returns the error of a run on another runner that has read no image.
+
+    Args:
+      config: the options of the run.
+      elsewhere: whether the workers may run on other machines.
+    """
+    advice = f". {_SAME_PATH}" if elsewhere else ""
+    return f"no image was read: there is none in {sources(config)}{advice}"
+
+
+def sources(config: DedupConfig) -> str:
+    """Returns the names of the inputs, as a list in a sentence."""
+    return ", ".join(map(shown, config.inputs)) if config.inputs else shown(config.json_metadata)
 
 
 def _advice(config: DedupConfig, kind: RejectedKind, overview: Overview) -> str:

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 import apache_beam as beam
 
 from beam_dedup import preflight
-from beam_dedup.batch import pipeline, progress, summary
+from beam_dedup.batch import pipeline, progress, remote_report, summary
 from beam_dedup.batch.other_files import count_other_files
 from beam_dedup.batch.pipeline import Reports
-from beam_dedup.batch.rejected import nothing_judged
+from beam_dedup.batch.rejected import nothing_judged, nothing_read
+from beam_dedup.batch.remote_report import CountsFile
 from beam_dedup.core.errors import DedupError, PlanError, UsageError
 from beam_dedup.core.imaging.views import most_codes
 from beam_dedup.core.matching.planner import PlanSettings, choose
@@ -51,12 +52,15 @@ def run(prepared: Prepared, started: float) -> int:
       DedupError: the run failed; the message gives the reason in one sentence.
     """
     config, options, local = prepared.config, prepared.beam_options, prepared.is_local
+    here = prepared.has_workers_here
     # Counting lists all inputs once more; only the plan of near mode and the progress display need it.
     with contextlib.nullcontext() if config.quiet else sign_of_life("listing the input"):
         files_to_read = count_files(config) if local and (config.near or not config.quiet) else 0
     with scratch_directory(config) as scratch:
         tally = _tally(scratch, files_to_read) if local else None
-        reports = _reports(config, scratch, local)
+        reports = _reports(config, scratch, here)
+        counts_file = CountsFile(config.counts)
+        template_only = select.makes_template(options)
         made = beam.Pipeline(runner=select.runner_for(options, config), options=options)
         planning = PlanSettings(spread=not local, force=config.force_plan)
         settings = select.read_settings(options, config, tally)
@@ -64,9 +68,12 @@ def run(prepared: Prepared, started: float) -> int:
         show = functools.partial(progress.show_progress, tally) if tally and not config.quiet else None
         servers = contextlib.nullcontext() if local else stopping_job_server()
         with executing(config, scratch, show, hide_stderr=local), servers:
-            select.wait_for(made.run())
-        if local:
-            _report(config, reports, time.monotonic() - started)
+            result = made.run()
+            select.wait_for(result)
+        if here:
+            _report(config, reports, time.monotonic() - started, local=local)
+        elif not template_only:
+            remote_report.report(config, counts_file, result, time.monotonic() - started)
         elif not config.quiet:
             write(f"dedup: {select.finished_message(options)}\n")
     return 0
@@ -78,16 +85,18 @@ def _tally(scratch: str, files_to_read: int) -> Tally:
     return tally
 
 
-def _reports(config: DedupConfig, scratch: str, local: bool) -> Reports:
-    """Returns where the pipeline writes what `_report` reads: only workers on this machine can write there."""
-    if not local:
+def _reports(config: DedupConfig, scratch: str, here: bool) -> Reports:
+    """Returns where the pipeline writes what `_report` reads: only workers of this process can write there."""
+    if not here:
         return Reports(config.counts)
     counts, *others = (os.path.join(scratch, name) for name in ("counts", "preview", "unplaced", "overview"))
     return Reports(config.counts or counts, *others)
 
 
-def _report(config: DedupConfig, reports: Reports, seconds: float) -> None:
+def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: bool) -> None:
     """Prints the preview and the summary.
+
+    On another runner, a run without images has failed: the local runner alone certainly reads what the user sees.
 
     Raises:
       DedupError: all inputs were rejected, copies could not be made, or somebody else wrote an output file
@@ -106,10 +115,13 @@ def _report(config: DedupConfig, reports: Reports, seconds: float) -> None:
     is_placing = bool(config.output_dir) and not config.preview
     if not config.quiet:
         other_files = count_other_files(config, overview, count_lines(reports.unplaced)) if is_placing else 0
-        write(f"{summary.text(config, counts, overview, seconds, other_files)}\n")
+        write(f"{summary.text(config, counts, overview, seconds, other_files, local=local)}\n")
     problems = list(taken.values())
-    if counts[metrics.INITIAL] and counts[metrics.INITIAL] == counts[metrics.REJECTED]:
-        problems.append(nothing_judged(config, overview))
+    if counts[metrics.INITIAL] == counts[metrics.REJECTED]:
+        if counts[metrics.INITIAL]:
+            problems.append(nothing_judged(config, overview))
+        elif not local:
+            problems.append(nothing_read(config, elsewhere=False))
     if is_placing and (message := unplaced_message(reports.unplaced)):
         problems.append(message)
     if problems:
@@ -126,7 +138,9 @@ def count_files(config: DedupConfig) -> int:
     """
     known = list_inputs([config.reference], config.outputs) if config.reference else ()
     if config.json_metadata:
-        new: Iterator[object] = list_rows(config.json_metadata, config.excluded_paths, config.allow)
+        new: Iterator[object] = list_rows(
+            config.json_metadata, config.excluded_paths, config.allow, config.directory
+        )
     else:
         new = list_inputs(config.inputs, config.excluded_paths, config.links_inside)
     try:

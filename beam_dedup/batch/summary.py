@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from beam_dedup.batch.other_files import MAX_COUNTED
-from beam_dedup.batch.rejected import kinds_text
+from beam_dedup.batch.rejected import kinds_text, sources
 from beam_dedup.core.model import REJECT_REASONS
 from beam_dedup.core.names import shown
 from beam_dedup.core.overview import Overview
@@ -17,23 +17,31 @@ from transforms import metrics
 
 
 def text(
-    config: DedupConfig, counts: Mapping[str, Any], overview: Overview, seconds: float, other_files: int = 0
+    config: DedupConfig,
+    counts: Mapping[str, Any],
+    overview: Overview | None,
+    seconds: float,
+    other_files: int = 0,
+    *,
+    local: bool = True,
 ) -> str:
     """Returns the summary.
 
     Args:
       config: the options of the run.
       counts: by counter, as `--counts` writes them.
-      overview: what the counts do not say.
+      overview: what the counts do not say; None if it is not known, as of workers elsewhere.
       seconds: duration of the run.
       other_files: number of files in the output directory that are not of this run.
+      local: whether the local runner was used, for which -j counts.
     """
     lines = [*_overview(config, counts, overview), "", *_table(list(_rows(config, counts)))]
     if counts["Plan"] and config.verbose:
         lines.append(f"Plan: {counts['Plan']}")
     initial = counts[metrics.INITIAL]
     rate = f", {initial / seconds:,.0f} images/s" if initial else ""
-    lines.append(f"Total time: {seconds:.1f} s{rate} (-j {config.jobs})")
+    jobs = f" (-j {config.jobs})" if local else ""
+    lines.append(f"Total time: {seconds:.1f} s{rate}{jobs}")
     lines += [f"{name}: {shown(path)}" for name, path in _outputs(config)]
     if initial > counts[metrics.FINAL] + counts[metrics.REJECTED]:
         lines += _next_step(config)
@@ -51,13 +59,15 @@ def _next_step(config: DedupConfig) -> Iterator[str]:
         yield f"To see which duplicates can be removed: dedup clean {path}"
 
 
-def _overview(config: DedupConfig, counts: Mapping[str, Any], overview: Overview) -> Iterator[str]:
+def _overview(config: DedupConfig, counts: Mapping[str, Any], overview: Overview | None) -> Iterator[str]:
     """Yields the lines for people."""
     initial, kept, rejected = (counts[name] for name in (metrics.INITIAL, metrics.FINAL, metrics.REJECTED))
     duplicates = initial - kept - rejected
     yield (
         f"{counted(initial, 'image')}: {kept:,} kept, {counted(duplicates, 'duplicate')}, {rejected:,} rejected"
     )
+    if overview is None:
+        return
     if duplicates:
         yield f"{counted(overview.groups, 'group')} of duplicates{_freed(overview)}"
     if overview.bytes_only:
@@ -112,9 +122,7 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
 
 
 def _source(config: DedupConfig) -> str:
-    if config.json_metadata:
-        return f"rows in {shown(config.json_metadata)}"
-    return f"files in {', '.join(map(shown, config.inputs))}"
+    return f"{'rows' if config.json_metadata else 'files'} in {sources(config)}"
 
 
 def _outputs(config: DedupConfig) -> list[tuple[str, str]]:

@@ -62,6 +62,9 @@ class DedupConfig:
     force_plan: bool = False
     quiet: bool = False
     verbose: bool = False
+    directory: str = (
+        ""  # to which relative paths in the rows of -l are relative; "" for the current one of the worker
+    )
     stream: StreamConfig | None = None  # None for a batch run; otherwise records and counts are directories
 
     @property

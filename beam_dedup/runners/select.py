@@ -130,8 +130,7 @@ def check_job_server(options: PipelineOptions, seconds: float = JOB_SERVER_SECON
       UsageError: no gRPC server answers at `--job_endpoint` within some seconds.
     """
     endpoint = options.view_as(PortableOptions).job_endpoint
-    runner = options.view_as(StandardOptions).runner
-    if not endpoint or endpoint == _EMBEDDED or runner not in _JOB_SERVER_RUNNERS:
+    if not endpoint or endpoint == _EMBEDDED or not has_job_server(options):
         return
     with grpc.insecure_channel(endpoint) as channel:
         try:
@@ -146,6 +145,11 @@ def check_job_server(options: PipelineOptions, seconds: float = JOB_SERVER_SECON
 def is_local(options: PipelineOptions) -> bool:
     """Returns whether this process and its children do the work."""
     return (options.view_as(StandardOptions).runner or LOCAL_RUNNER) == LOCAL_RUNNER
+
+
+def has_job_server(options: PipelineOptions) -> bool:
+    """Returns whether the job goes to one of Beam's job servers."""
+    return options.view_as(StandardOptions).runner in _JOB_SERVER_RUNNERS
 
 
 def is_dataflow(options: PipelineOptions) -> bool:
@@ -180,13 +184,16 @@ def wait_for(result: PipelineResult, message_if_interrupted: str = "") -> None:
         raise DedupError(f"the job ended in state {state}")
 
 
-def _has_workers_here(options: PipelineOptions) -> bool:
-    """Returns whether the workers of another runner are threads of this process."""
+def has_workers_here(options: PipelineOptions) -> bool:
+    """Returns whether the workers of another runner are threads or children of this process.
+
+    They have its current directory and its files.
+    """
     all_options = options.get_all_options()
     if all_options["environment_type"]:
         return bool(all_options["environment_type"] == "LOOPBACK")
-    # The default of these runners is LOOPBACK.
-    return all_options["runner"] == "PrismRunner" or (
+    # The default of these runners is LOOPBACK; that of Beam's runners in one process needs no name.
+    return (all_options["runner"] or "").endswith(("PrismRunner", "DirectRunner")) or (
         all_options["runner"] == "FlinkRunner" and all_options["flink_master"] in MAGIC_HOST_NAMES
     )
 
@@ -199,7 +206,7 @@ def interrupted_message(options: PipelineOptions) -> str:
     if not flink.is_flink(options):
         return ""
     name = options.view_as(GoogleCloudOptions).job_name or "the job"
-    if _has_workers_here(options):
+    if has_workers_here(options):
         return (
             f"{name} lost its workers, which ran in this process; Flink restarts it as often as configured, "
             "or until you cancel it there"
@@ -207,11 +214,15 @@ def interrupted_message(options: PipelineOptions) -> str:
     return f"Flink continues {name} until you cancel it there"
 
 
+def makes_template(options: PipelineOptions) -> bool:
+    """Returns whether Dataflow only creates a template, and runs nothing yet."""
+    return is_dataflow(options) and bool(options.view_as(GoogleCloudOptions).template_location)
+
+
 def finished_message(options: PipelineOptions) -> str:
     """Returns what to report when another runner has finished, or has created a template."""
-    template = options.view_as(GoogleCloudOptions).template_location
-    if is_dataflow(options) and template:
-        return f"the template is at {template}; nothing runs yet"
+    if makes_template(options):
+        return f"the template is at {options.view_as(GoogleCloudOptions).template_location}; nothing runs yet"
     return "the job is done; its counters are on the dashboard of the runner"
 
 

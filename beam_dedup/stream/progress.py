@@ -5,6 +5,7 @@ Progress is a live line on a terminal, otherwise one log line every 30 seconds.
 
 import threading
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.live import Live
@@ -27,10 +28,27 @@ def show_progress(
     log_seconds: float = LOG_SECONDS,
 ) -> None:
     """Shows the counts of a tally until an event is set. See `beam_dedup.batch.progress.show_progress`."""
+    show(_Line(tally).text, console, stop, live_seconds, log_seconds)
+
+
+def show(
+    text: Callable[[], str], console: Console, stop: threading.Event, live_seconds: float, log_seconds: float
+) -> None:
+    """Shows a text until an event is set: as a live line on a terminal, else as log lines. "" shows nothing new."""
     if console.is_terminal:
-        _show_live(_Line(tally), console, stop, live_seconds)
+        _show_live(text, console, stop, live_seconds)
     else:
-        _show_log(_Line(tally), console, stop, log_seconds)
+        _show_log(text, console, stop, log_seconds)
+
+
+def clock(seconds: float) -> str:
+    """Returns a time in hours, minutes and seconds.
+
+    >>> clock(75.4), clock(3700)
+    ('0:01:15', '1:01:40')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 class _Line:
@@ -59,11 +77,10 @@ class _Line:
         ]
         if placed:
             parts.insert(4, f"{placed:,} placed")
-        minutes, seconds = divmod(int(now - self._started), 60)
-        return f"{', '.join(parts)}, {minutes // 60}:{minutes % 60:02}:{seconds:02} elapsed"
+        return f"{', '.join(parts)}, {clock(now - self._started)} elapsed"
 
 
-def _show_live(line: _Line, console: Console, stop: threading.Event, seconds: float) -> None:
+def _show_live(text: Callable[[], str], console: Console, stop: threading.Event, seconds: float) -> None:
     # The streams are not redirected here: ending that in this thread would undo redirections by the run.
     with Live(
         Text("starting"),
@@ -74,12 +91,14 @@ def _show_live(line: _Line, console: Console, stop: threading.Event, seconds: fl
         redirect_stderr=False,
     ) as live:
         while not stop.wait(seconds):
-            live.update(Text(line.text()), refresh=True)
+            if line := text():
+                live.update(Text(line), refresh=True)
 
 
-def _show_log(line: _Line, console: Console, stop: threading.Event, seconds: float) -> None:
+def _show_log(text: Callable[[], str], console: Console, stop: threading.Event, seconds: float) -> None:
     while not stop.wait(seconds):
-        console.print(line.text(), highlight=False, soft_wrap=True)
+        if line := text():
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 def summary(tally: Tally, config: DedupConfig, seconds: float) -> str:

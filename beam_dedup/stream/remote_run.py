@@ -1,5 +1,6 @@
 """Runs a stream on another runner, such as Flink or Dataflow, which resumes it from its own checkpoints."""
 
+import contextlib
 import datetime
 from typing import Any
 
@@ -17,16 +18,24 @@ from beam_dedup.runners.job_server import stopping_job_server
 from beam_dedup.shutdown import as_dedup_error
 from beam_dedup.stream import pipeline
 from beam_dedup.stream.pipeline import DIGEST_SHARDS, StreamContext, remember_micros, unbounded_source
+from beam_dedup.stream.remote_progress import showing_status
 from transforms.stream.record import RecordPaths, run_name
 from transforms.stream.steps import StreamSettings
+from transforms.tally import Tally
 
 _CACHE_BYTES = 1 << 29  # of state that each worker caches
 _MAX_BUNDLE = 256  # elements
 _MAX_BUNDLE_SECONDS = 1.0
 
 
-def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> int:
-    """Submits the job, waits until it ends, and returns the exit code.
+def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan, tally: Tally | None) -> int:
+    """Submits the job, shows its status until it ends, and returns the exit code.
+
+    Args:
+      config: the options of the run.
+      options: the options of Beam.
+      plan: the plan of the stream.
+      tally: where workers in this process count what they do; None if they run elsewhere.
 
     Raises:
       UsageError: an option of Flink is wrong, or Beam has no such runner.
@@ -40,7 +49,7 @@ def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> int:
     context = StreamContext(
         settings,
         folders,
-        select.read_settings(options, config, tally=None),
+        select.read_settings(options, config, tally),
         shards=DIGEST_SHARDS,
         checkpointed=flink.is_flink(options),
     )
@@ -48,8 +57,10 @@ def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan) -> int:
     pipeline.build(made, config, context, _read(config, options))
     with stopping_job_server():
         result = made.run()
+        status = showing_status(options, result, tally) if not config.quiet else contextlib.nullcontext()
         try:
-            select.wait_for(result, select.interrupted_message(options))
+            with status:
+                select.wait_for(result, select.interrupted_message(options))
         except Exception as error:
             raise DedupError(f"{as_dedup_error(error)}{flink.failed_message(options)}") from error
     if not config.quiet:

@@ -9,6 +9,7 @@ from beam_dedup.preflight import Prepared
 from beam_dedup.shutdown import scratch_directory
 from beam_dedup.stream import local_run, remote_run
 from beam_dedup.stream.pipeline import DIGEST_SHARDS
+from transforms.tally import Tally
 
 
 def run(prepared: Prepared, started: float) -> int:
@@ -20,7 +21,8 @@ def run(prepared: Prepared, started: float) -> int:
     with scratch_directory(prepared.config) as scratch:
         if prepared.is_local:
             return local_run.run(prepared.config, prepared.beam_options, plan, scratch, started)
-        return remote_run.run(prepared.config, prepared.beam_options, plan)
+        tally = Tally(scratch) if prepared.has_workers_here else None
+        return remote_run.run(prepared.config, prepared.beam_options, plan, tally)
 
 
 def _plan(config: DedupConfig) -> StreamPlan:

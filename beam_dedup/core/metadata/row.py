@@ -27,6 +27,12 @@ class Row:
     number: int  # of the line or the row, from 1
     path: str  # normalised: ./a/ is a; bytes that are not UTF-8 are surrogates
     metadata: dict[str, Any]
+    relative: str = ""  # the path before `absolute_row` made it absolute
+
+    @property
+    def name(self) -> str:
+        """The path as it is in the row, normalised."""
+        return self.relative or self.path
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,6 +70,18 @@ def row_of(number: int, value: object) -> Row | BadRow:
         path if is_remote(path) else os.path.normpath(path),
         {name: field for name, field in plain.items() if field is not None},
     )
+
+
+def absolute_row(row: Row | BadRow, directory: str) -> Row | BadRow:
+    """Returns a row whose path is absolute if it is local.
+
+    >>> absolute_row(Row(1, "a.jpg", {}), "/data")
+    Row(number=1, path='/data/a.jpg', metadata={}, relative='a.jpg')
+    """
+    if isinstance(row, BadRow) or is_remote(row.path) or os.path.isabs(row.path):
+        return row
+    path = os.path.normpath(os.path.join(directory, row.path))
+    return dataclasses.replace(row, path=path, relative=row.path)
 
 
 def most_rows(file_bytes: int) -> int:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Protocol
 from beam_dedup.core import strict_json
 from beam_dedup.core.metadata.avro_rows import AVRO_MAGIC, avro_rows
 from beam_dedup.core.metadata.parquet_rows import PARQUET_MAGIC, parquet_rows
-from beam_dedup.core.metadata.row import PATH_KEY, BadRow, Row, most_rows, row_of
+from beam_dedup.core.metadata.row import PATH_KEY, BadRow, Row, absolute_row, most_rows, row_of
 from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import name_hash
 
@@ -46,11 +46,12 @@ class _Lines(Protocol):
     def readline(self, size: int, /) -> bytes: ...
 
 
-def rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
+def rows(stream: BinaryIO, directory: str = "") -> Iterator[Row | BadRow]:
     """Yields the rows of a file in their order. A row with the path of an earlier row is a BadRow.
 
     Args:
       stream: at its beginning, and seekable.
+      directory: makes relative paths absolute; "" leaves them as they are.
     Raises:
       OSError: from reading the stream. No other exception: an error in the file is a BadRow.
     """
@@ -68,7 +69,7 @@ def rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
         )
     else:
         items = json_rows(_in_utf8(stream, magic))
-    return first_of_each_path(items)
+    return first_of_each_path((absolute_row(row, directory) for row in items) if directory else items)
 
 
 def json_rows(

@@ -190,6 +190,7 @@ def _start_all(state: Path, given: argparse.Namespace) -> None:
     print(f"Flink's web pages: http://{HOST}:{rest}    logs: {state}")
     print(
         f"--runner=PortableRunner --job_endpoint={HOST}:{jobs} --environment_type=EXTERNAL --environment_config={HOST}:{workers}"
+        f" --flink_master={HOST}:{rest}"
     )
 
 
