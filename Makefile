@@ -1,7 +1,8 @@
 # `make` alone lists the targets. To use another Python: make PYTHON=python3.12 demo
 
 PYTHON ?= python3
-PYTEST_ARGS ?= -n auto --dist worksteal
+# One more process than cores: many tests wait for other processes.
+PYTEST_ARGS ?= -n $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)') --dist worksteal
 IMAGE ?= beam-dedup
 # Google's launcher of Dataflow templates; better NAME@sha256:... than a tag, which may change its content.
 LAUNCHER ?= gcr.io/dataflow-templates-base/python311-template-launcher-base:latest

@@ -27,6 +27,9 @@ from beam_dedup.core.model import CodeKind
 from beam_dedup.core.threads import interleaved
 from beam_dedup.core.thresholds import Thresholds
 
+# Members of an enumeration are slow to look up, and each search looks them up.
+_TINY, _WIDE, _METADATA = map(int, (CodeKind.TINY, CodeKind.WIDE, CodeKind.METADATA))
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pairs:
@@ -142,20 +145,18 @@ def admitted(
       a, b: (n,) rows of `codes`.
       distance: (n,) distance of the words or colours of each pair.
     """
-    image_a, image_b = codes.image[a], codes.image[b]
-    good = (image_a != image_b) & ((codes.view[a] == BASE) | (codes.view[b] == BASE))
-    good &= (codes.kind[a] == codes.kind[b]) | (codes.kind[a] <= CodeKind.TINY) & (
-        codes.kind[b] <= CodeKind.TINY
-    )
+    good = (codes.image[a] != codes.image[b]) & ((codes.view[a] == BASE) | (codes.view[b] == BASE))
+    good &= (codes.kind[a] == codes.kind[b]) | (codes.kind[a] <= _TINY) & (codes.kind[b] <= _TINY)
+    if not good.any():
+        return
     a, b, distance = a[good], b[good], distance[good]
-    tiny = (codes.kind[a] == CodeKind.TINY) | (codes.kind[b] == CodeKind.TINY)
+    kind = codes.kind[a]
+    tiny = (kind == _TINY) | (codes.kind[b] == _TINY)
     # NO_DISTANCE is below any threshold, so pairs without a long distance pass.
     good = (long_distance(codes, a, b) <= thresholds.verify) & (~tiny | (distance <= thresholds.tiny_bits))
-    good &= (codes.kind[a] != CodeKind.METADATA) | (distance <= thresholds.metadata_bits)
+    good &= (kind != _METADATA) | (distance <= thresholds.metadata_bits)
     if thresholds.words > 1:
-        distance = np.where(codes.kind[a] == CodeKind.WIDE, whole_distance(codes, a, b), distance).astype(
-            np.uint8
-        )
-        good &= (codes.kind[a] != CodeKind.WIDE) | (distance <= thresholds.k)
+        distance = np.where(kind == _WIDE, whole_distance(codes, a, b), distance).astype(np.uint8)
+        good &= (kind != _WIDE) | (distance <= thresholds.k)
     if good.any():
         yield Pairs(a[good], b[good], distance[good])
