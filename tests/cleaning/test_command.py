@@ -338,8 +338,8 @@ def test_a_signal_ends_the_run_between_two_files(
     write_records(workplace / "r.jsonl", record(names[0]), *(record(path, names[0]) for path in names[1:]))
     real = steps.take
 
-    def interrupted(step: steps.Step, how: steps.How, info_text: str) -> None:
-        real(step, how, info_text)
+    def interrupted(step: steps.Step, how: steps.How) -> None:
+        real(step, how)
         if step.number == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
