@@ -103,7 +103,9 @@ def clean(config: CleanConfig) -> int:
         try:
             _take_all(wanted, checker, config, journal, result, stop)
         except OSError as error:
-            failure = f"the journal {shown(path)} can't be written: {error.strerror}"
+            failure = (
+                f"the journal {shown(path)} can't be written: {error.strerror}. Try --journal on another disk"
+            )
     if not result.done and not result.left:
         os.unlink(path)
     if not config.quiet or result.left:
