@@ -184,3 +184,44 @@ def test_content_stays_if_the_witness_vanishes_at_any_moment(
         made = count[0]
         assert witness.exists() or duplicate.exists() or (tmp_path / "gone").exists()
     assert number > 4
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_sequence_of_runs_and_undos_loses_content(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run may meet another one in the middle, or be killed; their records contradict each other."""
+    rng = random.Random(f"sequence {seed}")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "kl":
+        (folder / f"{name}.jpg").write_bytes(b"same")
+    with_second_device(tmp_path / "device", monkeypatch)
+    contents = digests(folder)
+
+    def operation() -> None:
+        journals = sorted(tmp_path.glob("j*"))
+        if journals and rng.random() < 0.3:
+            main(["undo", str(rng.choice(journals)), "--quiet"])
+            return
+        paths = [path for path in sorted(tmp_path.glob("*/**/*.jpg")) if path.is_file()]
+        equal = [(rng.choice(paths), rng.choice(paths)) for _ in range(2) if paths]
+        number = len(list(tmp_path.glob("r*")))
+        records = write_records(tmp_path / f"r{number}", *(record(*pair) for pair in equal))
+        clean(
+            records,
+            rng.choice([*HOWS, "delete", "delete", "delete"]),
+            "--journal",
+            str(tmp_path / f"j{number}"),
+        )
+
+    for _ in range(6):
+        disturbed = rng.choice(
+            [
+                partial(killed_at, patch=monkeypatch),
+                *2 * [partial(at_change, act=operation, patch=monkeypatch)],
+            ]
+        )
+        with disturbed(rng.randint(1, 8)):
+            operation()
+        assert digests(tmp_path) >= contents, snapshot(tmp_path)
