@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fnmatch
+import glob
 import itertools
 import os
 import secrets
@@ -16,7 +17,8 @@ from beam_dedup.cleaning import files, script, steps, trash
 from beam_dedup.cleaning.duplicates import Duplicate, read_duplicates
 from beam_dedup.cleaning.files import LeftError, State
 from beam_dedup.cleaning.journal import Journal
-from beam_dedup.cleaning.steps import ASIDE_PREFIX, LINKS, How, Step
+from beam_dedup.cleaning.steps import LINKS, How, Step
+from beam_dedup.core.errors import DedupError
 from beam_dedup.core.model import Reason
 from beam_dedup.core.names import shown
 from beam_dedup.options.suggest import pasteable
@@ -96,12 +98,20 @@ def clean(config: CleanConfig) -> int:
         return DONE
     path = config.journal or journal_name(config.records)
     stop = _Stop()
+    failure = ""
     with Journal(path, config.how, config.records) as journal, stop.on_signals():
-        _take_all(wanted, checker, config, journal, result, stop)
+        try:
+            _take_all(wanted, checker, config, journal, result, stop)
+        except OSError as error:
+            failure = (
+                f"the journal {shown(path)} can't be written: {error.strerror}. Try --journal on another disk"
+            )
     if not result.done and not result.left:
         os.unlink(path)
     if not config.quiet or result.left:
         _report(config, result, path)
+    if failure:
+        raise DedupError(failure)
     if stop.number:
         log("interrupted; nothing is half done")
         return 128 + stop.number
@@ -115,13 +125,34 @@ def journal_name(records: str) -> str:
 
 
 def _wanted(duplicates: Sequence[Duplicate], config: CleanConfig, result: _Result) -> Iterator[Duplicate]:
+    patterns = _patterns(config)
+    names = set()
     for duplicate in duplicates:
+        path = files.real(duplicate.path)
+        if path in names:  # judged twice, for example in two runs, or delivered again
+            continue
         if duplicate.reason is Reason.NEAR and not config.near:
             result.near += 1
-        elif any(fnmatch.fnmatchcase(duplicate.path, pattern) for pattern in config.protect):
+        elif any(
+            fnmatch.fnmatchcase(name, pattern)
+            for pattern in patterns
+            for name in (duplicate.path, os.path.normpath(duplicate.path), path)
+        ):
             result.protected += 1
         else:
-            yield duplicate
+            names.add(path)
+            yield dataclasses.replace(duplicate, path=path)
+
+
+def _patterns(config: CleanConfig) -> list[str]:
+    """Returns the patterns of `--protect`, such that they match absolute paths, and all that is in a directory that they match."""
+    directory = glob.escape(os.path.abspath(config.directory or os.curdir))
+    patterns = []
+    for given in config.protect:
+        pattern = os.path.expanduser(given.rstrip("/")) or "/"
+        pattern = pattern if pattern.startswith("*") else os.path.normpath(os.path.join(directory, pattern))
+        patterns += [pattern, f"{pattern.rstrip('/')}/*"]
+    return patterns
 
 
 class _Checker:
@@ -129,11 +160,11 @@ class _Checker:
 
     def __init__(self, duplicates: Sequence[Duplicate], config: CleanConfig) -> None:
         self._config = config
-        self._to_take = {os.path.realpath(duplicate.path) for duplicate in duplicates}
-        self._digests: dict[State, bytes] = {}  # of witnesses
+        self._to_take = {duplicate.path for duplicate in duplicates}
+        self._digests: dict[tuple[State, int], bytes] = {}  # of witnesses
         self._token = secrets.token_hex(4)
         self._numbers = itertools.count(1)
-        folders = [os.path.dirname(os.path.abspath(duplicate.path)) for duplicate in duplicates]
+        folders = [os.path.dirname(duplicate.path) for duplicate in duplicates]
         self._base = os.path.commonpath(folders) if folders else ""
         self._reserved: set[str] = set()
 
@@ -146,7 +177,11 @@ class _Checker:
         Raises:
           LeftError: the duplicate can't be taken away.
         """
+        if duplicate.is_kept:
+            raise LeftError("another record keeps it")
         found = files.regular(duplicate.path)
+        if not duplicate.is_witness_local:
+            raise LeftError(f"its witness {shown(duplicate.witness)} is no local file")
         try:
             witness = files.regular(duplicate.witness)
         except LeftError as error:
@@ -155,7 +190,7 @@ class _Checker:
             raise LeftError(
                 f"it is the same file as its witness {shown(duplicate.witness)}, and frees nothing"
             )
-        if os.path.realpath(duplicate.witness) in self._to_take:
+        if files.real(duplicate.witness) in self._to_take:
             raise LeftError(f"its witness {shown(duplicate.witness)} is a duplicate itself")
         if self._config.how in LINKS:
             if found.st_dev != witness.st_dev and self._config.how is not How.SYMLINK:
@@ -175,7 +210,7 @@ class _Checker:
         if digest != duplicate.digest:
             raise LeftError("its content has changed since it was judged")
         try:
-            witness_state, witness_digest = self._digest_of_witness(duplicate.witness)
+            witness, witness_state, witness_digest = self._digest_of_witness(duplicate.witness)
         except LeftError as error:
             raise LeftError(f"its witness {shown(duplicate.witness)}: {error}") from error
         if not duplicate.witness_digests:
@@ -186,59 +221,64 @@ class _Checker:
             raise LeftError(f"its witness {shown(duplicate.witness)} has changed since it was judged")
         if self._config.how in LINKS and witness_digest != digest:
             raise LeftError("its content differs from that of its witness")
-        return self._made(duplicate, found, state, witness_state, witness_digest)
+        return self._made(duplicate, found, state, witness, witness_state, witness_digest)
 
-    def _digest_of_witness(self, path: str) -> tuple[State, bytes]:
-        state = State.of(files.regular(path))
-        if state not in self._digests:
-            state, digest = files.digest_of(path)
-            self._digests[state] = digest
-        return state, self._digests[state]
+    def _digest_of_witness(self, path: str) -> tuple[os.stat_result, State, bytes]:
+        found = files.regular(path)
+        key = State.of(found), found.st_ctime_ns
+        if key not in self._digests:
+            state, self._digests[key] = files.digest_of(path)
+            if state != key[0]:
+                raise LeftError("it changes while it is read")
+        return found, key[0], self._digests[key]
 
     def _made(
         self,
         duplicate: Duplicate,
         found: os.stat_result,
         state: State,
+        witness: os.stat_result,
         witness_state: State,
         witness_digest: bytes,
     ) -> Step:
         number = next(self._numbers)
-        folder, _ = os.path.split(duplicate.path)
-        aside = os.path.join(folder, f"{ASIDE_PREFIX}{self._token}-{number}")
-        copy = info = ""
+        target = info = ""
         if self._config.how is How.TRASH:
-            aside, info = trash.names_in_trash(duplicate.path, f"{self._token}-{number}")
-            if aside in self._reserved:
-                stem, suffix = os.path.splitext(aside)
-                aside = f"{stem} ({self._token}-{number}){suffix}"
-                info = info and f"{os.path.join(os.path.dirname(info), os.path.basename(aside))}.trashinfo"
-            self._reserved.add(aside)
+            target, info = trash.names_in_trash(duplicate.path, f"{self._token}-{number}")
+            if target in self._reserved:
+                stem, suffix = os.path.splitext(target)
+                target = f"{stem} ({self._token}-{number}){suffix}"
+                info = info and trash.info_path(target)
+            self._reserved.add(target)
         elif self._config.how is How.MOVE:
             target = self._moved(duplicate.path, number)
-            if os.stat(os.path.dirname(target)).st_dev == found.st_dev:
-                aside = target
-            else:
-                copy = target
         return Step(
             number=number,
+            token=self._token,
             path=duplicate.path,
-            aside=aside,
-            copy=copy,
+            target=target,
             info=info,
             witness=duplicate.witness,
             digest=duplicate.digest,
             witness_digest=witness_digest,
             state=state,
             witness_state=witness_state,
+            ctime_ns=found.st_ctime_ns,
+            witness_ctime_ns=witness.st_ctime_ns,
             mode=found.st_mode,
+            owner=(found.st_uid, found.st_gid),
             atime_ns=found.st_atime_ns,
             frees=found.st_nlink == 1,
         )
 
     def _moved(self, path: str, number: int) -> str:
         """Returns the new name of a file below the target directory: the same as below the common directory of all."""
-        target = os.path.join(self._config.target, os.path.relpath(os.path.abspath(path), self._base))
+        top = os.path.realpath(self._config.target)
+        target = os.path.join(top, os.path.relpath(path, self._base))
+        if target == path:
+            raise LeftError("it is there already")
+        if files.real(target) != target:
+            raise LeftError(f"{shown(os.path.dirname(target))} leads through a link to another directory")
         try:
             os.makedirs(os.path.dirname(target), exist_ok=True)
         except OSError as error:
@@ -299,7 +339,7 @@ def _take_all(
             if stop.number:
                 return
             try:
-                steps.take(step, config.how, trash.info_text(step.path, step.info) if step.info else "")
+                steps.take(step, config.how)
             except LeftError as error:
                 result.left.append((step.path, str(error)))
                 continue

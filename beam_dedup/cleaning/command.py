@@ -24,7 +24,7 @@ which `dedup undo` puts everything back.
   --how HOW              trash (default), move:DIRECTORY, hardlink, reflink, symlink,
                          delete, or script (prints a shell script, changes nothing)
   --near                 include near duplicates; without it, only files of equal bytes
-  --protect GLOB         never touch files whose path matches (repeatable)
+  --protect GLOB         never touch files or directories whose path matches (repeatable)
   --directory DIRECTORY  where the run was started, if its records have relative paths
                          (default: the current directory)
   --journal FILE         the journal (default: RECORDS.clean-TIME.jsonl)

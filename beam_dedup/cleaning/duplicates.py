@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import fastavro
 
+from beam_dedup.cleaning.files import DIGEST_BYTES
 from beam_dedup.core import strict_json
 from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.errors import DedupError, UsageError
@@ -19,7 +20,6 @@ from beam_dedup.options.option import quoted
 
 MAX_LINE_BYTES = 1 << 24  # of a record
 _FIELDS = ("uri", "status", "reason", "digest", "duplicate_of")
-_DIGEST_BYTES = 32
 _AVRO = b"Obj\x01"
 
 Record = Mapping[str, Any]
@@ -36,6 +36,8 @@ class Duplicate:
       witness_digests: of the kept image when it was judged: one unless it was overwritten and judged again; none if
         the records do not have it.
       reason: `exact` or `near`.
+      is_kept: whether another record keeps the file with the same content.
+      is_witness_local: whether the witness is a local file, not a member of an archive or an object of a store.
     """
 
     path: str
@@ -43,6 +45,8 @@ class Duplicate:
     witness: str
     witness_digests: frozenset[bytes]
     reason: Reason
+    is_kept: bool
+    is_witness_local: bool
 
 
 def read_duplicates(records: str, directory: str) -> list[Duplicate]:
@@ -63,7 +67,7 @@ def read_duplicates(records: str, directory: str) -> list[Duplicate]:
         if record["status"] == Status.KEPT:
             kept[record["uri"]] = kept.get(record["uri"], frozenset()) | {digest}
         elif (
-            record["status"] == Status.DUPLICATE and _is_local(record["uri"]) and len(digest) == _DIGEST_BYTES
+            record["status"] == Status.DUPLICATE and _is_local(record["uri"]) and len(digest) == DIGEST_BYTES
         ):
             duplicates.append((record["uri"], digest, record["duplicate_of"], Reason(record["reason"])))
 
@@ -78,6 +82,8 @@ def read_duplicates(records: str, directory: str) -> list[Duplicate]:
             # Equal bytes need no record of the witness, which may be an image of --reference.
             frozenset({digest}) if reason is Reason.EXACT else kept.get(witness, frozenset()),
             reason,
+            digest in kept.get(uri, frozenset()),
+            _is_local(witness),
         )
         for uri, digest, witness, reason in duplicates
     ]

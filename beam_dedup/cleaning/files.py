@@ -5,8 +5,12 @@ import errno
 import hashlib
 import os
 import stat
+from io import BufferedRandom
 
+DIGEST_BYTES = 32  # of SHA-256
 _CHUNK_BYTES = 1 << 20
+# Errors of link(2): the file system has no hard links, the file has as many names as it can have, or it belongs to another user.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
 class LeftError(Exception):
@@ -72,37 +76,63 @@ def digest_of(path: str) -> tuple[State, bytes]:
     return state, digest
 
 
-def copy_content(source: str, target: str, digest: bytes) -> None:
-    """Copies a file's content, and then its mode and times, to an existing empty file.
+def create(path: str) -> BufferedRandom:
+    """Creates a file that nobody else can read yet, and opens it. An existing file or link is never opened.
+
+    Raises:
+      OSError: it can't be created.
+    """
+    return open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w+b")
+
+
+def copy_content(source: str, target: BufferedRandom, digest: bytes) -> None:
+    """Copies a file's content to an empty file.
 
     Raises:
       OSError: it can't be read or written.
       LeftError: what was copied has another digest.
     """
     hashed = hashlib.sha256()
-    with (
-        open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as reading,
-        open(target, "r+b") as writing,
-    ):
+    with open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as reading:
         while chunk := reading.read(_CHUNK_BYTES):
             hashed.update(chunk)
-            writing.write(chunk)
-        writing.flush()
-        found = os.fstat(reading.fileno())
-        if hashed.digest() != digest:
-            raise LeftError("its content has changed")
-        give_attributes(writing.fileno(), found.st_mode, found.st_atime_ns, found.st_mtime_ns)
-        os.fsync(writing.fileno())
+            target.write(chunk)
+    target.flush()
+    if hashed.digest() != digest:
+        raise LeftError("its content has changed")
 
 
-def give_attributes(file: int, mode: int, atime_ns: int, mtime_ns: int) -> None:
-    """Sets the permissions and times of an open file."""
+def give_attributes(file: int, mode: int, owner: tuple[int, int], times_ns: tuple[int, int]) -> None:
+    """Sets the permissions, owner and times of an open file.
+
+    A file that can't be given to its owner does not run with the rights of the user of this process instead.
+
+    Args:
+      file: a descriptor.
+      mode: as in `stat`.
+      owner: user and group.
+      times_ns: of the last access and of the last change.
+    """
+    try:
+        os.fchown(file, *owner)
+    except OSError:
+        mode &= 0o777
     os.fchmod(file, stat.S_IMODE(mode))
-    os.utime(file, ns=(atime_ns, mtime_ns))
+    os.utime(file, ns=times_ns)
+    os.fsync(file)
+
+
+def real(path: str) -> str:
+    """Returns the path of a name itself, which may be a link, without links in its directories."""
+    directory, name = os.path.split(path)
+    try:
+        return os.path.join(os.path.realpath(directory), name)
+    except ValueError:  # no file can have such a name
+        return path
 
 
 def rename_if_free(path: str, target: str) -> None:
-    """Renames a file, unless the new name is taken.
+    """Renames a file, unless the new name is taken. If a killed process has left it both names, it loses the old one.
 
     Raises:
       FileExistsError: it is taken.
@@ -111,9 +141,11 @@ def rename_if_free(path: str, target: str) -> None:
     try:
         os.link(path, target, follow_symlinks=False)
     except FileExistsError:
-        raise
+        old, new = os.lstat(path), os.lstat(target)
+        if (old.st_dev, old.st_ino) != (new.st_dev, new.st_ino):
+            raise
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+        if error.errno not in _NO_LINKS:
             raise
         if os.path.lexists(target):  # a file system without hard links
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None

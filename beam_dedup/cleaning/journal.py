@@ -4,14 +4,17 @@ The first line says how and from what. Each other line is a step (`beam_dedup.cl
 done, `dedup undo` sees from the files themselves, so a killed run needs no other notes.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
-from collections.abc import Iterable
-from typing import Any, Self
+import re
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, Self
 
-from beam_dedup.cleaning import files
-from beam_dedup.cleaning.files import State
+from beam_dedup.cleaning import files, trash
+from beam_dedup.cleaning.files import DIGEST_BYTES, State
 from beam_dedup.cleaning.steps import How, Step
 from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.core.names import shown
@@ -33,6 +36,7 @@ class Journal:
             self._file = open(path, "x", encoding="ascii")  # noqa: SIM115
         except OSError as error:
             raise UsageError(f"--journal: {shown(path)} can't be created: {error.strerror}") from error
+        _lock(self._file, path)
         self._write({_VERSION_FIELD: _VERSION, "how": how.value, "records": os.path.abspath(records)})
         files.sync_directory(os.path.dirname(path) or ".")
 
@@ -40,7 +44,8 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a full disk; `plan` has raised it
+            self._file.close()
 
     def plan(self, steps: Iterable[Step]) -> None:
         """Writes steps to the disk. They may be done when this returns."""
@@ -54,20 +59,39 @@ class Journal:
         self._file.write(json.dumps(row) + "\n")
 
 
-def read_journal(path: str) -> tuple[How, list[Step]]:
-    """Returns how the duplicates were cleaned up, and the steps in order. An incomplete last line is passed over.
+@contextlib.contextmanager
+def opened_journal(path: str) -> Iterator[tuple[How, list[Step]]]:
+    """Reads a journal, and locks it during the block.
+
+    Yields:
+      How the duplicates were cleaned up, and the steps in order. An incomplete last line is passed over.
 
     Raises:
-      UsageError: the file can't be read, or is no journal.
+      UsageError: the file can't be read, is no journal, or is in use.
       DedupError: it is damaged.
     """
-    try:
-        with open(path, encoding="ascii") as file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, encoding="ascii"))
+            _lock(file, path)
             lines = file.read().split("\n")[:-1]
-    except OSError as error:
-        raise UsageError(f"JOURNAL: {shown(path)} can't be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"JOURNAL: {shown(path)} is no journal of dedup clean") from error
+        except OSError as error:
+            raise UsageError(f"JOURNAL: {shown(path)} can't be read: {error.strerror}") from error
+        except ValueError as error:
+            raise UsageError(f"JOURNAL: {shown(path)} is no journal of dedup clean") from error
+        yield _parsed(path, lines)
+
+
+def _lock(file: IO[str], path: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"JOURNAL: {shown(path)} is in use by another dedup; wait until it ends") from None
+    except OSError:
+        return  # a file system without locks
+
+
+def _parsed(path: str, lines: list[str]) -> tuple[How, list[Step]]:
     try:
         first = json.loads(lines[0])
         how = How(first["how"])
@@ -84,7 +108,27 @@ def read_journal(path: str) -> tuple[How, list[Step]]:
                 row[name] = bytes.fromhex(row[name])
             for name in ("state", "witness_state"):
                 row[name] = State(**row[name])
-            steps.append(Step(**row))
-        except (ValueError, KeyError, TypeError) as error:
+            step = Step(**row)
+            _check(step)
+            steps.append(step)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DedupError(f"{shown(path)}, line {number}, is damaged: {error}") from error
     return how, steps
+
+
+def _check(step: Step) -> None:
+    """Raises ValueError or TypeError unless `dedup clean` could have written this step."""
+    for name in (step.path, step.witness, *filter(None, (step.target, step.info))):
+        if not os.path.isabs(name) or "\0" in name:
+            raise ValueError("it has a path that is not absolute")
+        os.fsencode(name)
+    if step.info and step.info != trash.info_path(step.target):
+        raise ValueError("info does not belong to target")
+    if not len(step.digest) == len(step.witness_digest) == DIGEST_BYTES:
+        raise ValueError("digest must have 32 bytes")
+    if not re.fullmatch("[0-9a-f]+", step.token):
+        raise ValueError("token must be hexadecimal digits")
+    numbers = (step.number, step.mode, step.atime_ns, *step.owner)
+    numbers += (*dataclasses.astuple(step.state), *dataclasses.astuple(step.witness_state))
+    if len(step.owner) != len(("user", "group")) or not all(type(one) is int for one in numbers):
+        raise TypeError("it has no number where one must be")

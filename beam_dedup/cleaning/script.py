@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
+from beam_dedup.cleaning import files
 from beam_dedup.cleaning.duplicates import Duplicate
 from beam_dedup.core.model import Reason
 from beam_dedup.core.names import shown
@@ -26,18 +27,33 @@ leave() {{
   left=1
 }}
 
+# difference DUPLICATE DIGEST WITNESS DIGESTS_OF_WITNESS
+difference() {{
+  if [ "$(digest "$1")" != "$2" ]; then echo 'its content has changed'; return; fi
+  if [ -L "$3" ] || [ ! -f "$3" ]; then echo 'its witness is no regular file'; return; fi
+  case " $4 " in
+    *" $(digest "$3") "*) ;;
+    *) echo 'the content of its witness has changed' ;;
+  esac
+}}
+
 # remove DUPLICATE DIGEST WITNESS DIGESTS_OF_WITNESS
 remove() {{
   if [ -L "$1" ] || [ ! -f "$1" ]; then leave "$1" 'it is no regular file'; return; fi
   if [ -L "$3" ] || [ ! -f "$3" ]; then leave "$1" 'its witness is no regular file'; return; fi
   if [ "$1" -ef "$3" ]; then leave "$1" 'it is the same file as its witness'; return; fi
-  if [ "$(digest "$1")" != "$2" ]; then leave "$1" 'its content has changed'; return; fi
-  case " $4 " in
-    *" $(digest "$3") "*) ;;
-    *) leave "$1" 'the content of its witness has changed'; return ;;
-  esac
-  if [ -n "${{DRY_RUN:-}}" ]; then printf 'would delete: %s\\n' "$1"; return; fi
-  rm -- "$1" || left=1
+  if [ -n "${{DRY_RUN:-}}" ]; then
+    reason=$(difference "$1" "$2" "$3" "$4")
+    if [ -n "$reason" ]; then leave "$1" "$reason"; else printf 'would delete: %s\\n' "$1"; fi
+    return
+  fi
+  # Its name is taken away first. So if another process relies on it and removes the witness, one of both sees that.
+  aside="${{1%/*}}/.dedup-clean-$$"
+  if [ -e "$aside" ] || [ -L "$aside" ] || ! mv -- "$1" "$aside"; then leave "$1" 'it cannot be renamed'; return; fi
+  reason=$(difference "$aside" "$2" "$3" "$4")
+  if [ -z "$reason" ] && rm -f -- "$aside"; then return; fi
+  if [ -e "$1" ] || [ -L "$1" ] || ! mv -- "$aside" "$1"; then reason="$reason; it is now $aside"; fi
+  leave "$1" "$reason"
 }}
 """
 
@@ -66,9 +82,13 @@ def text(duplicates: Sequence[Duplicate], records: str, left: list[tuple[str, st
 
 
 def _reason_to_leave(duplicate: Duplicate, to_delete: set[str]) -> str:
+    if duplicate.is_kept:
+        return "another record keeps it"
+    if not duplicate.is_witness_local:
+        return "its witness is no local file"
     if not (duplicate.path.isprintable() and duplicate.witness.isprintable()):
         return "a name has characters that a script can't hold"
-    if duplicate.witness in to_delete:
+    if files.real(duplicate.witness) in to_delete:
         return "its witness is a duplicate itself"
     if not duplicate.witness_digests:
         return "the records do not have the digest of its witness"

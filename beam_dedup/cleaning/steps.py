@@ -5,15 +5,18 @@ no longer there, the file gets its name back. So of two runs that each want the 
 at least one sees that and gives up, without any lock: both first take their own file away, then look for the other.
 """
 
+import contextlib
 import dataclasses
 import enum
 import errno
 import fcntl
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from beam_dedup.cleaning import files
+from beam_dedup.cleaning import files, trash
 from beam_dedup.cleaning.files import LeftError, State
+from beam_dedup.core.names import shown
 
 ASIDE_PREFIX = ".dedup-clean-"  # of names that files have for a moment, or after a run that was killed
 _FICLONE = 0x40049409  # ioctl of Linux: the target shares the blocks of the source
@@ -40,78 +43,113 @@ class Step:
 
     Attributes:
       number: counts from 1.
-      path: of the duplicate.
-      aside: the name that the file gets first. With trash, and with move on one device, it keeps that name.
-      copy: where its content goes if that is on another device; else "".
+      token: random, the same for all steps of a run.
+      path: of the duplicate. Its directory is no link, and neither are those above.
+      target: where the file goes in the end: in the trash, or below the directory to which it is moved; else "".
       info: the file that describes it in the trash; else "".
       witness: the kept file.
       digest: SHA-256 of the duplicate.
       witness_digest: SHA-256 of the witness.
       state: of the duplicate.
       witness_state: of the witness.
+      ctime_ns: when anything about the duplicate was changed last, its name or content.
+      witness_ctime_ns: the same of the witness.
       mode: permissions of the duplicate.
+      owner: user and group of the duplicate.
       atime_ns: time of its last access.
       frees: whether the file has no other name.
     """
 
     number: int
+    token: str
     path: str
-    aside: str
-    copy: str = ""
+    target: str = ""
     info: str = ""
     witness: str
     digest: bytes
     witness_digest: bytes
     state: State
     witness_state: State
+    ctime_ns: int
+    witness_ctime_ns: int
     mode: int
+    owner: tuple[int, int]
     atime_ns: int
     frees: bool
 
+    @property
+    def aside(self) -> str:
+        """The name that the file gets first, in the same directory."""
+        return os.path.join(os.path.dirname(self.path), self._private_name)
 
-def take(step: Step, how: How, info_text: str = "") -> None:
+    @property
+    def clone(self) -> str:
+        """The name that a link or reflink has before it takes the place of the file."""
+        return f"{self.aside}-clone"
+
+    @property
+    def partial(self) -> str:
+        """The name that a copy on another device has until it is complete."""
+        return os.path.join(os.path.dirname(self.target), self._private_name)
+
+    @property
+    def _private_name(self) -> str:
+        return f"{ASIDE_PREFIX}{self.token}-{self.number}"
+
+    def give_attributes(self, file: int) -> None:
+        """Gives an open file the permissions, owner and times of the duplicate."""
+        files.give_attributes(file, self.mode, self.owner, (self.atime_ns, self.state.mtime_ns))
+
+
+def take(step: Step, how: How) -> None:
     """Does one step.
 
     Args:
       step: it must be in the journal.
       how: what to do.
-      info_text: content of `step.info`.
 
     Raises:
       LeftError: the file is still where it was.
     """
-    _put_aside(step, info_text)
+    _put_aside(step)
     try:
         check_witness(step)
-        _AFTERWARDS.get(how, _nothing)(step)
+        _AFTERWARDS[how](step)
     except (LeftError, OSError) as error:
         _put_back(step)
         raise error if isinstance(error, LeftError) else LeftError(error.strerror or str(error)) from error
 
 
 def check_witness(step: Step) -> None:
-    """Raises LeftError unless the witness is still the file that was checked."""
+    """Raises LeftError unless the witness is still the file that was checked, with the same content."""
     try:
-        found = State.of(files.regular(step.witness))
+        is_same = _is_unchanged(step.witness, step.witness_state, step.witness_ctime_ns, step.witness_digest)
     except LeftError as error:
-        raise LeftError(f"its witness {step.witness}: {error}") from error
-    if found != step.witness_state:
-        raise LeftError(f"its witness {step.witness} has changed")
+        raise LeftError(f"its witness {shown(step.witness)}: {error}") from error
+    if not is_same:
+        raise LeftError(f"its witness {shown(step.witness)} has changed")
 
 
-def _put_aside(step: Step, info_text: str) -> None:
-    made: list[str] = []
+def _is_unchanged(path: str, state: State, ctime_ns: int, digest: bytes) -> bool:
+    """Compares a file with what was seen before. The time of its content can be set back, but not `ctime_ns`."""
+    found = files.regular(path)
+    return State.of(found) == state and (
+        found.st_ctime_ns == ctime_ns or files.digest_of(path) == (state, digest)
+    )
+
+
+def _put_aside(step: Step) -> None:
+    if not _is_unchanged(step.path, step.state, step.ctime_ns, step.digest):
+        raise LeftError("it has changed")
     try:
-        if step.info:
-            _create(step.info, info_text.encode("utf-8", "surrogateescape"))
-            made.append(step.info)
-        _create(step.aside)  # so that the new name replaces nothing
-        made.append(step.aside)
-        os.rename(step.path, step.aside)
+        files.create(step.aside).close()  # so that the new name replaces nothing
+        try:
+            os.rename(step.path, step.aside)
+        except OSError:
+            os.unlink(step.aside)
+            raise
     except OSError as error:
-        for path in made:
-            os.unlink(path)
-        raise LeftError(f"it can't be renamed to {step.aside}: {error.strerror}") from error
+        raise LeftError(f"it can't be renamed: {error.strerror}") from error
     if State.of(os.lstat(step.aside)) != step.state:
         _put_back(step)
         raise LeftError("it has changed")
@@ -122,34 +160,39 @@ def _put_back(step: Step) -> None:
         files.rename_if_free(step.aside, step.path)
     except OSError as error:
         raise LeftError(
-            f"it is now {step.aside}, since its own name can't be given back: {error.strerror}"
+            f"it is now {shown(step.aside)}, since its own name can't be given back: {error.strerror}"
         ) from error
-    if step.info:
-        os.unlink(step.info)
 
 
-def _create(path: str, content: bytes = b"") -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(content)
-
-
-def _nothing(_: Step) -> None:
-    """A file that was renamed is where it shall be."""
-
-
-def _finish_move(step: Step) -> None:
-    if not step.copy:
-        return
-    partial = partial_copy(step)
-    _create(partial)
+def _trash(step: Step) -> None:
     try:
-        files.copy_content(step.aside, partial, step.digest)
-        files.rename_if_free(partial, step.copy)
-    except (LeftError, OSError):
-        os.unlink(partial)
-        raise
-    files.sync_directory(os.path.dirname(step.copy))
+        if step.info:
+            with files.create(step.info) as file, _removed_if_failed(step.info):
+                file.write(trash.info_text(step.path, step.info))
+                file.flush()
+        with _removed_if_failed(step.info):
+            files.rename_if_free(step.aside, step.target)
+    except OSError as error:
+        raise LeftError(
+            f"it can't be moved to the trash ({error.strerror}: {shown(step.target)}); use --how move:DIRECTORY"
+        ) from error
+
+
+def _move(step: Step) -> None:
+    try:
+        files.rename_if_free(step.aside, step.target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise LeftError(f"it can't be moved to {shown(step.target)}: {error.strerror}") from error
+        _move_to_other_device(step)
+
+
+def _move_to_other_device(step: Step) -> None:
+    with files.create(step.partial) as file, _removed_if_failed(step.partial):
+        files.copy_content(step.aside, file, step.digest)
+        step.give_attributes(file.fileno())
+        files.rename_if_free(step.partial, step.target)
+    files.sync_directory(os.path.dirname(step.target))
     os.unlink(step.aside)
 
 
@@ -158,63 +201,53 @@ def _delete(step: Step) -> None:
 
 
 def _hardlink(step: Step) -> None:
-    os.link(step.witness, step.path, follow_symlinks=False)
-    _finish_link(step, lambda: State.of(os.lstat(step.path)) == step.witness_state)
+    os.link(step.witness, step.clone, follow_symlinks=False)
+    _replace(step, lambda: State.of(os.lstat(step.clone)) == step.witness_state)
 
 
 def _symlink(step: Step) -> None:
-    os.symlink(step.witness, step.path)
-    _finish_link(step, lambda: State.of(os.stat(step.path)) == step.witness_state)
+    os.symlink(step.witness, step.clone)
+    _replace(step, lambda: State.of(os.stat(step.clone)) == step.witness_state)
 
 
-def _finish_link(step: Step, leads_to_witness: Callable[[], bool]) -> None:
-    try:
-        is_right = leads_to_witness()
-    except OSError:
-        is_right = False
-    if not is_right:
-        os.unlink(step.path)
-        raise LeftError(f"its witness {step.witness} has changed")
+def _replace(step: Step, leads_to_witness: Callable[[], bool]) -> None:
+    with _removed_if_failed(step.clone):
+        if not leads_to_witness():
+            raise LeftError(f"its witness {shown(step.witness)} has changed")
+        files.rename_if_free(step.clone, step.path)
     os.unlink(step.aside)
 
 
 def _reflink(step: Step) -> None:
-    clone = clone_name(step)
-    _create(clone)
-    try:
-        with (
-            open(os.open(step.witness, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as source,
-            open(clone, "r+b") as target,
-        ):
+    with files.create(step.clone) as target, _removed_if_failed(step.clone):
+        with open(os.open(step.witness, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as source:
             try:
                 fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
             except OSError as error:
                 if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV):
                     raise LeftError("the file system has no reflinks") from error
                 raise
-            files.give_attributes(target.fileno(), step.mode, step.atime_ns, step.state.mtime_ns)
-            os.fsync(target.fileno())
-        if files.digest_of(clone)[1] != step.digest:
-            raise LeftError(f"its witness {step.witness} has changed")
-        files.rename_if_free(clone, step.path)
-    except (LeftError, OSError):
-        os.unlink(clone)
-        raise
+        step.give_attributes(target.fileno())
+        if hashlib.file_digest(target, "sha256").digest() != step.digest:
+            raise LeftError(f"its witness {shown(step.witness)} has changed")
+        files.rename_if_free(step.clone, step.path)
     os.unlink(step.aside)
 
 
-def partial_copy(step: Step) -> str:
-    """Returns the name that the copy on another device has until it is complete."""
-    return os.path.join(os.path.dirname(step.copy), os.path.basename(step.aside))
-
-
-def clone_name(step: Step) -> str:
-    """Returns the name that a reflink has until it is complete."""
-    return f"{step.aside}-clone"
+@contextlib.contextmanager
+def _removed_if_failed(path: str) -> Iterator[None]:
+    """Removes a file with a private name if the block that makes it fails."""
+    try:
+        yield
+    except (LeftError, OSError):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        raise
 
 
 _AFTERWARDS: dict[How, Callable[[Step], None]] = {
-    How.MOVE: _finish_move,
+    How.TRASH: _trash,
+    How.MOVE: _move,
     How.DELETE: _delete,
     How.HARDLINK: _hardlink,
     How.SYMLINK: _symlink,

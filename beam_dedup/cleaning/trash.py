@@ -8,6 +8,8 @@ import urllib.parse
 
 from beam_dedup.cleaning.files import LeftError
 
+_PRIVATE = ".Trash-"  # start of the name of a trash that only one user has, at the top of a mount
+
 
 def names_in_trash(path: str, token: str) -> tuple[str, str]:
     """Returns the names in the trash, of the file itself and of the file that describes it ("" on macOS).
@@ -22,7 +24,7 @@ def names_in_trash(path: str, token: str) -> tuple[str, str]:
       LeftError: the trash can't be used.
     """
     if sys.platform == "darwin":
-        folder = os.path.expanduser("~/.Trash")
+        folder = os.path.realpath(os.path.expanduser("~/.Trash"))
         if os.stat(path).st_dev != os.stat(os.path.dirname(folder)).st_dev:
             raise LeftError("its disk has no trash that can be used; use --how move:DIRECTORY")
         os.makedirs(folder, 0o700, exist_ok=True)
@@ -30,20 +32,34 @@ def names_in_trash(path: str, token: str) -> tuple[str, str]:
     trash = _trash_of(path)
     info = os.path.join(trash, "info")
     file = _free_name(os.path.join(trash, "files"), info, os.path.basename(path), token)
-    return file, os.path.join(info, f"{os.path.basename(file)}.trashinfo")
+    return file, info_path(file)
 
 
-def info_text(path: str, info: str) -> str:
+def info_path(file: str) -> str:
+    """Returns the name of the file that describes a file in the trash."""
+    trash = os.path.dirname(os.path.dirname(file))
+    return os.path.join(trash, "info", f"{os.path.basename(file)}.trashinfo")
+
+
+def info_text(path: str, info: str) -> bytes:
     """Returns the content of the file that describes a file in the trash."""
-    top = os.path.dirname(os.path.dirname(os.path.dirname(info)))
-    shown = path if os.path.dirname(os.path.dirname(info)) == _home_trash() else os.path.relpath(path, top)
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%dT%H:%M:%S")
-    return f"[Trash Info]\nPath={urllib.parse.quote(os.fsencode(shown))}\nDeletionDate={now}\n"
+    return info_start(path, info) + f"DeletionDate={now}\n".encode()
+
+
+def info_start(path: str, info: str) -> bytes:
+    """Returns the part of that content that tells where the file was."""
+    trash = os.path.dirname(os.path.dirname(info))
+    if trash != _home_trash():
+        top, name = os.path.split(trash)
+        path = os.path.relpath(path, top if name.startswith(_PRIVATE) else os.path.dirname(top))
+    return f"[Trash Info]\nPath={urllib.parse.quote(os.fsencode(path))}\n".encode()
 
 
 def _home_trash() -> str:
-    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    return os.path.join(data, "Trash")
+    data = os.environ.get("XDG_DATA_HOME", "")
+    data = data if os.path.isabs(data) else os.path.expanduser("~/.local/share")
+    return os.path.realpath(os.path.join(data, "Trash"))
 
 
 def _trash_of(path: str) -> str:
@@ -56,22 +72,31 @@ def _trash_of(path: str) -> str:
         top = os.path.realpath(os.path.dirname(path))
         while not os.path.ismount(top):
             top = os.path.dirname(top)
-        user = os.getuid()
+        user, owner = os.getuid(), os.stat(top).st_uid
         shared = os.path.join(top, ".Trash")
         if not os.path.islink(shared) and os.path.isdir(shared) and os.stat(shared).st_mode & stat.S_ISVTX:
-            return _make(os.path.join(shared, str(user)))
-        return _make(os.path.join(top, f".Trash-{user}"))
+            return _make(os.path.join(shared, str(user)), owner)
+        return _make(os.path.join(top, f"{_PRIVATE}{user}"), owner)
     except OSError as error:
         raise LeftError(
             f"its trash can't be used ({error.strerror}: {error.filename}); use --how move:DIRECTORY"
         ) from error
 
 
-def _make(trash: str) -> str:
+def _make(trash: str, other_owner: int | None = None) -> str:
+    """Makes the directories of a trash.
+
+    Args:
+      trash: its directory.
+      other_owner: user who may own it instead of the user of this process. Anybody else would get the files.
+    """
+    owners = (os.getuid(), os.getuid() if other_owner is None else other_owner)
     for folder in (trash, os.path.join(trash, "files"), os.path.join(trash, "info")):
         os.makedirs(folder, 0o700, exist_ok=True)
         if os.path.islink(folder):
             raise NotADirectoryError(0, "it is a link", folder)
+        if os.stat(folder).st_uid not in owners:
+            raise PermissionError(0, "it belongs to another user", folder)
     return trash
 
 

@@ -1,16 +1,19 @@
 """Gives the files that `dedup clean` took away their names back. It looks at the files themselves to see what was done."""
 
+import errno
 import os
 
-from beam_dedup.cleaning import files
+from beam_dedup.cleaning import files, trash
 from beam_dedup.cleaning.files import LeftError, State
-from beam_dedup.cleaning.journal import read_journal
-from beam_dedup.cleaning.steps import ASIDE_PREFIX, LINKS, How, Step, clone_name, partial_copy
+from beam_dedup.cleaning.journal import opened_journal
+from beam_dedup.cleaning.steps import How, Step
 from beam_dedup.core.names import shown
 from beam_dedup.output import write
 from beam_dedup.texts import counted
 
 DONE, LEFT = 0, 1
+
+_MAX_INFO_BYTES = 1 << 16
 
 
 def undo(journal: str, quiet: bool = False) -> int:
@@ -23,19 +26,19 @@ def undo(journal: str, quiet: bool = False) -> int:
       UsageError: the journal can't be read.
       DedupError: it is damaged.
     """
-    how, steps = read_journal(journal)
     restored = unchanged = 0
     left = []
-    for step in reversed(steps):
-        try:
-            if restore(step, how):
-                restored += 1
-            else:
-                unchanged += 1
-        except LeftError as error:
-            left.append((step.path, str(error)))
-        except OSError as error:
-            left.append((step.path, error.strerror or str(error)))
+    with opened_journal(journal) as (how, steps):
+        for step in reversed(steps):
+            try:
+                if restore(step, how):
+                    restored += 1
+                else:
+                    unchanged += 1
+            except LeftError as error:
+                left.append((step.path, str(error)))
+            except OSError as error:
+                left.append((step.path, error.strerror or str(error)))
     lines = []
     if left:
         lines.append(f"Not restored: {counted(len(left), 'file')}")
@@ -58,30 +61,35 @@ def restore(step: Step, how: How) -> bool:
     Raises:
       LeftError: it can't be undone; the message says why.
     """
-    _remove_incomplete(step)
+    for path in filter(None, (step.path, step.target)):
+        if files.real(path) != path:
+            raise LeftError(f"{shown(os.path.dirname(path))} has become a link, or is below one")
+    _finish(step, how)
     if _is_file_of(step, step.aside):
-        _free_name(step, how)
-        try:
-            files.rename_if_free(step.aside, step.path)
-        except FileExistsError:
-            raise LeftError(f"another file has its name; it is at {shown(step.aside)}") from None
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(step.path), exist_ok=True)
-            files.rename_if_free(step.aside, step.path)
-        _remove(step.info)
-        _remove_copy(step)
+        _give_name(step.aside, step, how)
         return True
-    if _is_placeholder(step.aside):  # killed before the file was renamed
-        _remove(step.aside)
-        _remove(step.info)
+    is_at_target = bool(step.target) and _is_file_of(step, step.target)
     if _is_as_it_was(step, how):
-        return False
-    if os.path.lexists(step.path) and not _is_link_of(step, how):
+        is_restored = os.lstat(step.path).st_mtime_ns == step.state.mtime_ns
+        if is_restored:  # perhaps by an undo that was killed before it removed these
+            _remove_target(step)
+        if not os.path.lexists(step.target):
+            _remove_info(step)
+        if is_restored or not is_at_target:
+            return False
+    if is_at_target:
+        _give_name(step.target, step, how)
+        return True
+    if os.path.lexists(step.path) and not _is_replacement(step.path, step, how):
         raise LeftError("another file has its name")
-    source = _source(step, how)
-    os.makedirs(os.path.dirname(step.path), exist_ok=True)
-    _restore_from(source, step, is_link=how in LINKS and os.path.lexists(step.path))
-    _remove_copy(step)
+    if step.witness_digest != step.digest or not _has_content(step.witness, step.digest):
+        where = (
+            "it was deleted"
+            if how is How.DELETE
+            else f"it is no longer at {shown(step.target or step.aside)}"
+        )
+        raise LeftError(f"{where}, and its witness {shown(step.witness)} has other content or is gone")
+    _give_name(step.witness, step, how, is_copied=True)
     return True
 
 
@@ -91,76 +99,137 @@ def _is_as_it_was(step: Step, how: How) -> bool:
         found = files.regular(step.path)
     except LeftError:
         return False
-    if how is How.HARDLINK and State.of(found).file == step.witness_state.file:
+    if how is How.HARDLINK and State.of(found).file == step.witness_state.file and found.st_nlink > 1:
         return False
     return State.of(found) == step.state or files.digest_of(step.path)[1] == step.digest
 
 
-def _is_link_of(step: Step, how: How) -> bool:
+def _is_replacement(path: str, step: Step, how: How) -> bool:
+    """Returns whether a file is what took the place of the duplicate, and has no content of its own."""
     if how is How.SYMLINK:
-        return os.path.islink(step.path) and os.readlink(step.path) == step.witness
-    return how is How.HARDLINK and State.of(os.lstat(step.path)).file == step.witness_state.file
+        return os.path.islink(path) and os.readlink(path) == step.witness
+    if how is How.HARDLINK and State.of(os.lstat(path)).file != step.witness_state.file:
+        return False
+    return how in (How.HARDLINK, How.REFLINK) and _has_content(path, step.digest)
 
 
-def _free_name(step: Step, how: How) -> None:
-    """Removes what was put in the file's place before the run was killed."""
-    if os.path.lexists(step.path) and (
-        _is_link_of(step, how) or (how is How.REFLINK and _has_content(step.path, step.digest))
-    ):
-        os.unlink(step.path)
-
-
-def _source(step: Step, how: How) -> str:
-    """Returns a file with the content of the one that was taken.
+def _give_name(source: str, step: Step, how: How, is_copied: bool = False) -> None:
+    """Gives a file the name of the duplicate, or a copy of the file.
 
     Raises:
-      LeftError: there is none.
+      LeftError: another file has the name.
+      OSError: it can't be renamed or copied.
     """
-    if step.copy and _has_content(step.copy, step.digest):
-        return step.copy
-    if step.witness_digest == step.digest and _has_content(step.witness, step.digest):
-        return step.witness
-    if how is How.DELETE:
-        raise LeftError("it was deleted, and no equal file is at hand")
-    raise LeftError(f"it is no longer at {shown(step.copy or step.aside)}")
+    try:
+        os.makedirs(os.path.dirname(step.path), exist_ok=True)
+        if not is_copied:
+            _free_name(step, how)
+            try:
+                files.rename_if_free(source, step.path)
+            except OSError as error:
+                is_copied = error.errno == errno.EXDEV
+                if not is_copied:
+                    raise
+        if is_copied:
+            _copy_to_name(source, step, how)
+    except FileExistsError:
+        where = "" if source == step.witness else f"; it is at {shown(source)}"
+        raise LeftError(f"another file has its name{where}") from None
+    _remove_info(step)
+    _remove_target(step)
 
 
-def _restore_from(source: str, step: Step, is_link: bool) -> None:
+def _copy_to_name(source: str, step: Step, how: How) -> None:
     """Makes the file anew under a temporary name, with its permissions and times, then gives it its name."""
     made = _restored_name(step)
-    os.close(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
     try:
-        files.copy_content(source, made, step.digest)
-        with open(made, "rb") as file:
-            files.give_attributes(file.fileno(), step.mode, step.atime_ns, step.state.mtime_ns)
-        if is_link:
-            os.replace(made, step.path)
-        else:
-            files.rename_if_free(made, step.path)
+        with files.create(made) as file:
+            files.copy_content(source, file, step.digest)
+            step.give_attributes(file.fileno())
+        _free_name(step, how)
+        files.rename_if_free(made, step.path)
     except (LeftError, OSError):
         _remove(made)
         raise
     files.sync_directory(os.path.dirname(step.path))
 
 
-def _remove_incomplete(step: Step) -> None:
+def _free_name(step: Step, how: How) -> None:
+    """Removes what took the file's place. It is renamed first, so that no other file can be removed in its stead."""
+    if os.path.lexists(step.path) and _is_replacement(step.path, step, how):
+        os.rename(step.path, _replacement_name(step))
+        _remove_replacement(step, how)
+
+
+def _remove_replacement(step: Step, how: How) -> None:
+    name = _replacement_name(step)
+    if not os.path.lexists(name):
+        return
+    if _is_replacement(name, step, how):
+        os.unlink(name)
+        return
+    files.rename_if_free(name, step.path)
+    raise LeftError("another file has its name")
+
+
+def _finish(step: Step, how: How) -> None:
     """Removes what was not complete when a run was killed."""
     _remove(_restored_name(step))
-    if os.path.basename(step.aside).startswith(ASIDE_PREFIX):
-        _remove(clone_name(step))
-        if step.copy:
-            _remove(partial_copy(step))
+    _remove(step.clone)
+    _remove_replacement(step, how)
+    if step.target and step.partial != step.aside:
+        is_needed = not any(_has_content(path, step.digest) for path in (step.aside, step.path))
+        if is_needed and _has_content(step.partial, step.digest):
+            files.rename_if_free(step.partial, step.target)
+        else:
+            _remove(step.partial)
+    if _is_placeholder(step):
+        _remove(step.aside)
 
 
 def _restored_name(step: Step) -> str:
     """Returns the name that a restored file has until it is complete."""
-    return os.path.join(os.path.dirname(step.path), f".dedup-undo-{step.digest[:8].hex()}-{step.number}")
+    return f"{step.aside}-undo"
 
 
-def _remove_copy(step: Step) -> None:
-    """Removes the copy on another device, now that the file is back."""
-    if step.copy and _has_content(step.copy, step.digest):
-        os.unlink(step.copy)
+def _replacement_name(step: Step) -> str:
+    """Returns the name that a link has before it is removed."""
+    return f"{step.aside}-link"
+
+
+def _remove_info(step: Step) -> None:
+    """Removes what describes the file in the trash, unless it describes another file."""
+    if not step.info:
+        return
+    try:
+        with open(os.open(step.info, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            text = file.read(_MAX_INFO_BYTES)
+    except OSError:
+        return
+    start = trash.info_start(step.path, step.info)
+    if text.startswith(start) or start.startswith(text):
+        _remove(step.info)
+
+
+def _remove_target(step: Step) -> None:
+    """Removes the copy on another device, or the second name that a killed run gave the file, now that the file is back.
+
+    Like a duplicate, it is renamed first; then the file, which is its witness, is looked at once more.
+    """
+    if not step.target or not _has_content(step.target, step.digest):
+        return
+    found = State.of(os.lstat(step.target))
+    if (
+        found.file != step.state.file
+        and found.device == step.state.device
+        and found.mtime_ns != step.state.mtime_ns
+    ):
+        return  # an equal file of somebody else
+    os.rename(step.target, step.partial)
+    if _has_content(step.path, step.digest) and _has_content(step.partial, step.digest):
+        os.unlink(step.partial)
+    else:
+        files.rename_if_free(step.partial, step.target)
 
 
 def _is_file_of(step: Step, path: str) -> bool:
@@ -173,11 +242,13 @@ def _is_file_of(step: Step, path: str) -> bool:
     )
 
 
-def _is_placeholder(path: str) -> bool:
+def _is_placeholder(step: Step) -> bool:
+    """Returns whether the run was killed before the file itself was renamed."""
     try:
-        return files.regular(path).st_size == 0
+        found = State.of(files.regular(step.aside))
     except LeftError:
         return False
+    return found.size_bytes == 0 and found.file != step.state.file
 
 
 def _has_content(path: str, digest: bytes) -> bool:

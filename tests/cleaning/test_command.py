@@ -264,6 +264,22 @@ class TestScript:
         assert "the content of its witness has changed" in done.stderr
         assert sorted(os.listdir("in")) == ["a.jpg", "b.jpg"]
 
+    @pytest.mark.usefixtures("pair")
+    def test_two_scripts_that_rely_on_the_file_that_the_other_deletes_lose_nothing(
+        self, workplace: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.written(capsys)
+        write_records(
+            workplace / "r.jsonl", record(Path("in/b.jpg")), record(Path("in/a.jpg"), Path("in/b.jpg"))
+        )
+        assert main(["clean", "r.jsonl", "--how", "script"]) == 0
+        Path("other.sh").write_text(capsys.readouterr().out)
+        # The other script runs when this one has compared the files.
+        text = Path("script.sh").read_text()
+        Path("script.sh").write_text(text.replace("rm ", "sh other.sh; rm "))
+        subprocess.run(["sh", "script.sh"], check=False, capture_output=True)
+        assert os.listdir("in") == ["a.jpg"]
+
     def test_near_duplicates_are_checked_against_the_digest_of_their_witness(
         self, pair: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -338,8 +354,8 @@ def test_a_signal_ends_the_run_between_two_files(
     write_records(workplace / "r.jsonl", record(names[0]), *(record(path, names[0]) for path in names[1:]))
     real = steps.take
 
-    def interrupted(step: steps.Step, how: steps.How, info_text: str) -> None:
-        real(step, how, info_text)
+    def interrupted(step: steps.Step, how: steps.How) -> None:
+        real(step, how)
         if step.number == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 

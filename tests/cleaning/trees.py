@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import json
@@ -206,6 +207,21 @@ def cloning(target: int, request: int, source: int) -> int:
     size = os.fstat(source).st_size
     os.pwrite(target, os.pread(source, size, 0), 0)
     return 0
+
+
+def with_second_device(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Makes a directory behave like another device: files can't be renamed or linked into it or out of it."""
+
+    def guarded(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(source: Any, target: Any, **named: Any) -> Any:
+            if len({str(path).startswith(f"{folder}/") for path in (source, target)}) > 1:
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), target)
+            return real(source, target, **named)
+
+        return call
+
+    for name in ("rename", "replace", "link"):
+        patch.setattr(os, name, guarded(getattr(os, name)))
 
 
 def with_reflinks(patch: pytest.MonkeyPatch) -> None:
