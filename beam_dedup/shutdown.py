@@ -80,16 +80,18 @@ def stopping_on_signals(
     def stop(number: int, _frame: object) -> None:
         if go_on(number):
             return
-        children = psutil.Process().children(recursive=True)
-        kill(children)
-        storage.halt()
-        remove_partial_files(config, [child.pid for child in children])
-        shutil.rmtree(scratch, ignore_errors=True)
-        with contextlib.suppress(OSError):  # stderr may be closed
-            if os.isatty(2):
-                os.write(2, _SHOW_CURSOR)
-            os.write(2, encoded(_INTERRUPTED))
-        os._exit(128 + number)
+        try:
+            children = psutil.Process().children(recursive=True)
+            kill(children)
+            storage.halt()
+            remove_partial_files(config, [child.pid for child in children])
+            shutil.rmtree(scratch, ignore_errors=True)
+            with contextlib.suppress(OSError):  # stderr may be closed
+                if os.isatty(2):
+                    os.write(2, _SHOW_CURSOR)
+                os.write(2, encoded(_INTERRUPTED))
+        finally:  # an exception would make the runner wait for its workers
+            os._exit(128 + number)
 
     before = {number: signal.signal(number, stop) for number in numbers if not _is_ignored_hangup(number)}
     try:
