@@ -21,6 +21,7 @@ from beam_dedup.options import help_text, parser
 from beam_dedup.options.option import quoted
 from beam_dedup.options.suggest import pasteable
 from beam_dedup.output import log, sign_of_life, write
+from beam_dedup.signals import wake_main_thread_on_signals
 
 if TYPE_CHECKING:
     from beam_dedup.options.config import DedupConfig
@@ -57,6 +58,7 @@ def entry() -> NoReturn:
     """Runs the console script. Ends the process without waiting for the threads that a runner leaves behind."""
     _open_standard_streams()
     _exit_on_signals()
+    wake_main_thread_on_signals()
     service_log.set_up("dedup")
     try:
         code = main()

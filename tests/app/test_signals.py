@@ -113,3 +113,31 @@ def test_hangup_ends_the_command_unless_it_is_ignored(moment: tuple[str, str], t
         assert (ended.returncode == 129) == (name == "ended"), ended.stderr
         assert ("interrupted" in ended.stderr) == (name == "ended")
         assert (tmp_path / name / "g.json").exists() == (name == "ignored")
+
+
+# The system delivers the signal to another thread, so the main thread is not woken: as if it came just before the wait.
+WAITING = """
+import os, signal, sys, threading
+from beam_dedup.signals import wake_main_thread_on_signals
+
+def stop(number, _):
+    print("handled", flush=True)
+    os._exit(7)
+
+signal.signal(signal.SIGTERM, stop)
+if sys.argv[1] == "woken":
+    wake_main_thread_on_signals()
+ended = threading.Event()
+other = threading.Thread(target=ended.wait, daemon=True)
+other.start()
+threading.Timer(1, signal.pthread_kill, (other.ident, signal.SIGTERM)).start()
+threading.Timer(float(sys.argv[2]), os._exit, (9,)).start()
+threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize(("how", "seconds", "code"), [("woken", 60, 7), ("as Python does", 3, 9)])
+def test_signal_is_handled_while_the_main_thread_waits(how: str, seconds: int, code: int) -> None:
+    command = [sys.executable, "-c", WAITING, how, str(seconds)]
+    ended = subprocess.run(command, cwd=ROOT, timeout=120, check=False)
+    assert ended.returncode == code
