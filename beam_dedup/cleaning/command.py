@@ -15,40 +15,53 @@ from beam_dedup.output import write
 _CLEAN_HELP = """\
 usage: dedup clean RECORDS [OPTION ...]
 
-Takes duplicates out of the way, according to the records of a run (--records). Without --yes it only prints what it
-would do. Before it touches a file, it reads the file and its witness (the kept image that it duplicates): both must have
-the content that they had when they were judged, else the file is left as it is. A journal is written first, with
-which `dedup undo` puts everything back.
+Takes duplicates out of the way, according to the records of a run (--records).
+Without --yes it only prints what it would do. Before it touches a file, it
+reads the file and its witness (the kept image that it duplicates): both must
+have the content that they had when they were judged, else the file is left as
+it is. A journal is written first; with it, `dedup undo` puts everything back.
 
-  RECORDS                file (JSON Lines or Avro) or directory that --records wrote
-  --how HOW              trash (default), move:DIRECTORY, hardlink, reflink, symlink,
-                         delete, or script (prints a shell script, changes nothing)
-  --near                 include near duplicates; without it, only files of equal bytes
-  --protect GLOB         never touch files or directories whose path matches (repeatable)
-  --directory DIRECTORY  where the run was started, if its records have relative paths
-                         (default: the current directory)
+  RECORDS                what --records wrote: a file or a directory
+  --how HOW              trash (default), move:DIRECTORY, hardlink, reflink,
+                         symlink, delete, or script (prints a shell script and
+                         changes nothing)
+  --near                 include near duplicates; without it, only files of
+                         equal bytes
+  --protect GLOB         never touch files or directories whose path matches
+                         (repeatable)
+  --directory DIRECTORY  where the run was started, if its records have relative
+                         paths (default: the current directory)
   --journal FILE         the journal (default: RECORDS.clean-TIME.jsonl)
   --yes                  do it
   --quiet                print only what could not be done
 
-Links take the place of files with equal bytes only, so near duplicates can't become links. Members of archives and
-objects in stores are never touched, and neither are images of --reference.
+Links take the place of files with equal bytes only, so near duplicates can't
+become links. Members of archives, objects in stores and images of --reference
+are never touched.
 
 Examples:
   dedup -e -i ~/Pictures --records r.jsonl && dedup clean r.jsonl
   dedup clean r.jsonl --yes
-  dedup clean r.jsonl --how move:/backup/duplicates --near --protect '*/originals/*' --yes
+  dedup clean r.jsonl --how move:/backup --near --protect '*/originals/*' --yes
 
-Exit codes: 0 done; 1 some files were left, the output says why; 2 wrong usage.
+Exit codes:
+  0    done
+  1    some files were left; the output says why
+  2    wrong usage
+  130  interrupted by Ctrl-C (129 by SIGHUP, 143 by SIGTERM); no file is half done
 """
 _UNDO_HELP = """\
 usage: dedup undo JOURNAL [--quiet]
 
-Puts back what `dedup clean` did, the last file first: files return from the trash or the directory to which they were
-moved, and links become files again, with their permissions and times. Deleted files are made anew from files of
+Puts back what `dedup clean` did, the last file first. Files return from the
+trash, or from the directory to which they were moved. Links become files again,
+with their permissions and times. Deleted files are made anew from files of
 equal bytes, if there are any. Nothing is overwritten. It can be repeated.
 
-Exit codes: 0 all is as it was; 1 some files could not be restored, the output says why; 2 wrong usage.
+Exit codes:
+  0  all is as it was
+  1  some files could not be restored; the output says why
+  2  wrong usage
 """
 _MOVE = "move:"
 

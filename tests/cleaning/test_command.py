@@ -373,3 +373,4 @@ def test_help_fits_a_terminal(name: str, capsys: pytest.CaptureFixture[str]) -> 
     text = capsys.readouterr().out
     assert text.startswith(f"usage: dedup {name} ")
     assert "Exit codes" in text
+    assert max(map(len, text.splitlines())) <= 80
