@@ -48,7 +48,7 @@ Exit codes:
   0    done
   1    some files were left; the output says why
   2    wrong usage
-  130  interrupted by Ctrl-C (129 by SIGHUP, 143 by SIGTERM); no file is half done
+  130  interrupted by Ctrl-C (129 by SIGHUP, 143 by SIGTERM) between two files
 """
 _UNDO_HELP = """\
 usage: dedup undo JOURNAL [--quiet]
