@@ -1,8 +1,7 @@
 # `make` alone lists the targets. To use another Python: make PYTHON=python3.12 demo
 
 PYTHON ?= python3
-# One more process than cores: many tests wait for other processes.
-PYTEST_ARGS ?= -n $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)') --dist worksteal
+PYTEST_ARGS ?= -n auto --dist loadfile
 IMAGE ?= beam-dedup
 # Google's launcher of Dataflow templates; better NAME@sha256:... than a tag, which may change its content.
 LAUNCHER ?= gcr.io/dataflow-templates-base/python311-template-launcher-base:latest
