@@ -63,7 +63,7 @@ def run(build: Callable[[beam.Pipeline], Mapping[str, PCollection[Any]]], *flags
         found = {name: pickle.loads(Path(folder, name).read_bytes()) for name in names}
     counters: collections.Counter[str] = collections.Counter()
     for counter in result.metrics().query(MetricsFilter().with_namespace(metrics.NAMESPACE))["counters"]:
-        counters[counter.key.metric.name] += counter.result
+        counters[counter.key.metric.name] += counter.result or 0  # Prism has no value for some that are 0
     return Ran(
         {name: [value for _, value in pairs] for name, pairs in found.items()},
         {name: [start for start, _ in pairs] for name, pairs in found.items()},
