@@ -38,6 +38,7 @@ class Journal:
             raise UsageError(f"--journal: {shown(path)} can't be created: {error.strerror}") from error
         _lock(self._file, path)
         self._write({_VERSION_FIELD: _VERSION, "how": how.value, "records": os.path.abspath(records)})
+        self._file.flush()  # a run that is killed now leaves a journal without steps
         files.sync_directory(os.path.dirname(path) or ".")
 
     def __enter__(self) -> Self:
