@@ -36,10 +36,14 @@ class Journal:
             self._file = open(path, "x", encoding="ascii")  # noqa: SIM115
         except OSError as error:
             raise UsageError(f"--journal: {shown(path)} can't be created: {error.strerror}") from error
-        _lock(self._file, path)
-        self._write({_VERSION_FIELD: _VERSION, "how": how.value, "records": os.path.abspath(records)})
-        self._file.flush()  # a run that is killed now leaves a journal without steps
-        files.sync_directory(os.path.dirname(path) or ".")
+        try:
+            _lock(self._file, path)
+            self._write({_VERSION_FIELD: _VERSION, "how": how.value, "records": os.path.abspath(records)})
+            self._file.flush()  # a run that is killed now leaves a journal without steps
+            files.sync_directory(os.path.dirname(path) or ".")
+        except BaseException:
+            self._file.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
