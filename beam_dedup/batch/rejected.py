@@ -73,7 +73,7 @@ def nothing_read(config: DedupConfig, *, elsewhere: bool) -> str:
       elsewhere: whether the workers may run on other machines.
     """
     advice = f". {_SAME_PATH}" if elsewhere else ""
-    return f"no image was read: there is none in {sources(config)}{advice}"
+    return f"no image was read: nothing was found in {sources(config)}{advice}"
 
 
 def sources(config: DedupConfig) -> str:

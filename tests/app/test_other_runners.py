@@ -208,7 +208,7 @@ class TestNothingToJudge:
         Path("rows.jsonl").write_text("\n\n")
         assert dedup("-l", "rows.jsonl", *runner) == 1
         [line] = [line for line in capsys.readouterr().err.splitlines() if "loading" not in line]
-        assert line.startswith("dedup: no image was read: there is none in ")
+        assert line.startswith("dedup: no image was read: nothing was found in ")
         assert "rows.jsonl" in line
 
     @pytest.mark.parametrize("runner", [HERE, ELSEWHERE])

@@ -69,7 +69,7 @@ def test_batch_that_reads_nothing_fails(
     (tmp_path / "rows").write_text("\n\n")
     done = dedup_apart("-l", "rows", "-o", "", *flags, *elsewhere, cwd=tmp_path, env=environment())
     assert done.returncode == 1
-    assert f"dedup: no image was read: there is none in {tmp_path}/rows" in done.stderr
+    assert f"dedup: no image was read: nothing was found in {tmp_path}/rows" in done.stderr
 
 
 @pytest.mark.parametrize("place", ["flink", "cluster"])
