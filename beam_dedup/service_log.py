@@ -39,7 +39,7 @@ def level(default: int) -> int:
 def json_line(message: str, severity: str = "INFO", logger: str = "dedup") -> str:
     """Returns one JSON object with the current time, without a newline.
 
-    >>> json_line("2 judged")[:8], json_line("2 judged")[34:]
+    >>> json_line("2 judged")[:8], json_line("2 judged")[37:]
     ('{"time":', '"severity": "INFO", "logger": "dedup", "message": "2 judged"}')
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
