@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from apache_beam.runners.runner import PipelineResult
@@ -22,10 +23,7 @@ def counters(result: PipelineResult) -> Counter[str] | None:
     except Exception as error:  # noqa: BLE001  whatever a runner raises; the job itself has succeeded
         _LOGGER.info("the runner reports no metrics: %r", error)
         return None
-    sums: Counter[str] = Counter()
-    for counter in found:
-        if counter.key.metric.namespace == metrics.NAMESPACE:
-            sums[counter.key.metric.name] += _value(counter)
+    sums = _sums(found)
     return sums if metrics.INITIAL in sums else None
 
 
@@ -40,16 +38,12 @@ def current(result: PipelineResult) -> tuple[Counter[str], dict[str, float]]:
     found = _queried(result)
     if not found["counters"]:
         raise LookupError("the job server reports no metrics")
-    sums: Counter[str] = Counter()
     gauges: dict[str, float] = {}
-    for counter in found["counters"]:
-        if counter.key.metric.namespace == metrics.NAMESPACE:
-            sums[counter.key.metric.name] += _value(counter)
     for gauge in found["gauges"]:
         if gauge.key.metric.namespace == metrics.NAMESPACE:
             name = gauge.key.metric.name
             gauges[name] = max(gauges.get(name, 0.0), float(gauge.result.value))
-    return sums, gauges
+    return _sums(found["counters"]), gauges
 
 
 def job_name(result: PipelineResult) -> str:
@@ -62,6 +56,15 @@ def _queried(result: PipelineResult) -> dict[str, Any]:
     untyped: Any = result
     found: dict[str, Any] = untyped.metrics().query()
     return found
+
+
+def _sums(found: Iterable[Any]) -> Counter[str]:
+    """Returns our counters by their names, each the sum over all steps."""
+    sums: Counter[str] = Counter()
+    for counter in found:
+        if counter.key.metric.namespace == metrics.NAMESPACE:
+            sums[counter.key.metric.name] += _value(counter)
+    return sums
 
 
 def _value(counter: Any) -> int:
