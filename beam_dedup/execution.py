@@ -46,13 +46,22 @@ def executing(
 
 
 @contextlib.contextmanager
-def in_background(show_progress: ShowProgress, console: Console) -> Iterator[None]:
-    """Shows progress in a thread until the block ends."""
+def in_background(
+    show_progress: ShowProgress, console: Console, name: str = "progress", end_seconds: float | None = None
+) -> Iterator[None]:
+    """Shows progress in a thread until the block ends.
+
+    Args:
+      show_progress: shows it.
+      console: where.
+      name: of the thread.
+      end_seconds: how long the end of the block waits for the thread; None waits until it has ended.
+    """
     stop = threading.Event()
-    thread = threading.Thread(target=show_progress, args=(console, stop), name="progress", daemon=True)
+    thread = threading.Thread(target=show_progress, args=(console, stop), name=name, daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(end_seconds)

@@ -5,9 +5,9 @@ process; else from the job server. That of Flink reports nothing before the end 
 """
 
 import contextlib
+import functools
 import logging
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from apache_beam.runners.runner import PipelineResult
 from rich.console import Console
 
+from beam_dedup.execution import in_background
 from beam_dedup.output import log
 from beam_dedup.runners import flink, flink_rest, job_metrics, select
 from beam_dedup.stream import progress
@@ -134,16 +135,10 @@ def showing_status(
     if not select.has_job_server(options) or sys.stderr is None:
         yield
         return
-    stop = threading.Event()
     line = StatusLine(source(options, result, tally), hint(options))
-    arguments = (line.text, Console(file=sys.stderr), stop, live_seconds, log_seconds)
-    thread = threading.Thread(target=progress.show, args=arguments, name="status", daemon=True)
-    thread.start()
-    try:
+    show = functools.partial(progress.show, line.text, live_seconds=live_seconds, log_seconds=log_seconds)
+    with in_background(show, Console(file=sys.stderr), "status", _END_SECONDS):
         yield
-    finally:
-        stop.set()
-        thread.join(_END_SECONDS)
 
 
 class StatusLine:
