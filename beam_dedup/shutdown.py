@@ -18,6 +18,7 @@ from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError
 from beam_dedup.core.paths import is_remote, partial_prefix
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.service_log import encoded
+from beam_dedup.signals import handling
 from transforms.storage import files as storage
 
 _SHOW_CURSOR = b"\x1b[?25h"  # the live progress line hides the cursor
@@ -93,12 +94,8 @@ def stopping_on_signals(
         finally:  # an exception would make the runner wait for its workers
             os._exit(128 + number)
 
-    before = {number: signal.signal(number, stop) for number in numbers if not _is_ignored_hangup(number)}
-    try:
+    with handling([number for number in numbers if not _is_ignored_hangup(number)], stop):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _is_ignored_hangup(number: signal.Signals) -> bool:

@@ -1,17 +1,33 @@
-"""Makes handlers of signals run soon, also while the main thread waits for another thread.
+"""Handles signals, and makes their handlers run soon, also while the main thread waits for another thread.
 
 Python runs handlers in the main thread, between two of its steps. A signal that arrives just before the main thread begins
 to wait for a lock, or that the system delivers to another thread, is noticed only when that wait ends. In a
 run that is when the runner has finished: so Ctrl-C would do nothing.
 """
 
+import contextlib
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
 
 _WAKE_SECONDS = (0.1, 1, 5)  # after a signal; more than once, since the main thread may not wait yet
 _READ_BYTES = 64
+
+
+@contextlib.contextmanager
+def handling(
+    numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Handles some signals while the block runs, and gives them their earlier handlers back."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def wake_main_thread_on_signals() -> None:

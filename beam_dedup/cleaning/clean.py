@@ -23,6 +23,7 @@ from beam_dedup.core.model import Reason
 from beam_dedup.core.names import shown
 from beam_dedup.options.suggest import pasteable
 from beam_dedup.output import log, write
+from beam_dedup.signals import handling
 from beam_dedup.texts import counted, size_text
 
 STEPS_AT_ONCE = 100  # that are written to the journal together
@@ -30,21 +31,14 @@ _PROGRESS_SECONDS = 0.5
 
 DONE, LEFT = 0, 1
 
-_PREVIEWS = {
-    How.TRASH: "move {} to the trash",
-    How.MOVE: "move {} to {directory}",
-    How.DELETE: "delete {}",
-    How.HARDLINK: "replace {} by hard links",
-    How.REFLINK: "replace {} by reflinks",
-    How.SYMLINK: "replace {} by symbolic links",
-}
-_RESULTS = {
-    How.TRASH: "Moved {} to the trash",
-    How.MOVE: "Moved {} to {directory}",
-    How.DELETE: "Deleted {}",
-    How.HARDLINK: "Replaced {} by hard links",
-    How.REFLINK: "Replaced {} by reflinks",
-    How.SYMLINK: "Replaced {} by symbolic links",
+# What happens to files, as "would ..." and as a result begin, and how both go on.
+_DEEDS = {
+    How.TRASH: ("move", "Moved", " to the trash"),
+    How.MOVE: ("move", "Moved", " to {directory}"),
+    How.DELETE: ("delete", "Deleted", ""),
+    How.HARDLINK: ("replace", "Replaced", " by hard links"),
+    How.REFLINK: ("replace", "Replaced", " by reflinks"),
+    How.SYMLINK: ("replace", "Replaced", " by symbolic links"),
 }
 
 
@@ -182,10 +176,8 @@ class _Checker:
         found = files.regular(duplicate.path)
         if not duplicate.is_witness_local:
             raise LeftError(f"its witness {shown(duplicate.witness)} is no local file")
-        try:
+        with files.about_witness(duplicate.witness):
             witness = files.regular(duplicate.witness)
-        except LeftError as error:
-            raise LeftError(f"its witness {shown(duplicate.witness)}: {error}") from error
         if State.of(found).file == State.of(witness).file:
             raise LeftError(
                 f"it is the same file as its witness {shown(duplicate.witness)}, and frees nothing"
@@ -205,14 +197,12 @@ class _Checker:
         Raises:
           LeftError: it can't be taken away.
         """
-        found, _ = self.look(duplicate)
+        found, witness = self.look(duplicate)
         state, digest = files.digest_of(duplicate.path)
         if digest != duplicate.digest:
             raise LeftError("its content has changed since it was judged")
-        try:
-            witness, witness_state, witness_digest = self._digest_of_witness(duplicate.witness)
-        except LeftError as error:
-            raise LeftError(f"its witness {shown(duplicate.witness)}: {error}") from error
+        with files.about_witness(duplicate.witness):
+            witness_digest = self._digest_of_witness(duplicate.witness, witness)
         if not duplicate.witness_digests:
             raise LeftError(
                 f"the records do not have the digest of its witness {shown(duplicate.witness)}, an image of --reference"
@@ -221,16 +211,15 @@ class _Checker:
             raise LeftError(f"its witness {shown(duplicate.witness)} has changed since it was judged")
         if self._config.how in LINKS and witness_digest != digest:
             raise LeftError("its content differs from that of its witness")
-        return self._made(duplicate, found, state, witness, witness_state, witness_digest)
+        return self._made(duplicate, found, state, witness, witness_digest)
 
-    def _digest_of_witness(self, path: str) -> tuple[os.stat_result, State, bytes]:
-        found = files.regular(path)
+    def _digest_of_witness(self, path: str, found: os.stat_result) -> bytes:
         key = State.of(found), found.st_ctime_ns
         if key not in self._digests:
             state, self._digests[key] = files.digest_of(path)
             if state != key[0]:
                 raise LeftError("it changes while it is read")
-        return found, key[0], self._digests[key]
+        return self._digests[key]
 
     def _made(
         self,
@@ -238,20 +227,16 @@ class _Checker:
         found: os.stat_result,
         state: State,
         witness: os.stat_result,
-        witness_state: State,
         witness_digest: bytes,
     ) -> Step:
         number = next(self._numbers)
+        token = f"{self._token}-{number}"
         target = info = ""
         if self._config.how is How.TRASH:
-            target, info = trash.names_in_trash(duplicate.path, f"{self._token}-{number}")
-            if target in self._reserved:
-                stem, suffix = os.path.splitext(target)
-                target = f"{stem} ({self._token}-{number}){suffix}"
-                info = info and trash.info_path(target)
-            self._reserved.add(target)
+            target, info = trash.names_in_trash(duplicate.path, token, self._reserved)
         elif self._config.how is How.MOVE:
-            target = self._moved(duplicate.path, number)
+            target = self._moved(duplicate.path, token)
+        self._reserved.add(target)
         return Step(
             number=number,
             token=self._token,
@@ -262,7 +247,7 @@ class _Checker:
             digest=duplicate.digest,
             witness_digest=witness_digest,
             state=state,
-            witness_state=witness_state,
+            witness_state=State.of(witness),
             ctime_ns=found.st_ctime_ns,
             witness_ctime_ns=witness.st_ctime_ns,
             mode=found.st_mode,
@@ -271,7 +256,7 @@ class _Checker:
             frees=found.st_nlink == 1,
         )
 
-    def _moved(self, path: str, number: int) -> str:
+    def _moved(self, path: str, token: str) -> str:
         """Returns the new name of a file below the target directory: the same as below the common directory of all."""
         top = os.path.realpath(self._config.target)
         target = os.path.join(top, os.path.relpath(path, self._base))
@@ -283,11 +268,8 @@ class _Checker:
             os.makedirs(os.path.dirname(target), exist_ok=True)
         except OSError as error:
             raise LeftError(f"{shown(os.path.dirname(target))} can't be made: {error.strerror}") from error
-        if os.path.lexists(target) or target in self._reserved:
-            stem, suffix = os.path.splitext(target)
-            target = f"{stem} ({self._token}-{number}){suffix}"
-        self._reserved.add(target)
-        return target
+        is_taken = target in self._reserved or os.path.lexists(target)
+        return files.with_token(target, token) if is_taken else target
 
 
 class _Stop:
@@ -298,16 +280,10 @@ class _Stop:
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
         """Catches SIGINT, SIGTERM and SIGHUP while the block runs."""
-        before = {
-            number: signal.signal(number, self._remember)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-            if signal.getsignal(number) != signal.SIG_IGN
-        }
-        try:
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        caught = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+        with handling(caught, self._remember):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         self.number = number
@@ -329,10 +305,8 @@ def _take_all(
                 break
             try:
                 planned.append(checker.step(duplicate))
-            except LeftError as error:
-                result.left.append((duplicate.path, str(error)))
-            except OSError as error:
-                result.left.append((duplicate.path, error.strerror or str(error)))
+            except (LeftError, OSError) as error:
+                result.left.append((duplicate.path, files.reason(error)))
             progress.add()
         journal.plan(planned)
         for step in planned:
@@ -340,11 +314,8 @@ def _take_all(
                 return
             try:
                 steps.take(step, config.how)
-            except LeftError as error:
-                result.left.append((step.path, str(error)))
-                continue
-            except OSError as error:
-                result.left.append((step.path, error.strerror or str(error)))
+            except (LeftError, OSError) as error:
+                result.left.append((step.path, files.reason(error)))
                 continue
             result.done += 1
             result.done_bytes += step.state.size_bytes if step.frees else 0
@@ -386,7 +357,7 @@ def _preview(
     lines = _not_touched(result)
     if result.done:
         lines += [
-            f"Would {_text(_PREVIEWS, config, result)} ({size_text(result.done_bytes)})",
+            f"Would {_deed(config, result, is_done=False)} ({size_text(result.done_bytes)})",
             "Nothing was changed. To do it, add --yes; then both files of each pair are read and compared with the records",
         ]
     else:
@@ -403,13 +374,16 @@ def _report(config: CleanConfig, result: _Result, journal: str) -> None:
             How.TRASH: f"; {size_text(result.done_bytes)} will be free when the trash is emptied",
             How.MOVE: f" ({size_text(result.done_bytes)})",
         }.get(config.how, f"; {size_text(result.done_bytes)} are free now")
-        lines.append(_text(_RESULTS, config, result) + space)
+        lines.append(_deed(config, result, is_done=True) + space)
         lines.append(f"To undo it: dedup undo {pasteable(journal) or shown(journal)}")
     write("\n".join(lines) + "\n")
 
 
-def _text(texts: dict[How, str], config: CleanConfig, result: _Result) -> str:
-    return texts[config.how].format(counted(result.done, "file"), directory=shown(config.target))
+def _deed(config: CleanConfig, result: _Result, *, is_done: bool) -> str:
+    """Returns what happens to the files, or has happened to them."""
+    will_do, did, rest = _DEEDS[config.how]
+    files_text = counted(result.done, "file")
+    return f"{did if is_done else will_do} {files_text}{rest.format(directory=shown(config.target))}"
 
 
 def _not_touched(result: _Result) -> list[str]:

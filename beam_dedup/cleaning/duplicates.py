@@ -13,6 +13,7 @@ from beam_dedup.cleaning.files import DIGEST_BYTES
 from beam_dedup.core import strict_json
 from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.errors import DedupError, UsageError
+from beam_dedup.core.metadata.avro_rows import AVRO_MAGIC
 from beam_dedup.core.model import Reason, Status
 from beam_dedup.core.names import shown
 from beam_dedup.core.paths import is_remote
@@ -20,7 +21,6 @@ from beam_dedup.options.option import quoted
 
 MAX_LINE_BYTES = 1 << 24  # of a record
 _FIELDS = ("uri", "status", "reason", "digest", "duplicate_of")
-_AVRO = b"Obj\x01"
 
 Record = Mapping[str, Any]
 
@@ -118,7 +118,7 @@ def _records_in(path: str, stream: BinaryIO) -> Iterator[Record]:
     Raises:
       DedupError: it contains something else.
     """
-    is_avro = stream.read(len(_AVRO)) == _AVRO
+    is_avro = stream.read(len(AVRO_MAGIC)) == AVRO_MAGIC
     stream.seek(0)
     rows = iter(fastavro.reader(stream)) if is_avro else _json_rows(stream)
     number = 0

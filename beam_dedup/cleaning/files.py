@@ -1,11 +1,15 @@
 """Identifies files by what the system knows of them, and by their digests."""
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
 import os
 import stat
-from io import BufferedRandom
+from collections.abc import Iterator
+from io import BufferedRandom, BufferedReader
+
+from beam_dedup.core.names import shown
 
 DIGEST_BYTES = 32  # of SHA-256
 _CHUNK_BYTES = 1 << 20
@@ -47,7 +51,7 @@ def regular(path: str) -> os.stat_result:
     except FileNotFoundError:
         raise LeftError("it does not exist") from None
     except (OSError, ValueError) as error:
-        raise LeftError(_reason(error)) from error
+        raise LeftError(reason(error)) from error
     if stat.S_ISLNK(found.st_mode):
         raise LeftError("it is a link")
     if not stat.S_ISREG(found.st_mode):
@@ -62,18 +66,26 @@ def digest_of(path: str) -> tuple[State, bytes]:
       LeftError: it can't be read, is no regular file, or changes meanwhile.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would make it wait
-        with open(descriptor, "rb", buffering=0) as file:
-            before = os.fstat(descriptor)
+        with opened(path) as file:
+            before = os.fstat(file.fileno())
             if not stat.S_ISREG(before.st_mode):
                 raise LeftError("it is no regular file")
             digest = hashlib.file_digest(file, "sha256").digest()
-            state = State.of(os.fstat(descriptor))
+            state = State.of(os.fstat(file.fileno()))
     except (OSError, ValueError) as error:
-        raise LeftError(_reason(error)) from error
+        raise LeftError(reason(error)) from error
     if state != State.of(before):
         raise LeftError("it changes while it is read")
     return state, digest
+
+
+def opened(path: str) -> BufferedReader:
+    """Opens a file for reading. A link is never followed, and a pipe does not make it wait.
+
+    Raises:
+      OSError: it can't be opened, or is a link.
+    """
+    return open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
 
 
 def create(path: str) -> BufferedRandom:
@@ -93,7 +105,7 @@ def copy_content(source: str, target: BufferedRandom, digest: bytes) -> None:
       LeftError: what was copied has another digest.
     """
     hashed = hashlib.sha256()
-    with open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as reading:
+    with opened(source) as reading:
         while chunk := reading.read(_CHUNK_BYTES):
             hashed.update(chunk)
             target.write(chunk)
@@ -163,5 +175,25 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def _reason(error: Exception) -> str:
+def with_token(path: str, token: str) -> str:
+    """Returns a path with a token before its suffix, as the name of a file whose own name is taken.
+
+    >>> with_token("a/b.jpg", "1-2")
+    'a/b (1-2).jpg'
+    """
+    stem, suffix = os.path.splitext(path)
+    return f"{stem} ({token}){suffix}"
+
+
+def reason(error: Exception) -> str:
+    """Returns why a file is left, or what the system refused, as the end of a sentence."""
     return (error.strerror if isinstance(error, OSError) else "") or str(error)
+
+
+@contextlib.contextmanager
+def about_witness(path: str) -> Iterator[None]:
+    """Names the witness in a LeftError that the block raises about it."""
+    try:
+        yield
+    except LeftError as error:
+        raise LeftError(f"its witness {shown(path)}: {error}") from error

@@ -117,15 +117,13 @@ def take(step: Step, how: How) -> None:
         _AFTERWARDS[how](step)
     except (LeftError, OSError) as error:
         _put_back(step)
-        raise error if isinstance(error, LeftError) else LeftError(error.strerror or str(error)) from error
+        raise LeftError(files.reason(error)) from error
 
 
 def check_witness(step: Step) -> None:
     """Raises LeftError unless the witness is still the file that was checked, with the same content."""
-    try:
+    with files.about_witness(step.witness):
         is_same = _is_unchanged(step.witness, step.witness_state, step.witness_ctime_ns, step.witness_digest)
-    except LeftError as error:
-        raise LeftError(f"its witness {shown(step.witness)}: {error}") from error
     if not is_same:
         raise LeftError(f"its witness {shown(step.witness)} has changed")
 
@@ -220,7 +218,7 @@ def _replace(step: Step, leads_to_witness: Callable[[], bool]) -> None:
 
 def _reflink(step: Step) -> None:
     with files.create(step.clone) as target, _removed_if_failed(step.clone):
-        with open(os.open(step.witness, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as source:
+        with files.opened(step.witness) as source:
             try:
                 fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
             except OSError as error:

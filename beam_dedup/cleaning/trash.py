@@ -5,13 +5,15 @@ import os
 import stat
 import sys
 import urllib.parse
+from collections.abc import Collection
 
+from beam_dedup.cleaning import files
 from beam_dedup.cleaning.files import LeftError
 
 _PRIVATE = ".Trash-"  # start of the name of a trash that only one user has, at the top of a mount
 
 
-def names_in_trash(path: str, token: str) -> tuple[str, str]:
+def names_in_trash(path: str, token: str, reserved: Collection[str]) -> tuple[str, str]:
     """Returns the names in the trash, of the file itself and of the file that describes it ("" on macOS).
 
     Makes the directories of the trash.
@@ -19,6 +21,7 @@ def names_in_trash(path: str, token: str) -> tuple[str, str]:
     Args:
       path: absolute, of a file.
       token: makes the name unique if the trash has one like it.
+      reserved: names in the trash that other files will have.
 
     Raises:
       LeftError: the trash can't be used.
@@ -28,10 +31,12 @@ def names_in_trash(path: str, token: str) -> tuple[str, str]:
         if os.stat(path).st_dev != os.stat(os.path.dirname(folder)).st_dev:
             raise LeftError("its disk has no trash that can be used; use --how move:DIRECTORY")
         os.makedirs(folder, 0o700, exist_ok=True)
-        return _free_name(folder, "", os.path.basename(path), token), ""
-    trash = _trash_of(path)
-    info = os.path.join(trash, "info")
-    file = _free_name(os.path.join(trash, "files"), info, os.path.basename(path), token)
+        file = os.path.join(folder, os.path.basename(path))
+        is_taken = file in reserved or os.path.lexists(file)
+        return files.with_token(file, token) if is_taken else file, ""
+    file = os.path.join(_trash_of(path), "files", os.path.basename(path))
+    if file in reserved or os.path.lexists(file) or os.path.lexists(info_path(file)):
+        file = files.with_token(file, token)
     return file, info_path(file)
 
 
@@ -98,11 +103,3 @@ def _make(trash: str, other_owner: int | None = None) -> str:
         if os.stat(folder).st_uid not in owners:
             raise PermissionError(0, "it belongs to another user", folder)
     return trash
-
-
-def _free_name(folder: str, info: str, name: str, token: str) -> str:
-    taken = os.path.lexists(os.path.join(folder, name)) or (
-        info and os.path.lexists(os.path.join(info, f"{name}.trashinfo"))
-    )
-    stem, suffix = os.path.splitext(name)
-    return os.path.join(folder, f"{stem} ({token}){suffix}" if taken else name)

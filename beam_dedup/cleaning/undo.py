@@ -35,10 +35,8 @@ def undo(journal: str, quiet: bool = False) -> int:
                     restored += 1
                 else:
                     unchanged += 1
-            except LeftError as error:
-                left.append((step.path, str(error)))
-            except OSError as error:
-                left.append((step.path, error.strerror or str(error)))
+            except (LeftError, OSError) as error:
+                left.append((step.path, files.reason(error)))
     lines = []
     if left:
         lines.append(f"Not restored: {counted(len(left), 'file')}")
@@ -202,7 +200,7 @@ def _remove_info(step: Step) -> None:
     if not step.info:
         return
     try:
-        with open(os.open(step.info, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        with files.opened(step.info) as file:
             text = file.read(_MAX_INFO_BYTES)
     except OSError:
         return
