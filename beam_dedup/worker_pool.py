@@ -30,7 +30,7 @@ import grpc
 from apache_beam.portability.api import beam_fn_api_pb2 as api
 from apache_beam.portability.api import beam_fn_api_pb2_grpc
 
-from beam_dedup import service_log
+from beam_dedup import service_log, signals
 
 _LOGGER = logging.getLogger("worker_pool")
 
@@ -166,20 +166,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _LOGGER.handlers = [service_log.handler("%(name)s: %(message)s")]
     _LOGGER.setLevel(service_log.level(logging.INFO))
     pool = WorkerPool(start_process)
-    try:
-        server = serve(pool, given.host, given.port)
-    except OSError as error:
-        _LOGGER.log(logging.ERROR, "%s", error)
-        return 1
     ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    _LOGGER.info("listening on %s:%d", given.host, given.port)
-    ended.wait()
-    server.stop(None).wait()
-    pool.stop_all()
+    with signals.handling((signal.SIGTERM, signal.SIGINT), lambda *_: ended.set()):
+        try:
+            server = serve(pool, given.host, given.port)
+        except OSError as error:
+            _LOGGER.log(logging.ERROR, "%s", error)
+            return 1
+        _LOGGER.info("listening on %s:%d", given.host, given.port)
+        ended.wait()
+        server.stop(None).wait()
+        pool.stop_all()
     return 0
 
 
 if __name__ == "__main__":
+    signals.wake_main_thread_on_signals()
     sys.exit(main())
