@@ -117,7 +117,7 @@ class CountImages(beam.PTransform[PCollection[VerdictBlock], PCollection[dict[st
 
     Args:
       plan: the plan of near mode, which is added to the counts.
-      read_tally: what was read. Adds the number of skipped pages to the counts, if there are any.
+      read_tally: what was read. Adds the numbers of skipped pages and of companions to the counts, if there are any.
     """
 
     plan: PCollection[Estimate] | None = None
@@ -153,6 +153,8 @@ def as_counts(counts: dict[str, int], plan: Estimate | None, read_tally: ReadTal
         result[metrics.OUT_OF_MEMORY] = short
     if read_tally and read_tally.skipped:
         result[metrics.SKIPPED] = read_tally.skipped
+    if read_tally and read_tally.companions:
+        result[metrics.COMPANIONS] = read_tally.companions
     result["Plan"] = plan.describe() if plan else None
     return result
 

@@ -25,6 +25,7 @@ IMAGES_FOUND = "Found_Image_Count"  # images in them: an archive has several, or
 KNOWN_REJECTED = "Known_Rejected_Count"
 DESCRIBED = "Described_Image_Count"
 SKIPPED = "Skipped_Page_Count"
+COMPANIONS = "Companion_Count"  # files that belong to images, and are not judged
 OUT_OF_MEMORY = "Out_Of_Memory_Count"
 COPIES = "Placed_Copy_Count"
 UNPLACED = "Unplaced_Copy_Count"

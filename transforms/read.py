@@ -51,6 +51,8 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
       batch: the most references per list.
       links_inside: whether links that lead out of the paths are rejected instead of followed. Files that are read need
         the same limit (`Limits.roots`).
+      companions: whether the companions of images in local directories (`beam_dedup.core.companions`) are listed with
+        these images instead of as files of their own.
     """
 
     paths: str | tuple[str, ...]
@@ -58,27 +60,37 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
     known: bool = False
     batch: int = DECODED_AT_ONCE
     links_inside: bool = False
+    companions: bool = False
 
     def expand(self, pbegin: PBegin) -> PCollection[list[ImageRef]]:
         paths = (self.paths,) if isinstance(self.paths, str) else self.paths
         return (
             pbegin
             | "Folder" >> beam.Create([[to_bytes(path) for path in paths]], reshuffle=False)
-            | "List" >> beam.FlatMap(list_references, self.exclude, self.known, self.batch, self.links_inside)
+            | "List"
+            >> beam.FlatMap(
+                list_references, self.exclude, self.known, self.batch, self.links_inside, self.companions
+            )
         )
 
 
 def list_references(
-    paths: list[bytes], exclude: tuple[str, ...], known: bool, size: int, links_inside: bool = False
+    paths: list[bytes],
+    exclude: tuple[str, ...],
+    known: bool,
+    size: int,
+    links_inside: bool = False,
+    companions: bool = False,
 ) -> Iterator[list[ImageRef]]:
     """Yields references to the files that `list_inputs` finds, in lists as `batched` makes them."""
-    files = list_inputs([to_text(path) for path in paths], exclude, links_inside)
+    files = list_inputs([to_text(path) for path in paths], exclude, links_inside, companions)
     yield from batched((_file_reference(file, known) for file in files), size)
 
 
 def _file_reference(file: Listed, known: bool) -> ImageRef:
     if not file.leads_outside:
-        return ImageRef(file.path, file.name, file.metadata, known)
+        own, shared = file.companions
+        return ImageRef(file.path, file.name, file.metadata, known, companions=own, shared=shared)
     refused = (Reason.LINK_OUTSIDE.value, leads_to(file.path))
     return ImageRef(file_uri(file.path), file.name, file.metadata, known, refused=refused)
 

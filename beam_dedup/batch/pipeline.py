@@ -23,12 +23,15 @@ from transforms import (
     WriteRecords,
     WriteUnplaced,
 )
+from transforms.companion_copies import ChooseCompanionCopies
 from transforms.count import write_json
 from transforms.overview import SumUpImages
 from transforms.place import wanted_copies
 from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE
 from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
+
+COUNT = "count"  # the only key of `Reports.companions`
 
 
 class Reports(NamedTuple):
@@ -39,12 +42,14 @@ class Reports(NamedTuple):
       preview: one line per copy that would be made, for `--preview`.
       unplaced: one line per image that could not be copied.
       overview: the `Overview` of all verdicts as JSON.
+      companions: how many copies of companions were to be made, as JSON.
     """
 
     counts: str
     preview: str = ""
     unplaced: str = ""
     overview: str = ""
+    companions: str = ""
 
 
 def build(
@@ -72,7 +77,11 @@ def build(
         )
     else:
         images = pipeline | "Read" >> ReadImages(
-            config.inputs, config.excluded_paths, batch=batch, links_inside=config.links_inside
+            config.inputs,
+            config.excluded_paths,
+            batch=batch,
+            links_inside=config.links_inside,
+            companions=config.companions,
         )
     known = None
     if config.reference:
@@ -90,8 +99,25 @@ def build(
         verdicts | "Records" >> WriteRecords(config.records, own_only=True)
     if config.output_json:
         verdicts | "Groups" >> WriteGroups(config.output_json, own_only=True)
+    companions = None
+    if config.companions and config.output_dir:
+        # PCollection[Placement], PCollection[Unplaced]
+        companions = verdicts | "Companions" >> ChooseCompanionCopies(
+            config.output_dir, config.show_duplicates, config.portable_names, config.read_limits.roots
+        )
+        if reports.companions:
+            # PCollection[int], one
+            (
+                companions
+                | "AllCompanions" >> beam.Flatten()
+                | "CountCompanions" >> beam.combiners.Count.Globally()
+                | "CompanionCount" >> beam.Map(_as_count)
+                | "WriteCompanionCount" >> beam.Map(write_json, reports.companions)
+            )
     if config.preview:
         wanted = wanted_copies(verdicts, config.output_dir, config.show_duplicates, config.portable_names)
+        if companions:
+            wanted = (wanted, companions.wanted) | "WithCompanions" >> beam.Flatten()
         wanted | "Preview" >> WritePlacements(reports.preview)
     elif config.output_dir:
         # PCollection[Placement], PCollection[Unplaced]
@@ -101,6 +127,7 @@ def build(
             settings.tally,
             PlaceMode(config.place),
             config.portable_names,
+            companions=companions,
         )
         if reports.unplaced:
             unplaced | "Unplaced" >> WriteUnplaced(reports.unplaced)
@@ -119,3 +146,7 @@ def build(
             | "OverviewFields" >> beam.Map(to_json)
             | "WriteOverview" >> beam.Map(write_json, reports.overview)
         )
+
+
+def _as_count(companions: int) -> dict[str, int]:
+    return {COUNT: companions}

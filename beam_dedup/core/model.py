@@ -11,6 +11,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from beam_dedup.core.paths import beside, escaped_path
+
 BASE_VIEW = "base"
 
 
@@ -113,6 +115,9 @@ class ImageRef:
       arrived: whether the image belongs to a stream, so that its metadata contain its generation and event
         time (`beam_dedup.core.arrivals`).
       link: whether listing found that this is a further hard link of a file with another name.
+      companions: names of the files in its directory that belong to this image (`beam_dedup.core.companions`), and are
+        listed with no other; in a verdict, all that belong to it.
+      shared: names of those that belong to it, and are listed with another image.
     """
 
     uri: str
@@ -124,6 +129,8 @@ class ImageRef:
     generation: str = ""
     arrived: bool = False
     link: bool = False
+    companions: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -233,6 +240,7 @@ class Verdict:
             "flags": [flag.value for flag in self.flags],
             "detail": self.detail or None,
             "metadata": json.loads(self.ref.metadata) if self.ref.metadata else None,
+            "companions": [beside(self.ref.uri, escaped_path(name)) for name in self.ref.companions],
         }
 
     def json_line(self) -> str:
@@ -273,7 +281,11 @@ def avro_record(record: dict[str, Any]) -> dict[str, Any]:
     """Returns a record in the form of `AVRO_SCHEMA`: metadata as JSON text, and all text encodable as UTF-8."""
     metadata = record["metadata"]
     plain = {name: printable(value) for name, value in record.items()}
-    return {**plain, "metadata": None if metadata is None else json_text(metadata)}
+    return {
+        **plain,
+        "metadata": None if metadata is None else json_text(metadata),
+        "companions": list(map(printable, record["companions"])),
+    }
 
 
 def printable(value: Any) -> Any:
@@ -335,6 +347,12 @@ AVRO_SCHEMA: dict[str, Any] = {
         {"name": "flags", "type": {"type": "array", "items": "string"}, "doc": _avro_symbols(list(Flag))},
         _avro_field("detail", "string", "message of the reader or decoder"),
         _avro_field("metadata", "string", "facts from the source besides the bytes, as JSON"),
+        {
+            "name": "companions",
+            "type": {"type": "array", "items": "string"},
+            "default": [],
+            "doc": "uris of the files that belong to the image",
+        },
     ],
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from beam_dedup.core import companions
 from beam_dedup.core.blocks import FINGERPRINTS, IMAGES, VERDICTS, dump, joined, to_bytes, to_text
 from beam_dedup.core.codes import VIEWS, Codes, IntArray, from_columns
 from beam_dedup.core.model import (
@@ -50,6 +51,7 @@ def fingerprints_table(fingerprints: Sequence[Fingerprint]) -> pa.Table:
             _flags_text(fp.flags),
             to_bytes(fp.detail),
             fp.identity,
+            companions.to_column(fp.ref),
         )
         for fp in fingerprints
     ]
@@ -63,7 +65,13 @@ def fingerprints_of(table: pa.Table) -> Iterator[Fingerprint]:
     """Yields the rows of a table of `FINGERPRINTS`."""
     for row in table.to_pylist():
         yield Fingerprint(
-            ref=ImageRef(to_text(row["uri"]), to_text(row["name"]), to_text(row["metadata"]), row["known"]),
+            ref=ImageRef(
+                to_text(row["uri"]),
+                to_text(row["name"]),
+                to_text(row["metadata"]),
+                row["known"],
+                companions=companions.from_column(row["companions"]),
+            ),
             digest=row["digest"],
             size_bytes=row["size_bytes"],
             modified_ms=row["modified_ms"],
@@ -125,6 +133,8 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> pa.Table:
             _flags_text(verdict.flags),
             to_bytes(verdict.detail),
             *_witness_columns(verdict.witness),
+            # Those of a rejected file are files like others (`companions.of_no_image`).
+            b"" if verdict.status == Status.REJECTED else companions.to_column(verdict.ref),
         )
         for verdict in verdicts
     ]
@@ -151,7 +161,12 @@ def verdicts_of(table: pa.Table) -> Iterator[Verdict]:
                 view=VIEWS[row["view"]],
             )
         yield Verdict(
-            ref=ImageRef(to_text(row["uri"]), to_text(row["name"]), to_text(row["metadata"])),
+            ref=ImageRef(
+                to_text(row["uri"]),
+                to_text(row["name"]),
+                to_text(row["metadata"]),
+                companions=companions.from_column(row["companions"]),
+            ),
             status=Status(to_text(row["status"])),
             reason=None if row["reason"] is None else REASONS[to_text(row["reason"])],
             digest=row["digest"],

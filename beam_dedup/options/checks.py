@@ -22,6 +22,7 @@ from beam_dedup.core.thresholds import DEFAULT_VERIFY, LONG_BITS, Thresholds
 from beam_dedup.options import output_checks
 from beam_dedup.options.config import DedupConfig, StreamConfig
 from beam_dedup.options.defaults import (
+    COMPANIONS_NONE,
     DEFAULT_EXPECTED,
     DEFAULT_OUTPUT_JSON,
     DEFAULT_QUIET_TIME,
@@ -54,6 +55,10 @@ _BATCH_ONLY = {
     ),
     "reference": ("--reference", "known images need a batch run; start with one run over both collections"),
     "preview": ("--preview", "it prints at the end of a batch run"),
+    "companions": (
+        "--companions",
+        "companions may arrive later than their image, so each file is judged by itself",
+    ),
 }
 
 _Number = TypeVar("_Number", int, float)
@@ -105,6 +110,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         force_plan=options.force_plan,
         quiet=options.quiet,
         verbose=options.verbose,
+        companions=companions(options),
         stream=stream,
     )
     output_checks.check_endings(config)
@@ -261,6 +267,19 @@ def allowed_prefixes(options: argparse.Namespace) -> tuple[str, ...]:
             )
         prefixes[checked] = None
     return tuple(prefixes)
+
+
+def companions(options: argparse.Namespace) -> bool:
+    """Returns whether companions go with their images.
+
+    Raises:
+      UsageError: `--companions` is given without `-i`.
+    """
+    if options.companions and not options.dump_dir:
+        raise UsageError(
+            "--companions applies only with -i, where it looks for companions. Remove --companions"
+        )
+    return bool(options.dump_dir) and not is_stream(options) and options.companions != COMPANIONS_NONE
 
 
 def links_inside(options: argparse.Namespace) -> bool:

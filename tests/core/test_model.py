@@ -56,7 +56,7 @@ KEPT = Verdict(
 )
 NEAR = dataclasses.replace(
     KEPT,
-    ref=ImageRef("b", "b", '{"tika": {"a": [1, 2.5, "x"]}}'),
+    ref=ImageRef("b", "b", '{"tika": {"a": [1, 2.5, "x"]}}', companions=("c.xmp", "d!.mov")),
     status=Status.DUPLICATE,
     reason=Reason.NEAR,
     witness=Witness(REF.uri, b"\xab" * 32, 3, 17, "trim"),
@@ -106,6 +106,7 @@ def test_values_of_records() -> None:
         "flags": [],
         "detail": None,
         "metadata": {"tika": {"a": [1, 2.5, "x"]}},
+        "companions": ["c.xmp", "d%21.mov"],
     }
     unknown = dict.fromkeys(RECORD_FIELDS)
     assert REJECTED.record() == unknown | {
@@ -115,6 +116,7 @@ def test_values_of_records() -> None:
         "flags": [],
         "detail": "Permission denied: '\udce5'",
         "metadata": {"path": "\udce5", "n": [1, None]},
+        "companions": [],
     }
     equal = dataclasses.replace(NEAR, witness=Witness("a", DIGEST, 0, 0, "base")).record()
     assert (equal["distance"], equal["long_distance"]) == (0, 0), "a distance of 0 became None"

@@ -14,6 +14,7 @@ import psutil
 
 from beam_dedup.core.allowed import real_root
 from beam_dedup.core.archives import nutch
+from beam_dedup.core.companions import Companions, companions_in, may_have_companions
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote, partial_process
 from beam_dedup.core.reading import input_paths
@@ -35,10 +36,14 @@ class Listed(NamedTuple):
     version: str = ""  # of a remote file; a file that replaces it has another version
     is_link: bool = False  # whether the path passes through a link below the input
     leads_outside: bool = False  # whether it is a link out of the inputs, which must not be followed
+    companions: Companions = Companions()  # the files of the same directory that belong to it
 
 
 def list_inputs(
-    inputs: Sequence[str], exclude: Iterable[str] = (), links_inside: bool = False
+    inputs: Sequence[str],
+    exclude: Iterable[str] = (),
+    links_inside: bool = False,
+    companions: bool = False,
 ) -> Iterator[Listed]:
     """Yields every file of some inputs: directories, files, patterns, and paths of Beam's file systems.
 
@@ -51,6 +56,7 @@ def list_inputs(
       exclude: files and directories to leave out.
       links_inside: whether links that lead out of the inputs are only yielded, and nothing below them; see
         `input_paths.local_roots`.
+      companions: whether companions in directories are not yielded themselves, but with the images that they belong to.
     """
     excluded = tuple(exclude)
     visits = _Visits()
@@ -62,7 +68,7 @@ def list_inputs(
             found = _list_remote(path, excluded)
             yield from _labelled(_unseen(found, remote) if label else found, path, label)
         elif input_paths.is_pattern(path) or os.path.isdir(path):
-            search = _Search(path, excluded, visits, roots=roots)
+            search = _Search(path, excluded, visits, roots=roots, companions=companions)
             yield from _labelled(search.directly(), path, label)
             behind_links.append(_labelled(search.behind_links(), path, label))
         elif visits.is_new_file(path):
@@ -189,6 +195,7 @@ class _Search:
       visits: what other searches have found; it is left out, and what this search finds is added.
       pattern: the parts of the pattern below `folder`; by default those of `path`, if it is one.
       roots: if given, links that lead out of these directories and files are not followed.
+      companions: whether companions are yielded with their images. Only files that would be yielded are companions.
     """
 
     def __init__(
@@ -198,6 +205,7 @@ class _Search:
         visits: _Visits,
         pattern: str | None = None,
         roots: tuple[str, ...] = (),
+        companions: bool = False,
     ) -> None:
         is_pattern = pattern is None and input_paths.is_pattern(path)
         self._folder = input_paths.root(path) if is_pattern else path
@@ -208,6 +216,7 @@ class _Search:
         self._excluded_names = {os.path.basename(other) for other in self._excluded}
         self._visits = visits
         self._roots = roots
+        self._companions = companions
         self._linked: collections.deque[_Directory] = collections.deque()
 
     def directly(self) -> Iterator[Listed]:
@@ -241,6 +250,9 @@ class _Search:
             for found_urls in maps.values():
                 urls = {**urls, **found_urls}
             folders: list[_Directory] = []
+            held: list[Listed] | None = None  # the files of this directory, if some of them may be companions
+            if self._companions and may_have_companions(entry.name for entry in entries):
+                held = []
             prefix = os.path.join(here, "")
             for entry in entries:  # there may be millions, so cheap tests come first
                 name = entry.name
@@ -257,13 +269,19 @@ class _Search:
                     is_wanted = name not in maps and visit.takes(name)
                 if is_wanted:
                     relative = prefix + name
-                    yield Listed(
+                    file = Listed(
                         start + relative,
                         relative.replace(os.sep, "/"),
                         _url_metadata(urls.get(name)) if urls else "",
                         is_link=is_link or behind_link,
                         leads_outside=leads_outside,
                     )
+                    if held is None:
+                        yield file
+                    else:
+                        held.append(file)
+            if held:
+                yield from _with_companions(held)
             todo.extend(reversed(folders))
 
     def _leads_outside(self, path: str) -> bool:
@@ -276,6 +294,17 @@ class _Search:
             return True
         # Resolving a path is slow: only links, and entries that have the name of an excluded path, need it.
         return (is_link or name in self._excluded_names) and lies_in(folder + name, self._excluded)
+
+
+def _with_companions(files: list[Listed]) -> Iterator[Listed]:
+    """Yields the files of one directory, except that companions are yielded with the images that they belong to."""
+    names = {os.path.basename(file.path) for file in files if not file.leads_outside}
+    found = companions_in(sorted(names))
+    left_out = {name for companions in found.values() for name in companions.own}
+    for file in files:
+        name = os.path.basename(file.path)
+        if file.leads_outside or name not in left_out:
+            yield file._replace(companions=found[name]) if name in found else file
 
 
 def _entries(folder: str, names: Iterable[str] | None) -> Sequence[_Entry]:

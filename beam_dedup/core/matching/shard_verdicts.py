@@ -144,6 +144,7 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
                 best["view"].combine_chunks().take(mark),
                 pa.array(np.zeros(len(rows), np.uint8), mask=~is_represented),
             ),
+            images["companions"],
         ],
         schema=blocks.VERDICTS,
     )
