@@ -10,10 +10,12 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
+from typing import TypeVar
 
 from beam_dedup.cleaning import files, script, steps, trash
+from beam_dedup.cleaning.companions import WITH_COMPANIONS, Companion, in_rounds, witness_of
 from beam_dedup.cleaning.duplicates import Duplicate, read_duplicates
 from beam_dedup.cleaning.files import LeftError, State
 from beam_dedup.cleaning.journal import Journal
@@ -30,6 +32,8 @@ STEPS_AT_ONCE = 100  # that are written to the journal together
 _PROGRESS_SECONDS = 0.5
 
 DONE, LEFT = 0, 1
+
+_Target = TypeVar("_Target", Duplicate, Companion)
 
 # What happens to files, as "would ..." and as a result begin, and how both go on.
 _DEEDS = {
@@ -127,15 +131,22 @@ def _wanted(duplicates: Sequence[Duplicate], config: CleanConfig, result: _Resul
             continue
         if duplicate.reason is Reason.NEAR and not config.near:
             result.near += 1
-        elif any(
-            fnmatch.fnmatchcase(name, pattern)
-            for pattern in patterns
-            for name in (duplicate.path, os.path.normpath(duplicate.path), path)
-        ):
+        elif _is_protected((duplicate.path, os.path.normpath(duplicate.path), path), patterns):
             result.protected += 1
         else:
             names.add(path)
             yield dataclasses.replace(duplicate, path=path)
+
+
+def _is_protected(names: Iterable[str], patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)
+
+
+def _unprotected(companions: Sequence[Companion], config: CleanConfig, result: _Result) -> list[Companion]:
+    patterns = _patterns(config)
+    free = [one for one in companions if not _is_protected((one.path,), patterns)]
+    result.protected += len(companions) - len(free)
+    return free
 
 
 def _patterns(config: CleanConfig) -> list[str]:
@@ -154,7 +165,7 @@ class _Checker:
 
     def __init__(self, duplicates: Sequence[Duplicate], config: CleanConfig) -> None:
         self._config = config
-        self._to_take = {duplicate.path for duplicate in duplicates}
+        self.to_take = {duplicate.path for duplicate in duplicates}
         self._digests: dict[tuple[State, int], bytes] = {}  # of witnesses
         self._token = secrets.token_hex(4)
         self._numbers = itertools.count(1)
@@ -182,7 +193,7 @@ class _Checker:
             raise LeftError(
                 f"it is the same file as its witness {shown(duplicate.witness)}, and frees nothing"
             )
-        if files.real(duplicate.witness) in self._to_take:
+        if files.real(duplicate.witness) in self.to_take:
             raise LeftError(f"its witness {shown(duplicate.witness)} is a duplicate itself")
         if self._config.how in LINKS:
             if found.st_dev != witness.st_dev and self._config.how is not How.SYMLINK:
@@ -212,6 +223,18 @@ class _Checker:
         if self._config.how in LINKS and witness_digest != digest:
             raise LeftError("its content differs from that of its witness")
         return self._made(duplicate, found, state, witness, witness_digest)
+
+    def companion_step(self, companion: Companion) -> Step:
+        """Returns the step that takes a companion away.
+
+        Raises:
+          LeftError: it can't be taken away.
+        """
+        found = files.regular(companion.path)
+        state, digest = files.digest_of(companion.path)
+        witness, witness_digest = witness_of(companion, self._config.how, digest, self.to_take)
+        duplicate = dataclasses.replace(companion.image, path=companion.path, digest=digest, witness=witness)
+        return self._made(duplicate, found, state, files.regular(witness), witness_digest)
 
     def _digest_of_witness(self, path: str, found: os.stat_result) -> bytes:
         key = State.of(found), found.st_ctime_ns
@@ -299,26 +322,54 @@ def _take_all(
 ) -> None:
     progress = _Progress(len(duplicates), config.quiet)
     for start in range(0, len(duplicates), STEPS_AT_ONCE):
-        planned = []
-        for duplicate in duplicates[start : start + STEPS_AT_ONCE]:
-            if stop.number:
-                break
-            try:
-                planned.append(checker.step(duplicate))
-            except (LeftError, OSError) as error:
-                result.left.append((duplicate.path, files.reason(error)))
-            progress.add()
-        journal.plan(planned)
-        for step in planned:
-            if stop.number:
-                return
-            try:
-                steps.take(step, config.how)
-            except (LeftError, OSError) as error:
-                result.left.append((step.path, files.reason(error)))
-                continue
-            result.done += 1
-            result.done_bytes += step.state.size_bytes if step.frees else 0
+        batch = duplicates[start : start + STEPS_AT_ONCE]
+        done = _take_some(batch, checker.step, config, journal, result, stop, progress.add)
+        if config.how in WITH_COMPANIONS and any(duplicate.companions for duplicate in done):
+            for companions in in_rounds(done, checker.to_take):
+                _take_some(
+                    _unprotected(companions, config, result),
+                    checker.companion_step,
+                    config,
+                    journal,
+                    result,
+                    _Stop(),  # a signal ends the run after a shot, not in the middle of one
+                )
+
+
+def _take_some(
+    targets: Sequence[_Target],
+    step_of: Callable[[_Target], Step],
+    config: CleanConfig,
+    journal: Journal,
+    result: _Result,
+    stop: _Stop,
+    on_check: Callable[[], None] = lambda: None,
+) -> list[_Target]:
+    """Takes files away, after the journal has them, and returns those that were taken."""
+    planned = []
+    for target in targets:
+        if stop.number:
+            break
+        try:
+            planned.append((target, step_of(target)))
+        except (LeftError, OSError) as error:
+            result.left.append((target.path, files.reason(error)))
+        on_check()
+    if planned:
+        journal.plan([step for _, step in planned])
+    done = []
+    for target, step in planned:
+        if stop.number:
+            break
+        try:
+            steps.take(step, config.how)
+        except (LeftError, OSError) as error:
+            result.left.append((step.path, files.reason(error)))
+            continue
+        done.append(target)
+        result.done += 1
+        result.done_bytes += step.state.size_bytes if step.frees else 0
+    return done
 
 
 class _Progress:
@@ -353,7 +404,7 @@ def _preview(
         result.done_bytes += found.st_size if found.st_nlink == 1 else 0
         if not config.quiet:
             same = "the same as" if duplicate.reason is Reason.EXACT else "near"
-            write(f"{shown(duplicate.path)}: {same} {shown(duplicate.witness)}\n")
+            write(f"{shown(duplicate.path)}: {same} {shown(duplicate.witness)}{_beside(duplicate, config)}\n")
     lines = _not_touched(result)
     if result.done:
         lines += [
@@ -363,6 +414,14 @@ def _preview(
     else:
         lines.append("Nothing to do")
     write("\n".join(lines) + "\n")
+
+
+def _beside(duplicate: Duplicate, config: CleanConfig) -> str:
+    """Returns which companions may go too, as the end of a sentence."""
+    names = [os.path.basename(path) for path in duplicate.companions if os.path.lexists(path)]
+    if not names or config.how not in WITH_COMPANIONS:
+        return ""
+    return f"; with it, if that loses no content: {', '.join(map(shown, names))}"
 
 
 def _report(config: CleanConfig, result: _Result, journal: str) -> None:

@@ -38,6 +38,8 @@ class Duplicate:
       reason: `exact` or `near`.
       is_kept: whether another record keeps the file with the same content.
       is_witness_local: whether the witness is a local file, not a member of an archive or an object of a store.
+      companions: absolute paths of the files that belong to the duplicate, without those that another record keeps.
+      witness_companions: the same of the witness.
     """
 
     path: str
@@ -47,6 +49,8 @@ class Duplicate:
     reason: Reason
     is_kept: bool
     is_witness_local: bool
+    companions: tuple[str, ...] = ()
+    witness_companions: tuple[str, ...] = ()
 
 
 def read_duplicates(records: str, directory: str) -> list[Duplicate]:
@@ -62,8 +66,11 @@ def read_duplicates(records: str, directory: str) -> list[Duplicate]:
     """
     duplicates: list[tuple[str, bytes, str, Reason]] = []
     kept: dict[str, frozenset[bytes]] = {}
+    companions: dict[str, list[str]] = {}  # of all images that have any
     for record in _records(records):
         digest = bytes.fromhex(record["digest"] or "")
+        if record.get("companions") and _is_local(record["uri"]):
+            companions[record["uri"]] = record["companions"]
         if record["status"] == Status.KEPT:
             kept[record["uri"]] = kept.get(record["uri"], frozenset()) | {digest}
         elif (
@@ -73,6 +80,11 @@ def read_duplicates(records: str, directory: str) -> list[Duplicate]:
 
     def absolute(uri: str) -> str:
         return os.path.join(directory, split_uri(uri)[0])
+
+    def companions_of(uri: str) -> tuple[str, ...]:
+        return tuple(
+            absolute(name) for name in companions.get(uri, ()) if _is_local(name) and name not in kept
+        )
 
     return [
         Duplicate(
@@ -84,6 +96,8 @@ def read_duplicates(records: str, directory: str) -> list[Duplicate]:
             reason,
             digest in kept.get(uri, frozenset()),
             _is_local(witness),
+            companions_of(uri),
+            companions_of(witness),
         )
         for uri, digest, witness, reason in duplicates
     ]
@@ -155,4 +169,7 @@ def _check(row: Any) -> None:
         Reason(row["reason"])
         if not isinstance(row["duplicate_of"], str):
             raise TypeError("a duplicate must have duplicate_of")
+    companions = row.get("companions", [])
+    if not isinstance(companions, list) or not all(isinstance(name, str) for name in companions):
+        raise TypeError("companions must be a list of texts")
     bytes.fromhex(row["digest"] or "")
