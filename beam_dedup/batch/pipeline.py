@@ -30,6 +30,7 @@ from transforms.place import wanted_copies
 from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE
 from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
+from transforms.union import AddUnions
 
 COUNT = "count"  # the only key of `Reports.companions`
 
@@ -96,7 +97,8 @@ def build(
     )
     images | "Check" >> CheckConservation(verdicts, read_tally)
     if config.records:
-        verdicts | "Records" >> WriteRecords(config.records, own_only=True)
+        recorded = verdicts | "Unions" >> AddUnions() if config.union else verdicts
+        recorded | "Records" >> WriteRecords(config.records, own_only=True)
     if config.output_json:
         verdicts | "Groups" >> WriteGroups(config.output_json, own_only=True)
     companions = None

@@ -68,6 +68,10 @@ VERDICTS = pa.schema(
         ("long_distance", pa.int32()),
         ("view", pa.uint8()),
         ("companions", pa.binary()),
+        (
+            "union",
+            pa.binary(),
+        ),  # fields of the record as JSON (`beam_dedup.core.union`); null if there are none
     ]
 )
 

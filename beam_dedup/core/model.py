@@ -200,6 +200,9 @@ class Verdict:
     size_bytes: int = 0
     flags: tuple[Flag, ...] = ()
     detail: str = ""
+    union: str = (
+        ""  # the fields `also` and `label_conflict` of the record, as a JSON object; "" if there are none
+    )
 
     @classmethod
     def of_rejection(cls, rejection: Rejection) -> "Verdict":
@@ -221,6 +224,7 @@ class Verdict:
     def record(self) -> dict[str, Any]:
         """Returns the record as JSON types, in the order of `RECORD_FIELDS`. Unknown values are None."""
         witness = self.witness
+        union = json.loads(self.union) if self.union else {}
         return {
             "uri": self.ref.uri,
             "status": self.status.value,
@@ -241,6 +245,8 @@ class Verdict:
             "detail": self.detail or None,
             "metadata": json.loads(self.ref.metadata) if self.ref.metadata else None,
             "companions": [beside(self.ref.uri, escaped_path(name)) for name in self.ref.companions],
+            "also": union.get("also"),
+            "label_conflict": union.get("label_conflict"),
         }
 
     def json_line(self) -> str:
@@ -285,6 +291,7 @@ def avro_record(record: dict[str, Any]) -> dict[str, Any]:
         **plain,
         "metadata": None if metadata is None else json_text(metadata),
         "companions": list(map(printable, record["companions"])),
+        "also": _printable_texts(record["also"]),
     }
 
 
@@ -294,6 +301,13 @@ def printable(value: Any) -> Any:
     Other values are returned unchanged.
     """
     return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
+
+
+def _printable_texts(value: Any) -> Any:
+    """Returns a JSON value in which all text can be encoded; see `printable`."""
+    if isinstance(value, dict):
+        return {name: _printable_texts(item) for name, item in value.items()}
+    return list(map(_printable_texts, value)) if isinstance(value, list) else printable(value)
 
 
 def json_text(value: Any) -> str:
@@ -320,6 +334,35 @@ def _avro_field(name: str, avro_type: str, doc: str) -> dict[str, Any]:
 def _avro_symbols(values: Sequence[str]) -> str:
     return " | ".join(values)
 
+
+_ALSO_TYPE: dict[str, Any] = {
+    "type": "record",
+    "name": "Also",
+    "fields": [
+        {"name": "count", "type": "long", "doc": "duplicates"},
+        {
+            "name": "images",
+            "doc": "the first of them by uri",
+            "type": {
+                "type": "array",
+                "items": {
+                    "type": "record",
+                    "name": "AlsoImage",
+                    "fields": [
+                        {"name": "uri", "type": "string"},
+                        *(_avro_field(name, "string", "") for name in ("url", "caption", "label", "date")),
+                        {
+                            "name": "position",
+                            "type": ["null", {"type": "array", "items": "double"}],
+                            "default": None,
+                            "doc": "latitude and longitude in degrees",
+                        },
+                    ],
+                },
+            },
+        },
+    ],
+}
 
 AVRO_SCHEMA: dict[str, Any] = {
     "type": "record",
@@ -353,6 +396,15 @@ AVRO_SCHEMA: dict[str, Any] = {
             "default": [],
             "doc": "uris of the files that belong to the image",
         },
+        {
+            "name": "also",
+            "type": ["null", _ALSO_TYPE],
+            "default": None,
+            "doc": "duplicates of a kept image; null if there are none, or if they were not collected",
+        },
+        _avro_field(
+            "label_conflict", "boolean", "whether the labels of a kept image and its duplicates differ"
+        ),
     ],
 }
 

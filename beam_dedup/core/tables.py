@@ -135,6 +135,7 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> pa.Table:
             *_witness_columns(verdict.witness),
             # Those of a rejected file are files like others (`companions.of_no_image`).
             b"" if verdict.status == Status.REJECTED else companions.to_column(verdict.ref),
+            to_bytes(verdict.union) or None,
         )
         for verdict in verdicts
     ]
@@ -179,6 +180,7 @@ def verdicts_of(table: pa.Table) -> Iterator[Verdict]:
             size_bytes=row["size_bytes"],
             flags=_flags(row["flags"]),
             detail=to_text(row["detail"]),
+            union=to_text(row["union"] or b""),
         )
 
 

@@ -55,6 +55,7 @@ _BATCH_ONLY = {
     ),
     "reference": ("--reference", "known images need a batch run; start with one run over both collections"),
     "preview": ("--preview", "it prints at the end of a batch run"),
+    "union": ("--union", "the record of a kept image is written before its duplicates arrive"),
     "companions": (
         "--companions",
         "companions may arrive later than their image, so each file is judged by itself",
@@ -110,6 +111,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         force_plan=options.force_plan,
         quiet=options.quiet,
         verbose=options.verbose,
+        union=options.union,
         companions=companions(options),
         stream=stream,
     )
@@ -164,7 +166,11 @@ def _check_mode(options: argparse.Namespace) -> None:
 
 
 def _check_output_options(options: argparse.Namespace) -> None:
-    """Raises UsageError if an option about the output directory is given without one."""
+    """Raises UsageError if an option about records or the output directory is given without them."""
+    if options.union and not options.records:
+        raise UsageError(
+            "--union requires --records, whose records it extends. Add --records FILE or remove --union"
+        )
     if options.output_dir:
         return
     for flag, is_given in (

@@ -65,6 +65,7 @@ class DedupConfig:
     directory: str = (
         ""  # to which relative paths in the rows of -l are relative; "" for the current one of the worker
     )
+    union: bool = False  # whether records of kept images say what their duplicates have
     companions: bool = True  # whether companions go with their images (batch runs with `inputs`)
     stream: StreamConfig | None = None  # None for a batch run; otherwise records and counts are directories
 

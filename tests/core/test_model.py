@@ -77,7 +77,35 @@ UNDECODABLE = Verdict(
     detail="no \udcff decoder",
 )
 REJECTED = Verdict.of_rejection(Rejection(NOT_UTF8, Reason.UNREADABLE, "Permission denied: '\udce5'"))
-VERDICTS = {"kept": KEPT, "near": NEAR, "exact": EXACT, "undecodable": UNDECODABLE, "rejected": REJECTED}
+UNITED = dataclasses.replace(
+    KEPT,
+    union=json_text(
+        {
+            "also": {
+                "count": 2,
+                "images": [
+                    {
+                        "uri": "\udce5",
+                        "url": None,
+                        "caption": "å",
+                        "label": "1",
+                        "date": None,
+                        "position": [1.5, -2.0],
+                    }
+                ],
+            },
+            "label_conflict": False,
+        }
+    ),
+)
+VERDICTS = {
+    "kept": KEPT,
+    "united": UNITED,
+    "near": NEAR,
+    "exact": EXACT,
+    "undecodable": UNDECODABLE,
+    "rejected": REJECTED,
+}
 
 
 @pytest.mark.parametrize("name", VERDICTS)
@@ -107,6 +135,8 @@ def test_values_of_records() -> None:
         "detail": None,
         "metadata": {"tika": {"a": [1, 2.5, "x"]}},
         "companions": ["c.xmp", "d%21.mov"],
+        "also": None,
+        "label_conflict": None,
     }
     unknown = dict.fromkeys(RECORD_FIELDS)
     assert REJECTED.record() == unknown | {
@@ -155,6 +185,8 @@ def test_avro_round_trip(name: str) -> None:
     assert read == avro_record(record)
     metadata = read.pop("metadata")
     assert (json.loads(metadata) if metadata else None) == record.pop("metadata")
+    also = json.dumps(record.pop("also")).replace("\\udce5", "\\\\udce5")
+    assert read.pop("also") == json.loads(also)
     assert read == {field: printable(value) for field, value in record.items()}
 
 

@@ -145,6 +145,7 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
                 pa.array(np.zeros(len(rows), np.uint8), mask=~is_represented),
             ),
             images["companions"],
+            pa.nulls(len(rows), pa.binary()),
         ],
         schema=blocks.VERDICTS,
     )

@@ -72,6 +72,7 @@ def _verdicts(details: pa.Table, outcome: pa.Table) -> pa.Table:
         "kept_digest": digest.take(witness),
         **{name: outcome[name].take(witness) for name in ("distance", "long_distance", "view")},
         "companions": pa.repeat(b"", len(details)),
+        "union": pa.nulls(len(details), pa.binary()),
     }
     table = pa.Table.from_arrays([columns[name] for name in VERDICTS.names], schema=VERDICTS)
     return table.filter(pc.invert(details["known"]))
