@@ -21,7 +21,7 @@ from beam_dedup.core import blocks
 from beam_dedup.core.blocks import FingerprintBlock, ImageBlock, VerdictBlock
 from beam_dedup.core.matching import planner, shard_verdicts
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import KeepPolicy, Preference
 from beam_dedup.core.thresholds import Thresholds
 from transforms.exact import DIGEST_SHARDS, ShardByDigest
 from transforms.near_rounds import JudgeCodes, JudgeOnOneWorker, ShardedCodes
@@ -55,14 +55,14 @@ class MarkNearDuplicates(beam.PTransform[PCollection[FingerprintBlock], NearMark
       thresholds: when two codes are near.
       planning: how the plan is chosen.
       digest_shards: the number of digest shards. The images of one shard meet in the memory of one worker.
-      keep: the policy that ranks images.
+      keep: which images are preferred, and which are protected.
       known: whether known images may be among the fingerprints.
     """
 
     thresholds: Thresholds = Thresholds()
     planning: PlanSettings = PlanSettings()
     digest_shards: int = DIGEST_SHARDS
-    keep: KeepPolicy = KeepPolicy.FIRST
+    keep: KeepPolicy | Preference = KeepPolicy.FIRST
     known: bool = False
 
     @no_annotations  # Beam has no types for several outputs
@@ -79,7 +79,8 @@ class MarkNearDuplicates(beam.PTransform[PCollection[FingerprintBlock], NearMark
                 | "Sum" >> beam.CombineGlobally(sum_stats).without_defaults()
                 | "Plan" >> beam.Map(choose_plan, self.thresholds, self.planning)
             )
-            marks = codes | "Near" >> JudgeCodes(self.thresholds, chosen, self.known)
+            kept_beforehand = self.known or bool(Preference.of(self.keep).protect)
+            marks = codes | "Near" >> JudgeCodes(self.thresholds, chosen, kept_beforehand)
         else:
             marks, chosen = codes | "Near" >> JudgeOnOneWorker(self.thresholds, self.planning)
         verdicts = (

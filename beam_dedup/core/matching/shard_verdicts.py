@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_dedup.core import blocks, links
-from beam_dedup.core.codes import IntArray
-from beam_dedup.core.model import CodeKind, Reason, Status
-from beam_dedup.core.rank import are_known, uri_of, uris_of
+from beam_dedup.core.codes import BoolArray, IntArray
+from beam_dedup.core.model import CodeKind, Flag, Reason, Status
+from beam_dedup.core.rank import are_kept_beforehand, are_known, as_protected, uri_of, uris_of
+from beam_dedup.core.tables import with_flag
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,10 +25,11 @@ class DigestShard:
 
     images: pa.Table  # of blocks.IMAGES, sorted by rank
     same_bytes: IntArray  # (images,) row of the best-ranked image with the same bytes
-    # (images,) row of the representative. For a new image with the bytes of a known one, it is that known
-    # image. For any other image it is the best-ranked one whose picture is equal to that of the image at
-    # `same_bytes`, known and new images apart.
+    # (images,) row of the representative. For a new image with the bytes of one that is kept beforehand (a known
+    # or protected one), it is that one. For any other image it is the best-ranked one whose picture is equal to
+    # that of the image at `same_bytes`, those kept beforehand and all others apart.
     representative: IntArray
+    is_fixed: BoolArray  # (images,) whether it is kept beforehand
 
 
 def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
@@ -42,7 +44,7 @@ def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
     Raises:
       ValueError: two images have the same URI; an image is identified by its URI.
     """
-    images = images.sort_by("rank")
+    images = _with_protected_targets(images).sort_by("rank")
     first = blocks.first_rows(images["rank"])
     if not first.all():
         uri = uri_of(images["rank"][int(np.argmin(first))].as_py())
@@ -53,19 +55,43 @@ def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
         images, digests = images.filter(pa.array(used)).combine_chunks(), digests[used]
     images = links.with_link_flags(images, digests)
     same_bytes = _firsts(digests)
+    is_fixed = np.asarray(are_kept_beforehand(images["rank"].combine_chunks()))
     if not pictures:
-        return DigestShard(images, same_bytes, same_bytes)
+        return DigestShard(images, same_bytes, same_bytes, is_fixed)
     firsts = np.flatnonzero(same_bytes == np.arange(len(same_bytes)))
-    has_codes = _code_counts(images)[firsts] > 0
-    compared = firsts[has_codes]
+    compared = firsts[_are_compared(images, is_fixed)[firsts]]
     same_picture = np.arange(len(same_bytes))
-    # Known images do not represent new ones: an equal known image with a better rank may be in another
-    # digest shard.
-    known = np.asarray(are_known(images["rank"].combine_chunks()))
-    groups = 2 * _picture_numbers(images.take(pa.array(compared))) + known[compared]
+    # Images kept beforehand do not represent others: an equal one with a better rank may be in another digest
+    # shard.
+    groups = 2 * _picture_numbers(images.take(pa.array(compared))) + is_fixed[compared]
     same_picture[compared] = compared[_firsts(groups)]
-    copies_known = known[same_bytes] & ~known
-    return DigestShard(images, same_bytes, np.where(copies_known, same_bytes, same_picture[same_bytes]))
+    copies_fixed = is_fixed[same_bytes] & ~is_fixed
+    representative = np.where(copies_fixed, same_bytes, same_picture[same_bytes])
+    return DigestShard(images, same_bytes, representative, is_fixed)
+
+
+def _with_protected_targets(images: pa.Table) -> pa.Table:
+    """Returns images of a digest shard, with those protected through which a protected name leads."""
+    protected = np.asarray(pc.match_substring(images["flags"], Flag.PROTECTED.value).combine_chunks())
+    more = links.depended_on(images, protected) if protected.any() else protected
+    more = more & ~np.asarray(are_kept_beforehand(images["rank"].combine_chunks()))
+    if not more.any():
+        return images
+    ranks = images["rank"].to_pylist()
+    for row in np.flatnonzero(more).tolist():
+        ranks[row] = as_protected(ranks[row])
+    return with_flag(images, Flag.PROTECTED, more).set_column(0, "rank", pa.array(ranks, pa.large_binary()))
+
+
+def _are_compared(images: pa.Table, is_fixed: BoolArray) -> BoolArray:
+    """Returns which images are compared by their codes: those that have any, except truncated protected ones.
+
+    A protected picture that is truncated is kept, but is no witness of a near image, which may be complete.
+    """
+    known = np.asarray(are_known(images["rank"].combine_chunks()))
+    truncated = np.asarray(pc.match_substring(images["flags"], Flag.TRUNCATED.value).combine_chunks())
+    compared: BoolArray = (_code_counts(images) > 0) & ~(truncated & is_fixed & ~known)
+    return compared
 
 
 def compared_codes(shard: DigestShard, number: int) -> pa.Table:
@@ -76,7 +102,8 @@ def compared_codes(shard: DigestShard, number: int) -> pa.Table:
       number: its number, which the rows carry so that answers find their way back.
     """
     is_representative = shard.representative == np.arange(len(shard.representative))
-    rows = shard.images.take(pa.array(np.flatnonzero(is_representative & (_code_counts(shard.images) > 0))))
+    compared = is_representative & _are_compared(shard.images, shard.is_fixed)
+    rows = shard.images.take(pa.array(np.flatnonzero(compared)))
     codes = rows["codes"].combine_chunks()
     image = pc.list_parent_indices(codes)
     code = codes.flatten()
@@ -88,7 +115,7 @@ def compared_codes(shard: DigestShard, number: int) -> pa.Table:
         code.field("view"),
         code.field("kind"),
         code.field("data"),
-        are_known(ranks).take(image),
+        are_kept_beforehand(ranks).take(image),
     ]
     return pa.Table.from_arrays(columns, schema=blocks.CODES)
 
@@ -109,7 +136,8 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
         pa.array(representative)
     )
     marked = np.asarray(mark.is_valid())
-    is_represented = ~marked & (representative != rows)  # a duplicate of its representative, which is kept
+    # A duplicate of its representative, which is kept.
+    is_represented = ~marked & (representative != rows) & ~shard.is_fixed
     witness_row = pa.array(representative, mask=~is_represented)
     kept_uri = pc.coalesce(uris_of(best["kept_rank"]).take(mark), uris.take(witness_row))
     kept_digest = pc.coalesce(

@@ -17,8 +17,18 @@ from beam_dedup.core.matching.plan import Key, Plan, plan_for
 from beam_dedup.core.matching.rounds import CodeShard
 from beam_dedup.core.matching.selection import MAX_PAIRS
 from beam_dedup.core.matching.shard_verdicts import DigestShard
-from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef, Reason, Status, Verdict, Witness
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.model import (
+    Code,
+    CodeKind,
+    Fingerprint,
+    Flag,
+    ImageRef,
+    Reason,
+    Status,
+    Verdict,
+    Witness,
+)
+from beam_dedup.core.preference import KeepPolicy, Preference
 from beam_dedup.core.tables import fingerprints_table, ranked, verdicts_of
 from beam_dedup.core.thresholds import Thresholds
 from tests import oracle, random_sets
@@ -28,13 +38,16 @@ from tests.core.test_rank import expected_order
 from tests.random_sets import RandomSet, random_set
 from tests.verdicts import verdict_on
 
+SAFE = "safe"  # the directory of protected images
+
 Step = Callable[[CodeShard, Thresholds, tuple[Key, ...] | None], Iterator[tuple[bytes, pa.Table]]]
 
 
 def images_of(case: RandomSet, rng: random.Random) -> list[Fingerprint]:
-    """Returns an image for each image of the set, and copies of bytes and of pictures; some are known,
-    names are in random order.
+    """Returns an image for each image of the set, and copies of bytes and of pictures; some are known, some in the
+    directory of protected images, some truncated. Names are in random order.
     """
+    protected_share = rng.choice([0, 0.1, 0.4])
     found = []
     codes_of: dict[int, list[oracle.Code]] = collections.defaultdict(list)
     for code in sorted(case.codes, key=lambda code: code.view):
@@ -49,6 +62,7 @@ def images_of(case: RandomSet, rng: random.Random) -> list[Fingerprint]:
         first = Fingerprint(
             ImageRef("", "", known=rng.random() < 0.15), digest, rng.randint(1, 3), rng.randint(0, 3), "PNG",
             rng.randint(1, 2), rng.randint(1, 2), "dct/1" if codes else "", codes,
+            (Flag.TRUNCATED,) if rng.random() < 0.1 else (),
         )  # fmt: skip
         found.append(first)
         for _ in range(rng.choice([0, 0, 0, 1, 2])):
@@ -63,7 +77,10 @@ def images_of(case: RandomSet, rng: random.Random) -> list[Fingerprint]:
                 )
             )
     rng.shuffle(found)
-    names = [f"{number} {rng.choice(['a', 'å', chr(0xDCFF)])}" for number in range(len(found))]
+    names = [
+        f"{SAFE + '/' if rng.random() < protected_share else ''}{number} {rng.choice(['a', 'å', chr(0xDCFF)])}"
+        for number in range(len(found))
+    ]
     return [
         dataclasses.replace(image, ref=dataclasses.replace(image.ref, uri=name, name=name))
         for image, name in zip(found, names, strict=True)
@@ -72,25 +89,37 @@ def images_of(case: RandomSet, rng: random.Random) -> list[Fingerprint]:
 
 def by_definition(images: list[Fingerprint], case: RandomSet, keep: KeepPolicy) -> list[Verdict]:
     """Returns the verdicts by DESIGN sections 2 and 3, from the oracle."""
+    images = [
+        dataclasses.replace(image, flags=(*image.flags, Flag.PROTECTED))
+        if image.ref.uri.startswith(SAFE) and not image.ref.known
+        else image
+        for image in images
+    ]
+    protected = {image.ref.uri for image in images if Flag.PROTECTED in image.flags}
     images = sorted(images, key=lambda image: expected_order(image, keep))
     first: dict[bytes, int] = {}
     for number, image in enumerate(images):
         first.setdefault(image.digest, number)
-    judged = sorted(first.values())
+    judged = sorted({*first.values(), *(n for n, image in enumerate(images) if image.ref.uri in protected)})
     codes = [
         oracle.Code(position, VIEWS.index(code.view), code.kind, cells=code.data)
         if code.kind == CodeKind.FLAT
         else oracle.Code(position, VIEWS.index(code.view), code.kind, int.from_bytes(code.data, "big"))
         for position, number in enumerate(judged)
         for code in images[number].codes
+        if not {Flag.TRUNCATED, Flag.PROTECTED} <= set(images[number].flags)
     ]
-    known = [position for position, number in enumerate(judged) if images[number].ref.known]
+    known = [
+        position
+        for position, number in enumerate(judged)
+        if images[number].ref.known or images[number].ref.uri in protected
+    ]
     _, duplicates = oracle.judge(codes, len(judged), case.k, case.verify, known)
     verdicts = []
     for number, image in enumerate(images):
         if image.ref.known:
             continue
-        representative = first[image.digest]
+        representative = number if image.ref.uri in protected else first[image.digest]
         match = duplicates.get(judged.index(representative))
         witness = None
         if match:
@@ -106,7 +135,7 @@ def by_definition(images: list[Fingerprint], case: RandomSet, keep: KeepPolicy) 
 
 
 def digest_shards_of(images: list[Fingerprint], keep: KeepPolicy, count: int) -> list[DigestShard]:
-    table = ranked(fingerprints_table(images), keep)
+    table = ranked(fingerprints_table(images), Preference(keep, (SAFE,), "/in"))
     parts = dict(blocks.split(table, blocks.digest_shards(table, count)))
     return [shard_verdicts.group_images(parts.get(number, table.slice(0, 0))) for number in range(count)]
 
