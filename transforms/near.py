@@ -86,7 +86,7 @@ class MarkNearDuplicates(beam.PTransform[PCollection[FingerprintBlock], NearMark
         verdicts = (
             {"images": images, "marks": marks}
             | "Home" >> beam.CoGroupByKey()
-            | "Verdicts" >> beam.Map(judge_shard)
+            | "Verdicts" >> beam.Map(judge_shard, Preference.of(self.keep))
         )
         return NearMarked(verdicts, chosen)
 
@@ -116,7 +116,8 @@ def choose_plan(stats: bytes, thresholds: Thresholds, planning: PlanSettings) ->
     return planning.choose(thresholds, planner.load_stats(stats))
 
 
-def judge_shard(shard: tuple[bytes, dict[str, Iterable[bytes]]]) -> VerdictBlock:
+def judge_shard(shard: tuple[bytes, dict[str, Iterable[bytes]]], preference: Preference) -> VerdictBlock:
     """Returns the verdicts on the images of one digest shard, given the marks that other shards made on them."""
     settled = shard_verdicts.group_images(blocks.load(shard[1]["images"], blocks.IMAGES))
-    return blocks.dump(shard_verdicts.verdicts(settled, blocks.load(shard[1]["marks"], blocks.MARKS)))
+    marks = blocks.load(shard[1]["marks"], blocks.MARKS)
+    return blocks.dump(shard_verdicts.verdicts(settled, marks, preference))

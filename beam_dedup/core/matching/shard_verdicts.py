@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from beam_dedup.core import blocks, links
 from beam_dedup.core.codes import BoolArray, IntArray
 from beam_dedup.core.model import CodeKind, Flag, Reason, Status
-from beam_dedup.core.rank import are_kept_beforehand, are_known, as_protected, uri_of, uris_of
+from beam_dedup.core.preference import Preference
+from beam_dedup.core.rank import are_kept_beforehand, are_known, as_protected, kept_by, uri_of, uris_of
 from beam_dedup.core.tables import with_flag
 
 
@@ -120,13 +121,14 @@ def compared_codes(shard: DigestShard, number: int) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=blocks.CODES)
 
 
-def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
+def verdicts(shard: DigestShard, marks: pa.Table, preference: Preference) -> pa.Table:
     """Returns the verdicts (`VERDICTS`) on the images of a digest shard, except the known ones.
 
     Args:
       shard: the digest shard.
       marks: the witnesses (`MARKS`) of its representatives. Several code shards may have found a witness
         for one image; the nearest one counts, and of equally near ones the one with the best rank.
+      preference: by which images are ranked.
     """
     images, rows, representative = shard.images, np.arange(len(shard.images)), shard.representative
     digests = images["digest"].combine_chunks().cast(pa.binary())
@@ -139,6 +141,8 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
     # A duplicate of its representative, which is kept.
     is_represented = ~marked & (representative != rows) & ~shard.is_fixed
     witness_row = pa.array(representative, mask=~is_represented)
+    ranks = images["rank"].combine_chunks()
+    kept_ranks = pc.coalesce(best["kept_rank"].combine_chunks().take(mark), ranks.take(witness_row))
     kept_uri = pc.coalesce(uris_of(best["kept_rank"]).take(mark), uris.take(witness_row))
     kept_digest = pc.coalesce(
         best["kept_digest"].combine_chunks().cast(pa.binary()).take(mark), digests.take(witness_row)
@@ -172,6 +176,7 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
                 best["view"].combine_chunks().take(mark),
                 pa.array(np.zeros(len(rows), np.uint8), mask=~is_represented),
             ),
+            kept_by(ranks, kept_ranks, preference),
         ],
         schema=blocks.VERDICTS,
     )
