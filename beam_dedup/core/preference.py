@@ -43,7 +43,7 @@ _POLICY_RULES = {
     KeepPolicy.OLDEST: (RuleKind.OLDEST,),
     KeepPolicy.NEWEST: (RuleKind.NEWEST,),
 }
-_WORDS: tuple[str, ...] = tuple(
+WORDS: tuple[str, ...] = tuple(
     dict.fromkeys(
         [*(policy.value for policy in KeepPolicy), *(k.value for k in RuleKind if k not in WITH_VALUE)]
     )
@@ -128,12 +128,12 @@ def parse_rules(texts: Iterable[str]) -> tuple[Rule, ...]:
       ValueError: a part is no rule; the message continues a sentence that begins with the flag.
     """
     rules: list[Rule] = []
-    parts = [part.strip() for text in texts for part in _COMMA.split(text)]
+    parts = [part.strip() for part in _COMMA.split(",".join(texts))]
     for number, part in enumerate(parts):
         kind, colon, value = part.partition(":")
         if colon and kind in list(WITH_VALUE):
             rules.append(_with_value(RuleKind(kind), value, part))
-        elif part in _WORDS:
+        elif part in WORDS:
             if part == KeepPolicy.FIRST and number + 1 < len(parts):
                 raise ValueError(
                     f"must end with first, which leaves no ties; got {_quoted(parts[number + 1])} after it"
@@ -171,7 +171,7 @@ def _quoted(text: str) -> str:
 
 
 def _no_rule(part: str, rules: list[Rule]) -> str:
-    words = ", ".join(_WORDS)
+    words = ", ".join(WORDS)
     or_format = ", or a format" if rules and rules[-1].kind is RuleKind.FORMAT else ""
     hint = ""
     if rules and rules[-1].kind in (RuleKind.PATH, RuleKind.NOT):
