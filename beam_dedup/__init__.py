@@ -88,7 +88,7 @@ if TYPE_CHECKING:
         Verdict,
         Witness,
     )
-    from beam_dedup.core.preference import KeepPolicy
+    from beam_dedup.core.preference import KeepPolicy, Preference, parse_rules
     from beam_dedup.core.stream.protocol import StreamPlan
     from beam_dedup.core.thresholds import Thresholds
     from transforms.batching import BatchFingerprints, BatchReferences, UnbatchVerdicts
@@ -182,6 +182,8 @@ _MODULES = {
     "Verdict": "beam_dedup.core.model",
     "Witness": "beam_dedup.core.model",
     "KeepPolicy": "beam_dedup.core.preference",
+    "Preference": "beam_dedup.core.preference",
+    "parse_rules": "beam_dedup.core.preference",
     "StreamPlan": "beam_dedup.core.stream.protocol",
     "Thresholds": "beam_dedup.core.thresholds",
 }
@@ -226,6 +228,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "PlanSettings",
+    "Preference",
     "PublishVerdicts",
     "ReadImages",
     "ReadMetadata",
@@ -255,6 +258,7 @@ __all__ = [
     "WriteRecords",
     "WriteUnplaced",
     "choose_stream_plan",
+    "parse_rules",
 ]
 
 if not TYPE_CHECKING:  # a type checker that saw `__getattr__` would accept any name

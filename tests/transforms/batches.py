@@ -81,18 +81,29 @@ def batch(case: RandomSet, seed: str, protected: int = 0) -> Batch:
             flags = (*fingerprint.flags, Flag.PROTECTED) if image < protected else fingerprint.flags
             batch.verdicts.append(verdict_on(dataclasses.replace(fingerprint, flags=flags), None, None))
             of_copies = Witness(fingerprint.ref.uri, fingerprint.digest, 0, None, BASE_VIEW)
-            reason, kept_by = Reason.EXACT, "protected" if image < protected else "first"
+            witness, reason = fingerprint, Reason.EXACT
         else:
             match = found[image]
             witness = first[match.kept]
             long_distance = None if match.long_distance == oracle.NONE else match.long_distance
             of_copies = Witness(witness.ref.uri, witness.digest, match.distance, long_distance, BASE_VIEW)
-            reason, kept_by = Reason.NEAR, "protected" if match.kept < protected else "first"
-            batch.verdicts.append(verdict_on(fingerprint, reason, of_copies, kept_by))
-        batch.verdicts.extend(verdict_on(copy, reason, of_copies, kept_by) for copy in copies)
+            reason = Reason.NEAR
+            batch.verdicts.append(
+                verdict_on(fingerprint, reason, of_copies, _kept_by(fingerprint, witness, protected, first))
+            )
+        batch.verdicts.extend(
+            verdict_on(copy, reason, of_copies, _kept_by(copy, witness, protected, first)) for copy in copies
+        )
         batch.fingerprints.extend([fingerprint, *copies])
     rng.shuffle(batch.fingerprints)
     return Batch(batch.fingerprints, in_order(batch.verdicts))
+
+
+def _kept_by(image: Fingerprint, witness: Fingerprint, protected: int, first: Sequence[Fingerprint]) -> str:
+    """Returns why a witness was preferred to an image, neither of which is known."""
+    if witness in first[:protected]:
+        return "protected"
+    return "first" if witness.ref.uri < image.ref.uri else "nearest"
 
 
 def in_order(verdicts: Sequence[Verdict]) -> list[Verdict]:
