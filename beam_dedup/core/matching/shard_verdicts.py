@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_dedup.core import blocks, links
-from beam_dedup.core.codes import IntArray
+from beam_dedup.core.codes import BASE, NO_CODE, IntArray
+from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.model import CodeKind, Reason, Status
 from beam_dedup.core.rank import are_known, uri_of, uris_of
 
@@ -26,11 +27,11 @@ class DigestShard:
     same_bytes: IntArray  # (images,) row of the best-ranked image with the same bytes
     # (images,) row of the representative. For a new image with the bytes of a known one, it is that known
     # image. For any other image it is the best-ranked one whose picture is equal to that of the image at
-    # `same_bytes`, known and new images apart.
+    # `same_bytes`, known and new images apart. An image about which a person decided represents only its own bytes.
     representative: IntArray
 
 
-def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
+def group_images(images: pa.Table, pictures: bool = True, decisions: Decisions = NO_DECISIONS) -> DigestShard:
     """Groups the images of one digest shard by bytes and by picture, and flags the further names of each file.
 
     Known links to new images are left out, so that no file is a duplicate of a link to itself.
@@ -38,6 +39,7 @@ def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
     Args:
       images: rows of `blocks.IMAGES`.
       pictures: False for exact mode, in which equal pictures with different bytes are unrelated.
+      decisions: about digests that may have other verdicts than equal pictures.
 
     Raises:
       ValueError: two images have the same URI; an image is identified by its URI.
@@ -63,18 +65,51 @@ def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
     # digest shard.
     known = np.asarray(are_known(images["rank"].combine_chunks()))
     groups = 2 * _picture_numbers(images.take(pa.array(compared))) + known[compared]
+    if decisions:
+        alone = decisions.are_alone(images["digest"].combine_chunks().take(pa.array(compared)))
+        groups[alone] = -1 - compared[alone]
     same_picture[compared] = compared[_firsts(groups)]
     copies_known = known[same_bytes] & ~known
     return DigestShard(images, same_bytes, np.where(copies_known, same_bytes, same_picture[same_bytes]))
 
 
-def compared_codes(shard: DigestShard, number: int) -> pa.Table:
+def compared_codes(shard: DigestShard, number: int, decisions: Decisions = NO_DECISIONS) -> pa.Table:
     """Returns the `CODES` of the representatives of a digest shard.
 
     Args:
       shard: the digest shard.
       number: its number, which the rows carry so that answers find their way back.
+      decisions: an image without codes that was declared the same as another one gets a row of the kind NO_CODE. Images
+        that a person decided to keep are kept beforehand, as known ones are.
     """
+    codes = _codes_of_representatives(shard, number)
+    if not decisions:
+        return codes
+    kept = pc.or_(codes["kept"], pa.array(decisions.are_kept(codes["digest"].combine_chunks())))
+    codes = codes.set_column(codes.schema.get_field_index("kept"), "kept", kept)
+    return pa.concat_tables([codes, _rows_without_codes(shard, number, decisions)])
+
+
+def _rows_without_codes(shard: DigestShard, number: int, decisions: Decisions) -> pa.Table:
+    """Returns a row for each image without codes that was declared the same as another image."""
+    digests = shard.images["digest"].combine_chunks()
+    is_needed = np.isin(decisions.numbers_of(digests), decisions.same_numbers)
+    is_needed &= shard.representative == np.arange(len(shard.representative))
+    rows = shard.images.take(pa.array(np.flatnonzero(is_needed & (_code_counts(shard.images) == 0))))
+    ranks, digests = rows["rank"].combine_chunks(), rows["digest"].combine_chunks()
+    columns = [
+        pa.array(np.full(len(rows), number, np.int32)),
+        ranks,
+        digests,
+        pa.array(np.full(len(rows), BASE, np.uint8)),
+        pa.array(np.full(len(rows), NO_CODE, np.uint8)),
+        pa.array([b""] * len(rows), pa.binary()),
+        pc.or_(are_known(ranks), pa.array(decisions.are_kept(digests))),
+    ]
+    return pa.Table.from_arrays(columns, schema=blocks.CODES)
+
+
+def _codes_of_representatives(shard: DigestShard, number: int) -> pa.Table:
     is_representative = shard.representative == np.arange(len(shard.representative))
     rows = shard.images.take(pa.array(np.flatnonzero(is_representative & (_code_counts(shard.images) > 0))))
     codes = rows["codes"].combine_chunks()
@@ -152,9 +187,12 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
 
 def _best_marks(marks: pa.Table) -> pa.Table:
     """Returns the best row of each image."""
+    # A missing long distance sorts before all others, as NO_DISTANCE does in `selection`, and a missing distance after
+    # all others, as UNMEASURED does.
     order = ("rank", "distance", "kept_rank", "view", "long_distance")
-    # A missing long distance sorts before all others, as NO_DISTANCE does in `selection`.
-    marks = marks.sort_by([(name, "ascending", "at_start") for name in order])
+    marks = marks.sort_by(
+        [(name, "ascending", "at_end" if name == "distance" else "at_start") for name in order]
+    )
     return marks.filter(pa.array(blocks.first_rows(marks["rank"])))
 
 
