@@ -171,7 +171,9 @@ class Witness:
 
     uri: str
     digest: bytes
-    distance: int  # bits of the short code (flat pictures: colour levels); 0 for equal bytes
+    # Bits of the short code (flat pictures: colour levels); 0 for equal bytes. None if a person declared two images
+    # the same whose codes can't be compared.
+    distance: int | None
     long_distance: int | None  # bits of the long code; None if one of the two images has no long code
     view: str  # the matching view that is not the base; "base" if two bases matched
 
