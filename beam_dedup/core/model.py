@@ -50,6 +50,7 @@ class Reason(enum.StrEnum):
     LOSSY_DUMP = "lossy_dump", "rejected: a dump format that does not preserve image bytes"
     DECODER_CRASHED = "decoder_crashed", "rejected: it crashed the decoder process"
     TIMEOUT = "timeout", "rejected: reading or decoding it took longer than the time limit"
+    DROPPED = "dropped", "rejected: a person decided to drop it (`--decisions`)"
 
     meaning: str  # one line for people
 

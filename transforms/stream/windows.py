@@ -91,7 +91,8 @@ class DeduplicateWindows(beam.PTransform[PCollection[list[ImageRef]], PCollectio
         read = images | "Fingerprint" >> FingerprintImages(settings=self.settings)
         fingerprints, rejections, _ = without_judged(read, self.skipped, self.settings.tally)
         if self.settings.recipe:
-            judged, _ = fingerprints | "MarkNear" >> MarkNearDuplicates(self.thresholds, self.planning)
+            mark = MarkNearDuplicates(self.thresholds, self.planning)
+            judged = (fingerprints | "MarkNear" >> mark).verdicts
         else:
             judged = fingerprints | "MarkExact" >> MarkExactDuplicates()
         nothing = images | "Nothing" >> beam.Map(no_verdicts).with_output_types(bytes)
