@@ -88,7 +88,7 @@ if TYPE_CHECKING:
         Verdict,
         Witness,
     )
-    from beam_dedup.core.rank import KeepPolicy
+    from beam_dedup.core.preference import KeepPolicy
     from beam_dedup.core.stream.protocol import StreamPlan
     from beam_dedup.core.thresholds import Thresholds
     from transforms.batching import BatchFingerprints, BatchReferences, UnbatchVerdicts
@@ -181,7 +181,7 @@ _MODULES = {
     "Unplaced": "beam_dedup.core.model",
     "Verdict": "beam_dedup.core.model",
     "Witness": "beam_dedup.core.model",
-    "KeepPolicy": "beam_dedup.core.rank",
+    "KeepPolicy": "beam_dedup.core.preference",
     "StreamPlan": "beam_dedup.core.stream.protocol",
     "Thresholds": "beam_dedup.core.thresholds",
 }

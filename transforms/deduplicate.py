@@ -12,7 +12,7 @@ from beam_dedup.core.conservation import ReadTally
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
 from beam_dedup.core.model import ImageRef
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import KeepPolicy, Preference
 from beam_dedup.core.thresholds import Thresholds
 from transforms import metrics
 from transforms.decided import DropUnwanted, as_side_input
@@ -37,7 +37,7 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
     """Reads, fingerprints and judges images.
 
     Every image gets exactly one verdict: kept, a duplicate of a kept image, or rejected with a reason. No two kept
-    images are duplicates of each other.
+    images are duplicates of each other, except two protected ones.
 
     Element in: a list of `ImageRef` with unique URIs (`BatchReferences` makes lists of single references). Out:
     `Deduplicated`: blocks of `VERDICTS` (`UnbatchVerdicts` splits them into single verdicts), in near mode one
@@ -55,7 +55,7 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
       thresholds: when two codes are near.
       planning: how near pairs are found.
       digest_shards: the number of digest shards. The images of one shard meet in the memory of one worker.
-      keep: which copy is preferred.
+      keep: which copy is preferred, and which images are protected.
       known: references to images that are kept beforehand, marked as `known`. They can be witnesses, but get no
         verdict.
       decisions: what a person decided about digests and pairs of them. Pairs and `keep` count in near mode only.
@@ -65,7 +65,7 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
     thresholds: Thresholds = Thresholds()
     planning: PlanSettings = PlanSettings()
     digest_shards: int = DIGEST_SHARDS
-    keep: KeepPolicy = KeepPolicy.FIRST
+    keep: KeepPolicy | Preference = KeepPolicy.FIRST
     known: PCollection[list[ImageRef]] | None = None
     decisions: Decisions = NO_DECISIONS
 

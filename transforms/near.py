@@ -22,7 +22,7 @@ from beam_dedup.core.blocks import FingerprintBlock, ImageBlock, VerdictBlock
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.matching import planner, shard_verdicts
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import KeepPolicy, Preference
 from beam_dedup.core.thresholds import Thresholds
 from transforms.decided import CountPinned, as_side_input
 from transforms.exact import DIGEST_SHARDS, ShardByDigest
@@ -59,7 +59,7 @@ class MarkNearDuplicates(beam.PTransform[PCollection[FingerprintBlock], NearMark
       thresholds: when two codes are near.
       planning: how the plan is chosen.
       digest_shards: the number of digest shards. The images of one shard meet in the memory of one worker.
-      keep: the policy that ranks images.
+      keep: which images are preferred, and which are protected.
       known: whether known images may be among the fingerprints.
       decisions: what a person decided: pairs that are within k, or not, whatever their codes say, and images that are
         kept beforehand, as known ones are, but judged and counted.
@@ -68,7 +68,7 @@ class MarkNearDuplicates(beam.PTransform[PCollection[FingerprintBlock], NearMark
     thresholds: Thresholds = Thresholds()
     planning: PlanSettings = PlanSettings()
     digest_shards: int = DIGEST_SHARDS
-    keep: KeepPolicy = KeepPolicy.FIRST
+    keep: KeepPolicy | Preference = KeepPolicy.FIRST
     known: bool = False
     decisions: Decisions = NO_DECISIONS
 
@@ -87,8 +87,10 @@ class MarkNearDuplicates(beam.PTransform[PCollection[FingerprintBlock], NearMark
                 | "Sum" >> beam.CombineGlobally(sum_stats).without_defaults()
                 | "Plan" >> beam.Map(choose_plan, self.thresholds, self.planning)
             )
-            kept_beforehand = self.known or bool(self.decisions.keep)
-            marks = codes | "Near" >> JudgeCodes(self.thresholds, chosen, kept_beforehand, decisions)
+            may_be_kept_beforehand = (
+                self.known or bool(Preference.of(self.keep).protect) or bool(self.decisions.keep)
+            )
+            marks = codes | "Near" >> JudgeCodes(self.thresholds, chosen, may_be_kept_beforehand, decisions)
         else:
             marks, chosen = codes | "Near" >> JudgeOnOneWorker(self.thresholds, self.planning, decisions)
         verdicts = (

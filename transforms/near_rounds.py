@@ -87,7 +87,7 @@ class JudgeCodes(beam.PTransform[PCollection[ShardedCodes], PCollection[ShardedM
     Args:
       thresholds: when two codes are near.
       plan: one plan per window.
-      known: whether known images, or others that are kept beforehand, may be among the codes.
+      known: whether images that are kept beforehand (known or protected) may be among the codes.
       decisions: what a person decided about pairs: an argument of a step, as `transforms.decided.as_side_input`
         returns it.
     """
@@ -254,7 +254,7 @@ def route_by_plan(codes: ShardedCodes, chosen: Estimate) -> Iterator[_Spread | _
 
 
 def split_known(codes: ShardedCodes) -> Iterator[_Kept | _Rest]:
-    """Separates the codes of known images from the others of a digest shard."""
+    """Separates the codes of images that are kept beforehand from the others of a digest shard."""
     known, new = rounds.split_known(blocks.load([codes[1]], blocks.CODES))
     if len(known):
         yield _Kept(_KEPT, (codes[0], blocks.dump(known)))

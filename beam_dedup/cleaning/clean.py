@@ -127,7 +127,7 @@ def _wanted(duplicates: Sequence[Duplicate], config: CleanConfig, result: _Resul
             continue
         if duplicate.reason is Reason.NEAR and not config.near:
             result.near += 1
-        elif any(
+        elif duplicate.is_protected or any(
             fnmatch.fnmatchcase(name, pattern)
             for pattern in patterns
             for name in (duplicate.path, os.path.normpath(duplicate.path), path)

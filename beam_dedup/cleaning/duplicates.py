@@ -14,7 +14,7 @@ from beam_dedup.core import strict_json
 from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.core.metadata.avro_rows import AVRO_MAGIC
-from beam_dedup.core.model import Reason, Status
+from beam_dedup.core.model import Flag, Reason, Status
 from beam_dedup.core.names import shown
 from beam_dedup.core.paths import is_remote
 from beam_dedup.options.option import quoted
@@ -38,6 +38,7 @@ class Duplicate:
       reason: `exact` or `near`.
       is_kept: whether another record keeps the file with the same content.
       is_witness_local: whether the witness is a local file, not a member of an archive or an object of a store.
+      is_protected: whether a record of the same file has the flag `protected`.
     """
 
     path: str
@@ -47,6 +48,7 @@ class Duplicate:
     reason: Reason
     is_kept: bool
     is_witness_local: bool
+    is_protected: bool = False
 
 
 def read_duplicates(records: str, directory: str) -> list[Duplicate]:
@@ -62,7 +64,10 @@ def read_duplicates(records: str, directory: str) -> list[Duplicate]:
     """
     duplicates: list[tuple[str, bytes, str, Reason]] = []
     kept: dict[str, frozenset[bytes]] = {}
+    protected: set[str] = set()
     for record in _records(records):
+        if Flag.PROTECTED in (record.get("flags") or ()):
+            protected.add(record["uri"])
         digest = bytes.fromhex(record["digest"] or "")
         if record["status"] == Status.KEPT:
             kept[record["uri"]] = kept.get(record["uri"], frozenset()) | {digest}
@@ -84,6 +89,7 @@ def read_duplicates(records: str, directory: str) -> list[Duplicate]:
             reason,
             digest in kept.get(uri, frozenset()),
             _is_local(witness),
+            uri in protected,
         )
         for uri, digest, witness, reason in duplicates
     ]

@@ -79,10 +79,8 @@ CODES = pa.schema(
         ("view", pa.uint8()),
         ("kind", pa.uint8()),
         ("data", pa.binary()),
-        (
-            "kept",
-            pa.bool_(),
-        ),  # True for known images and those already judged as kept; False also while undecided
+        # True for known and protected images and those already judged as kept; False also while undecided
+        ("kept", pa.bool_()),
     ]
 )
 

@@ -93,6 +93,7 @@ class Flag(enum.StrEnum):
     REPLACES = (
         "replaces"  # in a stream: kept, though it is near an earlier generation of itself, which is gone
     )
+    PROTECTED = "protected"  # kept whatever is near it, because of `--protect`; not touched by `dedup clean`
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

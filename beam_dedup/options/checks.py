@@ -15,7 +15,6 @@ from beam_dedup.core.allowed import checked_prefix
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.limits import MAX_PIXELS_SCALED, Limits
 from beam_dedup.core.paths import is_remote
-from beam_dedup.core.rank import KeepPolicy
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.threads import cores
 from beam_dedup.core.thresholds import DEFAULT_VERIFY, LONG_BITS, Thresholds
@@ -30,6 +29,7 @@ from beam_dedup.options.defaults import (
     LINKS_INSIDE,
 )
 from beam_dedup.options.option import quoted
+from beam_dedup.options.preference_checks import preference
 from beam_dedup.options.suggest import nearest_path, pasteable
 
 MAX_JOBS = 1024
@@ -91,7 +91,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         thresholds=thresholds(options),
         recipe=recipe(options),
         limits=limits(options),
-        keep=KeepPolicy(options.keep),
+        keep=preference(options),
         reference=options.reference and _normal(options.reference),
         output_json=_expanded(output_json),
         output_dir=_expanded(options.output_dir),

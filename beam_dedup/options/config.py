@@ -6,7 +6,7 @@ from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import is_remote
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import Preference
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.thresholds import Thresholds
 from beam_dedup.options.defaults import DEFAULT_EXPECTED, DEFAULT_OUTPUT_JSON
@@ -48,7 +48,7 @@ class DedupConfig:
     thresholds: Thresholds = dataclasses.field(default_factory=Thresholds)
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
     limits: Limits = dataclasses.field(default_factory=Limits)
-    keep: KeepPolicy = KeepPolicy.FIRST
+    keep: Preference = dataclasses.field(default_factory=Preference)
     reference: str = ""
     output_json: str = DEFAULT_OUTPUT_JSON
     output_dir: str = ""

@@ -177,4 +177,37 @@ MATCHING_OPTIONS: tuple[Option, ...] = (
             Streaming accepts `first` only: the first image to arrive is kept.
             """,
     ),
+    Option(
+        flags=("--protect",),
+        group=Group.MATCHING,
+        metavar="GLOB",
+        action=Action.APPEND,
+        help="Keep all images whose path matches, whatever they duplicate.",
+        details="""
+            A protected image is always kept, and gets the flag `protected`. Other images may be its
+            duplicates, it is never a duplicate itself; of two protected images with the same bytes both are
+            kept. It is preferred to all others, whatever `--keep` says, and `dedup clean` does not touch it.
+            Give the option several times for several globs.
+
+            A glob is compared with the absolute path of the image (or its URI in a store), and with its path
+            below `-i`. It may begin at any directory of the path, and matches a file, or a directory with
+            all that is in it; an archive counts as a directory. A glob that begins with `/`, `~/`, `./`,
+            `../` or `gs://` begins where the path begins. `*` and `?` do not match `/`; `[a-z]` matches one
+            of these characters, `[!a-z]` another one; `/**/` stands for any number of directories; a `/` at
+            the end matches directories only; a backslash takes the next character as it is. Letters match
+            in the same case only. The paths are those under which the run found the images: links are
+            not resolved, but the file to which a protected link leads is protected too.
+
+            - `originals`: all that has this name, or is in a directory of this name.
+            - `'*.dng'`: the files with this ending.
+            - `/mnt/archive` or `'2019/**/print/'`: all that is below this directory.
+
+            A truncated protected picture is kept, but near images are not its duplicates: they may be
+            complete. An image that could not be opened is not protected.
+
+            In a stream, a protected image is kept whatever arrived before it; what was kept before stays
+            kept.
+            """,
+        examples=("dedup -n -i ~/Pictures --protect originals --records r.jsonl",),
+    ),
 )

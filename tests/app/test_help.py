@@ -10,7 +10,7 @@ from beam_dedup.cli import main
 from beam_dedup.core import limits
 from beam_dedup.core.algorithms import ALGORITHMS
 from beam_dedup.core.limits import Limits
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import KeepPolicy
 from beam_dedup.options import checks, help_text, parser, reference
 from beam_dedup.options.config import StreamConfig
 from beam_dedup.options.defaults import (

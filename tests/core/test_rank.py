@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from beam_dedup.core.arrivals import event_metadata
 from beam_dedup.core.blocks import to_bytes
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef
-from beam_dedup.core.rank import KeepPolicy, are_known, ranks_of, uri_of, uris_of
+from beam_dedup.core.preference import KeepPolicy
+from beam_dedup.core.rank import are_known, ranks_of, uri_of, uris_of
 from beam_dedup.core.tables import fingerprints_table
 
 MOST = (1 << 31) - 1
@@ -49,9 +50,17 @@ def expected_order(image: Fingerprint, keep: KeepPolicy) -> tuple[object, ...]:
         KeepPolicy.OLDEST: (image.modified_ms == 0, image.modified_ms),
         KeepPolicy.NEWEST: (-image.modified_ms,),
     }[keep]
-    is_described = Flag.DESCRIBED in image.flags and not image.ref.known
     uri = image.ref.uri.encode("utf-8", "surrogateescape")
-    return (not image.ref.known, is_described, *values, uri, event_metadata(image.ref.metadata)[0])
+    return (expected_class(image), *values, uri, event_metadata(image.ref.metadata)[0])
+
+
+def expected_class(image: Fingerprint) -> int:
+    """Returns where the class of an image sorts."""
+    if image.ref.known:
+        return 0
+    if Flag.PROTECTED in image.flags:
+        return 1
+    return 4 if Flag.DESCRIBED in image.flags else 3 if Flag.TRUNCATED in image.flags else 2
 
 
 @given(st.lists(images, max_size=6))

@@ -13,7 +13,7 @@ from beam_dedup.core.imaging import dct, fingerprint, formats
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.matching import planner
 from beam_dedup.core.model import RECORD_FIELDS, Flag, Reason, Status
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import KeepPolicy
 from beam_dedup.core.thresholds import DEFAULT_BIT_DISTANCE, DEFAULT_VERIFY
 from beam_dedup.runners import flink
 from tests.app.cli_runs import ROOT

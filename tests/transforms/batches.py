@@ -43,30 +43,43 @@ def union(cases: Sequence[RandomSet], rng: random.Random) -> RandomSet:
     return RandomSet(cases[0].k, cases[0].verify, images, codes)
 
 
-def random_batch(seed: str, k: int, verify: int, sets: int = 1) -> Batch:
-    """Returns images of some random sets, and the verdicts on them for the thresholds (k, verify)."""
+SAFE = "safe"  # the directory of protected images
+
+
+def random_batch(seed: str, k: int, verify: int, sets: int = 1, protected_share: float = 0) -> Batch:
+    """Returns images of some random sets, and the verdicts on them for the thresholds (k, verify).
+
+    Some images are in the directory `SAFE`, and expected to be protected.
+    """
     rng = random.Random(seed)
     cases = [random_set(f"{seed} {number}", k) for number in range(sets)]
-    return batch(union(cases, rng)._replace(verify=verify), seed)
+    case = union(cases, rng)._replace(verify=verify)
+    return batch(case, seed, int(protected_share * case.images))
 
 
-def batch(case: RandomSet, seed: str) -> Batch:
+def batch(case: RandomSet, seed: str, protected: int = 0) -> Batch:
     """Makes images of a set, some with exact copies, and judges them by the definition.
 
     The image from the set ranks before its exact copies. A copy has the same witness as that image (or that image itself,
-    if it is kept), and is an exact duplicate if the witness has its bytes.
+    if it is kept), and is an exact duplicate if the witness has its bytes. The first `protected` images are protected, but
+    not their copies.
     """
     rng = random.Random(seed)
     code_of = {code.image: code for code in case.codes}
-    kept, found = oracle.judge(case.codes, case.images, case.k, case.verify)
+    kept, found = oracle.judge(case.codes, case.images, case.k, case.verify, range(protected))
     first = [_fingerprint(rng, seed, image, code_of.get(image)) for image in range(case.images)]
     batch = Batch([], [])
+    for image in range(protected):
+        name = f"{SAFE}/{first[image].ref.name}"
+        ref = dataclasses.replace(first[image].ref, uri=f"/in/{name}", name=name)
+        first[image] = dataclasses.replace(first[image], ref=ref)
     for image, fingerprint in enumerate(first):
         copies = [
             _copy(rng, fingerprint, 10 * image, 10 * case.images) for _ in range(rng.choice([0, 0, 0, 1, 2]))
         ]
         if image in kept:
-            batch.verdicts.append(verdict_on(fingerprint, None, None))
+            flags = (*fingerprint.flags, Flag.PROTECTED) if image < protected else fingerprint.flags
+            batch.verdicts.append(verdict_on(dataclasses.replace(fingerprint, flags=flags), None, None))
             of_copies = Witness(fingerprint.ref.uri, fingerprint.digest, 0, None, BASE_VIEW)
             reason = Reason.EXACT
         else:

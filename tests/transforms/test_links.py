@@ -13,7 +13,7 @@ from beam_dedup.core import blocks, tables
 from beam_dedup.core.links import file_name
 from beam_dedup.core.matching import shard_verdicts
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Status, Verdict
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import KeepPolicy
 from beam_dedup.core.reading.reader import read_images
 from tests.core.archives.made_archives import tar, zipped
 from tests.transforms.files import encoded, write

@@ -36,7 +36,7 @@ from beam_dedup.core.model import (
     Verdict,
     Witness,
 )
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import KeepPolicy
 from beam_dedup.core.reading.reader import read_images
 from beam_dedup.core.stream.protocol import StreamPlan
 from beam_dedup.core.thresholds import Thresholds

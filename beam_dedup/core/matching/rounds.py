@@ -7,7 +7,7 @@ within k meets in at least one code shard. Tables in and out have the schemas of
 Answers of a code shard are grouped by the digest shard that they go to.
 
     input             in code shards    in digest shards
-    known, codes  ->  flag_near_kept    -> split_near       an image near a known one is a duplicate
+    known, codes  ->  flag_near_kept    -> split_near       an image near a known or protected one is a duplicate
     codes         ->  flag_neighbours   -> split_anchors    an anchor has no better neighbour: it is kept
     anchors, rest ->  flag_near_kept    -> split_near       an image near an anchor is a duplicate
     rest          ->  the same two steps again, a fixed number of times
@@ -270,7 +270,7 @@ def split_anchors(codes: pa.Table, flags: pa.Table, all_undecided: bool) -> tupl
 
 
 def split_known(codes: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Splits codes into (codes of known images, codes of images to judge)."""
+    """Splits codes into (codes of known and protected images, codes of images to judge)."""
     return codes.filter(codes["kept"]), codes.filter(pc.invert(codes["kept"]))
 
 

@@ -1,9 +1,10 @@
 """Selects which images are kept, and finds the witness of each duplicate.
 
-Images are numbered 0 .. n-1 by rank, the preferred image first. Known images are kept. The other images are
-judged in that order: an image is a duplicate if a kept image lies within k of it; else it is kept. The
-witness of a duplicate is the nearest kept image; of several equally near ones, the one with the best rank.
-Pairs that a person decided (`Codes.decided`) are within k, or not, whatever their codes say.
+Images are numbered 0 .. n-1 by rank, the preferred image first. Known images are kept; protected ones too, and are
+called known here as well. The other images are judged in that order: an image is a duplicate if a kept image
+lies within k of it; else it is kept. The witness of a duplicate is the nearest kept image; of several equally near
+ones, the one with the best rank. Pairs that a person decided (`Codes.decided`) are within k, or not, whatever their
+codes say.
 
 Two ways lead to the same verdicts:
 

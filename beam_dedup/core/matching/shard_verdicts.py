@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_dedup.core import blocks, links
-from beam_dedup.core.codes import BASE, NO_CODE, IntArray
+from beam_dedup.core.codes import BASE, NO_CODE, BoolArray, IntArray
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
-from beam_dedup.core.model import CodeKind, Reason, Status
-from beam_dedup.core.rank import are_known, uri_of, uris_of
+from beam_dedup.core.model import CodeKind, Flag, Reason, Status
+from beam_dedup.core.rank import are_kept_beforehand, are_known, as_protected, uri_of, uris_of
+from beam_dedup.core.tables import with_flag
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,10 +26,12 @@ class DigestShard:
 
     images: pa.Table  # of blocks.IMAGES, sorted by rank
     same_bytes: IntArray  # (images,) row of the best-ranked image with the same bytes
-    # (images,) row of the representative. For a new image with the bytes of a known one, it is that known
-    # image. For any other image it is the best-ranked one whose picture is equal to that of the image at
-    # `same_bytes`, known and new images apart. An image about which a person decided represents only its own bytes.
+    # (images,) row of the representative. For a new image with the bytes of one that is kept beforehand (a known
+    # or protected one), it is that one. For any other image it is the best-ranked one whose picture is equal to
+    # that of the image at `same_bytes`, those kept beforehand and all others apart. An image about which a person
+    # decided represents only its own bytes.
     representative: IntArray
+    is_fixed: BoolArray  # (images,) whether it is kept beforehand
 
 
 def group_images(images: pa.Table, pictures: bool = True, decisions: Decisions = NO_DECISIONS) -> DigestShard:
@@ -44,7 +47,7 @@ def group_images(images: pa.Table, pictures: bool = True, decisions: Decisions =
     Raises:
       ValueError: two images have the same URI; an image is identified by its URI.
     """
-    images = images.sort_by("rank")
+    images = _with_protected_targets(images).sort_by("rank")
     first = blocks.first_rows(images["rank"])
     if not first.all():
         uri = uri_of(images["rank"][int(np.argmin(first))].as_py())
@@ -55,22 +58,46 @@ def group_images(images: pa.Table, pictures: bool = True, decisions: Decisions =
         images, digests = images.filter(pa.array(used)).combine_chunks(), digests[used]
     images = links.with_link_flags(images, digests)
     same_bytes = _firsts(digests)
+    is_fixed = np.asarray(are_kept_beforehand(images["rank"].combine_chunks()))
     if not pictures:
-        return DigestShard(images, same_bytes, same_bytes)
+        return DigestShard(images, same_bytes, same_bytes, is_fixed)
     firsts = np.flatnonzero(same_bytes == np.arange(len(same_bytes)))
-    has_codes = _code_counts(images)[firsts] > 0
-    compared = firsts[has_codes]
+    compared = firsts[_are_compared(images, is_fixed)[firsts]]
     same_picture = np.arange(len(same_bytes))
-    # Known images do not represent new ones: an equal known image with a better rank may be in another
-    # digest shard.
-    known = np.asarray(are_known(images["rank"].combine_chunks()))
-    groups = 2 * _picture_numbers(images.take(pa.array(compared))) + known[compared]
+    # Images kept beforehand do not represent others: an equal one with a better rank may be in another digest
+    # shard.
+    groups = 2 * _picture_numbers(images.take(pa.array(compared))) + is_fixed[compared]
     if decisions:
         alone = decisions.are_alone(images["digest"].combine_chunks().take(pa.array(compared)))
         groups[alone] = -1 - compared[alone]
     same_picture[compared] = compared[_firsts(groups)]
-    copies_known = known[same_bytes] & ~known
-    return DigestShard(images, same_bytes, np.where(copies_known, same_bytes, same_picture[same_bytes]))
+    copies_fixed = is_fixed[same_bytes] & ~is_fixed
+    representative = np.where(copies_fixed, same_bytes, same_picture[same_bytes])
+    return DigestShard(images, same_bytes, representative, is_fixed)
+
+
+def _with_protected_targets(images: pa.Table) -> pa.Table:
+    """Returns images of a digest shard, with those protected through which a protected name leads."""
+    protected = np.asarray(pc.match_substring(images["flags"], Flag.PROTECTED.value).combine_chunks())
+    more = links.depended_on(images, protected) if protected.any() else protected
+    more = more & ~np.asarray(are_kept_beforehand(images["rank"].combine_chunks()))
+    if not more.any():
+        return images
+    ranks = images["rank"].to_pylist()
+    for row in np.flatnonzero(more).tolist():
+        ranks[row] = as_protected(ranks[row])
+    return with_flag(images, Flag.PROTECTED, more).set_column(0, "rank", pa.array(ranks, pa.large_binary()))
+
+
+def _are_compared(images: pa.Table, is_fixed: BoolArray) -> BoolArray:
+    """Returns which images are compared by their codes: those that have any, except truncated protected ones.
+
+    A protected picture that is truncated is kept, but is no witness of a near image, which may be complete.
+    """
+    known = np.asarray(are_known(images["rank"].combine_chunks()))
+    truncated = np.asarray(pc.match_substring(images["flags"], Flag.TRUNCATED.value).combine_chunks())
+    compared: BoolArray = (_code_counts(images) > 0) & ~(truncated & is_fixed & ~known)
+    return compared
 
 
 def compared_codes(shard: DigestShard, number: int, decisions: Decisions = NO_DECISIONS) -> pa.Table:
@@ -79,39 +106,40 @@ def compared_codes(shard: DigestShard, number: int, decisions: Decisions = NO_DE
     Args:
       shard: the digest shard.
       number: its number, which the rows carry so that answers find their way back.
-      decisions: an image without codes that was declared the same as another one gets a row of the kind NO_CODE. Images
-        that a person decided to keep are kept beforehand, as known ones are.
+      decisions: the bytes that a person decided to keep are kept beforehand, as known images are. An image without
+        codes that was declared the same as another one gets a row of the kind NO_CODE.
     """
-    codes = _codes_of_representatives(shard, number)
-    if not decisions:
-        return codes
-    kept = pc.or_(codes["kept"], pa.array(decisions.are_kept(codes["digest"].combine_chunks())))
-    codes = codes.set_column(codes.schema.get_field_index("kept"), "kept", kept)
-    return pa.concat_tables([codes, _rows_without_codes(shard, number, decisions)])
+    is_fixed = shard.is_fixed
+    if decisions:
+        is_fixed = is_fixed | decisions.are_kept(shard.images["digest"].combine_chunks())
+    is_representative = shard.representative == np.arange(len(shard.representative))
+    compared = _are_compared(shard.images, is_fixed)
+    with_codes = _code_rows(shard, number, is_representative & compared, is_fixed)
+    if not decisions.same:
+        return with_codes
+    declared = np.isin(decisions.numbers_of(shard.images["digest"].combine_chunks()), decisions.same_numbers)
+    without_codes = _rows_without_codes(shard, number, is_representative & ~compared & declared, is_fixed)
+    return pa.concat_tables([with_codes, without_codes])
 
 
-def _rows_without_codes(shard: DigestShard, number: int, decisions: Decisions) -> pa.Table:
-    """Returns a row for each image without codes that was declared the same as another image."""
-    digests = shard.images["digest"].combine_chunks()
-    is_needed = np.isin(decisions.numbers_of(digests), decisions.same_numbers)
-    is_needed &= shard.representative == np.arange(len(shard.representative))
-    rows = shard.images.take(pa.array(np.flatnonzero(is_needed & (_code_counts(shard.images) == 0))))
-    ranks, digests = rows["rank"].combine_chunks(), rows["digest"].combine_chunks()
+def _rows_without_codes(shard: DigestShard, number: int, chosen: BoolArray, is_fixed: BoolArray) -> pa.Table:
+    """Returns a row of the kind NO_CODE for each image `chosen`."""
+    rows = shard.images.take(pa.array(np.flatnonzero(chosen)))
     columns = [
         pa.array(np.full(len(rows), number, np.int32)),
-        ranks,
-        digests,
+        rows["rank"],
+        rows["digest"],
         pa.array(np.full(len(rows), BASE, np.uint8)),
         pa.array(np.full(len(rows), NO_CODE, np.uint8)),
         pa.array([b""] * len(rows), pa.binary()),
-        pc.or_(are_known(ranks), pa.array(decisions.are_kept(digests))),
+        pa.array(is_fixed[chosen]),
     ]
     return pa.Table.from_arrays(columns, schema=blocks.CODES)
 
 
-def _codes_of_representatives(shard: DigestShard, number: int) -> pa.Table:
-    is_representative = shard.representative == np.arange(len(shard.representative))
-    rows = shard.images.take(pa.array(np.flatnonzero(is_representative & (_code_counts(shard.images) > 0))))
+def _code_rows(shard: DigestShard, number: int, compared: BoolArray, is_fixed: BoolArray) -> pa.Table:
+    """Returns a row for each code of each image `compared`."""
+    rows = shard.images.take(pa.array(np.flatnonzero(compared)))
     codes = rows["codes"].combine_chunks()
     image = pc.list_parent_indices(codes)
     code = codes.flatten()
@@ -123,7 +151,7 @@ def _codes_of_representatives(shard: DigestShard, number: int) -> pa.Table:
         code.field("view"),
         code.field("kind"),
         code.field("data"),
-        are_known(ranks).take(image),
+        pa.array(is_fixed[compared]).take(image),
     ]
     return pa.Table.from_arrays(columns, schema=blocks.CODES)
 
@@ -144,7 +172,8 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
         pa.array(representative)
     )
     marked = np.asarray(mark.is_valid())
-    is_represented = ~marked & (representative != rows)  # a duplicate of its representative, which is kept
+    # A duplicate of its representative, which is kept.
+    is_represented = ~marked & (representative != rows) & ~shard.is_fixed
     witness_row = pa.array(representative, mask=~is_represented)
     kept_uri = pc.coalesce(uris_of(best["kept_rank"]).take(mark), uris.take(witness_row))
     kept_digest = pc.coalesce(

@@ -46,13 +46,14 @@ def _verdicts(details: pa.Table, outcome: pa.Table) -> pa.Table:
 
     A duplicate of an earlier generation of itself, with other bytes, is kept all the same: the earlier one is gone, since
     its file was overwritten. It gets the flag `replaces`. It is no witness: images near it are near the earlier one, or
-    are judged as if it were a duplicate.
+    are judged as if it were a duplicate. A protected image is kept in any case.
 
     Args:
       details: the images (`DETAILS`).
       outcome: row by row, the outcome (`OUTCOMES`) of the first image with the same bytes.
     """
     is_duplicate = np.asarray(pc.or_(details["copy"], pc.invert(outcome["kept"])).combine_chunks())
+    is_duplicate &= ~np.asarray(pc.match_substring(details["flags"], Flag.PROTECTED.value).combine_chunks())
     digest = outcome["digest"].combine_chunks().cast(pa.binary())
     same_bytes = np.asarray(pc.equal(details["digest"].combine_chunks(), digest))
     same_uri = np.asarray(pc.equal(details["uri"], outcome["uri"]).combine_chunks())

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pytest
 
-from beam_dedup.core.codes import NO_CODE, Codes, DecidedPairs, from_columns
+from beam_dedup.core.codes import NO_CODE, Codes, DecidedPairs, IntArray, from_columns
 from beam_dedup.core.matching import selection
 from beam_dedup.core.thresholds import MAX_BIT_DISTANCE
 from tests import oracle, random_sets
@@ -25,7 +25,8 @@ SETS = 40  # of each k and algorithm: more than 1,000 in all
 def random_pairs(case: RandomSet, rng: random.Random) -> tuple[set[Pair], set[Pair]]:
     """Returns some pairs of images that are declared different, and some that are declared the same."""
     codes_of = [[code for code in case.codes if code.image == image] for image in range(case.images)]
-    near, far = [], []
+    near: list[Pair] = []
+    far: list[Pair] = []
     for one, other in itertools.combinations(range(case.images), 2):
         is_near = oracle.matches(codes_of[one], codes_of[other], case.k, case.verify)
         (near if is_near else far).append(frozenset((one, other)))
@@ -46,11 +47,15 @@ def decided_codes(case: RandomSet, different: Collection[Pair], same: Collection
         np.array([code.kind for code in case.codes] + [NO_CODE] * len(without), np.uint8),
         b"".join(random_sets.data(code) for code in case.codes),
     )
-    pairs = (
-        np.array([random.Random(len(some)).sample(sorted(pair), 2) for pair in some], np.int64).reshape(-1, 2)
-        for some in (different, same)
+    return dataclasses.replace(
+        codes, decided=DecidedPairs.of(as_array(different), as_array(same), max(case.images, 1))
     )
-    return dataclasses.replace(codes, decided=DecidedPairs.of(*pairs, max(case.images, 1)))
+
+
+def as_array(pairs: Collection[Pair]) -> IntArray:
+    """Returns pairs in the core's form, each in any order."""
+    rng = random.Random(len(pairs))
+    return np.array([rng.sample(sorted(pair), 2) for pair in pairs], np.int64).reshape(-1, 2)
 
 
 def judged(
