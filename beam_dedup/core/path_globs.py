@@ -74,9 +74,9 @@ def pattern(glob: str) -> str:
       ValueError: the glob is written wrongly.
 
     >>> pattern("raw/*.jpg")
-    '(?s)(?:^|/)raw/[^/]*\\\\.jpg(?:/|$)'
+    '(?s)/raw/[^/]*\\\\.jpg(?:/|$)'
     """
-    start = "^" if _ANCHORED.match(glob) else "(?:^|/)"
+    start = "^" if _ANCHORED.match(glob) else "/"
     parts, at, body = [], 0, glob.rstrip("/")
     while body.startswith("**/"):
         body = body[len("**/") :]

@@ -21,6 +21,7 @@ _PATTERNS = {
     "json_metadata": _BUCKET_PATH,
     "reference": _BUCKET_PATH,
     "allow": rf"{_INPUTS}(\n{_INPUTS})*\n?",
+    "protect": r"[^\n]+(\n[^\n]+)*\n?",
     "output_dir": _BUCKET_PATH,
     "output_json": _BUCKET_PATH,
     "records": _BUCKET_PATH,

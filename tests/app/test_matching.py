@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from beam_dedup.cli import main
 from beam_dedup.samples import picture
 from tests.app.cli_runs import dedup, records_in, tree
+from tests.transforms.files import encoded, write
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +138,46 @@ def test_preview_quotes_odd_names_on_one_line_each(
     lines = [line for line in capsys.readouterr().out.splitlines() if " -> " in line]
     assert len(lines) == 3
     assert sum(line.startswith('"') for line in lines) == 2
+
+
+def test_protected_images_are_kept_and_not_touched_by_clean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two protected files with the same bytes both are kept; the records tell `dedup clean` of them."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "safe/b.png", "safe/deep/c.png", "d.png"):
+        write(tmp_path / "in" / name, encoded(1))
+    records = tmp_path / "r.jsonl"
+    assert dedup("-e", "-i", "in", "--protect", "safe", "--records", records) == 0
+    found = records_in(records)
+    assert {name: record["duplicate_of"] for name, record in found.items()} == {
+        "a.png": "in/safe/b.png",
+        "b.png": None,
+        "c.png": None,
+        "d.png": "in/safe/b.png",
+    }
+    assert [name for name, record in found.items() if "protected" in record["flags"]] == ["b.png", "c.png"]
+    # A later run without protection calls all but the first a duplicate: the earlier record still counts.
+    assert dedup("-e", "-i", "in", "--records", "again.jsonl") == 0
+    with records.open("a") as file:
+        file.write(Path("again.jsonl").read_text())
+    capsys.readouterr()
+    assert main(["clean", str(records), "--how", "delete", "--yes"]) == 1  # a.png is kept by one of the runs
+    assert "Left since protected: 2 files" in capsys.readouterr().out
+    assert sorted(tree(tmp_path / "in")) == ["a.png", "safe/b.png", "safe/deep/c.png"]
+
+
+def test_globs_match_the_path_below_the_input_and_the_absolute_path(tmp_path: Path) -> None:
+    for name in ("a.png", "x/b.png", "y/x/c.png"):
+        write(tmp_path / "in" / name, encoded(1))
+    records = tmp_path / "r.jsonl"
+    for globs, kept in (
+        (["/x"], ["b.png"]),
+        (["x"], ["b.png", "c.png"]),
+        ([f"{tmp_path}/in/y"], ["c.png"]),
+        (["a.*", "/nosuch"], ["a.png"]),
+        (["*.png"], ["a.png", "b.png", "c.png"]),
+    ):
+        protect = [argument for glob in globs for argument in ("--protect", glob)]
+        assert dedup("-e", "-i", tmp_path / "in", *protect, "--records", records) == 0
+        assert [name for name, record in records_in(records).items() if record["status"] == "kept"] == kept

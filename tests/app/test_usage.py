@@ -59,6 +59,11 @@ WRONG = {
         ["-i", "{in}", "--reference", "{in}/*"],
         '--reference must be a directory or a file, not a pattern; got "{in}/*"',
     ),
+    "protected glob that is no glob": (
+        ["-i", "{in}", "--protect", "a", "--protect", "[a"],
+        '--protect must have a ] for each [; write \\[ for the character; got "[a"',
+    ),
+    "protected glob that excludes": (["-i", "{in}", "--protect", "!a"], "--protect must not begin with !"),
     "no input": (["-n"], "-i or -l is required. Name the directory with the images"),
     "missing metadata file": (["-l", "nosuch"], '-l must name an existing file; got "nosuch"'),
     "metadata file is a directory": (["-l", "{in}"], '-l must name an existing file; got "{in}"'),
