@@ -19,13 +19,13 @@ writes one record per image, copies every kept image once into `unique/`, and pr
 
     with beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"])) as pipeline:
         images = pipeline | "Read" >> ReadImages("pictures")
-        verdicts, plan, read_tally = images | "Deduplicate" >> DeduplicateImages(
+        result = images | "Deduplicate" >> DeduplicateImages(
             settings=ReadSettings(recipe=Recipe()), thresholds=Thresholds(k=8)
         )
-        images | "Check" >> CheckConservation(verdicts, read_tally)
-        verdicts | "Write" >> WriteRecords("records.jsonl")
-        verdicts | "Place" >> PlaceCopies("unique")
-        verdicts | "Count" >> CountImages(plan, read_tally) | "Print" >> beam.Map(print)
+        images | "Check" >> CheckConservation(result.verdicts, result.read_tally)
+        result.verdicts | "Write" >> WriteRecords("records.jsonl")
+        result.verdicts | "Place" >> PlaceCopies("unique")
+        result.verdicts | "Count" >> CountImages(result.plan, result.read_tally) | "Print" >> beam.Map(print)
 
 Without a recipe (`ReadSettings()`), only images with equal bytes are duplicates. PCollections carry blocks, Arrow record
 batches of many images each, as bytes: a runner pays per element. `BatchReferences` and `UnbatchVerdicts` convert
