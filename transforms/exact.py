@@ -63,7 +63,7 @@ class MarkExactDuplicates(beam.PTransform[PCollection[FingerprintBlock], PCollec
             fingerprints
             | "Pack" >> ShardByDigest(self.digest_shards, self.keep)
             | "ByDigest" >> beam.GroupByKey()
-            | "Judge" >> beam.Map(judge_exact)
+            | "Judge" >> beam.Map(judge_exact, Preference.of(self.keep))
         )
 
 
@@ -76,7 +76,7 @@ def shard_by_digest(
         yield b"%d" % shard, blocks.dump(images)
 
 
-def judge_exact(shard: tuple[bytes, Iterable[ImageBlock]]) -> VerdictBlock:
+def judge_exact(shard: tuple[bytes, Iterable[ImageBlock]], preference: Preference) -> VerdictBlock:
     """Returns the verdicts on the images of one digest shard, by their bytes alone."""
     settled = shard_verdicts.group_images(blocks.load(shard[1], blocks.IMAGES), pictures=False)
-    return blocks.dump(shard_verdicts.verdicts(settled, blocks.MARKS.empty_table()))
+    return blocks.dump(shard_verdicts.verdicts(settled, blocks.MARKS.empty_table(), preference))

@@ -96,7 +96,7 @@ class MarkNearDuplicates(beam.PTransform[PCollection[FingerprintBlock], NearMark
         verdicts = (
             {"images": images, "marks": marks}
             | "Home" >> beam.CoGroupByKey()
-            | "Verdicts" >> beam.Map(judge_shard, decisions)
+            | "Verdicts" >> beam.Map(judge_shard, Preference.of(self.keep), decisions)
         )
         pinned = (
             codes | "Pinned" >> CountPinned(self.thresholds, decisions) if self.decisions.different else None
@@ -129,8 +129,11 @@ def choose_plan(stats: bytes, thresholds: Thresholds, planning: PlanSettings) ->
     return planning.choose(thresholds, planner.load_stats(stats))
 
 
-def judge_shard(shard: tuple[bytes, dict[str, Iterable[bytes]]], decisions: Decisions) -> VerdictBlock:
+def judge_shard(
+    shard: tuple[bytes, dict[str, Iterable[bytes]]], preference: Preference, decisions: Decisions
+) -> VerdictBlock:
     """Returns the verdicts on the images of one digest shard, given the marks that other shards made on them."""
     images = blocks.load(shard[1]["images"], blocks.IMAGES)
     settled = shard_verdicts.group_images(images, decisions=decisions)
-    return blocks.dump(shard_verdicts.verdicts(settled, blocks.load(shard[1]["marks"], blocks.MARKS)))
+    marks = blocks.load(shard[1]["marks"], blocks.MARKS)
+    return blocks.dump(shard_verdicts.verdicts(settled, marks, preference, decisions))

@@ -153,6 +153,10 @@ class Fingerprint:
     flags: tuple[Flag, ...] = ()
     detail: str = ""  # why the picture could not be decoded, or an explanation of the flags
     identity: bytes = b""  # of the file (`beam_dedup.core.reading.local_files`); b"" if it has none
+    taken: int = (
+        0  # local time in its EXIF, YYYYMMDDhhmmss; 0 if it is unknown or was not asked for (`Recipe.facts`)
+    )
+    metadata_kinds: int = 0  # kinds of metadata in the file (`beam_dedup.core.imaging.facts`), if asked for
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -197,6 +201,7 @@ class Verdict:
     size_bytes: int = 0
     flags: tuple[Flag, ...] = ()
     detail: str = ""
+    kept_by: str = ""  # why the witness was preferred to this image; "" without a witness
 
     @classmethod
     def of_rejection(cls, rejection: Rejection) -> "Verdict":
@@ -237,6 +242,7 @@ class Verdict:
             "flags": [flag.value for flag in self.flags],
             "detail": self.detail or None,
             "metadata": json.loads(self.ref.metadata) if self.ref.metadata else None,
+            "kept_by": self.kept_by or None,
         }
 
     def json_line(self) -> str:
@@ -339,6 +345,7 @@ AVRO_SCHEMA: dict[str, Any] = {
         {"name": "flags", "type": {"type": "array", "items": "string"}, "doc": _avro_symbols(list(Flag))},
         _avro_field("detail", "string", "message of the reader or decoder"),
         _avro_field("metadata", "string", "facts from the source besides the bytes, as JSON"),
+        _avro_field("kept_by", "string", "of a duplicate: why the kept image was preferred to it"),
     ],
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_dedup.core.blocks import FINGERPRINTS, IMAGES, VERDICTS, dump, joined, to_bytes, to_text
+from beam_dedup.core.blocks import FINGERPRINTS, IMAGES, RANKED, VERDICTS, dump, joined, to_bytes, to_text
 from beam_dedup.core.codes import VIEWS, BoolArray, Codes, IntArray, from_columns
 from beam_dedup.core.model import (
     REASONS,
@@ -40,6 +40,8 @@ def fingerprints_table(fingerprints: Sequence[Fingerprint]) -> pa.Table:
         (
             to_bytes(fp.ref.uri),
             fp.ref.known,
+            fp.taken,
+            fp.metadata_kinds,
             to_bytes(fp.ref.name),
             to_bytes(fp.ref.metadata),
             fp.digest,
@@ -79,6 +81,8 @@ def fingerprints_of(table: pa.Table) -> Iterator[Fingerprint]:
             flags=_flags(row["flags"]),
             detail=to_text(row["detail"]),
             identity=row["identity"],
+            taken=row["taken"],
+            metadata_kinds=row["metadata_kinds"],
         )
 
 
@@ -96,8 +100,8 @@ def ranked(
     preference = Preference.of(keep)
     by_glob = are_protected(fingerprints, preference)
     flagged = with_flag(fingerprints, Flag.PROTECTED, by_glob)
-    ranks = ranks_of(flagged, preference.policy, by_glob if protected is None else by_glob | protected)
-    return pa.Table.from_arrays([ranks, *flagged.drop_columns(["uri", "known"]).columns], schema=IMAGES)
+    ranks = ranks_of(flagged, preference, by_glob if protected is None else by_glob | protected)
+    return pa.Table.from_arrays([ranks, *flagged.drop_columns(list(RANKED)).columns], schema=IMAGES)
 
 
 def with_protected_flags(fingerprints: pa.Table, preference: Preference) -> pa.Table:
@@ -157,6 +161,7 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> pa.Table:
             _flags_text(verdict.flags),
             to_bytes(verdict.detail),
             *_witness_columns(verdict.witness),
+            to_bytes(verdict.kept_by) or None,
         )
         for verdict in verdicts
     ]
@@ -196,6 +201,7 @@ def verdicts_of(table: pa.Table) -> Iterator[Verdict]:
             size_bytes=row["size_bytes"],
             flags=_flags(row["flags"]),
             detail=to_text(row["detail"]),
+            kept_by=to_text(row["kept_by"] or b""),
         )
 
 

@@ -29,7 +29,7 @@ from beam_dedup.options.defaults import (
     LINKS_INSIDE,
 )
 from beam_dedup.options.option import quoted
-from beam_dedup.options.preference_checks import preference
+from beam_dedup.options.preference_checks import is_first, preference
 from beam_dedup.options.suggest import nearest_path, pasteable
 
 MAX_JOBS = 1024
@@ -353,10 +353,10 @@ def _check_batch_options(options: argparse.Namespace) -> None:
             "--force_plan requires --window with --watch or --subscription; no other plan of a stream is refused. "
             "Add --window or remove --force_plan"
         )
-    if options.keep != "first":
+    if not is_first(options.keep):
         raise UsageError(
             "--keep must be first with --watch or --subscription, where the first image to arrive is kept; "
-            f"got {options.keep}. Remove --keep"
+            f"got {','.join(options.keep)}. Remove --keep"
         )
     for flag, path in (("--records", options.records), ("--counts", options.counts)):
         if path and not is_remote(path) and path.endswith(output_checks.FILE_ENDINGS):

@@ -159,23 +159,40 @@ MATCHING_OPTIONS: tuple[Option, ...] = (
     Option(
         flags=("--keep",),
         group=Group.MATCHING,
-        metavar="POLICY",
-        choices=("first", "largest", "oldest", "newest"),
+        metavar="RULES",
+        action=Action.APPEND,
         default="first",
-        unset="first",
-        help="Keep the first, largest, oldest or newest image of a group (default first).",
+        help="Prefer images by these rules, with commas between them (default first).",
         details="""
-            Each value chooses one image of a group:
+            Of two duplicates, the first rule that distinguishes them decides which one is preferred; if none
+            does, files are preferred to links, then the first by path. `kept_by` in the record of a
+            duplicate names what decided. The rules:
 
-            - `first`: the first by path.
-            - `largest`: the one with the most pixels, then with the most bytes.
+            - `path:GLOB`: images whose path matches the glob. `--protect` explains globs; a comma in
+              a glob is written `\\,`. Files are preferred to links before this rule.
+            - `not:GLOB`: images whose path does not match.
+            - `format:NAME`: images of this format, by content. More names after commas are preferred in this
+              order, until the next rule: `format:raw,heic,png,pixels`. `raw` stands for CR2, CR3, ORF, RAF
+              and RW2, which are compared by their bytes only; other RAW files are of the format `tiff`.
+            - `pixels`, `bytes`: the one with the most.
             - `oldest`, `newest`: by modification time. The modification times of objects in stores are not
               used, so these do not apply to them.
+            - `taken`: the earliest time at which it was taken (EXIF DateTimeOriginal, local time); pictures
+              without one come last.
+            - `metadata`: the one with the most of these: EXIF, a time in it, a position in it, XMP, IPTC.
+            - `first`: the first by path. No rule may follow.
+            - `largest`: `pixels,bytes`.
 
-            Ties are broken by the path. Truncated pictures rank after all whole ones, whatever the policy.
+            The option may be given several times: `--keep path:best --keep pixels` is `--keep
+            path:best,pixels`. `taken` and `metadata` are read with `-n`; without it all duplicates have the
+            same. Truncated pictures rank after all whole ones, whatever the rules.
 
             Streaming accepts `first` only: the first image to arrive is kept.
             """,
+        examples=(
+            "dedup -n -i ~/Pictures --keep path:originals,not:Downloads,pixels --records r.jsonl",
+            "dedup -n -i ~/Pictures --keep format:tiff,png,metadata,taken,largest --records r.jsonl",
+        ),
     ),
     Option(
         flags=("--protect",),

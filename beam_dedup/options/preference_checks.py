@@ -1,11 +1,13 @@
 """Checks the options that choose which images are preferred, and which are protected."""
 
 import argparse
+import dataclasses
 import os
+from collections.abc import Sequence
 
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.path_globs import absolute_glob, check_glob
-from beam_dedup.core.preference import KeepPolicy, Preference
+from beam_dedup.core.preference import KeepPolicy, Preference, Rule, RuleKind, parse_rules
 from beam_dedup.options.option import quoted
 
 
@@ -17,7 +19,25 @@ def preference(options: argparse.Namespace) -> Preference:
     """
     directory = os.getcwd()
     protect = tuple(_checked_glob("--protect", glob, directory) for glob in options.protect or [])
-    return Preference(KeepPolicy(options.keep), protect, directory)
+    return Preference(_rules(options.keep, directory), protect, directory)
+
+
+def is_first(given: Sequence[str] | None) -> bool:
+    """Returns whether the values of `--keep` prefer the first image, as a stream does."""
+    return not given or list(given) == [KeepPolicy.FIRST]
+
+
+def _rules(given: Sequence[str] | None, directory: str) -> tuple[Rule, ...]:
+    try:
+        rules = parse_rules(given or [KeepPolicy.FIRST])
+    except ValueError as error:
+        raise UsageError(f"--keep {error}") from None
+    return tuple(
+        dataclasses.replace(rule, glob=_checked_glob(f"--keep {rule.kind}:", rule.glob, directory))
+        if rule.kind in (RuleKind.PATH, RuleKind.NOT)
+        else rule
+        for rule in rules
+    )
 
 
 def _checked_glob(flag: str, given: str, directory: str) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import random
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -98,7 +99,7 @@ def batch(case: RandomSet, seed: str, protected: int = 0, decided: Decided = NOT
             flags = (*fingerprint.flags, Flag.PROTECTED) if image < protected else fingerprint.flags
             batch.verdicts.append(verdict_on(dataclasses.replace(fingerprint, flags=flags), None, None))
             of_copies = Witness(fingerprint.ref.uri, fingerprint.digest, 0, None, BASE_VIEW)
-            reason = Reason.EXACT
+            reason, late = Reason.EXACT, "protected" if image < protected else "first"
         else:
             match = found[image]
             witness = first[match.kept]
@@ -106,11 +107,22 @@ def batch(case: RandomSet, seed: str, protected: int = 0, decided: Decided = NOT
             distance = None if match.distance == oracle.UNMEASURED else match.distance
             of_copies = Witness(witness.ref.uri, witness.digest, distance, long_distance, BASE_VIEW)
             reason = Reason.NEAR
-            batch.verdicts.append(verdict_on(fingerprint, reason, of_copies))
-        batch.verdicts.extend(verdict_on(copy, reason, of_copies) for copy in copies)
+            late = "decided" if match.kept in decided.keep else "nearest"
+            late = "protected" if match.kept < protected else late
+            why = expected_kept_by(fingerprint, of_copies, late)
+            batch.verdicts.append(verdict_on(fingerprint, reason, of_copies, why))
+        for copy in copies:
+            why = expected_kept_by(copy, of_copies, late)
+            batch.verdicts.append(verdict_on(copy, reason, of_copies, why))
         batch.fingerprints.extend([fingerprint, *copies])
     rng.shuffle(batch.fingerprints)
     return Batch(batch.fingerprints, in_order(batch.verdicts))
+
+
+def expected_kept_by(image: Fingerprint, witness: Witness, late: str) -> str:
+    """Returns why a witness is preferred to an image: `late` if it is protected, or ranks after the image."""
+    uri, kept_uri = (os.fsencode(name) for name in (image.ref.uri, witness.uri))
+    return "first" if kept_uri < uri and late != "protected" else late
 
 
 def in_order(verdicts: Sequence[Verdict]) -> list[Verdict]:

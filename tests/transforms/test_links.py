@@ -44,7 +44,9 @@ def judge(
     """Judges images by their bytes. Returns the verdicts by URI."""
     table = tables.ranked(tables.fingerprints_table([*images, *known]), keep)
     settled = shard_verdicts.group_images(table, pictures=False)
-    verdicts = tables.verdicts_of(shard_verdicts.verdicts(settled, blocks.MARKS.empty_table()))
+    verdicts = tables.verdicts_of(
+        shard_verdicts.verdicts(settled, blocks.MARKS.empty_table(), Preference.of(keep))
+    )
     return {verdict.ref.uri: verdict for verdict in verdicts}
 
 

@@ -16,8 +16,19 @@ from beam_dedup.core import blocks, links
 from beam_dedup.core.codes import BASE, NO_CODE, BoolArray, IntArray
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.model import CodeKind, Flag, Reason, Status
-from beam_dedup.core.rank import are_kept_beforehand, are_known, as_protected, uri_of, uris_of
+from beam_dedup.core.preference import Preference
+from beam_dedup.core.rank import (
+    NEAREST,
+    are_kept_beforehand,
+    are_known,
+    as_protected,
+    kept_by,
+    uri_of,
+    uris_of,
+)
 from beam_dedup.core.tables import with_flag
+
+DECIDED = b"decided"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,13 +167,17 @@ def _code_rows(shard: DigestShard, number: int, compared: BoolArray, is_fixed: B
     return pa.Table.from_arrays(columns, schema=blocks.CODES)
 
 
-def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
+def verdicts(
+    shard: DigestShard, marks: pa.Table, preference: Preference, decisions: Decisions = NO_DECISIONS
+) -> pa.Table:
     """Returns the verdicts (`VERDICTS`) on the images of a digest shard, except the known ones.
 
     Args:
       shard: the digest shard.
       marks: the witnesses (`MARKS`) of its representatives. Several code shards may have found a witness
         for one image; the nearest one counts, and of equally near ones the one with the best rank.
+      preference: by which images are ranked.
+      decisions: with which `shard` was made.
     """
     images, rows, representative = shard.images, np.arange(len(shard.images)), shard.representative
     digests = images["digest"].combine_chunks().cast(pa.binary())
@@ -175,6 +190,8 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
     # A duplicate of its representative, which is kept.
     is_represented = ~marked & (representative != rows) & ~shard.is_fixed
     witness_row = pa.array(representative, mask=~is_represented)
+    ranks = images["rank"].combine_chunks()
+    kept_ranks = pc.coalesce(best["kept_rank"].combine_chunks().take(mark), ranks.take(witness_row))
     kept_uri = pc.coalesce(uris_of(best["kept_rank"]).take(mark), uris.take(witness_row))
     kept_digest = pc.coalesce(
         best["kept_digest"].combine_chunks().cast(pa.binary()).take(mark), digests.take(witness_row)
@@ -208,10 +225,22 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
                 best["view"].combine_chunks().take(mark),
                 pa.array(np.zeros(len(rows), np.uint8), mask=~is_represented),
             ),
+            _kept_by(ranks, kept_ranks, kept_digest, preference, decisions),
         ],
         schema=blocks.VERDICTS,
     )
     return table.filter(pc.invert(are_known(images["rank"])))
+
+
+def _kept_by(
+    ranks: pa.Array, kept_ranks: pa.Array, kept_digest: pa.Array, preference: Preference, decisions: Decisions
+) -> pa.Array:
+    """Returns why witnesses are preferred: `kept_by`, or DECIDED for one that ranks after its duplicate, but is to be kept."""
+    words = kept_by(ranks, kept_ranks, preference)
+    if not decisions.keep:
+        return words
+    decided = pc.and_(pc.equal(words, NEAREST), pa.array(decisions.are_kept(kept_digest)))
+    return pc.if_else(pc.fill_null(decided, False), pa.scalar(DECIDED, pa.binary()), words)
 
 
 def _best_marks(marks: pa.Table) -> pa.Table:

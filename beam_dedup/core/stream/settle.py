@@ -20,6 +20,8 @@ from beam_dedup.core.stream.messages import DETAILS, OUTCOMES, OWN_FIELDS, int_c
 from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, blocks_by_topic
 from beam_dedup.core.stream.state_cells import CellChange, Cells
 
+ARRIVAL = b"arrival"  # why the witness is preferred
+
 
 def settle(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
     """Sends the verdicts on images whose outcome has arrived; the details of all others wait in the state.
@@ -72,6 +74,9 @@ def _verdicts(details: pa.Table, outcome: pa.Table) -> pa.Table:
         "kept_uri": outcome["uri"].take(witness),
         "kept_digest": digest.take(witness),
         **{name: outcome[name].take(witness) for name in ("distance", "long_distance", "view")},
+        "kept_by": pa.array([ARRIVAL], pa.binary()).take(
+            pa.array(np.zeros(len(details), np.int64), mask=~is_duplicate)
+        ),
     }
     table = pa.Table.from_arrays([columns[name] for name in VERDICTS.names], schema=VERDICTS)
     return table.filter(pc.invert(details["known"]))

@@ -31,13 +31,13 @@ from beam_dedup.core.model import (
     Verdict,
     Witness,
 )
-from beam_dedup.core.preference import KeepPolicy, Preference
+from beam_dedup.core.preference import KeepPolicy, Preference, parse_rules
 from beam_dedup.core.tables import fingerprints_table, ranked, verdicts_of
 from beam_dedup.core.thresholds import Thresholds
 from tests import oracle, random_sets
 from tests.core import small_limits
 from tests.core.matching.test_selection import thresholds_of
-from tests.core.test_rank import expected_order
+from tests.core.test_rank import RULES, expected_kept_by, expected_order
 from tests.random_sets import RandomSet, random_set
 from tests.verdicts import verdict_on
 
@@ -121,9 +121,11 @@ def images_of(case: RandomSet, rng: random.Random) -> list[Fingerprint]:
             codes = ()  # an image with views always has a base code
         digest = hashlib.sha256(f"{image} {rng.random()}".encode()).digest()
         first = Fingerprint(
-            ImageRef("", "", known=rng.random() < 0.15), digest, rng.randint(1, 3), rng.randint(0, 3), "PNG",
+            ImageRef("", "", known=rng.random() < 0.15), digest, rng.randint(1, 3), rng.randint(0, 3),
+            rng.choice(["PNG", "JPEG", "TIFF"]),
             rng.randint(1, 2), rng.randint(1, 2), "dct/1" if codes else "", codes,
-            (Flag.TRUNCATED,) if rng.random() < 0.1 else (),
+            (Flag.TRUNCATED,) if rng.random() < 0.1 else (), taken=rng.choice([0, 20190102030405, 20200102030405]),
+            metadata_kinds=rng.randint(0, 2),
         )  # fmt: skip
         found.append(first)
         for _ in range(rng.choice([0, 0, 0, 1, 2])):
@@ -134,12 +136,14 @@ def images_of(case: RandomSet, rng: random.Random) -> list[Fingerprint]:
                     digest=digest if same_bytes else hashlib.sha256(rng.randbytes(8)).digest(),
                     ref=dataclasses.replace(first.ref, known=rng.random() < 0.15),
                     modified_ms=rng.randint(0, 3),
+                    format=first.format if same_bytes else rng.choice(["PNG", "JPEG", "TIFF"]),
                     size_bytes=first.size_bytes if same_bytes else rng.randint(1, 3),
                 )
             )
     rng.shuffle(found)
     names = [
-        f"{SAFE + '/' if rng.random() < protected_share else ''}{number} {rng.choice(['a', 'å', chr(0xDCFF)])}"
+        f"{SAFE + '/' if rng.random() < protected_share else rng.choice(['', 'a/', 'x/'])}{number} "
+        + rng.choice(["a", "å", chr(0xDCFF), "b"])
         for number in range(len(found))
     ]
     return [
@@ -148,8 +152,15 @@ def images_of(case: RandomSet, rng: random.Random) -> list[Fingerprint]:
     ]
 
 
+def random_preference(rng: random.Random) -> Preference:
+    return Preference(parse_rules(rng.sample(RULES, rng.randint(1, 4))), (SAFE,), "/in")
+
+
 def by_definition(
-    images: list[Fingerprint], case: RandomSet, keep: KeepPolicy, decided: Decided = NOTHING_DECIDED
+    images: list[Fingerprint],
+    case: RandomSet,
+    keep: KeepPolicy | Preference,
+    decided: Decided = NOTHING_DECIDED,
 ) -> list[Verdict]:
     """Returns the verdicts by DESIGN sections 2 and 3, from the oracle."""
     images = [
@@ -191,17 +202,20 @@ def by_definition(
             continue
         representative = number if image.ref.uri in protected else first[image.digest]
         match = duplicates.get(judged.index(representative))
-        witness = None
+        witness, other = None, images[representative]
         if match:
             other = images[judged[match.kept]]
             distance = None if match.distance == oracle.UNMEASURED else match.distance
             long = None if match.long_distance == oracle.NONE else match.long_distance
             witness = Witness(other.ref.uri, other.digest, distance, long, VIEWS[match.view])
         elif representative != number:
-            witness = Witness(images[representative].ref.uri, image.digest, 0, None, VIEWS[0])
+            witness = Witness(other.ref.uri, image.digest, 0, None, VIEWS[0])
         same_bytes = witness is not None and witness.digest == image.digest
         reason = None if witness is None else Reason.EXACT if same_bytes else Reason.NEAR
-        verdicts.append(verdict_on(image, reason, witness))
+        why = expected_kept_by(image, other, keep) if witness else ""
+        if why == "nearest" and other.digest in decided.keep:
+            why = "decided"
+        verdicts.append(verdict_on(image, reason, witness, why))
     return sorted(verdicts, key=lambda verdict: verdict.ref.uri)
 
 
@@ -210,9 +224,13 @@ def is_protected(image: Fingerprint, decided: Decided) -> bool:
 
 
 def digest_shards_of(
-    images: list[Fingerprint], keep: KeepPolicy, count: int, decisions: Decisions = NO_DECISIONS
+    images: list[Fingerprint],
+    keep: KeepPolicy | Preference,
+    count: int,
+    decisions: Decisions = NO_DECISIONS,
 ) -> list[DigestShard]:
-    table = ranked(fingerprints_table(images), Preference(keep, (SAFE,), "/in"))
+    preference = dataclasses.replace(Preference.of(keep), protect=(SAFE,), directory="/in")
+    table = ranked(fingerprints_table(images), preference)
     parts = dict(blocks.split(table, blocks.digest_shards(table, count)))
     return [
         shard_verdicts.group_images(parts.get(number, table.slice(0, 0)), decisions=decisions)
@@ -291,36 +309,39 @@ def marks_at_once(
     return pa.concat_tables([blocks.MARKS.empty_table(), *(table for _, table in found)])
 
 
-@pytest.mark.parametrize("keep", KeepPolicy)
+@pytest.mark.parametrize("keep", [*KeepPolicy, "rules"])
 @pytest.mark.parametrize(
     ("algorithm", "k"),
     [*(("dct", k) for k in (0, 1, 3, 4, 8, 12)), ("phash", 4), ("colorhash", 2), ("pdq", 11)],
 )
 def test_verdicts_are_those_of_the_definition(
-    algorithm: str, k: int, keep: KeepPolicy, monkeypatch: pytest.MonkeyPatch
+    algorithm: str, k: int, keep: KeepPolicy | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(7):
         rng = random.Random(f"{seed} {keep}")
         case = random_set(f"grouping {seed} {keep}", k, views=rng.choice([0, 0, 2, 10]), algorithm=algorithm)
-        check(case, images_of(case, rng), keep, rng, monkeypatch)
+        images = images_of(case, rng)
+        policy = keep if isinstance(keep, KeepPolicy) else random_preference(rng)
+        check(case, images, policy, rng, monkeypatch)
 
 
-@pytest.mark.parametrize("keep", KeepPolicy)
+@pytest.mark.parametrize("keep", [KeepPolicy.FIRST, KeepPolicy.NEWEST, "rules"])
 @pytest.mark.parametrize(("algorithm", "k"), [("dct", 0), ("dct", 8), ("phash", 4), ("pdq", 11)])
 def test_verdicts_with_decisions_are_those_of_the_definition(
-    algorithm: str, k: int, keep: KeepPolicy, monkeypatch: pytest.MonkeyPatch
+    algorithm: str, k: int, keep: KeepPolicy | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(6):
         rng = random.Random(f"{seed} {keep}")
         case = random_set(f"decided {seed} {keep}", k, views=rng.choice([0, 0, 2, 10]), algorithm=algorithm)
         images = images_of(case, rng)
-        check(case, images, keep, rng, monkeypatch, random_decisions(images, case, rng))
+        policy = keep if isinstance(keep, KeepPolicy) else random_preference(rng)
+        check(case, images, policy, rng, monkeypatch, random_decisions(images, case, rng))
 
 
 def check(
     case: RandomSet,
     images: list[Fingerprint],
-    keep: KeepPolicy,
+    keep: KeepPolicy | Preference,
     rng: random.Random,
     monkeypatch: pytest.MonkeyPatch,
     decided: Decided = NOTHING_DECIDED,
@@ -348,7 +369,9 @@ def check(
             else marks_at_once(codes, plan, thresholds, rng.choice([1, 1, 2]), max_pairs, decisions)
         )
     found = [
-        verdict for shard in digest_shards for verdict in verdicts_of(shard_verdicts.verdicts(shard, marks))
+        verdict
+        for shard in digest_shards
+        for verdict in verdicts_of(shard_verdicts.verdicts(shard, marks, Preference.of(keep), decisions))
     ]
     found.sort(key=lambda verdict: verdict.ref.uri)
     for verdict, wanted in zip(found, by_definition(images, case, keep, decided), strict=True):
@@ -379,7 +402,7 @@ def test_sets_of_no_image_one_image_and_known_images() -> None:
             found = [
                 verdict
                 for shard in digest_shards
-                for verdict in verdicts_of(shard_verdicts.verdicts(shard, marks))
+                for verdict in verdicts_of(shard_verdicts.verdicts(shard, marks, Preference()))
             ]
             assert [verdict.status for verdict in found] == [Status.KEPT] * kept
 
