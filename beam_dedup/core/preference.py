@@ -5,6 +5,7 @@ preferred to links; then the URI decides.
 """
 
 import dataclasses
+import difflib
 import enum
 import json
 import re
@@ -176,4 +177,6 @@ def _no_rule(part: str, rules: list[Rule]) -> str:
     hint = ""
     if rules and rules[-1].kind in (RuleKind.PATH, RuleKind.NOT):
         hint = f" (a comma within {rules[-1].kind}:GLOB is written \\,)"
+    elif similar := difflib.get_close_matches(part, (*WORDS, *(f"{kind.value}:" for kind in WITH_VALUE)), 1):
+        hint = f". Did you mean {similar[0]}?"
     return f"must be rules, each path:GLOB, not:GLOB, format:NAME or one of {words}{or_format}; got {_quoted(part)}{hint}"

@@ -6,6 +6,8 @@ the same. The decoder process limits time and memory.
 
 import datetime
 import re
+import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image
@@ -30,15 +32,17 @@ class Facts(NamedTuple):
 
 def facts_of(image: Image.Image) -> Facts:
     """Returns the facts of a picture whose header has been read."""
-    taken = 0
-    kinds = 0
-    for read in (_exif, _other_kinds):
-        try:
-            found = read(image)
-        except Exception:  # noqa: BLE001  parsers raise almost anything on damaged metadata; MemoryError too
-            continue
-        taken, kinds = taken or found.taken, kinds + found.metadata
-    return Facts(taken, kinds)
+    exif, others = (_read(image, read) for read in (_exif, _other_kinds))
+    return Facts(exif.taken, exif.metadata + others.metadata)
+
+
+def _read(image: Image.Image, read: Callable[[Image.Image], Facts]) -> Facts:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about damage
+            return read(image)
+    except Exception:  # noqa: BLE001  parsers raise almost anything on damaged metadata; MemoryError too
+        return Facts()
 
 
 def _exif(image: Image.Image) -> Facts:
