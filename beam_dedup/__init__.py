@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from beam_dedup.core.arrivals import Arrival
     from beam_dedup.core.blocks import FINGERPRINTS, VERDICTS, FingerprintBlock, VerdictBlock
     from beam_dedup.core.conservation import ReadTally
+    from beam_dedup.core.decisions import Decisions, read_decisions
     from beam_dedup.core.errors import ConservationError, DedupError, PlanError, UsageError
     from beam_dedup.core.limits import Limits
     from beam_dedup.core.matching.plan import Plan
@@ -160,6 +161,8 @@ _MODULES = {
     "FingerprintBlock": "beam_dedup.core.blocks",
     "VerdictBlock": "beam_dedup.core.blocks",
     "ReadTally": "beam_dedup.core.conservation",
+    "Decisions": "beam_dedup.core.decisions",
+    "read_decisions": "beam_dedup.core.decisions",
     "DedupError": "beam_dedup.core.errors",
     "UsageError": "beam_dedup.core.errors",
     "PlanError": "beam_dedup.core.errors",
@@ -200,6 +203,7 @@ __all__ = [
     "CodeKind",
     "ConservationError",
     "CountImages",
+    "Decisions",
     "DedupError",
     "DeduplicateImages",
     "DeduplicateWindows",
@@ -255,6 +259,7 @@ __all__ = [
     "WriteRecords",
     "WriteUnplaced",
     "choose_stream_plan",
+    "read_decisions",
 ]
 
 if not TYPE_CHECKING:  # a type checker that saw `__getattr__` would accept any name
