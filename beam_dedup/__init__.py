@@ -89,7 +89,7 @@ if TYPE_CHECKING:
         Verdict,
         Witness,
     )
-    from beam_dedup.core.preference import KeepPolicy
+    from beam_dedup.core.preference import KeepPolicy, Preference, parse_rules
     from beam_dedup.core.stream.protocol import StreamPlan
     from beam_dedup.core.thresholds import Thresholds
     from transforms.batching import BatchFingerprints, BatchReferences, UnbatchVerdicts
@@ -185,6 +185,8 @@ _MODULES = {
     "Verdict": "beam_dedup.core.model",
     "Witness": "beam_dedup.core.model",
     "KeepPolicy": "beam_dedup.core.preference",
+    "Preference": "beam_dedup.core.preference",
+    "parse_rules": "beam_dedup.core.preference",
     "StreamPlan": "beam_dedup.core.stream.protocol",
     "Thresholds": "beam_dedup.core.thresholds",
 }
@@ -230,6 +232,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "PlanSettings",
+    "Preference",
     "PublishVerdicts",
     "ReadImages",
     "ReadMetadata",
@@ -259,6 +262,7 @@ __all__ = [
     "WriteRecords",
     "WriteUnplaced",
     "choose_stream_plan",
+    "parse_rules",
     "read_decisions",
 ]
 

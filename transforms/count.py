@@ -153,6 +153,8 @@ def as_counts(
     result["Rejected"] = {reason: count for reason, count in by_reason.items() if count}
     if described := counts.get(metrics.DESCRIBED, 0):
         result[metrics.DESCRIBED] = described
+    if protected := counts.get(metrics.PROTECTED, 0):
+        result[metrics.PROTECTED] = protected
     # What was read includes known images, on which there are no verdicts.
     if short := read_tally.out_of_memory if read_tally else counts.get(metrics.OUT_OF_MEMORY, 0):
         result[metrics.OUT_OF_MEMORY] = short

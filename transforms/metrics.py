@@ -24,6 +24,7 @@ REFERENCES_READ = "Read_Reference_Count"  # files and archives that were read
 IMAGES_FOUND = "Found_Image_Count"  # images in them: an archive has several, or none
 KNOWN_REJECTED = "Known_Rejected_Count"
 DESCRIBED = "Described_Image_Count"
+PROTECTED = "Protected_Image_Count"
 SKIPPED = "Skipped_Page_Count"
 OUT_OF_MEMORY = "Out_Of_Memory_Count"
 PINNED = "Pinned_Count"  # pairs that a person declared different, and whose codes are within k
@@ -69,6 +70,8 @@ def counts_of(block: VerdictBlock) -> dict[str, int]:
     counts: dict[str, int] = {}
     if described := pc.sum(pc.match_substring(verdicts["flags"], Flag.DESCRIBED.value)).as_py():
         counts[DESCRIBED] = described
+    if protected := pc.sum(pc.match_substring(verdicts["flags"], Flag.PROTECTED.value)).as_py():
+        counts[PROTECTED] = protected
     if short := pc.sum(pc.match_substring(verdicts["flags"], Flag.OUT_OF_MEMORY.value)).as_py():
         counts[OUT_OF_MEMORY] = short
     for row in verdicts.group_by(["status", "reason"]).aggregate([([], "count_all")]).to_pylist():

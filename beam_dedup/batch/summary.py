@@ -112,6 +112,10 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
     for reason in REJECT_REASONS:
         if count := counts["Rejected"].get(reason.value, 0):
             yield f"  {reason}", f"{count:,}", reason.meaning.removeprefix("rejected: ")
+    if config.keep.protect:
+        protected = counts.get(metrics.PROTECTED, 0)
+        note = "kept because of --protect" if protected else "no image matches --protect"
+        yield metrics.PROTECTED, f"{protected:,}", note
     if counts.get(metrics.DESCRIBED):
         yield row(metrics.DESCRIBED, "could not be opened: compared by their metadata, not copied")
     if counts.get(metrics.OUT_OF_MEMORY):
