@@ -19,13 +19,13 @@ writes one record per image, copies every kept image once into `unique/`, and pr
 
     with beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"])) as pipeline:
         images = pipeline | "Read" >> ReadImages("pictures")
-        verdicts, plan, read_tally = images | "Deduplicate" >> DeduplicateImages(
+        result = images | "Deduplicate" >> DeduplicateImages(
             settings=ReadSettings(recipe=Recipe()), thresholds=Thresholds(k=8)
         )
-        images | "Check" >> CheckConservation(verdicts, read_tally)
-        verdicts | "Write" >> WriteRecords("records.jsonl")
-        verdicts | "Place" >> PlaceCopies("unique")
-        verdicts | "Count" >> CountImages(plan, read_tally) | "Print" >> beam.Map(print)
+        images | "Check" >> CheckConservation(result.verdicts, result.read_tally)
+        result.verdicts | "Write" >> WriteRecords("records.jsonl")
+        result.verdicts | "Place" >> PlaceCopies("unique")
+        result.verdicts | "Count" >> CountImages(result.plan, result.read_tally) | "Print" >> beam.Map(print)
 
 Without a recipe (`ReadSettings()`), only images with equal bytes are duplicates. PCollections carry blocks, Arrow record
 batches of many images each, as bytes: a runner pays per element. `BatchReferences` and `UnbatchVerdicts` convert
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from beam_dedup.core.arrivals import Arrival
     from beam_dedup.core.blocks import FINGERPRINTS, VERDICTS, FingerprintBlock, VerdictBlock
     from beam_dedup.core.conservation import ReadTally
+    from beam_dedup.core.decisions import Decisions, read_decisions
     from beam_dedup.core.errors import ConservationError, DedupError, PlanError, UsageError
     from beam_dedup.core.limits import Limits
     from beam_dedup.core.matching.plan import Plan
@@ -160,6 +161,8 @@ _MODULES = {
     "FingerprintBlock": "beam_dedup.core.blocks",
     "VerdictBlock": "beam_dedup.core.blocks",
     "ReadTally": "beam_dedup.core.conservation",
+    "Decisions": "beam_dedup.core.decisions",
+    "read_decisions": "beam_dedup.core.decisions",
     "DedupError": "beam_dedup.core.errors",
     "UsageError": "beam_dedup.core.errors",
     "PlanError": "beam_dedup.core.errors",
@@ -202,6 +205,7 @@ __all__ = [
     "CodeKind",
     "ConservationError",
     "CountImages",
+    "Decisions",
     "DedupError",
     "DeduplicateImages",
     "DeduplicateWindows",
@@ -259,6 +263,7 @@ __all__ = [
     "WriteUnplaced",
     "choose_stream_plan",
     "parse_rules",
+    "read_decisions",
 ]
 
 if not TYPE_CHECKING:  # a type checker that saw `__getattr__` would accept any name

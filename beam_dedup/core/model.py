@@ -50,6 +50,7 @@ class Reason(enum.StrEnum):
     LOSSY_DUMP = "lossy_dump", "rejected: a dump format that does not preserve image bytes"
     DECODER_CRASHED = "decoder_crashed", "rejected: it crashed the decoder process"
     TIMEOUT = "timeout", "rejected: reading or decoding it took longer than the time limit"
+    DROPPED = "dropped", "rejected: a person decided to drop it (`--decisions`)"
 
     meaning: str  # one line for people
 
@@ -176,7 +177,9 @@ class Witness:
 
     uri: str
     digest: bytes
-    distance: int  # bits of the short code (flat pictures: colour levels); 0 for equal bytes
+    # Bits of the short code (flat pictures: colour levels); 0 for equal bytes. None if a person declared two images
+    # the same whose codes can't be compared.
+    distance: int | None
     long_distance: int | None  # bits of the long code; None if one of the two images has no long code
     view: str  # the matching view that is not the base; "base" if two bases matched
 

@@ -30,6 +30,7 @@ from beam_dedup.core.preference import KeepPolicy, Preference, Rule, RuleKind
 
 _KNOWN, _PROTECTED, _NEW, _TRUNCATED, _DESCRIBED = range(5)
 _KEPT_BEFOREHAND = (_KNOWN, _PROTECTED)
+NEAREST = b"nearest"  # the word for a witness that ranks after its duplicate
 _CLASS_WORDS = (b"known", b"protected", b"", b"truncated", b"described")  # by class
 _END = b"\0"  # ends the URI if a generation follows; the last such byte does, if the URI contains others
 _MOST = np.uint64((1 << 64) - 1)
@@ -202,7 +203,7 @@ def kept_by(ranks: pa.Array, kept_ranks: pa.Array, preference: Preference) -> pa
     heads, kept_heads = (_heads(column, len(names)) for column in (ranks, kept_ranks))
     differs = heads != kept_heads
     at = np.where(differs.any(axis=1), differs.argmax(axis=1), len(names))
-    words = [*names, b"first", b"nearest", *_CLASS_WORDS]
+    words = [*names, b"first", NEAREST, *_CLASS_WORDS]
     classes = len(names) + 2
     # A known or protected witness is preferred for that; else the duplicate is in a class of less worth.
     by_class = np.where(kept_heads[:, 0] <= _PROTECTED, kept_heads[:, 0], heads[:, 0])

@@ -28,6 +28,7 @@ EXCLUDED_OPTIONS = {
     "preview": "it prints what one machine would place",
     "quiet_time": "it is for files of one machine; objects of stores are complete",
     "place": "it makes links on one machine; objects are copied",
+    "decisions": "it names a file of one machine; start the job from there with dedup --runner=DataflowRunner",
 }
 RUNNER, IMAGE = "runner", "sdk_container_image"
 

@@ -54,6 +54,7 @@ _BATCH_ONLY = {
     ),
     "reference": ("--reference", "known images need a batch run; start with one run over both collections"),
     "preview": ("--preview", "it prints at the end of a batch run"),
+    "decisions": ("--decisions", "decisions are about the images of an earlier run; batch runs honour them"),
 }
 
 _Number = TypeVar("_Number", int, float)
@@ -93,6 +94,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         limits=limits(options),
         keep=preference(options),
         reference=options.reference and _normal(options.reference),
+        decisions_file=_expanded(options.decisions),
         output_json=_expanded(output_json),
         output_dir=_expanded(options.output_dir),
         show_duplicates=options.show_duplicates,

@@ -227,4 +227,39 @@ MATCHING_OPTIONS: tuple[Option, ...] = (
             """,
         examples=("dedup -n -i ~/Pictures --protect originals --records r.jsonl",),
     ),
+    Option(
+        flags=("--decisions",),
+        group=Group.MATCHING,
+        metavar="FILE",
+        unset="",
+        help="Honour what you decided about earlier duplicates: a JSON Lines file.",
+        details="""
+            A local file with one JSON object per line. Images are named by their digests (SHA-256), as in the
+            records. A later line wins over an earlier one about the same pair or digest:
+
+            - `{"decision": "different", "digests": [A, B, ...]}`: no two of these pictures are near
+              duplicates of each other, whatever their codes say. Each such pair that is within the
+              thresholds counts in `Pinned_Count`. Another picture that is near one of them is still a
+              duplicate.
+            - `{"decision": "same", "digests": [A, B, ...]}`: any two of them are near duplicates, however
+              far apart. That is not passed on: if A and B are the same, and B and C, then A and C need
+              not be.
+            - `{"decision": "keep", "digest": A}`: this picture is never a near duplicate. Others may be its
+              duplicates, and its exact copies are. If it is truncated, only its exact copies are.
+            - `{"decision": "drop", "digest": A}`: all images with these bytes are rejected with the reason
+              `dropped`. They are not compared and not copied.
+            - `{"decision": "none", "digest": A}`, or with `digests`: takes an earlier decision back.
+
+            All other fields are ignored. `keep` and `drop` win over `same`. `same`, `different` and `keep`
+            apply with `-n`; files with equal bytes are duplicates in any case. Known images
+            (`--reference`) take part. The distance of a pair that was declared the same is the measured one,
+            or null if the two have no codes that can be compared.
+
+            The limits are 1,000 digests in one line, 500,000 pairs and 250,000 digests in all. A line that
+            is no decision ends the run before it begins.
+
+            Not available for streaming.
+            """,
+        examples=("dedup -n -i ~/Pictures --decisions decisions.jsonl --records r.jsonl",),
+    ),
 )

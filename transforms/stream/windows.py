@@ -95,7 +95,7 @@ class DeduplicateWindows(beam.PTransform[PCollection[list[ImageRef]], PCollectio
         fingerprints, rejections, _ = without_judged(read, self.skipped, self.settings.tally)
         if self.settings.recipe:
             mark = MarkNearDuplicates(self.thresholds, self.planning, keep=self.preference)
-            judged, _ = fingerprints | "MarkNear" >> mark
+            judged = (fingerprints | "MarkNear" >> mark).verdicts
         else:
             judged = fingerprints | "MarkExact" >> MarkExactDuplicates(keep=self.preference)
         nothing = images | "Nothing" >> beam.Map(no_verdicts).with_output_types(bytes)
