@@ -134,5 +134,6 @@ def _outputs(config: DedupConfig) -> list[tuple[str, str]]:
         ("Records", config.records),
         ("Counts", config.counts),
         ("Groups", config.output_json),
+        ("Review page", config.report and os.path.join(config.report, "index.html")),
     ]
     return [(name, path) for name, path in outputs if path]

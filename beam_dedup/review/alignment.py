@@ -45,7 +45,7 @@ def _box(pixels: Pixels, view: str | None) -> Box | None:
     """Returns the part of a picture that a view shows."""
     height, width = pixels.shape[:2]
     if view == "trim":
-        return without_border(Thumbnail(Image.fromarray(pixels), width, height))
+        return without_border(Thumbnail(Image.fromarray(pixels).convert("L"), width, height))
     boxes = dict([*centres(), *cuts(), *aspects(width, height)])
     return boxes.get(view or "")
 

@@ -21,8 +21,7 @@ from beam_dedup.review.writer import write_page
 _LIVE_SECONDS, _LOG_SECONDS = 0.5, 10.0
 _CLEAR_LINE = "\r\x1b[K"
 _MAX_COUNTS_BYTES = 1 << 20
-# A member of an archive that is damaged now was judged before, so nothing is lost; a person waits.
-_LIMITS = Limits(decode_seconds=30.0)
+MAX_DECODE_SECONDS = 30.0  # for one thumbnail: a person waits
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,24 +42,31 @@ class ReportConfig:
     quiet: bool = False
     k: int | None = None
     verify: int | None = None
-    limits: Limits = _LIMITS
+    limits: Limits = dataclasses.field(default_factory=Limits)
 
 
-def make_report(config: ReportConfig) -> str:
+def make_report(config: ReportConfig, counts: Mapping[str, Any] | None = None) -> str:
     """Writes the page and returns the path of its index.html.
+
+    Args:
+      config: the options.
+      counts: what the run counted; None reads the file that the options name, if they do.
 
     Raises:
       UsageError: there are no records, or the counts are none.
       DedupError: a file can't be read or written.
     """
-    counts = read_counts(config.counts) if config.counts else None
+    if counts is None and config.counts:
+        counts = read_counts(config.counts)
     review = read_review(config.records, config.files, config.k, config.verify)
     if review.left_out and not config.quiet:
         log(f"the page leaves out {review.left_out:,} duplicates; choose fewer records with --files")
     directory = os.path.abspath(config.directory or os.curdir)
+    seconds = min(config.limits.decode_seconds, MAX_DECODE_SECONDS)
+    limits = dataclasses.replace(config.limits, decode_seconds=seconds)
     total = sum(len(group.pictures) for group in review.groups)
     with (
-        ThumbnailMaker(directory, config.jobs or cores(), config.limits) as maker,
+        ThumbnailMaker(directory, config.jobs or cores(), limits) as maker,
         _progress(total, config.quiet) as progress,
     ):
         return write_page(config.output, review, maker, directory, counts, progress.add)

@@ -32,6 +32,7 @@ from beam_dedup.review.thumbnails import ThumbnailMaker
 INDEX, MARKER = "index.html", "report.json"
 _PARTS = ("page", "data", "sprites", INDEX, MARKER)
 _KIND = "dedup review page"
+_UNFINISHED = ".report-"  # begins the names of directories in which a page is made
 
 
 def check_directory(path: str, flag: str) -> None:
@@ -47,7 +48,7 @@ def check_directory(path: str, flag: str) -> None:
     if is_remote(path):
         raise UsageError(f"{flag} must be a local directory; got {quoted(path)}")
     try:
-        entries = os.listdir(path)
+        entries = [name for name in os.listdir(path) if not name.startswith(_UNFINISHED)]
         if entries and not _is_report(path):
             raise UsageError(
                 f"{flag} must be a new or empty directory, or an earlier report; {shown(path)} contains other files"
@@ -88,7 +89,7 @@ def write_page(
     """
     try:
         os.makedirs(path, exist_ok=True)
-        made = tempfile.mkdtemp(prefix=".report-", dir=path)
+        made = tempfile.mkdtemp(prefix=_UNFINISHED, dir=path)
         try:
             identity = write_data(made, review, maker, directory, counts, on_done)
             _write_static(made)
@@ -103,12 +104,17 @@ def write_page(
 
 
 def _replace(path: str, made: str) -> None:
-    """Puts a complete page in the place of an earlier one. The marker remains until the new one is there."""
+    """Puts a complete page in the place of an earlier one, and removes what killed commands have left."""
     for part in _PARTS:
         old, new = os.path.join(path, part), os.path.join(made, part)
         if os.path.isdir(old) and not os.path.islink(old):
             shutil.rmtree(old)
+        elif os.path.islink(old):
+            os.unlink(old)
         os.replace(new, old)
+    for name in os.listdir(path):
+        if name.startswith(_UNFINISHED) and name != os.path.basename(made):
+            shutil.rmtree(os.path.join(path, name), ignore_errors=True)
 
 
 def _write(folder: str, name: str, text: str) -> None:

@@ -16,7 +16,7 @@ DedupReview.compare = (() => {
   const WHOLE = [0, 0, 1, 1];
   // CSS that turns a picture as stored to the picture as shown, by EXIF orientation.
   const TURNS = {
-    1: "none",
+    1: "",
     2: "scaleX(-1)",
     3: "rotate(180deg)",
     4: "scaleY(-1)",
@@ -74,7 +74,8 @@ DedupReview.compare = (() => {
     if (mode === "slider") parts.push(slider());
     box().replaceChildren(...parts, element("p", { className: "hint" }, HINTS[mode]));
     place();
-    box().querySelector(`[data-control="${focused ?? mode}"]`)?.focus();
+    const control = focused && !(focused in MODES) ? focused : mode;
+    box().querySelector(`[data-control="${control}"]`)?.focus();
   }
 
   function toolbar() {
@@ -155,13 +156,15 @@ DedupReview.compare = (() => {
       height: (bottom - top) * height * factor,
     });
     const places = [inPixels(outer === 0 ? WHOLE : part), inPixels(outer === 1 ? WHOLE : part)];
-    return { width: width * factor, height: height * factor, places };
+    return { width: width * factor, height: height * factor, places, part, outer };
   }
 
   /** Returns an element that shows pictures in the frame, and moves it. */
   function stage(numbers) {
     const { element } = DedupReview.text;
     const inner = element("div", { className: "frame" }, numbers.map(layer));
+    if (mode === "side" && frame.part !== WHOLE && (numbers[0] === 0) === (frame.outer === 0)) inner.append(outline());
+    if (mode === "difference") inner.style.clipPath = clipTo(frame.part);
     const made = element("div", { className: "stage" }, inner);
     made.addEventListener("wheel", (event) => {
       event.preventDefault();
@@ -181,26 +184,39 @@ DedupReview.compare = (() => {
     const place = frame.places[number === 0 ? 0 : 1];
     const orientation = number === 0 ? 1 : turn;
     const [width, height] = orientation >= 5 ? [place.height, place.width] : [place.width, place.height];
-    const made = element("div", { className: "layer", "data-picture": number, role: "img", "aria-label": `Picture ${number + 1}` });
-    Object.assign(made.style, {
-      left: `${place.left + (place.width - width) / 2}px`,
-      top: `${place.top + (place.height - height) / 2}px`,
-      width: `${width}px`,
-      height: `${height}px`,
-      transform: TURNS[orientation],
-    });
+    const turned = element("div", { className: "turned" });
+    Object.assign(turned.style, { width: `${width}px`, height: `${height}px`, transform: `translate(-50%, -50%) ${TURNS[orientation]}` });
     if (picture.tile) {
       const tile = element("div", { className: "layer-tile" });
       DedupReview.list.cut(tile, picture.tile, width / picture.tile[2]);
-      made.append(tile);
+      turned.append(tile);
     }
     const address = DedupReview.detail.original(picture);
     if (address) {
       const image = element("img", { alt: "", className: "layer-image", draggable: false });
-      image.addEventListener("load", () => made.replaceChildren(image));
+      image.addEventListener("load", () => turned.replaceChildren(image));
       image.src = address;
     }
+    const label = `Picture ${number + 1}`;
+    const made = element("div", { className: "layer", "data-picture": number, role: "img", "aria-label": label }, turned);
+    Object.assign(made.style, inStyle(place));
     return made;
+  }
+
+  const inStyle = (place) => Object.fromEntries(Object.entries(place).map(([name, value]) => [name, `${value}px`]));
+
+  /** Returns an element that marks the part of a picture that the other one shows. */
+  function outline() {
+    const made = DedupReview.text.element("div", { className: "outline" });
+    Object.assign(made.style, inStyle(frame.places[1 - frame.outer]));
+    return made;
+  }
+
+  /** Returns the CSS that shows one part of the frame only, without its edge, at which pixels are mixed. */
+  function clipTo([left, top, right, bottom]) {
+    const edge = 0.3;
+    const insets = [top, 1 - right, 1 - bottom, left].map((share) => `${share * 100 + edge}%`);
+    return `inset(${insets.join(" ")})`;
   }
 
   /** Lays the frame into the stages, by scale and centre. */
@@ -213,9 +229,14 @@ DedupReview.compare = (() => {
       inner.style.width = `${frame.width}px`;
       inner.style.height = `${frame.height}px`;
       inner.style.transform = `translate(${clientWidth / 2 - centre.x * by}px, ${clientHeight / 2 - centre.y * by}px) scale(${by})`;
+      inner.style.setProperty("--line", `${2 / by}px`);
       const top = inner.children[1];
-      if (top && mode === "slider") inner.style.setProperty("--split", `${split * 100}%`);
-      if (top && mode === "blink") top.hidden = !showsOther;
+      if (mode === "slider") {
+        const { left, width } = frame.places[1];
+        inner.style.setProperty("--split", `${split * frame.width}px`);
+        inner.style.setProperty("--cut", `${Math.min(Math.max(split * frame.width - left, 0), width)}px`);
+      }
+      if (mode === "blink") top.hidden = !showsOther;
     }
     box().querySelectorAll(".caption").forEach((caption, at) => {
       caption.classList.toggle("is-shown", mode !== "blink" || (at === 1) === Boolean(showsOther));
