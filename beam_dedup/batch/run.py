@@ -92,7 +92,8 @@ def _reports(config: DedupConfig, scratch: str, here: bool) -> Reports:
         return Reports(config.counts)
     counts, *others = (os.path.join(scratch, name) for name in ("counts", "preview", "unplaced", "overview"))
     records = os.path.join(scratch, "records", "") if config.report else ""
-    return Reports(config.counts or counts, *others, records=records)
+    preview, unplaced, overview = others
+    return Reports(config.counts or counts, preview, unplaced, overview, records)
 
 
 def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: bool) -> None:

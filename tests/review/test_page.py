@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from beam_dedup.core.imaging import thumbnail
+from beam_dedup.core.imaging.decode import oriented
 from beam_dedup.core.imaging.thumbnail import MAX_SIDE
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef
@@ -145,7 +146,7 @@ class TestAlignment:
     @pytest.mark.parametrize("turn", range(2, 9))
     def test_turn_brings_the_other_picture_into_the_position_of_the_kept_one(self, turn: int) -> None:
         inverse = {6: 8, 8: 6}.get(turn, turn)
-        other = alignment.oriented(self.KEPT, inverse)
+        other = oriented(self.KEPT, inverse)
         assert alignment.alignment(self.KEPT, other, "rot90") == {"turn": turn}
 
     @pytest.mark.parametrize("of", ["kept", "other"])

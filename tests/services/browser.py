@@ -223,7 +223,7 @@ def browser(*flags: str) -> Iterator[Browser]:
         # The browser reads from descriptor 3 and writes to descriptor 4.
         shell = f'exec "$@" 3<&{for_browser} 4>&{of_browser}'
         process = subprocess.Popen(
-            ["sh", "-c", shell, "sh", *arguments],
+            ["bash", "-c", shell, "bash", *arguments],
             pass_fds=(for_browser, of_browser),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

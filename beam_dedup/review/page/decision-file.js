@@ -21,18 +21,20 @@ DedupReview.decisionFile = (() => {
     const [kept, ...others] = pictures;
     const pairs = (name) =>
       others.filter((other) => other.digest && kept.digest).map((other) => line(name, [kept, other]));
-    if (decision.different) return differentLines(pictures, known, pairs);
-    const isKept = (picture) => decision.keep.includes(pictures.indexOf(picture));
+    if (decision.kind === "different") return differentLines(pictures, known, pairs);
+    if (decision.kind === "all") return known.map((picture) => line("keep", [picture]));
     if (DedupReview.decisions.isAccepted(decision)) {
       const lines = pairs("same");
       return lines.length || !kept.digest ? lines : [line("none", [kept], { accepted: true })];
     }
-    const keeps = known.filter(isKept).map((picture) => line("keep", [picture]));
-    const rest = known.filter((picture) => !isKept(picture));
-    if (isKept(kept)) {
-      return [...keeps, ...rest.filter(() => kept.digest).map((picture) => line("same", [kept, picture]))];
-    }
-    return [...keeps, ...rest.map((picture) => line("drop", [picture]))];
+    return known.flatMap((picture) => {
+      const isKept = decision.keep.includes(pictures.indexOf(picture));
+      if (!decision.keep.includes(0)) return [line(isKept ? "keep" : "drop", [picture])];
+      // The proposal stays without a decision, and so its copies of the same bytes may go.
+      if (picture === kept) return [];
+      if (isKept) return [line("keep", [picture])];
+      return kept.digest ? [line("same", [kept, picture])] : [];
+    });
   }
 
   function differentLines(pictures, known, pairs) {
@@ -86,15 +88,17 @@ DedupReview.decisionFile = (() => {
 
   /** Returns the decision on a group that parsed lines stand for; undefined for none. */
   function decisionOn(pictures, { ofDigest, ofPair }) {
+    const { ALL, DIFFERENT, keeping } = DedupReview.decisions;
     const marks = pictures.map((picture) => ofDigest.get(picture.digest));
-    if (marks.every((mark) => mark === "drop")) return DedupReview.decisions.keeping(pictures, []);
-    const keep = marks.flatMap((mark, number) => (mark === "keep" ? [number] : []));
-    if (keep.length) return DedupReview.decisions.keeping(pictures, keep);
+    if (marks.every((mark) => mark === "drop")) return keeping(pictures, []);
+    if (marks.every((mark) => mark === "keep")) return ALL;
+    const isKept = (mark, number) => mark === "keep" || (number === 0 && mark !== "drop");
+    if (marks.includes("keep")) return keeping(pictures, [...pictures.keys()].filter((number) => isKept(marks[number], number)));
     const [kept, ...others] = pictures;
     const relations = others.map((other) => ofPair.get(pairKey(kept.digest ?? "", other.digest ?? "")));
-    if (others.length && relations.every((one) => one === "different")) return { different: true, freed: 0 };
+    if (others.length && relations.every((one) => one === "different")) return DIFFERENT;
     const isAccepted = others.length ? relations.every((one) => one === "same") : marks[0] === "accepted";
-    return isAccepted ? DedupReview.decisions.keeping(pictures, [0]) : undefined;
+    return isAccepted ? keeping(pictures, [0]) : undefined;
   }
 
   /** Saves the decisions as a file of the browser. */

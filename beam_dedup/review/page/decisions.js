@@ -1,7 +1,10 @@
 // Holds the decisions, with undo, and stores them in the browser.
 //
-// A decision is {keep: [numbers of pictures]} or {different: true}, with `freed`, the bytes that it would free.
-// Accepting the proposal is {keep: [0]}; keeping none is {keep: []}.
+// A decision has one of these kinds, and `freed`, the bytes that it would free:
+//
+//   {kind: "keep", keep: [numbers of pictures]}   [0] accepts the proposal; [] keeps none
+//   {kind: "all"}                                 every file stays, also those with the same bytes
+//   {kind: "different"}                           the pictures are no duplicates of each other
 "use strict";
 DedupReview.decisions = (() => {
   const decided = new Map(); // group -> decision
@@ -36,12 +39,11 @@ DedupReview.decisions = (() => {
     }
   }
 
-  const encoded = (decision) => (decision.different ? "d" : `k${decision.keep.join(",")}`);
+  const encoded = ({ kind, keep }) => (kind === "keep" ? keep.join(",") : kind);
 
   function decoded(code, bytes) {
-    if (code === "d") return { different: true, freed: 0 };
-    const keep = code.length > 1 ? code.slice(1).split(",").map(Number) : [];
-    return { keep, freed: bytes };
+    if (code === "all" || code === "different") return { kind: code, freed: 0 };
+    return { kind: "keep", keep: code ? code.split(",").map(Number) : [], freed: bytes };
   }
 
   function put(group, decision) {
@@ -79,34 +81,41 @@ DedupReview.decisions = (() => {
     for (const listener of listeners) listener(groups);
   }
 
+  const ALL = { kind: "all", freed: 0 };
+  const DIFFERENT = { kind: "different", freed: 0 };
+
   /** Returns the decision to keep these pictures, given by number. */
   function keeping(pictures, numbers) {
     const keep = [...numbers].sort((a, b) => a - b);
-    return { keep, freed: freedBytes(pictures, keep) };
+    if (keep.length === pictures.length && keep.length > 1) return ALL;
+    return { kind: "keep", keep, freed: freedBytes(pictures, keep) };
   }
 
-  /** Returns the bytes of local files that go if these pictures are kept. */
+  /** Returns the bytes of local files that go if these pictures, and not all, are kept. */
   function freedBytes(pictures, keep) {
-    let total = 0;
-    pictures.forEach((picture, number) => {
-      const plain = picture.files.filter((row) => row[3]).length;
-      if (!keep.includes(number)) total += plain * (picture.bytes ?? 0);
-      else if (number === 0) total += picture.files.slice(1).filter((row) => row[3]).length * (picture.bytes ?? 0);
+    const going = pictures.map((picture, number) => {
+      if (!keep.includes(number)) return picture.files;
+      return number === 0 ? picture.files.slice(1) : [];
     });
-    return total;
+    return going.reduce((sum, files, number) => sum + files.filter((row) => row[3]).length * (pictures[number].bytes ?? 0), 0);
   }
 
-  const acceptance = (group) => ({ keep: [0], freed: DedupReview.data.column("gain", group) });
+  const acceptance = (group) => ({ kind: "keep", keep: [0], freed: DedupReview.data.column("gain", group) });
 
-  const isAccepted = (decision) => decision?.keep?.length === 1 && decision.keep[0] === 0;
+  const isAccepted = (decision) => decision?.kind === "keep" && decision.keep.length === 1 && decision.keep[0] === 0;
+
+  /** Returns the numbers of the pictures that a decision keeps. */
+  function keptBy(decision, pictures) {
+    return decision.kind === "keep" ? decision.keep : [...pictures.keys()];
+  }
 
   /** Returns a decision in words. */
-  function words(decision, pictures) {
+  function words(decision) {
     if (!decision) return "";
-    if (decision.different) return "different";
+    if (decision.kind === "different") return "different";
+    if (decision.kind === "all") return "all kept";
     if (isAccepted(decision)) return "accepted";
     if (!decision.keep.length) return "none kept";
-    if (decision.keep.length === pictures) return "all kept";
     return `kept: ${decision.keep.map((number) => number + 1).join(", ")}`;
   }
 
@@ -117,6 +126,9 @@ DedupReview.decisions = (() => {
     undo,
     keeping,
     acceptance,
+    ALL,
+    DIFFERENT,
+    keptBy,
     isAccepted,
     words,
     get: (group) => decided.get(group),

@@ -70,7 +70,7 @@ DedupReview.detail = (() => {
       "div",
       { className: "actions", role: "toolbar", "aria-label": "Decide on this group" },
       action("accept", "Enter", "Accept", { className: "primary" }),
-      action("all", "a", "Keep all", { disabled: single }),
+      action("all", "a", "Keep all"),
       action("none", "n", "None"),
       action("different", "d", "Different", { disabled: single }),
       action("undo", "u", "Undo"),
@@ -223,13 +223,14 @@ DedupReview.detail = (() => {
   function refresh() {
     if (!pictures) return;
     const decision = DedupReview.decisions.get(group);
-    const words = DedupReview.decisions.words(decision, pictures.length);
+    const words = DedupReview.decisions.words(decision);
+    const kept = decision ? DedupReview.decisions.keptBy(decision, pictures) : [];
     document.getElementById("decision").textContent = words ? `Decision: ${words}.` : "";
     box().classList.toggle("is-decided", Boolean(decision));
     for (const made of box().querySelectorAll(".card")) {
       const number = Number(made.dataset.picture);
-      const isKept = decision ? decision.different || decision.keep.includes(number) : number === 0;
-      made.classList.toggle("is-kept", Boolean(isKept));
+      const isKept = decision ? kept.includes(number) : number === 0;
+      made.classList.toggle("is-kept", isKept);
       made.classList.toggle("is-going", !isKept);
       const button = made.querySelector(".keep");
       button.setAttribute("aria-pressed", String(Boolean(decision && isKept)));

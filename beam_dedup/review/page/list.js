@@ -107,7 +107,7 @@ DedupReview.list = (() => {
         element(
           "div",
           { className: `row-state ${decision ? "is-decided" : ""}` },
-          decision ? `✓ ${DedupReview.decisions.words(decision, pictures.length)}` : gain(group),
+          decision ? `✓ ${DedupReview.decisions.words(decision)}` : gain(group),
         ),
       ),
     ];

@@ -19,6 +19,7 @@ DedupReview.main = (() => {
     accept() {
       const { decisions, detail, list } = DedupReview;
       const { group } = detail;
+      if (group === undefined) return;
       if (!decisions.get(group)) decisions.set(group, decisions.acceptance(group));
       list.move(1);
     },
@@ -26,21 +27,16 @@ DedupReview.main = (() => {
       const { decisions, detail } = DedupReview;
       const { group, pictures } = detail;
       if (!pictures?.[number]) return;
-      const before = decisions.get(group)?.keep ?? [];
+      const decision = decisions.get(group);
+      const before = decision ? decisions.keptBy(decision, pictures) : [];
       const keep = before.includes(number) ? before.filter((one) => one !== number) : [...before, number];
       decisions.set(group, keep.length ? decisions.keeping(pictures, keep) : undefined);
     },
-    all() {
-      decideOn((pictures) => DedupReview.decisions.keeping(pictures, pictures.keys()), "To keep files with the same bytes, use --protect.");
-    },
-    none() {
-      const { pictures, group } = DedupReview.detail;
-      if (!pictures) return;
-      DedupReview.decisions.set(group, DedupReview.decisions.keeping(pictures, []));
-      DedupReview.list.move(1);
-    },
+    all: () => decide(() => DedupReview.decisions.ALL),
+    none: () => decide((pictures) => DedupReview.decisions.keeping(pictures, [])),
     different() {
-      decideOn(() => ({ different: true, freed: 0 }), "Files with the same bytes can't be different pictures.");
+      if (DedupReview.detail.pictures?.length === 1) say("Files with the same bytes can't be different pictures.");
+      else decide(() => DedupReview.decisions.DIFFERENT);
     },
     clear() {
       const { decisions, detail } = DedupReview;
@@ -80,15 +76,11 @@ DedupReview.main = (() => {
     help: () => byId("help").showModal(),
   };
 
-  /** Decides on a group of several pictures, and goes on. */
-  function decideOn(decide, otherwise) {
+  /** Decides on the chosen group, and goes on. */
+  function decide(decisionOn) {
     const { pictures, group } = DedupReview.detail;
     if (!pictures) return;
-    if (pictures.length === 1) {
-      say(otherwise);
-      return;
-    }
-    DedupReview.decisions.set(group, decide(pictures));
+    DedupReview.decisions.set(group, decisionOn(pictures));
     DedupReview.list.move(1);
   }
 
