@@ -45,7 +45,7 @@ def large_review(groups: int, pictures: int, seed: int = 1) -> Review:
     generator = random.Random(seed)
     sizes = [2] * groups
     for _ in range(pictures - 2 * groups):
-        sizes[min(int(generator.paretovariate(1)) - 1, groups - 1)] += 1
+        sizes[int(groups * generator.random() ** 3)] += 1  # most groups are small, a few large
     made = [_group(number, size, generator) for number, size in enumerate(sizes)]
     made.sort(key=lambda group: -group.gain)
     counts = {"kept": groups, "duplicate": sum(group.files - 1 for group in made), "rejected": 3}

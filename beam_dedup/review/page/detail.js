@@ -113,7 +113,7 @@ DedupReview.detail = (() => {
       Object.entries(facts).map(([name, value]) => {
         const values = all.map(value);
         const differs = values.some((one) => one !== values[0]);
-        const top = typeof values[0] === "number" ? Math.max(...values) : undefined;
+        const top = typeof values[0] === "number" ? values.reduce((one, other) => Math.max(one, other)) : undefined;
         return [name, (picture) => (differs ? (value(picture) === top ? "best" : "differs") : "")];
       }),
     );
@@ -122,7 +122,7 @@ DedupReview.detail = (() => {
   /** Returns when a picture was taken, or else when the oldest of its files was modified: ms, in whole minutes. */
   function timeOf(picture) {
     const times = picture.files.map((row) => row[2]).filter((time) => time > 0);
-    const time = picture.taken ? Date.parse(picture.taken.replace(" ", "T")) : Math.min(...times);
+    const time = picture.taken ? Date.parse(picture.taken.replace(" ", "T")) : times.reduce((one, other) => Math.min(one, other), Infinity);
     return Number.isFinite(time) ? time - (time % 60_000) : Number.MAX_SAFE_INTEGER;
   }
 
