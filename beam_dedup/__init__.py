@@ -19,13 +19,13 @@ writes one record per image, copies every kept image once into `unique/`, and pr
 
     with beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"])) as pipeline:
         images = pipeline | "Read" >> ReadImages("pictures")
-        verdicts, plan, read_tally = images | "Deduplicate" >> DeduplicateImages(
+        result = images | "Deduplicate" >> DeduplicateImages(
             settings=ReadSettings(recipe=Recipe()), thresholds=Thresholds(k=8)
         )
-        images | "Check" >> CheckConservation(verdicts, read_tally)
-        verdicts | "Write" >> WriteRecords("records.jsonl")
-        verdicts | "Place" >> PlaceCopies("unique")
-        verdicts | "Count" >> CountImages(plan, read_tally) | "Print" >> beam.Map(print)
+        images | "Check" >> CheckConservation(result.verdicts, result.read_tally)
+        result.verdicts | "Write" >> WriteRecords("records.jsonl")
+        result.verdicts | "Place" >> PlaceCopies("unique")
+        result.verdicts | "Count" >> CountImages(result.plan, result.read_tally) | "Print" >> beam.Map(print)
 
 Without a recipe (`ReadSettings()`), only images with equal bytes are duplicates. PCollections carry blocks, Arrow record
 batches of many images each, as bytes: a runner pays per element. `BatchReferences` and `UnbatchVerdicts` convert
@@ -88,7 +88,7 @@ if TYPE_CHECKING:
         Verdict,
         Witness,
     )
-    from beam_dedup.core.rank import KeepPolicy
+    from beam_dedup.core.preference import KeepPolicy
     from beam_dedup.core.stream.protocol import StreamPlan
     from beam_dedup.core.thresholds import Thresholds
     from transforms.batching import BatchFingerprints, BatchReferences, UnbatchVerdicts
@@ -181,7 +181,7 @@ _MODULES = {
     "Unplaced": "beam_dedup.core.model",
     "Verdict": "beam_dedup.core.model",
     "Witness": "beam_dedup.core.model",
-    "KeepPolicy": "beam_dedup.core.rank",
+    "KeepPolicy": "beam_dedup.core.preference",
     "StreamPlan": "beam_dedup.core.stream.protocol",
     "Thresholds": "beam_dedup.core.thresholds",
 }

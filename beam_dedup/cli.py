@@ -6,6 +6,7 @@ at once.
 
 import argparse
 import contextlib
+import dataclasses
 import importlib.util
 import logging
 import os
@@ -151,10 +152,12 @@ def _configure(given: argparse.Namespace, beam_arguments: Sequence[str]) -> "Ded
         misspelling of the one that is missing.
     """
     from beam_dedup.options import checks
+    from beam_dedup.options.decisions_file import load_decisions
 
     try:
         config = checks.configure(given)
         checks.check_input(config)
+        config = dataclasses.replace(config, decisions=load_decisions(config.decisions_file))
     except UsageError:
         if beam_arguments:
             from beam_dedup.runners import select

@@ -118,10 +118,12 @@ class CountImages(beam.PTransform[PCollection[VerdictBlock], PCollection[dict[st
     Args:
       plan: the plan of near mode, which is added to the counts.
       read_tally: what was read. Adds the number of skipped pages to the counts, if there are any.
+      pinned: how many pairs were exempt since a person declared them different. Adds that number to the counts.
     """
 
     plan: PCollection[Estimate] | None = None
     read_tally: PCollection[ReadTally] | None = None
+    pinned: PCollection[int] | None = None
 
     def expand(self, verdicts: PCollection[VerdictBlock]) -> PCollection[dict[str, Any]]:
         counted = verdicts | "Count" >> beam.CombineGlobally(_CountFn())
@@ -131,10 +133,13 @@ class CountImages(beam.PTransform[PCollection[VerdictBlock], PCollection[dict[st
             read_tally = AsSingleton(
                 self.read_tally | "Answered" >> beam.CombineGlobally(conservation.sum_reads)
             )
-        return counted | "Counts" >> beam.Map(as_counts, plan, read_tally)
+        pinned = None if self.pinned is None else AsSingleton(self.pinned, default_value=0)
+        return counted | "Counts" >> beam.Map(as_counts, plan, read_tally, pinned)
 
 
-def as_counts(counts: dict[str, int], plan: Estimate | None, read_tally: ReadTally | None) -> dict[str, Any]:
+def as_counts(
+    counts: dict[str, int], plan: Estimate | None, read_tally: ReadTally | None, pinned: int | None = None
+) -> dict[str, Any]:
     """Returns the content of a counts file: the main counters, also those that are zero; then rarer ones; then the plan."""
     names = (
         metrics.INITIAL,
@@ -153,6 +158,10 @@ def as_counts(counts: dict[str, int], plan: Estimate | None, read_tally: ReadTal
         result[metrics.OUT_OF_MEMORY] = short
     if read_tally and read_tally.skipped:
         result[metrics.SKIPPED] = read_tally.skipped
+    if pinned is None:
+        pinned = counts.get(metrics.PINNED)
+    if pinned is not None:
+        result[metrics.PINNED] = pinned
     result["Plan"] = plan.describe() if plan else None
     return result
 

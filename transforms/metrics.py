@@ -26,6 +26,7 @@ KNOWN_REJECTED = "Known_Rejected_Count"
 DESCRIBED = "Described_Image_Count"
 SKIPPED = "Skipped_Page_Count"
 OUT_OF_MEMORY = "Out_Of_Memory_Count"
+PINNED = "Pinned_Count"  # pairs that a person declared different, and whose codes are within k
 COPIES = "Placed_Copy_Count"
 UNPLACED = "Unplaced_Copy_Count"
 

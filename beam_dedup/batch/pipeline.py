@@ -84,8 +84,14 @@ def build(
     # PCollection[bytes], blocks with one verdict per image
     # PCollection[Estimate], one: the plan of near mode
     # PCollection[ReadTally], counts of what was read
-    verdicts, plan, read_tally = images | "Deduplicate" >> DeduplicateImages(
-        settings=settings, thresholds=config.thresholds, planning=planning, keep=config.keep, known=known
+    # PCollection[int], one: how many pairs were declared different
+    verdicts, plan, read_tally, pinned = images | "Deduplicate" >> DeduplicateImages(
+        settings=settings,
+        thresholds=config.thresholds,
+        planning=planning,
+        keep=config.keep,
+        known=known,
+        decisions=config.decisions,
     )
     images | "Check" >> CheckConservation(verdicts, read_tally)
     if config.records:
@@ -112,7 +118,7 @@ def build(
         # PCollection[dict], one
         (
             verdicts
-            | "Counts" >> CountImages(plan, read_tally)
+            | "Counts" >> CountImages(plan, read_tally, pinned)
             | "WriteCounts" >> beam.Map(write_json, reports.counts, "--counts")
         )
     if reports.overview:

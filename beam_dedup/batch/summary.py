@@ -108,6 +108,8 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
     yield row(metrics.EXACT_DUPLICATES, "the same bytes as a kept image")
     if config.near:
         yield row(metrics.NEAR_DUPLICATES, f"within {config.thresholds.k} bits of a kept image")
+    if metrics.PINNED in counts:
+        yield row(metrics.PINNED, "pairs that would match, but that you declared different")
     yield row(metrics.REJECTED, "by reason:" if counts[metrics.REJECTED] else "")
     for reason in REJECT_REASONS:
         if count := counts["Rejected"].get(reason.value, 0):

@@ -10,14 +10,16 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import FrameType
 
 from beam_dedup.cleaning import files, script, steps, trash
+from beam_dedup.cleaning.decided import Decided
 from beam_dedup.cleaning.duplicates import Duplicate, read_duplicates
 from beam_dedup.cleaning.files import LeftError, State
 from beam_dedup.cleaning.journal import Journal
 from beam_dedup.cleaning.steps import LINKS, How, Step
+from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.errors import DedupError
 from beam_dedup.core.model import Reason
 from beam_dedup.core.names import shown
@@ -59,11 +61,16 @@ class CleanConfig:
     journal: str = ""
     yes: bool = False
     quiet: bool = False
+    decisions: Decisions = NO_DECISIONS
 
 
 @dataclasses.dataclass(slots=True)
 class _Result:
     done: int = 0
+    kept: int = 0  # duplicates that a person decided to keep
+    unreliable: set[str] = dataclasses.field(
+        default_factory=set
+    )  # files to be dropped that are left this time
     done_bytes: int = 0  # of files without another name
     near: int = 0  # near duplicates that were not asked for
     protected: int = 0
@@ -82,11 +89,12 @@ def clean(config: CleanConfig) -> int:
     """
     directory = os.path.abspath(config.directory or os.curdir)
     result = _Result()
-    wanted = list(_wanted(read_duplicates(config.records, directory), config, result))
+    decided = Decided.of(config.decisions)
+    wanted = list(_wanted(read_duplicates(config.records, directory, decided.drop), config, decided, result))
     if config.how is How.SCRIPT:
-        write(script.text(wanted, config.records, result.left))
+        write(script.text(wanted, config.records, result.left, result.unreliable))
         return DONE
-    checker = _Checker(wanted, config)
+    checker = _Checker(wanted, config, result.unreliable)
     if not config.yes:
         _preview(wanted, checker, config, result)
         return DONE
@@ -118,21 +126,29 @@ def journal_name(records: str) -> str:
     return f"{records.rstrip('/')}.clean-{now}-{os.getpid()}.jsonl"
 
 
-def _wanted(duplicates: Sequence[Duplicate], config: CleanConfig, result: _Result) -> Iterator[Duplicate]:
+def _wanted(
+    duplicates: Sequence[Duplicate], config: CleanConfig, decided: Decided, result: _Result
+) -> Iterator[Duplicate]:
     patterns = _patterns(config)
     names = set()
     for duplicate in duplicates:
         path = files.real(duplicate.path)
         if path in names:  # judged twice, for example in two runs, or delivered again
             continue
-        if duplicate.reason is Reason.NEAR and not config.near:
+        if duplicate.digest in decided.keep:
+            result.kept += 1
+        elif duplicate.reason is Reason.NEAR and not config.near:
             result.near += 1
-        elif any(
+        elif duplicate.is_protected or any(
             fnmatch.fnmatchcase(name, pattern)
             for pattern in patterns
             for name in (duplicate.path, os.path.normpath(duplicate.path), path)
         ):
             result.protected += 1
+        elif objection := decided.objection(duplicate, config.how):
+            result.left.append((path, objection))
+            if duplicate.is_dropped:
+                result.unreliable.add(path)
         else:
             names.add(path)
             yield dataclasses.replace(duplicate, path=path)
@@ -152,9 +168,11 @@ def _patterns(config: CleanConfig) -> list[str]:
 class _Checker:
     """Checks duplicates, and makes the steps that take them away."""
 
-    def __init__(self, duplicates: Sequence[Duplicate], config: CleanConfig) -> None:
+    def __init__(
+        self, duplicates: Sequence[Duplicate], config: CleanConfig, unreliable: Collection[str]
+    ) -> None:
         self._config = config
-        self._to_take = {duplicate.path for duplicate in duplicates}
+        self._to_take = {duplicate.path for duplicate in duplicates}.union(unreliable)
         self._digests: dict[tuple[State, int], bytes] = {}  # of witnesses
         self._token = secrets.token_hex(4)
         self._numbers = itertools.count(1)
@@ -162,15 +180,18 @@ class _Checker:
         self._base = os.path.commonpath(folders) if folders else ""
         self._reserved: set[str] = set()
 
-    def look(self, duplicate: Duplicate) -> tuple[os.stat_result, os.stat_result]:
+    def look(self, duplicate: Duplicate) -> os.stat_result:
         """Checks what can be seen without reading the files.
 
         Returns:
-          What the system knows of the duplicate, and of its witness.
+          What the system knows of the duplicate.
 
         Raises:
           LeftError: the duplicate can't be taken away.
         """
+        return files.regular(duplicate.path) if duplicate.is_dropped else self._look_at_both(duplicate)[0]
+
+    def _look_at_both(self, duplicate: Duplicate) -> tuple[os.stat_result, os.stat_result]:
         if duplicate.is_kept:
             raise LeftError("another record keeps it")
         found = files.regular(duplicate.path)
@@ -183,7 +204,7 @@ class _Checker:
                 f"it is the same file as its witness {shown(duplicate.witness)}, and frees nothing"
             )
         if files.real(duplicate.witness) in self._to_take:
-            raise LeftError(f"its witness {shown(duplicate.witness)} is a duplicate itself")
+            raise LeftError(f"its witness {shown(duplicate.witness)} is a duplicate or dropped itself")
         if self._config.how in LINKS:
             if found.st_dev != witness.st_dev and self._config.how is not How.SYMLINK:
                 raise LeftError(f"its witness {shown(duplicate.witness)} is on another device")
@@ -197,10 +218,11 @@ class _Checker:
         Raises:
           LeftError: it can't be taken away.
         """
-        found, witness = self.look(duplicate)
-        state, digest = files.digest_of(duplicate.path)
-        if digest != duplicate.digest:
-            raise LeftError("its content has changed since it was judged")
+        if duplicate.is_dropped:
+            found = files.regular(duplicate.path)
+            return self._made(duplicate, found, self._unchanged(duplicate))
+        found, witness = self._look_at_both(duplicate)
+        state, digest = self._unchanged(duplicate), duplicate.digest
         with files.about_witness(duplicate.witness):
             witness_digest = self._digest_of_witness(duplicate.witness, witness)
         if not duplicate.witness_digests:
@@ -211,7 +233,26 @@ class _Checker:
             raise LeftError(f"its witness {shown(duplicate.witness)} has changed since it was judged")
         if self._config.how in LINKS and witness_digest != digest:
             raise LeftError("its content differs from that of its witness")
-        return self._made(duplicate, found, state, witness, witness_digest)
+        made = self._made(duplicate, found, state)
+        return dataclasses.replace(
+            made,
+            witness=duplicate.witness,
+            witness_digest=witness_digest,
+            witness_state=State.of(witness),
+            witness_ctime_ns=witness.st_ctime_ns,
+        )
+
+    @staticmethod
+    def _unchanged(duplicate: Duplicate) -> State:
+        """Reads the duplicate, and returns its state.
+
+        Raises:
+          LeftError: it has other content than the records say.
+        """
+        state, digest = files.digest_of(duplicate.path)
+        if digest != duplicate.digest:
+            raise LeftError("its content has changed since it was judged")
+        return state
 
     def _digest_of_witness(self, path: str, found: os.stat_result) -> bytes:
         key = State.of(found), found.st_ctime_ns
@@ -221,14 +262,8 @@ class _Checker:
                 raise LeftError("it changes while it is read")
         return self._digests[key]
 
-    def _made(
-        self,
-        duplicate: Duplicate,
-        found: os.stat_result,
-        state: State,
-        witness: os.stat_result,
-        witness_digest: bytes,
-    ) -> Step:
+    def _made(self, duplicate: Duplicate, found: os.stat_result, state: State) -> Step:
+        """Returns the step of a file without a witness."""
         number = next(self._numbers)
         token = f"{self._token}-{number}"
         target = info = ""
@@ -243,13 +278,13 @@ class _Checker:
             path=duplicate.path,
             target=target,
             info=info,
-            witness=duplicate.witness,
+            witness="",
             digest=duplicate.digest,
-            witness_digest=witness_digest,
+            witness_digest=b"",
             state=state,
-            witness_state=State.of(witness),
+            witness_state=State(0, 0, 0, 0),
             ctime_ns=found.st_ctime_ns,
-            witness_ctime_ns=witness.st_ctime_ns,
+            witness_ctime_ns=0,
             mode=found.st_mode,
             owner=(found.st_uid, found.st_gid),
             atime_ns=found.st_atime_ns,
@@ -345,15 +380,14 @@ def _preview(
 ) -> None:
     for duplicate in duplicates:
         try:
-            found, _ = checker.look(duplicate)
+            found = checker.look(duplicate)
         except LeftError as error:
             result.left.append((duplicate.path, str(error)))
             continue
         result.done += 1
         result.done_bytes += found.st_size if found.st_nlink == 1 else 0
         if not config.quiet:
-            same = "the same as" if duplicate.reason is Reason.EXACT else "near"
-            write(f"{shown(duplicate.path)}: {same} {shown(duplicate.witness)}\n")
+            write(f"{shown(duplicate.path)}: {_why(duplicate)}\n")
     lines = _not_touched(result)
     if result.done:
         lines += [
@@ -363,6 +397,13 @@ def _preview(
     else:
         lines.append("Nothing to do")
     write("\n".join(lines) + "\n")
+
+
+def _why(duplicate: Duplicate) -> str:
+    if duplicate.is_dropped:
+        return "you decided to drop it"
+    same = "the same as" if duplicate.reason is Reason.EXACT else "near"
+    return f"{same} {shown(duplicate.witness)}"
 
 
 def _report(config: CleanConfig, result: _Result, journal: str) -> None:
@@ -397,6 +438,8 @@ def _not_touched(result: _Result) -> list[str]:
         lines.append(
             f"Left since near: {counted(result.near, 'near duplicate')}. To include them, add --near"
         )
+    if result.kept:
+        lines.append(f"Left since you decided to keep them: {counted(result.kept, 'duplicate')}")
     if result.protected:
         lines.append(f"Left since protected: {counted(result.protected, 'file')}")
     return lines

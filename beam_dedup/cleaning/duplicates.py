@@ -1,28 +1,29 @@
-"""Reads from the records of a run which files are duplicates, and which files they duplicate."""
+"""Reads from the records of a run which files are duplicates, which files they duplicate, and which are dropped."""
 
 import dataclasses
 import os
 
 from beam_dedup.cleaning.files import DIGEST_BYTES
 from beam_dedup.core.archives.members import split_uri
-from beam_dedup.core.model import Reason, Status
+from beam_dedup.core.model import Flag, Reason, Status
 from beam_dedup.core.paths import is_remote
 from beam_dedup.record_files import read_records
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A duplicate according to the records.
+    """A duplicate according to the records, or a file that a person decided to drop.
 
     Attributes:
       path: absolute, of the duplicate.
       digest: SHA-256 of the duplicate when it was judged.
-      witness: absolute path of the kept image.
+      witness: absolute path of the kept image; "" if the file is dropped.
       witness_digests: of the kept image when it was judged: one unless it was overwritten and judged again; none if
         the records do not have it.
-      reason: `exact` or `near`.
+      reason: `exact` or `near`; `dropped` if the file is dropped, whatever the records say.
       is_kept: whether another record keeps the file with the same content.
       is_witness_local: whether the witness is a local file, not a member of an archive or an object of a store.
+      is_protected: whether a record of the same file has the flag `protected`.
     """
 
     path: str
@@ -32,14 +33,21 @@ class Duplicate:
     reason: Reason
     is_kept: bool
     is_witness_local: bool
+    is_protected: bool = False
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether a person decided to drop the file. It needs no witness."""
+        return self.reason is Reason.DROPPED
 
 
-def read_duplicates(records: str, directory: str) -> list[Duplicate]:
+def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = frozenset()) -> list[Duplicate]:
     """Returns the duplicates of a run that are local files; members of archives and objects of stores are left out.
 
     Args:
       records: a file of records (JSON Lines or Avro), or a directory of such files.
       directory: the current directory of the run, to which relative paths in the records are relative.
+      drop: digests of files that are returned too, whatever their verdicts.
 
     Raises:
       UsageError: there is no such file.
@@ -47,13 +55,18 @@ def read_duplicates(records: str, directory: str) -> list[Duplicate]:
     """
     duplicates: list[tuple[str, bytes, str, Reason]] = []
     kept: dict[str, frozenset[bytes]] = {}
+    protected: set[str] = set()
     for record in read_records(records):
+        if Flag.PROTECTED in (record.get("flags") or ()):
+            protected.add(record["uri"])
         digest = bytes.fromhex(record["digest"] or "")
         if record["status"] == Status.KEPT:
             kept[record["uri"]] = kept.get(record["uri"], frozenset()) | {digest}
-        elif (
-            record["status"] == Status.DUPLICATE and _is_local(record["uri"]) and len(digest) == DIGEST_BYTES
-        ):
+        if not _is_local(record["uri"]) or len(digest) != DIGEST_BYTES:
+            continue
+        if digest in drop:
+            duplicates.append((record["uri"], digest, "", Reason.DROPPED))
+        elif record["status"] == Status.DUPLICATE:
             duplicates.append((record["uri"], digest, record["duplicate_of"], Reason(record["reason"])))
 
     def absolute(uri: str) -> str:
@@ -63,12 +76,13 @@ def read_duplicates(records: str, directory: str) -> list[Duplicate]:
         Duplicate(
             absolute(uri),
             digest,
-            absolute(witness) if _is_local(witness) else witness,
+            absolute(witness) if witness and _is_local(witness) else witness,
             # Equal bytes need no record of the witness, which may be an image of --reference.
             frozenset({digest}) if reason is Reason.EXACT else kept.get(witness, frozenset()),
             reason,
             digest in kept.get(uri, frozenset()),
-            _is_local(witness),
+            bool(witness) and _is_local(witness),
+            uri in protected,
         )
         for uri, digest, witness, reason in duplicates
     ]

@@ -29,6 +29,7 @@ EXCLUDED_OPTIONS = {
     "report": "it is written on the machine of the command; run dedup report over the records",
     "quiet_time": "it is for files of one machine; objects of stores are complete",
     "place": "it makes links on one machine; objects are copied",
+    "decisions": "it names a file of one machine; start the job from there with dedup --runner=DataflowRunner",
 }
 RUNNER, IMAGE = "runner", "sdk_container_image"
 

@@ -15,7 +15,6 @@ from beam_dedup.core.allowed import checked_prefix
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.limits import MAX_PIXELS_SCALED, Limits
 from beam_dedup.core.paths import is_remote
-from beam_dedup.core.rank import KeepPolicy
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.threads import cores
 from beam_dedup.core.thresholds import DEFAULT_VERIFY, LONG_BITS, Thresholds
@@ -30,6 +29,7 @@ from beam_dedup.options.defaults import (
     LINKS_INSIDE,
 )
 from beam_dedup.options.option import quoted
+from beam_dedup.options.preference_checks import is_first, preference
 from beam_dedup.options.suggest import nearest_path, pasteable
 
 MAX_JOBS = 1024
@@ -58,6 +58,7 @@ _BATCH_ONLY = {
         "--report",
         "it shows a complete run; for a stream, run dedup report RECORDS -o DIR over its records directory",
     ),
+    "decisions": ("--decisions", "decisions are about the images of an earlier run; batch runs honour them"),
 }
 
 _Number = TypeVar("_Number", int, float)
@@ -95,8 +96,9 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         thresholds=thresholds(options),
         recipe=recipe(options),
         limits=limits(options),
-        keep=KeepPolicy(options.keep),
+        keep=preference(options),
         reference=options.reference and _normal(options.reference),
+        decisions_file=_expanded(options.decisions),
         output_json=_expanded(output_json),
         output_dir=_expanded(options.output_dir),
         show_duplicates=options.show_duplicates,
@@ -356,10 +358,10 @@ def _check_batch_options(options: argparse.Namespace) -> None:
             "--force_plan requires --window with --watch or --subscription; no other plan of a stream is refused. "
             "Add --window or remove --force_plan"
         )
-    if options.keep != "first":
+    if not is_first(options.keep):
         raise UsageError(
             "--keep must be first with --watch or --subscription, where the first image to arrive is kept; "
-            f"got {options.keep}. Remove --keep"
+            f"got {','.join(options.keep)}. Remove --keep"
         )
     for flag, path in (("--records", options.records), ("--counts", options.counts)):
         if path and not is_remote(path) and path.endswith(output_checks.FILE_ENDINGS):

@@ -3,10 +3,11 @@
 import dataclasses
 
 from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import is_remote
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import Preference
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.thresholds import Thresholds
 from beam_dedup.options.defaults import DEFAULT_EXPECTED, DEFAULT_OUTPUT_JSON
@@ -48,8 +49,10 @@ class DedupConfig:
     thresholds: Thresholds = dataclasses.field(default_factory=Thresholds)
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
     limits: Limits = dataclasses.field(default_factory=Limits)
-    keep: KeepPolicy = KeepPolicy.FIRST
+    keep: Preference = dataclasses.field(default_factory=Preference)
     reference: str = ""
+    decisions_file: str = ""
+    decisions: Decisions = NO_DECISIONS  # the content of that file
     output_json: str = DEFAULT_OUTPUT_JSON
     output_dir: str = ""
     show_duplicates: bool = False
@@ -84,8 +87,8 @@ class DedupConfig:
 
     @property
     def excluded_paths(self) -> tuple[str, ...]:
-        """The paths that are not read as input, even if they lie below an input: all outputs, and the reference."""
-        return (*self.outputs, self.reference) if self.reference else self.outputs
+        """The paths that are not read as input, even if they lie below an input: outputs, the reference, the decisions."""
+        return (*self.outputs, *filter(None, (self.reference, self.decisions_file)))
 
     @property
     def outputs(self) -> tuple[str, ...]:

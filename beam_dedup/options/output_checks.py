@@ -44,7 +44,11 @@ def check_distinct(config: DedupConfig) -> None:
         if path
     }
     files = {flag: path for flag, path in config.output_files.items() if not path.endswith("/")}
-    inputs = [("-l", config.json_metadata), ("--reference", config.reference)]
+    inputs = [
+        ("-l", config.json_metadata),
+        ("--reference", config.reference),
+        ("--decisions", config.decisions_file),
+    ]
     inputs += [("-i", path) for path in config.inputs]
     flags: dict[str, tuple[str, str]] = {}
     for flag, path in inputs:

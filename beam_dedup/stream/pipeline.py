@@ -73,7 +73,9 @@ class StreamContext:
     checkpointed: bool = False
 
 
-def _judged(images: PCollection[list[ImageRef]], context: StreamContext) -> PCollection[bytes]:
+def _judged(
+    images: PCollection[list[ImageRef]], config: DedupConfig, context: StreamContext
+) -> PCollection[bytes]:
     """Compares each image with all images before it, and records the verdicts.
 
     Returns:
@@ -84,6 +86,7 @@ def _judged(images: PCollection[list[ImageRef]], context: StreamContext) -> PCol
         (context.folders.state, context.folders.run),
         context.resumed.skipped,
         settings=context.read_settings,
+        preference=config.keep,
     )
     recorded: PCollection[bytes] = verdicts | "Record" >> RecordVerdicts(
         context.folders,
@@ -114,6 +117,7 @@ def _judged_by_window(
             thresholds=config.thresholds,
             planning=PlanSettings(spread=False, force=config.force_plan),
             skipped=context.resumed.skipped,
+            preference=config.keep,
         )
     )
     recorded: PCollection[bytes] = verdicts | "Record" >> RecordWindows(
@@ -149,7 +153,7 @@ def build(
     if config.stream.window_seconds:
         recorded = _judged_by_window(images, config, context)
     else:
-        recorded = _judged(images, context)
+        recorded = _judged(images, config, context)
     if context.resumed.undelivered:
         before = pipeline | "Undelivered" >> beam.Create(context.resumed.undelivered, reshuffle=False)
         recorded = (recorded, before) | "WithUndelivered" >> beam.Flatten()

@@ -60,6 +60,7 @@ NEAR = dataclasses.replace(
     status=Status.DUPLICATE,
     reason=Reason.NEAR,
     witness=Witness(REF.uri, b"\xab" * 32, 3, 17, "trim"),
+    kept_by="path:å",
 )
 EXACT = dataclasses.replace(
     NEAR,
@@ -106,6 +107,7 @@ def test_values_of_records() -> None:
         "flags": [],
         "detail": None,
         "metadata": {"tika": {"a": [1, 2.5, "x"]}},
+        "kept_by": "path:å",
     }
     unknown = dict.fromkeys(RECORD_FIELDS)
     assert REJECTED.record() == unknown | {

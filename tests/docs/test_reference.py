@@ -13,7 +13,7 @@ from beam_dedup.core.imaging import dct, fingerprint, formats
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.matching import planner
 from beam_dedup.core.model import RECORD_FIELDS, Flag, Reason, Status
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import KeepPolicy, RuleKind
 from beam_dedup.core.thresholds import DEFAULT_BIT_DISTANCE, DEFAULT_VERIFY
 from beam_dedup.runners import flink
 from tests.app.cli_runs import ROOT
@@ -40,13 +40,14 @@ class TestGuides:
         assert "Limits: 128 MiB per member, 2 million members per archive." in one_line(ARCHIVES)
         assert usual.max_members == 2_000_000
 
-    def test_keep_policies_are_documented(self) -> None:
+    def test_rules_of_keep_are_documented(self) -> None:
         names = [
-            name.removesuffix(" (default)")
+            name.removesuffix(" (default)").partition(":")[0]
             for names in table(FOLDERS, "`--keep`")
             for name in names.split(", ")
         ]
-        assert names == list(KeepPolicy)
+        assert len(set(names)) == len(names)
+        assert set(names) == {*RuleKind, *KeepPolicy}
 
 
 class TestFingerprints:
