@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from beam_dedup.cli import main
+from beam_dedup.core.decisions import read_decisions
 from beam_dedup.review.report import ReportConfig, make_report
-from tests.app.cli_runs import dedup
+from tests.app.cli_runs import dedup, records_in, tree
 from tests.pictures import encoded, photo
 from tests.review.large import write_large_page
 from tests.review.reports import data_of, exact, near, record, write_records
@@ -438,3 +440,46 @@ def test_marks_show_which_copy_is_best(page: Page, library: Path) -> None:
     best = "[...document.querySelectorAll('.best dd')].map((one) => one.textContent)"
     assert "640 \u00d7 480 (best)" in page.evaluate(best)
     assert page.evaluate("document.querySelectorAll('.differs').length") >= 2
+
+
+def test_decisions_are_carried_out_undone_and_honoured_by_the_next_run(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five pictures, each with a copy of equal bytes and a smaller one: one for each decision, and one undecided."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(5):
+        original = photo(number + 1, (320 + 40 * number, 240))
+        original.save(pictures / f"{number}a.png")
+        original.save(pictures / f"{number}b.png")
+        original.resize((160 + 20 * number, 120)).save(pictures / f"{number}c.png")
+    records, decisions = tmp_path / "r.jsonl", tmp_path / "saved/decisions.jsonl"
+    assert dedup("-n", "-i", pictures, "--quiet", "--records", records, "--report", tmp_path / "page") == 0
+    open_report(page, tmp_path / "page/index.html")
+    order = [row[0]["files"][0][1][0] for row in data_of(tmp_path / "page")[1]]
+    page.press("Enter", "2", "Enter", "a", "d")
+    saved(page, tmp_path / "saved")
+    assert read_decisions(decisions.open("rb"))
+    before = tree(pictures)
+
+    clean = ["clean", str(records), "--near", "--decisions", str(decisions), "--yes", "--journal"]
+    assert main([*clean, str(tmp_path / "journal")]) in (0, 1)  # 1 if it names files that it left
+    accepted, other, everything, different, undecided = order
+    left = {
+        *(f"{accepted}a.png", f"{other}c.png"),
+        *(f"{everything}{letter}.png" for letter in "abc"),
+        *(f"{different}{letter}.png" for letter in "ac"),
+        f"{undecided}a.png",
+    }
+    assert set(tree(pictures)) == left
+    assert main(["undo", str(tmp_path / "journal"), "--quiet"]) == 0
+    assert tree(pictures) == before
+
+    again = tmp_path / "again.jsonl"
+    assert dedup("-n", "-i", pictures, "--quiet", "--records", again, "--decisions", decisions) == 0
+    kept = {name for name, one in records_in(again).items() if one["status"] == "kept"}
+    # The copies of equal bytes are duplicates again, whatever was decided.
+    expected = {f"{accepted}a.png", f"{other}c.png", f"{undecided}a.png"}
+    expected |= {f"{number}{letter}.png" for number in (everything, different) for letter in "ac"}
+    assert kept == expected
