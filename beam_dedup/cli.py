@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _STANDARD_ERROR = 2
 
-COMMANDS = ("clean", "undo")  # other than the run itself
+COMMANDS = ("clean", "report", "undo")  # other than the run itself
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -100,6 +100,10 @@ def _open_standard_streams() -> None:
 
 def _main(arguments: Sequence[str]) -> int:
     started = time.monotonic()
+    if arguments and arguments[0] == "report":
+        from beam_dedup.review import command as report_command
+
+        return report_command.run(arguments[1:])
     if arguments and arguments[0] in COMMANDS:
         from beam_dedup.cleaning import command
 

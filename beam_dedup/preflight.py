@@ -17,6 +17,7 @@ from beam_dedup.core.reading import input_paths
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.options.defaults import DEFAULT_OUTPUT_JSON
 from beam_dedup.options.option import quoted
+from beam_dedup.review.writer import check_directory
 from beam_dedup.runners import select
 from transforms.storage import files as storage
 from transforms.storage import objects
@@ -75,6 +76,10 @@ def prepare(config: DedupConfig, beam_arguments: Sequence[str]) -> Prepared:
         select.check_job_server(options)
     if config.preview and not local:
         raise UsageError("--preview works only on this machine; leave out --runner")
+    if config.report and not here:
+        raise UsageError(
+            "--report works only with workers on this machine; run dedup report RECORDS -o DIR after the run"
+        )
     if not local and not config.stream:
         check_not_empty(config, remote=here)
     return Prepared(config if here else with_absolute_paths(config), options, local, here)
@@ -102,6 +107,9 @@ def check_outputs(config: DedupConfig) -> None:
                 )
     elif config.output_dir:
         _check_output_folder(config)
+    if config.report:
+        check_directory(config.report, "--report")
+        _try_to_write("--report", config.report)
 
 
 def _check_output_file(flag: str, path: str, resumable: bool) -> None:

@@ -39,12 +39,14 @@ class Reports(NamedTuple):
       preview: one line per copy that would be made, for `--preview`.
       unplaced: one line per image that could not be copied.
       overview: the `Overview` of all verdicts as JSON.
+      records: directory of the records for `--report`; ends in `/`.
     """
 
     counts: str
     preview: str = ""
     unplaced: str = ""
     overview: str = ""
+    records: str = ""
 
 
 def build(
@@ -94,6 +96,8 @@ def build(
     images | "Check" >> CheckConservation(verdicts, read_tally)
     if config.records:
         verdicts | "Records" >> WriteRecords(config.records, own_only=True)
+    if reports.records:
+        verdicts | "ReportRecords" >> WriteRecords(reports.records)
     if config.output_json:
         verdicts | "Groups" >> WriteGroups(config.output_json, own_only=True)
     if config.preview:

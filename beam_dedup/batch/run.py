@@ -24,6 +24,7 @@ from beam_dedup.execution import executing
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.output import sign_of_life, write
 from beam_dedup.preflight import Prepared
+from beam_dedup.review.report import ReportConfig, make_report
 from beam_dedup.runners import select
 from beam_dedup.runners.job_server import stopping_job_server
 from beam_dedup.shutdown import scratch_directory
@@ -90,7 +91,9 @@ def _reports(config: DedupConfig, scratch: str, here: bool) -> Reports:
     if not here:
         return Reports(config.counts)
     counts, *others = (os.path.join(scratch, name) for name in ("counts", "preview", "unplaced", "overview"))
-    return Reports(config.counts or counts, *others)
+    records = os.path.join(scratch, "records", "") if config.report else ""
+    preview, unplaced, overview = others
+    return Reports(config.counts or counts, preview, unplaced, overview, records)
 
 
 def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: bool) -> None:
@@ -113,6 +116,19 @@ def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: boo
     with storage.open_bytes(counts_path) as counts_file:  # --counts may name an object in a bucket
         counts = json.load(counts_file)
     is_placing = bool(config.output_dir) and not config.preview
+    if config.report:
+        make_report(
+            ReportConfig(
+                records=reports.records,
+                output=config.report,
+                jobs=config.jobs,
+                quiet=config.quiet,
+                k=config.thresholds.k if config.near else None,
+                verify=config.thresholds.verify if config.near else None,
+                limits=config.read_limits,
+            ),
+            counts,
+        )
     if not config.quiet:
         other_files = count_other_files(config, overview, count_lines(reports.unplaced)) if is_placing else 0
         write(f"{summary.text(config, counts, overview, seconds, other_files, local=local)}\n")

@@ -54,8 +54,10 @@ def text(
 
 
 def _next_step(config: DedupConfig) -> Iterator[str]:
-    """Yields the command that shows which duplicates could be removed, if it can read the records."""
+    """Yields the commands that show the duplicates, and which could be removed, if they can read the records."""
     if config.records and not is_remote(config.records) and (path := pasteable(config.records)):
+        if not config.report:
+            yield f"To look through the duplicates: dedup report {path} -o review"
         yield f"To see which duplicates can be removed: dedup clean {path}"
 
 
@@ -140,5 +142,6 @@ def _outputs(config: DedupConfig) -> list[tuple[str, str]]:
         ("Records", config.records),
         ("Counts", config.counts),
         ("Groups", config.output_json),
+        ("Review page", config.report and os.path.join(config.report, "index.html")),
     ]
     return [(name, path) for name, path in outputs if path]

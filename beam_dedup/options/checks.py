@@ -54,6 +54,10 @@ _BATCH_ONLY = {
     ),
     "reference": ("--reference", "known images need a batch run; start with one run over both collections"),
     "preview": ("--preview", "it prints at the end of a batch run"),
+    "report": (
+        "--report",
+        "it shows a complete run; for a stream, run dedup report RECORDS -o DIR over its records directory",
+    ),
     "decisions": ("--decisions", "decisions are about the images of an earlier run; batch runs honour them"),
 }
 
@@ -103,6 +107,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         portable_names=options.portable_names,
         records=_expanded(records),
         counts=_expanded(counts),
+        report=_expanded(options.report),
         jobs=_in_range("-j", options.num_jobs, min(cores(), MAX_JOBS), 1, MAX_JOBS),
         force_plan=options.force_plan,
         quiet=options.quiet,

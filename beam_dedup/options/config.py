@@ -68,6 +68,7 @@ class DedupConfig:
     directory: str = (
         ""  # to which relative paths in the rows of -l are relative; "" for the current one of the worker
     )
+    report: str = ""  # directory of the review page
     stream: StreamConfig | None = None  # None for a batch run; otherwise records and counts are directories
 
     @property
@@ -92,4 +93,4 @@ class DedupConfig:
     @property
     def outputs(self) -> tuple[str, ...]:
         """The paths that the run writes to."""
-        return tuple(path for path in (*self.output_files.values(), self.output_dir) if path)
+        return tuple(path for path in (*self.output_files.values(), self.output_dir, self.report) if path)

@@ -266,4 +266,21 @@ OUTPUT_OPTIONS: tuple[Option, ...] = (
             with one file for each file of records; add them up.
             """,
     ),
+    Option(
+        flags=("--report",),
+        group=Group.OUTPUT,
+        metavar="DIR",
+        unset="",
+        help="Write a page to look through the duplicates: DIR/index.html.",
+        details="""
+            The page opens in a browser without network. It shows the groups with thumbnails, compares pictures,
+            and saves your decisions as `decisions.jsonl`. The directory must be new or empty, or contain an
+            earlier report, which is replaced. `dedup report RECORDS -o DIR` writes the same page from the
+            records of an earlier run.
+
+            Only for batch runs whose workers are on this machine. Not available for streaming: run
+            `dedup report` over its records directory.
+            """,
+        examples=("dedup -n -i ~/Pictures --records r.jsonl --report review",),
+    ),
 )
