@@ -11,6 +11,7 @@ from apache_beam.metrics import Metrics
 from beam_dedup.core import blocks
 from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.model import REASONS, Flag, Reason, Status
+from beam_dedup.core.reading.selection import Exclusions
 
 NAMESPACE = "beam_dedup"
 
@@ -26,6 +27,8 @@ KNOWN_REJECTED = "Known_Rejected_Count"
 DESCRIBED = "Described_Image_Count"
 SKIPPED = "Skipped_Page_Count"
 OUT_OF_MEMORY = "Out_Of_Memory_Count"
+EXCLUDED = "Excluded_Count"  # files that options leave out
+EXCLUDED_DIRECTORIES = "Excluded_Directory_Count"  # not walked: their files are not counted
 COPIES = "Placed_Copy_Count"
 UNPLACED = "Unplaced_Copy_Count"
 
@@ -81,6 +84,12 @@ def count(block: VerdictBlock) -> VerdictBlock:
     """Counts the verdicts of a block with Beam's counters, and returns the block."""
     add(counts_of(block))
     return block
+
+
+def excluded_counts(exclusions: Exclusions) -> dict[str, int]:
+    """Returns by how much each counter goes up with what was left out; no zeros."""
+    counts = {EXCLUDED: exclusions.files.total(), EXCLUDED_DIRECTORIES: exclusions.directories.total()}
+    return {name: count for name, count in counts.items() if count}
 
 
 def set_gauge(name: str, value: int) -> None:

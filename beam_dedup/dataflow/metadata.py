@@ -15,12 +15,15 @@ from beam_dedup.options.option_table import OPTIONS
 
 _BUCKET_PATH = r"(gs|s3)://[^/]+(/.*)?"
 _INPUTS = r"(gs|s3)://[^\n]+"  # one line of inputs
+_LINES = r"[^\n]+(\n[^\n]+)*\n?"
 # The patterns of values that the parser accepts as any text.
 _PATTERNS = {
     "dump_dir": rf"{_INPUTS}(\n{_INPUTS})*\n?",
     "json_metadata": _BUCKET_PATH,
     "reference": _BUCKET_PATH,
     "allow": rf"{_INPUTS}(\n{_INPUTS})*\n?",
+    "exclude": _LINES,
+    "include": _LINES,
     "output_dir": _BUCKET_PATH,
     "output_json": _BUCKET_PATH,
     "records": _BUCKET_PATH,
