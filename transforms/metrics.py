@@ -88,7 +88,8 @@ def count(block: VerdictBlock) -> VerdictBlock:
 
 def excluded_counts(exclusions: Exclusions) -> dict[str, int]:
     """Returns by how much each counter goes up with what was left out; no zeros."""
-    counts = {EXCLUDED: exclusions.files.total(), EXCLUDED_DIRECTORIES: exclusions.directories.total()}
+    files, directories = sum(exclusions.files.values()), sum(exclusions.directories.values())
+    counts = {EXCLUDED: files, EXCLUDED_DIRECTORIES: directories}
     return {name: count for name, count in counts.items() if count}
 
 

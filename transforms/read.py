@@ -256,7 +256,7 @@ def list_rows(
                     member_uri(path, number), f"{os.path.basename(path)}/{number}", refused=refused
                 )
             elif has_patterns and (cause := selector.file_anywhere(path_in_row(row.name))):
-                left_out.files[cause] += 1
+                left_out.add_file(cause)
             elif not excluded or is_remote(row.path) or not lies_in(row.path, excluded):
                 yield _reference(row, allow)
 

@@ -95,7 +95,7 @@ def _is_selected_file(
     """Returns whether a file that an input names is wanted, and counts it if it is not. Patterns see its name only."""
     cause = Selector(selection).file(os.path.basename(path), size_bytes)
     if cause:
-        exclusions.files[cause] += 1
+        exclusions.add_file(cause)
     return not cause
 
 
@@ -124,7 +124,7 @@ def _list_remote(
             is_empty = False
             name = uri.removeprefix(start + "/")
             if cause := selector.file_anywhere(name, size_bytes):
-                exclusions.files[cause] += 1
+                exclusions.add_file(cause)
             else:
                 yield Listed(uri, name, version=version)
     if is_empty and not is_pattern and objects.exists(path):
@@ -337,7 +337,7 @@ class _Search:
             with contextlib.suppress(OSError):
                 cause = ONE_FILE_SYSTEM if entry.stat().st_dev != self._device else ""
         if cause:
-            self._exclusions.directories[cause] += 1
+            self._exclusions.add_directory(cause)
         return bool(cause)
 
     def _leaves_out_file(self, entry: _Entry, relative: str, leads_outside: bool) -> bool:
@@ -345,7 +345,7 @@ class _Search:
         size_bytes = _size_of(entry) if self._needs_size and not leads_outside else None
         cause = self._selector.file(relative.replace(os.sep, "/"), size_bytes)
         if cause:
-            self._exclusions.files[cause] += 1
+            self._exclusions.add_file(cause)
         return bool(cause)
 
     def _is_excluded(self, folder: str, name: str, is_link: bool) -> bool:

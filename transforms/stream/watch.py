@@ -267,9 +267,8 @@ class Scanner:
                     self._give(arrival)
                     begun = time.monotonic()
                 scanning += time.monotonic() - begun
-                self._excluded = self._excluded | collections.Counter(
-                    metrics.excluded_counts(watch.exclusions)
-                )
+                latest = collections.Counter(metrics.excluded_counts(watch.exclusions))
+                self._excluded = self._excluded | latest  # another one, since another thread reads it
                 self.stopped.wait(max(self._pause_seconds, (_SCAN_SHARE - 1) * scanning))
         except Exception as error:  # noqa: BLE001  raised again by `next`, in the thread that reads
             self._give(error)

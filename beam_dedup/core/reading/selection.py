@@ -3,7 +3,6 @@
 Whatever is left out is counted by its cause, in `Exclusions`.
 """
 
-import collections
 import dataclasses
 import functools
 import re
@@ -89,11 +88,19 @@ class Exclusions:
       files: number of files, by cause. Files in directories that were not walked are not counted.
     """
 
-    directories: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    files: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    directories: dict[str, int] = dataclasses.field(default_factory=dict)
+    files: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.directories or self.files)
+
+    def add_directory(self, cause: str, count: int = 1) -> None:
+        """Counts directories that are not walked."""
+        self.directories[cause] = self.directories.get(cause, 0) + count
+
+    def add_file(self, cause: str, count: int = 1) -> None:
+        """Counts files that are not read."""
+        self.files[cause] = self.files.get(cause, 0) + count
 
     def as_fields(self) -> dict[str, dict[str, int]]:
         """Returns the counts for JSON, in the order of the causes."""
@@ -107,8 +114,10 @@ def sum_exclusions(parts: Iterable[Exclusions]) -> Exclusions:
     """Returns the counts of several parts together."""
     total = Exclusions()
     for part in parts:
-        total.directories.update(part.directories)
-        total.files.update(part.files)
+        for cause, count in part.directories.items():
+            total.add_directory(cause, count)
+        for cause, count in part.files.items():
+            total.add_file(cause, count)
     return total
 
 
