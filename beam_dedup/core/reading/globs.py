@@ -70,7 +70,8 @@ def parse(pattern: str) -> Glob:
     only_directories = text.endswith("/")
     text = text.removesuffix("/")
     has_path = "/" in text
-    parts = text.removeprefix("/").split("/")
+    # An escaped slash is a slash: one after an odd number of backslashes.
+    parts = re.sub(r"(?<!\\)((?:\\\\)*)\\/", r"\1/", text.removeprefix("/")).split("/")
     if parts == [""]:
         raise ValueError("must name a file or a directory")
     if not {"", ".", ".."}.isdisjoint(parts):
