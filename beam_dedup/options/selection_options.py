@@ -66,7 +66,7 @@ SELECTION_OPTIONS: tuple[Option, ...] = (
             A directory that `-i` names itself is read. Take a single one back by `--exclude` with `!`, for
             example `!.git/`. The rows of `-l` name images one by one: nothing is left out by default.
             """,
-        examples=("dedup -n -i /volume1/photo --no_default_excludes",),
+        examples=("dedup -n -i ~/Pictures --no_default_excludes",),
     ),
     Option(
         flags=("--min_size",),
@@ -92,6 +92,6 @@ SELECTION_OPTIONS: tuple[Option, ...] = (
             directories on other devices that links lead to. The device of a pattern is that of the
             directory before its first wildcard. Object stores have none.
             """,
-        examples=("dedup -n -i / --one_file_system --include '*.jpg'",),
+        examples=("dedup -n -i ~/Pictures --one_file_system",),
     ),
 )
