@@ -89,6 +89,7 @@ if TYPE_CHECKING:
         Witness,
     )
     from beam_dedup.core.rank import KeepPolicy
+    from beam_dedup.core.reading.selection import Exclusions, Selection
     from beam_dedup.core.stream.protocol import StreamPlan
     from beam_dedup.core.thresholds import Thresholds
     from transforms.batching import BatchFingerprints, BatchReferences, UnbatchVerdicts
@@ -98,7 +99,7 @@ if TYPE_CHECKING:
     from transforms.fingerprint import Fingerprinted, FingerprintImages
     from transforms.near import MarkNearDuplicates, NearMarked
     from transforms.place import PlaceCopies, Placed
-    from transforms.read import ReadImages, ReadMetadata
+    from transforms.read import ListedImages, ListImages, ReadImages, ReadMetadata
     from transforms.read_settings import ReadSettings
     from transforms.storage.placing import PlaceMode
     from transforms.stream.judge import AdmitArrivals, JudgeArrivals
@@ -118,6 +119,8 @@ __version__ = "0.1.0"
 _MODULES = {
     "ReadImages": "transforms.read",
     "ReadMetadata": "transforms.read",
+    "ListImages": "transforms.read",
+    "ListedImages": "transforms.read",
     "ReadSettings": "transforms.read_settings",
     "Tally": "transforms.tally",
     "BatchReferences": "transforms.batching",
@@ -182,6 +185,8 @@ _MODULES = {
     "Verdict": "beam_dedup.core.model",
     "Witness": "beam_dedup.core.model",
     "KeepPolicy": "beam_dedup.core.rank",
+    "Exclusions": "beam_dedup.core.reading.selection",
+    "Selection": "beam_dedup.core.reading.selection",
     "StreamPlan": "beam_dedup.core.stream.protocol",
     "Thresholds": "beam_dedup.core.thresholds",
 }
@@ -205,6 +210,7 @@ __all__ = [
     "DeduplicateWindows",
     "Deduplicated",
     "Estimate",
+    "Exclusions",
     "Fingerprint",
     "FingerprintBlock",
     "FingerprintImages",
@@ -215,6 +221,8 @@ __all__ = [
     "JudgeArrivals",
     "KeepPolicy",
     "Limits",
+    "ListImages",
+    "ListedImages",
     "MarkExactDuplicates",
     "MarkNearDuplicates",
     "NearMarked",
@@ -236,6 +244,7 @@ __all__ = [
     "RecordPaths",
     "RecordVerdicts",
     "RecordWindows",
+    "Selection",
     "Status",
     "StreamPlan",
     "StreamSettings",

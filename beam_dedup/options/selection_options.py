@@ -16,7 +16,7 @@ SELECTION_OPTIONS: tuple[Option, ...] = (
         action=Action.APPEND,
         help="Leave out files and directories that match this gitignore pattern.",
         details="""
-            Give the option several times for several patterns, each as in a gitignore file:
+            A pattern has the form that it has in a gitignore file:
 
             - `*.tif` matches files and directories of this name at any depth, `thumbs/` directories only.
               `*`, `?` and `[a-z]` match no `/`; a backslash escapes one character.
@@ -45,8 +45,7 @@ SELECTION_OPTIONS: tuple[Option, ...] = (
         action=Action.APPEND,
         help="Read only files that match this gitignore pattern.",
         details="""
-            Give the option several times for several patterns, of the same form and relative to the same
-            directory as those of `--exclude`. A file is read if the last pattern that matches it, or else
+            Patterns have the form that they have for `--exclude`, and are relative to the same directory. A file is read if the last pattern that matches it, or else
             the nearest directory above it that a pattern matches, has no `!`: `'2024/'` reads all files
             below directories of this name. With both options a file must match `--include` and must not
             match `--exclude`, whatever their order on the command line.
