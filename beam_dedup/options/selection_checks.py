@@ -71,13 +71,12 @@ def _check_pattern(flag: str, pattern: str, inputs: Sequence[str]) -> None:
         globs.parse(pattern)
     except ValueError as error:
         raise UsageError(f"{flag} {error}; got {quoted(pattern)}") from None
-    path = pattern.removeprefix("!")
+    negation = "!" if pattern.startswith("!") else ""
+    path = os.path.expanduser(pattern.removeprefix("!"))
     for given in inputs:
         if not path.startswith("/") or is_remote(given):
             continue
-        root = os.path.abspath(os.path.expanduser(input_paths.root(given) or "."))
+        root = os.path.abspath(input_paths.root(os.path.expanduser(given)) or ".")
         if root != "/" and path.startswith(f"{root}/"):
-            relative = pattern.replace(root, "", 1)
-            raise UsageError(
-                f"{flag} must be relative to -i; got {quoted(pattern)}. Try {flag} {quoted(relative)}"
-            )
+            relative = quoted(f"{negation}{path.removeprefix(root)}")
+            raise UsageError(f"{flag} must be relative to -i; got {quoted(pattern)}. Try {flag} {relative}")

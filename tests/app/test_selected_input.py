@@ -178,6 +178,15 @@ def test_path_of_the_input_in_a_pattern_is_refused(given: str, tmp_path: Path) -
     assert configured("-i", given, "--exclude", "/x/", "--exclude", f"{tmp_path}/inner/").selection.exclude
 
 
+def test_home_directory_in_a_pattern_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell does not expand ~ after the = of an option."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Path("in").mkdir()
+    with pytest.raises(UsageError, match=r'got "~/in/x/". Try --exclude "/x/"'):
+        configured("-i", "~/in", "--exclude=~/in/x/")
+    assert configured("-i", "in", "--exclude", "~").selection.exclude == ("~",)
+
+
 class TestStream:
     def test_selection_reaches_the_source(self, tmp_path: Path) -> None:
         config = configured(

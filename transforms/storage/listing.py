@@ -19,7 +19,14 @@ from beam_dedup.core.errors import ImageError
 from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote, partial_process
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.reading.local_files import open_local
-from beam_dedup.core.reading.selection import EVERYTHING, ONE_FILE_SYSTEM, Exclusions, Selection, Selector
+from beam_dedup.core.reading.selection import (
+    EVERYTHING,
+    ONE_FILE_SYSTEM,
+    Exclusions,
+    Selection,
+    Selector,
+    selector_of,
+)
 from transforms.storage import objects
 
 _Urls = Mapping[str, str]  # by base name of the file
@@ -93,7 +100,7 @@ def _is_selected_file(
     path: str, size_bytes: int | None, selection: Selection, exclusions: Exclusions
 ) -> bool:
     """Returns whether a file that an input names is wanted, and counts it if it is not. Patterns see its name only."""
-    cause = Selector(selection).file(os.path.basename(path), size_bytes)
+    cause = selector_of(selection).file(os.path.basename(path), size_bytes)
     if cause:
         exclusions.add_file(cause)
     return not cause

@@ -24,7 +24,7 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from beam_dedup.core.allowed import refusal
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.model import Reason
-from beam_dedup.core.reading.selection import EVERYTHING, Selection, Selector
+from beam_dedup.core.reading.selection import EVERYTHING, Selection, selector_of
 from beam_dedup.core.stream.notifications import BadNotificationError, OtherEvent, parse
 from transforms import metrics
 from transforms.stream import clock
@@ -98,15 +98,12 @@ def parsed_arrivals(
         return []
     if why := refusal(event.uri, allow):
         event = event._replace(refused=why, reason=Reason.NOT_ALLOWED.value)
-    elif _selector(selection).file_anywhere(_below_prefix(event.uri, allow)):
+    elif selector_of(selection).file_anywhere(_below_prefix(event.uri, allow)):
         metrics.add({metrics.EXCLUDED: 1})
         if tally:
             tally.add(metrics.EXCLUDED, 1)
         return []
     return [event.packed()]
-
-
-_selector = functools.lru_cache(4)(Selector)
 
 
 def _below_prefix(uri: str, prefixes: Sequence[str]) -> str:

@@ -195,6 +195,10 @@ class Selector:
         return bool(folder) and self._includes_directory(folder)
 
 
+# Compiles a selection once, for inputs that are single files.
+selector_of = functools.lru_cache(8)(Selector)
+
+
 def path_in_row(path: str) -> str:
     """Returns the part of a row's path that patterns are matched with: without bucket, and without `/` at the beginning.
 
