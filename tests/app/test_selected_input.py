@@ -19,6 +19,7 @@ from beam_dedup.options.config import DedupConfig
 from beam_dedup.stream import pipeline, progress
 from beam_dedup.texts import excluded_text
 from tests.app.cli_runs import dedup, records_in
+from tests.app.stream_process import running_stream
 from tests.core.archives.made_archives import zipped
 from tests.pictures import encoded, photo
 from transforms import metrics
@@ -188,6 +189,21 @@ def test_home_directory_in_a_pattern_is_refused(tmp_path: Path, monkeypatch: pyt
 
 
 class TestStream:
+    @pytest.mark.slow
+    def test_excluded_files_are_not_judged(self, tmp_path: Path) -> None:
+        write("in/a.png", "in/b.tmp", "in/.git/c.png")
+        for name in ("in/a.png", "in/b.tmp", "in/.git/c.png"):
+            os.utime(name, (1_700_000_000, 1_700_000_000))
+        arguments = ("--watch", "-i", tmp_path / "in", "--exclude", "*.tmp", "--quiet_time", "1s")
+        with running_stream(tmp_path, *arguments, quiet=False) as run:
+            run.wait_for(1)
+            write("in/d.tmp")
+            write("in/e.png", data=PICTURES[1])
+            run.wait_for(2)
+            assert run.drain() == 130, run.log_tail()
+        assert sorted(Path(record["uri"]).name for record in run.records()) == ["a.png", "e.png"]
+        assert "Not read: 1 directory, 2 files, by options and defaults" in run.log_tail()
+
     def test_selection_reaches_the_source(self, tmp_path: Path) -> None:
         config = configured(
             "--watch", "-i", "in", "--include", "*.jpg", "--min_size", "2kB", "--one_file_system"
