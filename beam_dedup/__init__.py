@@ -90,6 +90,7 @@ if TYPE_CHECKING:
         Witness,
     )
     from beam_dedup.core.preference import KeepPolicy, Preference, parse_rules
+    from beam_dedup.core.reading.selection import Exclusions, Selection
     from beam_dedup.core.stream.protocol import StreamPlan
     from beam_dedup.core.thresholds import Thresholds
     from transforms.batching import BatchFingerprints, BatchReferences, UnbatchVerdicts
@@ -99,7 +100,7 @@ if TYPE_CHECKING:
     from transforms.fingerprint import Fingerprinted, FingerprintImages
     from transforms.near import MarkNearDuplicates, NearMarked
     from transforms.place import PlaceCopies, Placed
-    from transforms.read import ReadImages, ReadMetadata
+    from transforms.read import ListedImages, ListImages, ReadImages, ReadMetadata
     from transforms.read_settings import ReadSettings
     from transforms.storage.placing import PlaceMode
     from transforms.stream.judge import AdmitArrivals, JudgeArrivals
@@ -119,6 +120,8 @@ __version__ = "0.1.0"
 _MODULES = {
     "ReadImages": "transforms.read",
     "ReadMetadata": "transforms.read",
+    "ListImages": "transforms.read",
+    "ListedImages": "transforms.read",
     "ReadSettings": "transforms.read_settings",
     "Tally": "transforms.tally",
     "BatchReferences": "transforms.batching",
@@ -187,6 +190,8 @@ _MODULES = {
     "KeepPolicy": "beam_dedup.core.preference",
     "Preference": "beam_dedup.core.preference",
     "parse_rules": "beam_dedup.core.preference",
+    "Exclusions": "beam_dedup.core.reading.selection",
+    "Selection": "beam_dedup.core.reading.selection",
     "StreamPlan": "beam_dedup.core.stream.protocol",
     "Thresholds": "beam_dedup.core.thresholds",
 }
@@ -211,6 +216,7 @@ __all__ = [
     "DeduplicateWindows",
     "Deduplicated",
     "Estimate",
+    "Exclusions",
     "Fingerprint",
     "FingerprintBlock",
     "FingerprintImages",
@@ -221,6 +227,8 @@ __all__ = [
     "JudgeArrivals",
     "KeepPolicy",
     "Limits",
+    "ListImages",
+    "ListedImages",
     "MarkExactDuplicates",
     "MarkNearDuplicates",
     "NearMarked",
@@ -243,6 +251,7 @@ __all__ = [
     "RecordPaths",
     "RecordVerdicts",
     "RecordWindows",
+    "Selection",
     "Status",
     "StreamPlan",
     "StreamSettings",

@@ -12,7 +12,7 @@ from beam_dedup.core.overview import Overview
 from beam_dedup.core.paths import DUPLICATES_FOLDER, is_remote
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.options.suggest import pasteable
-from beam_dedup.texts import counted, size_text
+from beam_dedup.texts import counted, excluded_text, size_text
 from transforms import metrics
 
 
@@ -35,7 +35,12 @@ def text(
       other_files: number of files in the output directory that are not of this run.
       local: whether the local runner was used, for which -j counts.
     """
-    lines = [*_overview(config, counts, overview), "", *_table(list(_rows(config, counts)))]
+    lines = [
+        *_overview(config, counts, overview),
+        *_not_read(counts),
+        "",
+        *_table(list(_rows(config, counts))),
+    ]
     if counts["Plan"] and config.verbose:
         lines.append(f"Plan: {counts['Plan']}")
     initial = counts[metrics.INITIAL]
@@ -82,6 +87,21 @@ def _overview(config: DedupConfig, counts: Mapping[str, Any], overview: Overview
     if rejected:
         is_placing = config.output_dir and not config.preview
         yield f"Rejected{' and not copied' if is_placing else ''}: {kinds_text(overview.rejected)}"
+
+
+def _not_read(counts: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the line about what was left out of the inputs, if anything was."""
+    if excluded := excluded_text(excluded_causes(counts)):
+        yield f"Not read: {excluded}"
+
+
+def excluded_causes(counts: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
+    """Returns the numbers of directories and of files that were left out, by cause; by "" if the causes are not known."""
+    causes = counts.get("Excluded", {})
+    return {
+        kind: causes.get(kind, {}) or {"": counts.get(name, 0)}
+        for kind, name in (("directories", metrics.EXCLUDED_DIRECTORIES), ("files", metrics.EXCLUDED))
+    }
 
 
 def _freed(overview: Overview) -> str:
