@@ -33,7 +33,7 @@ SELECTION_OPTIONS: tuple[Option, ...] = (
             as what they lead to, under the name of the link.
 
             Members of archives are not matched: an archive is read as a whole or not at all. Upper and
-            lower case differ. What is left out is no input: it is counted (`Excluded_Count`,
+            lower case differ: write `*.[jJ][pP][gG]` for `a.jpg` and `a.JPG`. What is left out is no input: it is counted (`Excluded_Count`,
             `Excluded_Directory_Count`), and the summary says how much, but it has no record.
             """,
         examples=("dedup -n -i ~/Pictures --exclude '*.tif' --exclude '/raw/' --exclude '!cover.tif'",),
