@@ -141,7 +141,7 @@ class TestCounters:
 
     def test_names_of_the_counts_file(self) -> None:
         section = text_of(COUNTERS).partition("## The counts file")[2]
-        every = as_counts({metrics.DESCRIBED: 1}, None, None, Exclusions({"a": 1}, {"b": 1}))
+        every = as_counts({metrics.DESCRIBED: 1}, None, None, exclusions=Exclusions({"a": 1}, {"b": 1}))
         for name in (*every, metrics.SKIPPED):
             assert f"`{name}`" in section
 
