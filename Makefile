@@ -1,7 +1,7 @@
 # `make` alone lists the targets. To use another Python: make PYTHON=python3.12 demo
 
 PYTHON ?= python3
-PYTEST_ARGS ?= -n auto --dist loadfile
+PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 IMAGE ?= beam-dedup
 # Google's launcher of Dataflow templates; better NAME@sha256:... than a tag, which may change its content.
 LAUNCHER ?= gcr.io/dataflow-templates-base/python311-template-launcher-base:latest

@@ -20,6 +20,7 @@ def with_absolute_paths(config: DedupConfig) -> DedupConfig:
         inputs=tuple(map(absolute, config.inputs)),
         json_metadata=absolute(config.json_metadata),
         reference=absolute(config.reference),
+        decisions_file=absolute(config.decisions_file),
         output_json=absolute(config.output_json),
         output_dir=absolute(config.output_dir),
         records=absolute(config.records),

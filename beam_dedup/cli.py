@@ -6,6 +6,7 @@ at once.
 
 import argparse
 import contextlib
+import dataclasses
 import importlib.util
 import logging
 import os
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _STANDARD_ERROR = 2
 
-COMMANDS = ("clean", "undo")  # other than the run itself
+COMMANDS = ("clean", "report", "undo")  # other than the run itself
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -99,6 +100,10 @@ def _open_standard_streams() -> None:
 
 def _main(arguments: Sequence[str]) -> int:
     started = time.monotonic()
+    if arguments and arguments[0] == "report":
+        from beam_dedup.review import command as report_command
+
+        return report_command.run(arguments[1:])
     if arguments and arguments[0] in COMMANDS:
         from beam_dedup.cleaning import command
 
@@ -147,10 +152,12 @@ def _configure(given: argparse.Namespace, beam_arguments: Sequence[str]) -> "Ded
         misspelling of the one that is missing.
     """
     from beam_dedup.options import checks
+    from beam_dedup.options.decisions_file import load_decisions
 
     try:
         config = checks.configure(given)
         checks.check_input(config)
+        config = dataclasses.replace(config, decisions=load_decisions(config.decisions_file))
     except UsageError:
         if beam_arguments:
             from beam_dedup.runners import select

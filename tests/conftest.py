@@ -7,20 +7,32 @@ from pathlib import Path
 
 import pytest
 
+from beam_dedup.core.threads import cores
 from beam_dedup.samples import make_samples
 from tests.images import run_script
 
 # If this environment variable is set, whatever its value, all tests run, and every service must be available.
 CI_VARIABLE = "DEDUP_CI"
 SLOW = ("slow", "processes")
+LONG_TESTS = ("tests/services/", "tests/app/", "tests/core/reading/", "tests/docs/")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow or processes as well")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """With `-n auto`, runs one more worker than there are cores, since many tests wait; but not in CI."""
+    return None if os.environ.get(CI_VARIABLE) else cores() + 1
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips slow tests unless `--slow` or the environment variable of CI is set."""
+    """Begins with the directories of long tests, so that at the end no worker is left alone with one of their files.
+
+    Skips slow tests unless `--slow` or the environment variable of CI is set.
+    """
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG_TESTS))
     if config.getoption("--slow") or os.environ.get(CI_VARIABLE):
         return
     left_out = pytest.mark.skip(reason="slow: run by `make test-all`, and in CI")

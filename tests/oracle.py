@@ -6,11 +6,12 @@ Images are numbers in order of rank, the preferred image first.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 FULL, TINY, FLAT, HASH, WIDE, METADATA = range(6)
 NONE = -1  # the long distance of a pair that has none
+UNMEASURED = 512  # the distance of a pair that was declared the same, and has none
 
 
 class Code(NamedTuple):
@@ -60,21 +61,54 @@ def matches(one: Sequence[Code], other: Sequence[Code], k: int, verify: int) -> 
     return [Match(found[0], b.image, max(a.view, b.view), found[1]) for a, b, found in pairs if found]
 
 
+def as_declared_same(image: Sequence[Code], other: Sequence[Code], kept: int) -> list[Match]:
+    """Returns all ways in which an image lies near another that a person declared the same, however far apart."""
+    found = []
+    pairs = ((a, b) for a, b in itertools.product(image, other) if not (a.view and b.view))
+    for a, b in pairs:
+        kinds = {a.kind, b.kind}
+        distance, long = UNMEASURED, NONE
+        if kinds == {FLAT}:
+            distance = max(abs(x - y) for x, y in zip(a.cells, b.cells, strict=True))
+        elif len(kinds) == 1 or kinds == {FULL, TINY}:
+            short_a, short_b = (code.value >> 192 if code.kind == FULL else code.value for code in (a, b))
+            distance = (short_a ^ short_b).bit_count()
+            long = (a.value ^ b.value).bit_count() if kinds == {FULL} else NONE
+        found.append(Match(distance, kept, max(a.view, b.view), long))
+    return found or [Match(UNMEASURED, kept, 0, NONE)]
+
+
+Pairs = Collection[frozenset[int]]  # of images
+
+
 def judge(
-    codes: Sequence[Code], images: int, k: int, verify: int, known: Sequence[int] = ()
+    codes: Sequence[Code],
+    images: int,
+    k: int,
+    verify: int,
+    known: Sequence[int] = (),
+    different: Pairs = (),
+    same: Pairs = (),
 ) -> tuple[list[int], dict[int, Match]]:
-    """Returns the kept images, including the known ones, and the witness of every other image."""
+    """Returns the kept images, including the known ones, and the witness of every other image.
+
+    Two images are within k if their codes are and nobody declared them different, or if somebody declared them the same.
+    """
     codes_of = [[code for code in codes if code.image == image] for image in range(images)]
+
+    def found(image: int, other: int) -> list[Match]:
+        if frozenset((image, other)) in same:
+            return as_declared_same(codes_of[image], codes_of[other], other)
+        if frozenset((image, other)) in different:
+            return []
+        return matches(codes_of[image], codes_of[other], k, verify)
+
     kept = list(known)
     for image in range(images):
-        if (
-            not any(matches(codes_of[image], codes_of[other], k, verify) for other in kept)
-            and image not in known
-        ):
+        if not any(found(image, other) for other in kept) and image not in known:
             kept.append(image)
     kept.sort()
     duplicates = [image for image in range(images) if image not in kept]
     return kept, {
-        image: min(match for other in kept for match in matches(codes_of[image], codes_of[other], k, verify))
-        for image in duplicates
+        image: min(match for other in kept for match in found(image, other)) for image in duplicates
     }

@@ -8,10 +8,22 @@ import numpy as np
 import pytest
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from beam_dedup.core.imaging import dct, formats
-from benchmarks import peers, pictures, raw, report, store, stream, stream_core, throughput, tools
+from benchmarks import (
+    corpora,
+    graphics,
+    peers,
+    pictures,
+    raw,
+    report,
+    store,
+    stream,
+    stream_core,
+    throughput,
+    tools,
+)
 from tests.pictures import encoded, fingerprint_of, photo
 from tests.services import servers
 from tests.services.require_service import required
@@ -232,3 +244,44 @@ class TestReport:
         assert capsys.readouterr().out == "shown\nnew\n"
         with pytest.raises(ValueError, match="begin y"):
             report.publish("y", "new", write=True, readme=page)
+
+
+class TestCorpora:
+    def test_graphics_of_a_kind_are_different_and_have_copies(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        graphics.main(["make", str(tmp_path), "--count", "2"])
+        kinds = len(graphics.KINDS)
+        assert f"{kinds * 2 * (1 + len(graphics.COPIES))} files" in capsys.readouterr().out
+        originals = [Image.open(path) for path in sorted((tmp_path / "images").glob("*-000[01].png"))]
+        assert len({(image.size, image.tobytes()) for image in originals}) == len(originals) == kinds * 2
+        graphics.main(["measure", str(tmp_path)])
+        table = rows(capsys.readouterr().out)
+        assert table["star-field"] == ["2", "1", "1", "12", "1.0000"]
+        assert table["comic-page"] == ["2", "1", "0", "12", "1.0000"]
+        assert table["all, also of two kinds"][:2] == [str(kinds * 2), f"{kinds * (2 * kinds - 1)}"]
+
+    def test_cuts_leave_most_of_a_photo(self, tmp_path: Path) -> None:
+        """The part that each kind of cut leaves has the documented size."""
+        photo(0, (600, 400)).save(tmp_path / "photo.png")
+        made = {(row.transform, row.file): row.content for row in corpora.crops(tmp_path)}
+        shares: dict[str, list[float]] = {}
+        for (cut, _), content in made.items():
+            width, height = Image.open(io.BytesIO(content)).size
+            shares.setdefault(cut, []).append(width * height / (600 * 400))
+        assert {cut: len(of_cut) for cut, of_cut in shares.items()} == {
+            "": 1,
+            **dict.fromkeys(corpora.CUTS, 5),
+        }
+        assert all(0.8**2 <= share < 1 for share in shares["every-side"])
+        assert all(0.82 <= share <= 0.98 for share in shares["one-side"])
+        assert {round(share, 6) for share in shares["square"]} == {round(400 / 600, 6)}
+
+    def test_films_of_a_pair_differ_only_after_their_first_frame(self, tmp_path: Path) -> None:
+        assert corpora.write(tmp_path, corpora.films(1)) == 10
+        films = [Image.open(tmp_path / "images" / f"film-0000-{one}-apng.png") for one in (1, 2)]
+        frames = [
+            [frame.convert("RGB").tobytes() for frame in ImageSequence.Iterator(film)] for film in films
+        ]
+        assert [len(of_film) for of_film in frames] == [8, 8]
+        assert [one == other for one, other in zip(*frames, strict=True)] == [True] + [False] * 7

@@ -50,9 +50,10 @@ ROOMS_MAY_IMPORT: dict[str, set[str]] = {
     "transforms.stream": {"transforms.storage"},
     "beam_dedup.options": set(),
     "beam_dedup.runners": {"beam_dedup.options"},
-    "beam_dedup.batch": {"beam_dedup.options", "beam_dedup.runners"},
+    "beam_dedup.batch": {"beam_dedup.options", "beam_dedup.review", "beam_dedup.runners"},
     "beam_dedup.stream": {"beam_dedup.options", "beam_dedup.runners"},
     "beam_dedup.cleaning": {"beam_dedup.options"},
+    "beam_dedup.review": {"beam_dedup.options"},
     "beam_dedup.dataflow": {"beam_dedup.options", "beam_dedup.runners"},
 }
 

@@ -5,8 +5,13 @@ import dataclasses
 from beam_dedup.core.model import Fingerprint, Reason, Status, Verdict, Witness
 
 
-def verdict_on(image: Fingerprint, reason: Reason | None, witness: Witness | None) -> Verdict:
-    """Returns the verdict "duplicate" if there is a witness, else "kept". Verdicts do not contain `known`."""
+def verdict_on(
+    image: Fingerprint, reason: Reason | None, witness: Witness | None, kept_by: str = "first"
+) -> Verdict:
+    """Returns the verdict "duplicate" if there is a witness, else "kept". Verdicts do not contain `known`.
+
+    kept_by: of a duplicate.
+    """
     return Verdict(
         ref=dataclasses.replace(image.ref, known=False),
         status=Status.DUPLICATE if witness else Status.KEPT,
@@ -21,4 +26,5 @@ def verdict_on(image: Fingerprint, reason: Reason | None, witness: Witness | Non
         size_bytes=image.size_bytes,
         flags=image.flags,
         detail=image.detail,
+        kept_by=kept_by if witness else "",
     )

@@ -9,11 +9,13 @@ from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.conservation import ReadTally
+from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
 from beam_dedup.core.model import ImageRef
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import KeepPolicy, Preference
 from beam_dedup.core.thresholds import Thresholds
 from transforms import metrics
+from transforms.decided import DropUnwanted, as_side_input
 from transforms.exact import DIGEST_SHARDS, MarkExactDuplicates
 from transforms.fingerprint import FingerprintImages
 from transforms.near import MarkNearDuplicates
@@ -26,6 +28,8 @@ class Deduplicated(NamedTuple):
     verdicts: PCollection[VerdictBlock]  # one verdict per image that is not known
     plan: PCollection[Estimate] | None  # near mode: how near pairs were found; exact mode: None
     read_tally: PCollection[ReadTally]  # which references were read, and which images were found
+    # How many pairs within the thresholds were exempt since a person declared them different; None without such pairs.
+    pinned: PCollection[int] | None = None
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -33,7 +37,7 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
     """Reads, fingerprints and judges images.
 
     Every image gets exactly one verdict: kept, a duplicate of a kept image, or rejected with a reason. No two kept
-    images are duplicates of each other.
+    images are duplicates of each other, except two protected ones.
 
     Element in: a list of `ImageRef` with unique URIs (`BatchReferences` makes lists of single references). Out:
     `Deduplicated`: blocks of `VERDICTS` (`UnbatchVerdicts` splits them into single verdicts), in near mode one
@@ -51,34 +55,47 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
       thresholds: when two codes are near.
       planning: how near pairs are found.
       digest_shards: the number of digest shards. The images of one shard meet in the memory of one worker.
-      keep: which copy is preferred.
+      keep: which copy is preferred, and which images are protected.
       known: references to images that are kept beforehand, marked as `known`. They can be witnesses, but get no
         verdict.
+      decisions: what a person decided about digests and pairs of them. Pairs and `keep` count in near mode only.
     """
 
     settings: ReadSettings = ReadSettings()
     thresholds: Thresholds = Thresholds()
     planning: PlanSettings = PlanSettings()
     digest_shards: int = DIGEST_SHARDS
-    keep: KeepPolicy = KeepPolicy.FIRST
+    keep: KeepPolicy | Preference = KeepPolicy.FIRST
     known: PCollection[list[ImageRef]] | None = None
+    decisions: Decisions = NO_DECISIONS
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, images: PCollection[list[ImageRef]]) -> Deduplicated:
         all_images = images if self.known is None else (images, self.known) | "WithKnown" >> beam.Flatten()
         read = all_images | "Fingerprint" >> FingerprintImages(settings=self.settings)
-        plan = None
+        fingerprints = read.fingerprints
+        dropped: tuple[PCollection[VerdictBlock], ...] = ()
+        if self.decisions.drop:
+            wanted = fingerprints | "Unwanted" >> DropUnwanted(as_side_input(images.pipeline, self.decisions))
+            fingerprints, dropped = wanted.fingerprints, (wanted.verdicts,)
+        plan = pinned = None
         if self.settings.recipe:
             mark = MarkNearDuplicates(
-                self.thresholds, self.planning, self.digest_shards, self.keep, self.known is not None
+                self.thresholds,
+                self.planning,
+                self.digest_shards,
+                self.keep,
+                self.known is not None,
+                self.decisions,
             )
-            judged, plan = read.fingerprints | "MarkNear" >> mark
+            judged, plan, pinned = fingerprints | "MarkNear" >> mark
         else:
-            judged = read.fingerprints | "MarkExact" >> MarkExactDuplicates(self.digest_shards, self.keep)
+            judged = fingerprints | "MarkExact" >> MarkExactDuplicates(self.digest_shards, self.keep)
         # Counted before the Flatten: Flink runs a step after a Flatten once per branch, and then reports the counters
         # of one branch only.
         counted = (
             judged | "Count" >> beam.Map(metrics.count),
             read.rejections | "CountRejected" >> beam.Map(metrics.count),
+            *(verdicts | "CountDropped" >> beam.Map(metrics.count) for verdicts in dropped),
         )
-        return Deduplicated(counted | "All" >> beam.Flatten(), plan, read.read_tally)
+        return Deduplicated(counted | "All" >> beam.Flatten(), plan, read.read_tally, pinned)

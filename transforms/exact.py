@@ -9,7 +9,7 @@ from apache_beam.pvalue import PCollection
 from beam_dedup.core import blocks, tables
 from beam_dedup.core.blocks import FingerprintBlock, ImageBlock, VerdictBlock
 from beam_dedup.core.matching import shard_verdicts
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import KeepPolicy, Preference
 
 BATCH_BYTES = 1 << 22  # of fingerprint blocks that are ranked and split together
 DIGEST_SHARDS = 64
@@ -26,11 +26,11 @@ class ShardByDigest(beam.PTransform[PCollection[FingerprintBlock], PCollection[S
 
     Args:
       digest_shards: the number of digest shards. The images of one shard meet in the memory of one worker.
-      keep: the policy that ranks images.
+      keep: which images are preferred, and which are protected.
     """
 
     digest_shards: int = DIGEST_SHARDS
-    keep: KeepPolicy = KeepPolicy.FIRST
+    keep: KeepPolicy | Preference = KeepPolicy.FIRST
 
     def expand(self, fingerprints: PCollection[FingerprintBlock]) -> PCollection[ShardedImages]:
         return (
@@ -52,23 +52,23 @@ class MarkExactDuplicates(beam.PTransform[PCollection[FingerprintBlock], PCollec
 
     Args:
       digest_shards: the number of digest shards. The images of one shard meet in the memory of one worker.
-      keep: the policy that ranks images.
+      keep: which images are preferred, and which are protected.
     """
 
     digest_shards: int = DIGEST_SHARDS
-    keep: KeepPolicy = KeepPolicy.FIRST
+    keep: KeepPolicy | Preference = KeepPolicy.FIRST
 
     def expand(self, fingerprints: PCollection[FingerprintBlock]) -> PCollection[VerdictBlock]:
         return (
             fingerprints
             | "Pack" >> ShardByDigest(self.digest_shards, self.keep)
             | "ByDigest" >> beam.GroupByKey()
-            | "Judge" >> beam.Map(judge_exact)
+            | "Judge" >> beam.Map(judge_exact, Preference.of(self.keep))
         )
 
 
 def shard_by_digest(
-    fingerprints: list[FingerprintBlock], digest_shards: int, keep: KeepPolicy = KeepPolicy.FIRST
+    fingerprints: list[FingerprintBlock], digest_shards: int, keep: KeepPolicy | Preference = KeepPolicy.FIRST
 ) -> Iterator[ShardedImages]:
     """Yields one block of ranked images for each digest shard that has any."""
     table = tables.ranked(blocks.load(fingerprints, blocks.FINGERPRINTS), keep)
@@ -76,7 +76,7 @@ def shard_by_digest(
         yield b"%d" % shard, blocks.dump(images)
 
 
-def judge_exact(shard: tuple[bytes, Iterable[ImageBlock]]) -> VerdictBlock:
+def judge_exact(shard: tuple[bytes, Iterable[ImageBlock]], preference: Preference) -> VerdictBlock:
     """Returns the verdicts on the images of one digest shard, by their bytes alone."""
     settled = shard_verdicts.group_images(blocks.load(shard[1], blocks.IMAGES), pictures=False)
-    return blocks.dump(shard_verdicts.verdicts(settled, blocks.MARKS.empty_table()))
+    return blocks.dump(shard_verdicts.verdicts(settled, blocks.MARKS.empty_table(), preference))

@@ -19,10 +19,12 @@ from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core import blocks
 from beam_dedup.core.blocks import FingerprintBlock, ImageBlock, VerdictBlock
+from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.matching import planner, shard_verdicts
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import KeepPolicy, Preference
 from beam_dedup.core.thresholds import Thresholds
+from transforms.decided import CountPinned, as_side_input
 from transforms.exact import DIGEST_SHARDS, ShardByDigest
 from transforms.near_rounds import JudgeCodes, JudgeOnOneWorker, ShardedCodes
 
@@ -34,6 +36,8 @@ class NearMarked(NamedTuple):
     plan: PCollection[
         Estimate
     ]  # one per window that has codes: how near pairs were found, and its estimated cost
+    # How many pairs within k were exempt since a person declared them different; None without such pairs.
+    pinned: PCollection[int] | None = None
 
 
 @dataclasses.dataclass
@@ -55,22 +59,26 @@ class MarkNearDuplicates(beam.PTransform[PCollection[FingerprintBlock], NearMark
       thresholds: when two codes are near.
       planning: how the plan is chosen.
       digest_shards: the number of digest shards. The images of one shard meet in the memory of one worker.
-      keep: the policy that ranks images.
+      keep: which images are preferred, and which are protected.
       known: whether known images may be among the fingerprints.
+      decisions: what a person decided: pairs that are within k, or not, whatever their codes say, and images that are
+        kept beforehand, as known ones are, but judged and counted.
     """
 
     thresholds: Thresholds = Thresholds()
     planning: PlanSettings = PlanSettings()
     digest_shards: int = DIGEST_SHARDS
-    keep: KeepPolicy = KeepPolicy.FIRST
+    keep: KeepPolicy | Preference = KeepPolicy.FIRST
     known: bool = False
+    decisions: Decisions = NO_DECISIONS
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, fingerprints: PCollection[FingerprintBlock]) -> NearMarked:
         # PCollection[ShardedImages]
         images = fingerprints | "Pack" >> ShardByDigest(self.digest_shards, self.keep)
+        decisions = as_side_input(fingerprints.pipeline, self.decisions)
         # PCollection[ShardedCodes]
-        codes = images | "ByDigest" >> beam.GroupByKey() | "Codes" >> beam.FlatMap(codes_of_shard)
+        codes = images | "ByDigest" >> beam.GroupByKey() | "Codes" >> beam.FlatMap(codes_of_shard, decisions)
         # PCollection[ShardedMarks]; PCollection[Estimate], one per window
         if self.planning.spread:
             chosen = (
@@ -79,21 +87,27 @@ class MarkNearDuplicates(beam.PTransform[PCollection[FingerprintBlock], NearMark
                 | "Sum" >> beam.CombineGlobally(sum_stats).without_defaults()
                 | "Plan" >> beam.Map(choose_plan, self.thresholds, self.planning)
             )
-            marks = codes | "Near" >> JudgeCodes(self.thresholds, chosen, self.known)
+            may_be_kept_beforehand = (
+                self.known or bool(Preference.of(self.keep).protect) or bool(self.decisions.keep)
+            )
+            marks = codes | "Near" >> JudgeCodes(self.thresholds, chosen, may_be_kept_beforehand, decisions)
         else:
-            marks, chosen = codes | "Near" >> JudgeOnOneWorker(self.thresholds, self.planning)
+            marks, chosen = codes | "Near" >> JudgeOnOneWorker(self.thresholds, self.planning, decisions)
         verdicts = (
             {"images": images, "marks": marks}
             | "Home" >> beam.CoGroupByKey()
-            | "Verdicts" >> beam.Map(judge_shard)
+            | "Verdicts" >> beam.Map(judge_shard, Preference.of(self.keep), decisions)
         )
-        return NearMarked(verdicts, chosen)
+        pinned = (
+            codes | "Pinned" >> CountPinned(self.thresholds, decisions) if self.decisions.different else None
+        )
+        return NearMarked(verdicts, chosen, pinned)
 
 
-def codes_of_shard(shard: tuple[bytes, Iterable[ImageBlock]]) -> Iterator[ShardedCodes]:
+def codes_of_shard(shard: tuple[bytes, Iterable[ImageBlock]], decisions: Decisions) -> Iterator[ShardedCodes]:
     """Yields the codes of the representatives of a digest shard: the images that stand for those with equal pictures."""
-    settled = shard_verdicts.group_images(blocks.load(shard[1], blocks.IMAGES))
-    yield shard[0], blocks.dump(shard_verdicts.compared_codes(settled, int(shard[0])))
+    settled = shard_verdicts.group_images(blocks.load(shard[1], blocks.IMAGES), decisions=decisions)
+    yield shard[0], blocks.dump(shard_verdicts.compared_codes(settled, int(shard[0]), decisions))
 
 
 def stats_of(codes: ShardedCodes) -> bytes:
@@ -115,7 +129,11 @@ def choose_plan(stats: bytes, thresholds: Thresholds, planning: PlanSettings) ->
     return planning.choose(thresholds, planner.load_stats(stats))
 
 
-def judge_shard(shard: tuple[bytes, dict[str, Iterable[bytes]]]) -> VerdictBlock:
+def judge_shard(
+    shard: tuple[bytes, dict[str, Iterable[bytes]]], preference: Preference, decisions: Decisions
+) -> VerdictBlock:
     """Returns the verdicts on the images of one digest shard, given the marks that other shards made on them."""
-    settled = shard_verdicts.group_images(blocks.load(shard[1]["images"], blocks.IMAGES))
-    return blocks.dump(shard_verdicts.verdicts(settled, blocks.load(shard[1]["marks"], blocks.MARKS)))
+    images = blocks.load(shard[1]["images"], blocks.IMAGES)
+    settled = shard_verdicts.group_images(images, decisions=decisions)
+    marks = blocks.load(shard[1]["marks"], blocks.MARKS)
+    return blocks.dump(shard_verdicts.verdicts(settled, marks, preference, decisions))

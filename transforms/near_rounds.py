@@ -15,6 +15,7 @@ from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core import blocks
 from beam_dedup.core.blocks import CodeBlock, FlagBlock, MarkBlock
+from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.matching import planner, rounds
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
 from beam_dedup.core.threads import cores
@@ -62,10 +63,13 @@ class JudgeOnOneWorker(beam.PTransform[PCollection[ShardedCodes], Judged]):
 
     thresholds: Thresholds
     planning: PlanSettings
+    decisions: AsSingleton | Decisions = NO_DECISIONS
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, codes: PCollection[ShardedCodes]) -> Judged:
-        judging = beam.FlatMap(plan_and_judge, self.thresholds, self.planning).with_outputs(_PLAN, _MARKS)
+        judging = beam.FlatMap(plan_and_judge, self.thresholds, self.planning, self.decisions).with_outputs(
+            _PLAN, _MARKS
+        )
         judged = (
             codes | "OnePlace" >> beam.Map(to_one_worker) | "Gather" >> beam.GroupByKey() | "Judge" >> judging
         )
@@ -83,12 +87,15 @@ class JudgeCodes(beam.PTransform[PCollection[ShardedCodes], PCollection[ShardedM
     Args:
       thresholds: when two codes are near.
       plan: one plan per window.
-      known: whether known images may be among the codes.
+      known: whether images that are kept beforehand (known or protected) may be among the codes.
+      decisions: what a person decided about pairs: an argument of a step, as `transforms.decided.as_side_input`
+        returns it.
     """
 
     thresholds: Thresholds
     plan: PCollection[Estimate]
     known: bool
+    decisions: AsSingleton | Decisions = NO_DECISIONS
 
     def expand(self, codes: PCollection[ShardedCodes]) -> PCollection[ShardedMarks]:
         plan = AsSingleton(self.plan)
@@ -96,13 +103,15 @@ class JudgeCodes(beam.PTransform[PCollection[ShardedCodes], PCollection[ShardedM
         rest, kept, duplicates = start[_SPREAD], [], []
         if self.known:
             parts = rest | "Known" >> beam.FlatMap(split_known).with_outputs(_KEPT, _REST)
-            removed = (parts[_KEPT], parts[_REST]) | "NearKnown" >> RemoveNear(self.thresholds, self.plan)
+            removed = (parts[_KEPT], parts[_REST]) | "NearKnown" >> RemoveNear(
+                self.thresholds, self.plan, self.decisions
+            )
             rest = removed.rest
             kept.append(parts[_KEPT])
             duplicates.append(removed.duplicates)
         for number in range(1, ROUNDS + 1):
             done = rest | f"Round{number}" >> JudgeRound(
-                self.thresholds, self.plan, number == 1 and not self.known
+                self.thresholds, self.plan, number == 1 and not self.known, self.decisions
             )
             rest = done.rest
             kept.append(done.kept)
@@ -112,14 +121,18 @@ class JudgeCodes(beam.PTransform[PCollection[ShardedCodes], PCollection[ShardedM
             | "Remaining" >> beam.Flatten()
             | "OnePlace" >> beam.Map(to_one_worker)
             | "Gather" >> beam.GroupByKey()
-            | "Finish" >> beam.FlatMap(finish, self.thresholds, plan).with_outputs(_KEPT, _DUPLICATES, _MARKS)
+            | "Finish"
+            >> beam.FlatMap(finish, self.thresholds, plan, self.decisions).with_outputs(
+                _KEPT, _DUPLICATES, _MARKS
+            )
         )
         spread_marks = (
             (*kept, *duplicates, finished[_KEPT], finished[_DUPLICATES])
             | "Decided" >> beam.Flatten()
-            | "Places" >> beam.FlatMap(to_code_shards, self.thresholds, plan)
+            | "Places" >> beam.FlatMap(to_code_shards, self.thresholds, plan, self.decisions)
             | "Meet" >> beam.GroupByKey()
-            | "Witnesses" >> beam.FlatMap(in_code_shard, rounds.find_witnesses, self.thresholds, plan)
+            | "Witnesses"
+            >> beam.FlatMap(in_code_shard, rounds.find_witnesses, self.thresholds, plan, self.decisions)
         )
         return (finished[_MARKS], spread_marks) | "Marks" >> beam.Flatten()
 
@@ -141,27 +154,32 @@ class JudgeRound(beam.PTransform[PCollection[ShardedCodes], Round]):
       plan: one plan per window.
       all_undecided: whether no image is decided yet. Then an image without any neighbour is nobody's witness, and
         needs no further step.
+      decisions: see `JudgeCodes`.
     """
 
     thresholds: Thresholds
     plan: PCollection[Estimate]
     all_undecided: bool
+    decisions: AsSingleton | Decisions
 
     @no_annotations
     def expand(self, codes: PCollection[ShardedCodes]) -> Round:
         plan = AsSingleton(self.plan)
         flags = (
             codes
-            | "Places" >> beam.FlatMap(to_code_shards, self.thresholds, plan)
+            | "Places" >> beam.FlatMap(to_code_shards, self.thresholds, plan, self.decisions)
             | "Meet" >> beam.GroupByKey()
-            | "Flags" >> beam.FlatMap(in_code_shard, rounds.flag_neighbours, self.thresholds, plan)
+            | "Flags"
+            >> beam.FlatMap(in_code_shard, rounds.flag_neighbours, self.thresholds, plan, self.decisions)
         )
         divided = (
             {"codes": codes, "flags": flags}
             | "Home" >> beam.CoGroupByKey()
             | "Divide" >> beam.FlatMap(divide_shard, self.all_undecided).with_outputs(_KEPT, _REST)
         )
-        removed = (divided[_KEPT], divided[_REST]) | "NearAnchors" >> RemoveNear(self.thresholds, self.plan)
+        removed = (divided[_KEPT], divided[_REST]) | "NearAnchors" >> RemoveNear(
+            self.thresholds, self.plan, self.decisions
+        )
         return Round(divided[_KEPT], removed.duplicates, removed.rest)
 
 
@@ -178,6 +196,7 @@ class RemoveNear(beam.PTransform[tuple[PCollection[ShardedCodes], PCollection[Sh
 
     thresholds: Thresholds
     plan: PCollection[Estimate]
+    decisions: AsSingleton | Decisions
 
     @no_annotations
     def expand(self, kept_and_rest: tuple[PCollection[ShardedCodes], PCollection[ShardedCodes]]) -> Removed:
@@ -185,9 +204,10 @@ class RemoveNear(beam.PTransform[tuple[PCollection[ShardedCodes], PCollection[Sh
         near = (
             kept_and_rest
             | "KeptAndRest" >> beam.Flatten()
-            | "Places" >> beam.FlatMap(to_code_shards, self.thresholds, plan)
+            | "Places" >> beam.FlatMap(to_code_shards, self.thresholds, plan, self.decisions)
             | "Meet" >> beam.GroupByKey()
-            | "Near" >> beam.FlatMap(in_code_shard, rounds.flag_near_kept, self.thresholds, plan)
+            | "Near"
+            >> beam.FlatMap(in_code_shard, rounds.flag_near_kept, self.thresholds, plan, self.decisions)
         )
         removed = (
             {"codes": kept_and_rest[1], "flags": near}
@@ -198,7 +218,10 @@ class RemoveNear(beam.PTransform[tuple[PCollection[ShardedCodes], PCollection[Sh
 
 
 def plan_and_judge(
-    gathered: tuple[str, Iterable[CodeBlock]], thresholds: Thresholds, planning: PlanSettings
+    gathered: tuple[str, Iterable[CodeBlock]],
+    thresholds: Thresholds,
+    planning: PlanSettings,
+    decisions: Decisions,
 ) -> Iterator[_Plan | _Marks]:
     """Chooses the plan for all codes and judges them.
 
@@ -209,13 +232,16 @@ def plan_and_judge(
     codes = blocks.load(gathered[1], blocks.CODES)
     chosen = planning.choose(thresholds, planner.code_stats(codes))
     yield _Plan(_PLAN, chosen)
-    for block in judge_all(codes, thresholds, chosen):
+    for block in judge_all(codes, thresholds, chosen, decisions):
         yield _Marks(_MARKS, block)
 
 
-def judge_all(codes: pa.Table, thresholds: Thresholds, chosen: Estimate) -> Iterator[ShardedMarks]:
+def judge_all(
+    codes: pa.Table, thresholds: Thresholds, chosen: Estimate, decisions: Decisions
+) -> Iterator[ShardedMarks]:
     """Judges all codes here, with all cores of the machine: no other step has work meanwhile."""
-    for shard, marks in rounds.judge_shard(rounds.gather(codes), thresholds, chosen.plan, cores()):
+    here = rounds.gather(codes, decisions)
+    for shard, marks in rounds.judge_shard(here, thresholds, chosen.plan, cores()):
         yield shard, blocks.dump(marks)
 
 
@@ -228,7 +254,7 @@ def route_by_plan(codes: ShardedCodes, chosen: Estimate) -> Iterator[_Spread | _
 
 
 def split_known(codes: ShardedCodes) -> Iterator[_Kept | _Rest]:
-    """Separates the codes of known images from the others of a digest shard."""
+    """Separates the codes of images that are kept beforehand from the others of a digest shard."""
     known, new = rounds.split_known(blocks.load([codes[1]], blocks.CODES))
     if len(known):
         yield _Kept(_KEPT, (codes[0], blocks.dump(known)))
@@ -241,23 +267,29 @@ def to_one_worker(codes: ShardedCodes) -> CodesInShard:
     return rounds.EVERYTHING, codes[1]
 
 
-def to_code_shards(codes: ShardedCodes, thresholds: Thresholds, chosen: Estimate) -> Iterator[CodesInShard]:
+def to_code_shards(
+    codes: ShardedCodes, thresholds: Thresholds, chosen: Estimate, decisions: Decisions
+) -> Iterator[CodesInShard]:
     """Sends each code to the code shards where it can meet a code within k."""
     for code_shard, rows in rounds.code_shards(
-        blocks.load([codes[1]], blocks.CODES), chosen.plan, thresholds
+        blocks.load([codes[1]], blocks.CODES), chosen.plan, thresholds, decisions
     ):
         yield code_shard, blocks.dump(rows)
 
 
 def in_code_shard(
-    gathered: tuple[str, Iterable[CodeBlock]], step: Any, thresholds: Thresholds, chosen: Estimate
+    gathered: tuple[str, Iterable[CodeBlock]],
+    step: Any,
+    thresholds: Thresholds,
+    chosen: Estimate,
+    decisions: Decisions,
 ) -> Iterator[ShardedFlags | ShardedMarks]:
     """Runs a function of `rounds` on the codes of one code shard, and sends its results to the digest shards of the images.
 
     Args:
       step: returns (digest shard, table) pairs, of `FLAGS` or of `MARKS`.
     """
-    here = rounds.gather(blocks.load(gathered[1], blocks.CODES))
+    here = rounds.gather(blocks.load(gathered[1], blocks.CODES), decisions)
     for shard, found in step(here, thresholds, rounds.keys_of(gathered[0], chosen.plan)):
         yield shard, blocks.dump(found)
 
@@ -287,7 +319,10 @@ def _codes_and_flags(grouped: dict[str, Iterable[bytes]]) -> tuple[pa.Table, pa.
 
 
 def finish(
-    gathered: tuple[str, Iterable[CodeBlock]], thresholds: Thresholds, chosen: Estimate
+    gathered: tuple[str, Iterable[CodeBlock]],
+    thresholds: Thresholds,
+    chosen: Estimate,
+    decisions: Decisions,
 ) -> Iterator[_Marks | _Kept | _Duplicates]:
     """Judges the codes that no round has decided.
 
@@ -296,10 +331,10 @@ def finish(
     """
     codes = blocks.load(gathered[1], blocks.CODES)
     if not chosen.plan.prefix:
-        for block in judge_all(codes, thresholds, chosen):
+        for block in judge_all(codes, thresholds, chosen, decisions):
             yield _Marks(_MARKS, block)
         return
-    here = rounds.keep_in_shard(rounds.gather(codes), thresholds)
+    here = rounds.keep_in_shard(rounds.gather(codes, decisions), thresholds)
     kept, duplicates = rounds.split_kept(here)
     yield _Kept(_KEPT, (rounds.EVERYTHING.encode(), blocks.dump(kept)))
     yield _Duplicates(_DUPLICATES, (rounds.EVERYTHING.encode(), blocks.dump(duplicates)))

@@ -27,7 +27,7 @@ from transforms.companion_copies import ChooseCompanionCopies
 from transforms.count import write_json
 from transforms.overview import SumUpImages
 from transforms.place import wanted_copies
-from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE
+from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE, ListImages
 from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
 from transforms.union import AddUnions
@@ -43,6 +43,7 @@ class Reports(NamedTuple):
       preview: one line per copy that would be made, for `--preview`.
       unplaced: one line per image that could not be copied.
       overview: the `Overview` of all verdicts as JSON.
+      records: directory of the records for `--report`; ends in `/`.
       companions: how many copies of companions were to be made, as JSON.
     """
 
@@ -50,6 +51,7 @@ class Reports(NamedTuple):
     preview: str = ""
     unplaced: str = ""
     overview: str = ""
+    records: str = ""
     companions: str = ""
 
 
@@ -72,33 +74,33 @@ def build(
     """
     batch = DECODED_AT_ONCE if config.near else DIGESTED_AT_ONCE
     # PCollection[list[ImageRef]], one reference per file or row
-    if config.json_metadata:
-        images = pipeline | "Read" >> ReadMetadata(
-            config.json_metadata, config.excluded_paths, batch, config.allow, config.directory
-        )
-    else:
-        images = pipeline | "Read" >> ReadImages(
-            config.inputs,
-            config.excluded_paths,
-            batch=batch,
-            links_inside=config.links_inside,
-            companions=config.companions,
-        )
+    # PCollection[Exclusions], what was left out
+    images, exclusions = pipeline | "Read" >> ListImages(_read_new(config, batch))
     known = None
     if config.reference:
-        known = pipeline | "ReadKnown" >> ReadImages(
-            config.reference, config.outputs, known=True, batch=batch
+        read_known = ReadImages(
+            config.reference, config.outputs, known=True, batch=batch, selection=config.selection
         )
+        known, known_exclusions = pipeline | "ReadKnown" >> ListImages(read_known)
+        exclusions = (exclusions, known_exclusions) | "AllExclusions" >> beam.Flatten()
     # PCollection[bytes], blocks with one verdict per image
     # PCollection[Estimate], one: the plan of near mode
     # PCollection[ReadTally], counts of what was read
-    verdicts, plan, read_tally = images | "Deduplicate" >> DeduplicateImages(
-        settings=settings, thresholds=config.thresholds, planning=planning, keep=config.keep, known=known
+    # PCollection[int], one: how many pairs were declared different
+    verdicts, plan, read_tally, pinned = images | "Deduplicate" >> DeduplicateImages(
+        settings=settings,
+        thresholds=config.thresholds,
+        planning=planning,
+        keep=config.keep,
+        known=known,
+        decisions=config.decisions,
     )
     images | "Check" >> CheckConservation(verdicts, read_tally)
     if config.records:
         recorded = verdicts | "Unions" >> AddUnions() if config.union else verdicts
         recorded | "Records" >> WriteRecords(config.records, own_only=True)
+    if reports.records:
+        verdicts | "ReportRecords" >> WriteRecords(reports.records)
     if config.output_json:
         verdicts | "Groups" >> WriteGroups(config.output_json, own_only=True)
     companions = None
@@ -137,7 +139,7 @@ def build(
         # PCollection[dict], one
         (
             verdicts
-            | "Counts" >> CountImages(plan, read_tally)
+            | "Counts" >> CountImages(plan, read_tally, pinned, exclusions)
             | "WriteCounts" >> beam.Map(write_json, reports.counts, "--counts")
         )
     if reports.overview:
@@ -148,6 +150,27 @@ def build(
             | "OverviewFields" >> beam.Map(to_json)
             | "WriteOverview" >> beam.Map(write_json, reports.overview)
         )
+
+
+def _read_new(config: DedupConfig, batch: int) -> ReadImages | ReadMetadata:
+    """Returns the transform that names the images to judge."""
+    if config.json_metadata:
+        return ReadMetadata(
+            config.json_metadata,
+            config.excluded_paths,
+            batch,
+            config.allow,
+            config.directory,
+            config.selection,
+        )
+    return ReadImages(
+        config.inputs,
+        config.excluded_paths,
+        batch=batch,
+        links_inside=config.links_inside,
+        selection=config.selection,
+        companions=config.companions,
+    )
 
 
 def _as_count(companions: int) -> dict[str, int]:

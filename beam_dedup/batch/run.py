@@ -24,9 +24,11 @@ from beam_dedup.execution import executing
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.output import sign_of_life, write
 from beam_dedup.preflight import Prepared
+from beam_dedup.review.report import ReportConfig, make_report
 from beam_dedup.runners import select
 from beam_dedup.runners.job_server import stopping_job_server
 from beam_dedup.shutdown import scratch_directory
+from beam_dedup.texts import excluded_text
 from beam_dedup.unplaced import count_lines, unplaced_message
 from transforms import metrics
 from transforms.read import list_rows
@@ -90,8 +92,9 @@ def _reports(config: DedupConfig, scratch: str, here: bool) -> Reports:
     if not here:
         return Reports(config.counts)
     names = ("counts", "preview", "unplaced", "overview", "companions")
-    counts, *others = (os.path.join(scratch, name) for name in names)
-    return Reports(config.counts or counts, *others)
+    counts, preview, unplaced, overview, companions = (os.path.join(scratch, name) for name in names)
+    records = os.path.join(scratch, "records", "") if config.report else ""
+    return Reports(config.counts or counts, preview, unplaced, overview, records, companions)
 
 
 def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: bool) -> None:
@@ -114,6 +117,19 @@ def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: boo
     with storage.open_bytes(counts_path) as counts_file:  # --counts may name an object in a bucket
         counts = json.load(counts_file)
     is_placing = bool(config.output_dir) and not config.preview
+    if config.report:
+        make_report(
+            ReportConfig(
+                records=reports.records,
+                output=config.report,
+                jobs=config.jobs,
+                quiet=config.quiet,
+                k=config.thresholds.k if config.near else None,
+                verify=config.thresholds.verify if config.near else None,
+                limits=config.read_limits,
+            ),
+            counts,
+        )
     if not config.quiet:
         other_files = 0
         if is_placing:
@@ -125,7 +141,8 @@ def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: boo
         if counts[metrics.INITIAL]:
             problems.append(nothing_judged(config, overview))
         elif not local:
-            problems.append(nothing_read(config, elsewhere=False))
+            excluded = excluded_text(summary.excluded_causes(counts))
+            problems.append(nothing_read(config, elsewhere=False, excluded=excluded))
     if is_placing and (message := unplaced_message(reports.unplaced)):
         problems.append(message)
     if problems:
@@ -148,13 +165,20 @@ def count_files(config: DedupConfig) -> int:
         the message gives the numbers and what to change.
       DedupError: an object store refused to list the input.
     """
-    known = list_inputs([config.reference], config.outputs) if config.reference else ()
+    selection = config.selection
+    known = list_inputs([config.reference], config.outputs, selection=selection) if config.reference else ()
     if config.json_metadata:
         new: Iterator[object] = list_rows(
-            config.json_metadata, config.excluded_paths, config.allow, config.directory
+            config.json_metadata, config.excluded_paths, config.allow, config.directory, selection
         )
     else:
-        new = list_inputs(config.inputs, config.excluded_paths, config.links_inside, config.companions)
+        new = list_inputs(
+            config.inputs,
+            config.excluded_paths,
+            config.links_inside,
+            selection,
+            companions=config.companions,
+        )
     try:
         files = sum(1 for _ in itertools.chain(new, known))
     except OSError as error:  # from a store: a local directory that can't be listed is rejected instead

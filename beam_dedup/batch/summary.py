@@ -12,7 +12,7 @@ from beam_dedup.core.overview import Overview
 from beam_dedup.core.paths import DUPLICATES_FOLDER, is_remote
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.options.suggest import pasteable
-from beam_dedup.texts import counted, size_text
+from beam_dedup.texts import counted, excluded_text, size_text
 from transforms import metrics
 
 
@@ -35,7 +35,12 @@ def text(
       other_files: number of files in the output directory that are not of this run.
       local: whether the local runner was used, for which -j counts.
     """
-    lines = [*_overview(config, counts, overview), "", *_table(list(_rows(config, counts)))]
+    lines = [
+        *_overview(config, counts, overview),
+        *_not_read(counts),
+        "",
+        *_table(list(_rows(config, counts))),
+    ]
     if counts["Plan"] and config.verbose:
         lines.append(f"Plan: {counts['Plan']}")
     initial = counts[metrics.INITIAL]
@@ -54,8 +59,10 @@ def text(
 
 
 def _next_step(config: DedupConfig) -> Iterator[str]:
-    """Yields the command that shows which duplicates could be removed, if it can read the records."""
+    """Yields the commands that show the duplicates, and which could be removed, if they can read the records."""
     if config.records and not is_remote(config.records) and (path := pasteable(config.records)):
+        if not config.report:
+            yield f"To look through the duplicates: dedup report {path} -o review"
         yield f"To see which duplicates can be removed: dedup clean {path}"
 
 
@@ -82,6 +89,21 @@ def _overview(config: DedupConfig, counts: Mapping[str, Any], overview: Overview
         yield f"Rejected{' and not copied' if is_placing else ''}: {kinds_text(overview.rejected)}"
 
 
+def _not_read(counts: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the line about what was left out of the inputs, if anything was."""
+    if excluded := excluded_text(excluded_causes(counts)):
+        yield f"Not read: {excluded}"
+
+
+def excluded_causes(counts: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
+    """Returns the numbers of directories and of files that were left out, by cause; by "" if the causes are not known."""
+    causes = counts.get("Excluded", {})
+    return {
+        kind: causes.get(kind, {}) or {"": counts.get(name, 0)}
+        for kind, name in (("directories", metrics.EXCLUDED_DIRECTORIES), ("files", metrics.EXCLUDED))
+    }
+
+
 def _freed(overview: Overview) -> str:
     """Returns what deleting the duplicates would free, as the end of a sentence; "" if that is nothing."""
     if not overview.duplicate_bytes:
@@ -106,10 +128,16 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
     yield row(metrics.EXACT_DUPLICATES, "the same bytes as a kept image")
     if config.near:
         yield row(metrics.NEAR_DUPLICATES, f"within {config.thresholds.k} bits of a kept image")
+    if metrics.PINNED in counts:
+        yield row(metrics.PINNED, "pairs that would match, but that you declared different")
     yield row(metrics.REJECTED, "by reason:" if counts[metrics.REJECTED] else "")
     for reason in REJECT_REASONS:
         if count := counts["Rejected"].get(reason.value, 0):
             yield f"  {reason}", f"{count:,}", reason.meaning.removeprefix("rejected: ")
+    if config.keep.protect:
+        protected = counts.get(metrics.PROTECTED, 0)
+        note = "kept because of --protect" if protected else "no image matches --protect"
+        yield metrics.PROTECTED, f"{protected:,}", note
     if counts.get(metrics.DESCRIBED):
         yield row(metrics.DESCRIBED, "could not be opened: compared by their metadata, not copied")
     if counts.get(metrics.OUT_OF_MEMORY):
@@ -136,5 +164,6 @@ def _outputs(config: DedupConfig) -> list[tuple[str, str]]:
         ("Records", config.records),
         ("Counts", config.counts),
         ("Groups", config.output_json),
+        ("Review page", config.report and os.path.join(config.report, "index.html")),
     ]
     return [(name, path) for name, path in outputs if path]

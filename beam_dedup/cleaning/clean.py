@@ -2,24 +2,25 @@
 
 import contextlib
 import dataclasses
-import fnmatch
-import glob
 import itertools
 import os
 import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from types import FrameType
 from typing import TypeVar
 
 from beam_dedup.cleaning import files, script, steps, trash
-from beam_dedup.cleaning.companions import WITH_COMPANIONS, Companion, in_rounds, witness_of
+from beam_dedup.cleaning.companions import WITH_COMPANIONS, Companion, beside, in_rounds, witness_of
+from beam_dedup.cleaning.decided import Decided
 from beam_dedup.cleaning.duplicates import Duplicate, read_duplicates
 from beam_dedup.cleaning.files import LeftError, State
 from beam_dedup.cleaning.journal import Journal
+from beam_dedup.cleaning.protect import is_protected, patterns_of
 from beam_dedup.cleaning.steps import LINKS, How, Step
+from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.errors import DedupError
 from beam_dedup.core.model import Reason
 from beam_dedup.core.names import shown
@@ -63,11 +64,16 @@ class CleanConfig:
     journal: str = ""
     yes: bool = False
     quiet: bool = False
+    decisions: Decisions = NO_DECISIONS
 
 
 @dataclasses.dataclass(slots=True)
 class _Result:
     done: int = 0
+    kept: int = 0  # duplicates that a person decided to keep
+    unreliable: set[str] = dataclasses.field(
+        default_factory=set
+    )  # files to be dropped that are left this time
     done_bytes: int = 0  # of files without another name
     near: int = 0  # near duplicates that were not asked for
     protected: int = 0
@@ -86,11 +92,12 @@ def clean(config: CleanConfig) -> int:
     """
     directory = os.path.abspath(config.directory or os.curdir)
     result = _Result()
-    wanted = list(_wanted(read_duplicates(config.records, directory), config, result))
+    decided = Decided.of(config.decisions)
+    wanted = list(_wanted(read_duplicates(config.records, directory, decided.drop), config, decided, result))
     if config.how is How.SCRIPT:
-        write(script.text(wanted, config.records, result.left))
+        write(script.text(wanted, config.records, result.left, result.unreliable))
         return DONE
-    checker = _Checker(wanted, config)
+    checker = _Checker(wanted, config, result.unreliable)
     if not config.yes:
         _preview(wanted, checker, config, result)
         return DONE
@@ -122,50 +129,47 @@ def journal_name(records: str) -> str:
     return f"{records.rstrip('/')}.clean-{now}-{os.getpid()}.jsonl"
 
 
-def _wanted(duplicates: Sequence[Duplicate], config: CleanConfig, result: _Result) -> Iterator[Duplicate]:
-    patterns = _patterns(config)
+def _wanted(
+    duplicates: Sequence[Duplicate], config: CleanConfig, decided: Decided, result: _Result
+) -> Iterator[Duplicate]:
+    patterns = patterns_of(config.protect, config.directory)
     names = set()
     for duplicate in duplicates:
         path = files.real(duplicate.path)
         if path in names:  # judged twice, for example in two runs, or delivered again
             continue
-        if duplicate.reason is Reason.NEAR and not config.near:
+        if duplicate.digest in decided.keep:
+            result.kept += 1
+        elif duplicate.reason is Reason.NEAR and not config.near:
             result.near += 1
-        elif _is_protected((duplicate.path, os.path.normpath(duplicate.path), path), patterns):
+        elif duplicate.is_protected or is_protected(
+            (duplicate.path, os.path.normpath(duplicate.path), path), patterns
+        ):
             result.protected += 1
+        elif objection := decided.objection(duplicate, config.how):
+            result.left.append((path, objection))
+            if duplicate.is_dropped:
+                result.unreliable.add(path)
         else:
             names.add(path)
             yield dataclasses.replace(duplicate, path=path)
 
 
-def _is_protected(names: Iterable[str], patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)
-
-
 def _unprotected(companions: Sequence[Companion], config: CleanConfig, result: _Result) -> list[Companion]:
-    patterns = _patterns(config)
-    free = [one for one in companions if not _is_protected((one.path,), patterns)]
+    patterns = patterns_of(config.protect, config.directory)
+    free = [one for one in companions if not is_protected((one.path,), patterns)]
     result.protected += len(companions) - len(free)
     return free
-
-
-def _patterns(config: CleanConfig) -> list[str]:
-    """Returns the patterns of `--protect`, such that they match absolute paths, and all that is in a directory that they match."""
-    directory = glob.escape(os.path.abspath(config.directory or os.curdir))
-    patterns = []
-    for given in config.protect:
-        pattern = os.path.expanduser(given.rstrip("/")) or "/"
-        pattern = pattern if pattern.startswith("*") else os.path.normpath(os.path.join(directory, pattern))
-        patterns += [pattern, f"{pattern.rstrip('/')}/*"]
-    return patterns
 
 
 class _Checker:
     """Checks duplicates, and makes the steps that take them away."""
 
-    def __init__(self, duplicates: Sequence[Duplicate], config: CleanConfig) -> None:
+    def __init__(
+        self, duplicates: Sequence[Duplicate], config: CleanConfig, unreliable: Collection[str]
+    ) -> None:
         self._config = config
-        self.to_take = {duplicate.path for duplicate in duplicates}
+        self.to_take = {duplicate.path for duplicate in duplicates}.union(unreliable)
         self._digests: dict[tuple[State, int], bytes] = {}  # of witnesses
         self._token = secrets.token_hex(4)
         self._numbers = itertools.count(1)
@@ -173,15 +177,18 @@ class _Checker:
         self._base = os.path.commonpath(folders) if folders else ""
         self._reserved: set[str] = set()
 
-    def look(self, duplicate: Duplicate) -> tuple[os.stat_result, os.stat_result]:
+    def look(self, duplicate: Duplicate) -> os.stat_result:
         """Checks what can be seen without reading the files.
 
         Returns:
-          What the system knows of the duplicate, and of its witness.
+          What the system knows of the duplicate.
 
         Raises:
           LeftError: the duplicate can't be taken away.
         """
+        return files.regular(duplicate.path) if duplicate.is_dropped else self._look_at_both(duplicate)[0]
+
+    def _look_at_both(self, duplicate: Duplicate) -> tuple[os.stat_result, os.stat_result]:
         if duplicate.is_kept:
             raise LeftError("another record keeps it")
         found = files.regular(duplicate.path)
@@ -194,7 +201,7 @@ class _Checker:
                 f"it is the same file as its witness {shown(duplicate.witness)}, and frees nothing"
             )
         if files.real(duplicate.witness) in self.to_take:
-            raise LeftError(f"its witness {shown(duplicate.witness)} is a duplicate itself")
+            raise LeftError(f"its witness {shown(duplicate.witness)} is a duplicate or dropped itself")
         if self._config.how in LINKS:
             if found.st_dev != witness.st_dev and self._config.how is not How.SYMLINK:
                 raise LeftError(f"its witness {shown(duplicate.witness)} is on another device")
@@ -208,10 +215,11 @@ class _Checker:
         Raises:
           LeftError: it can't be taken away.
         """
-        found, witness = self.look(duplicate)
-        state, digest = files.digest_of(duplicate.path)
-        if digest != duplicate.digest:
-            raise LeftError("its content has changed since it was judged")
+        if duplicate.is_dropped:
+            found = files.regular(duplicate.path)
+            return self._made(duplicate, found, self._unchanged(duplicate))
+        found, witness = self._look_at_both(duplicate)
+        state, digest = self._unchanged(duplicate), duplicate.digest
         with files.about_witness(duplicate.witness):
             witness_digest = self._digest_of_witness(duplicate.witness, witness)
         if not duplicate.witness_digests:
@@ -222,7 +230,26 @@ class _Checker:
             raise LeftError(f"its witness {shown(duplicate.witness)} has changed since it was judged")
         if self._config.how in LINKS and witness_digest != digest:
             raise LeftError("its content differs from that of its witness")
-        return self._made(duplicate, found, state, witness, witness_digest)
+        made = self._made(duplicate, found, state)
+        return dataclasses.replace(
+            made,
+            witness=duplicate.witness,
+            witness_digest=witness_digest,
+            witness_state=State.of(witness),
+            witness_ctime_ns=witness.st_ctime_ns,
+        )
+
+    @staticmethod
+    def _unchanged(duplicate: Duplicate) -> State:
+        """Reads the duplicate, and returns its state.
+
+        Raises:
+          LeftError: it has other content than the records say.
+        """
+        state, digest = files.digest_of(duplicate.path)
+        if digest != duplicate.digest:
+            raise LeftError("its content has changed since it was judged")
+        return state
 
     def companion_step(self, companion: Companion) -> Step:
         """Returns the step that takes a companion away.
@@ -232,9 +259,20 @@ class _Checker:
         """
         found = files.regular(companion.path)
         state, digest = files.digest_of(companion.path)
-        witness, witness_digest = witness_of(companion, self._config.how, digest, self.to_take)
-        duplicate = dataclasses.replace(companion.image, path=companion.path, digest=digest, witness=witness)
-        return self._made(duplicate, found, state, files.regular(witness), witness_digest)
+        path, witness_digest = witness_of(companion, self._config.how, digest, self.to_take)
+        step = self._made(
+            dataclasses.replace(companion.image, path=companion.path, digest=digest), found, state
+        )
+        if not path:
+            return step
+        witness = files.regular(path)
+        return dataclasses.replace(
+            step,
+            witness=path,
+            witness_digest=witness_digest,
+            witness_state=State.of(witness),
+            witness_ctime_ns=witness.st_ctime_ns,
+        )
 
     def _digest_of_witness(self, path: str, found: os.stat_result) -> bytes:
         key = State.of(found), found.st_ctime_ns
@@ -244,14 +282,8 @@ class _Checker:
                 raise LeftError("it changes while it is read")
         return self._digests[key]
 
-    def _made(
-        self,
-        duplicate: Duplicate,
-        found: os.stat_result,
-        state: State,
-        witness: os.stat_result,
-        witness_digest: bytes,
-    ) -> Step:
+    def _made(self, duplicate: Duplicate, found: os.stat_result, state: State) -> Step:
+        """Returns the step of a file without a witness."""
         number = next(self._numbers)
         token = f"{self._token}-{number}"
         target = info = ""
@@ -266,13 +298,13 @@ class _Checker:
             path=duplicate.path,
             target=target,
             info=info,
-            witness=duplicate.witness,
+            witness="",
             digest=duplicate.digest,
-            witness_digest=witness_digest,
+            witness_digest=b"",
             state=state,
-            witness_state=State.of(witness),
+            witness_state=State(0, 0, 0, 0),
             ctime_ns=found.st_ctime_ns,
-            witness_ctime_ns=witness.st_ctime_ns,
+            witness_ctime_ns=0,
             mode=found.st_mode,
             owner=(found.st_uid, found.st_gid),
             atime_ns=found.st_atime_ns,
@@ -396,15 +428,14 @@ def _preview(
 ) -> None:
     for duplicate in duplicates:
         try:
-            found, _ = checker.look(duplicate)
+            found = checker.look(duplicate)
         except LeftError as error:
             result.left.append((duplicate.path, str(error)))
             continue
         result.done += 1
         result.done_bytes += found.st_size if found.st_nlink == 1 else 0
         if not config.quiet:
-            same = "the same as" if duplicate.reason is Reason.EXACT else "near"
-            write(f"{shown(duplicate.path)}: {same} {shown(duplicate.witness)}{_beside(duplicate, config)}\n")
+            write(f"{shown(duplicate.path)}: {_why(duplicate)}{beside(duplicate, config.how)}\n")
     lines = _not_touched(result)
     if result.done:
         lines += [
@@ -416,12 +447,11 @@ def _preview(
     write("\n".join(lines) + "\n")
 
 
-def _beside(duplicate: Duplicate, config: CleanConfig) -> str:
-    """Returns which companions may go too, as the end of a sentence."""
-    names = [os.path.basename(path) for path in duplicate.companions if os.path.lexists(path)]
-    if not names or config.how not in WITH_COMPANIONS:
-        return ""
-    return f"; with it, if that loses no content: {', '.join(map(shown, names))}"
+def _why(duplicate: Duplicate) -> str:
+    if duplicate.is_dropped:
+        return "you decided to drop it"
+    same = "the same as" if duplicate.reason is Reason.EXACT else "near"
+    return f"{same} {shown(duplicate.witness)}"
 
 
 def _report(config: CleanConfig, result: _Result, journal: str) -> None:
@@ -456,6 +486,8 @@ def _not_touched(result: _Result) -> list[str]:
         lines.append(
             f"Left since near: {counted(result.near, 'near duplicate')}. To include them, add --near"
         )
+    if result.kept:
+        lines.append(f"Left since you decided to keep them: {counted(result.kept, 'duplicate')}")
     if result.protected:
         lines.append(f"Left since protected: {counted(result.protected, 'file')}")
     return lines

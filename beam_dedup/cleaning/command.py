@@ -9,6 +9,7 @@ from beam_dedup.cleaning.clean import CleanConfig, clean
 from beam_dedup.cleaning.steps import LINKS, How
 from beam_dedup.cleaning.undo import undo
 from beam_dedup.core.errors import UsageError
+from beam_dedup.options.decisions_file import load_decisions
 from beam_dedup.options.option import quoted
 from beam_dedup.output import write
 
@@ -29,6 +30,9 @@ it is. A journal is written first; with it, `dedup undo` puts everything back.
                          equal bytes
   --protect GLOB         never touch files or directories whose path matches
                          (repeatable)
+  --decisions FILE       what you decided (JSON Lines): `keep` is never touched,
+                         nor a duplicate that is `different` from its witness;
+                         `drop` is taken too (--how trash or move:DIRECTORY)
   --directory DIRECTORY  where the run was started, if its records have relative
                          paths (default: the current directory)
   --journal FILE         the journal (default: RECORDS.clean-TIME.jsonl)
@@ -109,6 +113,7 @@ def clean_config(arguments: Sequence[str]) -> CleanConfig:
     parser.add_argument("--how", default=How.TRASH.value)
     parser.add_argument("--near", action="store_true")
     parser.add_argument("--protect", action="append", default=[])
+    parser.add_argument("--decisions", default="")
     parser.add_argument("--directory", default="")
     parser.add_argument("--journal", default="")
     parser.add_argument("--yes", action="store_true")
@@ -131,6 +136,7 @@ def clean_config(arguments: Sequence[str]) -> CleanConfig:
         journal=given.journal,
         yes=given.yes,
         quiet=given.quiet,
+        decisions=load_decisions(os.path.expanduser(given.decisions)),
     )
 
 

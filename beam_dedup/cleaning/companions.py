@@ -4,6 +4,7 @@ A companion stays if it belongs to any file that stays, as the names in its dire
 and is named, if it would be the last copy of its content in the library: it goes only if its witness, a companion of
 the kept image, has the same bytes. There are two exceptions: `--how move:DIRECTORY`, which keeps everything, and near
 duplicates that are moved to the trash, whose own content leaves the library too. Then the kept image is its witness.
+Companions of a file that a person decided to drop go with it, and need no witness.
 """
 
 import dataclasses
@@ -88,7 +89,7 @@ def _names_in(directory: str) -> list[str]:
 
 
 def witness_of(companion: Companion, how: How, digest: bytes, to_take: Collection[str]) -> tuple[str, bytes]:
-    """Returns the witness with which a companion may go, and the digest of the witness.
+    """Returns the witness with which a companion may go, and its digest; "" and b"" if none is needed.
 
     Args:
       companion: the companion.
@@ -100,6 +101,8 @@ def witness_of(companion: Companion, how: How, digest: bytes, to_take: Collectio
       LeftError: it has none.
     """
     image = companion.image
+    if image.is_dropped:
+        return "", b""
     own = State.of(files.regular(companion.path))
     for name in image.witness_companions:
         path = files.real(name)
@@ -116,3 +119,11 @@ def witness_of(companion: Companion, how: How, digest: bytes, to_take: Collectio
     raise LeftError(
         f"it belongs to {shown(image.path)}, which is gone, and no companion of {shown(image.witness)} has the same bytes"
     )
+
+
+def beside(duplicate: Duplicate, how: How) -> str:
+    """Returns which companions may go too, as the end of a sentence."""
+    names = [os.path.basename(path) for path in duplicate.companions if os.path.lexists(path)]
+    if not names or how not in WITH_COMPANIONS:
+        return ""
+    return f"; with it, if that loses no content: {', '.join(map(shown, names))}"

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any, Self
 
 from beam_dedup.cleaning import files, trash
+from beam_dedup.cleaning.decided import DROPPING
 from beam_dedup.cleaning.files import DIGEST_BYTES, State
 from beam_dedup.cleaning.steps import How, Step
 from beam_dedup.core.errors import DedupError, UsageError
@@ -114,22 +115,24 @@ def _parsed(path: str, lines: list[str]) -> tuple[How, list[Step]]:
             for name in ("state", "witness_state"):
                 row[name] = State(**row[name])
             step = Step(**row)
-            _check(step)
+            _check(step, how)
             steps.append(step)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DedupError(f"{shown(path)}, line {number}, is damaged: {error}") from error
     return how, steps
 
 
-def _check(step: Step) -> None:
+def _check(step: Step, how: How) -> None:
     """Raises ValueError or TypeError unless `dedup clean` could have written this step."""
-    for name in (step.path, step.witness, *filter(None, (step.target, step.info))):
+    if not step.witness and (how not in DROPPING or step.witness_digest or not step.target):
+        raise ValueError("it has no witness")
+    for name in (step.path, *filter(None, (step.witness, step.target, step.info))):
         if not os.path.isabs(name) or "\0" in name:
             raise ValueError("it has a path that is not absolute")
         os.fsencode(name)
     if step.info and step.info != trash.info_path(step.target):
         raise ValueError("info does not belong to target")
-    if not len(step.digest) == len(step.witness_digest) == DIGEST_BYTES:
+    if len(step.digest) != DIGEST_BYTES or len(step.witness_digest) != (DIGEST_BYTES if step.witness else 0):
         raise ValueError("digest must have 32 bytes")
     if not re.fullmatch("[0-9a-f]+", step.token):
         raise ValueError("token must be hexadecimal digits")

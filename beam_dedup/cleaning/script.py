@@ -1,7 +1,7 @@
 """Writes a POSIX shell script that deletes duplicates, and checks each pair of files by itself before."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from beam_dedup.cleaning import files
 from beam_dedup.cleaning.duplicates import Duplicate
@@ -58,16 +58,23 @@ remove() {{
 """
 
 
-def text(duplicates: Sequence[Duplicate], records: str, left: list[tuple[str, str]]) -> str:
+def text(
+    duplicates: Sequence[Duplicate],
+    records: str,
+    left: list[tuple[str, str]],
+    unreliable: Collection[str] = (),
+) -> str:
     """Returns the script.
 
     Args:
       duplicates: those to delete.
       records: where they were read from.
-      left: receives what the script can't delete, and why. It is in the script as comments.
+      left: what is not deleted, and why; receives what the script can't delete. It is in the script as comments.
+      unreliable: files that are to be removed later, and are no witnesses.
     """
-    to_delete = {duplicate.path for duplicate in duplicates}
+    to_delete = {duplicate.path for duplicate in duplicates}.union(unreliable)
     lines = [_HEAD.format(records=shown(records))]
+    lines += [f"# left: {shown(path)}: {reason}" for path, reason in left]
     for duplicate in duplicates:
         reason = _reason_to_leave(duplicate, to_delete)
         if reason:
@@ -89,7 +96,7 @@ def _reason_to_leave(duplicate: Duplicate, to_delete: set[str]) -> str:
     if not (duplicate.path.isprintable() and duplicate.witness.isprintable()):
         return "a name has characters that a script can't hold"
     if files.real(duplicate.witness) in to_delete:
-        return "its witness is a duplicate itself"
+        return "its witness is a duplicate or dropped itself"
     if not duplicate.witness_digests:
         return "the records do not have the digest of its witness"
     return ""

@@ -47,11 +47,12 @@ class Step:
       path: of the duplicate. Its directory is no link, and neither are those above.
       target: where the file goes in the end: in the trash, or below the directory to which it is moved; else "".
       info: the file that describes it in the trash; else "".
-      witness: the kept file.
+      witness: the kept file; "" if the file has none, since a person decided to drop it. Then it is moved, or goes to
+        the trash.
       digest: SHA-256 of the duplicate.
-      witness_digest: SHA-256 of the witness.
+      witness_digest: SHA-256 of the witness; b"" without one.
       state: of the duplicate.
-      witness_state: of the witness.
+      witness_state: of the witness; all zero without one.
       ctime_ns: when anything about the duplicate was changed last, its name or content.
       witness_ctime_ns: the same of the witness.
       mode: permissions of the duplicate.
@@ -121,7 +122,9 @@ def take(step: Step, how: How) -> None:
 
 
 def check_witness(step: Step) -> None:
-    """Raises LeftError unless the witness is still the file that was checked, with the same content."""
+    """Raises LeftError unless the witness is still the file that was checked, with the same content, or there is none."""
+    if not step.witness:
+        return
     with files.about_witness(step.witness):
         is_same = _is_unchanged(step.witness, step.witness_state, step.witness_ctime_ns, step.witness_digest)
     if not is_same:

@@ -86,7 +86,10 @@ def restore(step: Step, how: How) -> bool:
             if how is How.DELETE
             else f"it is no longer at {shown(step.target or step.aside)}"
         )
-        raise LeftError(f"{where}, and its witness {shown(step.witness)} has other content or is gone")
+        witness = (
+            f", and its witness {shown(step.witness)} has other content or is gone" if step.witness else ""
+        )
+        raise LeftError(where + witness)
     _give_name(step.witness, step, how, is_copied=True)
     return True
 

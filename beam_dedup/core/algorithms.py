@@ -74,6 +74,8 @@ class Recipe:
       algorithm: a name in `ALGORITHMS`.
       views: a value of `Views`; "none" with every algorithm but dct.
       turns: whether the seven other orientations get codes too; False with every algorithm but dct.
+      facts: whether the time at which a picture was taken, and its kinds of metadata, are read too. Codes do not depend
+        on it, nor does the name of the recipe.
 
     Raises:
       ValueError: a value is unknown, or the algorithm does not support it.
@@ -82,6 +84,7 @@ class Recipe:
     algorithm: str = DCT
     views: str = DEFAULT_VIEWS.value
     turns: bool = False
+    facts: bool = False
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:

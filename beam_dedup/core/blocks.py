@@ -39,7 +39,16 @@ _PROPERTIES = [  # the fields of a Fingerprint, except those that identify the i
 ]
 
 # Images after reading: the rows are Fingerprints.
-FINGERPRINTS = pa.schema([("uri", pa.binary()), ("known", pa.bool_()), *_PROPERTIES])
+FINGERPRINTS = pa.schema(
+    [
+        ("uri", pa.binary()),
+        ("known", pa.bool_()),
+        ("taken", pa.int64()),
+        ("metadata_kinds", pa.uint8()),
+        *_PROPERTIES,
+    ]
+)
+RANKED = ("uri", "known", "taken", "metadata_kinds")  # the columns that the rank replaces
 
 # Images while they are judged. The rank contains the URI and whether the image is known. It is a
 # large_binary because the ranks of millions of images in one table may take more than 2 GiB.
@@ -67,6 +76,7 @@ VERDICTS = pa.schema(
         ("distance", pa.int32()),
         ("long_distance", pa.int32()),
         ("view", pa.uint8()),
+        ("kept_by", pa.binary()),
         ("companions", pa.binary()),
         (
             "union",
@@ -85,10 +95,8 @@ CODES = pa.schema(
         ("view", pa.uint8()),
         ("kind", pa.uint8()),
         ("data", pa.binary()),
-        (
-            "kept",
-            pa.bool_(),
-        ),  # True for known images and those already judged as kept; False also while undecided
+        # True for known and protected images and those already judged as kept; False also while undecided
+        ("kept", pa.bool_()),
     ]
 )
 

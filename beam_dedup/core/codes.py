@@ -40,9 +40,54 @@ VIEWS = (
 BASE = 0
 
 PROFILE_BYTES = 96
-_SIZES = np.array([32, 8, PROFILE_BYTES, 8, 32, 8])  # bytes of a code, indexed by CodeKind
-MAX_KIND = len(_SIZES) - 1
+# The kind of a row that stands for an image without codes. It is within k of nothing, unless a person says so.
+NO_CODE = len(CodeKind)
+_SIZES = np.array([32, 8, PROFILE_BYTES, 8, 32, 8, 0])  # bytes of a code, indexed by CodeKind or NO_CODE
+MAX_KIND = max(CodeKind)
 NO_DISTANCE = -1  # stands for the long distance of a pair that has none
+# Stands for the distance of a pair whose codes can't be compared, but which a person declared the same. It is
+# larger than all distances.
+UNMEASURED = 1 << 9
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DecidedPairs:
+    """Pairs of images that a person decided, whatever their codes say.
+
+    Args:
+      different: (pairs,) int64, sorted: the pairs that are not within k. A pair is the smaller number of an image
+        times `images`, plus the larger one.
+      same: (pairs, 2) int64: the pairs that are within k.
+      images: number of images, or a larger number.
+    """
+
+    different: IntArray
+    same: IntArray
+    images: int
+
+    @classmethod
+    def of(cls, different: IntArray, same: IntArray, images: int) -> "DecidedPairs":
+        """Returns pairs of images, given as (pairs, 2) numbers in either order."""
+        smaller, larger = different.min(axis=1, initial=images), different.max(axis=1, initial=-1)
+        return cls(np.sort(smaller * images + larger), same, images)
+
+    def are_different(self, a: IntArray, b: IntArray) -> BoolArray:
+        """Returns which pairs of images (a, b) are not within k."""
+        result = np.zeros(len(a), dtype=bool)
+        if len(self.different):
+            keys = np.minimum(a, b) * self.images + np.maximum(a, b)
+            at = np.searchsorted(self.different, keys)
+            result = self.different[np.minimum(at, len(self.different) - 1)] == keys
+        return result
+
+    def decided_images(self) -> IntArray:
+        """Returns the images that are in any pair."""
+        return np.unique(
+            np.concatenate([self.different // self.images, self.different % self.images, self.same.ravel()])
+        )
+
+
+_UNDECIDED = DecidedPairs(np.zeros(0, np.int64), np.zeros((0, 2), np.int64), 1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,14 +100,15 @@ class Codes:
     short: WordArray  # (n,) the first 64 bits; 0 for flat codes
     long: WordArray  # (n, 4) all 256 bits; 0 for codes of 8 bytes and for flat codes
     pixels: ByteArray  # (number of flat rows, 96) colour profiles, in the order of the flat rows
+    decided: DecidedPairs = _UNDECIDED  # by the numbers of images; may name images that have no row here
 
     def __len__(self) -> int:
         return len(self.image)
 
     @property
     def hashed(self) -> IntArray:
-        """The numbers of the rows that are not flat."""
-        return np.flatnonzero(self.kind != CodeKind.FLAT)
+        """The numbers of the rows with a code that is not flat."""
+        return np.flatnonzero((self.kind != CodeKind.FLAT) & (self.kind != NO_CODE))
 
     @property
     def flat(self) -> IntArray:
@@ -80,6 +126,7 @@ class Codes:
             self.short[rows],
             self.long[rows],
             self.pixels[flat_row[chosen_flat]],
+            self.decided,
         )
 
     def of(self, images: BoolArray) -> "Codes":
@@ -142,13 +189,12 @@ def _words(raw: ByteArray, starts: IntArray, size: int) -> WordArray:
 
 
 def concatenate(parts: Sequence[Codes]) -> Codes:
-    """Returns the rows of all parts; images keep their numbers."""
-    return Codes(
-        *(
-            np.concatenate([getattr(part, field.name) for part in parts])
-            for field in dataclasses.fields(Codes)
-        )
+    """Returns the rows of all parts; images keep their numbers. No pairs of them may be decided."""
+    names = [field.name for field in dataclasses.fields(Codes) if field.name != "decided"]
+    image, view, kind, short, long, pixels = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in names
     )
+    return Codes(image, view, kind, short, long, pixels)
 
 
 def whole_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
@@ -164,3 +210,22 @@ def long_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
     """
     both = (codes.kind[a] == CodeKind.FULL) & (codes.kind[b] == CodeKind.FULL)
     return np.where(both, whole_distance(codes, a, b), NO_DISTANCE)
+
+
+def measured_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
+    """Returns the distance of each pair of rows (a, b), however far apart; UNMEASURED where it has none.
+
+    It is that to which k applies: bits of the short or whole code; of flat pictures, levels of colour.
+    """
+    kind_a, kind_b = codes.kind[a], codes.kind[b]
+    distance = np.full(len(a), UNMEASURED, np.int64)
+    is_flat = (kind_a == CodeKind.FLAT) & (kind_b == CodeKind.FLAT)
+    flat_row = np.cumsum(codes.kind == CodeKind.FLAT) - 1
+    pixels_a, pixels_b = (codes.pixels[flat_row[rows[is_flat]]].astype(np.int64) for rows in (a, b))
+    distance[is_flat] = np.abs(pixels_a - pixels_b).max(axis=1, initial=0)
+    is_wide = (kind_a == CodeKind.WIDE) & (kind_b == CodeKind.WIDE)
+    distance[is_wide] = whole_distance(codes, a[is_wide], b[is_wide])
+    has_short = ~is_flat & ~is_wide & (kind_a != NO_CODE)
+    has_short &= (kind_a == kind_b) | (kind_a <= CodeKind.TINY) & (kind_b <= CodeKind.TINY)
+    distance[has_short] = np.bitwise_count(codes.short[a[has_short]] ^ codes.short[b[has_short]])
+    return distance

@@ -116,6 +116,25 @@ def _hashes(identity: bytes) -> list[bytes]:
     return [member + identity[at : at + _HASH.size] for at in range(_HEAD.size, len(identity), _HASH.size)]
 
 
+def depended_on(images: pa.Table, is_protected: BoolArray) -> BoolArray:
+    """Returns the rows that are an entry which the name of a protected image leads through, such as the linked file.
+
+    Without it the protected name leads nowhere.
+
+    Args:
+      images: rows of `blocks.IMAGES`.
+      is_protected: (images,) whether each is protected.
+    """
+    found = np.zeros(len(images), bool)
+    if is_protected.any() and not is_protected.all():
+        identities = images["identity"].to_pylist()
+        entries = {entry for row in np.flatnonzero(is_protected) for entry in _hashes(identities[row])}
+        for row in np.flatnonzero(~is_protected).tolist():
+            own = _hashes(identities[row])[:1]
+            found[row] = bool(own) and own[0] in entries
+    return found
+
+
 def with_link_flags(images: pa.Table, same_bytes: IntArray) -> pa.Table:
     """Returns the images with the flag `link` on each further name of a file.
 

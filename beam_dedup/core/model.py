@@ -52,6 +52,7 @@ class Reason(enum.StrEnum):
     LOSSY_DUMP = "lossy_dump", "rejected: a dump format that does not preserve image bytes"
     DECODER_CRASHED = "decoder_crashed", "rejected: it crashed the decoder process"
     TIMEOUT = "timeout", "rejected: reading or decoding it took longer than the time limit"
+    DROPPED = "dropped", "rejected: a person decided to drop it (`--decisions`)"
 
     meaning: str  # one line for people
 
@@ -94,6 +95,7 @@ class Flag(enum.StrEnum):
     REPLACES = (
         "replaces"  # in a stream: kept, though it is near an earlier generation of itself, which is gone
     )
+    PROTECTED = "protected"  # kept whatever is near it, because of `--protect`; not touched by `dedup clean`
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -158,6 +160,10 @@ class Fingerprint:
     flags: tuple[Flag, ...] = ()
     detail: str = ""  # why the picture could not be decoded, or an explanation of the flags
     identity: bytes = b""  # of the file (`beam_dedup.core.reading.local_files`); b"" if it has none
+    taken: int = (
+        0  # local time in its EXIF, YYYYMMDDhhmmss; 0 if it is unknown or was not asked for (`Recipe.facts`)
+    )
+    metadata_kinds: int = 0  # kinds of metadata in the file (`beam_dedup.core.imaging.facts`), if asked for
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -178,7 +184,9 @@ class Witness:
 
     uri: str
     digest: bytes
-    distance: int  # bits of the short code (flat pictures: colour levels); 0 for equal bytes
+    # Bits of the short code (flat pictures: colour levels); 0 for equal bytes. None if a person declared two images
+    # the same whose codes can't be compared.
+    distance: int | None
     long_distance: int | None  # bits of the long code; None if one of the two images has no long code
     view: str  # the matching view that is not the base; "base" if two bases matched
 
@@ -200,6 +208,7 @@ class Verdict:
     size_bytes: int = 0
     flags: tuple[Flag, ...] = ()
     detail: str = ""
+    kept_by: str = ""  # why the witness was preferred to this image; "" without a witness
     union: str = (
         ""  # the fields `also` and `label_conflict` of the record, as a JSON object; "" if there are none
     )
@@ -244,6 +253,7 @@ class Verdict:
             "flags": [flag.value for flag in self.flags],
             "detail": self.detail or None,
             "metadata": json.loads(self.ref.metadata) if self.ref.metadata else None,
+            "kept_by": self.kept_by or None,
             "companions": [beside(self.ref.uri, escaped_path(name)) for name in self.ref.companions],
             "also": union.get("also"),
             "label_conflict": union.get("label_conflict"),
@@ -390,6 +400,7 @@ AVRO_SCHEMA: dict[str, Any] = {
         {"name": "flags", "type": {"type": "array", "items": "string"}, "doc": _avro_symbols(list(Flag))},
         _avro_field("detail", "string", "message of the reader or decoder"),
         _avro_field("metadata", "string", "facts from the source besides the bytes, as JSON"),
+        _avro_field("kept_by", "string", "of a duplicate: why the kept image was preferred to it"),
         {
             "name": "companions",
             "type": {"type": "array", "items": "string"},

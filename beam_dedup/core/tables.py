@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from beam_dedup.core import companions
-from beam_dedup.core.blocks import FINGERPRINTS, IMAGES, VERDICTS, dump, joined, to_bytes, to_text
-from beam_dedup.core.codes import VIEWS, Codes, IntArray, from_columns
+from beam_dedup.core.blocks import FINGERPRINTS, IMAGES, RANKED, VERDICTS, dump, joined, to_bytes, to_text
+from beam_dedup.core.codes import VIEWS, BoolArray, Codes, IntArray, from_columns
 from beam_dedup.core.model import (
     REASONS,
     Code,
@@ -20,7 +21,8 @@ from beam_dedup.core.model import (
     Verdict,
     Witness,
 )
-from beam_dedup.core.rank import KeepPolicy, ranks_of
+from beam_dedup.core.preference import KeepPolicy, Preference
+from beam_dedup.core.rank import are_protected, ranks_of
 
 
 def fingerprints_table(fingerprints: Sequence[Fingerprint]) -> pa.Table:
@@ -39,6 +41,8 @@ def fingerprints_table(fingerprints: Sequence[Fingerprint]) -> pa.Table:
         (
             to_bytes(fp.ref.uri),
             fp.ref.known,
+            fp.taken,
+            fp.metadata_kinds,
             to_bytes(fp.ref.name),
             to_bytes(fp.ref.metadata),
             fp.digest,
@@ -85,13 +89,45 @@ def fingerprints_of(table: pa.Table) -> Iterator[Fingerprint]:
             flags=_flags(row["flags"]),
             detail=to_text(row["detail"]),
             identity=row["identity"],
+            taken=row["taken"],
+            metadata_kinds=row["metadata_kinds"],
         )
 
 
-def ranked(fingerprints: pa.Table, keep: KeepPolicy) -> pa.Table:
-    """Returns a table of `FINGERPRINTS` as a table of `IMAGES`, in the same order, with ranks by a policy."""
-    properties = fingerprints.drop_columns(["uri", "known"])
-    return pa.Table.from_arrays([ranks_of(fingerprints, keep), *properties.columns], schema=IMAGES)
+def ranked(
+    fingerprints: pa.Table, keep: KeepPolicy | Preference, protected: BoolArray | None = None
+) -> pa.Table:
+    """Returns a table of `FINGERPRINTS` as a table of `IMAGES`, in the same order, with ranks and flags.
+
+    Args:
+      fingerprints: the images.
+      keep: which of them are preferred.
+      protected: (rows,) images that are kept in any case, besides those that the preference protects. They get no
+        flag.
+    """
+    preference = Preference.of(keep)
+    by_glob = are_protected(fingerprints, preference)
+    flagged = with_flag(fingerprints, Flag.PROTECTED, by_glob)
+    ranks = ranks_of(flagged, preference, by_glob if protected is None else by_glob | protected)
+    return pa.Table.from_arrays([ranks, *flagged.drop_columns(list(RANKED)).columns], schema=IMAGES)
+
+
+def with_protected_flags(fingerprints: pa.Table, preference: Preference) -> pa.Table:
+    """Returns a table of `FINGERPRINTS` with the flag `protected` on the images that a preference protects."""
+    return with_flag(fingerprints, Flag.PROTECTED, are_protected(fingerprints, preference))
+
+
+def with_flag(images: pa.Table, flag: Flag, chosen: BoolArray) -> pa.Table:
+    """Returns a table with a column `flags` (words) in which some rows have a flag more, each once."""
+    flags = images["flags"].combine_chunks()
+    chosen = chosen & ~np.asarray(pc.match_substring_regex(flags, pattern=rf"(?:^| ){flag.value}(?: |$)"))
+    if not chosen.any():
+        return images
+    word = flag.encode()
+    added = pc.binary_join_element_wise(flags, pa.scalar(word), pa.scalar(b" "))
+    added = pc.if_else(pc.equal(flags, pa.scalar(b"")), pa.scalar(word), added)
+    at = images.schema.get_field_index("flags")
+    return images.set_column(at, images.schema.field("flags"), pc.if_else(pa.array(chosen), added, flags))
 
 
 def codes_of(codes: pa.Table, image: IntArray | None = None) -> Codes:
@@ -133,6 +169,7 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> pa.Table:
             _flags_text(verdict.flags),
             to_bytes(verdict.detail),
             *_witness_columns(verdict.witness),
+            to_bytes(verdict.kept_by) or None,
             # Those of a rejected file are files like others (`companions.of_no_image`).
             b"" if verdict.status == Status.REJECTED else companions.to_column(verdict.ref),
             to_bytes(verdict.union) or None,
@@ -180,6 +217,7 @@ def verdicts_of(table: pa.Table) -> Iterator[Verdict]:
             size_bytes=row["size_bytes"],
             flags=_flags(row["flags"]),
             detail=to_text(row["detail"]),
+            kept_by=to_text(row["kept_by"] or b""),
             union=to_text(row["union"] or b""),
         )
 

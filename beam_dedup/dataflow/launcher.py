@@ -26,8 +26,10 @@ EXCLUDED_OPTIONS = {
     "verbose": "it prints text for a reader",
     "num_jobs": "it sets the processes of one machine; Dataflow has its own options for workers",
     "preview": "it prints what one machine would place",
+    "report": "it is written on the machine of the command; run dedup report over the records",
     "quiet_time": "it is for files of one machine; objects of stores are complete",
     "place": "it makes links on one machine; objects are copied",
+    "decisions": "it names a file of one machine; start the job from there with dedup --runner=DataflowRunner",
 }
 RUNNER, IMAGE = "runner", "sdk_container_image"
 

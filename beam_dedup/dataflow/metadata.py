@@ -8,6 +8,7 @@ import re
 import sys
 from typing import Any
 
+from beam_dedup.core.preference import WITH_VALUE, WORDS
 from beam_dedup.dataflow import launcher
 from beam_dedup.options import checks
 from beam_dedup.options.option import SIZE, Option, byte_size, number, whole_number
@@ -15,12 +16,18 @@ from beam_dedup.options.option_table import OPTIONS
 
 _BUCKET_PATH = r"(gs|s3)://[^/]+(/.*)?"
 _INPUTS = r"(gs|s3)://[^\n]+"  # one line of inputs
+_RULE = rf"({'|'.join(WORDS)}|({'|'.join(WITH_VALUE)}):[^\n]+)"
+_LINES = r"[^\n]+(\n[^\n]+)*\n?"
 # The patterns of values that the parser accepts as any text.
 _PATTERNS = {
     "dump_dir": rf"{_INPUTS}(\n{_INPUTS})*\n?",
     "json_metadata": _BUCKET_PATH,
     "reference": _BUCKET_PATH,
     "allow": rf"{_INPUTS}(\n{_INPUTS})*\n?",
+    "keep": rf"{_RULE}([,\n]({_RULE}|[A-Za-z0-9]+))*\n?",
+    "protect": r"[^\n]+(\n[^\n]+)*\n?",
+    "exclude": _LINES,
+    "include": _LINES,
     "output_dir": _BUCKET_PATH,
     "output_json": _BUCKET_PATH,
     "records": _BUCKET_PATH,

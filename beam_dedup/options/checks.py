@@ -15,11 +15,10 @@ from beam_dedup.core.allowed import checked_prefix
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.limits import MAX_PIXELS_SCALED, Limits
 from beam_dedup.core.paths import is_remote
-from beam_dedup.core.rank import KeepPolicy
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.threads import cores
 from beam_dedup.core.thresholds import DEFAULT_VERIFY, LONG_BITS, Thresholds
-from beam_dedup.options import output_checks
+from beam_dedup.options import output_checks, selection_checks
 from beam_dedup.options.config import DedupConfig, StreamConfig
 from beam_dedup.options.defaults import (
     COMPANIONS_NONE,
@@ -31,6 +30,7 @@ from beam_dedup.options.defaults import (
     LINKS_INSIDE,
 )
 from beam_dedup.options.option import quoted
+from beam_dedup.options.preference_checks import is_first, preference
 from beam_dedup.options.suggest import nearest_path, pasteable
 
 MAX_JOBS = 1024
@@ -55,6 +55,11 @@ _BATCH_ONLY = {
     ),
     "reference": ("--reference", "known images need a batch run; start with one run over both collections"),
     "preview": ("--preview", "it prints at the end of a batch run"),
+    "report": (
+        "--report",
+        "it shows a complete run; for a stream, run dedup report RECORDS -o DIR over its records directory",
+    ),
+    "decisions": ("--decisions", "decisions are about the images of an earlier run; batch runs honour them"),
     "union": ("--union", "the record of a kept image is written before its duplicates arrive"),
     "companions": (
         "--companions",
@@ -93,12 +98,14 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         json_metadata=_expanded(options.json_metadata),
         allow=allowed_prefixes(options),
         links_inside=links_inside(options),
+        selection=selection_checks.selection(options, MAX_BYTES),
         near=options.near_duplicates,
         thresholds=thresholds(options),
         recipe=recipe(options),
         limits=limits(options),
-        keep=KeepPolicy(options.keep),
+        keep=preference(options),
         reference=options.reference and _normal(options.reference),
+        decisions_file=_expanded(options.decisions),
         output_json=_expanded(output_json),
         output_dir=_expanded(options.output_dir),
         show_duplicates=options.show_duplicates,
@@ -107,6 +114,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         portable_names=options.portable_names,
         records=_expanded(records),
         counts=_expanded(counts),
+        report=_expanded(options.report),
         jobs=_in_range("-j", options.num_jobs, min(cores(), MAX_JOBS), 1, MAX_JOBS),
         force_plan=options.force_plan,
         quiet=options.quiet,
@@ -376,10 +384,10 @@ def _check_batch_options(options: argparse.Namespace) -> None:
             "--force_plan requires --window with --watch or --subscription; no other plan of a stream is refused. "
             "Add --window or remove --force_plan"
         )
-    if options.keep != "first":
+    if not is_first(options.keep):
         raise UsageError(
             "--keep must be first with --watch or --subscription, where the first image to arrive is kept; "
-            f"got {options.keep}. Remove --keep"
+            f"got {','.join(options.keep)}. Remove --keep"
         )
     for flag, path in (("--records", options.records), ("--counts", options.counts)):
         if path and not is_remote(path) and path.endswith(output_checks.FILE_ENDINGS):

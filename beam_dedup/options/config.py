@@ -3,11 +3,13 @@
 import dataclasses
 
 from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import is_remote
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import Preference
 from beam_dedup.core.reading import input_paths
+from beam_dedup.core.reading.selection import Selection
 from beam_dedup.core.thresholds import Thresholds
 from beam_dedup.options.defaults import DEFAULT_EXPECTED, DEFAULT_OUTPUT_JSON
 
@@ -44,12 +46,17 @@ class DedupConfig:
         str, ...
     ] = ()  # prefixes of the paths that messages and rows may name; () for no limit of rows
     links_inside: bool = False  # whether links that lead out of the inputs are rejected
+    selection: Selection = dataclasses.field(
+        default_factory=Selection
+    )  # which files of inputs and reference are read
     near: bool = False
     thresholds: Thresholds = dataclasses.field(default_factory=Thresholds)
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
     limits: Limits = dataclasses.field(default_factory=Limits)
-    keep: KeepPolicy = KeepPolicy.FIRST
+    keep: Preference = dataclasses.field(default_factory=Preference)
     reference: str = ""
+    decisions_file: str = ""
+    decisions: Decisions = NO_DECISIONS  # the content of that file
     output_json: str = DEFAULT_OUTPUT_JSON
     output_dir: str = ""
     show_duplicates: bool = False
@@ -65,6 +72,7 @@ class DedupConfig:
     directory: str = (
         ""  # to which relative paths in the rows of -l are relative; "" for the current one of the worker
     )
+    report: str = ""  # directory of the review page
     union: bool = False  # whether records of kept images say what their duplicates have
     companions: bool = True  # whether companions go with their images (batch runs with `inputs`)
     stream: StreamConfig | None = None  # None for a batch run; otherwise records and counts are directories
@@ -85,10 +93,10 @@ class DedupConfig:
 
     @property
     def excluded_paths(self) -> tuple[str, ...]:
-        """The paths that are not read as input, even if they lie below an input: all outputs, and the reference."""
-        return (*self.outputs, self.reference) if self.reference else self.outputs
+        """The paths that are not read as input, even if they lie below an input: outputs, the reference, the decisions."""
+        return (*self.outputs, *filter(None, (self.reference, self.decisions_file)))
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The paths that the run writes to."""
-        return tuple(path for path in (*self.output_files.values(), self.output_dir) if path)
+        return tuple(path for path in (*self.output_files.values(), self.output_dir, self.report) if path)

@@ -24,6 +24,7 @@ USAGE = (
     "dedup [-e | -n] -l FILE [-d DIR] [OPTION ...]",
     "dedup [-e | -n] --watch -i PATH [OPTION ...]",
     "dedup [-e | -n] --subscription NAME --allow PREFIX [OPTION ...]",
+    "dedup report RECORDS -o DIR          see dedup report --help",
     "dedup clean RECORDS [OPTION ...]     see dedup clean --help",
     "dedup undo JOURNAL                   see dedup undo --help",
 )

@@ -12,6 +12,7 @@ from beam_dedup.options.defaults import (
     LINKS_INSIDE,
 )
 from beam_dedup.options.option import Action, Group, Option
+from beam_dedup.options.selection_options import SELECTION_OPTIONS
 
 INPUT_OPTIONS: tuple[Option, ...] = (
     Option(
@@ -159,6 +160,7 @@ INPUT_OPTIONS: tuple[Option, ...] = (
             """,
         examples=("dedup -n -i crawl --links inside -d unique",),
     ),
+    *SELECTION_OPTIONS,
     Option(
         flags=("--companions",),
         group=Group.INPUT,
@@ -320,5 +322,22 @@ OUTPUT_OPTIONS: tuple[Option, ...] = (
             An existing file is replaced only if an earlier run wrote it. When streaming it is a directory,
             with one file for each file of records; add them up.
             """,
+    ),
+    Option(
+        flags=("--report",),
+        group=Group.OUTPUT,
+        metavar="DIR",
+        unset="",
+        help="Write a page to look through the duplicates: DIR/index.html.",
+        details="""
+            The page opens in a browser without network. It shows the groups with thumbnails, compares pictures,
+            and saves your decisions as `decisions.jsonl`. The directory must be new or empty, or contain an
+            earlier report, which is replaced. `dedup report RECORDS -o DIR` writes the same page from the
+            records of an earlier run.
+
+            Only for batch runs whose workers are on this machine. Not available for streaming: run
+            `dedup report` over its records directory.
+            """,
+        examples=("dedup -n -i ~/Pictures --records r.jsonl --report review",),
     ),
 )

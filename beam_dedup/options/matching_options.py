@@ -159,22 +159,107 @@ MATCHING_OPTIONS: tuple[Option, ...] = (
     Option(
         flags=("--keep",),
         group=Group.MATCHING,
-        metavar="POLICY",
-        choices=("first", "largest", "oldest", "newest"),
+        metavar="RULES",
+        action=Action.APPEND,
         default="first",
-        unset="first",
-        help="Keep the first, largest, oldest or newest image of a group (default first).",
+        help="Prefer images by these rules, with commas between them (default first).",
         details="""
-            Each value chooses one image of a group:
+            Of two duplicates, the first rule that distinguishes them decides which one is preferred; if none
+            does, files are preferred to links, then the first by path. `kept_by` in the record of a
+            duplicate names what decided. The rules:
 
-            - `first`: the first by path.
-            - `largest`: the one with the most pixels, then with the most bytes.
+            - `path:GLOB`: images whose path matches the glob. `--protect` explains globs; a comma in
+              a glob is written `\\,`. Files are preferred to links before this rule.
+            - `not:GLOB`: images whose path does not match.
+            - `format:NAME`: images of this format, by content. More names after commas are preferred in this
+              order, until the next rule: `format:raw,heic,png,pixels`. `raw` stands for CR2, CR3, ORF, RAF
+              and RW2, which are compared by their bytes only; other RAW files are of the format `tiff`.
+            - `pixels`, `bytes`: the one with the most.
             - `oldest`, `newest`: by modification time. The modification times of objects in stores are not
               used, so these do not apply to them.
+            - `taken`: the earliest time at which it was taken (EXIF DateTimeOriginal, local time); pictures
+              without one come last.
+            - `metadata`: the one with the most of these: EXIF, a time in it, a position in it, XMP, IPTC.
+            - `first`: the first by path. No rule may follow.
+            - `largest`: `pixels,bytes`.
 
-            Ties are broken by the path. Truncated pictures rank after all whole ones, whatever the policy.
+            The option may be given several times: `--keep path:best --keep pixels` is `--keep
+            path:best,pixels`. `taken` and `metadata` are read with `-n`; without it all duplicates have the
+            same. Truncated pictures rank after all whole ones, whatever the rules.
 
             Streaming accepts `first` only: the first image to arrive is kept.
             """,
+        examples=(
+            "dedup -n -i ~/Pictures --keep path:originals,not:Downloads,pixels --records r.jsonl",
+            "dedup -n -i ~/Pictures --keep format:tiff,png,metadata,taken,largest --records r.jsonl",
+        ),
+    ),
+    Option(
+        flags=("--protect",),
+        group=Group.MATCHING,
+        metavar="GLOB",
+        action=Action.APPEND,
+        help="Keep all images whose path matches, whatever they duplicate.",
+        details="""
+            A protected image is always kept, and gets the flag `protected`. Other images may be its
+            duplicates, it is never a duplicate itself; of two protected images with the same bytes both are
+            kept. It is preferred to all others, whatever `--keep` says, and `dedup clean` does not touch it.
+            Give the option several times for several globs.
+
+            A glob is compared with the absolute path of the image (or its URI in a store), and with its path
+            below `-i`. It may begin at any directory of the path, and matches a file, or a directory with
+            all that is in it; an archive counts as a directory. A glob that begins with `/`, `~/`, `./`,
+            `../` or `gs://` begins where the path begins. `*` and `?` do not match `/`; `[a-z]` matches one
+            of these characters, `[!a-z]` another one; `/**/` stands for any number of directories; a `/` at
+            the end matches directories only; a backslash takes the next character as it is. Letters match
+            in the same case only. The paths are those under which the run found the images: links are
+            not resolved, but the file to which a protected link leads is protected too.
+
+            - `originals`: all that has this name, or is in a directory of this name.
+            - `'*.dng'`: the files with this ending.
+            - `/mnt/archive` or `'2019/**/print/'`: all that is below this directory.
+
+            A truncated protected picture is kept, but near images are not its duplicates: they may be
+            complete. An image that could not be opened is not protected.
+
+            In a stream, a protected image is kept whatever arrived before it; what was kept before stays
+            kept.
+            """,
+        examples=("dedup -n -i ~/Pictures --protect originals --records r.jsonl",),
+    ),
+    Option(
+        flags=("--decisions",),
+        group=Group.MATCHING,
+        metavar="FILE",
+        unset="",
+        help="Honour what you decided about earlier duplicates: a JSON Lines file.",
+        details="""
+            A local file with one JSON object per line. Images are named by their digests (SHA-256), as in the
+            records. A later line wins over an earlier one about the same pair or digest:
+
+            - `{"decision": "different", "digests": [A, B, ...]}`: no two of these pictures are near
+              duplicates of each other, whatever their codes say. Each such pair that is within the
+              thresholds counts in `Pinned_Count`. Another picture that is near one of them is still a
+              duplicate.
+            - `{"decision": "same", "digests": [A, B, ...]}`: any two of them are near duplicates, however
+              far apart. That is not passed on: if A and B are the same, and B and C, then A and C need
+              not be.
+            - `{"decision": "keep", "digest": A}`: this picture is never a near duplicate. Others may be its
+              duplicates, and its exact copies are. If it is truncated, only its exact copies are.
+            - `{"decision": "drop", "digest": A}`: all images with these bytes are rejected with the reason
+              `dropped`. They are not compared and not copied.
+            - `{"decision": "none", "digest": A}`, or with `digests`: takes an earlier decision back.
+
+            All other fields are ignored. `keep` and `drop` win over `same`. `same`, `different` and `keep`
+            apply with `-n`; files with equal bytes are duplicates in any case. Known images
+            (`--reference`) take part. The distance of a pair that was declared the same is the measured one,
+            or null if the two have no codes that can be compared.
+
+            The limits are 1,000 digests in one line, 500,000 pairs and 250,000 digests in all. A line that
+            is no decision ends the run before it begins.
+
+            Not available for streaming.
+            """,
+        examples=("dedup -n -i ~/Pictures --decisions decisions.jsonl --records r.jsonl",),
     ),
 )

@@ -34,9 +34,21 @@ def check_endings(config: DedupConfig) -> None:
 
 def check_distinct(config: DedupConfig) -> None:
     """Raises UsageError if an output would be in the way of another output, or would replace an input."""
-    outputs = {flag: path for flag, path in (*config.output_files.items(), ("-d", config.output_dir)) if path}
+    outputs = {
+        flag: path
+        for flag, path in (
+            *config.output_files.items(),
+            ("-d", config.output_dir),
+            ("--report", config.report),
+        )
+        if path
+    }
     files = {flag: path for flag, path in config.output_files.items() if not path.endswith("/")}
-    inputs = [("-l", config.json_metadata), ("--reference", config.reference)]
+    inputs = [
+        ("-l", config.json_metadata),
+        ("--reference", config.reference),
+        ("--decisions", config.decisions_file),
+    ]
     inputs += [("-i", path) for path in config.inputs]
     flags: dict[str, tuple[str, str]] = {}
     for flag, path in inputs:

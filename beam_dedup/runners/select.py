@@ -9,6 +9,7 @@ depend on the number of workers.
 """
 
 import argparse
+import dataclasses
 import logging
 import shlex
 import sys
@@ -238,7 +239,7 @@ def decoder_processes(options: PipelineOptions, config: DedupConfig) -> int:
 def read_settings(options: PipelineOptions, config: DedupConfig, tally: Tally | None) -> ReadSettings:
     """Returns how the images of a run are read: with codes in near mode only."""
     return ReadSettings(
-        recipe=config.recipe if config.near else None,
+        recipe=dataclasses.replace(config.recipe, facts=config.keep.needs_facts) if config.near else None,
         decoder_processes=decoder_processes(options, config),
         tally=tally,
         limits=config.read_limits,

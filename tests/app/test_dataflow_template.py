@@ -33,8 +33,10 @@ def value_for(name: str) -> str:
         return "true"
     if kind == "ENUM":
         return str(PARAMETERS[name]["enumOptions"][-1]["value"])
-    if name == "max_bytes":
+    if name in ("max_bytes", "min_size"):
         return "2GiB"
+    if name == "keep":
+        return "oldest"
     return "90m" if name in DURATIONS else VALUES[kind]
 
 
@@ -78,6 +80,7 @@ class TestMetadata:
             ("bit_distance", "eight"),
             ("near_duplicates", "yes"),
             ("keep", "smallest"),
+            ("keep", "largest,"),
             ("remember", "a day"),
             ("subscription", "s"),
             ("decode_timeout", "-1"),

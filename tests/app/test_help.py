@@ -1,5 +1,6 @@
 """Tests of the two layers of help, and of the reference that is made from the same option table."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from beam_dedup.cli import main
 from beam_dedup.core import limits
 from beam_dedup.core.algorithms import ALGORITHMS
 from beam_dedup.core.limits import Limits
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import KeepPolicy, RuleKind
 from beam_dedup.options import checks, help_text, parser, reference
 from beam_dedup.options.config import StreamConfig
 from beam_dedup.options.defaults import (
@@ -68,9 +69,11 @@ class TestTable:
         assert len(flags) == len(set(flags))
         assert all(option.flags[-1].startswith("--") for option in OPTIONS)
 
-    def test_keep_policies_are_those_of_the_core(self) -> None:
-        assert option("--keep").choices == tuple(KeepPolicy)
-        assert option("--keep").unset == KeepPolicy.FIRST
+    def test_rules_of_keep_are_those_of_the_core(self) -> None:
+        described = re.findall(r"^ *- (`.*?`):", option("--keep").details, re.MULTILINE)
+        words = [word.strip("`").partition(":")[0] for line in described for word in line.split(", ")]
+        assert set(words) == {*RuleKind, *KeepPolicy}
+        assert len(set(words)) == len(words)
 
     def test_algorithms_are_described_with_their_numbers(self) -> None:
         text = details("--algorithm")

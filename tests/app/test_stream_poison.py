@@ -21,7 +21,8 @@ from beam_dedup.core.arrivals import Arrival, event_metadata
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.metadata.rows import json_rows
 from beam_dedup.core.model import ImageRef, Reason, Rejection, Status, Verdict
-from beam_dedup.core.rank import KeepPolicy, ranks_of
+from beam_dedup.core.preference import KeepPolicy
+from beam_dedup.core.rank import ranks_of
 from beam_dedup.core.reading.reader import read_images
 from beam_dedup.core.stream.protocol import exact_plan
 from beam_dedup.options import checks, parser

@@ -105,6 +105,38 @@ def test_second_run_compares_with_images_kept_by_the_first(tmp_path: Path) -> No
     }
 
 
+def test_protected_image_that_arrives_later_is_kept_too(tmp_path: Path) -> None:
+    incoming = WatchedDirectory(tmp_path / "in")
+    arguments = ("-n", "--watch", "-i", incoming.folder, "-d", tmp_path / "out", "--protect", "safe")
+    with running_stream(tmp_path, *arguments) as run:
+        for number, name in enumerate(("a.png", "safe/b.png", "c.png"), 1):
+            incoming.write(name, encoded(photo(1)))
+            run.wait_for(number)
+        assert run.drain() == 130, run.log_tail()
+    found = {Path(record["uri"]).name: record for record in run.records()}
+    assert {name: record["status"] for name, record in found.items()} == {
+        "a.png": "kept",
+        "b.png": "kept",
+        "c.png": "duplicate",
+    }
+    assert found["b.png"]["flags"] == ["protected"]
+    assert Path(found["c.png"]["duplicate_of"]).name == "a.png"
+    assert found["c.png"]["kept_by"] == "arrival"
+
+
+@pytest.mark.slow
+def test_protected_images_of_a_window_are_preferred(tmp_path: Path) -> None:
+    incoming = WatchedDirectory(tmp_path / "in")
+    for name in ("a.png", "safe/b.png", "c.png"):
+        incoming.write(name, encoded(photo(1)))
+    arguments = ("-n", "--watch", "-i", incoming.folder, "-d", tmp_path / "out", "--protect", "safe")
+    with running_stream(tmp_path, *arguments, "--window", "3s") as run:
+        run.wait_for(3)
+        assert run.drain() == 130, run.log_tail()
+    found = {Path(record["uri"]).name: record["kept_by"] for record in run.records()}
+    assert found == {"a.png": "protected", "b.png": None, "c.png": "protected"}
+
+
 @pytest.mark.slow
 def test_restarts_lose_no_files_that_are_in_flight(tmp_path: Path) -> None:
     """Files arrive in three runs, each of which is stopped while some are in flight. None is lost or judged twice."""

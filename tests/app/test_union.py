@@ -2,8 +2,9 @@
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fastavro
 import pytest
@@ -69,7 +70,8 @@ def test_a_kept_image_says_what_its_duplicates_have(rows: list[dict[str, Any]], 
         assert (found[name]["also"], found[name]["label_conflict"]) == (None, None)
     assert dedup("-n", "-l", source, "--records", tmp_path / "r.avro", "--union") == 0
     with (tmp_path / "r.avro").open("rb") as stream:
-        avro = {Path(record["uri"]).name: record for record in fastavro.reader(stream)}
+        rows_read = cast(Iterator[dict[str, Any]], fastavro.reader(stream))
+        avro = {Path(record["uri"]).name: record for record in rows_read}
     assert avro == {name: avro_record(record) for name, record in found.items()}
 
 

@@ -59,6 +59,20 @@ WRONG = {
         ["-i", "{in}", "--reference", "{in}/*"],
         '--reference must be a directory or a file, not a pattern; got "{in}/*"',
     ),
+    "protected glob that is no glob": (
+        ["-i", "{in}", "--protect", "a", "--protect", "[a"],
+        '--protect must have a ] for each [; write \\[ for the character; got "[a"',
+    ),
+    "rule that is none": (["-i", "{in}", "--keep", "smallest"], "--keep must be rules, each path:GLOB"),
+    "rule with a glob that is none": (
+        ["-i", "{in}", "--keep", "pixels,path:[a"],
+        '--keep path: must have a ] for each [; write \\[ for the character; got "[a"',
+    ),
+    "rules in a stream": (
+        ["-i", "{in}", "--watch", "-d", "out", "--keep", "path:a,first"],
+        "--keep must be first with --watch or --subscription, where the first image to arrive is kept; got path:a,first.",
+    ),
+    "protected glob that excludes": (["-i", "{in}", "--protect", "!a"], "--protect must not begin with !"),
     "no input": (["-n"], "-i or -l is required. Name the directory with the images"),
     "missing metadata file": (["-l", "nosuch"], '-l must name an existing file; got "nosuch"'),
     "metadata file is a directory": (["-l", "{in}"], '-l must name an existing file; got "{in}"'),
@@ -225,7 +239,7 @@ WRONG = {
     "output around the input": (["-i", "{in}", "-d", "{in}/.."], "lies in"),
     "unknown policy": (
         ["-i", "{in}", "--keep", "best"],
-        '--keep: must be one of first, largest, oldest, newest; got "best"',
+        'or one of first, largest, oldest, newest, pixels, bytes, taken, metadata; got "best"',
     ),
     "missing reference": (
         ["-i", "{in}", "--reference", "nosuch"],

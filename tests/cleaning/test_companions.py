@@ -1,5 +1,6 @@
 """Companions go with the duplicates that `dedup clean` takes away, unless they belong to a file that stays, or are the last copy."""
 
+import json
 import random
 import stat
 from pathlib import Path
@@ -11,7 +12,15 @@ from beam_dedup.cleaning import companions, files
 from beam_dedup.cli import main
 from tests.app.cli_runs import dedup
 from tests.cleaning import test_laws
-from tests.cleaning.trees import random_tree, record, snapshot, with_reflinks, without_inodes, write_records
+from tests.cleaning.trees import (
+    digest_of,
+    random_tree,
+    record,
+    snapshot,
+    with_reflinks,
+    without_inodes,
+    write_records,
+)
 from tests.pictures import encoded, photo
 
 
@@ -155,6 +164,18 @@ def test_companions_of_an_image_that_could_not_be_taken_stay() -> None:
     Path("b/i.jpg").write_bytes(b"changed")
     assert main(["clean", "r.jsonl", "--yes", "--quiet"]) == 1
     assert left_in("b") == {"i.jpg", "i.xmp"}
+
+
+@pytest.mark.parametrize("how", ["trash", "move:away"])
+def test_companions_of_a_dropped_picture_go_with_it(how: str, workplace: Path) -> None:
+    own = files_of("a/i", jpg=b"image", cr2=b"raw", xmp=b"text")
+    write_records(Path("r.jsonl"), record(own[0], companions=own[1:]))
+    Path("d.jsonl").write_text(json.dumps({"decision": "drop", "digest": digest_of(own[0])}) + "\n")
+    before = snapshot(workplace / "a")
+    assert main(["clean", "r.jsonl", "--decisions", "d.jsonl", "--how", how, "--yes", "--quiet"]) == 0
+    assert left_in("a") == set()
+    assert undone(workplace)
+    assert without_inodes(snapshot(workplace / "a")) == without_inodes(before)
 
 
 def test_a_preview_names_companions(capsys: pytest.CaptureFixture[str], workplace: Path) -> None:

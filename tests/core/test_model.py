@@ -60,6 +60,7 @@ NEAR = dataclasses.replace(
     status=Status.DUPLICATE,
     reason=Reason.NEAR,
     witness=Witness(REF.uri, b"\xab" * 32, 3, 17, "trim"),
+    kept_by="path:å",
 )
 EXACT = dataclasses.replace(
     NEAR,
@@ -134,6 +135,7 @@ def test_values_of_records() -> None:
         "flags": [],
         "detail": None,
         "metadata": {"tika": {"a": [1, 2.5, "x"]}},
+        "kept_by": "path:å",
         "companions": ["c.xmp", "d%21.mov"],
         "also": None,
         "label_conflict": None,
@@ -314,8 +316,16 @@ def test_arrays_pickle() -> None:
     (pairs,) = near_pairs.near_pairs(codes.from_codes([[FINGERPRINT.codes[0]]] * 2), thresholds.Thresholds())
     for thing in (arrays, found, pairs):
         copy = pickle.loads(pickle.dumps(thing))
-        for field in dataclasses.fields(thing):
-            assert np.array_equal(getattr(copy, field.name), getattr(thing, field.name))
+        assert_equal_columns(copy, thing)
+
+
+def assert_equal_columns(copy: Any, thing: Any) -> None:
+    for field in dataclasses.fields(thing):
+        one, other = getattr(copy, field.name), getattr(thing, field.name)
+        if dataclasses.is_dataclass(other):
+            assert_equal_columns(one, other)
+        else:
+            assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize(

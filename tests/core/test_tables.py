@@ -51,6 +51,8 @@ fingerprints = st.builds(
     codes=st.lists(codes, max_size=3).map(tuple),
     flags=flags,
     detail=names,
+    taken=int64,
+    metadata_kinds=st.integers(0, 255),
 )
 witnesses = st.builds(
     Witness, names, st.binary(max_size=32), int32, st.none() | int32, st.sampled_from(VIEWS)
@@ -70,6 +72,7 @@ verdicts = st.builds(
     size_bytes=int64,
     flags=flags,
     detail=names,
+    kept_by=names,
 )
 
 

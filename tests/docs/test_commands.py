@@ -1,6 +1,7 @@
 """Every command of the documentation is one that exists, with options that exist; those that need no service are run."""
 
 import gzip
+import hashlib
 import importlib.util
 import json
 import re
@@ -63,6 +64,8 @@ def workplace(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "crawl.warc.gz").write_bytes(gzip.compress(warc))
     row = {"__path__": "gone.jpg", "Date/Time Original": "2019:07:06 13:05:11"}
     (tmp_path / "crawl.jsonl").write_text(json.dumps(row) + "\n")
+    decision = {"decision": "drop", "digest": hashlib.sha256(b"unwanted").hexdigest()}
+    (tmp_path / "decisions.jsonl").write_text(json.dumps(decision) + "\n")
     return tmp_path
 
 

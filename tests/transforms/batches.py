@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from beam_dedup.core.model import (
@@ -43,43 +43,89 @@ def union(cases: Sequence[RandomSet], rng: random.Random) -> RandomSet:
     return RandomSet(cases[0].k, cases[0].verify, images, codes)
 
 
-def random_batch(seed: str, k: int, verify: int, sets: int = 1) -> Batch:
-    """Returns images of some random sets, and the verdicts on them for the thresholds (k, verify)."""
+class Decided(NamedTuple):
+    """What a person decided about the images of a set."""
+
+    different: oracle.Pairs = ()
+    same: oracle.Pairs = ()
+    keep: Collection[int] = ()
+
+
+NOTHING_DECIDED = Decided()
+SAFE = "safe"  # the directory of protected images
+
+
+def random_batch(seed: str, k: int, verify: int, sets: int = 1, protected_share: float = 0) -> Batch:
+    """Returns images of some random sets, and the verdicts on them for the thresholds (k, verify).
+
+    Some images are in the directory `SAFE`, and expected to be protected.
+    """
     rng = random.Random(seed)
     cases = [random_set(f"{seed} {number}", k) for number in range(sets)]
-    return batch(union(cases, rng)._replace(verify=verify), seed)
+    case = union(cases, rng)._replace(verify=verify)
+    return batch(case, seed, int(protected_share * case.images))
 
 
-def batch(case: RandomSet, seed: str) -> Batch:
+def digest_of(seed: str, image: int) -> bytes:
+    """Returns the digest of an image of the set for which `batch` is called with this seed."""
+    return hashlib.sha256(f"{seed} {image}".encode()).digest()
+
+
+def batch(case: RandomSet, seed: str, protected: int = 0, decided: Decided = NOTHING_DECIDED) -> Batch:
     """Makes images of a set, some with exact copies, and judges them by the definition.
 
     The image from the set ranks before its exact copies. A copy has the same witness as that image (or that image itself,
-    if it is kept), and is an exact duplicate if the witness has its bytes.
+    if it is kept), and is an exact duplicate if the witness has its bytes. The first `protected` images are protected, but
+    not their copies.
     """
     rng = random.Random(seed)
     code_of = {code.image: code for code in case.codes}
-    kept, found = oracle.judge(case.codes, case.images, case.k, case.verify)
+    known = sorted({*range(protected), *decided.keep})
+    kept, found = oracle.judge(
+        case.codes, case.images, case.k, case.verify, known, decided.different, decided.same
+    )
     first = [_fingerprint(rng, seed, image, code_of.get(image)) for image in range(case.images)]
     batch = Batch([], [])
+    for image in range(protected):
+        name = f"{SAFE}/{first[image].ref.name}"
+        ref = dataclasses.replace(first[image].ref, uri=f"/in/{name}", name=name)
+        first[image] = dataclasses.replace(first[image], ref=ref)
     for image, fingerprint in enumerate(first):
         copies = [
             _copy(rng, fingerprint, 10 * image, 10 * case.images) for _ in range(rng.choice([0, 0, 0, 1, 2]))
         ]
         if image in kept:
-            batch.verdicts.append(verdict_on(fingerprint, None, None))
+            flags = (*fingerprint.flags, Flag.PROTECTED) if image < protected else fingerprint.flags
+            batch.verdicts.append(verdict_on(dataclasses.replace(fingerprint, flags=flags), None, None))
             of_copies = Witness(fingerprint.ref.uri, fingerprint.digest, 0, None, BASE_VIEW)
-            reason = Reason.EXACT
+            witness, reason = fingerprint, Reason.EXACT
         else:
             match = found[image]
             witness = first[match.kept]
             long_distance = None if match.long_distance == oracle.NONE else match.long_distance
-            of_copies = Witness(witness.ref.uri, witness.digest, match.distance, long_distance, BASE_VIEW)
+            distance = None if match.distance == oracle.UNMEASURED else match.distance
+            of_copies = Witness(witness.ref.uri, witness.digest, distance, long_distance, BASE_VIEW)
             reason = Reason.NEAR
-            batch.verdicts.append(verdict_on(fingerprint, reason, of_copies))
-        batch.verdicts.extend(verdict_on(copy, reason, of_copies) for copy in copies)
+            why = _kept_by(fingerprint, witness, protected, first, decided)
+            batch.verdicts.append(verdict_on(fingerprint, reason, of_copies, why))
+        batch.verdicts.extend(
+            verdict_on(copy, reason, of_copies, _kept_by(copy, witness, protected, first, decided))
+            for copy in copies
+        )
         batch.fingerprints.extend([fingerprint, *copies])
     rng.shuffle(batch.fingerprints)
     return Batch(batch.fingerprints, in_order(batch.verdicts))
+
+
+def _kept_by(
+    image: Fingerprint, witness: Fingerprint, protected: int, first: Sequence[Fingerprint], decided: Decided
+) -> str:
+    """Returns why a witness was preferred to an image, neither of which is known."""
+    if witness in first[:protected]:
+        return "protected"
+    if witness.ref.uri < image.ref.uri:
+        return "first"
+    return "decided" if first.index(witness) in decided.keep else "nearest"
 
 
 def in_order(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -91,7 +137,7 @@ def _fingerprint(rng: random.Random, seed: str, image: int, code: oracle.Code | 
     name = f"{10 * image:06} {rng.choice(_NAMES)}"
     return Fingerprint(
         ref=ImageRef(f"/in/{name}", name, rng.choice(["", '{"key": "å"}'])),
-        digest=hashlib.sha256(f"{seed} {image}".encode()).digest(),
+        digest=digest_of(seed, image),
         size_bytes=rng.randint(1, 1 << 40),
         modified_ms=rng.randint(0, 1 << 41),
         format=rng.choice(["JPEG", "PNG"]) if code else "SVG",

@@ -13,7 +13,7 @@ from beam_dedup.core import blocks, tables
 from beam_dedup.core.links import file_name
 from beam_dedup.core.matching import shard_verdicts
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Status, Verdict
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import KeepPolicy, Preference
 from beam_dedup.core.reading.reader import read_images
 from tests.core.archives.made_archives import tar, zipped
 from tests.transforms.files import encoded, write
@@ -37,12 +37,16 @@ def paths_of(*inputs: Path | str, exclude: tuple[str, ...] = ()) -> list[str]:
 
 
 def judge(
-    images: Sequence[Fingerprint], keep: KeepPolicy = KeepPolicy.FIRST, known: Sequence[Fingerprint] = ()
+    images: Sequence[Fingerprint],
+    keep: KeepPolicy | Preference = KeepPolicy.FIRST,
+    known: Sequence[Fingerprint] = (),
 ) -> dict[str, Verdict]:
     """Judges images by their bytes. Returns the verdicts by URI."""
     table = tables.ranked(tables.fingerprints_table([*images, *known]), keep)
     settled = shard_verdicts.group_images(table, pictures=False)
-    verdicts = tables.verdicts_of(shard_verdicts.verdicts(settled, blocks.MARKS.empty_table()))
+    verdicts = tables.verdicts_of(
+        shard_verdicts.verdicts(settled, blocks.MARKS.empty_table(), Preference.of(keep))
+    )
     return {verdict.ref.uri: verdict for verdict in verdicts}
 
 
@@ -295,3 +299,44 @@ def test_deleting_all_duplicates_deletes_no_last_copy(tmp_path: Path, seed: int)
         witness = verdict.witness.uri if verdict.witness else verdict.ref.uri
         assert hashlib.sha256(Path(witness).read_bytes()).digest() == verdict.digest
     assert digests_below(tmp_path / "in", tmp_path / "more", tmp_path / "ref") == before
+
+
+def protected_paths(paths: Sequence[str], glob: str) -> tuple[dict[str, str], set[str]]:
+    """Returns the witness of each image, "" for a kept one, and the protected images; by base names."""
+    verdicts = judge(read(paths), Preference(protect=(glob,))).values()
+    witnesses = {
+        os.path.basename(verdict.ref.uri): os.path.basename(verdict.witness.uri) if verdict.witness else ""
+        for verdict in verdicts
+    }
+    protected = {os.path.basename(v.ref.uri) for v in verdicts if Flag.PROTECTED in v.flags}
+    return witnesses, protected
+
+
+def test_file_to_which_a_protected_link_leads_is_protected(tmp_path: Path) -> None:
+    """Otherwise cleaning would move the file away, and the protected name would lead nowhere."""
+    write(tmp_path / "in/real.png", A)
+    write(tmp_path / "in/equal.png", A)
+    (tmp_path / "in/between.png").symlink_to("real.png")
+    (tmp_path / "in/link.png").symlink_to("between.png")
+    witnesses, protected = protected_paths(paths_of(tmp_path / "in"), "link.png")
+    assert protected == {"link.png", "between.png", "real.png"}
+    assert witnesses == {"link.png": "", "between.png": "", "real.png": "", "equal.png": "real.png"}
+
+
+def test_file_behind_a_protected_linked_directory_is_protected(tmp_path: Path) -> None:
+    write(tmp_path / "far/real.png", A)
+    write(tmp_path / "equal.png", A)
+    (tmp_path / "safe").symlink_to("far")
+    images = [*paths_of(tmp_path / "far"), str(tmp_path / "safe/real.png"), str(tmp_path / "equal.png")]
+    verdicts = judge(read(images), Preference(protect=("safe",)))
+    kept = {uri for uri, verdict in verdicts.items() if verdict.status == Status.KEPT}
+    assert kept == {images[0], images[1]}
+
+
+def test_other_hard_link_of_a_protected_file_is_its_duplicate(tmp_path: Path) -> None:
+    """The protected name does not depend on the other one."""
+    write(tmp_path / "a.png", A)
+    os.link(tmp_path / "a.png", tmp_path / "safe.png")
+    witnesses, protected = protected_paths(paths_of(tmp_path), "safe.png")
+    assert protected == {"safe.png"}
+    assert witnesses == {"safe.png": "", "a.png": "safe.png"}

@@ -19,11 +19,12 @@ from beam_dedup.core.matching.plan import Plan
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
 from beam_dedup.core.matching.rounds import CodeShard
 from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef, Reason, Status, Verdict
+from beam_dedup.core.preference import Preference
 from beam_dedup.core.thresholds import MAX_BIT_DISTANCE, Thresholds
 from tests import oracle
 from tests.oracle import FULL
 from tests.random_sets import VERIFY, RandomSet
-from tests.transforms.batches import Batch, batch, in_order, random_batch
+from tests.transforms.batches import SAFE, Batch, batch, in_order, random_batch
 from tests.transforms.pipelines import PROCESSES, REPEATED, THREADS, run
 from transforms import BatchFingerprints, MarkNearDuplicates, UnbatchVerdicts, exact, near_rounds
 from transforms.batching import FINGERPRINTS_PER_BLOCK
@@ -92,7 +93,8 @@ def check_invariants(made: Batch, verdicts: list[Verdict], thresholds: Threshold
     kept = {verdict.ref.uri for verdict in verdicts if verdict.status == Status.KEPT}
     for one, other in itertools.combinations(sorted(kept), 2):
         assert images[one].digest != images[other].digest
-        assert not near_by_definition(images[one], images[other], thresholds), (
+        are_protected = one.startswith(f"/in/{SAFE}/") and other.startswith(f"/in/{SAFE}/")
+        assert are_protected or not near_by_definition(images[one], images[other], thresholds), (
             f"kept, but near: {one}, {other}"
         )
     for verdict in verdicts:
@@ -157,6 +159,28 @@ def test_rounds_agree_with_the_definition(
     monkeypatch.setattr(near_rounds, "ROUNDS", rounds)
     batches = [random_batch(f"rounds {number}", k, verify, sets=8) for number in range(2)]
     check(batches, MarkNearDuplicates(Thresholds(k, verify), PlanSettings(plan), digest_shards))
+
+
+@pytest.mark.parametrize(
+    ("k", "plan", "digest_shards"),
+    [
+        (4, None, 3),
+        (8, None, 64),
+        (3, Plan(3, 2, 2, 3), 3),
+        (8, Plan(8, 2, 2, 2), 2),
+        (9, Plan(9, 2, 1, 4), 3),
+    ],
+)
+def test_protected_images_are_kept_and_all_others_judged_by_the_definition(
+    k: int, plan: Plan | None, digest_shards: int
+) -> None:
+    """On one worker, and in rounds; a batch without protected images is judged as well."""
+    batches = [
+        random_batch(f"protected {number}", k, 48, sets=4, protected_share=share)
+        for number, share in enumerate([0, 0.1, 0.5])
+    ]
+    keep = Preference(protect=(f"/in/{SAFE}/",))
+    check(batches, MarkNearDuplicates(Thresholds(k, 48), PlanSettings(plan), digest_shards, keep=keep))
 
 
 def camera_pan(frames: int, step: int) -> RandomSet:

@@ -36,7 +36,7 @@ from beam_dedup.core.model import (
     Verdict,
     Witness,
 )
-from beam_dedup.core.rank import KeepPolicy
+from beam_dedup.core.preference import KeepPolicy, Preference
 from beam_dedup.core.reading.reader import read_images
 from beam_dedup.core.stream.protocol import StreamPlan
 from beam_dedup.core.thresholds import Thresholds
@@ -163,7 +163,7 @@ class BatchByHand:
         rng.shuffle(images)
         table = tables.ranked(tables.fingerprints_table(images), KeepPolicy.FIRST)
         settled = shard_verdicts.group_images(table, pictures=False)
-        return blocks.dump(shard_verdicts.verdicts(settled, blocks.MARKS.empty_table()))
+        return blocks.dump(shard_verdicts.verdicts(settled, blocks.MARKS.empty_table(), Preference()))
 
 
 class StreamByHand(Watch):

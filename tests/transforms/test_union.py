@@ -21,7 +21,7 @@ def digest(number: int) -> bytes:
 def random_verdicts(rng: random.Random) -> list[Verdict]:
     """Verdicts on images of few witnesses, most of them with metadata; one witness has no verdict, as a known image."""
     images = []
-    labels = rng.choice([[None, 1, "1", "2", "é"], [None, 1, "1"], [None, None, None, "2"]])
+    labels: list[Any] = rng.choice([[None, 1, "1", "2", "é"], [None, 1, "1"], [None, None, None, "2"]])
     for number in range(rng.choice([1, 5, 400])):
         metadata: dict[str, Any] = {}
         if rng.random() < 0.7:

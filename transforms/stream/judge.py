@@ -16,10 +16,11 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_dedup.core import blocks
+from beam_dedup.core import blocks, tables
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.blocks import FingerprintBlock, VerdictBlock
 from beam_dedup.core.model import ImageRef
+from beam_dedup.core.preference import Preference
 from beam_dedup.core.stream import retention
 from beam_dedup.core.stream.admit import arrival_messages
 from beam_dedup.core.stream.messages import ARRIVALS
@@ -69,12 +70,15 @@ class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], PCollection[Ver
       skipped: file with the identities of images that were judged before (`SkipJudgedFn`); "" if there are
         none.
       settings: how images are read; without a recipe only bytes are compared.
+      preference: which images are protected. A protected image is kept whatever arrived before it. The policy has no
+        effect: the image that arrives first is preferred.
     """
 
     streaming: StreamSettings
     settings: ReadSettings = dataclasses.field(default=ReadSettings(), kw_only=True)
     state: tuple[str, str] = ("", "")
     skipped: str = ""
+    preference: Preference = dataclasses.field(default=Preference(), kw_only=True)
 
     def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[VerdictBlock]:
         read = images | "Fingerprint" >> FingerprintImages(settings=self.settings)
@@ -83,7 +87,7 @@ class JudgeArrivals(beam.PTransform[PCollection[list[ImageRef]], PCollection[Ver
             fingerprints = fingerprints | "Remember" >> beam.ParDo(
                 SaveCodesFn(*self.state)
             ).with_output_types(FingerprintBlock)
-        sent = fingerprints | "Send" >> beam.FlatMap(to_originals, self.streaming.plan)
+        sent = fingerprints | "Send" >> beam.FlatMap(to_originals, self.streaming.plan, self.preference)
         judged = sent | "Judge" >> JudgeFingerprints(self.streaming)
         return (judged, rejections) | "All" >> beam.Flatten()
 
@@ -180,9 +184,14 @@ def count_redelivered(message: Keyed, tally: Tally | None) -> None:
         tally.add(metrics.REDELIVERED, redelivered)
 
 
-def to_originals(block: FingerprintBlock, plan: StreamPlan) -> Iterator[Keyed]:
-    """Yields a block of `blocks.FINGERPRINTS` as messages to `originals`."""
-    for _, key, body in fingerprint_messages(plan, blocks.load([block], blocks.FINGERPRINTS)):
+def to_originals(
+    block: FingerprintBlock,
+    plan: StreamPlan,
+    preference: Preference = Preference(),  # noqa: B008  frozen
+) -> Iterator[Keyed]:
+    """Yields a block of `blocks.FINGERPRINTS` as messages to `originals`, with protected images flagged."""
+    images = tables.with_protected_flags(blocks.load([block], blocks.FINGERPRINTS), preference)
+    for _, key, body in fingerprint_messages(plan, images):
         yield key, body
 
 

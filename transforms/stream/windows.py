@@ -16,6 +16,7 @@ from beam_dedup.core import blocks
 from beam_dedup.core.blocks import VERDICTS, VerdictBlock
 from beam_dedup.core.matching.planner import PlanSettings
 from beam_dedup.core.model import ImageRef
+from beam_dedup.core.preference import Preference
 from beam_dedup.core.thresholds import Thresholds
 from transforms.exact import MarkExactDuplicates
 from transforms.fingerprint import FingerprintImages
@@ -80,20 +81,23 @@ class DeduplicateWindows(beam.PTransform[PCollection[list[ImageRef]], PCollectio
       settings, thresholds, planning: as in `transforms.DeduplicateImages`.
       skipped: file with the identities of images that were judged before and belong to no window now
         (`SkipJudgedFn`).
+      preference: which images of a window are preferred, and which are protected.
     """
 
     settings: ReadSettings = ReadSettings()
     thresholds: Thresholds = Thresholds()
     planning: PlanSettings = PlanSettings()
     skipped: str = ""
+    preference: Preference = Preference()
 
     def expand(self, images: PCollection[list[ImageRef]]) -> PCollection[VerdictBlock]:
         read = images | "Fingerprint" >> FingerprintImages(settings=self.settings)
         fingerprints, rejections, _ = without_judged(read, self.skipped, self.settings.tally)
         if self.settings.recipe:
-            judged, _ = fingerprints | "MarkNear" >> MarkNearDuplicates(self.thresholds, self.planning)
+            mark = MarkNearDuplicates(self.thresholds, self.planning, keep=self.preference)
+            judged = (fingerprints | "MarkNear" >> mark).verdicts
         else:
-            judged = fingerprints | "MarkExact" >> MarkExactDuplicates()
+            judged = fingerprints | "MarkExact" >> MarkExactDuplicates(keep=self.preference)
         nothing = images | "Nothing" >> beam.Map(no_verdicts).with_output_types(bytes)
         all_verdicts: PCollection[VerdictBlock] = (judged, rejections, nothing) | "All" >> beam.Flatten()
         return all_verdicts

@@ -25,6 +25,7 @@ from beam_dedup.core.imaging.decode import (
     square,
     thumbnail,
 )
+from beam_dedup.core.imaging.facts import Facts, facts_of
 from beam_dedup.core.imaging.library_hashes import hash_of
 from beam_dedup.core.imaging.truncated import TruncatedError
 from beam_dedup.core.imaging.views import squares
@@ -50,6 +51,7 @@ class Picture(NamedTuple):
     codes: tuple[Code, ...]  # the base view first
     flags: tuple[Flag, ...]
     detail: str = ""  # a text about the flags, for the record
+    facts: Facts = Facts()
 
 
 def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Picture:  # noqa: B008  frozen
@@ -66,6 +68,7 @@ def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Pictu
     is_dct = recipe.algorithm == DCT
     with decoding():
         picture = open_picture(stream, scaled=is_dct, heavy=algorithm.is_heavy, allowed=limits)
+        facts = facts_of(picture.image) if recipe.facts else Facts()
         animation = animation_of(stream, picture.image)
         picture = load_picture(stream, picture, scaled=is_dct)
         source = thumbnail(picture.image, "L")
@@ -90,7 +93,7 @@ def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Pictu
         codes = _full_codes(base, squares(recipe.views, picture, source, whole), recipe.turns)
     if animation is not None:
         codes = tuple(dataclasses.replace(code, data=animation.mixed(code.data)) for code in codes)
-    return Picture(picture.format, picture.width, picture.height, codes, flags, detail)
+    return Picture(picture.format, picture.width, picture.height, codes, flags, detail, facts)
 
 
 def _flags_and_detail(picture: Opened, animation: Animation | None) -> tuple[tuple[Flag, ...], str]:
@@ -255,4 +258,6 @@ def fingerprint(
         codes=picture.codes,
         flags=picture.flags,
         detail=picture.detail,
+        taken=picture.facts.taken,
+        metadata_kinds=picture.facts.metadata,
     )

@@ -57,6 +57,13 @@ _BRANDS: dict[bytes, str] = {
     b"crx ": "CR3",
 }
 
+NAMES = tuple(
+    sorted(
+        {name for *_, name in _SIGNATURES}
+        | {*_BRANDS.values(), *DECODED_FORMATS, "WEBP", "BMP", "PPM", "SVG"}
+    )
+)
+
 _BMP_HEADER_SIZES = tuple(size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124))
 _NETPBM = re.compile(rb"P[1-6]\s+(#|\d)")
 # A declaration, comments and a document type may come before the root element. An HTML page may also

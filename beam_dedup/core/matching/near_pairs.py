@@ -18,6 +18,7 @@ from beam_dedup.core.codes import (
     IntArray,
     WordArray,
     long_distance,
+    measured_distance,
     whole_distance,
 )
 from beam_dedup.core.matching import flat_join, hamming_join
@@ -26,6 +27,8 @@ from beam_dedup.core.matching.planner import choose
 from beam_dedup.core.model import CodeKind
 from beam_dedup.core.threads import interleaved
 from beam_dedup.core.thresholds import Thresholds
+
+_SAME_ROWS = 1 << 20  # pairs of rows of images declared the same, at a time
 
 # Members of an enumeration are slow to look up, and each search looks them up.
 _TINY, _WIDE, _METADATA = map(int, (CodeKind.TINY, CodeKind.WIDE, CodeKind.METADATA))
@@ -40,7 +43,9 @@ class Pairs:
 
     a: IntArray  # (n,) rows
     b: IntArray  # (n,) rows
-    distance: ByteArray  # (n,) bits of the short or whole code, whichever k applies to; flat: colour levels
+    # (n,) bits of the short or whole code, whichever k applies to; flat: colour levels. UNMEASURED if a person
+    # declared two images the same whose codes can't be compared.
+    distance: ByteArray | IntArray
 
     def __len__(self) -> int:
         return len(self.a)
@@ -59,7 +64,8 @@ def near_pairs(
 ) -> Iterator[Pairs]:
     """Yields every pair of rows that are within k.
 
-    The two rows are codes of different images, and at least one of them is a base view.
+    The two rows are codes of different images, and at least one of them is a base view. `codes.decided` has the last
+    word: no pair of images declared different is within k, and those declared the same are, by all of their codes.
 
     Args:
       codes: the codes to search.
@@ -72,7 +78,43 @@ def near_pairs(
     """
     tasks = [*_hashed_tasks(codes, thresholds, keys, roles), *_flat_tasks(codes, thresholds, roles)]
     for (rows_a, rows_b), (i, j, distance) in interleaved(tasks, threads):
-        yield from admitted(codes, thresholds, rows_a[i], rows_b[j], distance)
+        for pairs in admitted(codes, thresholds, rows_a[i], rows_b[j], distance):
+            yield without_different(codes, pairs)
+    yield from _same_pairs(codes, roles)
+
+
+def without_different(codes: Codes, pairs: Pairs) -> Pairs:
+    """Returns the pairs of rows whose images nobody declared different."""
+    if not len(codes.decided.different):
+        return pairs
+    good = ~codes.decided.are_different(codes.image[pairs.a], codes.image[pairs.b])
+    return Pairs(pairs.a[good], pairs.b[good], pairs.distance[good])
+
+
+def _same_pairs(codes: Codes, roles: BoolArray | None) -> Iterator[Pairs]:
+    """Yields all pairs of rows, at least one of them a base, of the images that were declared the same."""
+    same = codes.decided.same
+    if not len(same) or not len(codes):
+        return
+    order = np.argsort(codes.image, kind="stable")
+    images = codes.image[order]
+    start, end = (np.searchsorted(images, same, side=side) for side in ("left", "right"))
+    sizes = end - start
+    here = sizes.all(axis=1)
+    if roles is not None:
+        here &= roles[same[:, 0]] != roles[same[:, 1]]
+    start, sizes = start[here], sizes[here]
+    most = max(1, _SAME_ROWS // (int(sizes.max(initial=1)) ** 2))
+    for at in range(0, len(sizes), most):
+        first, size = start[at : at + most], sizes[at : at + most]
+        combinations = size.prod(axis=1)
+        pair = np.repeat(np.arange(len(size)), combinations)
+        number = np.arange(len(pair)) - np.repeat(np.cumsum(combinations) - combinations, combinations)
+        a = order[first[pair, 0] + number // size[pair, 1]]
+        b = order[first[pair, 1] + number % size[pair, 1]]
+        good = (codes.view[a] == BASE) | (codes.view[b] == BASE)
+        a, b = a[good], b[good]
+        yield Pairs(a, b, measured_distance(codes, a, b))
 
 
 def _hashed_tasks(

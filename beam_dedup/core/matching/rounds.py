@@ -7,7 +7,7 @@ within k meets in at least one code shard. Tables in and out have the schemas of
 Answers of a code shard are grouped by the digest shard that they go to.
 
     input             in code shards    in digest shards
-    known, codes  ->  flag_near_kept    -> split_near       an image near a known one is a duplicate
+    known, codes  ->  flag_near_kept    -> split_near       an image near a known or protected one is a duplicate
     codes         ->  flag_neighbours   -> split_anchors    an anchor has no better neighbour: it is kept
     anchors, rest ->  flag_near_kept    -> split_near       an image near an anchor is a duplicate
     rest          ->  the same two steps again, a fixed number of times
@@ -26,8 +26,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_dedup.core import blocks
-from beam_dedup.core.codes import NO_DISTANCE, PROFILE_BYTES, BoolArray, Codes
+from beam_dedup.core.codes import (
+    NO_CODE,
+    NO_DISTANCE,
+    PROFILE_BYTES,
+    UNMEASURED,
+    BoolArray,
+    Codes,
+    DecidedPairs,
+    IntArray,
+)
+from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.matching import selection
+from beam_dedup.core.matching.near_pairs import near_pairs
 from beam_dedup.core.matching.plan import Key, Plan, shard_of
 from beam_dedup.core.matching.selection import MAX_PAIRS, Witnesses
 from beam_dedup.core.model import CodeKind
@@ -35,6 +46,7 @@ from beam_dedup.core.tables import codes_of
 from beam_dedup.core.thresholds import Thresholds
 
 EVERYTHING = "all"  # name of the only code shard of a plan without prefix
+DECLARED_SAME = "same"  # name of the code shard where images meet that a person declared the same
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,7 +59,9 @@ class CodeShard:
     kept: BoolArray  # (images,) whether each image is kept, as far as that is decided
 
 
-def code_shards(codes: pa.Table, plan: Plan, thresholds: Thresholds) -> Iterator[tuple[str, pa.Table]]:
+def code_shards(
+    codes: pa.Table, plan: Plan, thresholds: Thresholds, decisions: Decisions = NO_DECISIONS
+) -> Iterator[tuple[str, pa.Table]]:
     """Yields (name of a code shard, rows of `CODES`).
 
     Each code goes to all code shards in which it may meet a code within k.
@@ -56,9 +70,14 @@ def code_shards(codes: pa.Table, plan: Plan, thresholds: Thresholds) -> Iterator
         if len(codes):
             yield EVERYTHING, codes
         return
-    flat = np.asarray(pc.equal(codes["kind"], int(CodeKind.FLAT)).combine_chunks())
-    yield from _flat_shards(codes.filter(pa.array(flat)), thresholds)
-    hashed = codes.filter(pa.array(~flat))
+    if decisions.same:
+        numbers = decisions.numbers_of(codes["digest"].combine_chunks())
+        same = codes.filter(pa.array(np.isin(numbers, decisions.same_numbers)))
+        if len(same):
+            yield DECLARED_SAME, same
+    kind = np.asarray(codes["kind"].combine_chunks())
+    yield from _flat_shards(codes.filter(pa.array(kind == CodeKind.FLAT)), thresholds)
+    hashed = codes.filter(pa.array((kind != CodeKind.FLAT) & (kind != NO_CODE)))
     columns = codes_of(hashed)
     for word, (number, prefix) in itertools.product(range(plan.words), enumerate(plan.prefixes)):
         words = columns.short if plan.words == 1 else columns.long[:, word]
@@ -87,17 +106,64 @@ def keys_of(shard_name: str, plan: Plan) -> tuple[Key, ...] | None:
     return plan.keys_in(int(word), plan.prefixes[int(rest[0])])
 
 
-def gather(codes: pa.Table) -> CodeShard:
-    """Returns rows of `CODES` as a code shard, with images numbered by rank."""
+def gather(codes: pa.Table, decisions: Decisions = NO_DECISIONS) -> CodeShard:
+    """Returns rows of `CODES` as a code shard, with images numbered by rank, and the pairs of them that are decided."""
     codes = codes.sort_by("rank").combine_chunks()
     first = blocks.first_rows(codes["rank"])
     images = codes.filter(pa.array(first))
+    columns = codes_of(codes, np.cumsum(first) - 1)
+    if decisions:
+        columns = dataclasses.replace(columns, decided=_decided_pairs(images, decisions))
     return CodeShard(
         rows=codes,
-        codes=codes_of(codes, np.cumsum(first) - 1),
+        codes=columns,
         images=images,
         kept=np.asarray(images["kept"].combine_chunks()).astype(bool),
     )
+
+
+def _decided_pairs(images: pa.Table, decisions: Decisions) -> DecidedPairs:
+    """Returns the decided pairs of images with different digests, as a code shard has them."""
+    numbers = decisions.numbers_of(images["digest"].combine_chunks())
+    image_of = np.full(decisions.digest_count, -1)
+    here = np.flatnonzero(numbers >= 0)
+    image_of[numbers[here]] = here
+
+    def found(pairs: IntArray) -> IntArray:
+        both = image_of[pairs]
+        return both[(both >= 0).all(axis=1)]
+
+    return DecidedPairs.of(
+        found(decisions.different_numbers), found(decisions.same_numbers), max(len(images), 1)
+    )
+
+
+def count_pinned(codes: pa.Table, thresholds: Thresholds, decisions: Decisions) -> int:
+    """Returns how many pairs that a person declared different are within k by their codes.
+
+    Pairs of two images that are kept beforehand do not count.
+
+    Args:
+      codes: rows of `CODES`: of all images in such pairs at least (`in_different_pairs`).
+    """
+    shard = gather(codes, decisions)
+    decided, count = shard.codes.decided, max(len(shard.images), 1)
+    alone = dataclasses.replace(
+        shard.codes,
+        decided=dataclasses.replace(decided, different=decided.different[:0], same=decided.same[:0]),
+    )
+    found = [np.zeros(0, np.int64)]
+    for pairs in near_pairs(alone, thresholds):
+        a, b = shard.codes.image[pairs.a], shard.codes.image[pairs.b]
+        pinned = decided.are_different(a, b) & ~(shard.kept[a] & shard.kept[b])
+        found.append(np.unique(np.minimum(a, b)[pinned] * count + np.maximum(a, b)[pinned]))
+    return len(np.unique(np.concatenate(found)))
+
+
+def in_different_pairs(codes: pa.Table, decisions: Decisions) -> pa.Table:
+    """Returns the rows of `CODES` of images in pairs that a person declared different."""
+    numbers = decisions.numbers_of(codes["digest"].combine_chunks())
+    return codes.filter(pa.array(np.isin(numbers, decisions.different_numbers)))
 
 
 def flag_neighbours(
@@ -172,7 +238,7 @@ def _marks(shard: CodeShard, witnesses: Witnesses) -> Iterator[tuple[bytes, pa.T
             images["rank"],
             kept["rank"],
             kept["digest"],
-            pa.array(witnesses.distance, pa.int32()),
+            pa.array(witnesses.distance, pa.int32(), mask=witnesses.distance == UNMEASURED),
             long_distance,
             pa.array(witnesses.view, pa.uint8()),
         ],
@@ -204,7 +270,7 @@ def split_anchors(codes: pa.Table, flags: pa.Table, all_undecided: bool) -> tupl
 
 
 def split_known(codes: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Splits codes into (codes of known images, codes of images to judge)."""
+    """Splits codes into (codes of known and protected images, codes of images to judge)."""
     return codes.filter(codes["kept"]), codes.filter(pc.invert(codes["kept"]))
 
 

@@ -1,8 +1,10 @@
 """Selects which images are kept, and finds the witness of each duplicate.
 
-Images are numbered 0 .. n-1 by rank, the preferred image first. Known images are kept. The other images are
-judged in that order: an image is a duplicate if a kept image lies within k of it; else it is kept. The
-witness of a duplicate is the nearest kept image; of several equally near ones, the one with the best rank.
+Images are numbered 0 .. n-1 by rank, the preferred image first. Known images are kept; protected ones too, and are
+called known here as well. The other images are judged in that order: an image is a duplicate if a kept image
+lies within k of it; else it is kept. The witness of a duplicate is the nearest kept image; of several equally near
+ones, the one with the best rank. Pairs that a person decided (`Codes.decided`) are within k, or not, whatever their
+codes say.
 
 Two ways lead to the same verdicts:
 
@@ -39,7 +41,7 @@ class Witnesses:
 
     image: IntArray  # (n,)
     kept: IntArray  # (n,)
-    distance: IntArray  # (n,) bits of the short code; flat: colour levels
+    distance: IntArray  # (n,) bits of the short code; flat: colour levels; UNMEASURED if there is none
     long_distance: IntArray  # (n,) bits of the long code; NO_DISTANCE if there is none
     view: ByteArray  # (n,) index into VIEWS
 
@@ -342,7 +344,8 @@ def representatives(codes: Codes, known: BoolArray) -> IntArray:
 
     The representative is the best-ranked image with the same code, if both images have one code only.
 
-    An image with several codes, or none, is its own representative. Known images and new images do not
+    An image with several codes, or none, is its own representative, and so is one in a pair that a person decided,
+    which may have other neighbours than images with the same code. Known images and new images do not
     represent each other: known images are kept however near they are to each other, so the witness of a new
     image may be a better-ranked known image, as near by its short code as the known image with the equal
     code.
@@ -364,6 +367,10 @@ def representatives(codes: Codes, known: BoolArray) -> IntArray:
     single = np.flatnonzero(np.bincount(codes.image, minlength=images)[codes.image] == 1)
     words = _code_words(codes)[single]
     words[:, 0] += known[codes.image[single]].astype(np.uint64) << np.uint64(8)
+    alone = np.zeros(images, np.uint64)
+    decided = codes.decided.decided_images()
+    alone[decided] = decided + 1
+    words[:, 0] += alone[codes.image[single]] << np.uint64(16)
     hashes = np.zeros(len(single), np.uint64)
     for column in words.T:
         hashes = mixed(hashes ^ column)

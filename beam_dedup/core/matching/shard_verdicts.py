@@ -13,9 +13,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_dedup.core import blocks, links
-from beam_dedup.core.codes import IntArray
-from beam_dedup.core.model import CodeKind, Reason, Status
-from beam_dedup.core.rank import are_known, uri_of, uris_of
+from beam_dedup.core.codes import BASE, NO_CODE, BoolArray, IntArray
+from beam_dedup.core.decisions import NO_DECISIONS, Decisions
+from beam_dedup.core.model import CodeKind, Flag, Reason, Status
+from beam_dedup.core.preference import Preference
+from beam_dedup.core.rank import (
+    NEAREST,
+    are_kept_beforehand,
+    are_known,
+    as_protected,
+    kept_by,
+    uri_of,
+    uris_of,
+)
+from beam_dedup.core.tables import with_flag
+
+DECIDED = b"decided"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,13 +37,15 @@ class DigestShard:
 
     images: pa.Table  # of blocks.IMAGES, sorted by rank
     same_bytes: IntArray  # (images,) row of the best-ranked image with the same bytes
-    # (images,) row of the representative. For a new image with the bytes of a known one, it is that known
-    # image. For any other image it is the best-ranked one whose picture is equal to that of the image at
-    # `same_bytes`, known and new images apart.
+    # (images,) row of the representative. For a new image with the bytes of one that is kept beforehand (a known
+    # or protected one), it is that one. For any other image it is the best-ranked one whose picture is equal to
+    # that of the image at `same_bytes`, those kept beforehand and all others apart. An image about which a person
+    # decided represents only its own bytes.
     representative: IntArray
+    is_fixed: BoolArray  # (images,) whether it is kept beforehand
 
 
-def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
+def group_images(images: pa.Table, pictures: bool = True, decisions: Decisions = NO_DECISIONS) -> DigestShard:
     """Groups the images of one digest shard by bytes and by picture, and flags the further names of each file.
 
     Known links to new images are left out, so that no file is a duplicate of a link to itself.
@@ -38,11 +53,12 @@ def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
     Args:
       images: rows of `blocks.IMAGES`.
       pictures: False for exact mode, in which equal pictures with different bytes are unrelated.
+      decisions: about digests that may have other verdicts than equal pictures.
 
     Raises:
       ValueError: two images have the same URI; an image is identified by its URI.
     """
-    images = images.sort_by("rank")
+    images = _with_protected_targets(images).sort_by("rank")
     first = blocks.first_rows(images["rank"])
     if not first.all():
         uri = uri_of(images["rank"][int(np.argmin(first))].as_py())
@@ -53,30 +69,88 @@ def group_images(images: pa.Table, pictures: bool = True) -> DigestShard:
         images, digests = images.filter(pa.array(used)).combine_chunks(), digests[used]
     images = links.with_link_flags(images, digests)
     same_bytes = _firsts(digests)
+    is_fixed = np.asarray(are_kept_beforehand(images["rank"].combine_chunks()))
     if not pictures:
-        return DigestShard(images, same_bytes, same_bytes)
+        return DigestShard(images, same_bytes, same_bytes, is_fixed)
     firsts = np.flatnonzero(same_bytes == np.arange(len(same_bytes)))
-    has_codes = _code_counts(images)[firsts] > 0
-    compared = firsts[has_codes]
+    compared = firsts[_are_compared(images, is_fixed)[firsts]]
     same_picture = np.arange(len(same_bytes))
-    # Known images do not represent new ones: an equal known image with a better rank may be in another
-    # digest shard.
-    known = np.asarray(are_known(images["rank"].combine_chunks()))
-    groups = 2 * _picture_numbers(images.take(pa.array(compared))) + known[compared]
+    # Images kept beforehand do not represent others: an equal one with a better rank may be in another digest
+    # shard.
+    groups = 2 * _picture_numbers(images.take(pa.array(compared))) + is_fixed[compared]
+    if decisions:
+        alone = decisions.are_alone(images["digest"].combine_chunks().take(pa.array(compared)))
+        groups[alone] = -1 - compared[alone]
     same_picture[compared] = compared[_firsts(groups)]
-    copies_known = known[same_bytes] & ~known
-    return DigestShard(images, same_bytes, np.where(copies_known, same_bytes, same_picture[same_bytes]))
+    copies_fixed = is_fixed[same_bytes] & ~is_fixed
+    representative = np.where(copies_fixed, same_bytes, same_picture[same_bytes])
+    return DigestShard(images, same_bytes, representative, is_fixed)
 
 
-def compared_codes(shard: DigestShard, number: int) -> pa.Table:
+def _with_protected_targets(images: pa.Table) -> pa.Table:
+    """Returns images of a digest shard, with those protected through which a protected name leads."""
+    protected = np.asarray(pc.match_substring(images["flags"], Flag.PROTECTED.value).combine_chunks())
+    more = links.depended_on(images, protected) if protected.any() else protected
+    more = more & ~np.asarray(are_kept_beforehand(images["rank"].combine_chunks()))
+    if not more.any():
+        return images
+    ranks = images["rank"].to_pylist()
+    for row in np.flatnonzero(more).tolist():
+        ranks[row] = as_protected(ranks[row])
+    return with_flag(images, Flag.PROTECTED, more).set_column(0, "rank", pa.array(ranks, pa.large_binary()))
+
+
+def _are_compared(images: pa.Table, is_fixed: BoolArray) -> BoolArray:
+    """Returns which images are compared by their codes: those that have any, except truncated protected ones.
+
+    A protected picture that is truncated is kept, but is no witness of a near image, which may be complete.
+    """
+    known = np.asarray(are_known(images["rank"].combine_chunks()))
+    truncated = np.asarray(pc.match_substring(images["flags"], Flag.TRUNCATED.value).combine_chunks())
+    compared: BoolArray = (_code_counts(images) > 0) & ~(truncated & is_fixed & ~known)
+    return compared
+
+
+def compared_codes(shard: DigestShard, number: int, decisions: Decisions = NO_DECISIONS) -> pa.Table:
     """Returns the `CODES` of the representatives of a digest shard.
 
     Args:
       shard: the digest shard.
       number: its number, which the rows carry so that answers find their way back.
+      decisions: the bytes that a person decided to keep are kept beforehand, as known images are. An image without
+        codes that was declared the same as another one gets a row of the kind NO_CODE.
     """
+    is_fixed = shard.is_fixed
+    if decisions:
+        is_fixed = is_fixed | decisions.are_kept(shard.images["digest"].combine_chunks())
     is_representative = shard.representative == np.arange(len(shard.representative))
-    rows = shard.images.take(pa.array(np.flatnonzero(is_representative & (_code_counts(shard.images) > 0))))
+    compared = _are_compared(shard.images, is_fixed)
+    with_codes = _code_rows(shard, number, is_representative & compared, is_fixed)
+    if not decisions.same:
+        return with_codes
+    declared = np.isin(decisions.numbers_of(shard.images["digest"].combine_chunks()), decisions.same_numbers)
+    without_codes = _rows_without_codes(shard, number, is_representative & ~compared & declared, is_fixed)
+    return pa.concat_tables([with_codes, without_codes])
+
+
+def _rows_without_codes(shard: DigestShard, number: int, chosen: BoolArray, is_fixed: BoolArray) -> pa.Table:
+    """Returns a row of the kind NO_CODE for each image `chosen`."""
+    rows = shard.images.take(pa.array(np.flatnonzero(chosen)))
+    columns = [
+        pa.array(np.full(len(rows), number, np.int32)),
+        rows["rank"],
+        rows["digest"],
+        pa.array(np.full(len(rows), BASE, np.uint8)),
+        pa.array(np.full(len(rows), NO_CODE, np.uint8)),
+        pa.array([b""] * len(rows), pa.binary()),
+        pa.array(is_fixed[chosen]),
+    ]
+    return pa.Table.from_arrays(columns, schema=blocks.CODES)
+
+
+def _code_rows(shard: DigestShard, number: int, compared: BoolArray, is_fixed: BoolArray) -> pa.Table:
+    """Returns a row for each code of each image `compared`."""
+    rows = shard.images.take(pa.array(np.flatnonzero(compared)))
     codes = rows["codes"].combine_chunks()
     image = pc.list_parent_indices(codes)
     code = codes.flatten()
@@ -88,18 +162,22 @@ def compared_codes(shard: DigestShard, number: int) -> pa.Table:
         code.field("view"),
         code.field("kind"),
         code.field("data"),
-        are_known(ranks).take(image),
+        pa.array(is_fixed[compared]).take(image),
     ]
     return pa.Table.from_arrays(columns, schema=blocks.CODES)
 
 
-def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
+def verdicts(
+    shard: DigestShard, marks: pa.Table, preference: Preference, decisions: Decisions = NO_DECISIONS
+) -> pa.Table:
     """Returns the verdicts (`VERDICTS`) on the images of a digest shard, except the known ones.
 
     Args:
       shard: the digest shard.
       marks: the witnesses (`MARKS`) of its representatives. Several code shards may have found a witness
         for one image; the nearest one counts, and of equally near ones the one with the best rank.
+      preference: by which images are ranked.
+      decisions: with which `shard` was made.
     """
     images, rows, representative = shard.images, np.arange(len(shard.images)), shard.representative
     digests = images["digest"].combine_chunks().cast(pa.binary())
@@ -109,8 +187,11 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
         pa.array(representative)
     )
     marked = np.asarray(mark.is_valid())
-    is_represented = ~marked & (representative != rows)  # a duplicate of its representative, which is kept
+    # A duplicate of its representative, which is kept.
+    is_represented = ~marked & (representative != rows) & ~shard.is_fixed
     witness_row = pa.array(representative, mask=~is_represented)
+    ranks = images["rank"].combine_chunks()
+    kept_ranks = pc.coalesce(best["kept_rank"].combine_chunks().take(mark), ranks.take(witness_row))
     kept_uri = pc.coalesce(uris_of(best["kept_rank"]).take(mark), uris.take(witness_row))
     kept_digest = pc.coalesce(
         best["kept_digest"].combine_chunks().cast(pa.binary()).take(mark), digests.take(witness_row)
@@ -144,6 +225,7 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
                 best["view"].combine_chunks().take(mark),
                 pa.array(np.zeros(len(rows), np.uint8), mask=~is_represented),
             ),
+            _kept_by(ranks, kept_ranks, kept_digest, preference, decisions),
             images["companions"],
             pa.nulls(len(rows), pa.binary()),
         ],
@@ -152,11 +234,25 @@ def verdicts(shard: DigestShard, marks: pa.Table) -> pa.Table:
     return table.filter(pc.invert(are_known(images["rank"])))
 
 
+def _kept_by(
+    ranks: pa.Array, kept_ranks: pa.Array, kept_digest: pa.Array, preference: Preference, decisions: Decisions
+) -> pa.Array:
+    """Returns why witnesses are preferred: `kept_by`, or DECIDED for one that ranks after its duplicate, but is to be kept."""
+    words = kept_by(ranks, kept_ranks, preference)
+    if not decisions.keep:
+        return words
+    decided = pc.and_(pc.equal(words, NEAREST), pa.array(decisions.are_kept(kept_digest)))
+    return pc.if_else(pc.fill_null(decided, False), pa.scalar(DECIDED, pa.binary()), words)
+
+
 def _best_marks(marks: pa.Table) -> pa.Table:
     """Returns the best row of each image."""
+    # A missing long distance sorts before all others, as NO_DISTANCE does in `selection`, and a missing distance after
+    # all others, as UNMEASURED does.
     order = ("rank", "distance", "kept_rank", "view", "long_distance")
-    # A missing long distance sorts before all others, as NO_DISTANCE does in `selection`.
-    marks = marks.sort_by([(name, "ascending", "at_start") for name in order])
+    marks = marks.sort_by(
+        [(name, "ascending", "at_end" if name == "distance" else "at_start") for name in order]
+    )
     return marks.filter(pa.array(blocks.first_rows(marks["rank"])))
 
 

@@ -38,7 +38,7 @@ from beam_dedup.core.imaging.fingerprint import prepare_decoders
 from beam_dedup.core.limits import MEMORY_BYTES, Limits
 from beam_dedup.core.model import REASONS, Fingerprint, ImageRef, Reason, Verdict
 from beam_dedup.core.reading.confinement import confine
-from beam_dedup.core.reading.reader import DecodeStep, Found, Harmful, read_images
+from beam_dedup.core.reading.reader import DecodeStep, Found, Harmful, MakeResult, read_images
 
 READY = b"ready"
 BUG = "bug"  # the only key of a header that reports a bug: [the exception in one line, the traceback]
@@ -175,6 +175,7 @@ class _RequestHandler:
       replies: the stream for replies.
       images_per_reply: number of images after which a reply is sent.
       reply_type: `Reply`, or a subclass.
+      make: makes the result for an image; None computes its fingerprint.
     """
 
     def __init__(
@@ -184,6 +185,7 @@ class _RequestHandler:
         replies: BinaryIO,
         images_per_reply: int,
         reply_type: type[Reply],
+        make: MakeResult | None,
     ) -> None:
         self._references = [ImageRef(*fields) for fields in request["references"]]
         self._path = request["path"]
@@ -195,6 +197,7 @@ class _RequestHandler:
         self._replies = replies
         self._images_per_reply = images_per_reply
         self._reply_type = reply_type
+        self._make = make
 
     def run(self) -> None:
         """Reads the requested images, and sends a reply whenever there are enough of them, or an archive takes long."""
@@ -222,7 +225,8 @@ class _RequestHandler:
         reference = self._references[number]
         path = self._path or reference.uri
         harmful: Harmful = self._harmful.get(number, {})
-        return read_images(reference, path, self._guard.recipe, begin, start, harmful, self._guard.limits)
+        guard = self._guard
+        return read_images(reference, path, guard.recipe, begin, start, harmful, guard.limits, self._make)
 
     def _send(self, reply: Reply, reference: int, image: int, is_last: bool = False) -> None:
         self._guard.stop_work()  # the other process may read the reply late, which is no image's fault
@@ -234,6 +238,7 @@ def main(
     memory_bytes: int = MEMORY_BYTES,
     reply_type: type[Reply] = Reply,
     take_rights: Callable[[], None] = confine,
+    make: MakeResult | None = None,
 ) -> None:
     """Serves requests from standard input until it is closed.
 
@@ -243,6 +248,7 @@ def main(
         more, and the picture is flagged.
       reply_type: `Reply`, or a subclass.
       take_rights: takes from this process the rights that it does not need.
+      make: makes the result for an image; None computes its fingerprint.
     """
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a decoder that prints would garble the replies
@@ -257,7 +263,7 @@ def main(
         except EOFError:
             return
         try:
-            _RequestHandler(request, guard, replies, images_per_reply, reply_type).run()
+            _RequestHandler(request, guard, replies, images_per_reply, reply_type, make).run()
         except (MemoryError, BrokenPipeError):
             raise  # caused by the system, not a bug: the other process sees that this one ended
         except Exception as error:

@@ -267,6 +267,7 @@ class IsolatedDecoder:
         references: Sequence[ImageRef],
         path: str = "",
         on_images: Callable[[int], None] = lambda _: None,
+        on_reply: Callable[[DecodeResult], None] | None = None,
     ) -> DecodeResult:
         """Returns fingerprints or rejections of all images that references lead to.
 
@@ -275,6 +276,8 @@ class IsolatedDecoder:
           path: the local file that holds the bytes of the only reference; "" if the URIs of the references
             are local paths.
           on_images: called with the number of images that were read since it was last called.
+          on_reply: gets the result of each reply of the process, which is then not returned, so that the results of an
+            archive need not fit in memory together.
 
         Raises:
           RuntimeError: the process can't be started, does not answer for all images, or has a bug.
@@ -282,12 +285,17 @@ class IsolatedDecoder:
         request = _Request(references, path)
         while not request.is_complete:
             try:
-                self._ask(request, on_images)
+                self._ask(request, on_images, on_reply)
             except _ProcessEndedError as ended:
                 request.blame(ended, self._limits.decode_seconds)
         return request.result
 
-    def _ask(self, request: _Request, on_images: Callable[[int], None]) -> None:
+    def _ask(
+        self,
+        request: _Request,
+        on_images: Callable[[int], None],
+        on_reply: Callable[[DecodeResult], None] | None,
+    ) -> None:
         """Sends a request and adds the replies to it, until it is complete or the process ends."""
         if self.process is not None and self._is_ready and self.process.poll() is not None:
             self.close()  # it was killed between two requests: no image's fault
@@ -304,6 +312,9 @@ class IsolatedDecoder:
                     raise RuntimeError(request.bug_message(summary, traceback, self._ended().position))
                 request.add(header, receive(self._stdout), receive(self._stdout))
                 on_images(header["images"])
+                if on_reply:
+                    on_reply(request.result)
+                    request.result = DecodeResult()
         except (EOFError, BrokenPipeError):
             raise self._ended() from None
 

@@ -41,6 +41,9 @@ class DecodeStep(NamedTuple):
     decoding: bool = False
 
 
+# Makes the result for one image of: reference, stream, size in bytes, time of modification, recipe, limits.
+MakeResult = Callable[[ImageRef, BinaryIO, int, int, Recipe | None, Limits], Fingerprint]
+
 Harmful = Mapping[DecodeStep, tuple[Reason, str]]  # steps to leave out, and the rejections to yield instead
 
 
@@ -52,6 +55,7 @@ def read_images(
     start: int = 0,
     harmful: Harmful | None = None,
     limits: Limits = Limits(),  # noqa: B008  frozen
+    make: MakeResult | None = None,
 ) -> Iterator[Found]:
     """Opens a reference and yields one item for each image, and one for the archive itself if it is damaged.
 
@@ -67,12 +71,13 @@ def read_images(
       harmful: steps to leave out, and the reason and detail with which the image, or the rest of the
         archive, is rejected instead.
       limits: limits on images and archives. The caller has to enforce `decode_seconds`.
+      make: makes the result for an image; None computes its fingerprint.
     """
     if reference.refused:
         reason, detail = reference.refused
         yield Rejection(reference, REASONS[reason], detail)
         return
-    walk = _Walk(recipe, limits, begin, harmful or {})
+    walk = _Walk(recipe, limits, begin, harmful or {}, make or fingerprint)
     try:
         with _memory_errors_as_rejections():
             yield from walk.images(reference, path, start)
@@ -141,12 +146,18 @@ class _Walk:
     """Reads one file step by step; `step` is the current step."""
 
     def __init__(
-        self, recipe: Recipe | None, limits: Limits, begin: Callable[[DecodeStep], None], harmful: Harmful
+        self,
+        recipe: Recipe | None,
+        limits: Limits,
+        begin: Callable[[DecodeStep], None],
+        harmful: Harmful,
+        make: MakeResult,
     ) -> None:
         self._recipe = recipe
         self._limits = limits
         self._begin = begin
         self._harmful = harmful
+        self._make = make
         self._name = FileName()
         self.step = _FIRST
         self._size_bytes = 0  # of the file
@@ -192,7 +203,7 @@ class _Walk:
     def _fingerprint(
         self, ref: ImageRef, stream: BinaryIO, size_bytes: int, modified_ms: int, member: str = ""
     ) -> Fingerprint:
-        found = fingerprint(ref, stream, size_bytes, modified_ms, self._recipe, self._limits)
+        found = self._make(ref, stream, size_bytes, modified_ms, self._recipe, self._limits)
         name = self._name.member(member) if member else self._name
         flags = (*found.flags, Flag.LINK) if name.is_link else found.flags
         return dataclasses.replace(found, flags=flags, identity=name.identity)

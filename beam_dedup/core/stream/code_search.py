@@ -100,7 +100,7 @@ def matches_in_block(shard: CodeShard, rows: Rows, new: Codes) -> Iterator[Match
     for pairs in near_pairs(new, shard.thresholds, shard.keys):
         swap = arrived[pairs.a] < arrived[pairs.b]
         later, earlier = np.where(swap, pairs.b, pairs.a), np.where(swap, pairs.a, pairs.b)
-        yield from _compared(shard, new, later, rows[earlier], pairs.distance)
+        yield from _compared(shard, new, later, rows[earlier], pairs.distance.astype(np.uint8))
 
 
 def _compared(

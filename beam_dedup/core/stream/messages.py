@@ -32,7 +32,7 @@ Rows = npt.NDArray[np.void]
 Columns = dict[str, npt.NDArray[Any]]
 
 # Flags of a code.
-KNOWN = 1  # its image is known (kept beforehand): nobody waits for an answer
+KNOWN = 1  # its image is known or protected (kept in any case): nobody waits for an answer
 POSSIBLE_ANCHOR = 2  # its image is known, or had no predecessor in this code shard: it may be an anchor
 TRUNCATED = (
     4  # its image is truncated: it is compared with earlier images, but later ones are not compared with it

@@ -2,8 +2,13 @@
 
 The copies wait in `settle` for its outcome. In exact mode this is the whole decision: the first image is
 kept.
+
+A protected image is kept whatever arrived before it, and images that arrive later are compared with it. So it gets a
+number of its own if its digest has one already, under a key that is derived from the digest; `band` and `gather` treat
+it like a known image.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,16 +48,20 @@ def fingerprint_messages(plan: StreamPlan, fingerprints: pa.Table) -> list[Messa
 def originals(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
     """Numbers each image with a new digest, and sends its codes to `band`.
 
-    Sends the details of all images to `settle`. In a block, known images come before new ones, and links after
-    all others. A known image whose digest has arrived before changes nothing: it is a copy, and known images
+    Sends the details of all images to `settle`. In a block, known images come before new ones, protected ones before
+    others, and links after all others. A known image whose digest has arrived before changes nothing: it is a copy, and known images
     get no verdict.
     """
     table = blocks.load(blocks_by_topic(bodies)[Topic.FINGERPRINTS], FINGERPRINTS)
     known = np.asarray(table["known"].combine_chunks())
     order = orders_of(table["identity"].combine_chunks())
-    table = table.take(pa.array(np.lexsort((order, ~known))))
+    table = table.take(pa.array(np.lexsort((order, ~_are_protected(table), ~known))))
     rows = np.zeros(len(table), _KEY_ROWS)
     rows["key"] = blocks.fixed_bytes(table["digest"], _DIGEST_BYTES).view(_KEY_ROWS["key"])[:, 0]
+    is_stored, _ = state_tables.find_keys(cells, _KEY_ROWS, rows)
+    is_copy = is_stored | ~state_tables.first_of_each(rows["key"])
+    for row in np.flatnonzero(is_copy & _are_protected(table)).tolist():
+        rows["key"][row] = _own_key(rows["key"][row])
     is_stored, stored = state_tables.find_keys(cells, _KEY_ROWS, rows)
     new = state_tables.first_of_each(rows["key"]) & ~is_stored
     # The count of all images that this digest shard has numbered: no number is given twice.
@@ -68,6 +77,18 @@ def originals(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes
         else:
             sent += _opened(plan, key, names, image[new])
     return Result(state_tables.add_keys(cells, rows[new]), sent)
+
+
+def _are_protected(table: pa.Table) -> BoolArray:
+    """Returns which images of a table (`FINGERPRINTS`) are protected and not known."""
+    flagged = np.asarray(pc.match_substring(table["flags"], Flag.PROTECTED.value).combine_chunks())
+    protected: BoolArray = flagged & ~np.asarray(table["known"].combine_chunks())
+    return protected
+
+
+def _own_key(digest: bytes) -> bytes:
+    """Returns the key of protected images whose digest has the number of an earlier image."""
+    return hashlib.sha256(b"protected %s" % digest).digest()
 
 
 def _numbers_of_first(rows: messages.Rows, new: BoolArray) -> IntArray:
@@ -109,7 +130,7 @@ def _base_codes(table: pa.Table) -> pa.Array:
 def _opened(plan: StreamPlan, key: bytes, table: pa.Table, image: IntArray) -> list[Message]:
     """Returns the messages of near mode: new images to `gather`, their codes to `band`."""
     codes = _codes(table, image)
-    known = image[np.asarray(table["known"].combine_chunks())]
+    known = image[np.asarray(table["known"].combine_chunks()) | _are_protected(table)]
     truncated = image[np.asarray(pc.match_substring(table["flags"], Flag.TRUNCATED.value).combine_chunks())]
     flags = np.where(np.isin(codes.image, known), KNOWN, 0) | np.where(
         np.isin(codes.image, truncated), TRUNCATED, 0

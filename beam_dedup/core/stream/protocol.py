@@ -63,6 +63,8 @@ The DoFns around the steps are responsible for three things:
   side of a boundary both are kept.
 - *Known images*, which are kept beforehand, count only for images that arrive after them, so they must arrive
   first.
+- *Protected images* are anchors whatever arrived before them; otherwise the steps treat them like known images. So 1
+  to 3 hold for two images unless the one that arrived later is protected: then both are kept.
 - *Rejections.* An image that cannot be read gets its verdict where it is read. It passes through none of
   these steps.
 

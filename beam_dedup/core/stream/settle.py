@@ -20,6 +20,8 @@ from beam_dedup.core.stream.messages import DETAILS, OUTCOMES, OWN_FIELDS, int_c
 from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, blocks_by_topic
 from beam_dedup.core.stream.state_cells import CellChange, Cells
 
+ARRIVAL = b"arrival"  # why the witness is preferred
+
 
 def settle(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
     """Sends the verdicts on images whose outcome has arrived; the details of all others wait in the state.
@@ -46,13 +48,14 @@ def _verdicts(details: pa.Table, outcome: pa.Table) -> pa.Table:
 
     A duplicate of an earlier generation of itself, with other bytes, is kept all the same: the earlier one is gone, since
     its file was overwritten. It gets the flag `replaces`. It is no witness: images near it are near the earlier one, or
-    are judged as if it were a duplicate.
+    are judged as if it were a duplicate. A protected image is kept in any case.
 
     Args:
       details: the images (`DETAILS`).
       outcome: row by row, the outcome (`OUTCOMES`) of the first image with the same bytes.
     """
     is_duplicate = np.asarray(pc.or_(details["copy"], pc.invert(outcome["kept"])).combine_chunks())
+    is_duplicate &= ~np.asarray(pc.match_substring(details["flags"], Flag.PROTECTED.value).combine_chunks())
     digest = outcome["digest"].combine_chunks().cast(pa.binary())
     same_bytes = np.asarray(pc.equal(details["digest"].combine_chunks(), digest))
     same_uri = np.asarray(pc.equal(details["uri"], outcome["uri"]).combine_chunks())
@@ -71,6 +74,9 @@ def _verdicts(details: pa.Table, outcome: pa.Table) -> pa.Table:
         "kept_uri": outcome["uri"].take(witness),
         "kept_digest": digest.take(witness),
         **{name: outcome[name].take(witness) for name in ("distance", "long_distance", "view")},
+        "kept_by": pa.array([ARRIVAL], pa.binary()).take(
+            pa.array(np.zeros(len(details), np.int64), mask=~is_duplicate)
+        ),
         "companions": pa.repeat(b"", len(details)),
         "union": pa.nulls(len(details), pa.binary()),
     }

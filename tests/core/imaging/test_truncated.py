@@ -11,7 +11,8 @@ from PIL import Image, ImageFile
 from beam_dedup.core.imaging import truncated
 from beam_dedup.core.imaging.fingerprint import prepare_decoders
 from beam_dedup.core.model import Flag, ImageRef
-from beam_dedup.core.rank import KeepPolicy, ranks_of
+from beam_dedup.core.preference import KeepPolicy
+from beam_dedup.core.rank import ranks_of
 from beam_dedup.core.tables import fingerprints_table
 from tests.pictures import bits_apart, encoded, fingerprint_of, photo
 

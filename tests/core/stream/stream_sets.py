@@ -337,7 +337,7 @@ def in_order(items: Iterable[Item], k: int, verify: int) -> list[Verdict]:
             verdicts.append(verdict_on(replacing, None, None))
             continue
         reason = None if witness is None else Reason.EXACT if same else Reason.NEAR
-        verdicts.append(verdict_on(image, reason, witness))
+        verdicts.append(verdict_on(image, reason, witness, "arrival"))
     return verdicts
 
 
