@@ -2,8 +2,9 @@
 
 A companion stays if it belongs to any file that stays, as the names in its directory say at that moment. It also stays,
 and is named, if it would be the last copy of its content in the library: it goes only if its witness, a companion of
-the kept image, has the same bytes. There are two exceptions: `--how move:DIRECTORY`, which keeps everything, and near
-duplicates that are moved to the trash, whose own content leaves the library too. Then the kept image is its witness.
+the kept image, has the same bytes. There are two exceptions: `--how move:DIRECTORY`, which keeps everything, and the
+side-cars and movies of near duplicates that are moved to the trash, whose own content leaves the library too. Then the
+kept image is the witness. RAW files and edits are pictures of which nobody has seen a duplicate, so they stay.
 Companions of a file that a person decided to drop go with it, and need no witness.
 """
 
@@ -113,7 +114,8 @@ def witness_of(companion: Companion, how: How, digest: bytes, to_take: Collectio
                 return path, digest
         except LeftError:
             continue
-    if how is How.MOVE or (how is How.TRASH and image.reason is Reason.NEAR):
+    is_picture = kind_of(os.path.basename(companion.path)) is not Kind.OTHER
+    if how is How.MOVE or (how is How.TRASH and image.reason is Reason.NEAR and not is_picture):
         with files.about_witness(image.witness):
             return image.witness, files.digest_of(image.witness)[1]
     raise LeftError(

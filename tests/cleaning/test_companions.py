@@ -81,7 +81,7 @@ def test_companions_with_the_bytes_of_those_of_the_witness_go(how: str, workplac
         ("trash", "exact", False),
         ("delete", "exact", False),
         ("move:away", "exact", True),
-        ("trash", "near", True),
+        ("trash", "near", False),
         ("delete", "near", False),
         ("move:away", "near", True),
     ],
@@ -98,6 +98,19 @@ def test_content_that_no_kept_image_has_goes_only_where_it_can_come_back(
     if not gone:
         assert f"b/i.cr2: it belongs to {workplace}/b/i.jpg, which is gone, and no companion of" in text
     if (how, reason) != ("delete", "near"):
+        assert undone(workplace)
+        assert without_inodes(snapshot(workplace / "b")) == without_inodes(before)
+
+
+@pytest.mark.parametrize(("how", "left"), [("trash", set()), ("delete", {"i.xmp", "i.mov"})])
+def test_side_cars_and_movies_of_near_duplicates_go_to_the_trash(
+    how: str, left: set[str], workplace: Path
+) -> None:
+    two_shots("near", xmp=b"another", mov=b"another movie")
+    before = snapshot(workplace / "b")
+    assert main(["clean", "r.jsonl", "--how", how, "--near", "--yes", "--quiet"]) == (1 if left else 0)
+    assert left_in("b") == left
+    if how == "trash":
         assert undone(workplace)
         assert without_inodes(snapshot(workplace / "b")) == without_inodes(before)
 
