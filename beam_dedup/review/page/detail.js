@@ -1,7 +1,7 @@
 // Shows the chosen group: its pictures with their facts, the proposal or decision, and the buttons to decide.
 "use strict";
 DedupReview.detail = (() => {
-  const CARDS_AT_ONCE = 60; // more are added on request
+  const CARDS_AT_ONCE = 24; // more are added on request
   const FILES_AT_ONCE = 6; // of one picture
   const ORIGINALS = 12; // pictures that are shown from their files
   const ORIGINAL_DELAY_MS = 250; // so that a quick look through the list opens no files
