@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from beam_dedup.core.arrivals import Arrival
     from beam_dedup.core.blocks import FINGERPRINTS, VERDICTS, FingerprintBlock, VerdictBlock
     from beam_dedup.core.conservation import ReadTally
+    from beam_dedup.core.decisions import Decisions, read_decisions
     from beam_dedup.core.errors import ConservationError, DedupError, PlanError, UsageError
     from beam_dedup.core.limits import Limits
     from beam_dedup.core.matching.plan import Plan
@@ -88,7 +89,8 @@ if TYPE_CHECKING:
         Verdict,
         Witness,
     )
-    from beam_dedup.core.preference import KeepPolicy
+    from beam_dedup.core.preference import KeepPolicy, Preference, parse_rules
+    from beam_dedup.core.reading.selection import Exclusions, Selection
     from beam_dedup.core.stream.protocol import StreamPlan
     from beam_dedup.core.thresholds import Thresholds
     from transforms.batching import BatchFingerprints, BatchReferences, UnbatchVerdicts
@@ -98,7 +100,7 @@ if TYPE_CHECKING:
     from transforms.fingerprint import Fingerprinted, FingerprintImages
     from transforms.near import MarkNearDuplicates, NearMarked
     from transforms.place import PlaceCopies, Placed
-    from transforms.read import ReadImages, ReadMetadata
+    from transforms.read import ListedImages, ListImages, ReadImages, ReadMetadata
     from transforms.read_settings import ReadSettings
     from transforms.storage.placing import PlaceMode
     from transforms.stream.judge import AdmitArrivals, JudgeArrivals
@@ -118,6 +120,8 @@ __version__ = "0.1.0"
 _MODULES = {
     "ReadImages": "transforms.read",
     "ReadMetadata": "transforms.read",
+    "ListImages": "transforms.read",
+    "ListedImages": "transforms.read",
     "ReadSettings": "transforms.read_settings",
     "Tally": "transforms.tally",
     "BatchReferences": "transforms.batching",
@@ -160,6 +164,8 @@ _MODULES = {
     "FingerprintBlock": "beam_dedup.core.blocks",
     "VerdictBlock": "beam_dedup.core.blocks",
     "ReadTally": "beam_dedup.core.conservation",
+    "Decisions": "beam_dedup.core.decisions",
+    "read_decisions": "beam_dedup.core.decisions",
     "DedupError": "beam_dedup.core.errors",
     "UsageError": "beam_dedup.core.errors",
     "PlanError": "beam_dedup.core.errors",
@@ -182,6 +188,10 @@ _MODULES = {
     "Verdict": "beam_dedup.core.model",
     "Witness": "beam_dedup.core.model",
     "KeepPolicy": "beam_dedup.core.preference",
+    "Preference": "beam_dedup.core.preference",
+    "parse_rules": "beam_dedup.core.preference",
+    "Exclusions": "beam_dedup.core.reading.selection",
+    "Selection": "beam_dedup.core.reading.selection",
     "StreamPlan": "beam_dedup.core.stream.protocol",
     "Thresholds": "beam_dedup.core.thresholds",
 }
@@ -200,11 +210,13 @@ __all__ = [
     "CodeKind",
     "ConservationError",
     "CountImages",
+    "Decisions",
     "DedupError",
     "DeduplicateImages",
     "DeduplicateWindows",
     "Deduplicated",
     "Estimate",
+    "Exclusions",
     "Fingerprint",
     "FingerprintBlock",
     "FingerprintImages",
@@ -215,6 +227,8 @@ __all__ = [
     "JudgeArrivals",
     "KeepPolicy",
     "Limits",
+    "ListImages",
+    "ListedImages",
     "MarkExactDuplicates",
     "MarkNearDuplicates",
     "NearMarked",
@@ -226,6 +240,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "PlanSettings",
+    "Preference",
     "PublishVerdicts",
     "ReadImages",
     "ReadMetadata",
@@ -236,6 +251,7 @@ __all__ = [
     "RecordPaths",
     "RecordVerdicts",
     "RecordWindows",
+    "Selection",
     "Status",
     "StreamPlan",
     "StreamSettings",
@@ -255,6 +271,8 @@ __all__ = [
     "WriteRecords",
     "WriteUnplaced",
     "choose_stream_plan",
+    "parse_rules",
+    "read_decisions",
 ]
 
 if not TYPE_CHECKING:  # a type checker that saw `__getattr__` would accept any name

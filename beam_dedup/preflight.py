@@ -14,11 +14,13 @@ from beam_dedup.core.errors import UsageError
 from beam_dedup.core.names import shown
 from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote
 from beam_dedup.core.reading import input_paths
+from beam_dedup.core.reading.selection import Exclusions
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.options.defaults import DEFAULT_OUTPUT_JSON
 from beam_dedup.options.option import quoted
 from beam_dedup.review.writer import check_directory
 from beam_dedup.runners import select
+from beam_dedup.texts import excluded_text
 from transforms.storage import files as storage
 from transforms.storage import objects
 from transforms.storage.listing import list_inputs
@@ -264,8 +266,14 @@ def check_not_empty(config: DedupConfig, *, remote: bool) -> None:
     for path in config.inputs:
         if remote or not is_remote(path):
             with _access_errors(f"-i: {shown(path)} can't be read"):
-                if next(list_inputs([path], config.excluded_paths), None) is None:
-                    raise UsageError(f"-i: there are no files in {shown(path)}")
+                exclusions = Exclusions()
+                found = list_inputs(
+                    [path], config.excluded_paths, selection=config.selection, exclusions=exclusions
+                )
+                if next(found, None) is None:
+                    excluded = excluded_text(exclusions.as_fields())
+                    others = f" but those that are left out: {excluded}" if excluded else ""
+                    raise UsageError(f"-i: there are no files in {shown(path)}{others}")
     path = config.json_metadata
     if path and not is_remote(path) and os.path.getsize(path) == 0:
         raise UsageError(f"-l: there are no rows in {shown(path)}")

@@ -1,5 +1,7 @@
 """Writes counts and sizes for people."""
 
+from collections.abc import Mapping
+
 _UNITS = ("kB", "MB", "GB", "TB")
 
 
@@ -25,3 +27,30 @@ def size_text(size: int) -> str:
             return f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:,.1f} {_UNITS[-1]}"
+
+
+def excluded_text(excluded: Mapping[str, Mapping[str, int]]) -> str:
+    """Returns what was left out of the inputs, in one line; "" if nothing was.
+
+    >>> excluded_text({"directories": {"--exclude": 1, "@eaDir": 2}, "files": {"--min_size": 9}})
+    '3 directories (2 @eaDir, 1 by --exclude), 9 files (by --min_size)'
+
+    Args:
+      excluded: the numbers of "directories" and "files", by cause: an option, the name of a directory, or "" if it is not
+        known.
+    """
+    parts = []
+    for kind, one in (("directories", "directory"), ("files", "file")):
+        causes = excluded.get(kind, {})
+        if total := sum(causes.values()):
+            parts.append(f"{total:,} {one if total == 1 else kind}{_causes_text(causes)}")
+    return ", ".join(parts)
+
+
+def _causes_text(causes: Mapping[str, int]) -> str:
+    """Returns the causes, the most frequent one first, in parentheses; "" if they are not known."""
+    ordered = sorted(filter(None, causes), key=lambda cause: (-causes[cause], cause))
+    texts = [f"by {cause}" if cause.startswith("--") else cause for cause in ordered]
+    if len(ordered) > 1:
+        texts = [f"{causes[cause]:,} {text}" for cause, text in zip(ordered, texts, strict=True)]
+    return f" ({', '.join(texts)})" if texts else ""

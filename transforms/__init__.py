@@ -10,7 +10,7 @@ from transforms.exact import MarkExactDuplicates
 from transforms.fingerprint import Fingerprinted, FingerprintImages
 from transforms.near import MarkNearDuplicates, NearMarked
 from transforms.place import PlaceCopies, Placed
-from transforms.read import ReadImages, ReadMetadata
+from transforms.read import ListedImages, ListImages, ReadImages, ReadMetadata
 from transforms.read_settings import ReadSettings
 from transforms.write import WriteGroups, WritePlacements, WriteRecords, WriteUnplaced
 
@@ -23,6 +23,8 @@ __all__ = [
     "Deduplicated",
     "FingerprintImages",
     "Fingerprinted",
+    "ListImages",
+    "ListedImages",
     "MarkExactDuplicates",
     "MarkNearDuplicates",
     "NearMarked",

@@ -15,6 +15,7 @@ from beam_dedup.core.conservation import ReadTally, UriTally
 from beam_dedup.core.errors import ConservationError
 from beam_dedup.core.matching.planner import Estimate
 from beam_dedup.core.model import REJECT_REASONS, ImageRef
+from beam_dedup.core.reading.selection import Exclusions, sum_exclusions
 from transforms import metrics
 from transforms.storage.files import whole_file
 from transforms.storage.own_files import is_own
@@ -119,11 +120,13 @@ class CountImages(beam.PTransform[PCollection[VerdictBlock], PCollection[dict[st
       plan: the plan of near mode, which is added to the counts.
       read_tally: what was read. Adds the number of skipped pages to the counts, if there are any.
       pinned: how many pairs were exempt since a person declared them different. Adds that number to the counts.
+      exclusions: what was left out of the inputs. Adds the numbers to the counts, if there are any.
     """
 
     plan: PCollection[Estimate] | None = None
     read_tally: PCollection[ReadTally] | None = None
     pinned: PCollection[int] | None = None
+    exclusions: PCollection[Exclusions] | None = None
 
     def expand(self, verdicts: PCollection[VerdictBlock]) -> PCollection[dict[str, Any]]:
         counted = verdicts | "Count" >> beam.CombineGlobally(_CountFn())
@@ -134,11 +137,18 @@ class CountImages(beam.PTransform[PCollection[VerdictBlock], PCollection[dict[st
                 self.read_tally | "Answered" >> beam.CombineGlobally(conservation.sum_reads)
             )
         pinned = None if self.pinned is None else AsSingleton(self.pinned, default_value=0)
-        return counted | "Counts" >> beam.Map(as_counts, plan, read_tally, pinned)
+        exclusions = None
+        if self.exclusions is not None:
+            exclusions = AsSingleton(self.exclusions | "Excluded" >> beam.CombineGlobally(sum_exclusions))
+        return counted | "Counts" >> beam.Map(as_counts, plan, read_tally, pinned, exclusions)
 
 
 def as_counts(
-    counts: dict[str, int], plan: Estimate | None, read_tally: ReadTally | None, pinned: int | None = None
+    counts: dict[str, int],
+    plan: Estimate | None,
+    read_tally: ReadTally | None,
+    pinned: int | None = None,
+    exclusions: Exclusions | None = None,
 ) -> dict[str, Any]:
     """Returns the content of a counts file: the main counters, also those that are zero; then rarer ones; then the plan."""
     names = (
@@ -153,6 +163,8 @@ def as_counts(
     result["Rejected"] = {reason: count for reason, count in by_reason.items() if count}
     if described := counts.get(metrics.DESCRIBED, 0):
         result[metrics.DESCRIBED] = described
+    if protected := counts.get(metrics.PROTECTED, 0):
+        result[metrics.PROTECTED] = protected
     # What was read includes known images, on which there are no verdicts.
     if short := read_tally.out_of_memory if read_tally else counts.get(metrics.OUT_OF_MEMORY, 0):
         result[metrics.OUT_OF_MEMORY] = short
@@ -162,6 +174,12 @@ def as_counts(
         pinned = counts.get(metrics.PINNED)
     if pinned is not None:
         result[metrics.PINNED] = pinned
+    excluded = counts if exclusions is None else metrics.excluded_counts(exclusions)
+    for name in (metrics.EXCLUDED, metrics.EXCLUDED_DIRECTORIES):
+        if number := excluded.get(name, 0):
+            result[name] = number
+    if exclusions:
+        result["Excluded"] = exclusions.as_fields()
     result["Plan"] = plan.describe() if plan else None
     return result
 

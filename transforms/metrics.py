@@ -11,6 +11,7 @@ from apache_beam.metrics import Metrics
 from beam_dedup.core import blocks
 from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.model import REASONS, Flag, Reason, Status
+from beam_dedup.core.reading.selection import Exclusions
 
 NAMESPACE = "beam_dedup"
 
@@ -24,9 +25,12 @@ REFERENCES_READ = "Read_Reference_Count"  # files and archives that were read
 IMAGES_FOUND = "Found_Image_Count"  # images in them: an archive has several, or none
 KNOWN_REJECTED = "Known_Rejected_Count"
 DESCRIBED = "Described_Image_Count"
+PROTECTED = "Protected_Image_Count"
 SKIPPED = "Skipped_Page_Count"
 OUT_OF_MEMORY = "Out_Of_Memory_Count"
 PINNED = "Pinned_Count"  # pairs that a person declared different, and whose codes are within k
+EXCLUDED = "Excluded_Count"  # files that options leave out
+EXCLUDED_DIRECTORIES = "Excluded_Directory_Count"  # not walked: their files are not counted
 COPIES = "Placed_Copy_Count"
 UNPLACED = "Unplaced_Copy_Count"
 
@@ -69,6 +73,8 @@ def counts_of(block: VerdictBlock) -> dict[str, int]:
     counts: dict[str, int] = {}
     if described := pc.sum(pc.match_substring(verdicts["flags"], Flag.DESCRIBED.value)).as_py():
         counts[DESCRIBED] = described
+    if protected := pc.sum(pc.match_substring(verdicts["flags"], Flag.PROTECTED.value)).as_py():
+        counts[PROTECTED] = protected
     if short := pc.sum(pc.match_substring(verdicts["flags"], Flag.OUT_OF_MEMORY.value)).as_py():
         counts[OUT_OF_MEMORY] = short
     for row in verdicts.group_by(["status", "reason"]).aggregate([([], "count_all")]).to_pylist():
@@ -82,6 +88,13 @@ def count(block: VerdictBlock) -> VerdictBlock:
     """Counts the verdicts of a block with Beam's counters, and returns the block."""
     add(counts_of(block))
     return block
+
+
+def excluded_counts(exclusions: Exclusions) -> dict[str, int]:
+    """Returns by how much each counter goes up with what was left out; no zeros."""
+    files, directories = sum(exclusions.files.values()), sum(exclusions.directories.values())
+    counts = {EXCLUDED: files, EXCLUDED_DIRECTORIES: directories}
+    return {name: count for name, count in counts.items() if count}
 
 
 def set_gauge(name: str, value: int) -> None:

@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from typing import BinaryIO, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, Final, Literal, NamedTuple, cast
 
 import apache_beam as beam
-from apache_beam.pvalue import PBegin, PCollection
+from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
+from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core.allowed import leads_to, refusal
 from beam_dedup.core.archives.members import file_uri, member_uri
@@ -18,6 +19,8 @@ from beam_dedup.core.blocks import to_bytes, to_text
 from beam_dedup.core.metadata.rows import BadRow, Row, rows
 from beam_dedup.core.model import ImageRef, Reason
 from beam_dedup.core.paths import is_remote
+from beam_dedup.core.reading.selection import EVERYTHING, Exclusions, Selection, Selector, path_in_row
+from transforms import metrics
 from transforms.storage.files import open_bytes
 from transforms.storage.listing import Listed, lies_in, list_files, list_inputs
 
@@ -30,6 +33,17 @@ DIGESTED_AT_ONCE = 256
 # Names of files that may be archives, each of which is an element of its own. This only helps to share out the work: the
 # content of a file decides whether it is an archive.
 _ARCHIVES = (".tar", ".zip", ".warc", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst")
+
+
+_EXCLUSIONS: Final = "exclusions"
+_TaggedExclusions = TaggedOutput[Literal["exclusions"], Exclusions]
+
+
+class ListedImages(NamedTuple):
+    """The outputs of `ListImages` and `ListRows`."""
+
+    images: PCollection[list[ImageRef]]  # one reference per file or row
+    exclusions: PCollection[Exclusions]  # what was left out
 
 
 @dataclasses.dataclass
@@ -51,6 +65,7 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
       batch: the most references per list.
       links_inside: whether links that lead out of the paths are rejected instead of followed. Files that are read need
         the same limit (`Limits.roots`).
+      selection: which of the files are wanted; by default all of them.
     """
 
     paths: str | tuple[str, ...]
@@ -58,21 +73,78 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
     known: bool = False
     batch: int = DECODED_AT_ONCE
     links_inside: bool = False
+    selection: Selection = EVERYTHING
 
     def expand(self, pbegin: PBegin) -> PCollection[list[ImageRef]]:
+        return self.listed(pbegin).images
+
+    def listed(self, pbegin: PBegin) -> ListedImages:
+        """Adds the steps; returns the references and what was left out."""
         paths = (self.paths,) if isinstance(self.paths, str) else self.paths
-        return (
-            pbegin
-            | "Folder" >> beam.Create([[to_bytes(path) for path in paths]], reshuffle=False)
-            | "List" >> beam.FlatMap(list_references, self.exclude, self.known, self.batch, self.links_inside)
-        )
+        arguments = (self.exclude, self.known, self.batch, self.links_inside, self.selection)
+        folder = pbegin | "Folder" >> beam.Create([[to_bytes(path) for path in paths]], reshuffle=False)
+        return _listed(folder, "List", list_references, arguments)
+
+
+@dataclasses.dataclass
+class ListImages(beam.PTransform[PBegin, ListedImages]):
+    """Does what a `ReadImages` or a `ReadMetadata` does, and also returns what was left out.
+
+    Out: `ListedImages`, two PCollections: the lists of references, and one `Exclusions`. Bounded, in the global window.
+
+    Counters: `Excluded_Count`, `Excluded_Directory_Count`.
+
+    Args:
+      read: the transform that names the images.
+    """
+
+    read: "ReadImages | ReadMetadata"
+
+    @no_annotations  # Beam has no types for several outputs
+    def expand(self, pbegin: PBegin) -> ListedImages:
+        return self.read.listed(pbegin)
+
+
+_List = Callable[..., Iterator[list[ImageRef]]]  # of an element, arguments, and the `Exclusions` to add to
+
+
+def _listed(
+    source: PCollection[Any], label: str, function: _List, arguments: tuple[Any, ...]
+) -> ListedImages:
+    """Applies a function that lists references to the one element of a source."""
+    listing = beam.ParDo(_ListFn(function, arguments)).with_output_types(
+        list[ImageRef], exclusions=Exclusions
+    )
+    done = source | label >> listing.with_outputs(_EXCLUSIONS, main="main")
+    return ListedImages(done["main"], done[_EXCLUSIONS])
+
+
+class _ListFn(beam.DoFn):
+    """Yields the references that a function lists, and after them, tagged, what it left out."""
+
+    def __init__(self, function: _List, arguments: tuple[Any, ...]) -> None:
+        self.function = function
+        self.arguments = arguments
+
+    def process(self, element: Any) -> Iterator[list[ImageRef] | _TaggedExclusions]:
+        exclusions = Exclusions()
+        yield from self.function(element, *self.arguments, exclusions)
+        metrics.add(metrics.excluded_counts(exclusions))
+        tagged: _TaggedExclusions = TaggedOutput(_EXCLUSIONS, exclusions)
+        yield tagged
 
 
 def list_references(
-    paths: list[bytes], exclude: tuple[str, ...], known: bool, size: int, links_inside: bool = False
+    paths: list[bytes],
+    exclude: tuple[str, ...],
+    known: bool,
+    size: int,
+    links_inside: bool = False,
+    selection: Selection = EVERYTHING,
+    exclusions: Exclusions | None = None,
 ) -> Iterator[list[ImageRef]]:
     """Yields references to the files that `list_inputs` finds, in lists as `batched` makes them."""
-    files = list_inputs([to_text(path) for path in paths], exclude, links_inside)
+    files = list_inputs([to_text(path) for path in paths], exclude, links_inside, selection, exclusions)
     yield from batched((_file_reference(file, known) for file in files), size)
 
 
@@ -116,6 +188,7 @@ class ReadMetadata(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
         every path. Files that are read need the same limit (`Limits.roots`).
       directory: the directory to which relative paths of rows are relative; "" for the current one of the worker. The
         names of copies do not change with it.
+      selection: which of the images are wanted; only its patterns apply.
     """
 
     path: str
@@ -123,24 +196,38 @@ class ReadMetadata(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
     batch: int = DECODED_AT_ONCE
     allow: tuple[str, ...] = ()
     directory: str = ""
+    selection: Selection = EVERYTHING
 
     def expand(self, pbegin: PBegin) -> PCollection[list[ImageRef]]:
-        return (
-            pbegin
-            | "File" >> beam.Create([to_bytes(self.path)], reshuffle=False)
-            | "Rows" >> beam.FlatMap(row_references, self.exclude, self.batch, self.allow, self.directory)
-        )
+        return self.listed(pbegin).images
+
+    def listed(self, pbegin: PBegin) -> ListedImages:
+        """Adds the steps; returns the references and what was left out."""
+        arguments = (self.exclude, self.batch, self.allow, self.directory, self.selection)
+        file = pbegin | "File" >> beam.Create([to_bytes(self.path)], reshuffle=False)
+        return _listed(file, "Rows", row_references, arguments)
 
 
 def row_references(
-    path: bytes, exclude: tuple[str, ...], size: int, allow: tuple[str, ...] = (), directory: str = ""
+    path: bytes,
+    exclude: tuple[str, ...],
+    size: int,
+    allow: tuple[str, ...] = (),
+    directory: str = "",
+    selection: Selection = EVERYTHING,
+    exclusions: Exclusions | None = None,
 ) -> Iterator[list[ImageRef]]:
     """Yields references to the images that `list_rows` finds, in lists as `batched` makes them."""
-    yield from batched(list_rows(to_text(path), exclude, allow, directory), size)
+    yield from batched(list_rows(to_text(path), exclude, allow, directory, selection, exclusions), size)
 
 
 def list_rows(
-    path: str, exclude: Iterable[str] = (), allow: tuple[str, ...] = (), directory: str = ""
+    path: str,
+    exclude: Iterable[str] = (),
+    allow: tuple[str, ...] = (),
+    directory: str = "",
+    selection: Selection = EVERYTHING,
+    exclusions: Exclusions | None = None,
 ) -> Iterator[ImageRef]:
     """Yields one reference per row of a metadata file, without those in excluded files and directories.
 
@@ -149,11 +236,17 @@ def list_rows(
       exclude: files and directories to leave out.
       allow: prefixes of the paths that rows may name; () allows every path.
       directory: makes relative paths of rows absolute; "" leaves them as they are.
+      selection: which of the images are wanted. Only its patterns apply, to the path as the row has it
+        (`beam_dedup.core.reading.selection.path_in_row`).
+      exclusions: what the selection leaves out is added to it.
 
     Raises:
       OSError: the file cannot be read.
     """
     excluded = {os.path.realpath(other) for other in exclude}
+    selector = Selector(selection.of_named_images)
+    has_patterns = not selection.of_named_images.is_everything
+    left_out = Exclusions() if exclusions is None else exclusions
     with _open_seekable(path) as stream:
         for row in rows(stream, directory):
             if isinstance(row, BadRow):
@@ -162,6 +255,8 @@ def list_rows(
                 yield ImageRef(
                     member_uri(path, number), f"{os.path.basename(path)}/{number}", refused=refused
                 )
+            elif has_patterns and (cause := selector.file_anywhere(path_in_row(row.name))):
+                left_out.add_file(cause)
             elif not excluded or is_remote(row.path) or not lies_in(row.path, excluded):
                 yield _reference(row, allow)
 

@@ -26,7 +26,7 @@ from transforms import (
 from transforms.count import write_json
 from transforms.overview import SumUpImages
 from transforms.place import wanted_copies
-from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE
+from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE, ListImages
 from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
 
@@ -68,19 +68,15 @@ def build(
     """
     batch = DECODED_AT_ONCE if config.near else DIGESTED_AT_ONCE
     # PCollection[list[ImageRef]], one reference per file or row
-    if config.json_metadata:
-        images = pipeline | "Read" >> ReadMetadata(
-            config.json_metadata, config.excluded_paths, batch, config.allow, config.directory
-        )
-    else:
-        images = pipeline | "Read" >> ReadImages(
-            config.inputs, config.excluded_paths, batch=batch, links_inside=config.links_inside
-        )
+    # PCollection[Exclusions], what was left out
+    images, exclusions = pipeline | "Read" >> ListImages(_read_new(config, batch))
     known = None
     if config.reference:
-        known = pipeline | "ReadKnown" >> ReadImages(
-            config.reference, config.outputs, known=True, batch=batch
+        read_known = ReadImages(
+            config.reference, config.outputs, known=True, batch=batch, selection=config.selection
         )
+        known, known_exclusions = pipeline | "ReadKnown" >> ListImages(read_known)
+        exclusions = (exclusions, known_exclusions) | "AllExclusions" >> beam.Flatten()
     # PCollection[bytes], blocks with one verdict per image
     # PCollection[Estimate], one: the plan of near mode
     # PCollection[ReadTally], counts of what was read
@@ -118,7 +114,7 @@ def build(
         # PCollection[dict], one
         (
             verdicts
-            | "Counts" >> CountImages(plan, read_tally, pinned)
+            | "Counts" >> CountImages(plan, read_tally, pinned, exclusions)
             | "WriteCounts" >> beam.Map(write_json, reports.counts, "--counts")
         )
     if reports.overview:
@@ -129,3 +125,23 @@ def build(
             | "OverviewFields" >> beam.Map(to_json)
             | "WriteOverview" >> beam.Map(write_json, reports.overview)
         )
+
+
+def _read_new(config: DedupConfig, batch: int) -> ReadImages | ReadMetadata:
+    """Returns the transform that names the images to judge."""
+    if config.json_metadata:
+        return ReadMetadata(
+            config.json_metadata,
+            config.excluded_paths,
+            batch,
+            config.allow,
+            config.directory,
+            config.selection,
+        )
+    return ReadImages(
+        config.inputs,
+        config.excluded_paths,
+        batch=batch,
+        links_inside=config.links_inside,
+        selection=config.selection,
+    )

@@ -65,13 +65,16 @@ def nothing_judged_elsewhere(config: DedupConfig, reasons: Mapping[str, int]) ->
     )
 
 
-def nothing_read(config: DedupConfig, *, elsewhere: bool) -> str:
+def nothing_read(config: DedupConfig, *, elsewhere: bool, excluded: str = "") -> str:
     """Returns the error of a run on another runner that has read no image.
 
     Args:
       config: the options of the run.
       elsewhere: whether the workers may run on other machines.
+      excluded: what was left out of the inputs; "" if nothing was.
     """
+    if excluded:
+        return f"no image was read: everything in {sources(config)} was left out: {excluded}"
     advice = f". {_SAME_PATH}" if elsewhere else ""
     return f"no image was read: nothing was found in {sources(config)}{advice}"
 

@@ -15,7 +15,7 @@ from beam_dedup.core.paths import is_remote
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.output import write
 from beam_dedup.runners import job_metrics
-from beam_dedup.texts import counted
+from beam_dedup.texts import counted, excluded_text
 from transforms import metrics
 from transforms.count import as_counts
 from transforms.storage import files as storage
@@ -92,7 +92,8 @@ def report(config: DedupConfig, file: CountsFile, result: PipelineResult, second
 
 def _problems(config: DedupConfig, counts: Mapping[str, Any]) -> list[str]:
     if not counts[metrics.INITIAL]:
-        return [nothing_read(config, elsewhere=True)]
+        excluded = excluded_text(summary.excluded_causes(counts))
+        return [nothing_read(config, elsewhere=True, excluded=excluded)]
     if counts[metrics.INITIAL] == counts[metrics.REJECTED]:
         return [nothing_judged_elsewhere(config, counts["Rejected"])]
     return []

@@ -28,6 +28,7 @@ from beam_dedup.review.report import ReportConfig, make_report
 from beam_dedup.runners import select
 from beam_dedup.runners.job_server import stopping_job_server
 from beam_dedup.shutdown import scratch_directory
+from beam_dedup.texts import excluded_text
 from beam_dedup.unplaced import count_lines, unplaced_message
 from transforms import metrics
 from transforms.read import list_rows
@@ -137,7 +138,8 @@ def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: boo
         if counts[metrics.INITIAL]:
             problems.append(nothing_judged(config, overview))
         elif not local:
-            problems.append(nothing_read(config, elsewhere=False))
+            excluded = excluded_text(summary.excluded_causes(counts))
+            problems.append(nothing_read(config, elsewhere=False, excluded=excluded))
     if is_placing and (message := unplaced_message(reports.unplaced)):
         problems.append(message)
     if problems:
@@ -152,13 +154,14 @@ def count_files(config: DedupConfig) -> int:
         the message gives the numbers and what to change.
       DedupError: an object store refused to list the input.
     """
-    known = list_inputs([config.reference], config.outputs) if config.reference else ()
+    selection = config.selection
+    known = list_inputs([config.reference], config.outputs, selection=selection) if config.reference else ()
     if config.json_metadata:
         new: Iterator[object] = list_rows(
-            config.json_metadata, config.excluded_paths, config.allow, config.directory
+            config.json_metadata, config.excluded_paths, config.allow, config.directory, selection
         )
     else:
-        new = list_inputs(config.inputs, config.excluded_paths, config.links_inside)
+        new = list_inputs(config.inputs, config.excluded_paths, config.links_inside, selection)
     try:
         files = sum(1 for _ in itertools.chain(new, known))
     except OSError as error:  # from a store: a local directory that can't be listed is rejected instead

@@ -12,7 +12,7 @@ from beam_dedup.core.overview import Overview
 from beam_dedup.core.paths import DUPLICATES_FOLDER, is_remote
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.options.suggest import pasteable
-from beam_dedup.texts import counted, size_text
+from beam_dedup.texts import counted, excluded_text, size_text
 from transforms import metrics
 
 
@@ -35,7 +35,12 @@ def text(
       other_files: number of files in the output directory that are not of this run.
       local: whether the local runner was used, for which -j counts.
     """
-    lines = [*_overview(config, counts, overview), "", *_table(list(_rows(config, counts)))]
+    lines = [
+        *_overview(config, counts, overview),
+        *_not_read(counts),
+        "",
+        *_table(list(_rows(config, counts))),
+    ]
     if counts["Plan"] and config.verbose:
         lines.append(f"Plan: {counts['Plan']}")
     initial = counts[metrics.INITIAL]
@@ -84,6 +89,21 @@ def _overview(config: DedupConfig, counts: Mapping[str, Any], overview: Overview
         yield f"Rejected{' and not copied' if is_placing else ''}: {kinds_text(overview.rejected)}"
 
 
+def _not_read(counts: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the line about what was left out of the inputs, if anything was."""
+    if excluded := excluded_text(excluded_causes(counts)):
+        yield f"Not read: {excluded}"
+
+
+def excluded_causes(counts: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
+    """Returns the numbers of directories and of files that were left out, by cause; by "" if the causes are not known."""
+    causes = counts.get("Excluded", {})
+    return {
+        kind: causes.get(kind, {}) or {"": counts.get(name, 0)}
+        for kind, name in (("directories", metrics.EXCLUDED_DIRECTORIES), ("files", metrics.EXCLUDED))
+    }
+
+
 def _freed(overview: Overview) -> str:
     """Returns what deleting the duplicates would free, as the end of a sentence; "" if that is nothing."""
     if not overview.duplicate_bytes:
@@ -114,6 +134,10 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
     for reason in REJECT_REASONS:
         if count := counts["Rejected"].get(reason.value, 0):
             yield f"  {reason}", f"{count:,}", reason.meaning.removeprefix("rejected: ")
+    if config.keep.protect:
+        protected = counts.get(metrics.PROTECTED, 0)
+        note = "kept because of --protect" if protected else "no image matches --protect"
+        yield metrics.PROTECTED, f"{protected:,}", note
     if counts.get(metrics.DESCRIBED):
         yield row(metrics.DESCRIBED, "could not be opened: compared by their metadata, not copied")
     if counts.get(metrics.OUT_OF_MEMORY):

@@ -27,9 +27,10 @@ DIGEST_BYTES = 32
 MAX_LINE_BYTES = 1 << 20
 MAX_BYTES = 1 << 28  # of a file
 MAX_LIST = 1_000  # digests in one decision
-# The decisions of a run travel with the job to all workers: these limits keep them below 10 MB.
+# The decisions of a run travel with the job to all workers: these limits keep them below 15 MB, usually far below. The
+# review page may accept 100,000 pictures at once.
 MAX_PAIRS = 500_000
-MAX_DIGESTS = 100_000  # in all decisions together
+MAX_DIGESTS = 250_000  # in all decisions together
 
 _PAIR_DECISIONS = ("same", "different")
 _DIGEST_DECISIONS = ("keep", "drop")

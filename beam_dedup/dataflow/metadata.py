@@ -17,6 +17,7 @@ from beam_dedup.options.option_table import OPTIONS
 _BUCKET_PATH = r"(gs|s3)://[^/]+(/.*)?"
 _INPUTS = r"(gs|s3)://[^\n]+"  # one line of inputs
 _RULE = rf"({'|'.join(WORDS)}|({'|'.join(WITH_VALUE)}):[^\n]+)"
+_LINES = r"[^\n]+(\n[^\n]+)*\n?"
 # The patterns of values that the parser accepts as any text.
 _PATTERNS = {
     "dump_dir": rf"{_INPUTS}(\n{_INPUTS})*\n?",
@@ -25,6 +26,8 @@ _PATTERNS = {
     "allow": rf"{_INPUTS}(\n{_INPUTS})*\n?",
     "keep": rf"{_RULE}([,\n]({_RULE}|[A-Za-z0-9]+))*\n?",
     "protect": r"[^\n]+(\n[^\n]+)*\n?",
+    "exclude": _LINES,
+    "include": _LINES,
     "output_dir": _BUCKET_PATH,
     "output_json": _BUCKET_PATH,
     "records": _BUCKET_PATH,

@@ -18,7 +18,7 @@ from beam_dedup.core.paths import is_remote
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.threads import cores
 from beam_dedup.core.thresholds import DEFAULT_VERIFY, LONG_BITS, Thresholds
-from beam_dedup.options import output_checks
+from beam_dedup.options import output_checks, selection_checks
 from beam_dedup.options.config import DedupConfig, StreamConfig
 from beam_dedup.options.defaults import (
     DEFAULT_EXPECTED,
@@ -92,6 +92,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         json_metadata=_expanded(options.json_metadata),
         allow=allowed_prefixes(options),
         links_inside=links_inside(options),
+        selection=selection_checks.selection(options, MAX_BYTES),
         near=options.near_duplicates,
         thresholds=thresholds(options),
         recipe=recipe(options),

@@ -9,6 +9,7 @@ from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.preference import Preference
 from beam_dedup.core.reading import input_paths
+from beam_dedup.core.reading.selection import Selection
 from beam_dedup.core.thresholds import Thresholds
 from beam_dedup.options.defaults import DEFAULT_EXPECTED, DEFAULT_OUTPUT_JSON
 
@@ -45,6 +46,9 @@ class DedupConfig:
         str, ...
     ] = ()  # prefixes of the paths that messages and rows may name; () for no limit of rows
     links_inside: bool = False  # whether links that lead out of the inputs are rejected
+    selection: Selection = dataclasses.field(
+        default_factory=Selection
+    )  # which files of inputs and reference are read
     near: bool = False
     thresholds: Thresholds = dataclasses.field(default_factory=Thresholds)
     recipe: Recipe = dataclasses.field(default_factory=Recipe)

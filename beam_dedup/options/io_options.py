@@ -5,6 +5,7 @@ See `beam_dedup.options.option_table` for how the texts are used.
 
 from beam_dedup.options.defaults import DEFAULT_OUTPUT_JSON, DEFAULT_RECORDS, LINKS_FOLLOW, LINKS_INSIDE
 from beam_dedup.options.option import Action, Group, Option
+from beam_dedup.options.selection_options import SELECTION_OPTIONS
 
 INPUT_OPTIONS: tuple[Option, ...] = (
     Option(
@@ -152,6 +153,7 @@ INPUT_OPTIONS: tuple[Option, ...] = (
             """,
         examples=("dedup -n -i crawl --links inside -d unique",),
     ),
+    *SELECTION_OPTIONS,
 )
 
 OUTPUT_OPTIONS: tuple[Option, ...] = (

@@ -68,7 +68,7 @@ def run(config: DedupConfig, options: PipelineOptions, plan: StreamPlan, scratch
             plan, remember_micros(config), int(now.timestamp() * MICROS), resumed.initial_state
         )
         context = StreamContext(settings, folders, select.read_settings(options, config, tally), resumed)
-        read = LocalRead(unbounded_source(config, state), _is_settled(folders))
+        read = LocalRead(unbounded_source(config, state, tally), _is_settled(folders))
         made = beam.Pipeline(runner=LocalStreamRunner(), options=options)
         unplaced = os.path.join(scratch, "unplaced")
         _build(made, config, context, read, unplaced)

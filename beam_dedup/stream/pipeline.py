@@ -25,6 +25,7 @@ from transforms.stream.record import INTERVAL_SECONDS, RecordPaths, RecordVerdic
 from transforms.stream.steps import StreamSettings
 from transforms.stream.watch import ScanTimes, WatchedSource
 from transforms.stream.windows import DeduplicateWindows, IntoWindows, RecordWindows
+from transforms.tally import Tally
 
 DIGEST_SHARDS = 4  # parts of the known images by digest, judged in parallel
 MICROS = 10**6  # per second
@@ -37,19 +38,20 @@ def remember_micros(config: DedupConfig) -> int:
     return int(config.stream.remember_seconds * MICROS)
 
 
-def unbounded_source(config: DedupConfig, state: str = "") -> UnboundedSource:
+def unbounded_source(config: DedupConfig, state: str = "", tally: Tally | None = None) -> UnboundedSource:
     """Returns the source of a stream: the watched inputs, or the subscription.
 
     Args:
       config: the options of the run.
       state: path of the state directory, which may lie in a watched directory and is no input.
+      tally: where workers on this machine report progress; None if they run elsewhere.
     """
     assert config.stream
     if config.stream.subscription:
         return SubscriptionSource(config.stream.subscription)
     excluded = (*config.excluded_paths, state) if state else config.excluded_paths
     times = ScanTimes(quiet_seconds=config.stream.quiet_seconds)
-    return WatchedSource(config.inputs, excluded, times, config.links_inside)
+    return WatchedSource(config.inputs, excluded, times, config.links_inside, config.selection, tally)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +147,11 @@ def build(
     arrivals = pipeline | "Read" >> source
     if config.stream.subscription:
         arrivals = arrivals | "Parse" >> ParseNotifications(
-            config.stream.subscription, config.outputs, allow=config.allow
+            config.stream.subscription,
+            config.outputs,
+            allow=config.allow,
+            selection=config.selection,
+            tally=context.read_settings.tally,
         )
     # PCollection[list[ImageRef]], arrivals that are not redelivered
     images = arrivals | "Admit" >> AdmitArrivals(context.streaming, context.read_settings.tally)

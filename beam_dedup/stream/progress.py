@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from beam_dedup.options.config import DedupConfig
+from beam_dedup.texts import excluded_text
 from transforms import metrics
 from transforms.tally import FOUND, JUDGED_BEFORE, LATENCY, PLACED, Tally
 
@@ -118,6 +119,12 @@ def summary(tally: Tally, config: DedupConfig, seconds: float) -> str:
         ("Redelivered", metrics.REDELIVERED),
     ]
     lines = [f"{name:17} {tally.total(counter):>9,}" for name, counter in rows]
+    excluded = {
+        "directories": {"": tally.total(metrics.EXCLUDED_DIRECTORIES)},
+        "files": {"": tally.total(metrics.EXCLUDED)},
+    }
+    if text := excluded_text(excluded):
+        lines.append(f"Not read: {text}, by options and defaults")
     lines.append(f"Total time: {seconds:.1f} s")
     if times := tally.quantiles(LATENCY, 0.5, 0.95):
         median, most = (time / 1000 for time in times)

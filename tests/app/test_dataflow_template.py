@@ -33,7 +33,7 @@ def value_for(name: str) -> str:
         return "true"
     if kind == "ENUM":
         return str(PARAMETERS[name]["enumOptions"][-1]["value"])
-    if name == "max_bytes":
+    if name in ("max_bytes", "min_size"):
         return "2GiB"
     if name == "keep":
         return "oldest"

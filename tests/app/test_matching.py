@@ -1,6 +1,8 @@
 """Tests of --keep, --reference, --place and --preview."""
 
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -149,7 +151,15 @@ def test_protected_images_are_kept_and_not_touched_by_clean(
     for name in ("a.png", "safe/b.png", "safe/deep/c.png", "d.png"):
         write(tmp_path / "in" / name, encoded(1))
     records = tmp_path / "r.jsonl"
-    assert dedup("-e", "-i", "in", "--protect", "safe", "--records", records) == 0
+    assert dedup("-e", "-i", "in", "--protect", "sfae") == 0
+    assert "Protected_Image_Count  0  no image matches --protect" in re.sub(
+        " {2,}", "  ", capsys.readouterr().out
+    )
+    assert dedup("-e", "-i", "in", "--protect", "safe", "--records", records, "--counts", "counts") == 0
+    assert "Protected_Image_Count  2  kept because of --protect" in re.sub(
+        " {2,}", "  ", capsys.readouterr().out
+    )
+    assert json.loads(Path("counts").read_text())["Protected_Image_Count"] == 2
     found = records_in(records)
     assert {name: record["duplicate_of"] for name, record in found.items()} == {
         "a.png": "in/safe/b.png",
@@ -197,7 +207,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name == "phone/a.jpg":
             exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitude] = (52.0, 30.0, 0.0)
         image = picture(1, (480, 360) if name == "web/d.jpg" else (240, 180))
-        image.save(folder / name, exif=exif.tobytes(), **({} if name.endswith("png") else {"quality": 85}))
+        image.save(folder / name, exif=exif.tobytes(), quality=85)
         os.utime(folder / name, (1e9, 1e9))
     return folder
 

@@ -282,8 +282,16 @@ def test_arrays_pickle() -> None:
     (pairs,) = near_pairs.near_pairs(codes.from_codes([[FINGERPRINT.codes[0]]] * 2), thresholds.Thresholds())
     for thing in (arrays, found, pairs):
         copy = pickle.loads(pickle.dumps(thing))
-        for field in dataclasses.fields(thing):
-            assert np.array_equal(getattr(copy, field.name), getattr(thing, field.name))
+        assert_equal_columns(copy, thing)
+
+
+def assert_equal_columns(copy: Any, thing: Any) -> None:
+    for field in dataclasses.fields(thing):
+        one, other = getattr(copy, field.name), getattr(thing, field.name)
+        if dataclasses.is_dataclass(other):
+            assert_equal_columns(one, other)
+        else:
+            assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize(

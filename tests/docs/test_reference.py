@@ -14,6 +14,7 @@ from beam_dedup.core.limits import Limits
 from beam_dedup.core.matching import planner
 from beam_dedup.core.model import RECORD_FIELDS, Flag, Reason, Status
 from beam_dedup.core.preference import KeepPolicy, RuleKind
+from beam_dedup.core.reading.selection import DEFAULT_EXCLUDES, Exclusions
 from beam_dedup.core.thresholds import DEFAULT_BIT_DISTANCE, DEFAULT_VERIFY
 from beam_dedup.runners import flink
 from tests.app.cli_runs import ROOT
@@ -140,9 +141,16 @@ class TestCounters:
 
     def test_names_of_the_counts_file(self) -> None:
         section = text_of(COUNTERS).partition("## The counts file")[2]
-        every = as_counts({metrics.DESCRIBED: 1}, None, None)
+        every = as_counts({metrics.DESCRIBED: 1}, None, None, exclusions=Exclusions({"a": 1}, {"b": 1}))
         for name in (*every, metrics.SKIPPED):
             assert f"`{name}`" in section
+
+    def test_default_excludes_of_the_guide(self) -> None:
+        section = (
+            text_of(DOCS / "guides" / "folders.md").partition("| left out | why |")[2].partition("\n\n")[0]
+        )
+        named = re.findall(r"`([^`]+)`", section)
+        assert named == [pattern.removeprefix("**/") for pattern in DEFAULT_EXCLUDES]
 
     def test_counters_of_the_streaming_guide_exist(self) -> None:
         rejected = {metrics.rejected_for(reason) for reason in Reason}

@@ -17,6 +17,7 @@ from google.cloud.storage import Client
 
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.model import ImageRef, Reason
+from beam_dedup.core.reading.selection import Exclusions, Selection
 from tests.services.buckets import Bucket
 from transforms.storage import clients, objects, prefetch
 from transforms.storage.listing import list_inputs
@@ -160,6 +161,23 @@ def test_listing_returns_more_than_one_page(bucket: Bucket) -> None:
     bucket.fill(dict.fromkeys(names, b""))
     assert {file.name for file in list_inputs([f"{bucket.uri}/in"])} == {
         name.removeprefix("in/") for name in names
+    }
+
+
+def test_listing_knows_sizes(bucket: Bucket) -> None:
+    """The options that leave objects out look at names and sizes only; nothing is downloaded."""
+    bucket.fill({"in/a": b"1", "in/b": b"12", "in/x/c": b"123", "in/@eaDir/d": b"1234"})
+    selection, exclusions = Selection(exclude=("/x/",), default_excludes=True, min_bytes=2), Exclusions()
+    found = list_inputs([f"{bucket.uri}/in"], selection=selection, exclusions=exclusions)
+    assert [file.name for file in found] == ["b"]
+    assert exclusions == Exclusions({}, {"@eaDir": 1, "--exclude": 1, "--min_size": 1})
+    assert {
+        one.path.rpartition("/")[2]: one.size_bytes for one in objects.list_versions(f"{bucket.uri}/in/")
+    } == {
+        "a": 1,
+        "b": 2,
+        "c": 3,
+        "d": 4,
     }
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 import random
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -99,7 +98,7 @@ def batch(case: RandomSet, seed: str, protected: int = 0, decided: Decided = NOT
             flags = (*fingerprint.flags, Flag.PROTECTED) if image < protected else fingerprint.flags
             batch.verdicts.append(verdict_on(dataclasses.replace(fingerprint, flags=flags), None, None))
             of_copies = Witness(fingerprint.ref.uri, fingerprint.digest, 0, None, BASE_VIEW)
-            reason, late = Reason.EXACT, "protected" if image < protected else "first"
+            witness, reason = fingerprint, Reason.EXACT
         else:
             match = found[image]
             witness = first[match.kept]
@@ -107,22 +106,26 @@ def batch(case: RandomSet, seed: str, protected: int = 0, decided: Decided = NOT
             distance = None if match.distance == oracle.UNMEASURED else match.distance
             of_copies = Witness(witness.ref.uri, witness.digest, distance, long_distance, BASE_VIEW)
             reason = Reason.NEAR
-            late = "decided" if match.kept in decided.keep else "nearest"
-            late = "protected" if match.kept < protected else late
-            why = expected_kept_by(fingerprint, of_copies, late)
+            why = _kept_by(fingerprint, witness, protected, first, decided)
             batch.verdicts.append(verdict_on(fingerprint, reason, of_copies, why))
-        for copy in copies:
-            why = expected_kept_by(copy, of_copies, late)
-            batch.verdicts.append(verdict_on(copy, reason, of_copies, why))
+        batch.verdicts.extend(
+            verdict_on(copy, reason, of_copies, _kept_by(copy, witness, protected, first, decided))
+            for copy in copies
+        )
         batch.fingerprints.extend([fingerprint, *copies])
     rng.shuffle(batch.fingerprints)
     return Batch(batch.fingerprints, in_order(batch.verdicts))
 
 
-def expected_kept_by(image: Fingerprint, witness: Witness, late: str) -> str:
-    """Returns why a witness is preferred to an image: `late` if it is protected, or ranks after the image."""
-    uri, kept_uri = (os.fsencode(name) for name in (image.ref.uri, witness.uri))
-    return "first" if kept_uri < uri and late != "protected" else late
+def _kept_by(
+    image: Fingerprint, witness: Fingerprint, protected: int, first: Sequence[Fingerprint], decided: Decided
+) -> str:
+    """Returns why a witness was preferred to an image, neither of which is known."""
+    if witness in first[:protected]:
+        return "protected"
+    if witness.ref.uri < image.ref.uri:
+        return "first"
+    return "decided" if first.index(witness) in decided.keep else "nearest"
 
 
 def in_order(verdicts: Sequence[Verdict]) -> list[Verdict]:

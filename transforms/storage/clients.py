@@ -7,7 +7,7 @@ import functools
 import io
 import shutil
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 from apache_beam.io.aws import s3io
 from apache_beam.io.aws.clients.s3.messages import S3ClientError
@@ -62,6 +62,14 @@ class FetchTimes:
     retry_seconds: float = 20.0
 
 
+class Found(NamedTuple):
+    """A file that a store lists. A file that replaces it has another version."""
+
+    path: str
+    version: str = ""  # if the store has none
+    size_bytes: int | None = None  # if the store does not say
+
+
 class Store(Protocol):
     """The operations on one file system. They raise errors of any class."""
 
@@ -77,8 +85,8 @@ class Store(Protocol):
     def exists(self, path: str) -> bool:
         """Returns whether there is a file of this name."""
 
-    def versions(self, prefix: str) -> Iterator[tuple[str, str]]:
-        """Yields the path and the version of every file that begins with the prefix."""
+    def versions(self, prefix: str) -> Iterator[Found]:
+        """Yields every file that begins with the prefix."""
 
     def check_bucket(self, path: str) -> None:
         """Raises an error if the bucket of a path is missing."""
@@ -150,11 +158,11 @@ class GoogleStore:
     def exists(self, path: str) -> bool:
         return bool(self._io.exists(path))
 
-    def versions(self, prefix: str) -> Iterator[tuple[str, str]]:
+    def versions(self, prefix: str) -> Iterator[Found]:
         bucket, start = gcsio.parse_gcs_path(prefix, object_optional=True)
-        fields = "items(name,generation),nextPageToken"
+        fields = "items(name,generation,size),nextPageToken"
         found = self._io.client.list_blobs(bucket, prefix=start, fields=fields)
-        return ((f"gs://{bucket}/{blob.name}", str(blob.generation)) for blob in found)
+        return (Found(f"gs://{bucket}/{blob.name}", str(blob.generation), blob.size) for blob in found)
 
     def check_bucket(self, path: str) -> None:
         self._io.client.get_bucket(_bucket(path), **self._waiting)
@@ -221,12 +229,13 @@ class AmazonStore:
             return False
         return True
 
-    def versions(self, prefix: str) -> Iterator[tuple[str, str]]:
+    def versions(self, prefix: str) -> Iterator[Found]:
         bucket, start = s3io.parse_s3_path(prefix, object_optional=True)
         for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start):
             for found in page.get("Contents", ()):
                 written = int(found["LastModified"].timestamp())
-                yield f"s3://{bucket}/{found['Key']}", f"{written}-{found['ETag'].strip(chr(34))}"
+                version = f"{written}-{found['ETag'].strip(chr(34))}"
+                yield Found(f"s3://{bucket}/{found['Key']}", version, found["Size"])
 
     def check_bucket(self, path: str) -> None:
         self._reader.head_bucket(Bucket=_bucket(path))
@@ -288,10 +297,10 @@ class OtherStore:
     def exists(self, path: str) -> bool:
         return bool(self._system.exists(path))
 
-    def versions(self, prefix: str) -> Iterator[tuple[str, str]]:
+    def versions(self, prefix: str) -> Iterator[Found]:
         # Beam's `match` filters the results of `_list`, and makes a list of all of them; this is an iterator.
         return (
-            (file.path, f"{file.last_updated_in_seconds}-{file.size_in_bytes}")
+            Found(file.path, f"{file.last_updated_in_seconds}-{file.size_in_bytes}", file.size_in_bytes)
             for file in self._system._list(prefix)
         )
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pathlib
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,14 @@ from beam_dedup.core.errors import ImageError
 from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote, partial_process
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.reading.local_files import open_local
+from beam_dedup.core.reading.selection import (
+    EVERYTHING,
+    ONE_FILE_SYSTEM,
+    Exclusions,
+    Selection,
+    Selector,
+    selector_of,
+)
 from transforms.storage import objects
 
 _Urls = Mapping[str, str]  # by base name of the file
@@ -38,7 +47,11 @@ class Listed(NamedTuple):
 
 
 def list_inputs(
-    inputs: Sequence[str], exclude: Iterable[str] = (), links_inside: bool = False
+    inputs: Sequence[str],
+    exclude: Iterable[str] = (),
+    links_inside: bool = False,
+    selection: Selection = EVERYTHING,
+    exclusions: Exclusions | None = None,
 ) -> Iterator[Listed]:
     """Yields every file of some inputs: directories, files, patterns, and paths of Beam's file systems.
 
@@ -51,21 +64,27 @@ def list_inputs(
       exclude: files and directories to leave out.
       links_inside: whether links that lead out of the inputs are only yielded, and nothing below them; see
         `input_paths.local_roots`.
+      selection: which of the files are wanted. Its patterns are matched with paths relative to `input_paths.root`; a path
+        behind a link is the path through the link.
+      exclusions: what the selection leaves out is added to it. `exclude` is not.
     """
     excluded = tuple(exclude)
+    left_out = Exclusions() if exclusions is None else exclusions
     visits = _Visits()
     roots = input_paths.local_roots(inputs) if links_inside else ()
     remote: set[str] = set()
     behind_links: list[Iterator[Listed]] = []
     for path, label in zip(inputs, input_paths.labels(inputs), strict=True):
         if is_remote(path):
-            found = _list_remote(path, excluded)
+            found = _list_remote(path, excluded, selection, left_out)
             yield from _labelled(_unseen(found, remote) if label else found, path, label)
         elif input_paths.is_pattern(path) or os.path.isdir(path):
-            search = _Search(path, excluded, visits, roots=roots)
+            search = _Search(path, excluded, visits, roots=roots, selection=selection, exclusions=left_out)
             yield from _labelled(search.directly(), path, label)
             behind_links.append(_labelled(search.behind_links(), path, label))
-        elif visits.is_new_file(path):
+        elif visits.is_new_file(path) and _is_selected_file(
+            path, _size_of(pathlib.Path(path)), selection, left_out
+        ):
             yield from _labelled(iter([Listed(path, os.path.basename(path))]), path, label)
     for files in behind_links:
         yield from files
@@ -77,6 +96,16 @@ def _labelled(files: Iterator[Listed], path: str, label: str) -> Iterator[Listed
         yield file._replace(name=name) if label else file
 
 
+def _is_selected_file(
+    path: str, size_bytes: int | None, selection: Selection, exclusions: Exclusions
+) -> bool:
+    """Returns whether a file that an input names is wanted, and counts it if it is not. Patterns see its name only."""
+    cause = selector_of(selection).file(os.path.basename(path), size_bytes)
+    if cause:
+        exclusions.add_file(cause)
+    return not cause
+
+
 def _unseen(files: Iterator[Listed], seen: set[str]) -> Iterator[Listed]:
     """Yields the files whose paths are not in a set, and adds them."""
     for file in files:
@@ -85,20 +114,38 @@ def _unseen(files: Iterator[Listed], seen: set[str]) -> Iterator[Listed]:
             yield file
 
 
-def _list_remote(path: str, exclude: tuple[str, ...]) -> Iterator[Listed]:
+def _list_remote(
+    path: str, exclude: tuple[str, ...], selection: Selection, exclusions: Exclusions
+) -> Iterator[Listed]:
     """Lists remote files: those that match a pattern, those below a prefix, or the one file of this name."""
     start = input_paths.root(path)
+    is_pattern = input_paths.is_pattern(path)
+    selector = _selector(path, selection)
     found = objects.list_versions(start + "/")
-    if input_paths.is_pattern(path):
-        found = ((uri, version) for uri, version in found if input_paths.matches(uri, path))
+    if is_pattern:
+        found = (one for one in found if input_paths.matches(one.path, path))
     is_empty = True
-    for uri, version in found:
+    for uri, version, size_bytes in found:
         is_output = any(uri == other or uri.startswith(other.rstrip("/") + "/") for other in exclude)
         if not uri.endswith("/") and not is_output:  # some tools make an empty object per directory
             is_empty = False
-            yield Listed(uri, uri.removeprefix(start + "/"), version=version)
-    if is_empty and not input_paths.is_pattern(path) and objects.exists(path):
-        yield Listed(path, path.rpartition("/")[2])
+            name = uri.removeprefix(start + "/")
+            if cause := selector.file_anywhere(name, size_bytes):
+                exclusions.add_file(cause)
+            else:
+                yield Listed(uri, name, version=version)
+    if is_empty and not is_pattern and objects.exists(path):
+        first = next(objects.list_versions(path), None) if selection.min_bytes else None
+        size_bytes = first.size_bytes if first and first.path == path else None
+        if _is_selected_file(path, size_bytes, selection, exclusions):
+            yield Listed(path, path.rpartition("/")[2])
+
+
+def _selector(path: str, selection: Selection) -> Selector:
+    """Returns what decides about the files of an input."""
+    if not input_paths.is_pattern(path):
+        return Selector(selection)
+    return Selector(selection, path.removeprefix(input_paths.root(path)).split("/"))
 
 
 def list_files(folder: str, exclude: Iterable[str] = ()) -> Iterator[str]:
@@ -189,6 +236,8 @@ class _Search:
       visits: what other searches have found; it is left out, and what this search finds is added.
       pattern: the parts of the pattern below `folder`; by default those of `path`, if it is one.
       roots: if given, links that lead out of these directories and files are not followed.
+      selection: which files are wanted.
+      exclusions: what is left out is added to it.
     """
 
     def __init__(
@@ -198,6 +247,8 @@ class _Search:
         visits: _Visits,
         pattern: str | None = None,
         roots: tuple[str, ...] = (),
+        selection: Selection = EVERYTHING,
+        exclusions: Exclusions | None = None,
     ) -> None:
         is_pattern = pattern is None and input_paths.is_pattern(path)
         self._folder = input_paths.root(path) if is_pattern else path
@@ -209,6 +260,11 @@ class _Search:
         self._visits = visits
         self._roots = roots
         self._linked: collections.deque[_Directory] = collections.deque()
+        self._exclusions = Exclusions() if exclusions is None else exclusions
+        self._selects = not selection.is_everything
+        self._selector = _selector(self._text or path, selection)
+        self._needs_size = selection.min_bytes > 0
+        self._device = _device_of(self._folder or ".") if selection.one_file_system else None
 
     def directly(self) -> Iterator[Listed]:
         """Yields the files whose paths below the input contain no linked directory, in the order of the names."""
@@ -250,11 +306,23 @@ class _Search:
                 leads_outside = is_link and self._leads_outside(start + prefix + name)
                 if _is_folder(entry):
                     below = states if is_whole else self._pattern.enter(visit.states, name)
+                    if (
+                        below
+                        and self._selects
+                        and self._leaves_out_folder(entry, prefix + name, leads_outside)
+                    ):
+                        continue
                     is_wanted = bool(below) and leads_outside and self._visits.is_new_link(path, name)
                     if below and not leads_outside:
                         (self._linked if is_link else folders).append((prefix + name, urls, below))
                 else:
                     is_wanted = name not in maps and visit.takes(name)
+                    if (
+                        is_wanted
+                        and self._selects
+                        and self._leaves_out_file(entry, prefix + name, leads_outside)
+                    ):
+                        continue
                 if is_wanted:
                     relative = prefix + name
                     yield Listed(
@@ -268,6 +336,24 @@ class _Search:
 
     def _leads_outside(self, path: str) -> bool:
         return bool(self._roots) and real_root(path, self._roots) is None
+
+    def _leaves_out_folder(self, entry: _Entry, relative: str, leads_outside: bool) -> bool:
+        """Returns whether a directory is not wanted, and counts it then. Nothing is asked about what lies outside."""
+        cause = self._selector.directory(relative.replace(os.sep, "/"))
+        if not cause and self._device is not None and not leads_outside:
+            with contextlib.suppress(OSError):
+                cause = ONE_FILE_SYSTEM if entry.stat().st_dev != self._device else ""
+        if cause:
+            self._exclusions.add_directory(cause)
+        return bool(cause)
+
+    def _leaves_out_file(self, entry: _Entry, relative: str, leads_outside: bool) -> bool:
+        """Returns whether a file is not wanted, and counts it then. Nothing is asked about what lies outside."""
+        size_bytes = _size_of(entry) if self._needs_size and not leads_outside else None
+        cause = self._selector.file(relative.replace(os.sep, "/"), size_bytes)
+        if cause:
+            self._exclusions.add_file(cause)
+        return bool(cause)
 
     def _is_excluded(self, folder: str, name: str, is_link: bool) -> bool:
         if not self._excluded:
@@ -313,6 +399,22 @@ def _is_folder(entry: _Entry) -> bool:
         return entry.is_dir()
     except OSError:  # a link in a circle, or below a directory without permission: rejected when it is opened
         return False
+
+
+def _size_of(entry: _Entry) -> int | None:
+    """Returns the size of a file, with links followed; None if it is no regular file, or its size is not known."""
+    try:
+        status = entry.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _device_of(folder: str) -> int | None:
+    try:
+        return os.stat(folder).st_dev
+    except OSError:  # gone: nothing is found in it
+        return None
 
 
 def _is_being_written(path: str, outputs: set[str]) -> bool:

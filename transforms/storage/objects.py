@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from transforms.storage.clients import REFUSALS, AmazonStore, GoogleStore, OtherStore, Store, status_of
+from transforms.storage.clients import REFUSALS, AmazonStore, Found, GoogleStore, OtherStore, Store, status_of
 
 _ERROR_NUMBERS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT}  # by HTTP status
 
@@ -52,11 +52,11 @@ def exists(path: str) -> bool:
 
 def list_objects(prefix: str) -> Iterator[str]:
     """Yields the paths of all remote files that begin with the prefix."""
-    return (path for path, _ in list_versions(prefix))
+    return (found.path for found in list_versions(prefix))
 
 
-def list_versions(prefix: str) -> Iterator[tuple[str, str]]:
-    """Yields the paths of all remote files that begin with the prefix, each with its version.
+def list_versions(prefix: str) -> Iterator[Found]:
+    """Yields all remote files that begin with the prefix, each with its version and size.
 
     A file that replaces another one of its name has another version. The version is "" if the store has none.
     """

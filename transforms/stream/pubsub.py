@@ -24,10 +24,12 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from beam_dedup.core.allowed import refusal
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.model import Reason
+from beam_dedup.core.reading.selection import EVERYTHING, Selection, selector_of
 from beam_dedup.core.stream.notifications import BadNotificationError, OtherEvent, parse
 from transforms import metrics
 from transforms.stream import clock
 from transforms.stream.shared_readers import Shared
+from transforms.tally import Tally
 
 try:
     import google.cloud.pubsub_v1 as pubsub_v1
@@ -58,22 +60,32 @@ class ParseNotifications(beam.PTransform[PCollection[Any], PCollection[bytes]]):
       allow: prefixes of the objects that messages may name, as `beam_dedup.core.allowed.checked_prefix` returns
         them. A message that names another object becomes an arrival that will be rejected unread. Whoever may
         publish to the topic chooses the object and all attributes of a message.
+      selection: which of the objects are wanted; only its patterns apply, to paths relative to the prefix in `allow`.
+        Messages about others are counted (`Excluded_Count`).
+      tally: where these messages are counted too, on one machine.
     """
 
     subscription: str
     outputs: tuple[str, ...] = ()
     allow: tuple[str, ...] = dataclasses.field(kw_only=True)
+    selection: Selection = dataclasses.field(default=EVERYTHING, kw_only=True)
+    tally: Tally | None = dataclasses.field(default=None, kw_only=True)
 
     def expand(self, notifications: PCollection[Any]) -> PCollection[bytes]:
         return notifications | "Parse" >> beam.FlatMap(
-            parsed_arrivals, self.subscription, self.outputs, self.allow
+            parsed_arrivals, self.subscription, self.outputs, self.allow, self.selection, self.tally
         ).with_output_types(bytes)
 
 
 def parsed_arrivals(
-    message: Any, subscription: str, outputs: tuple[str, ...], allow: tuple[str, ...]
+    message: Any,
+    subscription: str,
+    outputs: tuple[str, ...],
+    allow: tuple[str, ...],
+    selection: Selection = EVERYTHING,
+    tally: Tally | None = None,
 ) -> Iterable[bytes]:
-    """Returns the packed arrival that a message reports, or nothing for another event."""
+    """Returns the packed arrival that a message reports, or nothing for another event, or for an object not wanted."""
     try:
         event = parse(message.data, message.attributes or {})
     except BadNotificationError as error:
@@ -86,7 +98,23 @@ def parsed_arrivals(
         return []
     if why := refusal(event.uri, allow):
         event = event._replace(refused=why, reason=Reason.NOT_ALLOWED.value)
+    elif selector_of(selection).file_anywhere(_below_prefix(event.uri, allow)):
+        metrics.add({metrics.EXCLUDED: 1})
+        if tally:
+            tally.add(metrics.EXCLUDED, 1)
+        return []
     return [event.packed()]
+
+
+def _below_prefix(uri: str, prefixes: Sequence[str]) -> str:
+    """Returns the part of an object's path below the longest of the prefixes that contain it.
+
+    >>> _below_prefix("gs://b/in/a/b.jpg", ["gs://b", "gs://b/in", "gs://b/i"])
+    'a/b.jpg'
+    """
+    starts = [f"{prefix.rstrip('/')}/" for prefix in prefixes]
+    longest = max((len(start) for start in starts if uri.startswith(start)), default=0)
+    return uri[longest:] if longest else uri.rpartition("/")[2]
 
 
 class Acknowledgements(CheckpointMark):

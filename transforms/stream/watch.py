@@ -5,6 +5,7 @@ A local file arrives when it is complete: when it has not changed for a quiet ti
 object of a store is complete as soon as it is visible. Images that exist at the start arrive first.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -29,11 +30,14 @@ from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.reading.input_paths import local_roots
 from beam_dedup.core.reading.local_files import open_local, version_of
+from beam_dedup.core.reading.selection import EVERYTHING, Exclusions, Selection
+from transforms import metrics
 from transforms.storage.files import open_regular
 from transforms.storage.listing import Listed, list_inputs
 from transforms.stream import clock
 from transforms.stream.shared_readers import Shared
 from transforms.stream.watched_links import WatchedLinks, links_last
+from transforms.tally import Tally
 
 PATIENCE = 60.0  # how many times as long a file must be quiet that looks incomplete
 _SCAN_SHARE = 4  # scanning takes at most 1/4 of the time, however large the directory is
@@ -95,7 +99,10 @@ class Watch:
         times: ScanTimes,
         monotonic: Callable[[], float] = time.monotonic,
         links_inside: bool = False,
+        selection: Selection = EVERYTHING,
     ) -> None:
+        self.exclusions = Exclusions()  # of the last scan that has ended
+        self._selection = selection
         self._paths = paths
         self._exclude = exclude
         self._times = times
@@ -110,7 +117,9 @@ class Watch:
         """Scans once; yields the images that have arrived since the last scan, links after all others."""
         changing: dict[str, tuple[_State, float]] = {}
         self._links.start_scan()
-        for file in links_last(list_inputs(self._paths, self._exclude, self._links_inside)):
+        exclusions = Exclusions()
+        found = list_inputs(self._paths, self._exclude, self._links_inside, self._selection, exclusions)
+        for file in links_last(found):
             if file.leads_outside:
                 yield from self._refused(file)
                 continue
@@ -133,6 +142,7 @@ class Watch:
                 changing[file.path] = state, since
                 self._links.note_incomplete(file.path)
         self._changing = changing
+        self.exclusions = exclusions
 
     def _refused(self, link: Listed) -> Iterator[Arrival]:
         """Yields the arrival of a link out of the input, if it is new. Its generation is that of the link itself."""
@@ -204,13 +214,20 @@ class Scanner:
     """A thread that scans again and again, and the arrivals it has found."""
 
     def __init__(
-        self, paths: tuple[str, ...], exclude: tuple[str, ...], times: ScanTimes, links_inside: bool = False
+        self,
+        paths: tuple[str, ...],
+        exclude: tuple[str, ...],
+        times: ScanTimes,
+        links_inside: bool = False,
+        selection: Selection = EVERYTHING,
     ) -> None:
         self.given = 0
+        self._excluded = collections.Counter[str]()  # the largest numbers of all scans, by counter
+        self._counted = collections.Counter[str]()  # of these, the numbers that were returned
         self._pause_seconds = times.pause_seconds
         self._found: queue.Queue[Arrival | Exception] = queue.Queue(_MAX_WAITING)
         self.stopped = threading.Event()
-        watch = Watch(paths, exclude, times, links_inside=links_inside)
+        watch = Watch(paths, exclude, times, links_inside=links_inside, selection=selection)
         threading.Thread(target=self._scan, args=(watch,), name="watch", daemon=True).start()
 
     def next(self) -> Arrival | None:
@@ -230,6 +247,13 @@ class Scanner:
     def has_more(self) -> bool:
         return not self._found.empty()
 
+    def newly_excluded(self) -> dict[str, int]:
+        """Returns by how much the most that a scan left out has grown since the last call, by counter."""
+        excluded = self._excluded
+        grown = excluded - self._counted
+        self._counted = excluded
+        return dict(grown)
+
     def stop(self) -> None:
         self.stopped.set()
 
@@ -243,6 +267,8 @@ class Scanner:
                     self._give(arrival)
                     begun = time.monotonic()
                 scanning += time.monotonic() - begun
+                latest = collections.Counter(metrics.excluded_counts(watch.exclusions))
+                self._excluded = self._excluded | latest  # another one, since another thread reads it
                 self.stopped.wait(max(self._pause_seconds, (_SCAN_SHARE - 1) * scanning))
         except Exception as error:  # noqa: BLE001  raised again by `next`, in the thread that reads
             self._give(error)
@@ -273,11 +299,14 @@ class WatchedReader(UnboundedReader):
         position: Position | None,
         times: ScanTimes,
         links_inside: bool = False,
+        selection: Selection = EVERYTHING,
+        tally: Tally | None = None,
     ) -> None:
+        self._tally = tally
         known = _scanners.find(position.scanner) if position else None
         continues = position is not None and known is not None and known.given == position.given
         self._name = position.scanner if position and continues else secrets.token_hex(8)
-        make_scanner = functools.partial(Scanner, paths, exclude, times, links_inside)
+        make_scanner = functools.partial(Scanner, paths, exclude, times, links_inside, selection)
         self.scanner = _scanners.acquire(self._name, make_scanner)
         self._current = Arrival("")
 
@@ -286,6 +315,11 @@ class WatchedReader(UnboundedReader):
 
     def advance(self) -> bool:
         found = self.scanner.next()
+        excluded = self.scanner.newly_excluded()
+        metrics.add(excluded)
+        if self._tally:
+            for name, count in excluded.items():
+                self._tally.add(name, count)
         if found is not None:
             self._current = found
         return found is not None
@@ -318,12 +352,16 @@ class WatchedSource(UnboundedSource):
       times: when to scan.
       links_inside: whether links that lead out of `paths` are rejected instead of followed. Files that are read
         need the same limit (`Limits.roots`).
+      selection: which of the files are wanted; by default all of them.
+      tally: where the reader counts what is left out, on one machine; None counts with Beam's counters only.
     """
 
     paths: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     times: ScanTimes = ScanTimes()
     links_inside: bool = False
+    selection: Selection = EVERYTHING
+    tally: Tally | None = None
 
     def split(self, desired_num_splits: int, options: Any = None) -> Iterable[UnboundedSource]:  # noqa: ARG002
         return [self]
@@ -334,7 +372,9 @@ class WatchedSource(UnboundedSource):
         If it cannot continue, it finds all files again: they are redelivered, and not judged twice.
         """
         position = checkpoint_mark if isinstance(checkpoint_mark, Position) else None
-        return WatchedReader(self.paths, self.exclude, position, self.times, self.links_inside)
+        return WatchedReader(
+            self.paths, self.exclude, position, self.times, self.links_inside, self.selection, self.tally
+        )
 
     def get_checkpoint_mark_coder(self) -> coders.Coder:
         return _PositionCoder()
