@@ -20,7 +20,7 @@ DedupReview.detail = (() => {
     group = wanted;
     pictures = undefined;
     if (group === undefined) {
-      box().replaceChildren(DedupReview.text.element("p", { className: "empty" }, "No group matches the filters."));
+      box().replaceChildren(DedupReview.text.element("p", { className: "empty" }, DedupReview.data.count ? "No group matches the filters." : "The run found no duplicates."));
       return;
     }
     const found = DedupReview.data.loaded(group) ?? (await DedupReview.data.load(group));
@@ -234,8 +234,15 @@ DedupReview.detail = (() => {
       made.classList.toggle("is-going", !isKept);
       const button = made.querySelector(".keep");
       button.setAttribute("aria-pressed", String(Boolean(decision && isKept)));
-      made.querySelector(".keep-word").textContent = decision ? (isKept ? "kept" : "goes") : isKept ? "keep" : "would go";
+      made.querySelector(".keep-word").textContent = wordFor(pictures[number], isKept, Boolean(decision));
     }
+  }
+
+  /** Returns what happens to a picture. Members of archives and objects of stores are never touched. */
+  function wordFor(picture, isKept, isDecided) {
+    if (isKept) return isDecided ? "kept" : "keep";
+    if (!picture.files.some((row) => row[3])) return "duplicate, not touched";
+    return isDecided ? "goes" : "would go";
   }
 
   /** Returns the address of a picture's file if a browser can show it; "" otherwise. */
