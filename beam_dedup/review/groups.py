@@ -31,6 +31,7 @@ class Picture:
       near: whether it is a near duplicate of the kept picture; else it is that picture.
       distance, long_distance, view: from the kept picture, as in the records; None of the kept picture itself.
       known: whether it has no record, as an image of `--reference`.
+      kept_by: why the kept picture was preferred to it, as in the records; "" of the kept picture.
     """
 
     digest: str
@@ -46,6 +47,7 @@ class Picture:
     distance: int | None = None
     long_distance: int | None = None
     view: str | None = None
+    kept_by: str = ""
 
     @property
     def touchable(self) -> int:
@@ -257,6 +259,7 @@ def _picture(record: Record, near: bool) -> Picture:
         distance=_number(record.get("distance")) if near else None,
         long_distance=_number(record.get("long_distance")) if near else None,
         view=(_text(record.get("view")) or None) if near else None,
+        kept_by=_text(record.get("kept_by")) if near else "",
     )
 
 

@@ -149,10 +149,18 @@ DedupReview.detail = (() => {
       ),
       element("p", { className: "distance", title: picture.near ? distanceDetail(picture, k, verify) : "" }, words),
       view(picture.view) && element("p", { className: "view" }, view(picture.view)),
+      preference(picture),
       flags(picture),
       factList(picture, best),
       files(picture),
     );
+  }
+
+  /** Returns which rule prefers the kept picture; nothing if only the order of paths does. */
+  function preference({ keptBy }) {
+    if (!keptBy || keptBy === "first") return null;
+    const { element, shownText } = DedupReview.text;
+    return element("p", { className: "view" }, `the kept one is preferred by: ${shownText(keptBy)}`);
   }
 
   function flags(picture) {
