@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import fnmatch
-import glob
 import itertools
 import os
 import secrets
@@ -13,12 +11,16 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from types import FrameType
 
+import numpy as np
+
 from beam_dedup.cleaning import files, script, steps, trash
 from beam_dedup.cleaning.decided import Decided
 from beam_dedup.cleaning.duplicates import Duplicate, read_duplicates
 from beam_dedup.cleaning.files import LeftError, State
 from beam_dedup.cleaning.journal import Journal
 from beam_dedup.cleaning.steps import LINKS, How, Step
+from beam_dedup.core import path_globs
+from beam_dedup.core.codes import BoolArray
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.errors import DedupError
 from beam_dedup.core.model import Reason
@@ -50,6 +52,7 @@ class CleanConfig:
 
     Attributes:
       target: the directory of `--how move:DIRECTORY`; else "".
+      protect: globs (`beam_dedup.core.path_globs`) of files that are not touched.
     """
 
     records: str
@@ -129,9 +132,9 @@ def journal_name(records: str) -> str:
 def _wanted(
     duplicates: Sequence[Duplicate], config: CleanConfig, decided: Decided, result: _Result
 ) -> Iterator[Duplicate]:
-    patterns = _patterns(config)
     names = set()
-    for duplicate in duplicates:
+    protected = _are_protected(duplicates, config.protect).tolist()
+    for duplicate, is_protected in zip(duplicates, protected, strict=True):
         path = files.real(duplicate.path)
         if path in names:  # judged twice, for example in two runs, or delivered again
             continue
@@ -139,11 +142,7 @@ def _wanted(
             result.kept += 1
         elif duplicate.reason is Reason.NEAR and not config.near:
             result.near += 1
-        elif duplicate.is_protected or any(
-            fnmatch.fnmatchcase(name, pattern)
-            for pattern in patterns
-            for name in (duplicate.path, os.path.normpath(duplicate.path), path)
-        ):
+        elif duplicate.is_protected or is_protected:
             result.protected += 1
         elif objection := decided.objection(duplicate, config.how):
             result.left.append((path, objection))
@@ -154,15 +153,14 @@ def _wanted(
             yield dataclasses.replace(duplicate, path=path)
 
 
-def _patterns(config: CleanConfig) -> list[str]:
-    """Returns the patterns of `--protect`, such that they match absolute paths, and all that is in a directory that they match."""
-    directory = glob.escape(os.path.abspath(config.directory or os.curdir))
-    patterns = []
-    for given in config.protect:
-        pattern = os.path.expanduser(given.rstrip("/")) or "/"
-        pattern = pattern if pattern.startswith("*") else os.path.normpath(os.path.join(directory, pattern))
-        patterns += [pattern, f"{pattern.rstrip('/')}/*"]
-    return patterns
+def _are_protected(duplicates: Sequence[Duplicate], protect: Sequence[str]) -> BoolArray:
+    """Returns which files match a glob of `--protect`: by their paths in the records, or by their real paths."""
+    found = np.zeros(len(duplicates), bool)
+    if protect:
+        for path_of in (os.path.normpath, files.real):
+            paths = path_globs.as_texts(path_of(duplicate.path) for duplicate in duplicates)
+            found |= path_globs.matches([paths], protect)
+    return found
 
 
 class _Checker:

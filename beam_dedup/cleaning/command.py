@@ -11,6 +11,7 @@ from beam_dedup.cleaning.undo import undo
 from beam_dedup.core.errors import UsageError
 from beam_dedup.options.decisions_file import load_decisions
 from beam_dedup.options.option import quoted
+from beam_dedup.options.preference_checks import checked_glob
 from beam_dedup.output import write
 
 _CLEAN_HELP = """\
@@ -122,12 +123,13 @@ def clean_config(arguments: Sequence[str]) -> CleanConfig:
         )
     if given.directory and not os.path.isdir(given.directory):
         raise UsageError(f"--directory must be a directory; got {quoted(given.directory)}")
+    directory = os.path.abspath(given.directory or os.curdir)
     return CleanConfig(
         records=given.records,
         how=how,
         target=target,
         near=given.near,
-        protect=tuple(given.protect),
+        protect=tuple(checked_glob("--protect", glob, directory) for glob in given.protect),
         directory=given.directory,
         journal=given.journal,
         yes=given.yes,

@@ -18,7 +18,7 @@ def preference(options: argparse.Namespace) -> Preference:
       UsageError: a glob is written wrongly.
     """
     directory = os.getcwd()
-    protect = tuple(_checked_glob("--protect", glob, directory) for glob in options.protect or [])
+    protect = tuple(checked_glob("--protect", glob, directory) for glob in options.protect or [])
     return Preference(_rules(options.keep, directory), protect, directory)
 
 
@@ -27,23 +27,33 @@ def is_first(given: Sequence[str] | None) -> bool:
     return not given or list(given) == [KeepPolicy.FIRST]
 
 
-def _rules(given: Sequence[str] | None, directory: str) -> tuple[Rule, ...]:
-    try:
-        rules = parse_rules(given or [KeepPolicy.FIRST])
-    except ValueError as error:
-        raise UsageError(f"--keep {error}") from None
-    return tuple(
-        dataclasses.replace(rule, glob=_checked_glob(f"--keep {rule.kind}:", rule.glob, directory))
-        if rule.kind in (RuleKind.PATH, RuleKind.NOT)
-        else rule
-        for rule in rules
-    )
+def checked_glob(flag: str, given: str, directory: str) -> str:
+    """Returns a glob over paths as `beam_dedup.core.path_globs.matches` takes it.
 
+    Args:
+      flag: which has it.
+      given: the glob.
+      directory: to which `./` at its beginning is relative.
 
-def _checked_glob(flag: str, given: str, directory: str) -> str:
+    Raises:
+      UsageError: it is written wrongly.
+    """
     glob = absolute_glob(given, directory)
     try:
         check_glob(glob)
     except ValueError as error:
         raise UsageError(f"{flag} {error}; got {quoted(given)}") from None
     return glob
+
+
+def _rules(given: Sequence[str] | None, directory: str) -> tuple[Rule, ...]:
+    try:
+        rules = parse_rules(given or [KeepPolicy.FIRST])
+    except ValueError as error:
+        raise UsageError(f"--keep {error}") from None
+    return tuple(
+        dataclasses.replace(rule, glob=checked_glob(f"--keep {rule.kind}:", rule.glob, directory))
+        if rule.kind in (RuleKind.PATH, RuleKind.NOT)
+        else rule
+        for rule in rules
+    )

@@ -13,7 +13,7 @@ import pytest
 
 from beam_dedup.cleaning import steps
 from beam_dedup.cli import main
-from tests.app.cli_runs import dedup
+from tests.app.cli_runs import dedup, records_in
 from tests.cleaning.trees import digest_of, record, snapshot, write_records
 from tests.core.archives.made_archives import zipped
 from tests.pictures import encoded, photo
@@ -126,6 +126,47 @@ def test_protected_files_are_not_touched(pair: Path, capsys: pytest.CaptureFixtu
     assert main(["clean", "r.jsonl", "--yes", "--protect", "*/in/b.*"]) == 0
     assert snapshot(pair.parent / "in") == before
     assert "Left since protected: 1 file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        ["raw"],
+        ["raw/*.jpg"],
+        ["x/**/*.jpg", "[é-ü]?.jpg"],
+        ["**/raw/", "c.jpg/"],
+        ["./in/x"],
+        ["{base}/in/*.jpg"],
+        ["*/*/raw"],
+        [r"\[1\]", "nosuch"],
+        ["*.jpg"],
+    ],
+)
+def test_protect_means_the_same_in_a_run_and_in_clean(patterns: list[str], workplace: Path) -> None:
+    names = (
+        "0.jpg",
+        "c.jpg",
+        "raw/a.jpg",
+        "x/raw/b.jpg",
+        "x/y/raw/c/d.jpg",
+        "x/[1]/e.jpg",
+        "x/éa.jpg",
+        "x/ab.jpg",
+    )
+    for name in names:
+        path = workplace / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"GIF89a")
+    protect = [text for one in patterns for text in ("--protect", one.format(base=workplace))]
+    assert dedup("-e", "-i", "in", *protect, "--records", "protected.jsonl", "--quiet") == 0
+    expected = {
+        name for name, found in records_in(Path("protected.jsonl")).items() if "protected" in found["flags"]
+    }
+    assert dedup("-e", "-i", "in", "--records", "r.jsonl", "--quiet") == 0
+    assert main(["clean", "r.jsonl", "--yes", *protect]) == 0
+    left = {path.name for path in Path("in").rglob("*.jpg")}
+    assert expected
+    assert left == {"0.jpg", *expected}
 
 
 def replace_witness_by_link() -> None:
@@ -305,6 +346,11 @@ class TestScript:
             ["clean", "r.jsonl", "--yes", "--journal", "r.jsonl"],
             "--journal: r.jsonl can't be created: File exists",
         ),
+        (
+            ["clean", "r.jsonl", "--protect", "a", "--protect", "[b"],
+            '--protect must close each [ by a ], or escape it by a backslash; got "[b"',
+        ),
+        (["clean", "r.jsonl", "--protect", "!a"], "--protect must not begin with !"),
         (["clean", "r.jsonl", "--yess"], "unrecognized arguments: --yess"),
         (["undo", "gone"], "JOURNAL: gone can't be read: No such file or directory"),
         (["undo", "r.jsonl"], "JOURNAL: r.jsonl is no journal of dedup clean"),
