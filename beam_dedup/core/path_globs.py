@@ -1,9 +1,9 @@
 r"""Matches tables of images with globs over their paths.
 
 A glob is a pattern of `beam_dedup.core.globs`. It is matched with two paths of an image: its absolute path, or URI in a
-store, and its path below the input, which is the name of its copy, after a `/`. It matches the image if it matches the
-whole path or a directory in it, beginning at any directory. A glob that begins with `/`, or with a scheme such as `gs://`,
-begins where the path begins. A member of an archive has the path of the archive as a directory: `/a/b.zip/c.jpg`.
+store, and its path below the input, which is the name of its copy, after a `/`. With several inputs such a name begins with the label of the input, and is
+matched without the label too. The glob matches the image if it matches the whole path or a directory in it, beginning at
+any directory. A glob that begins with `/`, or with a scheme such as `gs://`, begins where the path begins. A member of an archive has the path of the archive as a directory: `/a/b.zip/c.jpg`.
 
 Why a glob with a `/` in its middle, such as `a/b`, begins at any directory, other than in a gitignore file: records do not
 say where the inputs begin, and the same glob shall match the same images in a run and when its duplicates are cleaned up.
@@ -83,7 +83,9 @@ def matches(paths: Sequence[pa.Array], patterns: Sequence[str]) -> BoolArray:
     return found
 
 
-def glob_paths(uris: pa.Array, names: pa.Array, directory: str) -> tuple[pa.Array, pa.Array]:
+def glob_paths(
+    uris: pa.Array, names: pa.Array, directory: str, has_labels: bool = False
+) -> tuple[pa.Array, ...]:
     """Returns the paths of images against which globs are matched: absolute, and below the input.
 
     They are strings as `as_texts` makes them.
@@ -92,6 +94,8 @@ def glob_paths(uris: pa.Array, names: pa.Array, directory: str) -> tuple[pa.Arra
       uris: of the images, as binaries.
       names: of their copies, as binaries.
       directory: to which relative paths in URIs are relative.
+      has_labels: whether the names begin with the label of their input. Paths below the input are then returned with
+        and without it.
     """
     special = np.zeros(len(uris), bool)
     for text in ("!", "%", "//", "./"):
@@ -106,7 +110,10 @@ def glob_paths(uris: pa.Array, names: pa.Array, directory: str) -> tuple[pa.Arra
         made = pa.array([_path(to_text(uris[row].as_py()), directory) for row in rows], pa.binary())
         absolute = pc.replace_with_mask(absolute, pa.array(special), made)
     below = pc.binary_join_element_wise(pa.scalar(b""), names, pa.scalar(b"/"))
-    return _decoded(absolute), _decoded(below)
+    paths = [absolute, below]
+    if has_labels:
+        paths.append(pc.replace_substring_regex(below, "^/[^/]*/", "/"))
+    return tuple(map(_decoded, paths))
 
 
 def as_texts(paths: Iterable[str]) -> pa.Array:

@@ -19,7 +19,8 @@ def preference(options: argparse.Namespace) -> Preference:
     """
     directory = os.getcwd()
     protect = tuple(checked_glob("--protect", glob, directory) for glob in options.protect or [])
-    return Preference(_rules(options.keep, directory), protect, directory)
+    has_labels = len(options.dump_dir or ()) > 1
+    return Preference(_rules(options.keep, directory), protect, directory, has_labels)
 
 
 def is_first(given: Sequence[str] | None) -> bool:

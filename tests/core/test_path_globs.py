@@ -137,6 +137,23 @@ def test_glob_and_path(glob: str, uri: str, name: str, is_match: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("glob", "has_labels", "wanted"),
+    [
+        ("/raw", True, [True, True, False, False]),
+        ("/raw", False, [False, False, False, False]),
+        ("/b/raw", True, [True, False, False, False]),
+        ("/c.jpg", True, [False, False, False, True]),
+        ("raw", False, [True, True, True, False]),
+    ],
+)
+def test_glob_begins_below_each_of_several_inputs(glob: str, has_labels: bool, wanted: list[bool]) -> None:
+    uris = ["/p/b/raw/a.jpg", "/p/q/\udcff/raw/a.jpg", "/p/b/x/raw/a.jpg", "/p/c.jpg"]
+    names = ["b/raw/a.jpg", "\udcff/raw/a.jpg", "b/x/raw/a.jpg", "c.jpg"]
+    columns = [pa.array(list(map(to_bytes, texts)), pa.binary()) for texts in (uris, names)]
+    assert matches(glob_paths(*columns, "/cwd", has_labels), [glob]).tolist() == wanted
+
+
+@pytest.mark.parametrize(
     ("glob", "why"),
     [
         ("", "must name a file or a directory"),
