@@ -29,8 +29,8 @@ it is. A journal is written first; with it, `dedup undo` puts everything back.
                          changes nothing)
   --near                 include near duplicates; without it, only files of
                          equal bytes
-  --protect GLOB         never touch files or directories whose path matches
-                         (repeatable)
+  --protect GLOB         never touch files or directories whose path matches, as
+                         with `dedup --protect` (repeatable)
   --decisions FILE       what you decided (JSON Lines): `keep` is never touched,
                          nor a duplicate that is `different` from its witness;
                          `drop` is taken too (--how trash or move:DIRECTORY)
@@ -47,7 +47,7 @@ are never touched.
 Examples:
   dedup -e -i ~/Pictures --records r.jsonl && dedup clean r.jsonl
   dedup clean r.jsonl --yes
-  dedup clean r.jsonl --how move:/backup --near --protect '*/originals/*' --yes
+  dedup clean r.jsonl --how move:/backup --near --protect originals --yes
 
 Exit codes:
   0    done
