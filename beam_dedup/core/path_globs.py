@@ -23,7 +23,8 @@ from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.blocks import to_bytes, to_text
 from beam_dedup.core.codes import BoolArray
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://(?!/)", re.IGNORECASE)
+_URI = "[A-Za-z][A-Za-z0-9+.-]*://"  # the beginning of one
+_SCHEME = re.compile(f"{_URI}(?!/)")
 _RELATIVE = re.compile(r"\.\.?(?:/|$)")
 
 
@@ -100,8 +101,8 @@ def glob_paths(
     special = np.zeros(len(uris), bool)
     for text in ("!", "%", "//", "./"):
         special |= np.asarray(pc.match_substring(uris, text))
-    special &= ~np.asarray(pc.match_substring_regex(uris, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*://[^!%]*$"))
-    relative = ~np.asarray(pc.match_substring_regex(uris, pattern=r"^/|^[A-Za-z][A-Za-z0-9+.-]*://"))
+    special &= ~np.asarray(pc.match_substring_regex(uris, pattern=f"^{_URI}[^!%]*$"))
+    relative = ~np.asarray(pc.match_substring_regex(uris, pattern=f"^/|^{_URI}"))
     base = to_bytes(directory.rstrip("/"))
     joined = pc.binary_join_element_wise(pa.scalar(base), uris, pa.scalar(b"/"))
     absolute = pc.if_else(pa.array(relative), joined, uris)
