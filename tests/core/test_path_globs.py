@@ -149,8 +149,8 @@ def test_glob_and_path(glob: str, uri: str, name: str, is_match: bool) -> None:
 def test_glob_begins_below_each_of_several_inputs(glob: str, has_labels: bool, wanted: list[bool]) -> None:
     uris = ["/p/b/raw/a.jpg", "/p/q/\udcff/raw/a.jpg", "/p/b/x/raw/a.jpg", "/p/c.jpg"]
     names = ["b/raw/a.jpg", "\udcff/raw/a.jpg", "b/x/raw/a.jpg", "c.jpg"]
-    columns = [pa.array(list(map(to_bytes, texts)), pa.binary()) for texts in (uris, names)]
-    assert matches(glob_paths(*columns, "/cwd", has_labels), [glob]).tolist() == wanted
+    first, second = (pa.array(list(map(to_bytes, texts)), pa.binary()) for texts in (uris, names))
+    assert matches(glob_paths(first, second, "/cwd", has_labels), [glob]).tolist() == wanted
 
 
 @pytest.mark.parametrize(
