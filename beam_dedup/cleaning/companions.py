@@ -1,10 +1,10 @@
 """Finds the companions that go with a duplicate that was taken away: its side-cars, movie, RAW file and edits.
 
-A companion stays if it belongs to any file that stays, as the names in its directory say at that moment. It also stays,
-and is named, if it would be the last copy of its content in the library: it goes only if its witness, a companion of
+A companion is left if it belongs to any file that is left, as the names in its directory say at that moment. It is also
+left, and named, if it would be the last copy of its content in the library: it goes only if its witness, a companion of
 the kept image, has the same bytes. There are two exceptions: `--how move:DIRECTORY`, which keeps everything, and the
 side-cars and movies of near duplicates that are moved to the trash, whose own content leaves the library too. Then the
-kept image is the witness. RAW files and edits are pictures of which nobody has seen a duplicate, so they stay.
+kept image is the witness. RAW files and edits are pictures of which nobody has seen a duplicate, so they are left.
 Companions of a file that a person decided to drop go with it, and need no witness.
 """
 
@@ -43,7 +43,7 @@ class Companion:
 def in_rounds(duplicates: Iterable[Duplicate], to_take: Collection[str]) -> Iterator[list[Companion]]:
     """Yields the companions of duplicates that were taken away, in two lists: pictures and RAW files, then all others.
 
-    The second list is made after the first was dealt with: side-cars of a RAW file that stays, stay with it.
+    The second list is made after the first was dealt with: side-cars of a RAW file that is left are left with it.
 
     Args:
       duplicates: their files are gone.
@@ -59,18 +59,18 @@ def in_rounds(duplicates: Iterable[Duplicate], to_take: Collection[str]) -> Iter
     pictures = {path: one for path, one in found.items() if kind_of(os.path.basename(path)) is not Kind.OTHER}
     yield list(_without_owner(pictures, found))
     others = {path: one for path, one in found.items() if path not in pictures}
-    yield list(_without_owner(others, [path for path in found if os.path.lexists(path)], stayed=pictures))
+    yield list(_without_owner(others, [path for path in found if os.path.lexists(path)], left=pictures))
 
 
 def _without_owner(
-    companions: dict[str, Companion], leaving: Collection[str], stayed: Collection[str] = ()
+    companions: dict[str, Companion], leaving: Collection[str], left: Collection[str] = ()
 ) -> Iterator[Companion]:
-    """Yields the companions that belong to no file that stays.
+    """Yields the companions that belong to no file that is left.
 
     Args:
       companions: by path.
       leaving: paths of all companions that may go.
-      stayed: paths of those among them that stay if they are still there.
+      left: paths of those among them that are left if they are still there.
     """
     images: dict[str, dict[str, tuple[str, ...]]] = {}
     for path, companion in companions.items():
@@ -78,7 +78,7 @@ def _without_owner(
         if directory not in images:
             images[directory] = owners(_names_in(directory))
         paths = [os.path.join(directory, image) for image in images[directory].get(name, ())]
-        if all(image in leaving and image not in stayed for image in paths):
+        if all(image in leaving and image not in left for image in paths):
             yield companion
 
 

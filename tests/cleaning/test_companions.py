@@ -93,7 +93,7 @@ def test_content_that_no_kept_image_has_goes_only_where_it_can_come_back(
     before = snapshot(workplace / "b")
     assert main(["clean", "r.jsonl", "--how", how, "--near", "--yes"]) == (0 if gone else 1)
     text = capsys.readouterr().out
-    # The other files stay with the RAW file that stays.
+    # The other files are left with the RAW file.
     assert left_in("b") == (set() if gone else {"i.cr2", "i.xmp", "i.mov"})
     if not gone:
         assert f"b/i.cr2: it belongs to {workplace}/b/i.jpg, which is gone, and no companion of" in text
