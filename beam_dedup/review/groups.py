@@ -2,11 +2,11 @@
 
 import collections
 import dataclasses
-import fnmatch
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from beam_dedup.core import globs
 from beam_dedup.core.algorithms import ALGORITHMS
 from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.errors import UsageError
@@ -161,8 +161,13 @@ def _chosen(records: str, pattern: str) -> list[str]:
     found = record_files(records)
     if not pattern:
         return found
-    matching = [path for path in found if fnmatch.fnmatchcase(os.path.basename(path), pattern)]
-    if not matching:
+    try:
+        wanted = globs.parse(pattern)
+    except ValueError as error:
+        raise UsageError(f"--files {error}; got {quoted(pattern)}") from None
+    names = map(os.path.basename, found)
+    matching = [path for path, name in zip(found, names, strict=True) if wanted.matches(name, name, False)]
+    if not matching or wanted.is_negated:
         raise UsageError(f"--files must match a file of records; nothing matches {quoted(pattern)}")
     return matching
 

@@ -61,12 +61,16 @@ WRONG = {
     ),
     "protected glob that is no glob": (
         ["-i", "{in}", "--protect", "a", "--protect", "[a"],
-        '--protect must have a ] for each [; write \\[ for the character; got "[a"',
+        '--protect must close each [ by a ], or escape it by a backslash; got "[a"',
+    ),
+    "protected URI with an empty part": (
+        ["-i", "{in}", "--protect", "gs://b//a"],
+        "--protect must have no empty part and no '.' or '..' between slashes; got \"gs://b//a\"",
     ),
     "rule that is none": (["-i", "{in}", "--keep", "smallest"], "--keep must be rules, each path:GLOB"),
     "rule with a glob that is none": (
         ["-i", "{in}", "--keep", "pixels,path:[a"],
-        '--keep path: must have a ] for each [; write \\[ for the character; got "[a"',
+        '--keep path: must close each [ by a ], or escape it by a backslash; got "[a"',
     ),
     "rules in a stream": (
         ["-i", "{in}", "--watch", "-d", "out", "--keep", "path:a,first"],

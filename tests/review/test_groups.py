@@ -96,6 +96,7 @@ class TestFiles:
 
     def test_pattern_chooses_duplicates_and_keeps_their_witnesses(self, folder: Path) -> None:
         review = read_review(str(folder), "records-20260102*")
+        assert uris_of(read_review(str(folder), "*0[!1]T?-[[:digit:]]-*")) == uris_of(review)
         assert uris_of(review) == [[["a.png"], ["c.png"]]]
         assert not review.groups[0].pictures[0].known
         assert review.counts == {"duplicate": 1, "kept": 1}
@@ -103,6 +104,12 @@ class TestFiles:
     def test_pattern_without_a_match_is_refused(self, folder: Path) -> None:
         with pytest.raises(UsageError, match='--files must match a file of records; nothing matches "x"'):
             read_review(str(folder), "x")
+        with pytest.raises(UsageError, match="--files must match a file of records"):
+            read_review(str(folder), "!records*")
+
+    def test_wrong_pattern_is_refused(self, folder: Path) -> None:
+        with pytest.raises(UsageError, match="--files must close each "):
+            read_review(str(folder), "records-[0")
 
 
 def test_rejected_images_are_counted_by_reason_and_listed_up_to_a_limit(
