@@ -30,7 +30,8 @@ from beam_dedup.review.groups import Review
 from beam_dedup.review.thumbnails import ThumbnailMaker
 
 INDEX, MARKER = "index.html", "report.json"
-_PARTS = ("page", "data", "sprites", INDEX, MARKER)
+# The marker is first: if the command is killed between two parts, the next one still takes the directory for a report.
+_PARTS = (MARKER, "page", "data", "sprites", INDEX)
 _KIND = "dedup review page"
 _UNFINISHED = ".report-"  # begins the names of directories in which a page is made
 
