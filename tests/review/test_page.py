@@ -15,14 +15,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from beam_dedup.core.errors import DedupError
 from beam_dedup.core.imaging import thumbnail
 from beam_dedup.core.imaging.decode import oriented
 from beam_dedup.core.imaging.thumbnail import MAX_SIDE
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef
 from beam_dedup.review import alignment, data, sprites
+from beam_dedup.review.groups import read_review
 from beam_dedup.review.report import ReportConfig, make_report
 from beam_dedup.review.thumbnails import ThumbnailMaker
+from beam_dedup.review.writer import write_page
+from beam_dedup.signals import handling
 from tests.app.cli_runs import dedup
 from tests.pictures import encoded, photo
 from tests.review.reports import data_of, digest_of, exact, near, record, write_records
@@ -342,6 +346,7 @@ class TestCommand:
             (["r.jsonl", "-o", "page", "--directory", "none"], "--directory must be a directory"),
             (["r.jsonl", "-o", "page", "--counts", "r.jsonl"], "--counts must be a file that"),
             (["r.jsonl", "-o", "page", "--counts", "deep.json"], "--counts must be a file that"),
+            (["r.jsonl", "-o", ""], "-o must name a directory; got nothing"),
             (["r.jsonl", "-o", "page", "--nonsense"], "unrecognized arguments: --nonsense"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -401,6 +406,25 @@ def test_report_that_was_killed_can_be_written_again(
     assert dedup_report(*command) == 0
     assert sorted(os.listdir(tmp_path / "page")) == ["data", "index.html", "page", "report.json", "sprites"]
     assert len(data_of(tmp_path / "page")[1]) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=str)
+def test_signal_leaves_nothing_unfinished(number: signal.Signals, tmp_path: Path) -> None:
+    left = []
+
+    def end(_number: int, _frame: object) -> None:
+        left.extend(os.listdir(tmp_path / "page"))
+        raise InterruptedError
+
+    path = write_records(tmp_path / "r.jsonl", [record("a"), exact("b", "a")])
+    review = read_review(str(path))
+    with handling([number], end), ThumbnailMaker(str(tmp_path), 1, Limits()) as maker:
+        with pytest.raises(DedupError):
+            write_page(
+                str(tmp_path / "page"), review, maker, "/", None, lambda _: signal.raise_signal(number)
+            )
+        assert signal.getsignal(number) == end
+    assert left == []
 
 
 def killing(number: int, real: Callable[..., Any]) -> Callable[..., Any]:
