@@ -25,6 +25,8 @@ class Duplicate:
       is_kept: whether another record keeps the file with the same content.
       is_witness_local: whether the witness is a local file, not a member of an archive or an object of a store.
       is_protected: whether a record of the same file, or of a link that leads to it, has the flag `protected`.
+      companions: absolute paths of the files that belong to the duplicate, without those that another record keeps.
+      witness_companions: the same of the witness.
     """
 
     path: str
@@ -35,6 +37,8 @@ class Duplicate:
     is_kept: bool
     is_witness_local: bool
     is_protected: bool = False
+    companions: tuple[str, ...] = ()
+    witness_companions: tuple[str, ...] = ()
 
     @property
     def is_dropped(self) -> bool:
@@ -56,11 +60,14 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
     """
     duplicates: list[tuple[str, bytes, str, Reason]] = []
     kept: dict[str, frozenset[bytes]] = {}
+    companions: dict[str, list[str]] = {}  # of all images that have any
     protected: set[str] = set()
     for record in read_records(records):
         if Flag.PROTECTED in (record.get("flags") or ()):
             protected |= _names_of(record["uri"], directory)
         digest = bytes.fromhex(record["digest"] or "")
+        if record.get("companions") and _is_local(record["uri"]):
+            companions[record["uri"]] = record["companions"]
         if record["status"] == Status.KEPT:
             kept[record["uri"]] = kept.get(record["uri"], frozenset()) | {digest}
         if not _is_local(record["uri"]) or len(digest) != DIGEST_BYTES:
@@ -69,6 +76,13 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
             duplicates.append((record["uri"], digest, "", Reason.DROPPED))
         elif record["status"] == Status.DUPLICATE:
             duplicates.append((record["uri"], digest, record["duplicate_of"], Reason(record["reason"])))
+
+    def companions_of(uri: str) -> tuple[str, ...]:
+        return tuple(
+            _absolute(name, directory)
+            for name in companions.get(uri, ())
+            if _is_local(name) and name not in kept
+        )
 
     return [
         Duplicate(
@@ -81,6 +95,8 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
             digest in kept.get(uri, frozenset()),
             bool(witness) and _is_local(witness),
             bool(protected) and not protected.isdisjoint(_names_of(uri, directory)),
+            companions_of(uri),
+            companions_of(witness),
         )
         for uri, digest, witness, reason in duplicates
     ]

@@ -11,12 +11,12 @@ from queue import SimpleQueue
 import numpy as np
 
 from beam_dedup.core import blocks, tables
-from beam_dedup.core.archives.members import SEPARATOR, file_uri, split_uri
+from beam_dedup.core.archives.members import file_uri, split_uri
 from beam_dedup.core.imaging import thumbnail
 from beam_dedup.core.imaging.thumbnail import Thumbnail
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import ImageRef
-from beam_dedup.core.paths import is_remote
+from beam_dedup.core.paths import SEPARATOR, is_remote
 from beam_dedup.core.reading import thumbnail_process
 from beam_dedup.core.reading.isolated_decoder import DecodeResult, IsolatedDecoder
 
