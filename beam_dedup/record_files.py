@@ -99,6 +99,9 @@ def _check(row: Any) -> None:
         raise ValueError(f"it has no {missing[0]}")
     if not isinstance(row["uri"], str) or not isinstance(row["digest"], str | None):
         raise TypeError("uri and digest must be text")
+    flags = row.get("flags")
+    if flags is not None and not (isinstance(flags, list) and all(isinstance(flag, str) for flag in flags)):
+        raise TypeError("flags must be a list of texts")
     if row["status"] == Status.DUPLICATE:
         Reason(row["reason"])
         if not isinstance(row["duplicate_of"], str):

@@ -123,7 +123,8 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
     def row(name: str, note: str) -> tuple[str, str, str]:
         return name, f"{counts[name]:,}", note
 
-    yield row(metrics.INITIAL, "" if counts[metrics.INITIAL] else f"no {_source(config)}")
+    left_out = " but those not read" if excluded_text(excluded_causes(counts)) else ""
+    yield row(metrics.INITIAL, "" if counts[metrics.INITIAL] else f"no {_source(config)}{left_out}")
     yield row(metrics.FINAL, "kept")
     yield row(metrics.EXACT_DUPLICATES, "the same bytes as a kept image")
     if config.near:

@@ -167,6 +167,7 @@ class _Checker:
         self, duplicates: Sequence[Duplicate], config: CleanConfig, unreliable: Collection[str]
     ) -> None:
         self._config = config
+        self._kept = Decided.of(config.decisions).keep
         self.to_take = {duplicate.path for duplicate in duplicates}.union(unreliable)
         self._digests: dict[tuple[State, int], bytes] = {}  # of witnesses
         self._token = secrets.token_hex(4)
@@ -257,6 +258,8 @@ class _Checker:
         """
         found = files.regular(companion.path)
         state, digest = files.digest_of(companion.path)
+        if digest in self._kept:
+            raise LeftError("you decided to keep it")
         path, witness_digest = witness_of(companion, self._config.how, digest, self.to_take)
         step = self._made(
             dataclasses.replace(companion.image, path=companion.path, digest=digest), found, state

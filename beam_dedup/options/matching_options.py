@@ -246,7 +246,8 @@ MATCHING_OPTIONS: tuple[Option, ...] = (
             - `{"decision": "keep", "digest": A}`: this picture is never a near duplicate. Others may be its
               duplicates, and its exact copies are. If it is truncated, only its exact copies are.
             - `{"decision": "drop", "digest": A}`: all images with these bytes are rejected with the reason
-              `dropped`. They are not compared and not copied.
+              `dropped`. They are not compared and not copied. Images that match `--protect` are kept all
+              the same.
             - `{"decision": "none", "digest": A}`, or with `digests`: takes an earlier decision back.
 
             All other fields are ignored. `keep` and `drop` win over `same`. `same`, `different` and `keep`

@@ -63,6 +63,19 @@ def test_groups_contain_each_duplicate_once_in_any_order_of_records(seed: int, t
     assert gains == sorted(gains, reverse=True)
 
 
+def test_links_free_nothing(tmp_path: Path) -> None:
+    link = {"flags": ["link"]}
+    records = [
+        *(record("a"), exact("b", "a"), exact("c", "a", **link), near("d", "a"), near("e", "a", **link)),
+        *(record("f"), exact("g", "f", **link)),
+    ]
+    review = read_review(str(write_records(tmp_path / "r.jsonl", records)))
+    assert [(group.pictures[0].files, group.gain) for group in review.groups] == [
+        (["a", "b", "c"], 2000),
+        (["f", "g"], 0),
+    ]
+
+
 def test_witness_without_a_record_is_a_known_picture(tmp_path: Path) -> None:
     records = [exact("new.png", "reference/a.png"), near("b.png", "reference/b.png")]
     review = read_review(str(write_records(tmp_path / "r.jsonl", records)))
@@ -150,6 +163,7 @@ def test_unknown_thresholds_are_at_least_the_default(distances: list[int], k: in
         {"size_bytes": 1 << 80},
         {"flags": None},
         {"distance": True},
+        {"distance": 1 << 50, "long_distance": 1 << 50},
         {"format": 3},
         {"detail": ["x"]},
     ],
@@ -163,6 +177,8 @@ def test_fields_of_wrong_types_are_unknown(wrong: dict[str, Any], tmp_path: Path
         assert isinstance(picture.format, str | None)
         assert isinstance(picture.detail, str)
         assert picture.size_bytes in (None, 1000)
+        assert (picture.distance or 0) < 100
+        assert (picture.long_distance or 0) < 100
 
 
 def test_other_content_than_records_is_an_error(tmp_path: Path) -> None:
