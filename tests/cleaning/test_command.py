@@ -377,10 +377,13 @@ def test_wrong_usage_is_named(
     assert f"(see dedup {arguments[0]} --help)" in error
 
 
+BAD_FLAGS: tuple[object, ...] = (5, [[]], {})
+
+
 @pytest.mark.parametrize(
     "line",
     ["[]", "{}", "no", '{"uri": 3}', "\x00", json.dumps({"uri": "a", "status": "duplicate"}), "[" * 9999]
-    + [json.dumps({**record(Path("nothing"), digest="aa"), "flags": flags}) for flags in (5, [[]], {})],
+    + [json.dumps({**record(Path("nothing"), digest="aa"), "flags": flags}) for flags in BAD_FLAGS],
 )
 def test_damaged_records_end_the_command(line: str, pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pair.write_text(pair.read_text() + line + "\n")
