@@ -26,6 +26,7 @@ from beam_dedup.core.model import (
     printable,
 )
 from beam_dedup.core.names import shown, without_controls
+from beam_dedup.core.record_tables import write_csv, write_parquet
 from transforms.batching import verdicts_in
 from transforms.storage.files import whole_file
 from transforms.storage.own_files import is_own
@@ -39,11 +40,6 @@ _LINES = pa.schema([(name, pa.large_binary()) for name in ("first", "second", "l
 _BATCH_LINES = 10_000
 
 
-def is_avro(path: str) -> bool:
-    """Returns whether records are written as Avro."""
-    return path.endswith(".avro")
-
-
 def is_prefix(path: str) -> bool:
     """Returns whether records are written as several files in a directory, not as one file."""
     return path.endswith("/")
@@ -51,7 +47,7 @@ def is_prefix(path: str) -> bool:
 
 @dataclasses.dataclass
 class WriteRecords(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
-    """Writes one record per verdict, as JSON Lines, or as Avro if the path ends in `.avro`.
+    """Writes one record per verdict, as JSON Lines, or as the path ends: `.avro`, `.parquet` or `.csv`.
 
     If the path ends in `/`, each writer writes one file (`records-00000-of-00004.jsonl`), in any order. Any other path is
     one file that one worker writes, sorted by URI: the same verdicts make the same bytes (in Avro, the same rows). A file
@@ -73,7 +69,7 @@ class WriteRecords(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]])
         if is_prefix(self.path):
             lines = verdicts | "Line" >> beam.FlatMap(json_lines)
             return lines | "Shards" >> beam.io.WriteToText(self.path + "records", file_name_suffix=".jsonl")
-        write = write_avro if is_avro(self.path) else write_lines
+        write = next((write for ending, write in _WRITERS.items() if self.path.endswith(ending)), write_lines)
         return (
             verdicts
             | "Lines" >> beam.Map(record_lines)
@@ -258,6 +254,9 @@ def write_lines(file: BinaryIO, lines: Iterator[bytes]) -> None:
 def write_avro(file: BinaryIO, lines: Iterator[bytes]) -> None:
     """Writes records, given as JSON, as an Avro file."""
     fastavro.writer(file, AVRO_SCHEMA, (avro_record(json.loads(line)) for line in lines), codec="deflate")
+
+
+_WRITERS: dict[str, _WriteLines] = {".avro": write_avro, ".parquet": write_parquet, ".csv": write_csv}
 
 
 def write_groups(file: BinaryIO, lines: Iterator[bytes]) -> None:

@@ -245,8 +245,9 @@ OUTPUT_OPTIONS: tuple[Option, ...] = (
         default=f"none; when streaming `{DEFAULT_RECORDS}`",
         help="Write one record per image: its verdict, reason, digest and witness.",
         details="""
-            JSON Lines, sorted by path and equal byte for byte from run to run; Avro if the name ends in
-            `.avro`. Other endings than `.jsonl`, `.ndjson`, `.json` and `.avro` are refused. A name that ends in `/` is a directory of many unsorted JSON Lines files, one per
+            JSON Lines, sorted by path and equal byte for byte from run to run; Avro, Parquet or CSV if the
+            name ends in `.avro`, `.parquet` or `.csv`. Other endings than these, `.jsonl`, `.ndjson` and
+            `.json` are refused. A name that ends in `/` is a directory of many unsorted JSON Lines files, one per
             worker; use it for large runs. An existing file is replaced only if an earlier run wrote it.
 
             When streaming it is always a directory. It receives a file every ten seconds in which an image
