@@ -9,7 +9,9 @@ from typing import Any, BinaryIO
 
 import apache_beam as beam
 import fastavro
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.pvalue import AsIter, PCollection
 
 from beam_dedup.core import blocks
@@ -38,6 +40,7 @@ _WriteLines = Callable[[BinaryIO, Iterator[bytes]], None]
 # large_binary, because all lines together may have more than 2 GiB.
 _LINES = pa.schema([(name, pa.large_binary()) for name in ("first", "second", "line")])
 _BATCH_LINES = 10_000
+_NO_SIZE = b"null}"  # the end of a record without the size of its group
 
 
 def is_prefix(path: str) -> bool:
@@ -73,7 +76,7 @@ class WriteRecords(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]])
         return (
             verdicts
             | "Lines" >> beam.Map(record_lines)
-            | "Sorted" >> _WriteSorted(self.path, write, "--records" if self.own_only else "")
+            | "Sorted" >> _WriteSorted(self.path, write, "--records" if self.own_only else "", sized=True)
         )
 
 
@@ -155,10 +158,11 @@ class _WriteSorted(beam.PTransform[PCollection[_LineBlock], PCollection[str]]):
     path: str
     write: _WriteLines
     flag: str = ""  # the option that wrote an older file that may be replaced; "" for any file
+    sized: bool = False  # whether the lines are records, of which each gets the size of its group
 
     def expand(self, lines: PCollection[_LineBlock]) -> PCollection[str]:
         path = lines.pipeline | "Path" >> beam.Create([blocks.to_bytes(self.path)], reshuffle=False)
-        return path | "Write" >> beam.Map(write_sorted, AsIter(lines), self.write, self.flag)
+        return path | "Write" >> beam.Map(write_sorted, AsIter(lines), self.write, self.flag, self.sized)
 
 
 @dataclasses.dataclass
@@ -178,10 +182,14 @@ def json_lines(block: VerdictBlock) -> Iterator[str]:
 
 
 def record_lines(block: VerdictBlock) -> _LineBlock:
-    """Returns the record of each verdict as a line of JSON, to be sorted by URI."""
+    """Returns the record of each verdict as a line of JSON, to be sorted by URI. The second key is the group."""
     return line_block(
         [
-            (blocks.to_bytes(verdict.ref.uri), b"", verdict.json_line().encode())
+            (
+                blocks.to_bytes(verdict.ref.uri),
+                b"" if verdict.status == Status.REJECTED else bytes.fromhex(verdict.group),
+                verdict.json_line().encode(),
+            )
             for verdict in verdicts_in(block)
         ]
     )
@@ -228,21 +236,45 @@ def line_block(lines: list[_Line]) -> _LineBlock:
     )
 
 
-def write_sorted(name: bytes, line_blocks: Iterable[_LineBlock], write: _WriteLines, flag: str = "") -> str:
+def write_sorted(
+    name: bytes, line_blocks: Iterable[_LineBlock], write: _WriteLines, flag: str = "", sized: bool = False
+) -> str:
     """Writes the lines of all blocks, sorted, to the file of this name. Returns the name, printable.
 
-    With a flag, only a file that this option wrote is replaced. Otherwise the new file is called `other_name`.
+    Args:
+      name: of the file.
+      line_blocks: the lines.
+      write: writes the sorted lines to an open file.
+      flag: if given, only a file that this option wrote is replaced. Otherwise the new file is called `other_name`.
+      sized: whether the lines are those of `record_lines`; they get the sizes of their groups.
     """
     table = blocks.load(line_blocks, _LINES).sort_by([("first", "ascending"), ("second", "ascending")])
     replace = functools.partial(is_own, flag) if flag else True
     with whole_file(blocks.to_text(name), replace) as file:
-        write(file, (line for batch in table["line"].chunks for line in _values(batch)))
+        lines = (line for batch in table["line"].chunks for line in _values(batch))
+        write(file, with_group_sizes(lines, table["second"]) if sized else lines)
     return printable(blocks.to_text(name))
 
 
 def _values(lines: pa.Array) -> Iterator[bytes]:
     for line in lines:
         yield line.as_py()
+
+
+def with_group_sizes(lines: Iterator[bytes], groups: pa.ChunkedArray) -> Iterator[bytes]:
+    """Yields records, given as JSON, with the size of their group, which is null in the given ones.
+
+    Args:
+      lines: the records.
+      groups: the group of each record; b"" if it has none.
+    """
+    codes = groups.combine_chunks().dictionary_encode()
+    numbers = np.asarray(codes.indices)
+    sizes = np.bincount(numbers, minlength=len(codes.dictionary))
+    if codes.dictionary:
+        sizes[np.asarray(pc.equal(codes.dictionary, pa.scalar(b"", codes.dictionary.type)))] = 0
+    for line, size in zip(lines, sizes[numbers], strict=True):
+        yield line[: -len(_NO_SIZE)] + b"%d}" % size if size else line
 
 
 def write_lines(file: BinaryIO, lines: Iterator[bytes]) -> None:

@@ -221,7 +221,10 @@ class Verdict:
         return (self.witness.digest if self.witness else self.digest).hex()
 
     def record(self) -> dict[str, Any]:
-        """Returns the record as JSON types, in the order of `RECORD_FIELDS`. Unknown values are None."""
+        """Returns the record as JSON types, in the order of `RECORD_FIELDS`. Unknown values are None.
+
+        `group_size`, the last field, is None: only who knows all records can count those of a group.
+        """
         witness = self.witness
         return {
             "uri": self.ref.uri,
@@ -243,6 +246,8 @@ class Verdict:
             "detail": self.detail or None,
             "metadata": json.loads(self.ref.metadata) if self.ref.metadata else None,
             "kept_by": self.kept_by or None,
+            "group": None if self.status == Status.REJECTED else self.group,
+            "group_size": None,
         }
 
     def json_line(self) -> str:
@@ -346,6 +351,8 @@ AVRO_SCHEMA: dict[str, Any] = {
         _avro_field("detail", "string", "message of the reader or decoder"),
         _avro_field("metadata", "string", "facts from the source besides the bytes, as JSON"),
         _avro_field("kept_by", "string", "of a duplicate: why the kept image was preferred to it"),
+        _avro_field("group", "string", "digest of the kept image of the group, hex"),
+        _avro_field("group_size", "long", "number of records of the group"),
     ],
 }
 
