@@ -108,6 +108,8 @@ def test_values_of_records() -> None:
         "detail": None,
         "metadata": {"tika": {"a": [1, 2.5, "x"]}},
         "kept_by": "path:å",
+        "group": "ab" * 32,
+        "group_size": None,
     }
     unknown = dict.fromkeys(RECORD_FIELDS)
     assert REJECTED.record() == unknown | {
