@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from beam_dedup.core.model import RECORD_FIELDS
 from beam_dedup.core.record_tables import write_csv, write_parquet
 from tests.app.cli_runs import dedup
+from tests.docs.pages import DOCS, table
 from tests.transforms.files import encoded, write
 from transforms.write import write_avro
 
@@ -83,10 +85,7 @@ def of_duckdb(query: str) -> Rows:
 def of_csv(rows: Rows) -> Rows:
     """Returns rows of CSV as they were before the guard against formulas, with lists as lists."""
     plain_rows = [
-        {
-            name: value.removeprefix("'") if isinstance(value, str) else value
-            for name, value in row.items()
-        }
+        {name: value.removeprefix("'") if isinstance(value, str) else value for name, value in row.items()}
         for row in rows
     ]
     return [{**row, "flags": json.loads(row["flags"])} for row in plain_rows]
@@ -102,38 +101,38 @@ def test_fastavro_reads_avro(folder: Path, expected: Rows) -> None:
 
 
 def test_pandas_reads_parquet_with_integers_as_integers(folder: Path, expected: Rows) -> None:
-    table = pd.read_parquet(folder / "r.parquet")
-    assert types_in_pandas(table) == {"Int32", "Int64"}
-    assert of_pandas(table) == expected
+    found = pd.read_parquet(folder / "r.parquet")
+    assert types_in_pandas(found) == {"Int32", "Int64"}
+    assert of_pandas(found) == expected
 
 
 def test_pandas_reads_csv(folder: Path, expected: Rows) -> None:
-    table = pd.read_csv(
+    found = pd.read_csv(
         folder / "r.csv", dtype_backend="numpy_nullable", keep_default_na=False, na_values=[""]
     )
-    assert types_in_pandas(table) == {"Int64"}
-    assert of_csv(of_pandas(table)) == expected
+    assert types_in_pandas(found) == {"Int64"}
+    assert of_csv(of_pandas(found)) == expected
 
 
 def test_pandas_reads_json_lines(folder: Path, expected: Rows) -> None:
-    table = pd.read_json(folder / "r.jsonl", lines=True, dtype_backend="numpy_nullable")
-    assert types_in_pandas(table) == {"Int64"}
-    assert of_pandas(table) == expected
+    found = pd.read_json(folder / "r.jsonl", lines=True, dtype_backend="numpy_nullable")
+    assert types_in_pandas(found) == {"Int64"}
+    assert of_pandas(found) == expected
 
 
 def test_polars_reads_parquet(folder: Path, expected: Rows) -> None:
-    table = pl.read_parquet(folder / "r.parquet")
-    assert {table.schema[name] for name in INTEGERS} == {pl.Int32, pl.Int64}
-    assert table.schema["flags"] == pl.List(pl.String)
-    assert table.to_dicts() == expected
+    found = pl.read_parquet(folder / "r.parquet")
+    assert {found.schema[name] for name in INTEGERS} == {pl.Int32, pl.Int64}
+    assert found.schema["flags"] == pl.List(pl.String)
+    assert found.to_dicts() == expected
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 def test_polars_reads_text_if_it_reads_all_of_it_first(folder: Path, expected: Rows, form: str) -> None:
     read = pl.read_ndjson if form == "jsonl" else pl.read_csv
-    table = read(folder / f"r.{form}", infer_schema_length=None)
-    assert {table.schema[name] for name in INTEGERS} == {pl.Int64}
-    rows = table.to_dicts()
+    found = read(folder / f"r.{form}", infer_schema_length=None)
+    assert {found.schema[name] for name in INTEGERS} == {pl.Int64}
+    rows = found.to_dicts()
     assert (of_csv(rows) if form == "csv" else rows) == expected
 
 
@@ -141,6 +140,18 @@ def test_polars_reads_text_if_it_reads_all_of_it_first(folder: Path, expected: R
 def test_duckdb_reads_files_by_their_names(folder: Path, expected: Rows, form: str) -> None:
     rows = of_duckdb(f"SELECT * FROM '{folder}/r.{form}'")
     assert (of_csv(rows) if form == "csv" else rows) == expected
+
+
+def test_calls_in_the_documentation_read_all_records(
+    folder: Path, expected: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    libraries = {"pandas": pd, "polars": pl, "duckdb": duckdb}
+    cells = " ".join(table(DOCS / "reference/records.md", "library").values())
+    calls = re.findall(r"`([^`]*)`", cells)
+    assert len(calls) == 9
+    for call in calls:
+        assert len(eval(call, libraries)) == len(expected), call
 
 
 def test_all_forms_have_the_fields_in_their_order(folder: Path, expected: Rows) -> None:
@@ -161,8 +172,8 @@ def test_names_that_are_not_utf8_are_escaped_in_tables(
     for form, write_records in (("parquet", write_parquet), ("csv", write_csv), ("avro", write_avro)):
         with open(f"r.{form}", "wb") as file:
             write_records(file, iter(lines))
-    for table in (pl.read_parquet("r.parquet"), pl.read_csv("r.csv")):
-        assert table["uri"].to_list() == ["in/\\udce5.png"]
+    for found in (pl.read_parquet("r.parquet"), pl.read_csv("r.csv")):
+        assert found["uri"].to_list() == ["in/\\udce5.png"]
     with open("r.avro", "rb") as file:
         assert [row["uri"] for row in fastavro.reader(file)] == ["in/\\udce5.png"]
     with pytest.raises(pl.exceptions.ComputeError):
