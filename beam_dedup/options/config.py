@@ -73,6 +73,8 @@ class DedupConfig:
         ""  # to which relative paths in the rows of -l are relative; "" for the current one of the worker
     )
     report: str = ""  # directory of the review page
+    union: bool = False  # whether records of kept images say what their duplicates have
+    companions: bool = True  # whether companions go with their images (batch runs with `inputs`)
     stream: StreamConfig | None = None  # None for a batch run; otherwise records and counts are directories
 
     @property

@@ -24,6 +24,7 @@ from transforms.write import write_avro
 Rows = list[dict[str, Any]]
 
 FORMS = ("jsonl", "avro", "parquet", "csv")
+LISTS = ("flags", "companions")
 INTEGERS = ("distance", "long_distance", "width", "height", "size_bytes", "group_size")
 NAMES = ["a.png", "=1+1.png", "+a.png", "-a.png", "@a.png", "\t.png", "'a.png", "NA", "null"]
 NAMES += ['q"u,o\nt\re.png', "é😀.png", "\\udce5.png", "%00.png", "a,b.png", "\x1b[2J.png"]
@@ -88,7 +89,7 @@ def of_csv(rows: Rows) -> Rows:
         {name: value.removeprefix("'") if isinstance(value, str) else value for name, value in row.items()}
         for row in rows
     ]
-    return [{**row, "flags": json.loads(row["flags"])} for row in plain_rows]
+    return [{**row, **{name: json.loads(row[name]) for name in LISTS}} for row in plain_rows]
 
 
 def types_in_pandas(table: Any) -> set[str]:
