@@ -188,6 +188,10 @@ def check_ours(flag: str, path: str, head: bytes) -> None:
       UsageError: the file begins differently from the files that this option writes.
     """
     if not is_own(flag, head):
+        if flag == "--drop_list":
+            raise UsageError(
+                f"{flag}: {path} already exists, and a list does not show who wrote it; name another file, or remove it"
+            )
         raise UsageError(
             f"{flag}: {path} already exists and was not written by {flag}; name another file, or remove it"
         )
@@ -200,7 +204,8 @@ def taken_outputs(config: DedupConfig) -> dict[str, str]:
     """
     taken = {}
     for flag, path in config.output_files.items():
-        if is_remote(path) or is_prefix(path) or not os.path.lexists(path):
+        # A list of this run looks like one of somebody else.
+        if flag == "--drop_list" or is_remote(path) or is_prefix(path) or not os.path.lexists(path):
             continue
         head = _NOT_OURS
         if os.path.isfile(path):

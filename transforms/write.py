@@ -20,6 +20,7 @@ from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.model import (
     AVRO_SCHEMA,
     Placement,
+    Reason,
     Status,
     Unplaced,
     Verdict,
@@ -104,6 +105,33 @@ class WriteGroups(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
             verdicts
             | "Members" >> beam.Map(group_lines)
             | "Sorted" >> _WriteSorted(self.path, write_groups, "-o" if self.own_only else "")
+        )
+
+
+@dataclasses.dataclass
+class WriteDropList(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
+    """Writes which images a collection does not need: the duplicates, and images that a person decided to drop.
+
+    A file is named by the path that opens it, with its bytes, a member of an archive by its URI. The names are sorted
+    by URI. Each is followed by a line feed, or by NUL if the path of the list ends in `.nul`. A name that could be read
+    as two is left out (`unlisted`). One worker writes the file; it appears when it is complete, and replaces an
+    older one of its name.
+
+    Element in: a block of `VERDICTS`. Element out: the name of the file, printable; exactly one. Bounded, in the global
+    window. Counts nothing.
+
+    Args:
+      path: the file, local or of a file system of Beam.
+    """
+
+    path: str
+
+    def expand(self, verdicts: PCollection[VerdictBlock]) -> PCollection[Any]:
+        write = write_nul if is_nul_list(self.path) else write_lines
+        return (
+            verdicts
+            | "Names" >> beam.Map(dropped_lines, is_nul_list(self.path))
+            | "Sorted" >> _WriteSorted(self.path, write)
         )
 
 
@@ -211,6 +239,42 @@ def group_line(verdict: Verdict) -> Iterator[_Line]:
         yield kept, uri if verdict.witness else b"", verdict.group.encode() + b" " + member
 
 
+def is_nul_list(path: str) -> bool:
+    """Returns whether the names in a drop list end with NUL."""
+    return path.endswith(".nul")
+
+
+def dropped_lines(block: VerdictBlock, nul: bool) -> _LineBlock:
+    """Returns the names of the images of a block that a drop list contains, to be sorted by URI."""
+    names = (
+        (verdict.ref.uri, dropped_name(verdict)) for verdict in verdicts_in(block) if is_dropped(verdict)
+    )
+    return line_block([(blocks.to_bytes(uri), b"", name) for uri, name in names if is_listed(name, nul)])
+
+
+def unlisted(block: VerdictBlock, nul: bool) -> int:
+    """Returns the number of images of a block that belong in a drop list, and whose names it can't contain."""
+    return sum(
+        is_dropped(verdict) and not is_listed(dropped_name(verdict), nul) for verdict in verdicts_in(block)
+    )
+
+
+def is_dropped(verdict: Verdict) -> bool:
+    """Returns whether an image belongs in a drop list."""
+    return verdict.status == Status.DUPLICATE or verdict.reason == Reason.DROPPED
+
+
+def dropped_name(verdict: Verdict) -> bytes:
+    """Returns the name of an image in a drop list."""
+    path, member_name = split_uri(verdict.ref.uri)
+    return blocks.to_bytes(verdict.ref.uri if member_name else path)
+
+
+def is_listed(name: bytes, nul: bool) -> bool:
+    """Returns whether a list can contain a name, so that nobody reads it as two."""
+    return not any(end in name for end in ((b"\0",) if nul else (b"\n", b"\r")))
+
+
 def placement_line(placement: Placement) -> _Line:
     """Returns the line of one copy that would be made."""
     line = f"{shown(placement.uri)} -> {shown(placement.path)}"
@@ -281,6 +345,12 @@ def write_lines(file: BinaryIO, lines: Iterator[bytes]) -> None:
     """Writes lines of text."""
     for line in lines:
         file.write(line + b"\n")
+
+
+def write_nul(file: BinaryIO, lines: Iterator[bytes]) -> None:
+    """Writes names that end with NUL."""
+    for line in lines:
+        file.write(line + b"\0")
 
 
 def write_avro(file: BinaryIO, lines: Iterator[bytes]) -> None:

@@ -325,6 +325,24 @@ OUTPUT_OPTIONS: tuple[Option, ...] = (
             """,
     ),
     Option(
+        flags=("--drop_list",),
+        group=Group.OUTPUT,
+        metavar="FILE",
+        unset="",
+        help="Write the paths of all duplicates, one per line, or NUL-separated.",
+        details="""
+            The list is sorted. Its name ends in `.txt`, for one path per line, or in `.nul`, for paths that end with NUL. It
+            contains the duplicates, and images that `--decisions` drops: a file by its path as found under
+            `-i`, with its bytes, a member of an archive by its URI (`archive!member`). A list of lines does not
+            contain paths with line breaks: the run then ends with exit code 1 and says how many are missing;
+            use `.nul`. An existing file is not replaced, unless it is empty.
+
+            To remove duplicates, use `dedup clean`, which compares each with its witness before. Not available
+            for streaming: the records hold the same facts.
+            """,
+        examples=("dedup -n -i ~/Pictures --drop_list duplicates.txt",),
+    ),
+    Option(
         flags=("--report",),
         group=Group.OUTPUT,
         metavar="DIR",

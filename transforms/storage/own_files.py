@@ -18,6 +18,7 @@ _BEGINNINGS: dict[str, tuple[bytes, ...]] = {
         rb'"uri","status","reason",',
         rb"PAR1[\s\S]*beam_dedup[^a-z]{1,4}records",
     ),
+    "--drop_list": (),  # nothing shows who wrote a list of paths
     "--counts": (rb'\{\s*"Initial_Image_Count": ',),
 }
 
