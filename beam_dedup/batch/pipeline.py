@@ -112,7 +112,7 @@ def build(
             verdicts
             | "Unlisted" >> beam.Map(unlisted, is_nul_list(config.drop_list))
             | "CountUnlisted" >> beam.CombineGlobally(sum)
-            | "UnlistedFields" >> beam.Map(lambda count: {COUNT: count})
+            | "UnlistedFields" >> beam.Map(_as_count)
             | "WriteUnlisted" >> beam.Map(write_json, reports.unlisted)
         )
     if config.output_json:
@@ -187,5 +187,5 @@ def _read_new(config: DedupConfig, batch: int) -> ReadImages | ReadMetadata:
     )
 
 
-def _as_count(companions: int) -> dict[str, int]:
-    return {COUNT: companions}
+def _as_count(count: int) -> dict[str, int]:
+    return {COUNT: count}

@@ -24,7 +24,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 GROUP_ROWS = 1 << 16  # most rows of a row group
 GROUP_BYTES = 1 << 26  # of a row group, as JSON: it ends with the row that exceeds them
 _CSV_BLOCK_BYTES = 1 << 24  # read at once; also the most of one row
-_READ_ROWS = 1000
+_ROWS = 1000  # converted at once
 
 # In the middle, the full-width forms, which some spreadsheets take for the same signs.
 _FORMULA_STARTS = "=+@\t\r\n\uff1d\uff0b\uff0d\uff20-"
@@ -111,16 +111,21 @@ def tables_of(
     lines: Iterable[bytes], group_rows: int = GROUP_ROWS, group_bytes: int = GROUP_BYTES
 ) -> Iterator[pa.Table]:
     """Yields records, given as JSON, as tables of `RECORDS` of bounded size."""
+    parts: list[pa.Table] = []
     rows: list[dict[str, Any]] = []
-    size = 0
+    count = size = 0
     for line in lines:
         rows.append(avro_record(json.loads(line)))
-        size += len(line)
-        if len(rows) >= group_rows or size >= group_bytes:
-            yield pa.Table.from_pylist(rows, RECORDS)
-            rows, size = [], 0
-    if rows:
-        yield pa.Table.from_pylist(rows, RECORDS)
+        count, size = count + 1, size + len(line)
+        is_full = count >= group_rows or size >= group_bytes
+        if is_full or len(rows) >= _ROWS:  # Python's objects take many times the memory of a table
+            parts.append(pa.Table.from_pylist(rows, RECORDS))
+            rows = []
+        if is_full:
+            yield pa.concat_tables(parts)
+            parts, count, size = [], 0, 0
+    if rows or parts:
+        yield pa.concat_tables([*parts, pa.Table.from_pylist(rows, RECORDS)])
 
 
 def csv_table(table: pa.Table) -> pa.Table:
@@ -149,7 +154,7 @@ def rows_of_parquet(stream: BinaryIO) -> Iterator[dict[str, Any]]:
       ValueError: it can't be read.
     """
     try:
-        for batch in pa.parquet.ParquetFile(stream).iter_batches(_READ_ROWS):
+        for batch in pa.parquet.ParquetFile(stream).iter_batches(_ROWS):
             yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(error) from error
@@ -171,8 +176,8 @@ def rows_of_csv(stream: BinaryIO) -> Iterator[dict[str, Any]]:
     )
     try:
         for batch in pa.csv.open_csv(stream, reading, parsing, converting):
-            for start in range(0, len(batch), _READ_ROWS):
-                yield from map(_of_csv, batch.slice(start, _READ_ROWS).to_pylist())
+            for start in range(0, len(batch), _ROWS):
+                yield from map(_of_csv, batch.slice(start, _ROWS).to_pylist())
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(error) from error
 
