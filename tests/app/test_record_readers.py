@@ -79,7 +79,7 @@ def of_pandas(table: Any) -> Rows:
 
 
 def of_duckdb(query: str) -> Rows:
-    found = duckdb.sql(query)
+    found: Any = duckdb.sql(query)
     return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
 
 
@@ -176,6 +176,7 @@ def test_names_that_are_not_utf8_are_escaped_in_tables(
     for found in (pl.read_parquet("r.parquet"), pl.read_csv("r.csv")):
         assert found["uri"].to_list() == ["in/\\udce5.png"]
     with open("r.avro", "rb") as file:
-        assert [row["uri"] for row in fastavro.reader(file)] == ["in/\\udce5.png"]
+        rows: Any = list(fastavro.reader(file))
+    assert [row["uri"] for row in rows] == ["in/\\udce5.png"]
     with pytest.raises(pl.exceptions.ComputeError):
         pl.read_ndjson("r.jsonl")
