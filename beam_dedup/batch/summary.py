@@ -164,6 +164,7 @@ def _outputs(config: DedupConfig) -> list[tuple[str, str]]:
         ("Duplicates", os.path.join(placed, DUPLICATES_FOLDER) if placed and config.show_duplicates else ""),
         ("Records", config.records),
         ("Counts", config.counts),
+        ("Drop list", config.drop_list),
         ("Groups", config.output_json),
         ("Review page", config.report and os.path.join(config.report, "index.html")),
     ]

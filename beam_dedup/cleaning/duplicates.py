@@ -50,7 +50,7 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
     """Returns the duplicates of a run that are local files; members of archives and objects of stores are left out.
 
     Args:
-      records: a file of records (JSON Lines or Avro), or a directory of such files.
+      records: a file of records (JSON Lines, Avro, Parquet or CSV), or a directory of such files.
       directory: the current directory of the run, to which relative paths in the records are relative.
       drop: digests of files that are returned too, whatever their verdicts.
 

@@ -59,6 +59,10 @@ _BATCH_ONLY = {
         "--report",
         "it shows a complete run; for a stream, run dedup report RECORDS -o DIR over its records directory",
     ),
+    "drop_list": (
+        "--drop_list",
+        "it is complete only at the end of a batch run; the records hold the same facts",
+    ),
     "decisions": ("--decisions", "decisions are about the images of an earlier run; batch runs honour them"),
     "union": ("--union", "the record of a kept image is written before its duplicates arrive"),
     "companions": (
@@ -115,6 +119,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         records=_expanded(records),
         counts=_expanded(counts),
         report=_expanded(options.report),
+        drop_list=_expanded(options.drop_list),
         jobs=_in_range("-j", options.num_jobs, min(cores(), MAX_JOBS), 1, MAX_JOBS),
         force_plan=options.force_plan,
         quiet=options.quiet,

@@ -73,6 +73,7 @@ class DedupConfig:
         ""  # to which relative paths in the rows of -l are relative; "" for the current one of the worker
     )
     report: str = ""  # directory of the review page
+    drop_list: str = ""
     union: bool = False  # whether records of kept images say what their duplicates have
     companions: bool = True  # whether companions go with their images (batch runs with `inputs`)
     stream: StreamConfig | None = None  # None for a batch run; otherwise records and counts are directories
@@ -88,7 +89,12 @@ class DedupConfig:
     @property
     def output_files(self) -> dict[str, str]:
         """The path of each output file by its flag, for example {"-o": "groups.json"}; a directory of files counts as one."""
-        files = {"-o": self.output_json, "--records": self.records, "--counts": self.counts}
+        files = {
+            "-o": self.output_json,
+            "--records": self.records,
+            "--counts": self.counts,
+            "--drop_list": self.drop_list,
+        }
         return {flag: path for flag, path in files.items() if path}
 
     @property

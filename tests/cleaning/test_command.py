@@ -88,7 +88,7 @@ def test_near_duplicates_are_left_unless_asked_for(pair: Path, capsys: pytest.Ca
     assert (pair.parent / "away/c.jpg").read_bytes() == b"near"
 
 
-@pytest.mark.parametrize("name", ["r.avro", "records/"])
+@pytest.mark.parametrize("name", ["r.avro", "r.parquet", "r.csv", "records/"])
 def test_all_forms_of_records_are_read(name: str, samples: Path, workplace: Path) -> None:
     shutil.copytree(samples, workplace / "in")
     assert dedup("-e", "-i", "in", "--records", name, "--quiet") == 0

@@ -1,14 +1,17 @@
 """Groups of a review page: read from records of every form."""
 
+import json
 import random
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import fastavro
 import pytest
 
 from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.core.model import AVRO_SCHEMA
+from beam_dedup.core.record_tables import write_csv, write_parquet
 from beam_dedup.review import groups
 from beam_dedup.review.groups import Review, read_review
 from tests.review.reports import Record, digest_of, exact, near, record, write_records
@@ -93,6 +96,17 @@ def test_avro_records_make_the_same_groups(tmp_path: Path) -> None:
     with open(tmp_path / "r.avro", "wb") as file:
         fastavro.writer(file, AVRO_SCHEMA, records)
     assert read_review(str(tmp_path / "r.avro")) == lines
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_csv])
+def test_records_as_tables_make_the_same_groups(
+    tmp_path: Path, write: Callable[[BinaryIO, Iterable[bytes]], None]
+) -> None:
+    records = [record("=a.png"), exact("b.png", "=a.png"), near("c.png", "=a.png")]
+    lines = read_review(str(write_records(tmp_path / "r.jsonl", records)))
+    with open(tmp_path / "r", "wb") as file:
+        write(file, [json.dumps(one).encode() for one in records])
+    assert read_review(str(tmp_path / "r")) == lines
 
 
 class TestFiles:
