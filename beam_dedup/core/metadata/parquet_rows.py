@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.metadata.parquet_pages import PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY, pages
-from beam_dedup.core.metadata.row import BadRow, Row, most_rows, row_of, unreadable
+from beam_dedup.core.metadata.row import PATH_KEY, BadRow, Row, most_rows, row_of, unreadable
 from beam_dedup.core.model import Reason
 
 PARQUET_MAGIC = b"PAR1"
@@ -34,11 +34,12 @@ _DICTIONARY_ENCODINGS = frozenset({PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY})
 _TEXTS = ("NONE", "STRING", "JSON", "BSON", "ENUM")
 
 
-def parquet_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
+def parquet_rows(stream: BinaryIO, path_key: str = PATH_KEY) -> Iterator[Row | BadRow]:
     """Yields the rows of a Parquet file; columns without a value are left out of a row's metadata.
 
     Args:
       stream: seekable.
+      path_key: the field with the path of an image.
     """
     number = 0
     try:
@@ -54,7 +55,7 @@ def parquet_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
                         detail = f"a row of more than {_BATCH_BYTES} bytes"
                         yield BadRow(number, Reason.TOO_LARGE, detail)
                     else:
-                        yield row_of(number, value)
+                        yield row_of(number, value, path_key)
     except ImageError as error:
         yield BadRow(number + 1, error.reason, f"cannot be read as Parquet from here on: {error.detail}")
     except Exception as error:  # noqa: BLE001  pyarrow raises OSError for damage, too
