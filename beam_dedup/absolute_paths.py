@@ -25,7 +25,7 @@ def with_absolute_paths(config: DedupConfig) -> DedupConfig:
         output_dir=absolute(config.output_dir),
         records=absolute(config.records),
         counts=absolute(config.counts),
-        directory=os.getcwd() if config.json_metadata else "",
+        directory=(absolute(config.directory) or os.getcwd()) if config.json_metadata else "",
     )
 
 

@@ -107,6 +107,7 @@ def build(
             settings.tally,
             PlaceMode(config.place),
             config.portable_names,
+            image_column=config.limits.image_column,
         )
         if reports.unplaced:
             unplaced | "Unplaced" >> WriteUnplaced(reports.unplaced)
@@ -137,6 +138,7 @@ def _read_new(config: DedupConfig, batch: int) -> ReadImages | ReadMetadata:
             config.allow,
             config.directory,
             config.selection,
+            config.path_field,
         )
     return ReadImages(
         config.inputs,

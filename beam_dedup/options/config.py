@@ -73,6 +73,7 @@ class DedupConfig:
         ""  # to which relative paths in the rows of -l are relative; "" for the current one of the worker
     )
     report: str = ""  # directory of the review page
+    path_field: str = ""  # of the rows of -l, with the path of an image; "" for the default
     stream: StreamConfig | None = None  # None for a batch run; otherwise records and counts are directories
 
     @property

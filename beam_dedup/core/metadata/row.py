@@ -63,13 +63,18 @@ def row_of(number: int, value: object, path_key: str = PATH_KEY) -> Row | BadRow
         strict_json.check_depth(value)  # Avro types may be recursive
     except ValueError as error:
         return BadRow(number, Reason.MALFORMED, str(error))
-    plain = {str(name): _plain(field) for name, field in value.items() if name != path_key}
     path = local_path(path)
     return Row(
         number,
         path if is_remote(path) else os.path.normpath(path),
-        {name: field for name, field in plain.items() if field is not None},
+        plain_fields({name: field for name, field in value.items() if name != path_key}),
     )
+
+
+def plain_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns fields as JSON types, without those that have no value."""
+    plain = {str(name): _plain(field) for name, field in fields.items()}
+    return {name: field for name, field in plain.items() if field is not None}
 
 
 def absolute_row(row: Row | BadRow, directory: str) -> Row | BadRow:
