@@ -252,7 +252,12 @@ def _metadata(table: _Table, batch: pa.RecordBatch) -> list[dict[str, Any]]:
     if not table.others:
         return [{}] * batch.num_rows
     plain = pa.schema([table.schema.field(name) for name in table.others])
-    return [_fields(value) for value in _objects(batch.select(table.others), plain)]
+    others = batch.select(table.others)
+    values = _objects(others, plain)
+    return [
+        _fields(_one_object(others.slice(row, 1), plain) if value is None else value)
+        for row, value in enumerate(values)
+    ]
 
 
 def _objects(batch: pa.RecordBatch, plain: pa.Schema) -> list[dict[str, Any] | None]:
@@ -263,6 +268,15 @@ def _objects(batch: pa.RecordBatch, plain: pa.Schema) -> list[dict[str, Any] | N
             return [None] * batch.num_rows
         half = batch.num_rows // 2
         return _objects(batch.slice(0, half), plain) + _objects(batch.slice(half), plain)
+
+
+def _one_object(batch: pa.RecordBatch, plain: pa.Schema) -> dict[str, Any] | None:
+    """Returns the only row of a batch, estimated without the other values of its dictionaries."""
+    columns = [
+        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        for column in batch.columns
+    ]
+    return _objects(pa.RecordBatch.from_arrays(columns, names=batch.schema.names), plain)[0]
 
 
 def _fields(value: dict[str, Any] | None) -> dict[str, Any]:
