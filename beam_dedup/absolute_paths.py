@@ -30,7 +30,7 @@ def with_absolute_paths(config: DedupConfig) -> DedupConfig:
 
 
 def absolute(path: str) -> str:
-    """Returns a path from the root directory; "" and remote paths as they are. A / at the end stays.
+    """Returns a path from the root directory; "" and remote paths as they are. A / at the end is kept.
 
     Wildcards in the name of the current directory are escaped where the path is a pattern.
     """

@@ -7,7 +7,6 @@ The page is made of made-up groups and drawn thumbnails, and opened from the dis
 """
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -129,7 +128,7 @@ def _spread(times: list[float]) -> str:
 
 
 def _thumbnails_row(folder: Path) -> list[str]:
-    files = [entry.path for entry in os.scandir(folder) if entry.is_file()]
+    files = [str(path) for path in folder.resolve().rglob("*") if path.is_file()]
     started = time.monotonic()
     with ThumbnailMaker("/", cores(), Limits()) as maker:
         made = sum(1 for one in maker.thumbnails(files) if one and one.pixels is not None)

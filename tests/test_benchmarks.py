@@ -18,6 +18,7 @@ from benchmarks import (
     pictures,
     raw,
     report,
+    review,
     store,
     stream,
     stream_core,
@@ -26,6 +27,7 @@ from benchmarks import (
 )
 from tests.pictures import encoded, fingerprint_of, photo
 from tests.services import servers
+from tests.services.browser import browser
 from tests.services.require_service import required
 
 README = report.README.read_text("utf-8")
@@ -176,6 +178,23 @@ class TestStore:
         assert "4 files, each request delayed by 10 ms" in output
         rows = ("reading alone, 1 ", "reading alone, 32", "one at a time", "32 at once", "from a disk")
         assert all(row in output for row in rows)
+
+
+class TestReview:
+    pytestmark = pytest.mark.service
+
+    def test_table_has_times_memory_and_thumbnails(
+        self, web: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with required(browser()):
+            pass
+        review.main(["--groups", "300", "--pictures", "900", "--files", str(web)])
+        found = rows(capsys.readouterr().out)
+        assert found["data"][0].startswith("4 files, ")
+        assert found["thumbnails"][0].startswith("7 files, ")
+        assert float(found["first group shown after"][0].removesuffix(" ms")) > 0
+        assert float(found["JavaScript heap at the end"][0].removesuffix(" MiB")) > 0
+        assert f"thumbnails of 12 files in {web.name}" in found
 
 
 class TestPeers:

@@ -118,7 +118,7 @@ class CountImages(beam.PTransform[PCollection[VerdictBlock], PCollection[dict[st
 
     Args:
       plan: the plan of near mode, which is added to the counts.
-      read_tally: what was read. Adds the number of skipped pages to the counts, if there are any.
+      read_tally: what was read. Adds the numbers of skipped pages and of companions to the counts, if there are any.
       pinned: how many pairs were exempt since a person declared them different. Adds that number to the counts.
       exclusions: what was left out of the inputs. Adds the numbers to the counts, if there are any.
     """
@@ -170,6 +170,8 @@ def as_counts(
         result[metrics.OUT_OF_MEMORY] = short
     if read_tally and read_tally.skipped:
         result[metrics.SKIPPED] = read_tally.skipped
+    if read_tally and read_tally.companions:
+        result[metrics.COMPANIONS] = read_tally.companions
     if pinned is None:
         pinned = counts.get(metrics.PINNED)
     if pinned is not None:

@@ -14,6 +14,7 @@ from apache_beam.typehints.decorators import no_annotations
 from beam_dedup.core import conservation
 from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.blocks import FingerprintBlock, VerdictBlock
+from beam_dedup.core.companions import of_no_image
 from beam_dedup.core.conservation import ReadTally
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.model import ImageRef
@@ -54,7 +55,9 @@ class FingerprintImages(beam.PTransform[PCollection[list[ImageRef]], Fingerprint
     becomes a rejection. An image whose picture cannot be decoded has a fingerprint without codes. A reference to an
     archive leads to the members of the archive, each an image (formats: `beam_dedup.core.archives.containers`).
 
-    Counters: `Read_Byte_Count`, `Known_Rejected_Count`, `Skipped_Page_Count`.
+    Companions are not read, unless the file that they belong to is no image: then they are files like others.
+
+    Counters: `Read_Byte_Count`, `Known_Rejected_Count`, `Skipped_Page_Count`, `Companion_Count`.
 
     Args:
       settings: how images are read. By default they are read with the default recipe. A recipe of None decodes nothing
@@ -89,6 +92,7 @@ class _FingerprintFn(ThreadedDoFn):
         self.references_read = Metrics.counter(metrics.NAMESPACE, metrics.REFERENCES_READ)
         self.images_found = Metrics.counter(metrics.NAMESPACE, metrics.IMAGES_FOUND)
         self.known_rejected = Metrics.counter(metrics.NAMESPACE, metrics.KNOWN_REJECTED)
+        self.companions = Metrics.counter(metrics.NAMESPACE, metrics.COMPANIONS)
         self.skipped = Metrics.counter(metrics.NAMESPACE, metrics.SKIPPED)
 
     def setup(self) -> None:
@@ -110,6 +114,8 @@ class _FingerprintFn(ThreadedDoFn):
             # What listing has rejected is not fetched.
             local = [one for one in element if one.refused or not is_remote(one.uri)]
             results = [decoder.read(local, on_images=self._count_images)] if local else []
+            if files := of_no_image(local, [block for one in results for block in one.fingerprints]):
+                results.append(decoder.read(files, on_images=self._count_images))
             remote = [one for one in element if not one.refused and is_remote(one.uri)]
             return [*results, *self._read_remote(decoder, remote)]
         finally:
@@ -145,6 +151,8 @@ class _FingerprintFn(ThreadedDoFn):
         read = conservation.read_tally(element, result)
         tally: _TaggedReadTally = TaggedOutput(_READ_TALLY, read)
         yield tally
+        if read.companions:
+            self.companions.inc(read.companions)
         found, _ = read.images
         self.references_read.inc(len(element))
         self.images_found.inc(found)

@@ -27,6 +27,7 @@ KNOWN_REJECTED = "Known_Rejected_Count"
 DESCRIBED = "Described_Image_Count"
 PROTECTED = "Protected_Image_Count"
 SKIPPED = "Skipped_Page_Count"
+COMPANIONS = "Companion_Count"  # files that belong to images, and are not judged
 OUT_OF_MEMORY = "Out_Of_Memory_Count"
 PINNED = "Pinned_Count"  # pairs that a person declared different, and whose codes are within k
 EXCLUDED = "Excluded_Count"  # files that options leave out

@@ -27,6 +27,7 @@ from beam_dedup.core.reading.local_files import open_local
 from transforms import metrics
 from transforms.batching import verdicts_in
 from transforms.clashes import FindClashes, named_copies, unpacked
+from transforms.companion_copies import CompanionCopies
 from transforms.stand_ins import MissingCopies, PlaceResult, exact_duplicates, made_up, stand_ins
 from transforms.storage import files
 from transforms.storage.placing import (
@@ -82,6 +83,7 @@ class PlaceCopies(beam.PTransform[PCollection[VerdictBlock], Placed]):
         generation goes into the name of the copy if the plain name is taken.
       missing: directory in which a stream notes kept images without a copy (`transforms.stand_ins`); "" notes none.
       image_column: the column of Parquet files from which images were read (`Limits.image_column`).
+      companions: the copies of companions to make too, as `ChooseCompanionCopies` returns them.
     """
 
     folder: str
@@ -92,6 +94,7 @@ class PlaceCopies(beam.PTransform[PCollection[VerdictBlock], Placed]):
     generations: bool = False
     missing: str = ""
     image_column: str = ""
+    companions: CompanionCopies | None = None
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, verdicts: PCollection[VerdictBlock]) -> Placed:
@@ -125,8 +128,15 @@ class PlaceCopies(beam.PTransform[PCollection[VerdictBlock], Placed]):
             | "Spread" >> beam.Reshuffle()
             | "Copy" >> copying.with_outputs(UNPLACED, main="copies")
         )
-        copies = (done["copies"], members["copies"]) | "Copies" >> beam.Flatten()
-        return Placed(copies, (done[UNPLACED], members[UNPLACED]) | "Unplaced" >> beam.Flatten())
+        copies = [done["copies"], members["copies"]]
+        unplaced = [done[UNPLACED], members[UNPLACED]]
+        if self.companions:
+            beside = self.companions.wanted | "CopyCompanions" >> copying.with_outputs(
+                UNPLACED, main="copies"
+            )
+            copies.append(beside["copies"])
+            unplaced += [beside[UNPLACED], self.companions.failed]
+        return Placed(copies | "Copies" >> beam.Flatten(), unplaced | "Unplaced" >> beam.Flatten())
 
 
 def wanted_copies(

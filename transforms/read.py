@@ -67,6 +67,8 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
       links_inside: whether links that lead out of the paths are rejected instead of followed. Files that are read need
         the same limit (`Limits.roots`).
       selection: which of the files are wanted; by default all of them.
+      companions: whether the companions of images in local directories (`beam_dedup.core.companions`) are listed with
+        these images instead of as files of their own.
     """
 
     paths: str | tuple[str, ...]
@@ -75,6 +77,7 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
     batch: int = DECODED_AT_ONCE
     links_inside: bool = False
     selection: Selection = EVERYTHING
+    companions: bool = False
 
     def expand(self, pbegin: PBegin) -> PCollection[list[ImageRef]]:
         return self.listed(pbegin).images
@@ -82,7 +85,14 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
     def listed(self, pbegin: PBegin) -> ListedImages:
         """Adds the steps; returns the references and what was left out."""
         paths = (self.paths,) if isinstance(self.paths, str) else self.paths
-        arguments = (self.exclude, self.known, self.batch, self.links_inside, self.selection)
+        arguments = (
+            self.exclude,
+            self.known,
+            self.batch,
+            self.links_inside,
+            self.selection,
+            self.companions,
+        )
         folder = pbegin | "Folder" >> beam.Create([[to_bytes(path) for path in paths]], reshuffle=False)
         return _listed(folder, "List", list_references, arguments)
 
@@ -142,16 +152,20 @@ def list_references(
     size: int,
     links_inside: bool = False,
     selection: Selection = EVERYTHING,
+    companions: bool = False,
     exclusions: Exclusions | None = None,
 ) -> Iterator[list[ImageRef]]:
     """Yields references to the files that `list_inputs` finds, in lists as `batched` makes them."""
-    files = list_inputs([to_text(path) for path in paths], exclude, links_inside, selection, exclusions)
+    files = list_inputs(
+        [to_text(path) for path in paths], exclude, links_inside, selection, exclusions, companions
+    )
     yield from batched((_file_reference(file, known) for file in files), size)
 
 
 def _file_reference(file: Listed, known: bool) -> ImageRef:
     if not file.leads_outside:
-        return ImageRef(file.path, file.name, file.metadata, known)
+        own, shared = file.companions
+        return ImageRef(file.path, file.name, file.metadata, known, companions=own, shared=shared)
     refused = (Reason.LINK_OUTSIDE.value, leads_to(file.path))
     return ImageRef(file_uri(file.path), file.name, file.metadata, known, refused=refused)
 

@@ -12,7 +12,9 @@ from transforms.storage import objects
 MAX_COUNTED = 100_000  # so that a prefix with millions of other objects does not delay the summary
 
 
-def count_other_files(config: DedupConfig, overview: Overview, unplaced: int, most: int = MAX_COUNTED) -> int:
+def count_other_files(
+    config: DedupConfig, overview: Overview, unplaced: int, companions: int = 0, most: int = MAX_COUNTED
+) -> int:
     """Returns how many files lie in the output directory that are neither copies nor outputs of this run, at most `most`.
 
     They come from runs on other inputs or with other options, or from other programs. Returns 0 if the directory can't be
@@ -20,11 +22,13 @@ def count_other_files(config: DedupConfig, overview: Overview, unplaced: int, mo
 
     Args:
       config: the options of the run.
-      overview: says how many copies the run had to make.
+      overview: says how many copies of images the run had to make.
       unplaced: how many of them it could not make.
+      companions: how many copies of companions it had to make.
       most: where counting ends.
     """
-    placed = overview.kept + (overview.duplicates if config.show_duplicates else 0) - unplaced
+    images = overview.kept + (overview.duplicates if config.show_duplicates else 0)
+    placed = images + companions - unplaced
     try:
         found = sum(1 for _ in itertools.islice(_files(config), placed + most))
     except OSError:  # a store may allow to write but not to list

@@ -23,12 +23,16 @@ from transforms import (
     WriteRecords,
     WriteUnplaced,
 )
+from transforms.companion_copies import ChooseCompanionCopies
 from transforms.count import write_json
 from transforms.overview import SumUpImages
 from transforms.place import wanted_copies
 from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE, ListImages
 from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
+from transforms.union import AddUnions
+
+COUNT = "count"  # the only key of `Reports.companions`
 
 
 class Reports(NamedTuple):
@@ -40,6 +44,7 @@ class Reports(NamedTuple):
       unplaced: one line per image that could not be copied.
       overview: the `Overview` of all verdicts as JSON.
       records: directory of the records for `--report`; ends in `/`.
+      companions: how many copies of companions were to be made, as JSON.
     """
 
     counts: str
@@ -47,6 +52,7 @@ class Reports(NamedTuple):
     unplaced: str = ""
     overview: str = ""
     records: str = ""
+    companions: str = ""
 
 
 def build(
@@ -91,13 +97,31 @@ def build(
     )
     images | "Check" >> CheckConservation(verdicts, read_tally)
     if config.records:
-        verdicts | "Records" >> WriteRecords(config.records, own_only=True)
+        recorded = verdicts | "Unions" >> AddUnions() if config.union else verdicts
+        recorded | "Records" >> WriteRecords(config.records, own_only=True)
     if reports.records:
         verdicts | "ReportRecords" >> WriteRecords(reports.records)
     if config.output_json:
         verdicts | "Groups" >> WriteGroups(config.output_json, own_only=True)
+    companions = None
+    if config.companions and config.output_dir:
+        # PCollection[Placement], PCollection[Unplaced]
+        companions = verdicts | "Companions" >> ChooseCompanionCopies(
+            config.output_dir, config.show_duplicates, config.portable_names, config.read_limits.roots
+        )
+        if reports.companions:
+            # PCollection[int], one
+            (
+                companions
+                | "AllCompanions" >> beam.Flatten()
+                | "CountCompanions" >> beam.combiners.Count.Globally()
+                | "CompanionCount" >> beam.Map(_as_count)
+                | "WriteCompanionCount" >> beam.Map(write_json, reports.companions)
+            )
     if config.preview:
         wanted = wanted_copies(verdicts, config.output_dir, config.show_duplicates, config.portable_names)
+        if companions:
+            wanted = (wanted, companions.wanted) | "WithCompanions" >> beam.Flatten()
         wanted | "Preview" >> WritePlacements(reports.preview)
     elif config.output_dir:
         # PCollection[Placement], PCollection[Unplaced]
@@ -108,6 +132,7 @@ def build(
             PlaceMode(config.place),
             config.portable_names,
             image_column=config.limits.image_column,
+            companions=companions,
         )
         if reports.unplaced:
             unplaced | "Unplaced" >> WriteUnplaced(reports.unplaced)
@@ -146,4 +171,9 @@ def _read_new(config: DedupConfig, batch: int) -> ReadImages | ReadMetadata:
         batch=batch,
         links_inside=config.links_inside,
         selection=config.selection,
+        companions=config.companions,
     )
+
+
+def _as_count(companions: int) -> dict[str, int]:
+    return {COUNT: companions}

@@ -13,7 +13,7 @@ import apache_beam as beam
 from beam_dedup import preflight
 from beam_dedup.batch import pipeline, progress, remote_report, summary
 from beam_dedup.batch.other_files import count_other_files
-from beam_dedup.batch.pipeline import Reports
+from beam_dedup.batch.pipeline import COUNT, Reports
 from beam_dedup.batch.rejected import nothing_judged, nothing_read
 from beam_dedup.batch.remote_report import CountsFile
 from beam_dedup.core.errors import DedupError, PlanError, UsageError
@@ -91,10 +91,10 @@ def _reports(config: DedupConfig, scratch: str, here: bool) -> Reports:
     """Returns where the pipeline writes what `_report` reads: only workers of this process can write there."""
     if not here:
         return Reports(config.counts)
-    counts, *others = (os.path.join(scratch, name) for name in ("counts", "preview", "unplaced", "overview"))
+    names = ("counts", "preview", "unplaced", "overview", "companions")
+    counts, preview, unplaced, overview, companions = (os.path.join(scratch, name) for name in names)
     records = os.path.join(scratch, "records", "") if config.report else ""
-    preview, unplaced, overview = others
-    return Reports(config.counts or counts, preview, unplaced, overview, records)
+    return Reports(config.counts or counts, preview, unplaced, overview, records, companions)
 
 
 def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: bool) -> None:
@@ -131,7 +131,10 @@ def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: boo
             counts,
         )
     if not config.quiet:
-        other_files = count_other_files(config, overview, count_lines(reports.unplaced)) if is_placing else 0
+        other_files = 0
+        if is_placing:
+            unplaced = count_lines(reports.unplaced)
+            other_files = count_other_files(config, overview, unplaced, _companions(reports))
         write(f"{summary.text(config, counts, overview, seconds, other_files, local=local)}\n")
     problems = list(taken.values())
     if counts[metrics.INITIAL] == counts[metrics.REJECTED]:
@@ -144,6 +147,14 @@ def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: boo
         problems.append(message)
     if problems:
         raise DedupError("\n".join(problems))
+
+
+def _companions(reports: Reports) -> int:
+    """Returns how many copies of companions were to be made."""
+    if not os.path.exists(reports.companions):
+        return 0
+    with open(reports.companions, encoding="utf-8") as file:
+        return int(json.load(file)[COUNT])
 
 
 def count_files(config: DedupConfig) -> int:
@@ -166,7 +177,13 @@ def count_files(config: DedupConfig) -> int:
             path_field=config.path_field,
         )
     else:
-        new = list_inputs(config.inputs, config.excluded_paths, config.links_inside, selection)
+        new = list_inputs(
+            config.inputs,
+            config.excluded_paths,
+            config.links_inside,
+            selection,
+            companions=config.companions,
+        )
     try:
         files = sum(1 for _ in itertools.chain(new, known))
     except OSError as error:  # from a store: a local directory that can't be listed is rejected instead

@@ -147,6 +147,8 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
         )
     if counts.get(metrics.SKIPPED):
         yield row(metrics.SKIPPED, "crawl records that are not images and do not claim to be")
+    if counts.get(metrics.COMPANIONS):
+        yield row(metrics.COMPANIONS, "files that belong to images, and go where these go")
 
 
 def _source(config: DedupConfig) -> str:

@@ -2,22 +2,23 @@
 
 import contextlib
 import dataclasses
-import fnmatch
-import glob
 import itertools
 import os
 import secrets
 import signal
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from types import FrameType
+from typing import TypeVar
 
 from beam_dedup.cleaning import files, script, steps, trash
+from beam_dedup.cleaning.companions import WITH_COMPANIONS, Companion, beside, in_rounds, witness_of
 from beam_dedup.cleaning.decided import Decided
 from beam_dedup.cleaning.duplicates import Duplicate, read_duplicates
 from beam_dedup.cleaning.files import LeftError, State
 from beam_dedup.cleaning.journal import Journal
+from beam_dedup.cleaning.protect import is_protected, patterns_of
 from beam_dedup.cleaning.steps import LINKS, How, Step
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.errors import DedupError
@@ -32,6 +33,8 @@ STEPS_AT_ONCE = 100  # that are written to the journal together
 _PROGRESS_SECONDS = 0.5
 
 DONE, LEFT = 0, 1
+
+_Target = TypeVar("_Target", Duplicate, Companion)
 
 # What happens to files, as "would ..." and as a result begin, and how both go on.
 _DEEDS = {
@@ -129,7 +132,7 @@ def journal_name(records: str) -> str:
 def _wanted(
     duplicates: Sequence[Duplicate], config: CleanConfig, decided: Decided, result: _Result
 ) -> Iterator[Duplicate]:
-    patterns = _patterns(config)
+    patterns = patterns_of(config.protect, config.directory)
     names = set()
     for duplicate in duplicates:
         path = files.real(duplicate.path)
@@ -139,10 +142,8 @@ def _wanted(
             result.kept += 1
         elif duplicate.reason is Reason.NEAR and not config.near:
             result.near += 1
-        elif duplicate.is_protected or any(
-            fnmatch.fnmatchcase(name, pattern)
-            for pattern in patterns
-            for name in (duplicate.path, os.path.normpath(duplicate.path), path)
+        elif duplicate.is_protected or is_protected(
+            (duplicate.path, os.path.normpath(duplicate.path), path), patterns
         ):
             result.protected += 1
         elif objection := decided.objection(duplicate, config.how):
@@ -154,15 +155,11 @@ def _wanted(
             yield dataclasses.replace(duplicate, path=path)
 
 
-def _patterns(config: CleanConfig) -> list[str]:
-    """Returns the patterns of `--protect`, such that they match absolute paths, and all that is in a directory that they match."""
-    directory = glob.escape(os.path.abspath(config.directory or os.curdir))
-    patterns = []
-    for given in config.protect:
-        pattern = os.path.expanduser(given.rstrip("/")) or "/"
-        pattern = pattern if pattern.startswith("*") else os.path.normpath(os.path.join(directory, pattern))
-        patterns += [pattern, f"{pattern.rstrip('/')}/*"]
-    return patterns
+def _unprotected(companions: Sequence[Companion], config: CleanConfig, result: _Result) -> list[Companion]:
+    patterns = patterns_of(config.protect, config.directory)
+    free = [one for one in companions if not is_protected((one.path,), patterns)]
+    result.protected += len(companions) - len(free)
+    return free
 
 
 class _Checker:
@@ -172,7 +169,7 @@ class _Checker:
         self, duplicates: Sequence[Duplicate], config: CleanConfig, unreliable: Collection[str]
     ) -> None:
         self._config = config
-        self._to_take = {duplicate.path for duplicate in duplicates}.union(unreliable)
+        self.to_take = {duplicate.path for duplicate in duplicates}.union(unreliable)
         self._digests: dict[tuple[State, int], bytes] = {}  # of witnesses
         self._token = secrets.token_hex(4)
         self._numbers = itertools.count(1)
@@ -203,7 +200,7 @@ class _Checker:
             raise LeftError(
                 f"it is the same file as its witness {shown(duplicate.witness)}, and frees nothing"
             )
-        if files.real(duplicate.witness) in self._to_take:
+        if files.real(duplicate.witness) in self.to_take:
             raise LeftError(f"its witness {shown(duplicate.witness)} is a duplicate or dropped itself")
         if self._config.how in LINKS:
             if found.st_dev != witness.st_dev and self._config.how is not How.SYMLINK:
@@ -253,6 +250,29 @@ class _Checker:
         if digest != duplicate.digest:
             raise LeftError("its content has changed since it was judged")
         return state
+
+    def companion_step(self, companion: Companion) -> Step:
+        """Returns the step that takes a companion away.
+
+        Raises:
+          LeftError: it can't be taken away.
+        """
+        found = files.regular(companion.path)
+        state, digest = files.digest_of(companion.path)
+        path, witness_digest = witness_of(companion, self._config.how, digest, self.to_take)
+        step = self._made(
+            dataclasses.replace(companion.image, path=companion.path, digest=digest), found, state
+        )
+        if not path:
+            return step
+        witness = files.regular(path)
+        return dataclasses.replace(
+            step,
+            witness=path,
+            witness_digest=witness_digest,
+            witness_state=State.of(witness),
+            witness_ctime_ns=witness.st_ctime_ns,
+        )
 
     def _digest_of_witness(self, path: str, found: os.stat_result) -> bytes:
         key = State.of(found), found.st_ctime_ns
@@ -334,26 +354,54 @@ def _take_all(
 ) -> None:
     progress = _Progress(len(duplicates), config.quiet)
     for start in range(0, len(duplicates), STEPS_AT_ONCE):
-        planned = []
-        for duplicate in duplicates[start : start + STEPS_AT_ONCE]:
-            if stop.number:
-                break
-            try:
-                planned.append(checker.step(duplicate))
-            except (LeftError, OSError) as error:
-                result.left.append((duplicate.path, files.reason(error)))
-            progress.add()
-        journal.plan(planned)
-        for step in planned:
-            if stop.number:
-                return
-            try:
-                steps.take(step, config.how)
-            except (LeftError, OSError) as error:
-                result.left.append((step.path, files.reason(error)))
-                continue
-            result.done += 1
-            result.done_bytes += step.state.size_bytes if step.frees else 0
+        batch = duplicates[start : start + STEPS_AT_ONCE]
+        done = _take_some(batch, checker.step, config, journal, result, stop, progress.add)
+        if config.how in WITH_COMPANIONS and any(duplicate.companions for duplicate in done):
+            for companions in in_rounds(done, checker.to_take):
+                _take_some(
+                    _unprotected(companions, config, result),
+                    checker.companion_step,
+                    config,
+                    journal,
+                    result,
+                    _Stop(),  # a signal ends the run after a shot, not in the middle of one
+                )
+
+
+def _take_some(
+    targets: Sequence[_Target],
+    step_of: Callable[[_Target], Step],
+    config: CleanConfig,
+    journal: Journal,
+    result: _Result,
+    stop: _Stop,
+    on_check: Callable[[], None] = lambda: None,
+) -> list[_Target]:
+    """Takes files away, after the journal has them, and returns those that were taken."""
+    planned = []
+    for target in targets:
+        if stop.number:
+            break
+        try:
+            planned.append((target, step_of(target)))
+        except (LeftError, OSError) as error:
+            result.left.append((target.path, files.reason(error)))
+        on_check()
+    if planned:
+        journal.plan([step for _, step in planned])
+    done = []
+    for target, step in planned:
+        if stop.number:
+            break
+        try:
+            steps.take(step, config.how)
+        except (LeftError, OSError) as error:
+            result.left.append((step.path, files.reason(error)))
+            continue
+        done.append(target)
+        result.done += 1
+        result.done_bytes += step.state.size_bytes if step.frees else 0
+    return done
 
 
 class _Progress:
@@ -387,7 +435,7 @@ def _preview(
         result.done += 1
         result.done_bytes += found.st_size if found.st_nlink == 1 else 0
         if not config.quiet:
-            write(f"{shown(duplicate.path)}: {_why(duplicate)}\n")
+            write(f"{shown(duplicate.path)}: {_why(duplicate)}{beside(duplicate, config.how)}\n")
     lines = _not_touched(result)
     if result.done:
         lines += [

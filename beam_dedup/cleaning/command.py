@@ -39,6 +39,10 @@ it is. A journal is written first; with it, `dedup undo` puts everything back.
   --yes                  do it
   --quiet                print only what could not be done
 
+Companions (side-cars, RAW files, movies of live photos) of a duplicate go with
+it to the trash or directory, or are deleted. One that belongs to a file that
+is left, or whose bytes no companion of the kept image has, is left.
+
 Links take the place of files with equal bytes only, so near duplicates can't
 become links. Members of archives, objects in stores and images of --reference
 are never touched.

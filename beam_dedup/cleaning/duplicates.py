@@ -24,6 +24,8 @@ class Duplicate:
       is_kept: whether another record keeps the file with the same content.
       is_witness_local: whether the witness is a local file, not a member of an archive or an object of a store.
       is_protected: whether a record of the same file has the flag `protected`.
+      companions: absolute paths of the files that belong to the duplicate, without those that another record keeps.
+      witness_companions: the same of the witness.
     """
 
     path: str
@@ -34,6 +36,8 @@ class Duplicate:
     is_kept: bool
     is_witness_local: bool
     is_protected: bool = False
+    companions: tuple[str, ...] = ()
+    witness_companions: tuple[str, ...] = ()
 
     @property
     def is_dropped(self) -> bool:
@@ -55,11 +59,14 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
     """
     duplicates: list[tuple[str, bytes, str, Reason]] = []
     kept: dict[str, frozenset[bytes]] = {}
+    companions: dict[str, list[str]] = {}  # of all images that have any
     protected: set[str] = set()
     for record in read_records(records):
         if Flag.PROTECTED in (record.get("flags") or ()):
             protected.add(record["uri"])
         digest = bytes.fromhex(record["digest"] or "")
+        if record.get("companions") and _is_local(record["uri"]):
+            companions[record["uri"]] = record["companions"]
         if record["status"] == Status.KEPT:
             kept[record["uri"]] = kept.get(record["uri"], frozenset()) | {digest}
         if not _is_local(record["uri"]) or len(digest) != DIGEST_BYTES:
@@ -72,6 +79,11 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
     def absolute(uri: str) -> str:
         return os.path.join(directory, split_uri(uri)[0])
 
+    def companions_of(uri: str) -> tuple[str, ...]:
+        return tuple(
+            absolute(name) for name in companions.get(uri, ()) if _is_local(name) and name not in kept
+        )
+
     return [
         Duplicate(
             absolute(uri),
@@ -83,6 +95,8 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
             digest in kept.get(uri, frozenset()),
             bool(witness) and _is_local(witness),
             uri in protected,
+            companions_of(uri),
+            companions_of(witness),
         )
         for uri, digest, witness, reason in duplicates
     ]

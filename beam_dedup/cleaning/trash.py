@@ -53,7 +53,7 @@ def info_text(path: str, info: str) -> bytes:
 
 
 def info_start(path: str, info: str) -> bytes:
-    """Returns the part of that content that tells where the file was."""
+    """Returns the part of that content that says where the file was."""
     trash = os.path.dirname(os.path.dirname(info))
     if trash != _home_trash():
         top, name = os.path.split(trash)

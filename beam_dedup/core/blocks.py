@@ -34,6 +34,7 @@ _PROPERTIES = [  # the fields of a Fingerprint, except those that identify the i
     ("flags", pa.binary()),
     ("detail", pa.binary()),
     ("identity", pa.binary()),
+    ("companions", pa.binary()),  # as `beam_dedup.core.companions.to_column` returns them
     ("codes", pa.list_(_CODE)),
 ]
 
@@ -70,12 +71,17 @@ VERDICTS = pa.schema(
         ("size_bytes", pa.int64()),
         ("flags", pa.binary()),
         ("detail", pa.binary()),
-        ("kept_uri", pa.binary()),  # of the witness; this and the following columns are null without one
+        ("kept_uri", pa.binary()),  # of the witness; this and the next four columns are null without one
         ("kept_digest", pa.binary()),
         ("distance", pa.int32()),
         ("long_distance", pa.int32()),
         ("view", pa.uint8()),
         ("kept_by", pa.binary()),
+        ("companions", pa.binary()),
+        (
+            "union",
+            pa.binary(),
+        ),  # fields of the record as JSON (`beam_dedup.core.union`); null if there are none
     ]
 )
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pyarrow.compute as pc
 
-from beam_dedup.core import blocks
+from beam_dedup.core import blocks, companions
 from beam_dedup.core.model import Flag, ImageRef
 from beam_dedup.core.reading.isolated_decoder import DecodeResult
 
@@ -54,6 +54,7 @@ class ReadTally:
     images: UriTally = NO_URIS
     skipped: int = 0  # records of crawls that are not images
     out_of_memory: int = 0  # images that could not be decoded for lack of memory, known images included
+    companions: int = 0  # files that belong to the images, and are not judged
 
 
 def read_tally(references: Sequence[ImageRef], results: Sequence[DecodeResult]) -> ReadTally:
@@ -67,6 +68,7 @@ def read_tally(references: Sequence[ImageRef], results: Sequence[DecodeResult]) 
         sum_tallies(images),
         sum(result.skipped for result in results),
         sum(count_out_of_memory(block) for result in results for block in result.fingerprints),
+        companions.count(references, [block for result in results for block in result.fingerprints]),
     )
 
 
@@ -78,6 +80,7 @@ def sum_reads(parts: Iterable[ReadTally]) -> ReadTally:
         sum_tallies(part.images for part in all_parts),
         sum(part.skipped for part in all_parts),
         sum(part.out_of_memory for part in all_parts),
+        sum(part.companions for part in all_parts),
     )
 
 

@@ -11,6 +11,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from beam_dedup.core.paths import beside, escaped_path
+
 BASE_VIEW = "base"
 
 
@@ -115,6 +117,9 @@ class ImageRef:
       arrived: whether the image belongs to a stream, so that its metadata contain its generation and event
         time (`beam_dedup.core.arrivals`).
       link: whether listing found that this is a further hard link of a file with another name.
+      companions: names of the files in its directory that belong to this image (`beam_dedup.core.companions`), and are
+        listed with no other; in a verdict, all that belong to it.
+      shared: names of those that belong to it, and are listed with another image.
     """
 
     uri: str
@@ -126,6 +131,8 @@ class ImageRef:
     generation: str = ""
     arrived: bool = False
     link: bool = False
+    companions: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -202,6 +209,9 @@ class Verdict:
     flags: tuple[Flag, ...] = ()
     detail: str = ""
     kept_by: str = ""  # why the witness was preferred to this image; "" without a witness
+    union: str = (
+        ""  # the fields `also` and `label_conflict` of the record, as a JSON object; "" if there are none
+    )
 
     @classmethod
     def of_rejection(cls, rejection: Rejection) -> "Verdict":
@@ -223,6 +233,7 @@ class Verdict:
     def record(self) -> dict[str, Any]:
         """Returns the record as JSON types, in the order of `RECORD_FIELDS`. Unknown values are None."""
         witness = self.witness
+        union = json.loads(self.union) if self.union else {}
         return {
             "uri": self.ref.uri,
             "status": self.status.value,
@@ -243,6 +254,9 @@ class Verdict:
             "detail": self.detail or None,
             "metadata": json.loads(self.ref.metadata) if self.ref.metadata else None,
             "kept_by": self.kept_by or None,
+            "companions": [beside(self.ref.uri, escaped_path(name)) for name in self.ref.companions],
+            "also": union.get("also"),
+            "label_conflict": union.get("label_conflict"),
         }
 
     def json_line(self) -> str:
@@ -283,7 +297,12 @@ def avro_record(record: dict[str, Any]) -> dict[str, Any]:
     """Returns a record in the form of `AVRO_SCHEMA`: metadata as JSON text, and all text encodable as UTF-8."""
     metadata = record["metadata"]
     plain = {name: printable(value) for name, value in record.items()}
-    return {**plain, "metadata": None if metadata is None else json_text(metadata)}
+    return {
+        **plain,
+        "metadata": None if metadata is None else json_text(metadata),
+        "companions": list(map(printable, record["companions"])),
+        "also": _printable_texts(record["also"]),
+    }
 
 
 def printable(value: Any) -> Any:
@@ -292,6 +311,13 @@ def printable(value: Any) -> Any:
     Other values are returned unchanged.
     """
     return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
+
+
+def _printable_texts(value: Any) -> Any:
+    """Returns a JSON value in which all text can be encoded; see `printable`."""
+    if isinstance(value, dict):
+        return {name: _printable_texts(item) for name, item in value.items()}
+    return list(map(_printable_texts, value)) if isinstance(value, list) else printable(value)
 
 
 def json_text(value: Any) -> str:
@@ -318,6 +344,35 @@ def _avro_field(name: str, avro_type: str, doc: str) -> dict[str, Any]:
 def _avro_symbols(values: Sequence[str]) -> str:
     return " | ".join(values)
 
+
+_ALSO_TYPE: dict[str, Any] = {
+    "type": "record",
+    "name": "Also",
+    "fields": [
+        {"name": "count", "type": "long", "doc": "duplicates"},
+        {
+            "name": "images",
+            "doc": "the first of them by uri",
+            "type": {
+                "type": "array",
+                "items": {
+                    "type": "record",
+                    "name": "AlsoImage",
+                    "fields": [
+                        {"name": "uri", "type": "string"},
+                        *(_avro_field(name, "string", "") for name in ("url", "caption", "label", "date")),
+                        {
+                            "name": "position",
+                            "type": ["null", {"type": "array", "items": "double"}],
+                            "default": None,
+                            "doc": "latitude and longitude in degrees",
+                        },
+                    ],
+                },
+            },
+        },
+    ],
+}
 
 AVRO_SCHEMA: dict[str, Any] = {
     "type": "record",
@@ -346,6 +401,21 @@ AVRO_SCHEMA: dict[str, Any] = {
         _avro_field("detail", "string", "message of the reader or decoder"),
         _avro_field("metadata", "string", "facts from the source besides the bytes, as JSON"),
         _avro_field("kept_by", "string", "of a duplicate: why the kept image was preferred to it"),
+        {
+            "name": "companions",
+            "type": {"type": "array", "items": "string"},
+            "default": [],
+            "doc": "uris of the files that belong to the image",
+        },
+        {
+            "name": "also",
+            "type": ["null", _ALSO_TYPE],
+            "default": None,
+            "doc": "duplicates of a kept image; null if there are none, or if they were not collected",
+        },
+        _avro_field(
+            "label_conflict", "boolean", "whether the labels of a kept image and its duplicates differ"
+        ),
     ],
 }
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_dedup.core import blocks
-from beam_dedup.core.archives.members import SEPARATOR
 from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.imaging.decode import not_decoded
 from beam_dedup.core.model import Flag, Status
+from beam_dedup.core.paths import SEPARATOR
 
 MAX_KINDS = 100  # of rejected files that are counted separately
 

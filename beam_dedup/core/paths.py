@@ -25,6 +25,7 @@ from urllib.parse import unquote
 DUPLICATES_FOLDER = "_duplicates"
 PARTIAL_PREFIX = ".dedup-"  # of the name of a file that is being written; it is renamed when it is complete
 PARTIAL_SUFFIX = ".part"
+SEPARATOR = "!"  # between an archive and its member in a URI
 
 _MOST_BYTES = 255  # of one part of a path, on the file systems in use
 _MOST_PATH_BYTES = 3000  # of a path; Linux allows 4,096 including the output directory
@@ -40,6 +41,7 @@ _NOT_KEPT = re.compile(r"[\x00-\x1f\x7f\\]")
 _SURROGATES = re.compile("[\ud800-\udfff]+")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _WINDOWS = frozenset('<>:"|?*')
+_LOOKS_LIKE_SEPARATOR = re.compile("%(?=21|25)")
 _FILE_URI = re.compile(r"file:(?://(?:localhost)?)?(?=/(?!/))", re.IGNORECASE)
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9]|conin\$|conout\$)(?:\.|$)")
 
@@ -60,6 +62,23 @@ def local_path(path: str) -> str:
     if match := _FILE_URI.match(path):
         return unquote(path[match.end() :], errors="surrogateescape")
     return path
+
+
+def escaped_path(path: str) -> str:
+    """Returns a path with `!` escaped, which separates an archive from its member in a URI; see `members.file_uri`."""
+    if SEPARATOR not in path and "%2" not in path:
+        return path
+    return _LOOKS_LIKE_SEPARATOR.sub("%25", path).replace(SEPARATOR, "%21")
+
+
+def beside(path: str, name: str) -> str:
+    """Returns the path or URI of a file in the directory of another one.
+
+    >>> beside("in/a.jpg", "a.xmp"), beside("a.jpg", "a.xmp")
+    ('in/a.xmp', 'a.xmp')
+    """
+    directory, slash, _ = path.rpartition("/")
+    return f"{directory}{slash}{name}"
 
 
 def partial_prefix(process: int) -> str:

@@ -129,7 +129,8 @@ def parse_rules(texts: Iterable[str]) -> tuple[Rule, ...]:
       ValueError: a part is no rule; the message continues a sentence that begins with the flag.
     """
     rules: list[Rule] = []
-    parts = [part.strip() for part in _COMMA.split(",".join(texts))]
+    given = list(texts)
+    parts = [part.strip() for part in _COMMA.split(",".join(given))] if given else []
     for number, part in enumerate(parts):
         kind, colon, value = part.partition(":")
         if colon and kind in list(WITH_VALUE):

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_dedup.core import companions
 from beam_dedup.core.blocks import FINGERPRINTS, IMAGES, RANKED, VERDICTS, dump, joined, to_bytes, to_text
 from beam_dedup.core.codes import VIEWS, BoolArray, Codes, IntArray, from_columns
 from beam_dedup.core.model import (
@@ -54,6 +55,7 @@ def fingerprints_table(fingerprints: Sequence[Fingerprint]) -> pa.Table:
             _flags_text(fp.flags),
             to_bytes(fp.detail),
             fp.identity,
+            companions.to_column(fp.ref),
         )
         for fp in fingerprints
     ]
@@ -67,7 +69,13 @@ def fingerprints_of(table: pa.Table) -> Iterator[Fingerprint]:
     """Yields the rows of a table of `FINGERPRINTS`."""
     for row in table.to_pylist():
         yield Fingerprint(
-            ref=ImageRef(to_text(row["uri"]), to_text(row["name"]), to_text(row["metadata"]), row["known"]),
+            ref=ImageRef(
+                to_text(row["uri"]),
+                to_text(row["name"]),
+                to_text(row["metadata"]),
+                row["known"],
+                companions=companions.from_column(row["companions"]),
+            ),
             digest=row["digest"],
             size_bytes=row["size_bytes"],
             modified_ms=row["modified_ms"],
@@ -162,6 +170,9 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> pa.Table:
             to_bytes(verdict.detail),
             *_witness_columns(verdict.witness),
             to_bytes(verdict.kept_by) or None,
+            # Those of a rejected file are files like others (`companions.of_no_image`).
+            b"" if verdict.status == Status.REJECTED else companions.to_column(verdict.ref),
+            to_bytes(verdict.union) or None,
         )
         for verdict in verdicts
     ]
@@ -188,7 +199,12 @@ def verdicts_of(table: pa.Table) -> Iterator[Verdict]:
                 view=VIEWS[row["view"]],
             )
         yield Verdict(
-            ref=ImageRef(to_text(row["uri"]), to_text(row["name"]), to_text(row["metadata"])),
+            ref=ImageRef(
+                to_text(row["uri"]),
+                to_text(row["name"]),
+                to_text(row["metadata"]),
+                companions=companions.from_column(row["companions"]),
+            ),
             status=Status(to_text(row["status"])),
             reason=None if row["reason"] is None else REASONS[to_text(row["reason"])],
             digest=row["digest"],
@@ -202,6 +218,7 @@ def verdicts_of(table: pa.Table) -> Iterator[Verdict]:
             flags=_flags(row["flags"]),
             detail=to_text(row["detail"]),
             kept_by=to_text(row["kept_by"] or b""),
+            union=to_text(row["union"] or b""),
         )
 
 

@@ -21,6 +21,7 @@ from beam_dedup.core.thresholds import DEFAULT_VERIFY, LONG_BITS, Thresholds
 from beam_dedup.options import output_checks, selection_checks, table_checks
 from beam_dedup.options.config import DedupConfig, StreamConfig
 from beam_dedup.options.defaults import (
+    COMPANIONS_NONE,
     DEFAULT_EXPECTED,
     DEFAULT_OUTPUT_JSON,
     DEFAULT_QUIET_TIME,
@@ -59,6 +60,11 @@ _BATCH_ONLY = {
         "it shows a complete run; for a stream, run dedup report RECORDS -o DIR over its records directory",
     ),
     "decisions": ("--decisions", "decisions are about the images of an earlier run; batch runs honour them"),
+    "union": ("--union", "the record of a kept image is written before its duplicates arrive"),
+    "companions": (
+        "--companions",
+        "companions may arrive later than their image, so each file is judged by itself",
+    ),
 }
 
 _Number = TypeVar("_Number", int, float)
@@ -116,6 +122,8 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         force_plan=options.force_plan,
         quiet=options.quiet,
         verbose=options.verbose,
+        union=options.union,
+        companions=companions(options),
         stream=stream,
     )
     output_checks.check_endings(config)
@@ -169,7 +177,11 @@ def _check_mode(options: argparse.Namespace) -> None:
 
 
 def _check_output_options(options: argparse.Namespace) -> None:
-    """Raises UsageError if an option about the output directory is given without one."""
+    """Raises UsageError if an option about records or the output directory is given without them."""
+    if options.union and not options.records:
+        raise UsageError(
+            "--union requires --records, whose records it extends. Add --records FILE or remove --union"
+        )
     if options.output_dir:
         return
     for flag, is_given in (
@@ -273,6 +285,19 @@ def allowed_prefixes(options: argparse.Namespace) -> tuple[str, ...]:
             )
         prefixes[checked] = None
     return tuple(prefixes)
+
+
+def companions(options: argparse.Namespace) -> bool:
+    """Returns whether companions go with their images.
+
+    Raises:
+      UsageError: `--companions` is given without `-i`.
+    """
+    if options.companions and not options.dump_dir:
+        raise UsageError(
+            "--companions applies only with -i, where it looks for companions. Remove --companions"
+        )
+    return bool(options.dump_dir) and not is_stream(options) and options.companions != COMPANIONS_NONE
 
 
 def links_inside(options: argparse.Namespace) -> bool:

@@ -5,4 +5,5 @@ DEFAULT_RECORDS = "image_records/"  # of a streaming run
 DEFAULT_REMEMBER = "24h"
 DEFAULT_QUIET_TIME = "10s"
 DEFAULT_EXPECTED = 1_000_000  # images
+COMPANIONS_ALL, COMPANIONS_NONE = "all", "none"  # values of --companions
 LINKS_FOLLOW, LINKS_INSIDE = "follow", "inside"  # values of --links

@@ -3,7 +3,14 @@
 See `beam_dedup.options.option_table` for how the texts are used.
 """
 
-from beam_dedup.options.defaults import DEFAULT_OUTPUT_JSON, DEFAULT_RECORDS, LINKS_FOLLOW, LINKS_INSIDE
+from beam_dedup.options.defaults import (
+    COMPANIONS_ALL,
+    COMPANIONS_NONE,
+    DEFAULT_OUTPUT_JSON,
+    DEFAULT_RECORDS,
+    LINKS_FOLLOW,
+    LINKS_INSIDE,
+)
 from beam_dedup.options.option import Action, Group, Option
 from beam_dedup.options.selection_options import SELECTION_OPTIONS
 from beam_dedup.options.table_options import TABLE_OPTIONS
@@ -160,6 +167,36 @@ INPUT_OPTIONS: tuple[Option, ...] = (
     ),
     *SELECTION_OPTIONS,
     *TABLE_OPTIONS,
+    Option(
+        flags=("--companions",),
+        group=Group.INPUT,
+        metavar="WHICH",
+        choices=(COMPANIONS_ALL, COMPANIONS_NONE),
+        default=COMPANIONS_ALL,
+        help="Let all or none of an image's files go with it (default all).",
+        details="""
+            Requires `-i`. With `all`, files that belong to an image by their names are not judged: they go
+            where the image goes, and its record lists them (`companions`). They are, in the same directory
+            and without regard to case:
+
+            - files of the same stem with `.xmp`, `.aae`, `.thm`, `.json`, `.mov` or `.mp4`; also
+              `a.jpg.xmp`, which belongs to `a.jpg` alone;
+            - RAW files beside a JPEG or HEIF of the same stem. So a shot is one unit: its JPEG is judged, and
+              neither is a duplicate of the other. A RAW file without a JPEG or HEIF is judged itself;
+            - Apple's edits: `IMG_E1.JPG` belongs to `IMG_1.HEIC`.
+
+            Companions of kept images are copied with them (`-d`). Companions of duplicates are copied too if
+            no companion of a kept image has the same bytes, so no content is missing; with `-s` they are
+            beside the duplicates. The files of an image that is rejected, or that is no image, are files
+            like others. So are all files with `none`.
+
+            Companions are looked for in local directories only, not in object stores, archives, `-l` or
+            `--reference`, and only among the files that are read: `-i 'in/*.jpg'` leaves them out.
+
+            Not available for streaming, where companions may arrive later than their image.
+            """,
+        examples=("dedup -n -i ~/Pictures --companions none --records r.jsonl",),
+    ),
 )
 
 OUTPUT_OPTIONS: tuple[Option, ...] = (
@@ -262,6 +299,24 @@ OUTPUT_OPTIONS: tuple[Option, ...] = (
             none, and nothing is remembered after the run.
             """,
         examples=("dedup -i ~/Pictures --records r.jsonl --counts c.json",),
+    ),
+    Option(
+        flags=("--union",),
+        group=Group.OUTPUT,
+        action=Action.SWITCH,
+        help="Add what duplicates have to the records of kept images (with --records).",
+        details="""
+            Requires `--records`. The record of a kept image gets `also`, a list of the URIs, URLs, captions,
+            labels, dates and positions of its duplicates, as far as their metadata have them, and
+            `label_conflict`, which says whether their labels differ. At most 100 duplicates are listed, the first
+            by URI; `count` says how many there are.
+
+            It costs about 0.05 ms per image, so it is off by default.
+
+            Not available for streaming, where the record of a kept image is written before its duplicates
+            arrive.
+            """,
+        examples=("dedup -n -l crawl.jsonl --records r.jsonl --union",),
     ),
     Option(
         flags=("--counts",),

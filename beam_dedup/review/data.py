@@ -151,6 +151,7 @@ class _Rows:
             "distance": picture.distance,
             "long": picture.long_distance,
             "view": picture.view,
+            "keptBy": picture.kept_by,
             "aligned": aligned,
             "taken": found.taken if found else "",
             "changed": bool(found and picture.digest and found.digest.hex() != picture.digest),

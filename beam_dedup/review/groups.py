@@ -31,6 +31,7 @@ class Picture:
       near: whether it is a near duplicate of the kept picture; else it is that picture.
       distance, long_distance, view: from the kept picture, as in the records; None of the kept picture itself.
       known: whether it has no record, as an image of `--reference`.
+      kept_by: why the kept picture was preferred to it, as in the records; "" of the kept picture.
     """
 
     digest: str
@@ -46,6 +47,7 @@ class Picture:
     distance: int | None = None
     long_distance: int | None = None
     view: str | None = None
+    kept_by: str = ""
 
     @property
     def touchable(self) -> int:
@@ -186,7 +188,9 @@ class _Reading:
         self._exact: dict[str, list[str]] = {}  # by the URI of the witness
         self._near: dict[str, dict[str, Picture]] = {}  # by the URI of the witness, then by digest
         self._kept: dict[str, Picture] = {}  # witnesses, by URI
-        self._digests: dict[str, str] = {}  # of witnesses, known from equal bytes
+        self._equal: dict[
+            str, Picture
+        ] = {}  # a file with the bytes of the witness, by the URI of the witness
 
     def add(self, record: Record) -> None:
         """Adds the record of a duplicate or rejected image, and counts it."""
@@ -208,13 +212,18 @@ class _Reading:
         witness, digest = record["duplicate_of"], record["digest"] or ""
         if record["reason"] == Reason.EXACT:
             self._exact.setdefault(witness, []).append(record["uri"])
-            self._digests[witness] = digest
+            self._equal.setdefault(witness, _picture(record, near=False))
             return
         pictures = self._near.setdefault(witness, {})
         if found := pictures.get(digest):
             found.files.append(record["uri"])
         else:
             pictures[digest] = _picture(record, near=True)
+
+    def _known(self, witness: str) -> Picture:
+        """Returns the picture of a witness without a record; a file with the same bytes has its facts."""
+        equal = self._equal.get(witness, Picture("", []))
+        return dataclasses.replace(equal, files=[witness], known=True)
 
     def add_kept(self, record: Record) -> None:
         """Adds the record of a kept image, if it has duplicates. Of two records of one URI the later one counts."""
@@ -225,8 +234,7 @@ class _Reading:
     def groups(self) -> Iterator[Group]:
         """Yields the groups, in no order. Ends the reading: they take what was read."""
         for witness in dict.fromkeys([*self._exact, *self._near]):
-            digest = self._digests.get(witness, "")
-            kept = self._kept.get(witness) or Picture(digest, [witness], known=True)
+            kept = self._kept.get(witness) or self._known(witness)
             near = sorted(
                 self._near.pop(witness, {}).values(),
                 key=lambda picture: (picture.distance or 0, picture.long_distance or 0, picture.files[0]),
@@ -251,6 +259,7 @@ def _picture(record: Record, near: bool) -> Picture:
         distance=_number(record.get("distance")) if near else None,
         long_distance=_number(record.get("long_distance")) if near else None,
         view=(_text(record.get("view")) or None) if near else None,
+        kept_by=_text(record.get("kept_by")) if near else "",
     )
 
 

@@ -16,7 +16,7 @@ from beam_dedup.core.imaging import thumbnail
 from beam_dedup.core.imaging.thumbnail import Thumbnail
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import ImageRef
-from beam_dedup.core.paths import is_remote
+from beam_dedup.core.paths import SEPARATOR, is_remote
 from beam_dedup.core.reading import thumbnail_process
 from beam_dedup.core.reading.isolated_decoder import DecodeResult, IsolatedDecoder
 
@@ -90,10 +90,12 @@ class ThumbnailMaker:
 
         def on_reply(result: DecodeResult) -> None:
             for found in tables.fingerprints_of(blocks.load(result.fingerprints, blocks.FINGERPRINTS)):
-                file, separator, member = found.ref.uri.partition("!")
-                uri = f"{uris[file]}{separator}{member}"
-                if uri in wanted:
-                    add(uri, thumbnail.of(found))
+                file, separator, member = found.ref.uri.partition(SEPARATOR)
+                uri = f"{uris.get(file, '')}{separator}{member}"
+                # A harmful file may have taken over the process that replies.
+                with contextlib.suppress(ValueError):
+                    if uri in wanted:
+                        add(uri, thumbnail.of(found))
 
         if not references:
             return

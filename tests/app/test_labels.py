@@ -55,7 +55,9 @@ def labels_in(built: beam.Pipeline) -> set[str]:
 
 def _batches() -> Iterator[beam.Pipeline]:
     """Yields batch pipelines that together contain every step that options can ask for."""
-    near = DedupConfig(("in",), near=True, reference="known", records="r", counts="c", output_dir="out")
+    near = DedupConfig(
+        ("in",), near=True, reference="known", records="r", counts="c", output_dir="out", union=True
+    )
     exact = DedupConfig(("in",), records="r/", output_json="", output_dir="out", preview=True)
     rows = DedupConfig(json_metadata="l")
     runs = (

@@ -146,7 +146,7 @@ def test_preview_quotes_odd_names_on_one_line_each(
 def test_protected_images_are_kept_and_not_touched_by_clean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of two protected files with the same bytes both are kept; the records tell `dedup clean` of them."""
+    """Of two protected files with the same bytes both are kept; `dedup clean` sees that in the records."""
     monkeypatch.chdir(tmp_path)
     for name in ("a.png", "safe/b.png", "safe/deep/c.png", "d.png"):
         write(tmp_path / "in" / name, encoded(1))

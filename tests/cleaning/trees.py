@@ -9,7 +9,7 @@ import json
 import os
 import random
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,11 @@ def digest_of(path: Path) -> str:
 
 
 def record(
-    path: Path, witness: Path | None = None, reason: str = "exact", digest: str = ""
+    path: Path,
+    witness: Path | None = None,
+    reason: str = "exact",
+    digest: str = "",
+    companions: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Returns the record of a file: a duplicate if it has a witness, else kept."""
     return {
@@ -76,6 +80,7 @@ def record(
         "reason": reason if witness else None,
         "digest": digest or digest_of(path),
         "duplicate_of": str(witness) if witness else None,
+        "companions": list(map(str, companions)),
     }
 
 
@@ -85,7 +90,10 @@ def write_records(path: Path, *records: dict[str, Any]) -> Path:
 
 
 def plain_tree(folder: Path) -> Path:
-    """Makes a tree with three duplicates of two files; their permissions and times differ. Returns the records."""
+    """Makes a tree with three duplicates of two files; their permissions and times differ. Returns the records.
+
+    One of the duplicates has two companions, of which only one has the bytes of a companion of its witness.
+    """
     (folder / "a").mkdir(parents=True)
     files = {
         "a/k.jpg": b"one",
@@ -94,6 +102,10 @@ def plain_tree(folder: Path) -> Path:
         "n.jpg": b"two",
         "o.jpg": b"two",
         "p.jpg": b"three",
+        "n.xmp": b"side-car",
+        "o.xmp": b"side-car",
+        "n.mov": b"movie",
+        "o.mov": b"another movie",
     }
     for number, (name, content) in enumerate(files.items()):
         (folder / name).write_bytes(content)
@@ -103,14 +115,39 @@ def plain_tree(folder: Path) -> Path:
     records = []
     for name, content in files.items():
         path = folder / name
-        records.append(record(path, None if kept[content] == path else kept[content]))
+        if path.suffix == ".jpg":
+            companions = [
+                other for other in (path.with_suffix(".xmp"), path.with_suffix(".mov")) if other.exists()
+            ]
+            witness = None if kept[content] == path else kept[content]
+            records.append(record(path, witness, companions=companions))
     return write_records(folder.parent / "records.jsonl", *records)
+
+
+def random_companions(images: Sequence[Path], rng: random.Random) -> dict[Path, list[Path]]:
+    """Makes companions of some images: of few contents, links and hard links. Returns the companions of each image."""
+    made: dict[Path, list[Path]] = {}
+    for image in images:
+        for suffix in rng.sample(["xmp", "mov", "cr2", "jpg.xmp"], rng.choice([0, 2, 4])):
+            path = image.with_suffix(f".{suffix}")
+            old = [one for some in made.values() for one in some if not one.is_symlink()]
+            kind = rng.random()
+            if old and kind < 0.1:
+                path.symlink_to(rng.choice(old))
+            elif old and kind < 0.2:
+                path.hardlink_to(rng.choice(old))
+            else:
+                path.write_bytes(rng.choice([b"first", b"first", b"first", b"second", rng.randbytes(3)]))
+                os.utime(path, ns=(rng.randrange(10**18), rng.randrange(10**18)))
+            made.setdefault(image, []).append(path)
+    return made
 
 
 def random_tree(folder: Path, rng: random.Random) -> Path:
     """Makes a tree of equal and different files, links, and hard links, and records about it. Then some files change.
 
-    The records are those of a run, and some that no run writes: circles, chains, and pairs of different files.
+    Some files have companions. The records are those of a run, and some that no run writes: circles, chains, and pairs
+    of different files.
 
     Returns:
       The records.
@@ -133,15 +170,19 @@ def random_tree(folder: Path, rng: random.Random) -> Path:
             path.chmod(rng.choice([0o644, 0o600, 0o444]))
             os.utime(path, ns=(rng.randrange(10**18), rng.randrange(10**18)))
         paths.append(path)
+    companions = random_companions(paths, random.Random(rng.random()))
     by_digest: dict[str, Path] = {}
     records = []
     for path in paths:
         digest = digest_of(path)
         witness = by_digest.setdefault(digest, path)
-        records.append(record(path, witness if witness != path else None))
+        records.append(
+            record(path, witness if witness != path else None, companions=companions.get(path, ()))
+        )
     for _ in range(rng.choice([0, 0, 2])):
         path, witness = rng.choice(paths), rng.choice(paths)
-        records.append(record(path, witness, rng.choice(["exact", "near"])))
+        reason = rng.choice(["exact", "near"])
+        records.append(record(path, witness, reason, companions=companions.get(path, ())))
     for path in rng.sample(paths, rng.choice([0, 0, 1])):
         path.unlink()
     for path in rng.sample(paths, rng.choice([0, 0, 1])):

@@ -56,7 +56,7 @@ KEPT = Verdict(
 )
 NEAR = dataclasses.replace(
     KEPT,
-    ref=ImageRef("b", "b", '{"tika": {"a": [1, 2.5, "x"]}}'),
+    ref=ImageRef("b", "b", '{"tika": {"a": [1, 2.5, "x"]}}', companions=("c.xmp", "d!.mov")),
     status=Status.DUPLICATE,
     reason=Reason.NEAR,
     witness=Witness(REF.uri, b"\xab" * 32, 3, 17, "trim"),
@@ -78,7 +78,35 @@ UNDECODABLE = Verdict(
     detail="no \udcff decoder",
 )
 REJECTED = Verdict.of_rejection(Rejection(NOT_UTF8, Reason.UNREADABLE, "Permission denied: '\udce5'"))
-VERDICTS = {"kept": KEPT, "near": NEAR, "exact": EXACT, "undecodable": UNDECODABLE, "rejected": REJECTED}
+UNITED = dataclasses.replace(
+    KEPT,
+    union=json_text(
+        {
+            "also": {
+                "count": 2,
+                "images": [
+                    {
+                        "uri": "\udce5",
+                        "url": None,
+                        "caption": "å",
+                        "label": "1",
+                        "date": None,
+                        "position": [1.5, -2.0],
+                    }
+                ],
+            },
+            "label_conflict": False,
+        }
+    ),
+)
+VERDICTS = {
+    "kept": KEPT,
+    "united": UNITED,
+    "near": NEAR,
+    "exact": EXACT,
+    "undecodable": UNDECODABLE,
+    "rejected": REJECTED,
+}
 
 
 @pytest.mark.parametrize("name", VERDICTS)
@@ -108,6 +136,9 @@ def test_values_of_records() -> None:
         "detail": None,
         "metadata": {"tika": {"a": [1, 2.5, "x"]}},
         "kept_by": "path:å",
+        "companions": ["c.xmp", "d%21.mov"],
+        "also": None,
+        "label_conflict": None,
     }
     unknown = dict.fromkeys(RECORD_FIELDS)
     assert REJECTED.record() == unknown | {
@@ -117,6 +148,7 @@ def test_values_of_records() -> None:
         "flags": [],
         "detail": "Permission denied: '\udce5'",
         "metadata": {"path": "\udce5", "n": [1, None]},
+        "companions": [],
     }
     equal = dataclasses.replace(NEAR, witness=Witness("a", DIGEST, 0, 0, "base")).record()
     assert (equal["distance"], equal["long_distance"]) == (0, 0), "a distance of 0 became None"
@@ -155,6 +187,8 @@ def test_avro_round_trip(name: str) -> None:
     assert read == avro_record(record)
     metadata = read.pop("metadata")
     assert (json.loads(metadata) if metadata else None) == record.pop("metadata")
+    also = json.dumps(record.pop("also")).replace("\\udce5", "\\\\udce5")
+    assert read.pop("also") == json.loads(also)
     assert read == {field: printable(value) for field, value in record.items()}
 
 

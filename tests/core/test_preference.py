@@ -10,6 +10,7 @@ from beam_dedup.core.preference import KeepPolicy, Preference, parse_rules
 @pytest.mark.parametrize(
     ("texts", "names"),
     [
+        ([], []),
         (["first"], []),
         (["largest"], ["pixels", "bytes"]),
         (["oldest", "pixels"], ["oldest", "pixels"]),

@@ -89,7 +89,9 @@ def test_command_that_cleans_up_runs(page: str, command: list[str], workplace: P
     (tmp_path / "in").mkdir()
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / "in" / name).write_bytes(b"GIF89a")
-    assert cli.main(["-e", "-i", "in", "--records", "r.jsonl", "-o", "", "--quiet"]) == 0
+    assert (
+        cli.main(["-e", "-i", "in", "--records", "r.jsonl", "--counts", "c.json", "-o", "", "--quiet"]) == 0
+    )
     if command[0] == "undo":
         assert (
             cli.main(["clean", "r.jsonl", "--how", "symlink", "--yes", "--quiet", "--journal", command[1]])

@@ -16,6 +16,7 @@ from beam_dedup.core.model import RECORD_FIELDS, Flag, Reason, Status
 from beam_dedup.core.preference import KeepPolicy, RuleKind
 from beam_dedup.core.reading.selection import DEFAULT_EXCLUDES, Exclusions
 from beam_dedup.core.thresholds import DEFAULT_BIT_DISTANCE, DEFAULT_VERIFY
+from beam_dedup.core.union import KEYS, POSITION_KEYS
 from beam_dedup.runners import flink
 from tests.app.cli_runs import ROOT
 from tests.docs.pages import DOCS, one_line, table, text_of
@@ -29,6 +30,7 @@ EXIT_CODES = DOCS / "reference" / "exit-codes.md"
 FINGERPRINTS = DOCS / "concepts" / "fingerprints.md"
 FOLDERS = DOCS / "guides" / "folders.md"
 ARCHIVES = DOCS / "guides" / "archives.md"
+METADATA = DOCS / "guides" / "metadata.md"
 FLINK = DOCS / "guides" / "flink.md"
 STREAMING = DOCS / "guides" / "streaming.md"
 DESIGN = DOCS / "design.md"
@@ -49,6 +51,14 @@ class TestGuides:
         ]
         assert len(set(names)) == len(names)
         assert set(names) == {*RuleKind, *KeepPolicy}
+
+    def test_keys_of_unions_are_documented(self) -> None:
+        documented = dict(table(METADATA, "field"))
+        positions = ", ".join(f"`{latitude}` and `{longitude}`" for latitude, longitude in POSITION_KEYS)
+        assert documented.pop("position") == f"{positions}: in degrees"
+        assert {name: keys.lower() for name, keys in documented.items()} == {
+            name: ", ".join(f"`{key}`" for key in keys) for name, keys in KEYS.items()
+        }
 
 
 class TestFingerprints:

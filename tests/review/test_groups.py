@@ -69,6 +69,7 @@ def test_witness_without_a_record_is_a_known_picture(tmp_path: Path) -> None:
     first, second = sorted(review.groups, key=lambda group: group.pictures[0].files)
     assert first.pictures[0].known
     assert first.pictures[0].digest == digest_of("reference/a.png")
+    assert first.pictures[0].size_bytes == 1000, "as of the file with the same bytes"
     assert second.pictures[0].digest == ""
     assert second.pictures[0].files == ["reference/b.png"]
 

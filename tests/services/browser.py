@@ -86,7 +86,13 @@ class Page:
         Raises:
           BrowserError: it raised.
         """
-        done = self.command("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        done = self.command(
+            "Runtime.evaluate",
+            expression=expression,
+            returnByValue=True,
+            awaitPromise=True,
+            allowUnsafeEvalBlockedByCSP=False,
+        )
         if "exceptionDetails" in done:
             raise BrowserError(json.dumps(done["exceptionDetails"])[:1000])
         return done["result"].get("value")

@@ -15,6 +15,7 @@ import psutil
 
 from beam_dedup.core.allowed import real_root
 from beam_dedup.core.archives import nutch
+from beam_dedup.core.companions import Companions, companions_in, may_have_companions
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.paths import PARTIAL_PREFIX, is_remote, partial_process
 from beam_dedup.core.reading import input_paths
@@ -44,6 +45,7 @@ class Listed(NamedTuple):
     version: str = ""  # of a remote file; a file that replaces it has another version
     is_link: bool = False  # whether the path passes through a link below the input
     leads_outside: bool = False  # whether it is a link out of the inputs, which must not be followed
+    companions: Companions = Companions()  # the files of the same directory that belong to it
 
 
 def list_inputs(
@@ -52,6 +54,7 @@ def list_inputs(
     links_inside: bool = False,
     selection: Selection = EVERYTHING,
     exclusions: Exclusions | None = None,
+    companions: bool = False,
 ) -> Iterator[Listed]:
     """Yields every file of some inputs: directories, files, patterns, and paths of Beam's file systems.
 
@@ -67,6 +70,7 @@ def list_inputs(
       selection: which of the files are wanted. Its patterns are matched with paths relative to `input_paths.root`; a path
         behind a link is the path through the link.
       exclusions: what the selection leaves out is added to it. `exclude` is not.
+      companions: whether companions in directories are not yielded themselves, but with the images that they belong to.
     """
     excluded = tuple(exclude)
     left_out = Exclusions() if exclusions is None else exclusions
@@ -79,7 +83,15 @@ def list_inputs(
             found = _list_remote(path, excluded, selection, left_out)
             yield from _labelled(_unseen(found, remote) if label else found, path, label)
         elif input_paths.is_pattern(path) or os.path.isdir(path):
-            search = _Search(path, excluded, visits, roots=roots, selection=selection, exclusions=left_out)
+            search = _Search(
+                path,
+                excluded,
+                visits,
+                roots=roots,
+                selection=selection,
+                exclusions=left_out,
+                companions=companions,
+            )
             yield from _labelled(search.directly(), path, label)
             behind_links.append(_labelled(search.behind_links(), path, label))
         elif visits.is_new_file(path) and _is_selected_file(
@@ -238,6 +250,7 @@ class _Search:
       roots: if given, links that lead out of these directories and files are not followed.
       selection: which files are wanted.
       exclusions: what is left out is added to it.
+      companions: whether companions are yielded with their images. Only files that would be yielded are companions.
     """
 
     def __init__(
@@ -249,6 +262,7 @@ class _Search:
         roots: tuple[str, ...] = (),
         selection: Selection = EVERYTHING,
         exclusions: Exclusions | None = None,
+        companions: bool = False,
     ) -> None:
         is_pattern = pattern is None and input_paths.is_pattern(path)
         self._folder = input_paths.root(path) if is_pattern else path
@@ -259,6 +273,7 @@ class _Search:
         self._excluded_names = {os.path.basename(other) for other in self._excluded}
         self._visits = visits
         self._roots = roots
+        self._companions = companions
         self._linked: collections.deque[_Directory] = collections.deque()
         self._exclusions = Exclusions() if exclusions is None else exclusions
         self._selects = not selection.is_everything
@@ -297,6 +312,9 @@ class _Search:
             for found_urls in maps.values():
                 urls = {**urls, **found_urls}
             folders: list[_Directory] = []
+            held: list[Listed] | None = None  # the files of this directory, if some of them may be companions
+            if self._companions and may_have_companions(entry.name for entry in entries):
+                held = []
             prefix = os.path.join(here, "")
             for entry in entries:  # there may be millions, so cheap tests come first
                 name = entry.name
@@ -325,13 +343,19 @@ class _Search:
                         continue
                 if is_wanted:
                     relative = prefix + name
-                    yield Listed(
+                    file = Listed(
                         start + relative,
                         relative.replace(os.sep, "/"),
                         _url_metadata(urls.get(name)) if urls else "",
                         is_link=is_link or behind_link,
                         leads_outside=leads_outside,
                     )
+                    if held is None:
+                        yield file
+                    else:
+                        held.append(file)
+            if held:
+                yield from _with_companions(held)
             todo.extend(reversed(folders))
 
     def _leads_outside(self, path: str) -> bool:
@@ -362,6 +386,17 @@ class _Search:
             return True
         # Resolving a path is slow: only links, and entries that have the name of an excluded path, need it.
         return (is_link or name in self._excluded_names) and lies_in(folder + name, self._excluded)
+
+
+def _with_companions(files: list[Listed]) -> Iterator[Listed]:
+    """Yields the files of one directory, except that companions are yielded with the images that they belong to."""
+    names = {os.path.basename(file.path) for file in files if not file.leads_outside}
+    found = companions_in(sorted(names))
+    left_out = {name for companions in found.values() for name in companions.own}
+    for file in files:
+        name = os.path.basename(file.path)
+        if file.leads_outside or name not in left_out:
+            yield file._replace(companions=found[name]) if name in found else file
 
 
 def _entries(folder: str, names: Iterable[str] | None) -> Sequence[_Entry]:

@@ -8,12 +8,10 @@ from typing import Any
 from beam_dedup.core.errors import ArchiveError, ImageError
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
-from beam_dedup.core.paths import name_hash
+from beam_dedup.core.paths import SEPARATOR, escaped_path, name_hash
 
-SEPARATOR = "!"  # between an archive and its member in a URI
 WHOLE = ""  # the member name that means the archive itself
 
-_LOOKS_ESCAPED = re.compile("%(?=21|25)")
 _ESCAPED = re.compile("%21|%25(?=21|25)")
 
 
@@ -144,9 +142,7 @@ def file_uri(path: str) -> str:
     >>> file_uri("/a/b.jpg"), file_uri("/wow!/50%.jpg"), file_uri("/%21")
     ('/a/b.jpg', '/wow%21/50%.jpg', '/%2521')
     """
-    if SEPARATOR not in path and "%2" not in path:
-        return path
-    return _LOOKS_ESCAPED.sub("%25", path).replace(SEPARATOR, "%21")
+    return escaped_path(path)
 
 
 def member_uri(archive: str, name: str) -> str:

@@ -226,6 +226,8 @@ def verdicts(
                 pa.array(np.zeros(len(rows), np.uint8), mask=~is_represented),
             ),
             _kept_by(ranks, kept_ranks, kept_digest, preference, decisions),
+            images["companions"],
+            pa.nulls(len(rows), pa.binary()),
         ],
         schema=blocks.VERDICTS,
     )

@@ -77,6 +77,8 @@ def _verdicts(details: pa.Table, outcome: pa.Table) -> pa.Table:
         "kept_by": pa.array([ARRIVAL], pa.binary()).take(
             pa.array(np.zeros(len(details), np.int64), mask=~is_duplicate)
         ),
+        "companions": pa.repeat(b"", len(details)),
+        "union": pa.nulls(len(details), pa.binary()),
     }
     table = pa.Table.from_arrays([columns[name] for name in VERDICTS.names], schema=VERDICTS)
     return table.filter(pc.invert(details["known"]))

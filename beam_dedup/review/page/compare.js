@@ -165,7 +165,9 @@ DedupReview.compare = (() => {
     const inner = element("div", { className: "frame" }, numbers.map(layer));
     if (mode === "side" && frame.part !== WHOLE && (numbers[0] === 0) === (frame.outer === 0)) inner.append(outline());
     if (mode === "difference") inner.style.clipPath = clipTo(frame.part);
-    const made = element("div", { className: "stage" }, inner);
+    const missing = numbers.filter((number) => !pictures[number].tile && !DedupReview.detail.original(pictures[number]));
+    const notes = missing.map((number) => element("p", { className: "stage-note" }, `Picture ${number + 1} can't be shown.`));
+    const made = element("div", { className: "stage" }, inner, notes);
     made.addEventListener("wheel", (event) => {
       event.preventDefault();
       zoomBy(event.deltaY < 0 ? ZOOM_STEP : 1 / ZOOM_STEP);

@@ -1,7 +1,7 @@
 // Shows the chosen group: its pictures with their facts, the proposal or decision, and the buttons to decide.
 "use strict";
 DedupReview.detail = (() => {
-  const CARDS_AT_ONCE = 60; // more are added on request
+  const CARDS_AT_ONCE = 24; // more are added on request
   const FILES_AT_ONCE = 6; // of one picture
   const ORIGINALS = 12; // pictures that are shown from their files
   const ORIGINAL_DELAY_MS = 250; // so that a quick look through the list opens no files
@@ -20,7 +20,7 @@ DedupReview.detail = (() => {
     group = wanted;
     pictures = undefined;
     if (group === undefined) {
-      box().replaceChildren(DedupReview.text.element("p", { className: "empty" }, "No group matches the filters."));
+      box().replaceChildren(DedupReview.text.element("p", { className: "empty" }, DedupReview.data.count ? "No group matches the filters." : "The run found no duplicates."));
       return;
     }
     const found = DedupReview.data.loaded(group) ?? (await DedupReview.data.load(group));
@@ -149,10 +149,18 @@ DedupReview.detail = (() => {
       ),
       element("p", { className: "distance", title: picture.near ? distanceDetail(picture, k, verify) : "" }, words),
       view(picture.view) && element("p", { className: "view" }, view(picture.view)),
+      preference(picture),
       flags(picture),
       factList(picture, best),
       files(picture),
     );
+  }
+
+  /** Returns which rule prefers the kept picture; nothing if only the order of paths does. */
+  function preference({ keptBy }) {
+    if (!keptBy || keptBy === "first") return null;
+    const { element, shownText } = DedupReview.text;
+    return element("p", { className: "view" }, `the kept one is preferred by: ${shownText(keptBy)}`);
   }
 
   function flags(picture) {
@@ -234,8 +242,15 @@ DedupReview.detail = (() => {
       made.classList.toggle("is-going", !isKept);
       const button = made.querySelector(".keep");
       button.setAttribute("aria-pressed", String(Boolean(decision && isKept)));
-      made.querySelector(".keep-word").textContent = decision ? (isKept ? "kept" : "goes") : isKept ? "keep" : "would go";
+      made.querySelector(".keep-word").textContent = wordFor(pictures[number], isKept, Boolean(decision));
     }
+  }
+
+  /** Returns what happens to a picture. Members of archives and objects of stores are never touched. */
+  function wordFor(picture, isKept, isDecided) {
+    if (isKept) return isDecided ? "kept" : "keep";
+    if (!picture.files.some((row) => row[3])) return "duplicate, not touched";
+    return isDecided ? "goes" : "would go";
   }
 
   /** Returns the address of a picture's file if a browser can show it; "" otherwise. */

@@ -259,7 +259,6 @@ DedupReview.main = (() => {
     list.start(onChoose);
     filters.start(() => list.reset(detail.group));
     document.addEventListener("keydown", onKey);
-    if (!data.count) say("The run found no duplicates.");
     byId("list").focus({ preventScroll: true });
   }
 

@@ -118,9 +118,9 @@ DedupReview.text = (() => {
     if (TURNS.includes(name)) return "matches when turned or mirrored";
     if (name.startsWith("tilt")) return "matches when tilted";
     const centre = /^centre(\d+)$/.exec(name);
-    if (centre) return `matches as a crop: the centre, ${centre[1]} % of each side`;
+    if (centre) return `matches as a crop: the centre, ${centre[1]}\u00a0% of each side`;
     const cut = /^(left|right|top|bottom|topleft|topright|bottomleft|bottomright)(\d\d)$/.exec(name);
-    if (cut) return `matches as a crop: ${Number(cut[2])} % cut off, ${cut[1].replace(/^(top|bottom)(?=.)/, "$1 ")}`;
+    if (cut) return `matches as a crop: ${Number(cut[2])}\u00a0% cut off, ${cut[1].replace(/^(top|bottom)(?=.)/, "$1 ")}`;
     return `matches as a crop to ${name}`;
   }
 
