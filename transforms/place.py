@@ -469,10 +469,11 @@ def _read_members(archive: str, names: Iterable[str], image_column: str = "") ->
     wanted = list(names)
     if not wanted:
         return
-    if is_remote(archive):
-        local = fetched(archive, Limits().max_bytes, image_column=image_column)
-    else:
-        local = contextlib.nullcontext(archive)
+    local = (
+        fetched(archive, Limits().max_bytes, image_column=image_column)
+        if is_remote(archive)
+        else contextlib.nullcontext(archive)
+    )
     with local as path, open_local(path) as (stream, _, _):
         container = containers.container_of(stream.read(HEAD_BYTES), image_column)
         stream.seek(0)

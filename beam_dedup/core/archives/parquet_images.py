@@ -120,9 +120,9 @@ def _opened(stream: BinaryIO, name: str, limits: Limits, with_others: bool) -> _
     schema = open_file(stream, footer).schema_arrow
     fields = [field for field in schema if field.name == name]
     if len(fields) != 1:
-        names = ", ".join(field.name for field in list(schema)[:_MOST_NAMED])[:200]
+        known = ", ".join(field.name for field in list(schema)[:_MOST_NAMED])[:200]
         count = f"{len(fields)} columns are named" if fields else "no column is named"
-        raise ArchiveError(Reason.UNSUPPORTED, f"{count} {name!r}; the file has {names}")
+        raise ArchiveError(Reason.UNSUPPORTED, f"{count} {name!r}; the file has {known}")
     column = _column(fields[0])
     if column is None:
         kind = str(fields[0].type)[:100]
