@@ -38,7 +38,7 @@ APPLICATION_MAY_NOT_IMPORT = {"tests", "templates", "benchmarks"}
 ROOMS_MAY_IMPORT: dict[str, set[str]] = {
     "beam_dedup.core.metadata": set(),
     "beam_dedup.core.imaging": {"beam_dedup.core.metadata"},
-    "beam_dedup.core.archives": {"beam_dedup.core.imaging"},
+    "beam_dedup.core.archives": {"beam_dedup.core.imaging", "beam_dedup.core.metadata"},
     "beam_dedup.core.reading": {
         "beam_dedup.core.archives",
         "beam_dedup.core.imaging",

@@ -127,7 +127,9 @@ class _FingerprintFn(ThreadedDoFn):
             self.settings.tally.add(IMAGES, count)
 
     def _read_remote(self, decoder: IsolatedDecoder, remote: list[ImageRef]) -> Iterator[DecodeResult]:
-        for reference, found in fetched_in_turn(self.fetching, remote, self.settings.limits.max_bytes):
+        limits = self.settings.limits
+        turns = fetched_in_turn(self.fetching, remote, limits.max_bytes, image_column=limits.image_column)
+        for reference, found in turns:
             if isinstance(found, ImageError):
                 yield DecodeResult.of(fallback_or_rejection(reference, found, self.settings.recipe))
             else:

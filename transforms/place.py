@@ -82,6 +82,7 @@ class PlaceCopies(beam.PTransform[PCollection[VerdictBlock], Placed]):
       generations: whether the same name may come again with another image, whose metadata has its generation. The
         generation goes into the name of the copy if the plain name is taken.
       missing: directory in which a stream notes kept images without a copy (`transforms.stand_ins`); "" notes none.
+      image_column: the column of Parquet files from which images were read (`Limits.image_column`).
       companions: the copies of companions to make too, as `ChooseCompanionCopies` returns them.
     """
 
@@ -92,13 +93,22 @@ class PlaceCopies(beam.PTransform[PCollection[VerdictBlock], Placed]):
     portable: bool = False
     generations: bool = False
     missing: str = ""
+    image_column: str = ""
     companions: CompanionCopies | None = None
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, verdicts: PCollection[VerdictBlock]) -> Placed:
         missing = MissingCopies(self.missing)
         copying = beam.ParDo(
-            PlaceFn(_COPIES_AT_ONCE, self.folder, self.how, self.tally, self.generations, missing)
+            PlaceFn(
+                _COPIES_AT_ONCE,
+                self.folder,
+                self.how,
+                self.tally,
+                self.generations,
+                missing,
+                self.image_column,
+            )
         ).with_output_types(Placement, unplaced=Unplaced)
         wanted = wanted_copies(
             verdicts, self.folder, self.duplicates, self.portable, self.generations, missing
@@ -110,7 +120,7 @@ class PlaceCopies(beam.PTransform[PCollection[VerdictBlock], Placed]):
                 members_of, self.folder, self.duplicates, self.portable, self.generations, missing
             )
         members = members | "PlaceMembers" >> PlaceMembers(
-            self.how, self.tally, self.folder, self.generations, missing
+            self.how, self.tally, self.folder, self.generations, missing, self.image_column
         )
         done = (
             wanted
@@ -227,6 +237,7 @@ class _PlacingFn(ThreadedDoFn):
         tally: Tally | None,
         moves: bool,
         missing: MissingCopies,
+        image_column: str = "",
     ) -> None:
         super().__init__(threads)
         self.folder = folder
@@ -234,6 +245,7 @@ class _PlacingFn(ThreadedDoFn):
         self.how = how
         self.tally = tally
         self.missing = missing
+        self.image_column = image_column
         self.copies = Metrics.counter(metrics.NAMESPACE, metrics.COPIES)
         self.unplaced = Metrics.counter(metrics.NAMESPACE, metrics.UNPLACED)
 
@@ -251,7 +263,7 @@ class _PlacingFn(ThreadedDoFn):
     def place_members(self, archive: str, placements: list[Placement]) -> list[PlaceResult]:
         """Makes the copies of members of an archive."""
         if self.how == PlaceMode.COPY:
-            return list(place_members(archive, placements, self.folder, self.moves))
+            return list(place_members(archive, placements, self.folder, self.moves, self.image_column))
         why = f"is a member of an archive and can only be copied, not made a {self.how}: use --place copy"
         return [(one, PlacingError(f"{shown(one.uri)} {why}")) for one in placements]
 
@@ -377,10 +389,19 @@ class PlaceMembers(beam.PTransform[PCollection[ArchiveMembers], PCollection[Plac
     folder: str = ""  # the output directory, below which no link is followed
     moves: bool = False  # whether a name that is a file and a directory is changed when it is placed
     missing: MissingCopies = MissingCopies()
+    image_column: str = ""  # of Parquet files
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, members: PCollection[ArchiveMembers]) -> PCollection[Placement]:
-        place = PlaceMembersFn(_ARCHIVES_AT_ONCE, self.folder, self.how, self.tally, self.moves, self.missing)
+        place = PlaceMembersFn(
+            _ARCHIVES_AT_ONCE,
+            self.folder,
+            self.how,
+            self.tally,
+            self.moves,
+            self.missing,
+            self.image_column,
+        )
         copying = beam.ParDo(place).with_output_types(Placement, unplaced=Unplaced)
         return members | "Copy" >> copying.with_outputs(UNPLACED, main="copies")
 
@@ -397,7 +418,11 @@ class PlaceMembersFn(_PlacingFn):
 
 
 def place_members(
-    archive: str, placements: Iterable[Placement], folder: str = "", moves: bool = False
+    archive: str,
+    placements: Iterable[Placement],
+    folder: str = "",
+    moves: bool = False,
+    image_column: str = "",
 ) -> Iterator[PlaceResult]:
     """Copies members of an archive in one pass over it.
 
@@ -408,6 +433,7 @@ def place_members(
       placements: the copies.
       folder: the output directory.
       moves: whether a name that is a file and a directory is changed.
+      image_column: the column with the images of a Parquet file.
 
     Raises:
       OSError: the system cannot write.
@@ -421,7 +447,7 @@ def place_members(
             wanted[split_uri(placement.uri)[1]] = placement
     why = "is no longer in the archive, or can't be read any more"
     try:
-        for name, data in _read_members(archive, wanted):
+        for name, data in _read_members(archive, wanted, image_column):
             place = functools.partial(_place_member, data=data, folder=folder)
             yield placed(wanted.pop(name), place, folder, moves)
     except ImageError as error:
@@ -434,7 +460,7 @@ def _place_member(placement: Placement, data: bytes, folder: str) -> bool:
     return place_bytes(placement.uri, data, placement.path, placement.digest, folder)
 
 
-def _read_members(archive: str, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+def _read_members(archive: str, names: Iterable[str], image_column: str = "") -> Iterator[tuple[str, bytes]]:
     """Yields the names and bytes of some members of an archive.
 
     Raises:
@@ -443,9 +469,13 @@ def _read_members(archive: str, names: Iterable[str]) -> Iterator[tuple[str, byt
     wanted = list(names)
     if not wanted:
         return
-    local = fetched(archive, Limits().max_bytes) if is_remote(archive) else contextlib.nullcontext(archive)
+    local = (
+        fetched(archive, Limits().max_bytes, image_column=image_column)
+        if is_remote(archive)
+        else contextlib.nullcontext(archive)
+    )
     with local as path, open_local(path) as (stream, _, _):
-        container = containers.container_of(stream.read(HEAD_BYTES))
+        container = containers.container_of(stream.read(HEAD_BYTES), image_column)
         stream.seek(0)
         if container:
             yield from containers.read_members(stream, container, wanted)

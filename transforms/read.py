@@ -16,6 +16,7 @@ from apache_beam.typehints.decorators import no_annotations
 from beam_dedup.core.allowed import leads_to, refusal
 from beam_dedup.core.archives.members import file_uri, member_uri
 from beam_dedup.core.blocks import to_bytes, to_text
+from beam_dedup.core.metadata.row import PATH_KEY
 from beam_dedup.core.metadata.rows import BadRow, Row, rows
 from beam_dedup.core.model import ImageRef, Reason
 from beam_dedup.core.paths import is_remote
@@ -32,7 +33,7 @@ DIGESTED_AT_ONCE = 256
 
 # Names of files that may be archives, each of which is an element of its own. This only helps to share out the work: the
 # content of a file decides whether it is an archive.
-_ARCHIVES = (".tar", ".zip", ".warc", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst")
+_ARCHIVES = (".tar", ".zip", ".warc", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".parquet")
 
 
 _EXCLUSIONS: Final = "exclusions"
@@ -186,9 +187,9 @@ def batched(references: Iterable[ImageRef], size: int) -> Iterator[list[ImageRef
 
 @dataclasses.dataclass
 class ReadMetadata(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
-    """Lists the images that the rows of a metadata file name: JSON Lines, Avro or Parquet.
+    """Lists the images that the rows of a metadata file name: JSON, CSV, Avro or Parquet.
 
-    A row has the path of an image in `__path__`, and its metadata in other fields.
+    A row has the path of an image in `__path__`, or another field, and its metadata in other fields.
 
     Element out: a list of `ImageRef`, one per row. A file that may be an archive is alone in its list. Bounded, in the
     global window. The references are `described`: an image that cannot be opened is compared by its metadata. A row
@@ -203,6 +204,7 @@ class ReadMetadata(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
       directory: the directory to which relative paths of rows are relative; "" for the current one of the worker. The
         names of copies do not change with it.
       selection: which of the images are wanted; only its patterns apply.
+      path_field: the field with the path of an image; "" for `__path__`.
     """
 
     path: str
@@ -211,13 +213,21 @@ class ReadMetadata(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
     allow: tuple[str, ...] = ()
     directory: str = ""
     selection: Selection = EVERYTHING
+    path_field: str = ""
 
     def expand(self, pbegin: PBegin) -> PCollection[list[ImageRef]]:
         return self.listed(pbegin).images
 
     def listed(self, pbegin: PBegin) -> ListedImages:
         """Adds the steps; returns the references and what was left out."""
-        arguments = (self.exclude, self.batch, self.allow, self.directory, self.selection)
+        arguments = (
+            self.exclude,
+            self.batch,
+            self.allow,
+            self.directory,
+            self.selection,
+            self.path_field,
+        )
         file = pbegin | "File" >> beam.Create([to_bytes(self.path)], reshuffle=False)
         return _listed(file, "Rows", row_references, arguments)
 
@@ -229,10 +239,12 @@ def row_references(
     allow: tuple[str, ...] = (),
     directory: str = "",
     selection: Selection = EVERYTHING,
+    path_field: str = "",
     exclusions: Exclusions | None = None,
 ) -> Iterator[list[ImageRef]]:
     """Yields references to the images that `list_rows` finds, in lists as `batched` makes them."""
-    yield from batched(list_rows(to_text(path), exclude, allow, directory, selection, exclusions), size)
+    found = list_rows(to_text(path), exclude, allow, directory, selection, exclusions, path_field)
+    yield from batched(found, size)
 
 
 def list_rows(
@@ -242,6 +254,7 @@ def list_rows(
     directory: str = "",
     selection: Selection = EVERYTHING,
     exclusions: Exclusions | None = None,
+    path_field: str = "",
 ) -> Iterator[ImageRef]:
     """Yields one reference per row of a metadata file, without those in excluded files and directories.
 
@@ -253,6 +266,7 @@ def list_rows(
       selection: which of the images are wanted. Only its patterns apply, to the path as the row has it
         (`beam_dedup.core.reading.selection.path_in_row`).
       exclusions: what the selection leaves out is added to it.
+      path_field: the field with the path of an image; "" for `__path__`.
 
     Raises:
       OSError: the file cannot be read.
@@ -262,7 +276,7 @@ def list_rows(
     has_patterns = not selection.of_named_images.is_everything
     left_out = Exclusions() if exclusions is None else exclusions
     with _open_seekable(path) as stream:
-        for row in rows(stream, directory):
+        for row in rows(stream, directory, path_field or PATH_KEY):
             if isinstance(row, BadRow):
                 number = str(row.number)
                 refused = (row.reason.value, row.detail)

@@ -145,6 +145,7 @@ def build(
             settings.tally,
             PlaceMode(config.place),
             config.portable_names,
+            image_column=config.limits.image_column,
             companions=companions,
         )
         if reports.unplaced:
@@ -176,6 +177,7 @@ def _read_new(config: DedupConfig, batch: int) -> ReadImages | ReadMetadata:
             config.allow,
             config.directory,
             config.selection,
+            config.path_field,
         )
     return ReadImages(
         config.inputs,

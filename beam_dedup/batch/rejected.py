@@ -14,7 +14,8 @@ from beam_dedup.texts import counted
 MAX_PHRASES = 8
 _SAME_PATH = "Every worker must find the input under the same path as this machine"
 
-_ROWS_OF_FILES = ("Parquet", "Avro", "JSON")  # formats that -l may read
+_PARQUET = "Parquet"
+_ROWS_OF_FILES = (_PARQUET, "Avro", "JSON")  # formats that -l may read
 
 
 def kinds_text(rejected: Mapping[RejectedKind, int], max_phrases: int = MAX_PHRASES) -> str:
@@ -85,22 +86,24 @@ def sources(config: DedupConfig) -> str:
 def _advice(config: DedupConfig, kind: RejectedKind, overview: Overview) -> str:
     uri, detail = overview.examples[kind]
     if kind.reason == Reason.MALFORMED:
-        return (
-            f"Each row must have the path of an image under the key {PATH_KEY}; {shown(uri)}: {shown(detail)}"
-        )
+        key = config.path_field or PATH_KEY
+        other = "" if config.path_field else ", or under another key that --path_field names"
+        return f"Each row must have the path of an image under the key {key}{other}; {shown(uri)}: {shown(detail)}"
     if kind.reason == Reason.NOT_FOUND and config.json_metadata:
-        return (
-            f"Check the paths; relative ones are relative to the current directory. The first is {shown(uri)}"
-        )
+        start = "directory of the list" if config.path_field else "current directory"
+        return f"Check the paths; relative ones are relative to the {start}. The first is {shown(uri)}"
     what = KINDS.get(kind.kind)
     if kind.reason == Reason.NOT_AN_IMAGE and what:
         if kind.kind in _ROWS_OF_FILES and not config.json_metadata:
             command = f"-l {pasteable(uri)}" if pasteable(uri) else "-l"
-            return (
-                f"If its rows name images by their paths, under the key {PATH_KEY}, replace -i by {command}. "
-                "Images stored inside such a file are not read; export them to files first"
-            )
+            paths = f"If its rows name images by their paths, replace -i by {command} --path_field NAME"
+            if kind.kind == _PARQUET:
+                holds = f"{shown(uri)} is {shown(detail)}. " if detail else ""
+                return f"{holds}If it holds images, add --image_column NAME. {paths}"
+            return f"{paths}. Images stored inside such a file are not read; export them to files first"
         return _ADVICE[what]
+    if kind.reason == Reason.UNSUPPORTED and config.limits.image_column and kind.kind == ".parquet":
+        return f"The first is {shown(uri)}: {shown(detail)}. Name another column by --image_column"
     if kind.reason == Reason.UNSUPPORTED and detail:
         return f"The first is {shown(uri)}: {shown(detail)}. {_ADVICE[Kind.ARCHIVE]}"
     meaning = Reason(kind.reason).meaning.removeprefix("rejected: ")

@@ -186,7 +186,12 @@ def count_files(config: DedupConfig) -> int:
     known = list_inputs([config.reference], config.outputs, selection=selection) if config.reference else ()
     if config.json_metadata:
         new: Iterator[object] = list_rows(
-            config.json_metadata, config.excluded_paths, config.allow, config.directory, selection
+            config.json_metadata,
+            config.excluded_paths,
+            config.allow,
+            config.directory,
+            selection,
+            path_field=config.path_field,
         )
     else:
         new = list_inputs(

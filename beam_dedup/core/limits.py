@@ -43,6 +43,9 @@ class Limits:
 
     A local file whose real path lies in none of the `roots` is rejected unread, with the reason `outside`; known
     images are exempt. Without roots every file is read.
+
+    Of Parquet files, the column `image_column` is read, like the members of an archive. Without it they are no
+    images.
     """
 
     max_bytes: int = 1 << 30  # 1 GiB
@@ -55,6 +58,7 @@ class Limits:
     free_bytes: int = 1 << 30  # 1 GiB, decompressed
     roots: tuple[str, ...] = ()  # directories and files
     outside: str = Reason.LINK_OUTSIDE.value
+    image_column: str = ""
 
 
 def most_pixels(image: Image.Image, scaled: bool, heavy: bool, limits: Limits) -> int:

@@ -28,6 +28,8 @@ _PATTERNS = {
     "protect": r"[^\n]+(\n[^\n]+)*\n?",
     "exclude": _LINES,
     "include": _LINES,
+    "path_field": r"[^\n]+",
+    "image_column": r"[^\n]+",
     "output_dir": _BUCKET_PATH,
     "output_json": _BUCKET_PATH,
     "records": _BUCKET_PATH,

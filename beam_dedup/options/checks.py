@@ -18,7 +18,7 @@ from beam_dedup.core.paths import is_remote
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.threads import cores
 from beam_dedup.core.thresholds import DEFAULT_VERIFY, LONG_BITS, Thresholds
-from beam_dedup.options import output_checks, selection_checks
+from beam_dedup.options import output_checks, selection_checks, table_checks
 from beam_dedup.options.config import DedupConfig, StreamConfig
 from beam_dedup.options.defaults import (
     COMPANIONS_NONE,
@@ -97,6 +97,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
     counts = options.counts
     if stream:
         records, counts = (path and os.path.join(path, "") for path in (records, counts))
+    path_field = table_checks.path_field(options)
     config = DedupConfig(
         inputs=tuple(_normal(path) for path in options.dump_dir or ()),
         json_metadata=_expanded(options.json_metadata),
@@ -120,6 +121,8 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         counts=_expanded(counts),
         report=_expanded(options.report),
         drop_list=_expanded(options.drop_list),
+        path_field=path_field,
+        directory=table_checks.list_directory(_expanded(options.json_metadata), path_field),
         jobs=_in_range("-j", options.num_jobs, min(cores(), MAX_JOBS), 1, MAX_JOBS),
         force_plan=options.force_plan,
         quiet=options.quiet,
@@ -253,6 +256,7 @@ def limits(options: argparse.Namespace) -> Limits:
             MIN_TIMEOUT_SECONDS,
             MAX_TIMEOUT_SECONDS,
         ),
+        image_column=options.image_column,
     )
 
 

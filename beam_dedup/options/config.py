@@ -74,6 +74,7 @@ class DedupConfig:
     )
     report: str = ""  # directory of the review page
     drop_list: str = ""
+    path_field: str = ""  # of the rows of -l, with the path of an image; "" for the default
     union: bool = False  # whether records of kept images say what their duplicates have
     companions: bool = True  # whether companions go with their images (batch runs with `inputs`)
     stream: StreamConfig | None = None  # None for a batch run; otherwise records and counts are directories

@@ -13,6 +13,7 @@ from beam_dedup.options.defaults import (
 )
 from beam_dedup.options.option import Action, Group, Option
 from beam_dedup.options.selection_options import SELECTION_OPTIONS
+from beam_dedup.options.table_options import TABLE_OPTIONS
 
 INPUT_OPTIONS: tuple[Option, ...] = (
     Option(
@@ -34,7 +35,8 @@ INPUT_OPTIONS: tuple[Option, ...] = (
               `'s3://bucket/a/*.jpg'`.
 
             Files are recognised by their content, not by their name. Archives (tar, zip, WARC; tar and WARC
-            also compressed) are searched like directories, and nothing is unpacked to disk. The files that
+            also compressed) are searched like directories, and nothing is unpacked to disk. Parquet files with images
+            are searched too if `--image_column` names the column. The files that
             a run writes are not read as input.
 
             With several inputs, the names under which `-d` places copies begin with the last part of the
@@ -62,12 +64,15 @@ INPUT_OPTIONS: tuple[Option, ...] = (
         group=Group.INPUT,
         metavar="FILE",
         unset="",
-        help="Read image paths and metadata from this file (JSON Lines, Avro or Parquet).",
+        help="Read image paths and metadata from this file (JSON, CSV, Avro or Parquet).",
         details="""
             Each line (or row) is one image. `__path__` is its path, relative to the current directory, a
             `file:///` URI, or in another file system (`gs://...`). All other keys, for example the metadata
-            that Apache Tika extracts, go into its record. JSON Lines may be compressed with gzip, and in
-            UTF-8, UTF-16 or UTF-32.
+            that Apache Tika extracts, go into its record. `--path_field` names another key for the path.
+
+            The file is recognised by its content: JSON Lines, one JSON array of objects, CSV (with commas, semicolons
+            or tabs; its first line names the columns, one of which is that of the path), Avro or Parquet. JSON
+            and CSV may be compressed with gzip, and in UTF-8, UTF-16 or UTF-32.
 
             An image that can be opened is judged like any other, and an archive is searched. An image that
             cannot be opened is compared by its metadata; its record has the flag `described`, and `detail`
@@ -161,6 +166,7 @@ INPUT_OPTIONS: tuple[Option, ...] = (
         examples=("dedup -n -i crawl --links inside -d unique",),
     ),
     *SELECTION_OPTIONS,
+    *TABLE_OPTIONS,
     Option(
         flags=("--companions",),
         group=Group.INPUT,

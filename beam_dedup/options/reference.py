@@ -12,7 +12,13 @@ from beam_dedup.options.option_table import OPTIONS
 _WIDTH = 120  # characters of a line
 # The pages that explain the options of a group, relative to the page of options.
 _PAGES = {
-    Group.INPUT: ("guides/folders.md", "guides/archives.md", "guides/metadata.md", "guides/object-stores.md"),
+    Group.INPUT: (
+        "guides/folders.md",
+        "guides/archives.md",
+        "guides/parquet.md",
+        "guides/metadata.md",
+        "guides/object-stores.md",
+    ),
     Group.MATCHING: ("concepts/duplicates.md", "concepts/fingerprints.md"),
     Group.OUTPUT: ("guides/folders.md", "reference/records.md", "reference/counters.md"),
     Group.STREAMING: ("guides/streaming.md", "guides/flink.md", "guides/dataflow.md"),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from beam_dedup.core.errors import UsageError
+from beam_dedup.core.limits import Limits
 from beam_dedup.options.option import quoted
 from beam_dedup.options.suggest import pasteable
 from beam_dedup.output import write
@@ -29,6 +30,7 @@ are saved as decisions.jsonl for `dedup clean --decisions` and for the next run.
   --counts FILE          show these counts too, which --counts wrote
   --directory DIRECTORY  where the run was started, if its records have relative
                          paths (default: the current directory)
+  --image_column NAME    column with the images, if they come from Parquet files
   -j, --num_jobs N       decode N pictures at once (default: one per core)
   --quiet                print no progress
 
@@ -80,6 +82,7 @@ def report_config(arguments: Sequence[str]) -> ReportConfig:
     parser.add_argument("--files", default="")
     parser.add_argument("--counts", default="")
     parser.add_argument("--directory", default="")
+    parser.add_argument("--image_column", default="")
     parser.add_argument("-j", "--num_jobs", type=int, default=0)
     parser.add_argument("--quiet", action="store_true")
     given = parser.parse_args(arguments)
@@ -100,4 +103,5 @@ def report_config(arguments: Sequence[str]) -> ReportConfig:
         directory=given.directory,
         jobs=given.num_jobs,
         quiet=given.quiet,
+        limits=Limits(image_column=given.image_column),
     )

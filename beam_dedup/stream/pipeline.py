@@ -176,5 +176,6 @@ def build(
         config.portable_names,
         generations=True,
         missing=context.folders.state,
+        image_column=config.limits.image_column,
     )
     return placed.unplaced

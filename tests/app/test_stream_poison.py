@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from beam_dedup.core import blocks, tables
 from beam_dedup.core.arrivals import Arrival, event_metadata
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.metadata.rows import json_rows
+from beam_dedup.core.metadata.json_rows import json_rows
 from beam_dedup.core.model import ImageRef, Reason, Rejection, Status, Verdict
 from beam_dedup.core.preference import KeepPolicy
 from beam_dedup.core.rank import ranks_of

@@ -167,7 +167,8 @@ class TestNothingJudged:
         assert lines[1] == "Rejected: 2 rows (malformed)"
         assert error.splitlines()[-1] == (
             "dedup: no image could be judged: all 2 rows were rejected (2 rows (malformed)). Each row must have the "
-            f"path of an image under the key __path__; {name}!1: no __path__; it has file_name, label"
+            "path of an image under the key __path__, or under another key that --path_field names; "
+            f"{name}!1: no __path__; it has file_name, label"
         )
 
     def test_rows_whose_files_are_gone(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """Tests archives from listing to placing: they give the same verdicts as a directory, and no member is lost."""
 
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 from unittest import mock
 
 import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from beam_dedup.core import tables
@@ -15,6 +18,7 @@ from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.model import ImageRef, Placement, Unplaced, Verdict
 from tests.core.archives.made_archives import COMPRESSORS, record, response, tar, warc, zipped
+from tests.transforms import object_store
 from tests.transforms.files import encoded, write
 from tests.transforms.pipelines import IN_MEMORY, PROCESSES, REPEATED, run
 from transforms import CheckConservation, CountImages, DeduplicateImages, PlaceCopies, ReadImages
@@ -22,6 +26,7 @@ from transforms.batching import verdicts_in
 from transforms.place import place_members
 from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
+from transforms.storage.prefetch import fetched
 
 # Exact and near duplicates, and files that are no images.
 FILES: dict[str, bytes] = {
@@ -231,3 +236,17 @@ def test_the_metadata_of_a_crawl_are_in_the_record(tmp_path: Path) -> None:
     metadata = json.loads(verdict.json_line())["metadata"]
     assert metadata["url"] == f"http://{HOST}/x.png"
     assert metadata["date"] == "2024-01-02T03:04:05Z"
+
+
+def test_rows_of_parquet_in_a_store_are_fetched_and_copied(store: dict[str, bytes], tmp_path: Path) -> None:
+    images = [encoded(1), encoded(2)]
+    out = io.BytesIO()
+    pq.write_table(pa.table({"image": images}), out)
+    path = object_store.uri("x.parquet")
+    store[path] = out.getvalue()
+    with fetched(path, 3, image_column="image") as copy:  # larger than an image may be
+        assert Path(copy).read_bytes() == store[path]
+    digest = hashlib.sha256(images[1]).digest()
+    wanted = Placement(f"{path}!1", str(tmp_path / "1.png"), digest)
+    assert list(place_members(path, [wanted], image_column="image")) == [(wanted, True)]
+    assert (tmp_path / "1.png").read_bytes() == images[1]

@@ -37,6 +37,7 @@ class _LocalCopy:
       ahead_bytes: bytes to fetch before `whole` is called.
       chunk_bytes: bytes per read.
       max_archive_bytes: the most bytes that an archive may have.
+      image_column: if given, a Parquet file is an archive.
 
     Raises:
       ImageError: the file is gone, cannot be read, or is too large. The methods raise the same.
@@ -50,6 +51,7 @@ class _LocalCopy:
         ahead_bytes: int = AHEAD_BYTES,
         chunk_bytes: int = CHUNK_BYTES,
         max_archive_bytes: int = MAX_ARCHIVE_BYTES,
+        image_column: str = "",
     ) -> None:
         if why := unusable(uri):
             raise ImageError(Reason.UNREADABLE, why)
@@ -62,7 +64,7 @@ class _LocalCopy:
                 self._file.write(head)
             except OSError as error:
                 raise as_image_error(error) from error
-            self._max_bytes = max_archive_bytes if container_of(head) else max_bytes
+            self._max_bytes = max_archive_bytes if container_of(head, image_column) else max_bytes
             self._is_whole = False
             self._fetch(min(self._max_bytes, ahead_bytes))
             self._opened = opened.pop_all()
@@ -92,7 +94,11 @@ class _LocalCopy:
 
 @contextlib.contextmanager
 def fetched(
-    uri: str, max_bytes: int, generation: str = "", max_archive_bytes: int = MAX_ARCHIVE_BYTES
+    uri: str,
+    max_bytes: int,
+    generation: str = "",
+    max_archive_bytes: int = MAX_ARCHIVE_BYTES,
+    image_column: str = "",
 ) -> Iterator[str]:
     """Yields the path of a local copy of a remote file, in the directory for temporary files. It is removed at the end.
 
@@ -101,11 +107,14 @@ def fetched(
       max_bytes: the most bytes that a file may have, unless it is an archive.
       generation: if given, the only generation that may be fetched.
       max_archive_bytes: the most bytes that an archive may have.
+      image_column: if given, a Parquet file is an archive.
 
     Raises:
       ImageError: the file is gone, cannot be read, or is too large.
     """
-    copy = _LocalCopy(uri, max_bytes, generation, max_archive_bytes=max_archive_bytes)
+    copy = _LocalCopy(
+        uri, max_bytes, generation, max_archive_bytes=max_archive_bytes, image_column=image_column
+    )
     with contextlib.closing(copy):
         yield copy.whole()
 
@@ -116,6 +125,7 @@ def fetched_in_turn(
     max_bytes: int,
     ahead_bytes: int = AHEAD_BYTES,
     chunk_bytes: int = CHUNK_BYTES,
+    image_column: str = "",
 ) -> Generator[tuple[ImageRef, str | ImageError], None, None]:
     """Yields each reference with the path of a local copy, or with the reason why there is none, in order.
 
@@ -128,6 +138,7 @@ def fetched_in_turn(
       max_bytes: the most bytes that a file may have, unless it is an archive.
       ahead_bytes: bytes to fetch of each file whose turn has not come.
       chunk_bytes: bytes per read.
+      image_column: if given, a Parquet file is an archive.
     """
     waiting: deque[tuple[ImageRef, Future[_LocalCopy]]] = deque()
     remaining = iter(references)
@@ -135,7 +146,13 @@ def fetched_in_turn(
         while True:
             while len(waiting) < AT_ONCE and (reference := next(remaining, None)):
                 started = pool.submit(
-                    _LocalCopy, reference.uri, max_bytes, reference.generation, ahead_bytes, chunk_bytes
+                    _LocalCopy,
+                    reference.uri,
+                    max_bytes,
+                    reference.generation,
+                    ahead_bytes,
+                    chunk_bytes,
+                    image_column=image_column,
                 )
                 waiting.append((reference, started))
             if not waiting:

@@ -13,10 +13,10 @@ Names are unique within an archive: the second `a.jpg` is named `a#2.jpg`.
 """
 
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from beam_dedup.core.archives import tar, warc, zip_directory
+from beam_dedup.core.archives import parquet_images, tar, warc, zip_directory
 from beam_dedup.core.archives import zip as zip_format
 from beam_dedup.core.archives.decompress import DecompressedStream, compression_of, decompressed_head
 from beam_dedup.core.archives.members import WHOLE, BadMember, Budget, Entry, Member, Skipped
@@ -27,7 +27,7 @@ from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
 
-TAR, ZIP, WARC = "tar", "zip", "warc"
+TAR, ZIP, WARC, PARQUET = "tar", "zip", "warc", "parquet"
 
 _Entries = Iterator[Entry | BadMember | Skipped]
 
@@ -37,22 +37,29 @@ _MOST_DETAILS = 3  # errors of one archive that are reported
 class Container(NamedTuple):
     """The kind of an archive, and the compression of the archive as a whole (not of the members of a zip)."""
 
-    kind: str  # `TAR`, `ZIP` or `WARC`
+    kind: str  # `TAR`, `ZIP`, `WARC` or `PARQUET`
     compression: str = ""  # a key of `decompress.SIGNATURES`, or "" for none
+    column: str = ""  # of a Parquet file, with the images
 
     def __str__(self) -> str:
         return f"{self.kind}.{self.compression}" if self.compression else self.kind
 
 
-def container_of(head: bytes) -> Container | None:
+def container_of(head: bytes, image_column: str = "") -> Container | None:
     """Returns the kind of archive that a file is, by its first `HEAD_BYTES` bytes; None if it is no archive.
 
     Compressed data may need more bytes before it returns any content. Such a file is assumed to be a tar;
     `members` reads the content, and finds whether it is a tar, a WARC file or neither.
 
+    Args:
+      head: the first bytes.
+      image_column: the column with the images of a Parquet file; "" if such a file is no archive.
+
     >>> container_of(b"PK\\x03\\x04..."), container_of(b"WARC/1.0\\r\\n..."), container_of(b"GIF89a...")
-    (Container(kind='zip', compression=''), Container(kind='warc', compression=''), None)
+    (Container(kind='zip', compression='', column=''), Container(kind='warc', compression='', column=''), None)
     """
+    if image_column and head.startswith(parquet_images.PARQUET_MAGIC):
+        return Container(PARQUET, column=image_column)
     if head.startswith(zip_directory.SIGNATURES):
         return Container(ZIP)
     compression = compression_of(head)
@@ -95,15 +102,15 @@ def read_members(
     """Reads some members again, by the names that `members` gave them. Yields names and contents.
 
     The order is that of `members`. Members that are missing or cannot be read are left out. Other members
-    are skipped without reading them, if the kind of archive allows it: always in a zip, and in a tar that
-    is not compressed.
+    are skipped without reading them, if the kind of archive allows it: always in a zip, in a tar that
+    is not compressed, and by row groups in Parquet.
 
     Raises:
       OSError: from reading the stream.
     """
     wanted = set(names)
     try:
-        _, parts = _open(stream, container, limits or Limits())
+        _, parts = _open(stream, container, limits or Limits(), wanted)
     except ArchiveError:
         return
     for entries in parts:
@@ -133,15 +140,24 @@ def read_member(stream: BinaryIO, container: Container, name: str, limits: Limit
     raise ImageError(Reason.NOT_FOUND, "no longer in the archive, or damaged")
 
 
-def _open(stream: BinaryIO, container: Container, limits: Limits) -> tuple[str, list[_Entries]]:
+def _open(
+    stream: BinaryIO, container: Container, limits: Limits, wanted: Collection[str] | None = None
+) -> tuple[str, Iterable[_Entries]]:
     """Opens an archive.
 
+    Args:
+      stream: at its beginning.
+      container: the kind of archive.
+      limits: of members and decompressed bytes.
+      wanted: names of members; others may be left out. None wants all.
     Returns:
       The kind of the archive; and its entries, in parts: damage to one part does not end the next one.
     Raises:
       ArchiveError: the file is compressed, but its content is no archive.
       OSError: from reading the stream.
     """
+    if container.kind == PARQUET:
+        return PARQUET, parquet_images.row_groups(stream, container.column, limits, wanted)
     if container.kind == ZIP:
         return ZIP, [zip_format.entries(stream, limits)]
     content = DecompressedStream(stream, container.compression, limits)
@@ -181,7 +197,7 @@ def _linked_entries(
     yield from tar.linked_entries(links, reopen, limits, Budget(limits, stream.seek(0, io.SEEK_END)))
 
 
-def _read(parts: list[_Entries]) -> Iterator[Member | BadMember | Skipped]:
+def _read(parts: Iterable[_Entries]) -> Iterator[Member | BadMember | Skipped]:
     """Reads the members. Errors of the archive itself are reported as one BadMember at the end."""
     errors: list[BadMember] = []
     last = WHOLE
@@ -215,4 +231,4 @@ def _member(entry: Entry) -> Member | BadMember:
         return BadMember(entry.name, Reason.NESTED_ARCHIVE, f"a {nested}", len(data))
     if kind := unsupported(data[:HEAD_BYTES]):
         return BadMember(entry.name, Reason.UNSUPPORTED, kind, len(data))
-    return Member(entry.name, data, entry.modified_ms, entry.metadata)
+    return Member(entry.name, data, entry.modified_ms, entry.metadata, entry.copy_name)

@@ -23,6 +23,7 @@ class Member:
     data: bytes  # decompressed
     modified_ms: int = 0  # since the epoch; 0 if the archive does not record it
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    copy_name: str = ""  # name of a copy, if that is another one
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Entry:
     size_bytes: int = 0
     modified_ms: int = 0
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    copy_name: str = ""
 
 
 def numbered(name: str, number: int) -> str:
@@ -123,6 +125,10 @@ class Budget:
         self._detail = (
             f"its members decompress to more than {self._left} bytes; the archive has {archive_bytes} bytes"
         )
+
+    @property
+    def is_spent(self) -> bool:
+        return self._left < 0
 
     def spend(self, size: int) -> None:
         self._left -= size

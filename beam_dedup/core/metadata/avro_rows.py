@@ -17,7 +17,7 @@ import zstandard
 
 from beam_dedup.core import strict_json
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.metadata.row import BadRow, Row, most_rows, row_of, unreadable
+from beam_dedup.core.metadata.row import PATH_KEY, BadRow, Row, most_rows, row_of, unreadable
 from beam_dedup.core.model import Reason
 
 AVRO_MAGIC = b"Obj\x01"
@@ -44,16 +44,17 @@ class _Weight(NamedTuple):
     depth: int = 0  # types in each other
 
 
-def avro_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
+def avro_rows(stream: BinaryIO, path_key: str = PATH_KEY) -> Iterator[Row | BadRow]:
     """Yields the records of an Avro file.
 
     Args:
       stream: at its beginning.
+      path_key: the field with the path of an image.
     """
     number = 0
     try:
         for number, record in enumerate(_records(stream), 1):
-            yield row_of(number, record)
+            yield row_of(number, record, path_key)
     except OSError:
         raise
     except ImageError as error:

@@ -44,43 +44,51 @@ class BadRow:
     detail: str
 
 
-def row_of(number: int, value: object) -> Row | BadRow:
-    """Makes a row from a value, which should be an object with a path."""
+def row_of(number: int, value: object, path_key: str = PATH_KEY) -> Row | BadRow:
+    """Makes a row from a value, which should be an object with a path in the field `path_key`."""
     if not isinstance(value, dict):
         return BadRow(number, Reason.MALFORMED, "not an object")
-    path = value.get(PATH_KEY)
+    path = value.get(path_key)
     if not isinstance(path, str) or not path:
-        keys = (str(key) for key in itertools.islice(value, _MAX_KEYS) if key != PATH_KEY)
+        keys = (str(key) for key in itertools.islice(value, _MAX_KEYS) if key != path_key)
         # Escaped, since a key may have surrogates, which no encoding can carry.
         others = ", ".join(key.encode("utf-8", "backslashreplace").decode() for key in keys)
-        detail = f"no {PATH_KEY}" + (f"; it has {others}"[:200] if others else "")
+        detail = f"no {path_key}" + (f"; it has {others}"[:200] if others else "")
         return BadRow(number, Reason.MALFORMED, detail)
     try:
         path.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return BadRow(number, Reason.MALFORMED, f"no file can have this {PATH_KEY}: {path[:200]!r}")
+        return BadRow(number, Reason.MALFORMED, f"no file can have this {path_key}: {path[:200]!r}")
     try:
         strict_json.check_depth(value)  # Avro types may be recursive
     except ValueError as error:
         return BadRow(number, Reason.MALFORMED, str(error))
-    plain = {str(name): _plain(field) for name, field in value.items() if name != PATH_KEY}
     path = local_path(path)
     return Row(
         number,
         path if is_remote(path) else os.path.normpath(path),
-        {name: field for name, field in plain.items() if field is not None},
+        plain_fields({name: field for name, field in value.items() if name != path_key}),
     )
 
 
-def absolute_row(row: Row | BadRow, directory: str) -> Row | BadRow:
-    """Returns a row whose path is absolute if it is local.
+def plain_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns fields as JSON types, without those that have no value."""
+    plain = {str(name): _plain(field) for name, field in fields.items()}
+    return {name: field for name, field in plain.items() if field is not None}
 
-    >>> absolute_row(Row(1, "a.jpg", {}), "/data")
-    Row(number=1, path='/data/a.jpg', metadata={}, relative='a.jpg')
+
+def absolute_row(row: Row | BadRow, directory: str) -> Row | BadRow:
+    """Returns a row whose path is absolute, or below a directory in another file system.
+
+    >>> absolute_row(Row(1, "a.jpg", {}), "/data"), absolute_row(Row(1, "a.jpg", {}), "gs://b/in").path
+    (Row(number=1, path='/data/a.jpg', metadata={}, relative='a.jpg'), 'gs://b/in/a.jpg')
     """
     if isinstance(row, BadRow) or is_remote(row.path) or os.path.isabs(row.path):
         return row
-    path = os.path.normpath(os.path.join(directory, row.path))
+    if is_remote(directory):
+        path = f"{directory.rstrip('/')}/{row.path}"
+    else:
+        path = os.path.normpath(os.path.join(directory, row.path))
     return dataclasses.replace(row, path=path, relative=row.path)
 
 

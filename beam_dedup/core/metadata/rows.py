@@ -1,7 +1,7 @@
-"""Reads a metadata file (`-l`): for each image its `__path__` and the metadata that Tika found.
+"""Reads a metadata file (`-l`): for each image its path (field `__path__`) and its metadata.
 
-The file is JSON Lines, which may be compressed by gzip and in UTF-16 or UTF-32, or Avro, or Parquet. It is
-recognised by its first bytes. A row that names no image is returned as a `BadRow` with its number and a
+The file is JSON Lines, a JSON array or CSV, all of which may be compressed by gzip and in UTF-16 or UTF-32, or
+Avro, or Parquet. It is recognised by its first bytes; CSV by a header that names the path. A row that names no image is returned as a `BadRow` with its number and a
 reason, and reading continues. If the file cannot be read further, a `BadRow` is the last item.
 
 A file is read in bounded steps: it never takes much more memory than one of its largest rows.
@@ -13,22 +13,20 @@ import io
 import json
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
-from beam_dedup.core import strict_json
 from beam_dedup.core.metadata.avro_rows import AVRO_MAGIC, avro_rows
+from beam_dedup.core.metadata.csv_rows import MAX_HEADER_BYTES, csv_header, csv_rows
+from beam_dedup.core.metadata.json_elements import Lines
+from beam_dedup.core.metadata.json_rows import json_rows
 from beam_dedup.core.metadata.parquet_rows import PARQUET_MAGIC, parquet_rows
-from beam_dedup.core.metadata.row import PATH_KEY, BadRow, Row, absolute_row, most_rows, row_of
+from beam_dedup.core.metadata.row import PATH_KEY, BadRow, Row, absolute_row, most_rows
 from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import name_hash
 
-__all__ = ["BadRow", "Row", "json_rows", "rows"]
+__all__ = ["BadRow", "Row", "rows"]
 
-MAX_LINE_BYTES = 1 << 24  # a longer line is a BadRow
-
-_SKIP_BYTES = 1 << 20  # read at a time, of the rest of a line that is too long
 _RECODED_BYTES = 1 << 16  # read at a time, of text in UTF-16 or UTF-32
-_BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
 _OTHER_COMPRESSIONS = {
     b"BZh": "bzip2",
@@ -37,95 +35,43 @@ _OTHER_COMPRESSIONS = {
     b"PK\x03\x04": "zip",
 }
 
-_ARRAY = "a JSON array, but each line must be one JSON object: convert it, for example with jq -c '.[]'"
 
-
-class _Lines(Protocol):
-    """A stream that is read line by line."""
-
-    def readline(self, size: int, /) -> bytes: ...
-
-
-def rows(stream: BinaryIO, directory: str = "") -> Iterator[Row | BadRow]:
+def rows(stream: BinaryIO, directory: str = "", path_key: str = PATH_KEY) -> Iterator[Row | BadRow]:
     """Yields the rows of a file in their order. A row with the path of an earlier row is a BadRow.
 
     Args:
       stream: at its beginning, and seekable.
       directory: makes relative paths absolute; "" leaves them as they are.
+      path_key: the field with the path of an image.
     Raises:
       OSError: from reading the stream. No other exception: an error in the file is a BadRow.
     """
     magic = stream.read(4)
     stream.seek(0)
     if magic == AVRO_MAGIC:
-        items = avro_rows(stream)
+        items = avro_rows(stream, path_key)
     elif magic == PARQUET_MAGIC:
-        items = parquet_rows(stream)
+        items = parquet_rows(stream, path_key)
     elif magic.startswith(_GZIP_MAGIC):
-        items = _gzip_rows(stream)
+        items = _gzip_rows(stream, path_key)
     elif kind := next((kind for start, kind in _OTHER_COMPRESSIONS.items() if magic.startswith(start)), ""):
         items = iter(
             [BadRow(1, Reason.UNSUPPORTED, f"compressed with {kind}: decompress the file, or use gzip")]
         )
     else:
-        items = json_rows(_in_utf8(stream, magic))
-    return first_of_each_path((absolute_row(row, directory) for row in items) if directory else items)
+        items = _text_rows(_in_utf8(stream, magic), path_key)
+    absolute = (absolute_row(row, directory) for row in items) if directory else items
+    return first_of_each_path(absolute, path_key)
 
 
-def json_rows(
-    stream: _Lines, max_line_bytes: int = MAX_LINE_BYTES, skip_bytes: int = _SKIP_BYTES
-) -> Iterator[Row | BadRow]:
-    """Yields the lines of a JSON Lines file; empty lines are skipped but counted.
-
-    A JSON array over several lines is refused: a BadRow is the only item.
-
-    Args:
-      stream: at its beginning, in UTF-8.
-      max_line_bytes: a longer line is a BadRow and is not held in memory.
-      skip_bytes: how many bytes of the rest of such a line are read at a time.
-    """
-    items = _json_rows(stream, max_line_bytes, skip_bytes)
-    first = next(items, None)
-    if first is None:
-        return
-    row, begin = first
-    if not begin.startswith(b"["):
-        yield row
-    else:
-        # In an array over several lines, the second line ends in a comma, or is not complete either.
-        second = next(items, None)
-        is_array = begin.endswith(b"]") or second is None or isinstance(second[0], BadRow)
-        yield BadRow(row.number, Reason.MALFORMED, _ARRAY) if is_array else row
-        if second is None or (is_array and not begin.endswith(b"]")):
-            return
-        yield second[0]
-    for row, _ in items:
-        yield row
-
-
-def _json_rows(stream: _Lines, max_line_bytes: int, skip_bytes: int) -> Iterator[tuple[Row | BadRow, bytes]]:
-    """Yields the row of each line that is not empty, and the line; of a line that is too long its beginning."""
-    number = 0
-    while line := stream.readline(max_line_bytes + 1):
-        number += 1
-        text = (line.removeprefix(_BOM) if number == 1 else line).strip()
-        if len(line) > max_line_bytes:
-            while line and not line.endswith(b"\n"):
-                line = stream.readline(skip_bytes)
-            detail = f"a line of more than {max_line_bytes} bytes"
-            yield BadRow(number, Reason.MALFORMED, detail), text[:1]
-        elif text:
-            yield _json_row(number, text), text
-
-
-def first_of_each_path(items: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
+def first_of_each_path(items: Iterable[Row | BadRow], path_key: str = PATH_KEY) -> Iterator[Row | BadRow]:
     """Yields the same items, with each Row whose path an earlier Row has replaced by a BadRow."""
     seen: set[int] = set()
     for item in items:
         key = name_hash(item.path) if isinstance(item, Row) else None
         if isinstance(item, Row) and key in seen:
             yield BadRow(
-                item.number, Reason.MALFORMED, f"an earlier row has the same {PATH_KEY}: {item.path[:200]}"
+                item.number, Reason.MALFORMED, f"an earlier row has the same {path_key}: {item.path[:200]}"
             )
         else:
             if key is not None:
@@ -133,8 +79,8 @@ def first_of_each_path(items: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
             yield item
 
 
-def _gzip_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
-    """Yields the lines of a JSON Lines file that is compressed by gzip."""
+def _gzip_rows(stream: BinaryIO, path_key: str) -> Iterator[Row | BadRow]:
+    """Yields the rows of a text that is compressed by gzip."""
     number = 0
     with gzip.GzipFile(fileobj=stream) as content:
         try:
@@ -143,10 +89,10 @@ def _gzip_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
                 kind = "Avro" if magic == AVRO_MAGIC else "Parquet"
                 yield BadRow(1, Reason.UNSUPPORTED, f"{kind} compressed with gzip: decompress the file")
                 return
-            for item in json_rows(_in_utf8(content, magic)):
+            for item in _text_rows(_in_utf8(content, magic), path_key):
                 number = item.number
                 if number > most_rows(stream.tell()):
-                    detail = f"{number} lines in {stream.tell()} bytes of gzip data"
+                    detail = f"{number} rows in {stream.tell()} bytes of gzip data"
                     yield BadRow(number, Reason.TOO_LARGE, detail)
                     return
                 yield item
@@ -155,17 +101,28 @@ def _gzip_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
             yield BadRow(number + 1, Reason.DAMAGED, detail)
 
 
-def _json_row(number: int, line: bytes) -> Row | BadRow:
-    try:
-        value = strict_json.parse(line.decode("utf-8"), replace_unbounded=True)
-    except UnicodeDecodeError as error:
-        return BadRow(number, Reason.MALFORMED, f"not UTF-8: byte {error.start}")
-    except ValueError as error:
-        return BadRow(number, Reason.MALFORMED, f"not JSON: {error}"[:200])
-    return row_of(number, value)
+def _text_rows(stream: Lines, path_key: str) -> Iterator[Row | BadRow]:
+    """Yields the rows of a text: CSV if its first line is a header with the path, else JSON."""
+    first = stream.readline(MAX_HEADER_BYTES)
+    header = csv_header(first, path_key)
+    return csv_rows(stream, header, path_key) if header else json_rows(_Again(first, stream), path_key)
 
 
-def _in_utf8(stream: BinaryIO | gzip.GzipFile, begin: bytes) -> _Lines:
+class _Again:
+    """A stream of which the beginning was read already, and is read again."""
+
+    def __init__(self, begin: bytes, stream: Lines) -> None:
+        self._begin = begin
+        self._stream = stream
+
+    def readline(self, size: int, /) -> bytes:
+        begin, self._begin = self._begin[:size], self._begin[size:]
+        if begin.endswith(b"\n") or len(begin) == size:
+            return begin
+        return begin + self._stream.readline(size - len(begin))
+
+
+def _in_utf8(stream: BinaryIO | gzip.GzipFile, begin: bytes) -> Lines:
     """Returns the stream, recoded if its first bytes are UTF-16 or UTF-32."""
     encoding = json.detect_encoding(begin)
     return stream if encoding.startswith("utf-8") else io.BufferedReader(_Recoded(stream, encoding))

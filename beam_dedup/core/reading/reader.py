@@ -18,6 +18,7 @@ from beam_dedup.core.archives.containers import Container, container_of, members
 from beam_dedup.core.archives.members import BadMember, Member, Skipped, file_uri, member_uri
 from beam_dedup.core.archives.nutch import check_size, refusal
 from beam_dedup.core.archives.other_archives import unsupported
+from beam_dedup.core.archives.parquet_images import PARQUET_MAGIC, advice
 from beam_dedup.core.arrivals import without_own_fields
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.fingerprint import fingerprint
@@ -129,14 +130,18 @@ def file_ref(reference: ImageRef) -> ImageRef:
     return reference if uri == reference.uri else dataclasses.replace(reference, uri=uri)
 
 
-def member_ref(reference: ImageRef, name: str, metadata: Mapping[str, object] | None = None) -> ImageRef:
+def member_ref(
+    reference: ImageRef, name: str, metadata: Mapping[str, object] | None = None, copy_name: str = ""
+) -> ImageRef:
     """Returns a reference to a member of an archive. The member's own metadata override those of the archive."""
     merged = reference.metadata
     if metadata:
         # Written in ASCII: metadata from strangers may contain text that no encoding can represent.
         own = without_own_fields(metadata) if reference.arrived else metadata
         merged = json.dumps({**(json.loads(merged) if merged else {}), **own})
-    return ImageRef(member_uri(reference.uri, name), f"{reference.name}/{name}", merged, reference.known)
+    return ImageRef(
+        member_uri(reference.uri, name), f"{reference.name}/{copy_name or name}", merged, reference.known
+    )
 
 
 _FIRST = DecodeStep(0)
@@ -189,8 +194,10 @@ class _Walk:
             self._size_bytes = size_bytes
             head = stream.read(HEAD_BYTES)
             stream.seek(0)
-            if container := container_of(head):
+            if container := container_of(head, self._limits.image_column):
                 yield from self._members(reference, stream, container, start)
+            elif head.startswith(PARQUET_MAGIC):
+                raise ImageError(Reason.NOT_AN_IMAGE, advice(stream), "Parquet")
             elif detail := refusal(head):
                 raise ImageError(Reason.LOSSY_DUMP, detail)
             elif kind := unsupported(head):
@@ -230,7 +237,7 @@ class _Walk:
             rejected = member_ref(reference, item.name) if item.name else file_ref(reference)
             size_bytes = item.size_bytes or (0 if item.name else self._size_bytes)
             return Rejection(rejected, item.reason, item.detail, size_bytes)
-        member = member_ref(reference, item.name, item.metadata)
+        member = member_ref(reference, item.name, item.metadata, item.copy_name)
         try:
             self.start_step(DecodeStep(image, decoding=True))
             with _memory_errors_as_rejections():
@@ -261,4 +268,7 @@ class _WatchedStream(io.IOBase):
         return self._stream.tell()
 
     def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
         return True

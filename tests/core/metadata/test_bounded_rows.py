@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import random
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -18,13 +19,14 @@ import pytest
 import zstandard
 
 from beam_dedup.core.metadata import parquet_rows
+from beam_dedup.core.metadata.json_elements import elements
+from beam_dedup.core.metadata.json_rows import json_rows
 from beam_dedup.core.metadata.parquet_pages import pages
-from beam_dedup.core.metadata.rows import BadRow, Row, json_rows, rows
+from beam_dedup.core.metadata.rows import BadRow, Row, rows
 from beam_dedup.core.model import Reason
 
 LINES = b'{"__path__": "/a.jpg", "title": "\xc3\xa9"}\n{"__path__": "/b.jpg"}\n'
 WANTED = [Row(1, "/a.jpg", {"title": "é"}), Row(2, "/b.jpg", {})]
-ARRAY = "a JSON array, but each line must be one JSON object: convert it, for example with jq -c '.[]'"
 
 
 def read(data: bytes) -> list[Row | BadRow]:
@@ -101,22 +103,88 @@ class TestJson:
 
     @pytest.mark.parametrize("indent", [None, 1])
     @pytest.mark.parametrize("count", [0, 1, 3])
-    def test_array_is_refused_in_one_sentence(self, indent: int | None, count: int) -> None:
-        data = json.dumps([{"__path__": f"/{number}.jpg"} for number in range(count)], indent=indent)
-        assert refused(b"\n \n" + data.encode()) == BadRow(3, Reason.MALFORMED, ARRAY)
-        separated = data.replace("}, ", "},\n").encode()
-        assert refused(separated) == BadRow(1, Reason.MALFORMED, ARRAY)
+    def test_array_of_objects_is_read(self, indent: int | None, count: int) -> None:
+        objects = [{"__path__": f"/{number}.jpg", "tags": ["],", '"}']} for number in range(count)]
+        data = b"\n \n" + json.dumps(objects, indent=indent).encode()
+        wanted = [Row(number + 1, f"/{number}.jpg", {"tags": ["],", '"}']}) for number in range(count)]
+        assert read(data) == wanted
+        assert read(data.replace(b"}, ", b"},\n") + b"\n\n") == wanted
+        assert read(gzip.compress(data.decode().encode("utf-16"))) == wanted
 
-    def test_array_on_one_very_long_line_is_refused(self) -> None:
-        data = b"[" + b'{"__path__": "x"},' * 100
-        assert list(json_rows(io.BytesIO(data), max_line_bytes=100)) == [BadRow(1, Reason.MALFORMED, ARRAY)]
+    def test_bad_element_does_not_affect_other_elements(self) -> None:
+        data = (
+            b'[{"__path__": "/a.jpg", "title": "\xc3\xa9"}, {"a": NaN}, 1, {broken}, {"__path__": "/b.jpg"}]'
+        )
+        first, *bad, last = read(data)
+        assert first == WANTED[0]
+        details = ["no __path__; it has a", "not an object", "not JSON: "]
+        for number, (one, detail) in enumerate(zip(bad, details, strict=True), 2):
+            assert isinstance(one, BadRow)
+            assert (one.number, one.reason) == (number, Reason.MALFORMED)
+            assert one.detail.startswith(detail)
+        assert last == Row(5, "/b.jpg", {})
+
+    def test_element_that_is_too_long_is_a_bad_row(self) -> None:
+        data = b'[{"__path__": "x"}, {"__path__": "y", "a": "%s"}, {"__path__": "z"}]' % (b"]" * 100)
+        found = list(json_rows(io.BytesIO(data), max_line_bytes=50))
+        too_long = BadRow(2, Reason.MALFORMED, "an element of more than 50 bytes")
+        assert found == [Row(1, "x", {}), too_long, Row(3, "z", {})]
+
+    def test_array_of_one_huge_element_takes_little_memory(self) -> None:
+        text = b'[{"__path__": "x"}, "' + b"x" * 80_000_000
+        data = gzip.compress(text, 1)
+        del text
+        tracemalloc.start()
+        found = read(data)
+        assert tracemalloc.get_traced_memory()[1] < 60 << 20
+        tracemalloc.stop()
+        assert [type(one) for one in found] == [Row, BadRow, BadRow]
+
+    def test_array_that_is_not_closed_is_damaged(self) -> None:
+        damaged = BadRow(3, Reason.DAMAGED, "truncated: the array has no closing bracket")
+        objects = b'[{"__path__": "/b.jpg"}, {"__path__": "/c.jpg"'
+        assert read(objects + b"}") == [Row(1, "/b.jpg", {}), Row(2, "/c.jpg", {}), damaged]
+        first, bad, last = read(objects)
+        assert isinstance(bad, BadRow)
+        assert bad.detail.startswith("not JSON")
+        assert (first, last) == (Row(1, "/b.jpg", {}), damaged)
+
+    def test_lines_after_an_array_are_read(self) -> None:
+        assert read(b'[{"__path__": "/x.jpg"}]\n' + LINES) == [
+            Row(1, "/x.jpg", {}),
+            *(Row(row.number + 1, row.path, row.metadata) for row in WANTED),
+        ]
+        found = read(b'[{"__path__": "/x.jpg"}] x\n' + LINES)
+        assert found[1] == BadRow(2, Reason.MALFORMED, "text after the closing bracket of the array")
+        assert len(found) == 4
+
+    def test_elements_are_those_of_the_parser_wherever_chunks_end(self) -> None:
+        chance = random.Random(3)
+        letters = '"\\[]{},: aé\n'
+
+        def value(depth: int) -> Any:
+            kind = chance.randrange(4 if depth < 3 else 2)
+            if kind == 0:
+                return "".join(chance.choices(letters, k=chance.randrange(6)))
+            if kind == 1:
+                return chance.choice([1, -2.5, None, True])
+            items = [value(depth + 1) for _ in range(chance.randrange(4))]
+            return items if kind == 2 else {f"{key}{letters[key]}": one for key, one in enumerate(items)}
+
+        for _ in range(500):
+            array = [value(0) for _ in range(chance.randrange(5))]
+            data = json.dumps(array, indent=chance.choice([None, 1]), ensure_ascii=False).encode()
+            stream = io.BytesIO(data[1:])
+            found = list(elements(stream, stream.readline(chance.randint(1, 9)), 10**6, chance.randint(1, 9)))
+            assert [json.loads(one or b"") for one in found] == array
 
     def test_first_line_like_an_array_does_not_affect_other_lines(self) -> None:
         bad, *rest = read(b"[broken\n" + LINES)
         assert isinstance(bad, BadRow)
         assert bad.detail.startswith("not JSON")
         assert rest == [Row(row.number + 1, row.path, row.metadata) for row in WANTED]
-        assert read(b"[1, 2]\n" + LINES) == [BadRow(1, Reason.MALFORMED, ARRAY), *rest]
+        assert read(b"[1, 2]\n" + LINES) == [BadRow(1, Reason.MALFORMED, "not an object"), *rest]
+        assert len(read(b"[\n\nbroken\n" + LINES)) == 4
 
     @pytest.mark.parametrize(
         ("uri", "path"),

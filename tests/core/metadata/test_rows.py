@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_dedup.core.metadata.rows import BadRow, Row, json_rows, rows
+from beam_dedup.core.metadata.json_rows import json_rows
+from beam_dedup.core.metadata.rows import BadRow, Row, rows
 from beam_dedup.core.model import Reason
 
 RECORDS: list[dict[str, Any]] = [
