@@ -327,8 +327,21 @@ def test_wrong_usage_is_named(
 
 @pytest.mark.parametrize(
     "line",
-    ["[]", "{}", "no", '{"uri": 3}', "\x00", json.dumps({"uri": "a", "status": "duplicate"}), "[" * 9999]
-    + [json.dumps({**record(Path("nothing"), digest="aa"), "flags": flags}) for flags in (5, [[]], {})],
+    [
+        *(
+            "[]",
+            "{}",
+            "no",
+            '{"uri": 3}',
+            "\x00",
+            json.dumps({"uri": "a", "status": "duplicate"}),
+            "[" * 9999,
+        ),
+        *(
+            json.dumps({**record(Path("gone"), digest="aa"), "flags": 5}),
+            json.dumps({**record(Path("gone"), digest="aa"), "flags": [[]]}),
+        ),
+    ],
 )
 def test_damaged_records_end_the_command(line: str, pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pair.write_text(pair.read_text() + line + "\n")

@@ -64,7 +64,7 @@ def test_groups_contain_each_duplicate_once_in_any_order_of_records(seed: int, t
 
 
 def test_links_free_nothing(tmp_path: Path) -> None:
-    link = {"flags": ["link"]}
+    link: dict[str, Any] = {"flags": ["link"]}
     records = [
         *(record("a"), exact("b", "a"), exact("c", "a", **link), near("d", "a"), near("e", "a", **link)),
         *(record("f"), exact("g", "f", **link)),
