@@ -5,7 +5,7 @@ import argparse
 from beam_dedup.core.allowed import checked_prefix
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.paths import is_remote
-from beam_dedup.options. import LINKS_INSIDE
+from beam_dedup.options.defaults import LINKS_INSIDE
 from beam_dedup.options.option import quoted
 
 
