@@ -106,7 +106,7 @@ def _check(row: Any) -> None:
         Reason(row["reason"])
         if not isinstance(row["duplicate_of"], str):
             raise TypeError("a duplicate must have duplicate_of")
-    companions = row.get("companions", [])
+    companions = row.get("companions") or []
     if not isinstance(companions, list) or not all(isinstance(name, str) for name in companions):
         raise TypeError("companions must be a list of texts")
     bytes.fromhex(row["digest"] or "")
