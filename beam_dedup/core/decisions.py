@@ -11,6 +11,7 @@ Digests are SHA-256 in hex, as in the records. Other fields (`uri`, `uris`, `tim
 A later line wins over an earlier one about the same pair or digest.
 """
 
+import codecs
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping
@@ -152,6 +153,8 @@ def read_decisions(stream: BinaryIO) -> Decisions:
     of_digest: dict[bytes, str] = {}
     number = size = 0
     while line := stream.readline(MAX_LINE_BYTES + 1):
+        if number == 0:
+            line = line.removeprefix(codecs.BOM_UTF8)  # as some editors write it
         number += 1
         size += len(line)
         try:

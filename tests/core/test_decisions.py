@@ -48,6 +48,13 @@ def test_upper_case_digests_are_read() -> None:
     assert read({"decision": "drop", "digest": A.hex().upper()}) == Decisions.of(drop=[A])
 
 
+def test_byte_order_mark_is_ignored() -> None:
+    line = json.dumps(one("keep", A)).encode()
+    assert read_decisions(io.BytesIO(b"\xef\xbb\xbf" + line)) == Decisions.of(keep=[A])
+    with pytest.raises(ValueError, match="line 2"):
+        read(one("keep", A), b"\xef\xbb\xbf" + line)
+
+
 def test_later_lines_win_over_earlier_ones_about_the_same_pair_or_digest() -> None:
     """Against a plain loop over random lines. Decisions on a digest and on pairs of it do not meet."""
     for seed in range(300):
