@@ -38,13 +38,16 @@ setup(
         "dev": [
             "apache-beam[aws,gcp]>=2.77,<2.78",  # tests read and write object stores
             "build>=1.6,<2",
+            "duckdb>=2.0.1,<3",
             "hypothesis>=6.170,<7",
             "jsonschema>=4.26,<5",
             "kubernetes-validate>=1.37,<1.38",  # contains the schemas of Kubernetes
             "moto[s3,server]>=5.2.5,<5.3",  # an S3 server for tests
             "mypy>=2.4,<2.5",
+            "pandas>=3.1.1,<4",
             "pdqhash>=0.2.8,<0.3",
             "pillow-heif>=1.8,<2",
+            "polars>=2.1,<3",
             "pytest>=9.2,<10",
             "pytest-xdist>=3.8,<4",
             "PyYAML>=6.0.4,<7",

@@ -25,6 +25,7 @@ def with_absolute_paths(config: DedupConfig) -> DedupConfig:
         output_dir=absolute(config.output_dir),
         records=absolute(config.records),
         counts=absolute(config.counts),
+        drop_list=absolute(config.drop_list),
         directory=(absolute(config.directory) or os.getcwd()) if config.json_metadata else "",
     )
 

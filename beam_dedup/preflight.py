@@ -24,7 +24,7 @@ from beam_dedup.texts import excluded_text
 from transforms.storage import files as storage
 from transforms.storage import objects
 from transforms.storage.listing import list_inputs
-from transforms.storage.own_files import HEAD_BYTES, is_own
+from transforms.storage.own_files import is_own, read_head
 from transforms.write import is_prefix
 
 _NOT_OURS = b"?"
@@ -131,7 +131,7 @@ def _check_output_file(flag: str, path: str, resumable: bool) -> None:
         raise UsageError(f"{flag} needs a file name, but {path} is a directory")
     if os.path.isfile(path):
         with open(path, "rb") as file:
-            check_ours(flag, path, file.read(HEAD_BYTES))
+            check_ours(flag, path, read_head(file))
     elif os.path.lexists(path):
         check_ours(flag, path, _NOT_OURS)  # a pipe or a device, which a file would replace
     _try_to_write(flag, os.path.dirname(path) or ".")
@@ -182,12 +182,16 @@ def check_ours(flag: str, path: str, head: bytes) -> None:
     Args:
       flag: the option.
       path: the file.
-      head: its first `HEAD_BYTES` bytes.
+      head: what `read_head` returns of it.
 
     Raises:
       UsageError: the file begins differently from the files that this option writes.
     """
     if not is_own(flag, head):
+        if flag == "--drop_list":
+            raise UsageError(
+                f"{flag}: {path} already exists, and a list does not show who wrote it; name another file, or remove it"
+            )
         raise UsageError(
             f"{flag}: {path} already exists and was not written by {flag}; name another file, or remove it"
         )
@@ -200,12 +204,13 @@ def taken_outputs(config: DedupConfig) -> dict[str, str]:
     """
     taken = {}
     for flag, path in config.output_files.items():
-        if is_remote(path) or is_prefix(path) or not os.path.lexists(path):
+        # A list of this run looks like one of somebody else.
+        if flag == "--drop_list" or is_remote(path) or is_prefix(path) or not os.path.lexists(path):
             continue
         head = _NOT_OURS
         if os.path.isfile(path):
             with open(path, "rb") as file:
-                head = file.read(HEAD_BYTES)
+                head = read_head(file)
         if not is_own(flag, head):
             taken[flag] = (
                 f"{flag}: {path} was put there by somebody else during the run and is not replaced; "
@@ -326,4 +331,4 @@ def _check_remote_output(flag: str, path: str) -> None:
             )
     elif objects.exists(path):
         with storage.open_bytes(path) as stream:
-            check_ours(flag, path, stream.read(HEAD_BYTES))
+            check_ours(flag, path, read_head(stream))

@@ -1,8 +1,8 @@
-"""Reads the records of a run: files of JSON Lines or Avro, or a directory of them."""
+"""Reads the records of a run: files of JSON Lines, Avro, Parquet or CSV, or a directory of them."""
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,9 +14,17 @@ from beam_dedup.core.metadata.avro_rows import AVRO_MAGIC
 from beam_dedup.core.model import Reason, Status
 from beam_dedup.core.names import shown
 from beam_dedup.core.paths import is_remote
+from beam_dedup.core.record_tables import (
+    BYTE_ORDER_MARK,
+    CSV_BEGINNINGS,
+    PARQUET_MAGIC,
+    rows_of_csv,
+    rows_of_parquet,
+)
 from beam_dedup.options.option import quoted
 
 MAX_LINE_BYTES = 1 << 24  # of a record
+_HEAD_BYTES = 16  # by which the format of a file is recognised
 _FIELDS = ("uri", "status", "reason", "digest", "duplicate_of")
 
 Record = Mapping[str, Any]
@@ -66,21 +74,35 @@ def _records_in(path: str, stream: BinaryIO) -> Iterator[Record]:
     Raises:
       DedupError: it contains something else.
     """
-    is_avro = stream.read(len(AVRO_MAGIC)) == AVRO_MAGIC
-    stream.seek(0)
-    rows = iter(fastavro.reader(stream)) if is_avro else _json_rows(stream)
+    rows = _reader(stream)
+    unit = "line" if rows is _json_rows else "record"
+    read = rows(stream)
     number = 0
     while True:
         number += 1
         try:
-            row = next(rows, None)
+            row = next(read, None)
             if row is None:
                 return
             _check(row)
         except (ValueError, EOFError, KeyError, IndexError, TypeError) as error:
-            where = f"record {number}" if is_avro else f"line {number}"
-            raise DedupError(f"{shown(path)}, {where}, is no record of dedup: {error}") from error
+            raise DedupError(f"{shown(path)}, {unit} {number}, is no record of dedup: {error}") from error
         yield row
+
+
+def _reader(stream: BinaryIO) -> Callable[[BinaryIO], Iterator[Any]]:
+    """Returns the function that reads a file of records, chosen by how it begins."""
+    head = stream.read(_HEAD_BYTES)
+    stream.seek(0)
+    if head.startswith(AVRO_MAGIC):
+        return _avro_rows
+    if head.startswith(PARQUET_MAGIC):
+        return rows_of_parquet
+    return rows_of_csv if head.removeprefix(BYTE_ORDER_MARK).startswith(CSV_BEGINNINGS) else _json_rows
+
+
+def _avro_rows(stream: BinaryIO) -> Iterator[Any]:
+    yield from fastavro.reader(stream)
 
 
 def _json_rows(stream: BinaryIO) -> Iterator[Any]:
@@ -99,11 +121,14 @@ def _check(row: Any) -> None:
         raise ValueError(f"it has no {missing[0]}")
     if not isinstance(row["uri"], str) or not isinstance(row["digest"], str | None):
         raise TypeError("uri and digest must be text")
+    flags = row.get("flags")
+    if flags is not None and not (isinstance(flags, list) and all(isinstance(flag, str) for flag in flags)):
+        raise TypeError("flags must be a list of texts")
     if row["status"] == Status.DUPLICATE:
         Reason(row["reason"])
         if not isinstance(row["duplicate_of"], str):
             raise TypeError("a duplicate must have duplicate_of")
-    companions = row.get("companions", [])
+    companions = row.get("companions") or []
     if not isinstance(companions, list) or not all(isinstance(name, str) for name in companions):
         raise TypeError("companions must be a list of texts")
     bytes.fromhex(row["digest"] or "")

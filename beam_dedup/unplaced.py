@@ -1,6 +1,7 @@
 """Reports the images that could not be copied to the output directory."""
 
 from beam_dedup.core.model import Unplaced
+from beam_dedup.texts import counted
 from transforms.write import unplaced_line
 
 
@@ -27,5 +28,6 @@ def unplaced_message(path: str) -> str:
         unplaced = file.read().split("\n")[:-1]
     if not unplaced:
         return ""
-    count = "1 image" if len(unplaced) == 1 else f"{len(unplaced):,} images"
-    return f"{count} could not be placed:" + "".join(f"\n  {line}" for line in unplaced)
+    return f"{counted(len(unplaced), 'image')} could not be placed:" + "".join(
+        f"\n  {line}" for line in unplaced
+    )

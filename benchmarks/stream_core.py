@@ -118,11 +118,13 @@ def fingerprints(start: int, words: np.ndarray) -> pa.Table:
         ),
         "format": pa.array([b"JPEG"] * n),
         "algorithm": pa.array([b"dct/1"] * n),
-        **{name: pa.array([b""] * n, pa.binary()) for name in ("metadata", "flags", "detail", "identity")},
         **{name: pa.array(np.full(n, 500), pa.int32()) for name in ("width", "height")},
         **{name: pa.array(np.full(n, 55_000), pa.int64()) for name in ("size_bytes", "modified_ms")},
         "codes": pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32)), codes),
     }
+    for field in blocks.FINGERPRINTS:
+        if field.name not in columns:
+            columns[field.name] = pa.array([b"" if pa.types.is_binary(field.type) else 0] * n, field.type)
     return pa.table([columns[name] for name in blocks.FINGERPRINTS.names], schema=blocks.FINGERPRINTS)
 
 

@@ -12,6 +12,7 @@ from beam_dedup.core import blocks, dropped
 from beam_dedup.core.blocks import CodeBlock, FingerprintBlock, VerdictBlock
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.matching import rounds
+from beam_dedup.core.preference import KeepPolicy, Preference
 from beam_dedup.core.thresholds import Thresholds
 from transforms import metrics
 
@@ -39,13 +40,17 @@ class DropUnwanted(beam.PTransform[PCollection[FingerprintBlock], Undropped]):
 
     Args:
       decisions: an argument of a step, as `as_side_input` returns it.
+      keep: which images are protected. They are not rejected.
     """
 
     decisions: AsSingleton | Decisions
+    keep: KeepPolicy | Preference = KeepPolicy.FIRST
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, fingerprints: PCollection[FingerprintBlock]) -> Undropped:
-        split = beam.FlatMap(drop_unwanted, self.decisions).with_output_types(bytes, verdicts=bytes)
+        split = beam.FlatMap(drop_unwanted, self.decisions, Preference.of(self.keep)).with_output_types(
+            bytes, verdicts=bytes
+        )
         done = fingerprints | "Drop" >> split.with_outputs(_VERDICTS, main="main")
         return Undropped(done["main"], done[_VERDICTS])
 
@@ -74,10 +79,12 @@ class CountPinned(beam.PTransform[PCollection[tuple[bytes, CodeBlock]], PCollect
         )
 
 
-def drop_unwanted(block: FingerprintBlock, decisions: Decisions) -> Iterator[FingerprintBlock | _Verdicts]:
+def drop_unwanted(
+    block: FingerprintBlock, decisions: Decisions, preference: Preference
+) -> Iterator[FingerprintBlock | _Verdicts]:
     """Splits a block: the images to judge, and verdicts on those that a person decided to drop."""
     table = blocks.load([block], blocks.FINGERPRINTS)
-    rest, verdicts = dropped.split_dropped(table, decisions)
+    rest, verdicts = dropped.split_dropped(table, decisions, preference)
     if len(rest) == len(table):
         yield block
         return

@@ -76,7 +76,8 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
         fingerprints = read.fingerprints
         dropped: tuple[PCollection[VerdictBlock], ...] = ()
         if self.decisions.drop:
-            wanted = fingerprints | "Unwanted" >> DropUnwanted(as_side_input(images.pipeline, self.decisions))
+            unwanted = DropUnwanted(as_side_input(images.pipeline, self.decisions), self.keep)
+            wanted = fingerprints | "Unwanted" >> unwanted
             fingerprints, dropped = wanted.fingerprints, (wanted.verdicts,)
         plan = pinned = None
         if self.settings.recipe:

@@ -9,7 +9,9 @@ from typing import Any, BinaryIO
 
 import apache_beam as beam
 import fastavro
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.pvalue import AsIter, PCollection
 
 from beam_dedup.core import blocks
@@ -18,6 +20,7 @@ from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.model import (
     AVRO_SCHEMA,
     Placement,
+    Reason,
     Status,
     Unplaced,
     Verdict,
@@ -26,6 +29,7 @@ from beam_dedup.core.model import (
     printable,
 )
 from beam_dedup.core.names import shown, without_controls
+from beam_dedup.core.record_tables import write_csv, write_parquet
 from transforms.batching import verdicts_in
 from transforms.storage.files import whole_file
 from transforms.storage.own_files import is_own
@@ -37,11 +41,7 @@ _WriteLines = Callable[[BinaryIO, Iterator[bytes]], None]
 # large_binary, because all lines together may have more than 2 GiB.
 _LINES = pa.schema([(name, pa.large_binary()) for name in ("first", "second", "line")])
 _BATCH_LINES = 10_000
-
-
-def is_avro(path: str) -> bool:
-    """Returns whether records are written as Avro."""
-    return path.endswith(".avro")
+_NO_SIZE = b"null}"  # the end of a record without the size of its group
 
 
 def is_prefix(path: str) -> bool:
@@ -51,7 +51,7 @@ def is_prefix(path: str) -> bool:
 
 @dataclasses.dataclass
 class WriteRecords(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
-    """Writes one record per verdict, as JSON Lines, or as Avro if the path ends in `.avro`.
+    """Writes one record per verdict, as JSON Lines, or as the path ends: `.avro`, `.parquet` or `.csv`.
 
     If the path ends in `/`, each writer writes one file (`records-00000-of-00004.jsonl`), in any order. Any other path is
     one file that one worker writes, sorted by URI: the same verdicts make the same bytes (in Avro, the same rows). A file
@@ -73,11 +73,11 @@ class WriteRecords(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]])
         if is_prefix(self.path):
             lines = verdicts | "Line" >> beam.FlatMap(json_lines)
             return lines | "Shards" >> beam.io.WriteToText(self.path + "records", file_name_suffix=".jsonl")
-        write = write_avro if is_avro(self.path) else write_lines
+        write = next((write for ending, write in _WRITERS.items() if self.path.endswith(ending)), write_lines)
         return (
             verdicts
             | "Lines" >> beam.Map(record_lines)
-            | "Sorted" >> _WriteSorted(self.path, write, "--records" if self.own_only else "")
+            | "Sorted" >> _WriteSorted(self.path, write, "--records" if self.own_only else "", sized=True)
         )
 
 
@@ -105,6 +105,33 @@ class WriteGroups(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
             verdicts
             | "Members" >> beam.Map(group_lines)
             | "Sorted" >> _WriteSorted(self.path, write_groups, "-o" if self.own_only else "")
+        )
+
+
+@dataclasses.dataclass
+class WriteDropList(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
+    """Writes which images a collection does not need: the duplicates, and images that a person decided to drop.
+
+    A file is named by the path that opens it, with its bytes, a member of an archive by its URI. The names are sorted
+    by URI. Each is followed by a line feed, or by NUL if the path of the list ends in `.nul`. A name that could be read
+    as two is left out (`unlisted`). One worker writes the file; it appears when it is complete, and replaces an
+    older one of its name.
+
+    Element in: a block of `VERDICTS`. Element out: the name of the file, printable; exactly one. Bounded, in the global
+    window. Counts nothing.
+
+    Args:
+      path: the file, local or of a file system of Beam.
+    """
+
+    path: str
+
+    def expand(self, verdicts: PCollection[VerdictBlock]) -> PCollection[Any]:
+        write = write_nul if is_nul_list(self.path) else write_lines
+        return (
+            verdicts
+            | "Names" >> beam.Map(dropped_lines, is_nul_list(self.path))
+            | "Sorted" >> _WriteSorted(self.path, write)
         )
 
 
@@ -159,10 +186,11 @@ class _WriteSorted(beam.PTransform[PCollection[_LineBlock], PCollection[str]]):
     path: str
     write: _WriteLines
     flag: str = ""  # the option that wrote an older file that may be replaced; "" for any file
+    sized: bool = False  # whether the lines are records, of which each gets the size of its group
 
     def expand(self, lines: PCollection[_LineBlock]) -> PCollection[str]:
         path = lines.pipeline | "Path" >> beam.Create([blocks.to_bytes(self.path)], reshuffle=False)
-        return path | "Write" >> beam.Map(write_sorted, AsIter(lines), self.write, self.flag)
+        return path | "Write" >> beam.Map(write_sorted, AsIter(lines), self.write, self.flag, self.sized)
 
 
 @dataclasses.dataclass
@@ -182,10 +210,14 @@ def json_lines(block: VerdictBlock) -> Iterator[str]:
 
 
 def record_lines(block: VerdictBlock) -> _LineBlock:
-    """Returns the record of each verdict as a line of JSON, to be sorted by URI."""
+    """Returns the record of each verdict as a line of JSON, to be sorted by URI. The second key is the group."""
     return line_block(
         [
-            (blocks.to_bytes(verdict.ref.uri), b"", verdict.json_line().encode())
+            (
+                blocks.to_bytes(verdict.ref.uri),
+                b"" if verdict.status == Status.REJECTED else bytes.fromhex(verdict.group),
+                verdict.json_line().encode(),
+            )
             for verdict in verdicts_in(block)
         ]
     )
@@ -205,6 +237,42 @@ def group_line(verdict: Verdict) -> Iterator[_Line]:
         member = json_text({"filename": verdict.ref.uri if member_name else path}).encode()
         kept = blocks.to_bytes(verdict.witness.uri) if verdict.witness else uri
         yield kept, uri if verdict.witness else b"", verdict.group.encode() + b" " + member
+
+
+def is_nul_list(path: str) -> bool:
+    """Returns whether the names in a drop list end with NUL."""
+    return path.endswith(".nul")
+
+
+def dropped_lines(block: VerdictBlock, nul: bool) -> _LineBlock:
+    """Returns the names of the images of a block that a drop list contains, to be sorted by URI."""
+    names = (
+        (verdict.ref.uri, dropped_name(verdict)) for verdict in verdicts_in(block) if is_dropped(verdict)
+    )
+    return line_block([(blocks.to_bytes(uri), b"", name) for uri, name in names if is_listed(name, nul)])
+
+
+def unlisted(block: VerdictBlock, nul: bool) -> int:
+    """Returns the number of images of a block that belong in a drop list, and whose names it can't contain."""
+    return sum(
+        is_dropped(verdict) and not is_listed(dropped_name(verdict), nul) for verdict in verdicts_in(block)
+    )
+
+
+def is_dropped(verdict: Verdict) -> bool:
+    """Returns whether an image belongs in a drop list."""
+    return verdict.status == Status.DUPLICATE or verdict.reason == Reason.DROPPED
+
+
+def dropped_name(verdict: Verdict) -> bytes:
+    """Returns the name of an image in a drop list."""
+    path, member_name = split_uri(verdict.ref.uri)
+    return blocks.to_bytes(verdict.ref.uri if member_name else path)
+
+
+def is_listed(name: bytes, nul: bool) -> bool:
+    """Returns whether a list can contain a name, so that nobody reads it as two."""
+    return not any(end in name for end in ((b"\0",) if nul else (b"\n", b"\r")))
 
 
 def placement_line(placement: Placement) -> _Line:
@@ -232,15 +300,23 @@ def line_block(lines: list[_Line]) -> _LineBlock:
     )
 
 
-def write_sorted(name: bytes, line_blocks: Iterable[_LineBlock], write: _WriteLines, flag: str = "") -> str:
+def write_sorted(
+    name: bytes, line_blocks: Iterable[_LineBlock], write: _WriteLines, flag: str = "", sized: bool = False
+) -> str:
     """Writes the lines of all blocks, sorted, to the file of this name. Returns the name, printable.
 
-    With a flag, only a file that this option wrote is replaced. Otherwise the new file is called `other_name`.
+    Args:
+      name: of the file.
+      line_blocks: the lines.
+      write: writes the sorted lines to an open file.
+      flag: if given, only a file that this option wrote is replaced. Otherwise the new file is called `other_name`.
+      sized: whether the lines are those of `record_lines`; they get the sizes of their groups.
     """
     table = blocks.load(line_blocks, _LINES).sort_by([("first", "ascending"), ("second", "ascending")])
     replace = functools.partial(is_own, flag) if flag else True
     with whole_file(blocks.to_text(name), replace) as file:
-        write(file, (line for batch in table["line"].chunks for line in _values(batch)))
+        lines = (line for batch in table["line"].chunks for line in _values(batch))
+        write(file, with_group_sizes(lines, table["second"]) if sized else lines)
     return printable(blocks.to_text(name))
 
 
@@ -249,15 +325,40 @@ def _values(lines: pa.Array) -> Iterator[bytes]:
         yield line.as_py()
 
 
+def with_group_sizes(lines: Iterator[bytes], groups: pa.ChunkedArray) -> Iterator[bytes]:
+    """Yields records, given as JSON, with the size of their group, which is null in the given ones.
+
+    Args:
+      lines: the records.
+      groups: the group of each record; b"" if it has none.
+    """
+    codes = groups.combine_chunks().dictionary_encode()
+    numbers = np.asarray(codes.indices)
+    sizes = np.bincount(numbers, minlength=len(codes.dictionary))
+    if codes.dictionary:
+        sizes[np.asarray(pc.equal(codes.dictionary, pa.scalar(b"", codes.dictionary.type)))] = 0
+    for line, size in zip(lines, sizes[numbers], strict=True):
+        yield line[: -len(_NO_SIZE)] + b"%d}" % size if size else line
+
+
 def write_lines(file: BinaryIO, lines: Iterator[bytes]) -> None:
     """Writes lines of text."""
     for line in lines:
         file.write(line + b"\n")
 
 
+def write_nul(file: BinaryIO, lines: Iterator[bytes]) -> None:
+    """Writes names that end with NUL."""
+    for line in lines:
+        file.write(line + b"\0")
+
+
 def write_avro(file: BinaryIO, lines: Iterator[bytes]) -> None:
     """Writes records, given as JSON, as an Avro file."""
     fastavro.writer(file, AVRO_SCHEMA, (avro_record(json.loads(line)) for line in lines), codec="deflate")
+
+
+_WRITERS: dict[str, _WriteLines] = {".avro": write_avro, ".parquet": write_parquet, ".csv": write_csv}
 
 
 def write_groups(file: BinaryIO, lines: Iterator[bytes]) -> None:

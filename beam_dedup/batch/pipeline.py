@@ -31,8 +31,9 @@ from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE, ListImages
 from transforms.read_settings import ReadSettings
 from transforms.storage.placing import PlaceMode
 from transforms.union import AddUnions
+from transforms.write import WriteDropList, is_nul_list, unlisted
 
-COUNT = "count"  # the only key of `Reports.companions`
+COUNT = "count"  # the only key of `Reports.companions` and `Reports.unlisted`
 
 
 class Reports(NamedTuple):
@@ -45,6 +46,7 @@ class Reports(NamedTuple):
       overview: the `Overview` of all verdicts as JSON.
       records: directory of the records for `--report`; ends in `/`.
       companions: how many copies of companions were to be made, as JSON.
+      unlisted: how many names are missing in the list of `--drop_list`, as JSON.
     """
 
     counts: str
@@ -53,6 +55,7 @@ class Reports(NamedTuple):
     overview: str = ""
     records: str = ""
     companions: str = ""
+    unlisted: str = ""
 
 
 def build(
@@ -101,6 +104,17 @@ def build(
         recorded | "Records" >> WriteRecords(config.records, own_only=True)
     if reports.records:
         verdicts | "ReportRecords" >> WriteRecords(reports.records)
+    if config.drop_list:
+        verdicts | "DropList" >> WriteDropList(config.drop_list)
+    if reports.unlisted:
+        # PCollection[int], one
+        (
+            verdicts
+            | "Unlisted" >> beam.Map(unlisted, is_nul_list(config.drop_list))
+            | "CountUnlisted" >> beam.CombineGlobally(sum)
+            | "UnlistedFields" >> beam.Map(_as_count)
+            | "WriteUnlisted" >> beam.Map(write_json, reports.unlisted)
+        )
     if config.output_json:
         verdicts | "Groups" >> WriteGroups(config.output_json, own_only=True)
     companions = None
@@ -175,5 +189,5 @@ def _read_new(config: DedupConfig, batch: int) -> ReadImages | ReadMetadata:
     )
 
 
-def _as_count(companions: int) -> dict[str, int]:
-    return {COUNT: companions}
+def _as_count(count: int) -> dict[str, int]:
+    return {COUNT: count}

@@ -9,6 +9,7 @@ from beam_dedup.core.names import shown
 from beam_dedup.core.overview import Overview, RejectedKind
 from beam_dedup.options.config import DedupConfig
 from beam_dedup.options.suggest import pasteable
+from beam_dedup.texts import counted
 
 MAX_PHRASES = 8
 _SAME_PATH = "Every worker must find the input under the same path as this machine"
@@ -33,11 +34,8 @@ def kinds_text(rejected: Mapping[RejectedKind, int], max_phrases: int = MAX_PHRA
 def _phrase(kind: RejectedKind, count: int) -> str:
     if kind.kind in KINDS:
         return phrase(kind.kind, count)
-    plural = "" if count == 1 else "s"
-    if kind.reason == Reason.MALFORMED:
-        return f"{count:,} row{plural} ({kind.reason})"
-    noun = f"{kind.kind} file{plural}" if kind.kind else f"other file{plural}"
-    return f"{count:,} {noun} ({kind.reason})"
+    noun = "row" if kind.reason == Reason.MALFORMED else f"{kind.kind or 'other'} file"
+    return f"{counted(count, noun)} ({kind.reason})"
 
 
 def nothing_judged(config: DedupConfig, overview: Overview) -> str:
@@ -46,7 +44,7 @@ def nothing_judged(config: DedupConfig, overview: Overview) -> str:
     total = sum(rejected.values())
     kind = min(rejected, key=lambda one: (-rejected[one], one))
     items = "row" if config.json_metadata else "file"
-    every = f"the only {items}" if total == 1 else f"all {total:,} {items}s"
+    every = f"the only {items}" if total == 1 else f"all {counted(total, items)}"
     verb = "was" if total == 1 else "were"
     return (
         f"no image could be judged: {every} {verb} rejected ({kinds_text(rejected)}). "

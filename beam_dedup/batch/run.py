@@ -19,6 +19,7 @@ from beam_dedup.batch.remote_report import CountsFile
 from beam_dedup.core.errors import DedupError, PlanError, UsageError
 from beam_dedup.core.imaging.views import most_codes
 from beam_dedup.core.matching.planner import PlanSettings, choose
+from beam_dedup.core.names import shown
 from beam_dedup.core.overview import from_json
 from beam_dedup.execution import executing
 from beam_dedup.options.config import DedupConfig
@@ -94,7 +95,8 @@ def _reports(config: DedupConfig, scratch: str, here: bool) -> Reports:
     names = ("counts", "preview", "unplaced", "overview", "companions")
     counts, preview, unplaced, overview, companions = (os.path.join(scratch, name) for name in names)
     records = os.path.join(scratch, "records", "") if config.report else ""
-    return Reports(config.counts or counts, preview, unplaced, overview, records, companions)
+    unlisted = os.path.join(scratch, "unlisted") if config.drop_list else ""
+    return Reports(config.counts or counts, preview, unplaced, overview, records, companions, unlisted)
 
 
 def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: bool) -> None:
@@ -145,8 +147,23 @@ def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: boo
             problems.append(nothing_read(config, elsewhere=False, excluded=excluded))
     if is_placing and (message := unplaced_message(reports.unplaced)):
         problems.append(message)
+    if reports.unlisted and (message := _unlisted_message(config, reports.unlisted)):
+        problems.append(message)
     if problems:
         raise DedupError("\n".join(problems))
+
+
+def _unlisted_message(config: DedupConfig, path: str) -> str:
+    """Returns a sentence about the names that are missing in the drop list; "" if there are none."""
+    with open(path, encoding="utf-8") as file:
+        count = json.load(file)[COUNT]
+    if not count:
+        return ""
+    names = "1 name contains" if count == 1 else f"{count:,} names contain"
+    return (
+        f"--drop_list: {shown(config.drop_list)} is not complete: {names} a line break or NUL. "
+        "A list whose own name ends in .nul can contain line breaks"
+    )
 
 
 def _companions(reports: Reports) -> int:

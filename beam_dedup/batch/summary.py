@@ -123,7 +123,8 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
     def row(name: str, note: str) -> tuple[str, str, str]:
         return name, f"{counts[name]:,}", note
 
-    yield row(metrics.INITIAL, "" if counts[metrics.INITIAL] else f"no {_source(config)}")
+    left_out = " but those not read" if excluded_text(excluded_causes(counts)) else ""
+    yield row(metrics.INITIAL, "" if counts[metrics.INITIAL] else f"no {_source(config)}{left_out}")
     yield row(metrics.FINAL, "kept")
     yield row(metrics.EXACT_DUPLICATES, "the same bytes as a kept image")
     if config.near:
@@ -163,6 +164,7 @@ def _outputs(config: DedupConfig) -> list[tuple[str, str]]:
         ("Duplicates", os.path.join(placed, DUPLICATES_FOLDER) if placed and config.show_duplicates else ""),
         ("Records", config.records),
         ("Counts", config.counts),
+        ("Drop list", config.drop_list),
         ("Groups", config.output_json),
         ("Review page", config.report and os.path.join(config.report, "index.html")),
     ]

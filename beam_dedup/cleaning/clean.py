@@ -18,7 +18,7 @@ from beam_dedup.cleaning.decided import Decided
 from beam_dedup.cleaning.duplicates import Duplicate, read_duplicates
 from beam_dedup.cleaning.files import LeftError, State
 from beam_dedup.cleaning.journal import Journal
-from beam_dedup.cleaning.protect import is_protected, patterns_of
+from beam_dedup.cleaning.protect import are_protected
 from beam_dedup.cleaning.steps import LINKS, How, Step
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.errors import DedupError
@@ -53,6 +53,7 @@ class CleanConfig:
 
     Attributes:
       target: the directory of `--how move:DIRECTORY`; else "".
+      protect: globs (`beam_dedup.core.path_globs`) of files that are not touched.
     """
 
     records: str
@@ -132,9 +133,9 @@ def journal_name(records: str) -> str:
 def _wanted(
     duplicates: Sequence[Duplicate], config: CleanConfig, decided: Decided, result: _Result
 ) -> Iterator[Duplicate]:
-    patterns = patterns_of(config.protect, config.directory)
     names = set()
-    for duplicate in duplicates:
+    protected = are_protected([duplicate.path for duplicate in duplicates], config.protect)
+    for duplicate, is_protected in zip(duplicates, protected, strict=True):
         path = files.real(duplicate.path)
         if path in names:  # judged twice, for example in two runs, or delivered again
             continue
@@ -142,9 +143,7 @@ def _wanted(
             result.kept += 1
         elif duplicate.reason is Reason.NEAR and not config.near:
             result.near += 1
-        elif duplicate.is_protected or is_protected(
-            (duplicate.path, os.path.normpath(duplicate.path), path), patterns
-        ):
+        elif duplicate.is_protected or is_protected:
             result.protected += 1
         elif objection := decided.objection(duplicate, config.how):
             result.left.append((path, objection))
@@ -156,10 +155,9 @@ def _wanted(
 
 
 def _unprotected(companions: Sequence[Companion], config: CleanConfig, result: _Result) -> list[Companion]:
-    patterns = patterns_of(config.protect, config.directory)
-    free = [one for one in companions if not is_protected((one.path,), patterns)]
-    result.protected += len(companions) - len(free)
-    return free
+    protected = are_protected([one.path for one in companions], config.protect)
+    result.protected += sum(protected)
+    return [one for one, is_protected in zip(companions, protected, strict=True) if not is_protected]
 
 
 class _Checker:
@@ -169,6 +167,7 @@ class _Checker:
         self, duplicates: Sequence[Duplicate], config: CleanConfig, unreliable: Collection[str]
     ) -> None:
         self._config = config
+        self._kept = Decided.of(config.decisions).keep
         self.to_take = {duplicate.path for duplicate in duplicates}.union(unreliable)
         self._digests: dict[tuple[State, int], bytes] = {}  # of witnesses
         self._token = secrets.token_hex(4)
@@ -259,6 +258,8 @@ class _Checker:
         """
         found = files.regular(companion.path)
         state, digest = files.digest_of(companion.path)
+        if digest in self._kept:
+            raise LeftError("you decided to keep it")
         path, witness_digest = witness_of(companion, self._config.how, digest, self.to_take)
         step = self._made(
             dataclasses.replace(companion.image, path=companion.path, digest=digest), found, state

@@ -11,6 +11,7 @@ from beam_dedup.cleaning.undo import undo
 from beam_dedup.core.errors import UsageError
 from beam_dedup.options.decisions_file import load_decisions
 from beam_dedup.options.option import quoted
+from beam_dedup.options.preference_checks import checked_glob
 from beam_dedup.output import write
 
 _CLEAN_HELP = """\
@@ -28,8 +29,8 @@ it is. A journal is written first; with it, `dedup undo` puts everything back.
                          changes nothing)
   --near                 include near duplicates; without it, only files of
                          equal bytes
-  --protect GLOB         never touch files or directories whose path matches
-                         (repeatable)
+  --protect GLOB         never touch files or directories whose path matches, as
+                         with `dedup --protect` (repeatable)
   --decisions FILE       what you decided (JSON Lines): `keep` is never touched,
                          nor a duplicate that is `different` from its witness;
                          `drop` is taken too (--how trash or move:DIRECTORY)
@@ -50,7 +51,7 @@ are never touched.
 Examples:
   dedup -e -i ~/Pictures --records r.jsonl && dedup clean r.jsonl
   dedup clean r.jsonl --yes
-  dedup clean r.jsonl --how move:/backup --near --protect '*/originals/*' --yes
+  dedup clean r.jsonl --how move:/backup --near --protect originals --yes
 
 Exit codes:
   0    done
@@ -126,12 +127,13 @@ def clean_config(arguments: Sequence[str]) -> CleanConfig:
         )
     if given.directory and not os.path.isdir(given.directory):
         raise UsageError(f"--directory must be a directory; got {quoted(given.directory)}")
+    directory = os.path.abspath(given.directory or os.curdir)
     return CleanConfig(
         records=given.records,
         how=how,
         target=target,
         near=given.near,
-        protect=tuple(given.protect),
+        protect=tuple(checked_glob("--protect", glob, directory) for glob in given.protect),
         directory=given.directory,
         journal=given.journal,
         yes=given.yes,

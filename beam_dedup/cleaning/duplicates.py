@@ -1,5 +1,6 @@
 """Reads from the records of a run which files are duplicates, which files they duplicate, and which are dropped."""
 
+import contextlib
 import dataclasses
 import os
 
@@ -23,7 +24,7 @@ class Duplicate:
       reason: `exact` or `near`; `dropped` if the file is dropped, whatever the records say.
       is_kept: whether another record keeps the file with the same content.
       is_witness_local: whether the witness is a local file, not a member of an archive or an object of a store.
-      is_protected: whether a record of the same file has the flag `protected`.
+      is_protected: whether a record of the same file, or of a link that leads to it, has the flag `protected`.
       companions: absolute paths of the files that belong to the duplicate, without those that another record keeps.
       witness_companions: the same of the witness.
     """
@@ -49,7 +50,7 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
     """Returns the duplicates of a run that are local files; members of archives and objects of stores are left out.
 
     Args:
-      records: a file of records (JSON Lines or Avro), or a directory of such files.
+      records: a file of records (JSON Lines, Avro, Parquet or CSV), or a directory of such files.
       directory: the current directory of the run, to which relative paths in the records are relative.
       drop: digests of files that are returned too, whatever their verdicts.
 
@@ -63,7 +64,7 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
     protected: set[str] = set()
     for record in read_records(records):
         if Flag.PROTECTED in (record.get("flags") or ()):
-            protected.add(record["uri"])
+            protected |= _names_of(record["uri"], directory)
         digest = bytes.fromhex(record["digest"] or "")
         if record.get("companions") and _is_local(record["uri"]):
             companions[record["uri"]] = record["companions"]
@@ -76,30 +77,42 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
         elif record["status"] == Status.DUPLICATE:
             duplicates.append((record["uri"], digest, record["duplicate_of"], Reason(record["reason"])))
 
-    def absolute(uri: str) -> str:
-        return os.path.join(directory, split_uri(uri)[0])
-
     def companions_of(uri: str) -> tuple[str, ...]:
         return tuple(
-            absolute(name) for name in companions.get(uri, ()) if _is_local(name) and name not in kept
+            _absolute(name, directory)
+            for name in companions.get(uri, ())
+            if _is_local(name) and name not in kept
         )
 
     return [
         Duplicate(
-            absolute(uri),
+            _absolute(uri, directory),
             digest,
-            absolute(witness) if witness and _is_local(witness) else witness,
+            _absolute(witness, directory) if witness and _is_local(witness) else witness,
             # Equal bytes need no record of the witness, which may be an image of --reference.
             frozenset({digest}) if reason is Reason.EXACT else kept.get(witness, frozenset()),
             reason,
             digest in kept.get(uri, frozenset()),
             bool(witness) and _is_local(witness),
-            uri in protected,
+            bool(protected) and not protected.isdisjoint(_names_of(uri, directory)),
             companions_of(uri),
             companions_of(witness),
         )
         for uri, digest, witness, reason in duplicates
     ]
+
+
+def _absolute(uri: str, directory: str) -> str:
+    return os.path.join(directory, split_uri(uri)[0])
+
+
+def _names_of(uri: str, directory: str) -> set[str]:
+    """Returns the URI of a record, and the path of the file to which it leads, if it is a local file."""
+    names = {uri}
+    if _is_local(uri):
+        with contextlib.suppress(OSError, ValueError):  # no file can have such a name
+            names.add(os.path.realpath(_absolute(uri, directory)))
+    return names
 
 
 def _is_local(uri: str) -> bool:

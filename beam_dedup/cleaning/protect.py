@@ -1,22 +1,24 @@
-"""Matches files with the patterns of `--protect`."""
+"""Matches files with the globs of `--protect`."""
 
-import fnmatch
-import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
+
+import numpy as np
+
+from beam_dedup.cleaning import files
+from beam_dedup.core import path_globs
 
 
-def patterns_of(protect: Iterable[str], directory: str) -> list[str]:
-    """Returns the patterns of `--protect`, such that they match absolute paths, and all that is in a directory that they match."""
-    top = glob.escape(os.path.abspath(directory or os.curdir))
-    patterns = []
-    for given in protect:
-        pattern = os.path.expanduser(given.rstrip("/")) or "/"
-        pattern = pattern if pattern.startswith("*") else os.path.normpath(os.path.join(top, pattern))
-        patterns += [pattern, f"{pattern.rstrip('/')}/*"]
-    return patterns
+def are_protected(paths: Sequence[str], protect: Sequence[str]) -> list[bool]:
+    """Returns which files match a glob, by their paths or by their paths without links in the directories.
 
-
-def is_protected(names: Iterable[str], patterns: Iterable[str]) -> bool:
-    """Returns whether one of the names of a file matches one of the patterns."""
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)
+    Args:
+      paths: absolute.
+      protect: globs, as `beam_dedup.options.preference_checks.checked_glob` returns them.
+    """
+    found = np.zeros(len(paths), bool)
+    if protect:
+        for names in (map(os.path.normpath, paths), map(files.real, paths)):
+            found |= path_globs.matches([path_globs.as_texts(names)], protect)
+    checked: list[bool] = found.tolist()
+    return checked

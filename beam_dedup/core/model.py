@@ -231,7 +231,10 @@ class Verdict:
         return (self.witness.digest if self.witness else self.digest).hex()
 
     def record(self) -> dict[str, Any]:
-        """Returns the record as JSON types, in the order of `RECORD_FIELDS`. Unknown values are None."""
+        """Returns the record as JSON types, in the order of `RECORD_FIELDS`. Unknown values are None.
+
+        `group_size`, the last field, is None: only who knows all records can count those of a group.
+        """
         witness = self.witness
         union = json.loads(self.union) if self.union else {}
         return {
@@ -257,6 +260,8 @@ class Verdict:
             "companions": [beside(self.ref.uri, escaped_path(name)) for name in self.ref.companions],
             "also": union.get("also"),
             "label_conflict": union.get("label_conflict"),
+            "group": None if self.status == Status.REJECTED else self.group,
+            "group_size": None,
         }
 
     def json_line(self) -> str:
@@ -416,6 +421,8 @@ AVRO_SCHEMA: dict[str, Any] = {
         _avro_field(
             "label_conflict", "boolean", "whether the labels of a kept image and its duplicates differ"
         ),
+        _avro_field("group", "string", "digest of the kept image of the group, hex"),
+        _avro_field("group_size", "long", "number of records of the group"),
     ],
 }
 

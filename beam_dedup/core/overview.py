@@ -46,7 +46,7 @@ class Overview:
 
     Attributes:
       group_keys: 64 bits of the digest of each image that has duplicates: sorted and distinct, as uint64.
-      duplicate_bytes: size of all duplicates that are files of their own.
+      duplicate_bytes: size of all duplicates that are files of their own: neither members of archives nor links.
       duplicate_members: duplicates that lie in archives, where they can't be deleted one by one.
       kept: kept images that could be opened, so that they can be copied.
       duplicates: duplicates that could be opened.
@@ -85,11 +85,13 @@ def overview_of(block: VerdictBlock, near: bool) -> Overview:
         for status in (Status.KEPT, Status.DUPLICATE)
     )
     is_member = pc.match_substring(duplicates["uri"], SEPARATOR)
+    is_link = pc.match_substring(duplicates["flags"], Flag.LINK.value)
     of_duplicates = verdicts.filter(pc.equal(verdicts["status"], Status.DUPLICATE.encode()))
     rejected, examples = _rejected(verdicts.filter(pc.equal(verdicts["status"], Status.REJECTED.encode())))
     return Overview(
         group_keys=_group_keys(of_duplicates["kept_digest"].to_pylist()),
-        duplicate_bytes=pc.sum(duplicates.filter(pc.invert(is_member))["size_bytes"]).as_py() or 0,
+        duplicate_bytes=pc.sum(duplicates.filter(pc.invert(pc.or_(is_member, is_link)))["size_bytes"]).as_py()
+        or 0,
         duplicate_members=pc.sum(is_member).as_py() or 0,
         kept=len(kept),
         duplicates=len(duplicates),

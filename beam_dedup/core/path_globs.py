@@ -1,39 +1,30 @@
-r"""Matches images with globs over their paths.
+r"""Matches tables of images with globs over their paths.
 
-A glob is matched against two paths of an image: its absolute path, or URI in a store, and its path below the
-input, which is the name of its copy, after a `/`. It matches the image if it matches the whole path or
-a directory in it, beginning at any directory. A glob that begins with `/`, or with a scheme such as `gs://`, begins
-where the path begins. A member of an archive has the path of the archive as a directory: `/a/b.zip/c.jpg`.
+A glob is a pattern of `beam_dedup.core.globs`. It is matched with two paths of an image: its absolute path, or URI in a
+store, and its path below the input, which is the name of its copy, after a `/`. With several inputs such a name begins with the label of the input, and is
+matched without the label too. The glob matches the image if it matches the whole path or a directory in it, beginning at
+any directory. A glob that begins with `/`, or with a scheme such as `gs://`, begins where the path begins. A member of an archive has the path of the archive as a directory: `/a/b.zip/c.jpg`.
 
-    *       any characters but /          ?       one character but /
-    [a-z]   one of these characters       [!a-z]  one character but these and /
-    /**/    any number of directories     \x      the character x itself
-    x/      only directories
-
-Paths are bytes, so that names that are not UTF-8 match too. The globs become patterns of RE2, whose time is
-linear in the length of the path.
+Why a glob with a `/` in its middle, such as `a/b`, begins at any directory, other than in a gitignore file: records do not
+say where the inputs begin, and the same glob shall match the same images in a run and when its duplicates are cleaned up.
 """
 
 import functools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_dedup.core import globs
 from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.blocks import to_bytes, to_text
 from beam_dedup.core.codes import BoolArray
 
-_ONE = (
-    r"(?:[\x01-\x7f]|[\xc0-\xff][\x80-\xbf]*|[\x80-\xbf])"  # one character of UTF-8, or a byte that is none
-)
-_ONE_BUT_SLASH = _ONE.replace(r"\x01-\x7f", r"\x01-\x2e\x30-\x7f")
-_ANY_BUT_SLASH = "[^/]*"
-_MOST_BYTES = 4096  # of a glob; Linux has no longer paths
-_ANCHORED = re.compile(r"/|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_URI = "[A-Za-z][A-Za-z0-9+.-]*://"  # the beginning of one
+_SCHEME = re.compile(f"{_URI}(?!/)")
 _RELATIVE = re.compile(r"\.\.?(?:/|$)")
 
 
@@ -45,7 +36,7 @@ def absolute_glob(glob: str, directory: str) -> str:
     """
     if _RELATIVE.match(glob):
         escaped = re.sub(r"([\\*?\[\]])", r"\\\1", directory)
-        made = os.path.normpath(f"{escaped}/{glob}")
+        made = os.path.normpath(os.path.join(escaped, glob))
         return f"{made}/" if glob.endswith("/") else made
     return os.path.expanduser(glob)
 
@@ -57,125 +48,61 @@ def check_glob(glob: str) -> None:
     Traceback (most recent call last):
     ValueError: must not begin with !, which excludes nothing here; write \\! for the character
     """
-    if not glob.strip("/"):
-        raise ValueError("must name a file or directory")
     if glob.startswith("!"):
         raise ValueError("must not begin with !, which excludes nothing here; write \\! for the character")
-    if "\0" in glob or len(to_bytes(glob)) > _MOST_BYTES:
-        raise ValueError(f"must be a path of at most {_MOST_BYTES} bytes without zero bytes")
-    pattern(glob)
+    _regex(glob)
 
 
 @functools.lru_cache(256)
-def pattern(glob: str) -> str:
-    """Returns the RE2 pattern that finds a glob in the bytes of a path.
+def _regex(glob: str) -> bytes:
+    """Returns the regular expression of RE2 that finds a glob in a path.
 
     Raises:
       ValueError: the glob is written wrongly.
 
-    >>> pattern("raw/*.jpg")
-    '(?s)/raw/[^/]*\\\\.jpg(?:/|$)'
+    >>> _regex("raw/*.jpg"), _regex("gs://b/in/")
+    (b'(?s)/raw/[^/]*\\\\.jpg(?:/|$)', b'(?s)^gs://b/in/')
     """
-    start = "^" if _ANCHORED.match(glob) else "/"
-    parts, at, body = [], 0, glob.rstrip("/")
-    while body.startswith("**/"):
-        body = body[len("**/") :]
-    inside = body.endswith("/**")
-    body = body.removesuffix("/**")
-    while at < len(body):
-        made, at = _part(body, at)
-        parts.append(made)
-    end = "/" if inside or glob.endswith("/") else "(?:/|$)"
-    return f"(?s){start}{''.join(parts)}{end}"
+    scheme = _SCHEME.match(glob)
+    parsed = globs.parse(glob[scheme.end() :] if scheme else glob)
+    start = f"^{re.escape(scheme[0])}" if scheme else "^/" if glob.startswith("/") else "/"
+    end = "/" if parsed.only_directories else "(?:/|$)"
+    return globs.for_re2(f"{start}{parsed.regex.pattern}{end}")
 
 
-def _part(glob: str, at: int) -> tuple[str, int]:
-    """Returns the pattern of what a glob has at a position, and the next position."""
-    if glob.startswith("/**/", at):
-        while glob.startswith("/**/", at):
-            at += len("/**")
-        return "/(?:.*/)?", at + 1
-    letter = glob[at]
-    if letter == "*":
-        end = at
-        while glob.startswith("*", end):
-            end += 1
-        return _ANY_BUT_SLASH, end
-    if letter == "?":
-        return _ONE_BUT_SLASH, at + 1
-    if letter == "[":
-        return _class(glob, at)
-    if letter == "\\":
-        if at + 1 == len(glob):
-            raise ValueError("must not end with a backslash")
-        return _literal(glob[at + 1]), at + 2
-    return _literal(letter), at + 1
-
-
-def _literal(text: str) -> str:
-    return "".join(
-        chr(byte) if (chr(byte).isalnum() and byte < 0x80) or byte == 0x2F else rf"\x{byte:02x}"
-        for byte in to_bytes(text)
-    ).replace(r"\x2e", r"\.")
-
-
-def _class(glob: str, at: int) -> tuple[str, int]:
-    """Returns the pattern of the characters in brackets at a position, and the position after them."""
-    end = glob.find("]", at + 2 if glob[at + 1 : at + 2] not in ("!", "^") else at + 3)
-    if end < 0:
-        raise ValueError("must have a ] for each [; write \\[ for the character")
-    content = glob[at + 1 : end]
-    is_negated = content[0] in "!^"
-    ascii_part, others, rest = "", [], content[is_negated:]
-    while rest:
-        if len(rest) >= 3 and rest[1] == "-":
-            first, last, rest = rest[0], rest[2], rest[3:]
-            if not first <= last < "\x80":
-                raise ValueError(
-                    f"must have ranges of ASCII characters in [...], in order; got {first}-{last}"
-                )
-            ascii_part += f"{_literal(first)}-{_literal(last)}"
-            continue
-        letter, rest = rest[0], rest[1:]
-        if letter < "\x80":
-            ascii_part += _literal(letter)
-        else:
-            others.append(_literal(letter))
-    if not is_negated:
-        options = [f"[{ascii_part}]"] if ascii_part else []
-        return f"(?:{'|'.join([*options, *others])})", end + 1
-    if others:
-        raise ValueError("must have only ASCII characters in [!...]")
-    return _ONE.replace(r"[\x01-\x7f]", rf"[^{ascii_part}/\x80-\xff]"), end + 1
-
-
-def matches(paths: Sequence[pa.Array], globs: Sequence[str]) -> BoolArray:
+def matches(paths: Sequence[pa.Array], patterns: Sequence[str]) -> BoolArray:
     """Returns which images match one of the globs.
 
     Args:
-      paths: as `glob_paths` returns them.
-      globs: that `check_glob` accepts.
+      paths: the paths of all images, as `glob_paths` or `as_texts` returns them; several for each image.
+      patterns: globs that `check_glob` accepts.
     """
     found = np.zeros(len(paths[0]), bool)
-    for glob in globs:
+    for glob in patterns:
         for column in paths:
-            found |= np.asarray(pc.match_substring_regex(column, pattern=pattern(glob)))
+            found |= np.asarray(pc.match_substring_regex(column, pattern=_regex(glob)))
     return found
 
 
-def glob_paths(uris: pa.Array, names: pa.Array, directory: str) -> tuple[pa.Array, pa.Array]:
-    """Returns the paths of images against which globs are matched, as binaries: absolute, and below the input.
+def glob_paths(
+    uris: pa.Array, names: pa.Array, directory: str, has_labels: bool = False
+) -> tuple[pa.Array, ...]:
+    """Returns the paths of images against which globs are matched: absolute, and below the input.
+
+    They are strings as `as_texts` makes them.
 
     Args:
       uris: of the images, as binaries.
       names: of their copies, as binaries.
       directory: to which relative paths in URIs are relative.
+      has_labels: whether the names begin with the label of their input. Paths below the input are then returned with
+        and without it.
     """
     special = np.zeros(len(uris), bool)
     for text in ("!", "%", "//", "./"):
         special |= np.asarray(pc.match_substring(uris, text))
-    special &= ~np.asarray(pc.match_substring_regex(uris, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*://[^!%]*$"))
-    relative = ~np.asarray(pc.match_substring_regex(uris, pattern=r"^/|^[A-Za-z][A-Za-z0-9+.-]*://"))
+    special &= ~np.asarray(pc.match_substring_regex(uris, pattern=f"^{_URI}[^!%]*$"))
+    relative = ~np.asarray(pc.match_substring_regex(uris, pattern=f"^/|^{_URI}"))
     base = to_bytes(directory.rstrip("/"))
     joined = pc.binary_join_element_wise(pa.scalar(base), uris, pa.scalar(b"/"))
     absolute = pc.if_else(pa.array(relative), joined, uris)
@@ -183,7 +110,25 @@ def glob_paths(uris: pa.Array, names: pa.Array, directory: str) -> tuple[pa.Arra
         rows = np.flatnonzero(special).tolist()
         made = pa.array([_path(to_text(uris[row].as_py()), directory) for row in rows], pa.binary())
         absolute = pc.replace_with_mask(absolute, pa.array(special), made)
-    return absolute, pc.binary_join_element_wise(pa.scalar(b""), names, pa.scalar(b"/"))
+    below = pc.binary_join_element_wise(pa.scalar(b""), names, pa.scalar(b"/"))
+    paths = [absolute, below]
+    if has_labels:
+        paths.append(pc.replace_substring_regex(below, "^/[^/]*/", "/"))
+    return tuple(map(_decoded, paths))
+
+
+def as_texts(paths: Iterable[str]) -> pa.Array:
+    """Returns paths as strings, in which a surrogate (a byte that is not UTF-8) is encoded like other characters."""
+    encoded = [path.encode("utf-8", "surrogatepass") for path in paths]
+    return pa.array(encoded, pa.binary()).view(pa.string())
+
+
+def _decoded(paths: pa.Array) -> pa.Array:
+    """Returns binaries as `as_texts` does."""
+    try:
+        return paths.cast(pa.string())
+    except pa.ArrowInvalid:
+        return as_texts(map(to_text, paths.to_pylist()))
 
 
 def _path(uri: str, directory: str) -> bytes:

@@ -95,11 +95,13 @@ class Preference:
       protect: globs (`beam_dedup.core.path_globs`) of protected images. They are kept, however near they are to
         other kept images.
       directory: to which relative paths of images are relative when they are matched with globs.
+      has_labels: whether the names of images begin with the label of their input, since there are several inputs.
     """
 
     rules: tuple[Rule, ...] = ()
     protect: tuple[str, ...] = ()
     directory: str = ""
+    has_labels: bool = False
 
     @classmethod
     def of(cls, keep: "KeepPolicy | Preference") -> "Preference":

@@ -51,11 +51,16 @@ def are_protected(fingerprints: pa.Table, preference: Preference) -> BoolArray:
     """
     if not preference.protect or not len(fingerprints):
         return np.zeros(len(fingerprints), bool)
-    uris, names, flags = (fingerprints[name].combine_chunks() for name in ("uri", "name", "flags"))
-    matched = matches(glob_paths(uris, names, preference.directory), preference.protect)
+    matched = matches(_glob_paths(fingerprints, preference), preference.protect)
+    flags = fingerprints["flags"].combine_chunks()
     is_described = np.asarray(pc.match_substring(flags, Flag.DESCRIBED.value))
     found: BoolArray = matched & ~is_described & ~np.asarray(fingerprints["known"].combine_chunks())
     return found
+
+
+def _glob_paths(fingerprints: pa.Table, preference: Preference) -> tuple[pa.Array, ...]:
+    uris, names = (fingerprints[name].combine_chunks() for name in ("uri", "name"))
+    return glob_paths(uris, names, preference.directory, preference.has_labels)
 
 
 def ranks_of(
@@ -138,8 +143,7 @@ def _values(
             yield _bytes_of(names_order)
         elif rule.kind in (RuleKind.PATH, RuleKind.NOT):
             if paths is None:
-                uris, names = (fingerprints[name].combine_chunks() for name in ("uri", "name"))
-                paths = glob_paths(uris, names, preference.directory)
+                paths = _glob_paths(fingerprints, preference)
             yield _bytes_of(matches(paths, [rule.glob]) == (rule.kind is RuleKind.NOT))
         elif rule.kind is RuleKind.FORMAT:
             yield _bytes_of(_format_order(fingerprints["format"].combine_chunks(), rule))

@@ -34,6 +34,7 @@ _PATTERNS = {
     "output_json": _BUCKET_PATH,
     "records": _BUCKET_PATH,
     "counts": _BUCKET_PATH,
+    "drop_list": _BUCKET_PATH,
     "subscription": checks.SUBSCRIPTION.pattern,
     "verdict_topic": checks.TOPIC.pattern,
     "remember": checks.DURATION.pattern,

@@ -11,7 +11,6 @@ import re
 from typing import TypeVar
 
 from beam_dedup.core.algorithms import ALGORITHMS, DCT, DEFAULT_VIEWS, Recipe, Views, missing_library
-from beam_dedup.core.allowed import checked_prefix
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.limits import MAX_PIXELS_SCALED, Limits
 from beam_dedup.core.paths import is_remote
@@ -19,6 +18,7 @@ from beam_dedup.core.reading import input_paths
 from beam_dedup.core.threads import cores
 from beam_dedup.core.thresholds import DEFAULT_VERIFY, LONG_BITS, Thresholds
 from beam_dedup.options import output_checks, selection_checks, table_checks
+from beam_dedup.options.access_checks import allowed_prefixes, links_inside
 from beam_dedup.options.config import DedupConfig, StreamConfig
 from beam_dedup.options.defaults import (
     COMPANIONS_NONE,
@@ -27,7 +27,6 @@ from beam_dedup.options.defaults import (
     DEFAULT_QUIET_TIME,
     DEFAULT_RECORDS,
     DEFAULT_REMEMBER,
-    LINKS_INSIDE,
 )
 from beam_dedup.options.option import quoted
 from beam_dedup.options.preference_checks import is_first, preference
@@ -58,6 +57,10 @@ _BATCH_ONLY = {
     "report": (
         "--report",
         "it shows a complete run; for a stream, run dedup report RECORDS -o DIR over its records directory",
+    ),
+    "drop_list": (
+        "--drop_list",
+        "it is complete only at the end of a batch run; the records hold the same facts",
     ),
     "decisions": ("--decisions", "decisions are about the images of an earlier run; batch runs honour them"),
     "union": ("--union", "the record of a kept image is written before its duplicates arrive"),
@@ -116,6 +119,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         records=_expanded(records),
         counts=_expanded(counts),
         report=_expanded(options.report),
+        drop_list=_expanded(options.drop_list),
         path_field=path_field,
         directory=table_checks.list_directory(_expanded(options.json_metadata), path_field),
         jobs=_in_range("-j", options.num_jobs, min(cores(), MAX_JOBS), 1, MAX_JOBS),
@@ -255,38 +259,6 @@ def limits(options: argparse.Namespace) -> Limits:
     )
 
 
-def allowed_prefixes(options: argparse.Namespace) -> tuple[str, ...]:
-    """Returns the prefixes of `--allow`, each once.
-
-    Raises:
-      UsageError: a prefix is of the wrong form, or `--allow` is missing with `--subscription`, or does not apply.
-    """
-    given = options.allow or []
-    if options.subscription and not given:
-        raise UsageError(
-            "--subscription requires --allow, the buckets that messages may name: whoever may publish chooses the "
-            "object. Name the bucket that sends notifications, for example: --allow gs://crawl-in"
-        )
-    if given and not options.subscription and not options.json_metadata:
-        raise UsageError(
-            "--allow applies only with --subscription or -l, which name single images; -i names the input itself. "
-            "Remove --allow"
-        )
-    prefixes: dict[str, None] = {}
-    for prefix in given:
-        try:
-            checked = checked_prefix(prefix)
-        except ValueError as error:
-            raise UsageError(f"--allow {error}; got {quoted(prefix)}") from None
-        if options.subscription and not is_remote(checked):
-            raise UsageError(
-                f"--allow must be in an object store with --subscription; got {quoted(prefix)}. "
-                "Try --allow gs://BUCKET"
-            )
-        prefixes[checked] = None
-    return tuple(prefixes)
-
-
 def companions(options: argparse.Namespace) -> bool:
     """Returns whether companions go with their images.
 
@@ -298,18 +270,6 @@ def companions(options: argparse.Namespace) -> bool:
             "--companions applies only with -i, where it looks for companions. Remove --companions"
         )
     return bool(options.dump_dir) and not is_stream(options) and options.companions != COMPANIONS_NONE
-
-
-def links_inside(options: argparse.Namespace) -> bool:
-    """Returns whether links that lead out of the input are rejected.
-
-    Raises:
-      UsageError: `--links` is given without `-i`.
-    """
-    if options.links and not options.dump_dir:
-        other = "; with -l, --allow limits where links lead" if options.json_metadata else ""
-        raise UsageError(f"--links applies only with -i{other}. Remove --links")
-    return bool(options.links == LINKS_INSIDE)
 
 
 def is_stream(options: argparse.Namespace) -> bool:

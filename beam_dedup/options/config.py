@@ -73,6 +73,7 @@ class DedupConfig:
         ""  # to which relative paths in the rows of -l are relative; "" for the current one of the worker
     )
     report: str = ""  # directory of the review page
+    drop_list: str = ""
     path_field: str = ""  # of the rows of -l, with the path of an image; "" for the default
     union: bool = False  # whether records of kept images say what their duplicates have
     companions: bool = True  # whether companions go with their images (batch runs with `inputs`)
@@ -89,7 +90,12 @@ class DedupConfig:
     @property
     def output_files(self) -> dict[str, str]:
         """The path of each output file by its flag, for example {"-o": "groups.json"}; a directory of files counts as one."""
-        files = {"-o": self.output_json, "--records": self.records, "--counts": self.counts}
+        files = {
+            "-o": self.output_json,
+            "--records": self.records,
+            "--counts": self.counts,
+            "--drop_list": self.drop_list,
+        }
         return {flag: path for flag, path in files.items() if path}
 
     @property

@@ -288,8 +288,9 @@ OUTPUT_OPTIONS: tuple[Option, ...] = (
         default=f"none; when streaming `{DEFAULT_RECORDS}`",
         help="Write one record per image: its verdict, reason, digest and witness.",
         details="""
-            JSON Lines, sorted by path and equal byte for byte from run to run; Avro if the name ends in
-            `.avro`. Other endings than `.jsonl`, `.ndjson`, `.json` and `.avro` are refused. A name that ends in `/` is a directory of many unsorted JSON Lines files, one per
+            JSON Lines, sorted by path and equal byte for byte from run to run; Avro, Parquet or CSV if the
+            name ends in `.avro`, `.parquet` or `.csv`. Other endings than these, `.jsonl`, `.ndjson` and
+            `.json` are refused. A name that ends in `/` is a directory of many unsorted JSON Lines files, one per
             worker; use it for large runs. An existing file is replaced only if an earlier run wrote it.
 
             When streaming it is always a directory. It receives a file every ten seconds in which an image
@@ -328,6 +329,24 @@ OUTPUT_OPTIONS: tuple[Option, ...] = (
             An existing file is replaced only if an earlier run wrote it. When streaming it is a directory,
             with one file for each file of records; add them up.
             """,
+    ),
+    Option(
+        flags=("--drop_list",),
+        group=Group.OUTPUT,
+        metavar="FILE",
+        unset="",
+        help="Write the paths of all duplicates, one per line, or NUL-separated.",
+        details="""
+            The list is sorted. Its name ends in `.txt`, for one path per line, or in `.nul`, for paths that end with NUL. It
+            contains the duplicates, and images that `--decisions` drops: a file by its path as found under
+            `-i`, with its bytes, a member of an archive by its URI (`archive!member`). A list of lines does not
+            contain paths with line breaks: the run then ends with exit code 1 and says how many are missing;
+            use `.nul`. An existing file is not replaced, unless it is empty.
+
+            To remove duplicates, use `dedup clean`, which compares each with its witness before. Not available
+            for streaming: the records hold the same facts.
+            """,
+        examples=("dedup -n -i ~/Pictures --drop_list duplicates.txt",),
     ),
     Option(
         flags=("--report",),

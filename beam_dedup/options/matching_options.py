@@ -206,14 +206,13 @@ MATCHING_OPTIONS: tuple[Option, ...] = (
             kept. It is preferred to all others, whatever `--keep` says, and `dedup clean` does not touch it.
             Give the option several times for several globs.
 
-            A glob is compared with the absolute path of the image (or its URI in a store), and with its path
-            below `-i`. It may begin at any directory of the path, and matches a file, or a directory with
-            all that is in it; an archive counts as a directory. A glob that begins with `/`, `~/`, `./`,
-            `../` or `gs://` begins where the path begins. `*` and `?` do not match `/`; `[a-z]` matches one
-            of these characters, `[!a-z]` another one; `/**/` stands for any number of directories; a `/` at
-            the end matches directories only; a backslash takes the next character as it is. Letters match
-            in the same case only. The paths are those under which the run found the images: links are
-            not resolved, but the file to which a protected link leads is protected too.
+            A glob is written as for `--exclude`, without `!`. It is compared with the absolute path of the
+            image (or its URI in a store), and with its path below `-i`. It may begin at any directory of the
+            path, also if it has a `/` in the middle, and matches a file, or a directory with all that is in
+            it; an archive counts as a directory. A glob that begins with `/`, `~/`, `./`, `../` or `gs://`
+            begins where the path begins; with `/`, that is also below each `-i`. The paths are those under
+            which the run found the images: links are not resolved, but the file to which a protected link
+            leads is protected too. The guide docs/guides/folders.md compares the options that take patterns.
 
             - `originals`: all that has this name, or is in a directory of this name.
             - `'*.dng'`: the files with this ending.
@@ -247,7 +246,8 @@ MATCHING_OPTIONS: tuple[Option, ...] = (
             - `{"decision": "keep", "digest": A}`: this picture is never a near duplicate. Others may be its
               duplicates, and its exact copies are. If it is truncated, only its exact copies are.
             - `{"decision": "drop", "digest": A}`: all images with these bytes are rejected with the reason
-              `dropped`. They are not compared and not copied.
+              `dropped`. They are not compared and not copied. Images that match `--protect` are kept all
+              the same.
             - `{"decision": "none", "digest": A}`, or with `digests`: takes an earlier decision back.
 
             All other fields are ignored. `keep` and `drop` win over `same`. `same`, `different` and `keep`

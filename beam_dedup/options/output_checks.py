@@ -11,9 +11,11 @@ from beam_dedup.options.option import quoted
 # How the name of each output file may end. The ending of a name without a dot is "", which every option accepts.
 ENDINGS: dict[str, tuple[str, ...]] = {
     "-o": (".json",),
-    "--records": (".jsonl", ".ndjson", ".json", ".avro"),
+    "--records": (".jsonl", ".ndjson", ".json", ".avro", ".parquet", ".csv"),
     "--counts": (".json",),
+    "--drop_list": (".txt", ".nul"),
 }
+TABLE_ENDINGS = (".parquet", ".csv")  # of records that are always one file
 # Endings that name a file, so that they are not taken for those of a directory.
 FILE_ENDINGS = (".json", ".jsonl", ".ndjson", ".avro", ".csv", ".tsv", ".parquet")
 
@@ -21,8 +23,13 @@ FILE_ENDINGS = (".json", ".jsonl", ".ndjson", ".avro", ".csv", ".tsv", ".parquet
 def check_endings(config: DedupConfig) -> None:
     """Raises UsageError if the name of an output file ends like a file of a format that is not written.
 
-    Directories of files, whose names end in /, may have any name.
+    Directories of files, whose names end in /, may have any name except those of tables.
     """
+    if config.records.rstrip("/").endswith(TABLE_ENDINGS) and config.records.endswith("/"):
+        raise UsageError(
+            f"--records: a directory receives JSON Lines, so its name must not end in "
+            f"{' or '.join(TABLE_ENDINGS)}; got {quoted(config.records)}. Choose another name"
+        )
     for flag, path in config.output_files.items():
         ending = os.path.splitext(path)[1]
         if ending and not path.endswith("/") and ending not in ENDINGS[flag]:

@@ -18,13 +18,33 @@ def preference(options: argparse.Namespace) -> Preference:
       UsageError: a glob is written wrongly.
     """
     directory = os.getcwd()
-    protect = tuple(_checked_glob("--protect", glob, directory) for glob in options.protect or [])
-    return Preference(_rules(options.keep, directory), protect, directory)
+    protect = tuple(checked_glob("--protect", glob, directory) for glob in options.protect or [])
+    has_labels = len(options.dump_dir or ()) > 1
+    return Preference(_rules(options.keep, directory), protect, directory, has_labels)
 
 
 def is_first(given: Sequence[str] | None) -> bool:
     """Returns whether the values of `--keep` prefer the first image, as a stream does."""
     return not given or list(given) == [KeepPolicy.FIRST]
+
+
+def checked_glob(flag: str, given: str, directory: str) -> str:
+    """Returns a glob over paths as `beam_dedup.core.path_globs.matches` takes it.
+
+    Args:
+      flag: which has it.
+      given: the glob.
+      directory: to which `./` at its beginning is relative.
+
+    Raises:
+      UsageError: it is written wrongly.
+    """
+    glob = absolute_glob(given, directory)
+    try:
+        check_glob(glob)
+    except ValueError as error:
+        raise UsageError(f"{flag} {error}; got {quoted(given)}") from None
+    return glob
 
 
 def _rules(given: Sequence[str] | None, directory: str) -> tuple[Rule, ...]:
@@ -33,17 +53,8 @@ def _rules(given: Sequence[str] | None, directory: str) -> tuple[Rule, ...]:
     except ValueError as error:
         raise UsageError(f"--keep {error}") from None
     return tuple(
-        dataclasses.replace(rule, glob=_checked_glob(f"--keep {rule.kind}:", rule.glob, directory))
+        dataclasses.replace(rule, glob=checked_glob(f"--keep {rule.kind}:", rule.glob, directory))
         if rule.kind in (RuleKind.PATH, RuleKind.NOT)
         else rule
         for rule in rules
     )
-
-
-def _checked_glob(flag: str, given: str, directory: str) -> str:
-    glob = absolute_glob(given, directory)
-    try:
-        check_glob(glob)
-    except ValueError as error:
-        raise UsageError(f"{flag} {error}; got {quoted(given)}") from None
-    return glob

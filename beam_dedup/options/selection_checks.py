@@ -4,9 +4,10 @@ import argparse
 import os
 from collections.abc import Sequence
 
+from beam_dedup.core import globs
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.paths import is_remote
-from beam_dedup.core.reading import globs, input_paths
+from beam_dedup.core.reading import input_paths
 from beam_dedup.core.reading.selection import EXCLUDE, INCLUDE, MIN_SIZE, ONE_FILE_SYSTEM, Selection
 from beam_dedup.options.option import quoted
 

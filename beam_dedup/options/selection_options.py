@@ -19,9 +19,9 @@ SELECTION_OPTIONS: tuple[Option, ...] = (
             A pattern has the form that it has in a gitignore file:
 
             - `*.tif` matches files and directories of this name at any depth, `thumbs/` directories only.
-              `*`, `?` and `[a-z]` match no `/`; a backslash escapes one character.
+              `*`, `?`, `[a-z]` and `[!a-z]` match no `/`; a backslash escapes one character.
             - A pattern with a `/` before its end is relative to the input: `/raw` and `raw/2024` match
-              there only. `**` matches any number of directories: `**/raw/*.tif`, `raw/**`.
+              there only. `**` matches any number of directories: `**/raw/*.tif`, `raw/**`, `raw/**/a`.
             - `!` at the beginning takes back what an earlier pattern excludes. The last pattern that
               matches decides.
             - An excluded directory is not walked, so nothing below it can be taken back.
@@ -33,8 +33,9 @@ SELECTION_OPTIONS: tuple[Option, ...] = (
             as what they lead to, under the name of the link.
 
             Members of archives are not matched: an archive is read as a whole or not at all. Upper and
-            lower case differ: write `*.[jJ][pP][gG]` for `a.jpg` and `a.JPG`. What is left out is no input: it is counted (`Excluded_Count`,
-            `Excluded_Directory_Count`), and the summary says how much, but it has no record.
+            lower case differ: write `*.[jJ][pP][gG]` for `a.jpg` and `a.JPG`. What is left out is no input:
+            it is counted (`Excluded_Count`, `Excluded_Directory_Count`), and the summary says how much, but
+            it has no record. The guide docs/guides/folders.md compares the options that take patterns.
             """,
         examples=("dedup -n -i ~/Pictures --exclude '*.tif' --exclude '/raw/' --exclude '!cover.tif'",),
     ),
@@ -45,10 +46,11 @@ SELECTION_OPTIONS: tuple[Option, ...] = (
         action=Action.APPEND,
         help="Read only files that match this gitignore pattern.",
         details="""
-            Patterns have the form that they have for `--exclude`, and are relative to the same directory. A file is read if the last pattern that matches it, or else
-            the nearest directory above it that a pattern matches, has no `!`: `'2024/'` reads all files
-            below directories of this name. With both options a file must match `--include` and must not
-            match `--exclude`, whatever their order on the command line.
+            Patterns have the form that they have for `--exclude`, and are relative to the same directory. A
+            file is read if the last pattern that matches it, or else the nearest directory above it that a
+            pattern matches, has no `!`: `'2024/'` reads all files below directories of this name. With both
+            options a file must match `--include` and must not match `--exclude`, whatever their order on the
+            command line.
             """,
         examples=("dedup -n -i ~/Pictures --include '*.jpg' --include '*.jpeg' --exclude 'thumbs/'",),
     ),

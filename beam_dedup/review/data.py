@@ -18,6 +18,7 @@ SHARD_GROUPS = 250
 MAX_INDEXED = 64  # directories of one group that can be filtered by
 
 UNKNOWN_TIME, GONE = 0, -1  # in place of the time of modification of a file
+PLAIN, LINK = 1, 2  # kinds of local files
 
 # Escapes the letters that could end a script inside HTML. JSON in ASCII escapes all others.
 _ESCAPES = str.maketrans({letter: f"\\u{ord(letter):04x}" for letter in "<>&"})
@@ -156,7 +157,7 @@ class _Rows:
             "taken": found.taken if found else "",
             "changed": bool(found and picture.digest and found.digest.hex() != picture.digest),
             "tile": tile and list(tile),
-            "files": [self._file(uri) for uri in picture.files],
+            "files": [self._file(uri, uri in picture.links) for uri in picture.files],
         }
         return {
             name: value
@@ -164,8 +165,11 @@ class _Rows:
             if value is not None and value is not False and value not in ("", [])
         }
 
-    def _file(self, uri: str) -> list[Any]:
-        """Returns the number of the directory, the name, the time of modification in ms, and whether it is a plain file."""
+    def _file(self, uri: str, is_link: bool) -> list[Any]:
+        """Returns the number of the directory, the name, the time of modification in ms, and what a file is.
+
+        That is `PLAIN`, `LINK`, or 0 for a member of an archive or an object of a store.
+        """
         if not is_file(uri):
             folder, slash, name = uri.rpartition("/")
             return [self._index.directory(folder + slash), name, UNKNOWN_TIME, 0]
@@ -175,7 +179,7 @@ class _Rows:
         except (OSError, ValueError):
             modified = GONE
         folder, slash, name = path.rpartition("/")
-        return [self._index.directory(folder + slash), name, modified, 1]
+        return [self._index.directory(folder + slash), name, modified, LINK if is_link else PLAIN]
 
 
 class _Index:

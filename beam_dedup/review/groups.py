@@ -2,15 +2,15 @@
 
 import collections
 import dataclasses
-import fnmatch
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from beam_dedup.core import globs
 from beam_dedup.core.algorithms import ALGORITHMS
 from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.errors import UsageError
-from beam_dedup.core.model import Reason, Status
+from beam_dedup.core.model import Flag, Reason, Status
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.thresholds import DEFAULT_VERIFY
 from beam_dedup.options.option import quoted
@@ -19,6 +19,8 @@ from beam_dedup.record_files import Record, read_records, record_files
 MAX_DUPLICATES = 500_000  # on one page; more would not fit in the memory of a browser
 MAX_REJECTED = 5_000  # that are listed; all are counted
 _MAX_TEXT = 300  # characters of a detail
+_MOST_BITS = 1 << 16  # of a distance; no code has as many
+_MOST_EXACT = (1 << 53) - 1  # JavaScript has no greater integers
 
 
 @dataclasses.dataclass(slots=True)
@@ -32,6 +34,7 @@ class Picture:
       distance, long_distance, view: from the kept picture, as in the records; None of the kept picture itself.
       known: whether it has no record, as an image of `--reference`.
       kept_by: why the kept picture was preferred to it, as in the records; "" of the kept picture.
+      links: those of its files that are other names of a file; to remove one frees nothing.
     """
 
     digest: str
@@ -48,11 +51,11 @@ class Picture:
     long_distance: int | None = None
     view: str | None = None
     kept_by: str = ""
+    links: frozenset[str] = frozenset()
 
-    @property
-    def touchable(self) -> int:
-        """The number of its files that `dedup clean` may touch: local files that are no members of archives."""
-        return sum(1 for uri in self.files if is_file(uri))
+    def frees(self, files: Iterable[str]) -> int:
+        """Returns the bytes that are free without some of its files: local ones that are no members of archives or links."""
+        return sum(1 for uri in files if is_file(uri) and uri not in self.links) * (self.size_bytes or 0)
 
 
 @dataclasses.dataclass(slots=True)
@@ -65,10 +68,7 @@ class Group:
     def gain(self) -> int:
         """Bytes of the files that would go if the proposal is accepted."""
         kept, *others = self.pictures
-        copies = sum(1 for uri in kept.files[1:] if is_file(uri))
-        return copies * (kept.size_bytes or 0) + sum(
-            picture.touchable * (picture.size_bytes or 0) for picture in others
-        )
+        return kept.frees(kept.files[1:]) + sum(picture.frees(picture.files) for picture in others)
 
     @property
     def files(self) -> int:
@@ -161,8 +161,13 @@ def _chosen(records: str, pattern: str) -> list[str]:
     found = record_files(records)
     if not pattern:
         return found
-    matching = [path for path in found if fnmatch.fnmatchcase(os.path.basename(path), pattern)]
-    if not matching:
+    try:
+        wanted = globs.parse(pattern)
+    except ValueError as error:
+        raise UsageError(f"--files {error}; got {quoted(pattern)}") from None
+    names = map(os.path.basename, found)
+    matching = [path for path, name in zip(found, names, strict=True) if wanted.matches(name, name, False)]
+    if not matching or wanted.is_negated:
         raise UsageError(f"--files must match a file of records; nothing matches {quoted(pattern)}")
     return matching
 
@@ -188,6 +193,7 @@ class _Reading:
         self._exact: dict[str, list[str]] = {}  # by the URI of the witness
         self._near: dict[str, dict[str, Picture]] = {}  # by the URI of the witness, then by digest
         self._kept: dict[str, Picture] = {}  # witnesses, by URI
+        self._links: set[str] = set()  # URIs of duplicates
         self._equal: dict[
             str, Picture
         ] = {}  # a file with the bytes of the witness, by the URI of the witness
@@ -210,6 +216,8 @@ class _Reading:
 
     def _add_duplicate(self, record: Record) -> None:
         witness, digest = record["duplicate_of"], record["digest"] or ""
+        if Flag.LINK in (record.get("flags") or ()):
+            self._links.add(record["uri"])
         if record["reason"] == Reason.EXACT:
             self._exact.setdefault(witness, []).append(record["uri"])
             self._equal.setdefault(witness, _picture(record, near=False))
@@ -241,6 +249,8 @@ class _Reading:
             )
             kept.files += sorted(set(self._exact.pop(witness, ())) - {witness})
             others = [picture for picture in near if picture.files != [witness]]
+            for picture in (kept, *others):
+                picture.links = frozenset(self._links.intersection(picture.files))
             if len(kept.files) > 1 or others:
                 yield Group([kept, *others])
 
@@ -256,8 +266,8 @@ def _picture(record: Record, near: bool) -> Picture:
         size_bytes=_number(record.get("size_bytes")),
         flags=tuple(map(_text, record.get("flags") or ())),
         detail=_text(record.get("detail")),
-        distance=_number(record.get("distance")) if near else None,
-        long_distance=_number(record.get("long_distance")) if near else None,
+        distance=_number(record.get("distance"), _MOST_BITS) if near else None,
+        long_distance=_number(record.get("long_distance"), _MOST_BITS) if near else None,
         view=(_text(record.get("view")) or None) if near else None,
         kept_by=_text(record.get("kept_by")) if near else "",
     )
@@ -267,6 +277,6 @@ def _text(value: Any) -> str:
     return value[:_MAX_TEXT] if isinstance(value, str) else ""
 
 
-def _number(value: Any) -> int | None:
+def _number(value: Any, most: int = _MOST_EXACT) -> int | None:
     is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and 0 <= value < 1 << 53 else None
+    return value if is_number and 0 <= value <= most else None

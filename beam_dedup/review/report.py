@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from beam_dedup.core import strict_json
 from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.names import shown
@@ -81,7 +81,8 @@ def read_counts(path: str) -> Mapping[str, Any]:
     """
     try:
         with open(path, "rb") as file:
-            counts = json.loads(file.read(_MAX_COUNTS_BYTES))
+            text = file.read(_MAX_COUNTS_BYTES).decode("utf-8")
+        counts = strict_json.parse(text, replace_unbounded=True)
     except OSError as error:
         raise DedupError(f"can't read {shown(path)}: {error.strerror}") from error
     except ValueError:

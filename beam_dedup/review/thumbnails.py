@@ -75,7 +75,7 @@ class ThumbnailMaker:
     def _batch(self, uris: Sequence[str]) -> list[Thumbnail | None]:
         """Returns the thumbnails of a few images."""
         found: dict[str, Thumbnail] = {}
-        paths = {split_uri(uri)[0]: uri for uri in uris if not is_remote(uri) and not split_uri(uri)[1]}
+        paths = {path: uri for uri in uris for path, member in _local(uri) if not member}
         self._read(list(paths), set(paths.values()), found.__setitem__)
         return [found.get(uri) or self._members.get(uri) for uri in uris]
 
@@ -110,10 +110,18 @@ def _by_archive(uris: Sequence[str]) -> dict[str, set[str]]:
     """Returns the members among some images, by the path of their archive."""
     found: dict[str, set[str]] = {}
     for uri in uris:
-        path, member = split_uri(uri)
-        if member and not is_remote(uri):
-            found.setdefault(path, set()).add(uri)
+        for path, member in _local(uri):
+            if member:
+                found.setdefault(path, set()).add(uri)
     return found
+
+
+def _local(uri: str) -> Iterator[tuple[str, str]]:
+    """Yields the path of a local file, and the name of the member in it; nothing if no file can have such a name."""
+    if not is_remote(uri):
+        with contextlib.suppress(UnicodeEncodeError):
+            os.fsencode(uri)
+            yield split_uri(uri)
 
 
 def _counted(

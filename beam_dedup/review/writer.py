@@ -17,8 +17,11 @@ import importlib.resources
 import json
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
 from typing import Any
 
 from beam_dedup.core.errors import DedupError, UsageError
@@ -28,9 +31,11 @@ from beam_dedup.options.option import quoted
 from beam_dedup.review.data import write_data
 from beam_dedup.review.groups import Review
 from beam_dedup.review.thumbnails import ThumbnailMaker
+from beam_dedup.signals import handling
 
 INDEX, MARKER = "index.html", "report.json"
-_PARTS = ("page", "data", "sprites", INDEX, MARKER)
+# The marker is first: if the command is killed between two parts, the next one still takes the directory for a report.
+_PARTS = (MARKER, "page", "data", "sprites", INDEX)
 _KIND = "dedup review page"
 _UNFINISHED = ".report-"  # begins the names of directories in which a page is made
 
@@ -47,6 +52,8 @@ def check_directory(path: str, flag: str) -> None:
     """
     if is_remote(path):
         raise UsageError(f"{flag} must be a local directory; got {quoted(path)}")
+    if not path:
+        raise UsageError(f"{flag} must name a directory; got nothing")
     try:
         entries = [name for name in os.listdir(path) if not name.startswith(_UNFINISHED)]
         if entries and not _is_report(path):
@@ -91,16 +98,34 @@ def write_page(
         os.makedirs(path, exist_ok=True)
         made = tempfile.mkdtemp(prefix=_UNFINISHED, dir=path)
         try:
-            identity = write_data(made, review, maker, directory, counts, on_done)
-            _write_static(made)
-            _write(made, MARKER, json.dumps({"kind": _KIND, "id": identity}) + "\n")
-            _replace(path, made)
+            with _removed_on_signals(made):
+                identity = write_data(made, review, maker, directory, counts, on_done)
+                _write_static(made)
+                _write(made, MARKER, json.dumps({"kind": _KIND, "id": identity}) + "\n")
+                _replace(path, made)
         finally:
             shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
         name = os.fsdecode(error.filename) if error.filename else path
         raise DedupError(f"the report can't be written: {shown(name)}: {error.strerror}") from error
     return os.path.join(path, INDEX)
+
+
+@contextlib.contextmanager
+def _removed_on_signals(made: str) -> Iterator[None]:
+    """Removes an unfinished page before SIGTERM or SIGHUP ends this process."""
+    if threading.current_thread() is not threading.main_thread():  # others can't handle signals
+        yield
+        return
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+
+    def remove(number: int, _: FrameType | None) -> None:
+        shutil.rmtree(made, ignore_errors=True)
+        signal.signal(number, earlier[signal.Signals(number)])
+        signal.raise_signal(number)
+
+    with handling([number for number in earlier if earlier[number] != signal.SIG_IGN], remove):
+        yield
 
 
 def _replace(path: str, made: str) -> None:

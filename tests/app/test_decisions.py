@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from beam_dedup.cli import main
 from tests.app.cli_runs import dedup, records_in, tree
 from tests.pictures import encoded, photo
 
@@ -131,6 +132,28 @@ def test_known_images_take_part(pictures: Path, decide: Decide, tmp_path: Path) 
     assert found["s.svg"] == ("duplicate", "near", "c.png")
     assert found["b.png"] == KEPT  # its known witness is dropped
     assert set(found) == {"a1.png", "a2.png", "b.png", "b1.png", "s.svg"}
+
+
+@pytest.mark.parametrize("mode", ["-n", "-e"])
+def test_protected_images_are_kept_though_they_are_to_be_dropped(
+    mode: str, pictures: Path, decide: Decide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does cleaning with the records of that run touch them, or the file to which a protected link leads."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    (pictures / "best").mkdir()
+    (pictures / "best/link.png").symlink_to(pictures / "c.png")
+    decisions = decide(("drop", "b.png"), ("drop", "c.png"))
+    records = tmp_path / "r.jsonl"
+    command = (mode, "-i", pictures, "--protect", "b.png", "--protect", "best", "--records", records)
+    assert dedup(*command, "--decisions", decisions) == 0
+    found = records_in(records)
+    assert judged(records)["b.png"] == KEPT
+    assert found["b.png"]["flags"] == ["protected"]
+    assert judged(records)["b1.png"] == ("rejected", "dropped", None)
+    assert main(["clean", str(records), "--decisions", str(decisions), "--yes"]) == 0
+    assert (pictures / "b.png").exists()
+    assert (pictures / "c.png").exists()
+    assert not (pictures / "b1.png").exists()
 
 
 def test_exact_mode_drops_images_and_ignores_pairs(pictures: Path, decide: Decide, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def _batches() -> Iterator[beam.Pipeline]:
         ("in",), near=True, reference="known", records="r", counts="c", output_dir="out", union=True
     )
     exact = DedupConfig(("in",), records="r/", output_json="", output_dir="out", preview=True)
-    rows = DedupConfig(json_metadata="l")
+    rows = DedupConfig(json_metadata="l", drop_list="d.txt")
     runs = (
         (near, PlanSettings()),
         (near, PlanSettings(spread=False)),
@@ -68,7 +68,8 @@ def _batches() -> Iterator[beam.Pipeline]:
     )
     for config, planning in runs:
         made = beam.Pipeline(options=PipelineOptions([]))
-        reports = pipeline.Reports("counts", "preview", "unplaced", "overview")
+        unlisted = "unlisted" if config.drop_list else ""
+        reports = pipeline.Reports("counts", "preview", "unplaced", "overview", unlisted=unlisted)
         pipeline.build(made, config, reports, planning, settings=_read_settings(config))
         yield made
 

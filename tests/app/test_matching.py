@@ -194,6 +194,18 @@ def test_globs_match_the_path_below_the_input_and_the_absolute_path(tmp_path: Pa
         assert [name for name, record in records_in(records).items() if record["status"] == "kept"] == kept
 
 
+def test_glob_with_leading_slash_begins_below_each_input(tmp_path: Path) -> None:
+    for name in ("in/raw/a.png", "in/x/raw/b.png", "more/raw/c.png"):
+        write(tmp_path / name, encoded(1))
+    records = tmp_path / "r.jsonl"
+    inputs = ("-i", tmp_path / "in", "-i", tmp_path / "more")
+    assert dedup("-e", *inputs, "--protect", "/raw/", "--records", records) == 0
+    found = records_in(records)
+    assert [name for name in sorted(found) if "protected" in found[name]["flags"]] == ["a.png", "c.png"]
+    assert dedup("-e", *inputs, "--exclude", "/raw/", "--records", records) == 0
+    assert list(records_in(records)) == ["b.png"]
+
+
 @pytest.fixture(scope="module")
 def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One picture in four files: each is preferred by another rule."""

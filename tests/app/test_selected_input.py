@@ -53,6 +53,14 @@ def configured(*arguments: str) -> DedupConfig:
 
 
 class TestBatch:
+    @pytest.mark.parametrize("options", [("--exclude", "*"), ("--include", "*.gif")], ids=str)
+    def test_summary_does_not_say_that_there_are_no_files_if_all_are_left_out(
+        self, options: tuple[str, str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write("in/a.png")
+        assert dedup("-i", "in", *options) == 0
+        assert "Initial_Image_Count    0  no files in in but those not read\n" in capsys.readouterr().out
+
     def test_what_is_left_out_is_counted_and_reported(self, capsys: pytest.CaptureFixture[str]) -> None:
         """It is no input: the verdicts are those of a directory without it."""
         write("in/@eaDir/a.png", "in/b/@eaDir/a.png", "in/.git/a.png", "in/raw/a.png", "in/a.tif", "in/b.tif")

@@ -61,6 +61,16 @@ class TestOverview:
             "1 group of duplicates; deleting the duplicates (without 1 in archives) would free 6 bytes"
         )
 
+    def test_links_free_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("in", "a.gif").write_bytes(b"GIF89a")
+        Path("in", "b.gif").symlink_to("a.gif")
+        Path("in", "c.gif").hardlink_to("in/a.gif")
+        lines, _ = summary(capsys, "-i", "in")
+        assert lines[:3] == ["3 images: 1 kept, 2 duplicates, 0 rejected", "1 group of duplicates", ""]
+        Path("in", "d.gif").write_bytes(b"GIF89a")
+        lines, _ = summary(capsys, "-i", "in")
+        assert lines[1] == "1 group of duplicates; deleting the duplicates would free 6 bytes"
+
     def test_nothing_to_say_of_duplicates_that_are_not_there(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:

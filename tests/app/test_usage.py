@@ -61,12 +61,16 @@ WRONG = {
     ),
     "protected glob that is no glob": (
         ["-i", "{in}", "--protect", "a", "--protect", "[a"],
-        '--protect must have a ] for each [; write \\[ for the character; got "[a"',
+        '--protect must close each [ by a ], or escape it by a backslash; got "[a"',
+    ),
+    "protected URI with an empty part": (
+        ["-i", "{in}", "--protect", "gs://b//a"],
+        "--protect must have no empty part and no '.' or '..' between slashes; got \"gs://b//a\"",
     ),
     "rule that is none": (["-i", "{in}", "--keep", "smallest"], "--keep must be rules, each path:GLOB"),
     "rule with a glob that is none": (
         ["-i", "{in}", "--keep", "pixels,path:[a"],
-        '--keep path: must have a ] for each [; write \\[ for the character; got "[a"',
+        '--keep path: must close each [ by a ], or escape it by a backslash; got "[a"',
     ),
     "rules in a stream": (
         ["-i", "{in}", "--watch", "-d", "out", "--keep", "path:a,first"],
@@ -282,27 +286,27 @@ WRONG = {
     "directory without -i": (["{in}"], '-i is required before an input; got "{in}". Try -i {in} ('),
     "records over an image": (
         ["-i", "{in}", "--records", "{in}/a.gif"],
-        '--records must end in .jsonl, .ndjson, .json or .avro, or in / for a directory; got "{in}/a.gif"',
+        '--records must end in .jsonl, .ndjson, .json, .avro, .parquet or .csv, or in / for a directory; got "{in}/a.gif"',
     ),
     "records over a text": (
         ["-i", "{in}", "--records", "{in}/../text"],
         "already exists and was not written by --records",
     ),
-    "records as CSV": (
-        ["-i", "{in}", "--records", "r.csv"],
-        '--records must end in .jsonl, .ndjson, .json or .avro, or in / for a directory; got "r.csv"',
+    "records as a spreadsheet": (
+        ["-i", "{in}", "--records", "r.xlsx"],
+        '--records must end in .jsonl, .ndjson, .json, .avro, .parquet or .csv, or in / for a directory; got "r.xlsx"',
     ),
-    "records as Parquet": (
-        ["-i", "{in}", "--records", "r.parquet"],
-        '--records must end in .jsonl, .ndjson, .json or .avro, or in / for a directory; got "r.parquet"',
+    "directory of Parquet": (
+        ["-i", "{in}", "--records", "r.parquet/"],
+        '--records: a directory receives JSON Lines, so its name must not end in .parquet or .csv; got "r.parquet/"',
     ),
     "records with an ending in capitals": (
         ["-i", "{in}", "--records", "R.AVRO"],
-        '--records must end in .jsonl, .ndjson, .json or .avro, or in / for a directory; got "R.AVRO"',
+        '--records must end in .jsonl, .ndjson, .json, .avro, .parquet or .csv, or in / for a directory; got "R.AVRO"',
     ),
     "compressed records": (
         ["-i", "{in}", "--records", "r.jsonl.gz"],
-        '--records must end in .jsonl, .ndjson, .json or .avro, or in / for a directory; got "r.jsonl.gz"',
+        '--records must end in .jsonl, .ndjson, .json, .avro, .parquet or .csv, or in / for a directory; got "r.jsonl.gz"',
     ),
     "groups as CSV": (["-i", "{in}", "-o", "g.csv"], '-o must end in .json; got "g.csv"'),
     "counts as JSON Lines": (

@@ -409,6 +409,17 @@ def test_names_that_no_file_can_have_are_left(name: str, how: str, workplace: Pa
     assert clean(workplace, how) == (0 if how == "script" else 1)
 
 
+@pytest.mark.parametrize("name", ["x\0.jpg", "\ud800.jpg"])
+@pytest.mark.parametrize(("pattern", "code"), [("in/[!a]*", 0), ("?*.jpg/", 1), ("in/a*", 1)])
+def test_protect_matches_names_that_no_file_can_have(
+    pattern: str, code: int, name: str, workplace: Path
+) -> None:
+    witness, _ = pair_in(workplace)
+    forged = {**record(witness, witness), "uri": str(workplace / "in" / name)}
+    write_records(workplace / "r.jsonl", record(witness), forged)
+    assert clean(workplace, "trash", "--protect", pattern) == code
+
+
 def test_names_in_messages_can_not_forge_lines(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = workplace / "in\nTo undo it: rm -rf ."
     pair_in(folder)
@@ -436,7 +447,21 @@ def test_witness_that_is_no_local_file_is_named(
     assert f"its witness {witness} is no local file" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("pattern", ["in", "in/", "in/b.jpg", "./in/*", "{base}/in", "*/b.jpg", "i?/b*"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "in",
+        "in/",
+        "in/b.jpg",
+        "./in/*",
+        "{base}/in",
+        "*/b.jpg",
+        "i?/b*",
+        "./",
+        "{base}/**/b.jpg",
+        "[[:lower:]]n/",
+    ],
+)
 def test_protect_takes_relative_patterns_and_directories(pattern: str, workplace: Path) -> None:
     _, duplicate = pair_in(workplace)
     assert clean(workplace, "trash", "--protect", pattern.format(base=workplace)) == 0

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from beam_dedup.cleaning import steps
 from beam_dedup.cli import main
+from beam_dedup.core.path_globs import glob_paths, matches
+from beam_dedup.options.preference_checks import checked_glob
 from tests.app.cli_runs import dedup
 from tests.cleaning.trees import digest_of, record, snapshot, write_records
 from tests.core.archives.made_archives import zipped
@@ -85,7 +88,7 @@ def test_near_duplicates_are_left_unless_asked_for(pair: Path, capsys: pytest.Ca
     assert (pair.parent / "away/c.jpg").read_bytes() == b"near"
 
 
-@pytest.mark.parametrize("name", ["r.avro", "records/"])
+@pytest.mark.parametrize("name", ["r.avro", "r.parquet", "r.csv", "records/"])
 def test_all_forms_of_records_are_read(name: str, samples: Path, workplace: Path) -> None:
     shutil.copytree(samples, workplace / "in")
     assert dedup("-e", "-i", "in", "--records", name, "--quiet") == 0
@@ -126,6 +129,50 @@ def test_protected_files_are_not_touched(pair: Path, capsys: pytest.CaptureFixtu
     assert main(["clean", "r.jsonl", "--yes", "--protect", "*/in/b.*"]) == 0
     assert snapshot(pair.parent / "in") == before
     assert "Left since protected: 1 file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        ["raw"],
+        ["raw/*.jpg"],
+        ["x/**/*.jpg", "[é-ü]?.jpg"],
+        ["**/raw/", "c.jpg/"],
+        ["./in/x"],
+        ["{base}/in/*.jpg"],
+        ["*/*/raw"],
+        [r"\[1\]", "nosuch"],
+        ["*.jpg"],
+    ],
+)
+def test_protect_means_the_same_in_a_run_and_in_clean(patterns: list[str], workplace: Path) -> None:
+    names = (
+        "0.jpg",
+        "c.jpg",
+        "raw/a.jpg",
+        "x/raw/b.jpg",
+        "x/y/raw/c/d.jpg",
+        "x/[1]/e.jpg",
+        "x/éa.jpg",
+        "x/ab.jpg",
+    )
+    paths = [Path("in", name) for name in names]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"same")
+    write_records(workplace / "r.jsonl", record(paths[0]), *(record(path, paths[0]) for path in paths[1:]))
+    given = [one.format(base=workplace) for one in patterns]
+    expected = [path for path in paths if path == paths[0] or is_protected_in_a_run(path, given, workplace)]
+    assert len(expected) > 1
+    assert main(["clean", "r.jsonl", "--yes", *(text for one in given for text in ("--protect", one))]) == 0
+    assert [path for path in paths if path.exists()] == expected
+
+
+def is_protected_in_a_run(path: Path, patterns: list[str], directory: Path) -> bool:
+    """Returns whether `dedup --protect` matches an image of `-i in`."""
+    uris, names = (pa.array([os.fsencode(one)], pa.binary()) for one in (path, path.relative_to("in")))
+    checked = [checked_glob("--protect", pattern, str(directory)) for pattern in patterns]
+    return bool(matches(glob_paths(uris, names, str(directory)), checked)[0])
 
 
 def replace_witness_by_link() -> None:
@@ -305,6 +352,11 @@ class TestScript:
             ["clean", "r.jsonl", "--yes", "--journal", "r.jsonl"],
             "--journal: r.jsonl can't be created: File exists",
         ),
+        (
+            ["clean", "r.jsonl", "--protect", "a", "--protect", "[b"],
+            '--protect must close each [ by a ], or escape it by a backslash; got "[b"',
+        ),
+        (["clean", "r.jsonl", "--protect", "!a"], "--protect must not begin with !"),
         (["clean", "r.jsonl", "--yess"], "unrecognized arguments: --yess"),
         (["undo", "gone"], "JOURNAL: gone can't be read: No such file or directory"),
         (["undo", "r.jsonl"], "JOURNAL: r.jsonl is no journal of dedup clean"),
@@ -325,9 +377,13 @@ def test_wrong_usage_is_named(
     assert f"(see dedup {arguments[0]} --help)" in error
 
 
+BAD_FLAGS: tuple[object, ...] = (5, [[]], {})
+
+
 @pytest.mark.parametrize(
     "line",
-    ["[]", "{}", "no", '{"uri": 3}', "\x00", json.dumps({"uri": "a", "status": "duplicate"}), "[" * 9999],
+    ["[]", "{}", "no", '{"uri": 3}', "\x00", json.dumps({"uri": "a", "status": "duplicate"}), "[" * 9999]
+    + [json.dumps({**record(Path("nothing"), digest="aa"), "flags": flags}) for flags in BAD_FLAGS],
 )
 def test_damaged_records_end_the_command(line: str, pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pair.write_text(pair.read_text() + line + "\n")

@@ -213,6 +213,30 @@ def test_kept_files_are_not_touched_though_the_records_call_them_duplicates(
     assert c.exists()
 
 
+@pytest.mark.parametrize("how", ["trash", "move"])
+@pytest.mark.parametrize("is_dropped", [True, False])
+def test_kept_files_are_not_touched_though_they_are_companions(
+    how: str, is_dropped: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    photo, raw, other = make_files(tmp_path / "in", photo=b"1", raw=b"2", other=b"3")
+    raw = raw.rename(photo.with_suffix(".dng"))
+    of_photo = record(photo) if is_dropped else record(photo, other, "near")
+    records = write_records(
+        tmp_path / "r.jsonl",
+        {**of_photo, "companions": [str(raw)]},
+        record(other),
+        record(raw, other, "near"),
+    )
+    drop = [("drop", digest_of(photo))] if is_dropped else []
+    decisions = write_decisions(tmp_path / "d.jsonl", ("keep", digest_of(raw)), *drop)
+    assert clean(records, how, decisions, "--near") == 1
+    assert not photo.exists()
+    assert raw.exists()
+    if how == "move" or is_dropped:
+        assert f"{raw}: you decided to keep it\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("how", ["trash", "delete", "script"])
 def test_duplicates_that_differ_from_their_witness_are_left_and_named(
     how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

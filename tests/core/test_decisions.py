@@ -14,6 +14,7 @@ import pytest
 from beam_dedup.core import blocks, decisions, dropped
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions, pair_of, read_decisions, split_digests
 from beam_dedup.core.model import Fingerprint, ImageRef, Reason, Status
+from beam_dedup.core.preference import Preference
 from beam_dedup.core.tables import fingerprints_of, fingerprints_table, verdicts_of
 
 A, B, C, D = (letter * 32 for letter in (b"\xaa", b"\xbb", b"\xcc", b"\x00"))
@@ -158,7 +159,7 @@ def test_dropped_images_are_rejected_and_known_ones_left_out() -> None:
         for number, digest in enumerate([A, B, A, C])
     ]  # fmt: skip
     table = fingerprints_table(images)
-    rest, verdicts = dropped.split_dropped(table, Decisions.of(drop=[A, D]))
+    rest, verdicts = dropped.split_dropped(table, Decisions.of(drop=[A, D]), Preference())
     assert [image.ref.uri for image in fingerprints_of(rest)] == ["1", "3"]
     [verdict] = verdicts_of(verdicts)
     assert verdicts.schema == blocks.VERDICTS

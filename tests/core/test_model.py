@@ -139,6 +139,8 @@ def test_values_of_records() -> None:
         "companions": ["c.xmp", "d%21.mov"],
         "also": None,
         "label_conflict": None,
+        "group": "ab" * 32,
+        "group_size": None,
     }
     unknown = dict.fromkeys(RECORD_FIELDS)
     assert REJECTED.record() == unknown | {

@@ -73,8 +73,12 @@ def test_globs_agree_with_a_matcher_of_single_parts() -> None:
             for _ in range(rng.randint(1, 3))
         ]
         if len(parts) > 1 and rng.random() < 0.4:
-            parts.insert(rng.randrange(len(parts)), "**")
+            parts.insert(rng.randint(0, len(parts)), "**")
         glob = rng.choice(["", "", "/"]) + "/".join(parts) + rng.choice(["", "", "/"])
+        if not {".", ".."}.isdisjoint(parts):
+            with pytest.raises(ValueError, match=re.escape("no '.' or '..'")):
+                check_glob(glob)
+            continue
         wanted = by_parts(glob, path)
         hits += wanted
         assert found(glob, path, path[1:]) == wanted, f"{seed=} {glob!r} {path!r}"
@@ -111,6 +115,21 @@ def test_globs_agree_with_a_matcher_of_single_parts() -> None:
         ("[0-9][0-9]", "/in/42/a.jpg", "x", True),
         ("[]a]", "/]", "x", True),
         ("b#2", "/in/b/a.jpg", "b#2/a.jpg", True),
+        ("[é-í].jpg", "/ë.jpg", "x", True),
+        ("[é-í].jpg", "/ü.jpg", "x", False),
+        ("[!é].jpg", "/日.jpg", "x", True),
+        ("[!é].jpg", "/é.jpg", "x", False),
+        ("??.jpg", "/é.jpg", "x", False),
+        ("\udcff?.jpg", "/\udcffé.jpg", "x", True),
+        ("[\udcff]*", "/in/a\udcff.jpg", "x", False),
+        ("[[:digit:]]*", "/in/42/a.jpg", "x", True),
+        ("[--0]b", "/a/b", "x", False),
+        (r"[\]a]", "/]", "x", True),
+        (r"a\/b", "/a/b", "x", True),
+        ("/**", "/a", "x", True),
+        ("gs://b/**/c", "gs://b/c", "x", True),
+        ("gs://b/**/c", "gs://b/d/e/c/f", "x", True),
+        ("gs://?/c", "gs://b/c", "x", True),
     ],
 )
 def test_glob_and_path(glob: str, uri: str, name: str, is_match: bool) -> None:
@@ -118,20 +137,42 @@ def test_glob_and_path(glob: str, uri: str, name: str, is_match: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("glob", "has_labels", "wanted"),
+    [
+        ("/raw", True, [True, True, False, False]),
+        ("/raw", False, [False, False, False, False]),
+        ("/b/raw", True, [True, False, False, False]),
+        ("/c.jpg", True, [False, False, False, True]),
+        ("raw", False, [True, True, True, False]),
+    ],
+)
+def test_glob_begins_below_each_of_several_inputs(glob: str, has_labels: bool, wanted: list[bool]) -> None:
+    uris = ["/p/b/raw/a.jpg", "/p/q/\udcff/raw/a.jpg", "/p/b/x/raw/a.jpg", "/p/c.jpg"]
+    names = ["b/raw/a.jpg", "\udcff/raw/a.jpg", "b/x/raw/a.jpg", "c.jpg"]
+    first, second = (pa.array(list(map(to_bytes, texts)), pa.binary()) for texts in (uris, names))
+    assert matches(glob_paths(first, second, "/cwd", has_labels), [glob]).tolist() == wanted
+
+
+@pytest.mark.parametrize(
     ("glob", "why"),
     [
-        ("", "must name a file or directory"),
-        ("//", "must name a file or directory"),
+        ("", "must name a file or a directory"),
+        ("//", "must name a file or a directory"),
+        ("gs://", "must name a file or a directory"),
+        ("//a", "must have no empty part"),
+        ("*.*://b", "must have no empty part"),
+        ("/p//a", "must have no empty part"),
+        ("gs://b/../a", "must have no empty part and no '.' or '..' between slashes"),
         ("!a", "must not begin with !"),
-        ("[ab", "must have a ] for each ["),
-        ("[", "must have a ] for each ["),
-        ("[!", "must have a ] for each ["),
-        ("a\\", "must not end with a backslash"),
-        ("[é-í]", "must have ranges of ASCII characters"),
-        ("[b-a]", "must have ranges of ASCII characters"),
-        ("[!é]", "must have only ASCII characters in [!...]"),
-        ("a\0b", "must be a path"),
-        ("a" * 5000, "must be a path"),
+        ("[ab", "must close each [ by a ]"),
+        ("[", "must close each [ by a ]"),
+        ("[!", "must close each [ by a ]"),
+        ("a\\", "must not end in a backslash"),
+        ("[b-a]", "must not have the empty range b-a"),
+        ("[í-é]", "must not have the empty range í-é"),
+        ("[[:word:]]", "must have one of the classes alnum, alpha"),
+        ("a\0b", "must have at most 4096 bytes, and no zero bytes"),
+        ("a" * 5000, "must have at most 4096 bytes, and no zero bytes"),
     ],
 )
 def test_wrong_globs_are_refused(glob: str, why: str) -> None:
@@ -159,4 +200,5 @@ def test_relative_globs_begin_in_the_current_directory() -> None:
     assert absolute_glob("./raw/", "/in") == "/in/raw/"
     assert absolute_glob("../raw", "/in/a") == "/in/raw"
     assert absolute_glob(".hidden", "/in") == ".hidden"
+    assert absolute_glob("./raw", "/") == "/raw"
     assert found(absolute_glob("./a", "/in [1]*"), "/in [1]*/a/b.jpg")

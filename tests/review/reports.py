@@ -29,6 +29,7 @@ def record(uri: str, status: str = "kept", **fields: Any) -> Record:
         "format": "PNG",
         "size_bytes": 1000,
         "flags": [],
+        "companions": [],
         **fields,
     }
 

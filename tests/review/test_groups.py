@@ -1,14 +1,17 @@
 """Groups of a review page: read from records of every form."""
 
+import json
 import random
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import fastavro
 import pytest
 
 from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.core.model import AVRO_SCHEMA
+from beam_dedup.core.record_tables import write_csv, write_parquet
 from beam_dedup.review import groups
 from beam_dedup.review.groups import Review, read_review
 from tests.review.reports import Record, digest_of, exact, near, record, write_records
@@ -63,6 +66,19 @@ def test_groups_contain_each_duplicate_once_in_any_order_of_records(seed: int, t
     assert gains == sorted(gains, reverse=True)
 
 
+def test_links_free_nothing(tmp_path: Path) -> None:
+    link: dict[str, Any] = {"flags": ["link"]}
+    records = [
+        *(record("a"), exact("b", "a"), exact("c", "a", **link), near("d", "a"), near("e", "a", **link)),
+        *(record("f"), exact("g", "f", **link)),
+    ]
+    review = read_review(str(write_records(tmp_path / "r.jsonl", records)))
+    assert [(group.pictures[0].files, group.gain) for group in review.groups] == [
+        (["a", "b", "c"], 2000),
+        (["f", "g"], 0),
+    ]
+
+
 def test_witness_without_a_record_is_a_known_picture(tmp_path: Path) -> None:
     records = [exact("new.png", "reference/a.png"), near("b.png", "reference/b.png")]
     review = read_review(str(write_records(tmp_path / "r.jsonl", records)))
@@ -82,6 +98,17 @@ def test_avro_records_make_the_same_groups(tmp_path: Path) -> None:
     assert read_review(str(tmp_path / "r.avro")) == lines
 
 
+@pytest.mark.parametrize("write", [write_parquet, write_csv])
+def test_records_as_tables_make_the_same_groups(
+    tmp_path: Path, write: Callable[[BinaryIO, Iterable[bytes]], None]
+) -> None:
+    records = [record("=a.png"), exact("b.png", "=a.png"), near("c.png", "=a.png")]
+    lines = read_review(str(write_records(tmp_path / "r.jsonl", records)))
+    with open(tmp_path / "r", "wb") as file:
+        write(file, [json.dumps(one).encode() for one in records])
+    assert read_review(str(tmp_path / "r")) == lines
+
+
 class TestFiles:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
@@ -96,6 +123,7 @@ class TestFiles:
 
     def test_pattern_chooses_duplicates_and_keeps_their_witnesses(self, folder: Path) -> None:
         review = read_review(str(folder), "records-20260102*")
+        assert uris_of(read_review(str(folder), "*0[!1]T?-[[:digit:]]-*")) == uris_of(review)
         assert uris_of(review) == [[["a.png"], ["c.png"]]]
         assert not review.groups[0].pictures[0].known
         assert review.counts == {"duplicate": 1, "kept": 1}
@@ -103,6 +131,12 @@ class TestFiles:
     def test_pattern_without_a_match_is_refused(self, folder: Path) -> None:
         with pytest.raises(UsageError, match='--files must match a file of records; nothing matches "x"'):
             read_review(str(folder), "x")
+        with pytest.raises(UsageError, match="--files must match a file of records"):
+            read_review(str(folder), "!records*")
+
+    def test_wrong_pattern_is_refused(self, folder: Path) -> None:
+        with pytest.raises(UsageError, match="--files must close each "):
+            read_review(str(folder), "records-[0")
 
 
 def test_rejected_images_are_counted_by_reason_and_listed_up_to_a_limit(
@@ -143,6 +177,7 @@ def test_unknown_thresholds_are_at_least_the_default(distances: list[int], k: in
         {"size_bytes": 1 << 80},
         {"flags": None},
         {"distance": True},
+        {"distance": 1 << 50, "long_distance": 1 << 50},
         {"format": 3},
         {"detail": ["x"]},
     ],
@@ -156,6 +191,8 @@ def test_fields_of_wrong_types_are_unknown(wrong: dict[str, Any], tmp_path: Path
         assert isinstance(picture.format, str | None)
         assert isinstance(picture.detail, str)
         assert picture.size_bytes in (None, 1000)
+        assert (picture.distance or 0) < 100
+        assert (picture.long_distance or 0) < 100
 
 
 def test_other_content_than_records_is_an_error(tmp_path: Path) -> None:

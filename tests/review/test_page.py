@@ -1,9 +1,13 @@
 """The review page as files: data, thumbnails, escaping, and which directories are written to."""
 
+import itertools
 import json
 import os
 import re
+import shutil
+import signal
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +15,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from beam_dedup.core.errors import DedupError
 from beam_dedup.core.imaging import thumbnail
 from beam_dedup.core.imaging.decode import oriented
 from beam_dedup.core.imaging.thumbnail import MAX_SIDE
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef
 from beam_dedup.review import alignment, data, sprites
+from beam_dedup.review.groups import read_review
 from beam_dedup.review.report import ReportConfig, make_report
 from beam_dedup.review.thumbnails import ThumbnailMaker
+from beam_dedup.review.writer import write_page
+from beam_dedup.signals import handling
 from tests.app.cli_runs import dedup
 from tests.pictures import encoded, photo
 from tests.review.reports import data_of, digest_of, exact, near, record, write_records
@@ -337,6 +345,8 @@ class TestCommand:
             (["r.jsonl", "-o", "page", "-j", "-1"], "-j must be between 1 and 1024"),
             (["r.jsonl", "-o", "page", "--directory", "none"], "--directory must be a directory"),
             (["r.jsonl", "-o", "page", "--counts", "r.jsonl"], "--counts must be a file that"),
+            (["r.jsonl", "-o", "page", "--counts", "deep.json"], "--counts must be a file that"),
+            (["r.jsonl", "-o", ""], "-o must name a directory; got nothing"),
             (["r.jsonl", "-o", "page", "--nonsense"], "unrecognized arguments: --nonsense"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -351,6 +361,7 @@ class TestCommand:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         write_records(tmp_path / "r.jsonl", [record("a"), record("b")])
+        (tmp_path / "deep.json").write_text('{"a":' * 9999)
         assert dedup_report(*arguments) == 2
         assert message in capsys.readouterr().err
         assert not (tmp_path / "page").exists()
@@ -370,6 +381,62 @@ class TestCommand:
     ) -> None:
         assert dedup("-n", "-i", pictures, "--report", pictures) == 2
         assert "--report must be a new or empty directory" in capsys.readouterr().err
+
+
+def test_names_that_no_file_can_have_get_a_placeholder(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(photo(1)))
+    names = ("\ud83d.png", "\ud83d.zip!b.png")
+    _, [group], _ = data_of(
+        report(tmp_path, [record("a.png"), *({**near("b.png", "a.png"), "uri": name} for name in names)])
+    )
+    assert ["tile" in picture for picture in group] == [True, False]
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_report_that_was_killed_can_be_written_again(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command is killed before it puts a part of the first page in its place, and can't clean up."""
+    path = write_records(tmp_path / "r.jsonl", [record("a"), exact("b", "a")])
+    command = (path, "-o", tmp_path / "page", "-j", "1", "--quiet")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killing(number, os.replace))
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        assert dedup_report(*command) == 128 + signal.SIGINT
+    assert dedup_report(*command) == 0
+    assert sorted(os.listdir(tmp_path / "page")) == ["data", "index.html", "page", "report.json", "sprites"]
+    assert len(data_of(tmp_path / "page")[1]) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=str)
+def test_signal_leaves_nothing_unfinished(number: signal.Signals, tmp_path: Path) -> None:
+    left = []
+
+    def end(_number: int, _frame: object) -> None:
+        left.extend(os.listdir(tmp_path / "page"))
+        raise InterruptedError
+
+    path = write_records(tmp_path / "r.jsonl", [record("a"), exact("b", "a")])
+    review = read_review(str(path))
+    with handling([number], end), ThumbnailMaker(str(tmp_path), 1, Limits()) as maker:
+        with pytest.raises(DedupError):
+            write_page(
+                str(tmp_path / "page"), review, maker, "/", None, lambda _: signal.raise_signal(number)
+            )
+        assert signal.getsignal(number) == end
+    assert left == []
+
+
+def killing(number: int, real: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function whose call of this number, from 0, raises an error that nobody handles."""
+    calls = itertools.count()
+
+    def call(*arguments: Any) -> Any:
+        if next(calls) == number:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    return call
 
 
 def test_index_describes_each_group(tmp_path: Path) -> None:

@@ -235,6 +235,7 @@ HOSTILE = (
     "'\"`;window.hacked = 1;\u2028//.png",
     "\u202egnp.exe\x1b[2J\n.png",
     "bl\udce5.png",
+    "blank\u3164\u2800\ufe0f.png",
     "w" * 200 + ".png",
 )
 
@@ -293,6 +294,7 @@ class TestHostileReport:
             "\\u{2028}//.png",
             "\\u{202e}gnp.exe\\u{1b}[2J\\u{a}.png",
             "bl\\xe5.png",
+            "blank\\u{3164}\\u{2800}\\u{fe0f}.png",
         ):
             assert visible in texts
         assert "\u202e" not in page.evaluate("document.body.innerText")

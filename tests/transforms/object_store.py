@@ -25,6 +25,9 @@ class Store(LocalFileSystem):
             raise FileNotFoundError(f"no object {path}")
         return io.BytesIO(self.objects[path])
 
+    def exists(self, path: str) -> bool:
+        return path in self.objects
+
     def create(self, path: str, *_: Any, **__: Any) -> Any:
         return _Upload(path)
 

@@ -11,6 +11,7 @@ from beam_dedup.core import blocks, tables
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.matching.plan import Plan
 from beam_dedup.core.matching.planner import PlanSettings
+from beam_dedup.core.preference import Preference
 from beam_dedup.core.thresholds import Thresholds
 from tests import oracle
 from tests.random_sets import RandomSet, random_set
@@ -88,4 +89,4 @@ def test_without_pairs_declared_different_nothing_is_counted() -> None:
 def test_block_without_dropped_images_is_passed_on_as_it_is() -> None:
     made, _, _ = decided_batch("drop")
     block = blocks.dump(tables.fingerprints_table(made.fingerprints))
-    assert list(drop_unwanted(block, Decisions.of(drop=[bytes(32)]))) == [block]
+    assert list(drop_unwanted(block, Decisions.of(drop=[bytes(32)]), Preference())) == [block]

@@ -14,7 +14,7 @@ import pytest
 
 from beam_dedup.core.arrivals import Arrival
 from beam_dedup.core.reading.selection import Exclusions, Selection, Selector
-from tests.core.reading.test_globs import make_files, random_files, right_patterns
+from tests.core.reading.test_selection import make_files, random_files, right_patterns
 from tests.transforms.object_store import Store, uri
 from transforms import metrics
 from transforms.read import list_rows

@@ -1,6 +1,8 @@
 """Tests records, groups, and files that appear whole or not at all."""
 
+import collections
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -15,6 +17,7 @@ import apache_beam as beam
 import fastavro
 import pytest
 
+from beam_dedup.core import blocks, tables
 from beam_dedup.core.model import (
     RECORD_FIELDS,
     ImageRef,
@@ -27,14 +30,17 @@ from beam_dedup.core.model import (
     json_text,
     printable,
 )
+from beam_dedup.core.record_tables import write_parquet
+from beam_dedup.record_files import read_records
 from tests.transforms import image_blocks
 from tests.transforms.batches import random_batch
+from tests.transforms.object_store import uri
 from tests.transforms.pipelines import REPEATED, THREADS, run
 from transforms import WriteGroups, WriteRecords
 from transforms.count import write_json
 from transforms.storage import files
-from transforms.storage.own_files import is_own
-from transforms.write import placement_line, unplaced_line
+from transforms.storage.own_files import HEAD_BYTES, TAIL_BYTES, is_own
+from transforms.write import placement_line, record_lines, unplaced_line, write_sorted
 
 BATCH = random_batch("write", 8, 48, sets=12)
 REJECTIONS = [
@@ -71,6 +77,13 @@ def written(
     return run(build, *flags).values["files"]
 
 
+def records_of(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Returns the records of a file, in which each has the size of its group."""
+    records = [verdict.record() for verdict in by_uri(verdicts)]
+    sizes = collections.Counter(record["group"] for record in records)
+    return [{**record, "group_size": record["group"] and sizes[record["group"]]} for record in records]
+
+
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
@@ -80,11 +93,12 @@ class TestRecords:
         path = tmp_path / "new folder/records.jsonl"
         assert written(VERDICTS, WriteRecords(str(path))) == [str(path)]
         records = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
-        assert records == [verdict.record() for verdict in by_uri(VERDICTS)]
+        assert records == records_of(VERDICTS)
+        assert len({record["group_size"] for record in records}) > 3, "of none, one and several images"
         assert all(tuple(record) == RECORD_FIELDS for record in records)
         assert os.listdir(path.parent) == ["records.jsonl"]
 
-    @pytest.mark.parametrize("name", ["records.jsonl", "records.avro"])
+    @pytest.mark.parametrize("name", ["records.jsonl", "records.avro", "records.parquet", "records.csv"])
     def test_the_file_does_not_depend_on_the_order_of_the_verdicts(self, tmp_path: Path, name: str) -> None:
         """Nor on the size of the blocks."""
         # Avro has a random mark between its blocks, so the rows are compared.
@@ -96,20 +110,21 @@ class TestRecords:
             written(VERDICTS, WriteRecords(str(path)), *flags, seed=seed, size=seed * 5)
             assert read(path) == first
 
-    def test_avro_records_equal_json_records(self, tmp_path: Path) -> None:
-        written(VERDICTS, WriteRecords(str(tmp_path / "r.avro")))
+    @pytest.mark.parametrize("name", ["r.avro", "r.parquet", "r.csv"])
+    def test_other_records_equal_json_records(self, tmp_path: Path, name: str) -> None:
+        written(VERDICTS, WriteRecords(str(tmp_path / name)))
         written(VERDICTS, WriteRecords(str(tmp_path / "r.jsonl")))
-        found = avro(tmp_path / "r.avro")
+        found = list(read_records(str(tmp_path / name)))
         expected = lines(tmp_path / "r.jsonl")
         for record in expected:
             record["metadata"] = record["metadata"] and json_text(record["metadata"])
         assert found == [{name: printable(value) for name, value in record.items()} for record in expected]
         assert sum("\\xe5" in record["uri"] or "\\udce5" in record["uri"] for record in found) == 2
 
-    @pytest.mark.parametrize("name", ["records.jsonl", "records.avro"])
+    @pytest.mark.parametrize("name", ["records.jsonl", "records.avro", "records.parquet", "records.csv"])
     def test_no_verdicts_make_a_valid_file(self, tmp_path: Path, name: str) -> None:
         written([], WriteRecords(str(tmp_path / name)))
-        assert (avro if name.endswith(".avro") else lines)(tmp_path / name) == []
+        assert list(read_records(str(tmp_path / name))) == []
         assert (tmp_path / name).exists()
 
     def test_a_directory_gets_several_files(self, tmp_path: Path) -> None:
@@ -127,10 +142,34 @@ class TestRecords:
         written(REJECTIONS, WriteRecords(str(tmp_path / "r.jsonl")))
         assert {record["uri"] for record in lines(tmp_path / "r.jsonl")} == {v.ref.uri for v in REJECTIONS}
 
-    @pytest.mark.parametrize("name", ["r-\udce5.jsonl", "r-\udce5.avro"])
+    @pytest.mark.parametrize("name", ["r-\udce5.jsonl", "r-\udce5.avro", "r-\udce5.parquet", "r-\udce5.csv"])
     def test_the_file_may_have_an_odd_name(self, tmp_path: Path, name: str) -> None:
         written(REJECTIONS, WriteRecords(f"{tmp_path}/{name}"))
         assert [path.name for path in tmp_path.iterdir()] == [name]
+
+    @pytest.mark.parametrize("name", ["r.parquet", "r.csv"])
+    def test_records_of_tables_in_stores_replace_only_records(
+        self, tmp_path: Path, name: str, store: dict[str, bytes]
+    ) -> None:
+        write = WriteRecords(uri(name), own_only=True)
+        written(VERDICTS, write)
+        written(REJECTIONS, write)
+        assert set(store) == {uri(name)}
+        (tmp_path / name).write_bytes(store[uri(name)])
+        found = [record["uri"] for record in read_records(str(tmp_path / name))]
+        assert found == [printable(verdict.ref.uri) for verdict in by_uri(REJECTIONS)]
+        store[uri(name)] = b"PAR1 theirs PAR1" if name.endswith("parquet") else b"uri;theirs\n"
+        written(REJECTIONS, write)
+        assert set(store) == {uri(name), uri(f"{name}.new")}
+
+    def test_a_large_parquet_file_of_records_is_recognised(self, tmp_path: Path) -> None:
+        verdicts = [dataclasses.replace(REJECTIONS[0], ref=ImageRef(f"{n:09}", "")) for n in range(70_000)]
+        path = str(tmp_path / "r.parquet")
+        blocks_of_lines = record_lines(blocks.dump(tables.verdicts_table(verdicts)))
+        for _ in range(2):
+            write_sorted(path.encode(), [blocks_of_lines], write_parquet, "--records", sized=True)
+        assert os.path.getsize(path) > HEAD_BYTES + TAIL_BYTES
+        assert os.listdir(tmp_path) == ["r.parquet"]
 
     def test_an_older_file_is_replaced(self, tmp_path: Path) -> None:
         (tmp_path / "r.jsonl").write_text("older and longer\n" * 1000)

@@ -16,7 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 from beam_dedup.core.errors import install_command
 from beam_dedup.core.paths import PARTIAL_SUFFIX, is_remote, partial_prefix, utf8_name
 from transforms.storage import objects
-from transforms.storage.own_files import HEAD_BYTES, IsOwn
+from transforms.storage.own_files import IsOwn, read_head
 
 # For each scheme, the command that installs its packages, and one of these packages.
 _PACKAGES = {
@@ -176,7 +176,7 @@ def _give_own_name(partial: str, path: str, is_own: IsOwn) -> None:
 
 def _head_of(path: str) -> bytes:
     with open_bytes(path) as stream:
-        return stream.read(HEAD_BYTES)
+        return read_head(stream)
 
 
 def open_bytes(uri: str, generation: str = "") -> BinaryIO:

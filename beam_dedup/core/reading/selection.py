@@ -8,8 +8,8 @@ import functools
 import re
 from collections.abc import Iterable
 
+from beam_dedup.core import globs
 from beam_dedup.core.paths import is_remote
-from beam_dedup.core.reading import globs
 
 EXCLUDE, INCLUDE, MIN_SIZE, ONE_FILE_SYSTEM = "--exclude", "--include", "--min_size", "--one_file_system"
 
@@ -50,7 +50,7 @@ class Selection:
     """Which files of the inputs are read. By default all of them.
 
     Args:
-      exclude: patterns of gitignore (`beam_dedup.core.reading.globs`) of files and directories that are not read. The last
+      exclude: patterns of gitignore (`beam_dedup.core.globs`) of files and directories that are not read. The last
         one that matches decides. Nothing below an excluded directory is read.
       include: patterns of files, and of directories with all that is below them; all other files are not read. The last one
         that matches decides. If there are none, all files are read.

@@ -5,6 +5,8 @@
 "use strict";
 DedupReview.data = (() => {
   const MOST_SHARDS = 48; // in memory
+  const PLAIN = 1; // kinds of local files
+  const LINK = 2;
 
   const shards = new Map(); // number -> groups; the least recently used first
   const waiting = new Map(); // number -> the functions of its promise
@@ -117,16 +119,20 @@ DedupReview.data = (() => {
     return facts.columns[name][group];
   }
 
+  /** Returns whether `dedup clean` may free the bytes of a file: a local one that is no link and no member of an archive. */
+  const isPlain = (row) => row[3] === PLAIN;
+
   /** Returns the parts of a file: its directory, its name, its time in ms (0 unknown, -1 gone), and its address. */
   function file(row) {
-    const [place, name, modified, plain] = row;
+    const [place, name, modified, kind] = row;
     const directory = facts.directories[place];
     return {
       directory,
       name,
       modified,
       uri: directory + name,
-      address: plain && modified >= 0 ? DedupReview.text.fileAddress(directory + name) : "",
+      isLink: kind === LINK,
+      address: kind && modified >= 0 ? DedupReview.text.fileAddress(directory + name) : "",
     };
   }
 
@@ -140,6 +146,7 @@ DedupReview.data = (() => {
     forEachGroup,
     column,
     file,
+    isPlain,
     get facts() {
       return facts;
     },

@@ -97,7 +97,7 @@ DedupReview.decisions = (() => {
       if (!keep.includes(number)) return picture.files;
       return number === 0 ? picture.files.slice(1) : [];
     });
-    return going.reduce((sum, files, number) => sum + files.filter((row) => row[3]).length * (pictures[number].bytes ?? 0), 0);
+    return going.reduce((sum, files, number) => sum + files.filter(DedupReview.data.isPlain).length * (pictures[number].bytes ?? 0), 0);
   }
 
   const acceptance = (group) => ({ kind: "keep", keep: [0], freed: DedupReview.data.column("gain", group) });

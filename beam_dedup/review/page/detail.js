@@ -202,7 +202,8 @@ DedupReview.detail = (() => {
         const file = DedupReview.data.file(row);
         const isKept = !picture.near && row === picture.files[0];
         const state = file.modified < 0 ? " (gone)" : "";
-        const copy = picture.files.length > 1 && !picture.near ? (isKept ? "kept" : "same bytes") : "";
+        const other = file.isLink ? "link" : "same bytes";
+        const copy = picture.files.length > 1 && !picture.near ? (isKept ? "kept" : other) : "";
         list.append(
           element(
             "li",
@@ -246,10 +247,10 @@ DedupReview.detail = (() => {
     }
   }
 
-  /** Returns what happens to a picture. Members of archives and objects of stores are never touched. */
+  /** Returns what happens to a picture. Links, members of archives and objects of stores are never touched. */
   function wordFor(picture, isKept, isDecided) {
     if (isKept) return isDecided ? "kept" : "keep";
-    if (!picture.files.some((row) => row[3])) return "duplicate, not touched";
+    if (!picture.files.some(DedupReview.data.isPlain)) return "duplicate, not touched";
     return isDecided ? "goes" : "would go";
   }
 

@@ -4,8 +4,9 @@ window.DedupReview ??= {};
 DedupReview.text = (() => {
   const UNITS = ["kB", "MB", "GB", "TB"];
   // Control, format (such as those that turn the direction of writing), private and unassigned characters; line and
-  // paragraph separators; spaces other than the usual one; and bytes that are not UTF-8 (lone surrogates).
-  const HIDDEN = /[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/u;
+  // paragraph separators; spaces other than the usual one; letters that fill a place without a picture; and bytes that are
+  // not UTF-8 (lone surrogates).
+  const HIDDEN = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]|(?! )\p{Zs}/u;
   const TURNS = ["mirror", "flip", "rot180", "rot90", "rot270", "transpose", "transverse"];
   const numbers = new Intl.NumberFormat("en");
 

@@ -1,30 +1,42 @@
-"""Matches paths with patterns of the form that gitignore files have.
+"""Translates patterns of the form that gitignore files have into regular expressions.
 
-A pattern decides about one file or directory. What a directory that matches means for the files below it is decided by
-those who walk directories (`beam_dedup.core.reading.selection`). Differences from git: `#` begins no comment and
-spaces at the end count, since a pattern is not a line of a file; `?` and `[...]` match a character, not a byte; and a
-pattern that git would ignore silently raises ValueError.
+All options with patterns use this module, so that a character means the same in each of them:
+
+    *       any characters but /          ?       one character but /
+    [a-z]   one of these characters       [!a-z]  one character but these and /
+    **      as a whole part: any number of directories
+    \\x      the character x itself        x/      only directories
+
+Differences from git: `#` begins no comment and spaces at the end count, since a pattern is not a line of a file; `?` and
+`[...]` match a character, not a byte; and a pattern that git would ignore silently raises ValueError.
+
+Paths are text in which a byte that is not UTF-8 is a surrogate, as Python has them. A regular expression is for Python's
+`re`, and avoids backtracking by atomic groups. `for_re2` makes the same expression for RE2, which needs none.
+A pattern decides about one file or directory; where it is anchored, and what it means for the files below a directory that
+it matches, is decided by `beam_dedup.core.reading.selection` (a walk) and `beam_dedup.core.path_globs` (tables of images).
 """
 
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_CLASSES = {  # of characters, as in `[[:digit:]]`
+_CLASSES = {  # of characters, as in `[[:digit:]]`; none has `/`
     "alnum": "0-9A-Za-z",
     "alpha": "A-Za-z",
     "blank": r"\ \t",
     "cntrl": r"\x00-\x1f\x7f",
     "digit": "0-9",
-    "graph": "!-~",
+    "graph": "!-.0-~",
     "lower": "a-z",
-    "print": r"\ -~",
-    "punct": r"!-/:-@\[-`{-~",
+    "print": r"\ -.0-~",
+    "punct": r"!-.:-@\[-`{-~",
     "space": r"\ \t\n\r\f\v",
     "upper": "A-Z",
     "xdigit": "0-9A-Fa-f",
 }
 _CLASS = re.compile(r"\[:([^\]]*):\]")
+_ATOMIC = "(?>"  # a literal one is escaped, so that this occurs as the beginning of a group only
+_MOST_BYTES = 4096  # of a pattern; Linux has no longer paths
 
 
 class Glob(NamedTuple):
@@ -65,6 +77,8 @@ def parse(pattern: str) -> Glob:
     Raises:
       ValueError: the pattern can match nothing; the message is a rule, for example "must not end in a backslash".
     """
+    if "\0" in pattern or len(pattern.encode("utf-8", "surrogateescape")) > _MOST_BYTES:
+        raise ValueError(f"must have at most {_MOST_BYTES} bytes, and no zero bytes")
     is_negated = pattern.startswith("!")
     text = pattern.removeprefix("!")
     only_directories = text.endswith("/")
@@ -78,6 +92,17 @@ def parse(pattern: str) -> Glob:
         raise ValueError("must have no empty part and no '.' or '..' between slashes")
     regex = _path_regex(parts) if has_path else _part_regex(text)
     return Glob(re.compile(regex, re.DOTALL), has_path, only_directories, is_negated)
+
+
+def for_re2(regex: str) -> bytes:
+    r"""Returns a regular expression of this module in the syntax of RE2, with which `.` matches every character.
+
+    It is for columns of text in which a byte that is not UTF-8 is an encoded surrogate (`surrogatepass`).
+
+    >>> for_re2(parse("a*b*c").regex.pattern)
+    b'(?s)a(?:[^/]*?b)[^/]*c'
+    """
+    return f"(?s){regex.replace(_ATOMIC, '(?:')}".encode("utf-8", "surrogatepass")
 
 
 def last_match(globs: Sequence[Glob], path: str, name: str, is_directory: bool) -> int | None:
@@ -105,7 +130,7 @@ def _path_regex(parts: Sequence[str]) -> str:
         return first
     regex = f"{first}/" if first else ""
     for block in others[:-1]:
-        regex += f"(?>(?:[^/]*/)*?{block}/)" if block else ""
+        regex += f"{_ATOMIC}(?:[^/]*/)*?{block}/)" if block else ""
     return regex + (f"(?:.*/)?{others[-1]}" if others[-1] else ".+")
 
 
@@ -133,7 +158,7 @@ def _part_regex(part: str) -> str:
     first, *others = pieces
     if not others:
         return first
-    middle = "".join(f"(?>[^/]*?{piece})" for piece in others[:-1] if piece)
+    middle = "".join(f"{_ATOMIC}[^/]*?{piece})" for piece in others[:-1] if piece)
     return f"{first}{middle}[^/]*{others[-1]}"
 
 
@@ -160,11 +185,22 @@ def _bracket_regex(part: str, position: int) -> tuple[str, int]:
             end_letter, position = _bracket_letter(part, position + 1)
             if end_letter < start:
                 raise ValueError(f"must not have the empty range {start}-{end_letter}")
-            members.append(f"{re.escape(start)}-{re.escape(end_letter)}")
+            members += _ranges(start, end_letter)
         else:
             members.append(re.escape(start))
     inside = "".join(members)
-    return (f"[^/{inside}]" if is_negated else f"(?!/)[{inside}]"), position + 1
+    return (f"[^/{inside}]" if is_negated else f"[{inside}]"), position + 1
+
+
+def _ranges(start: str, end: str) -> list[str]:
+    """Returns the ranges of a bracket expression for the characters from one to another, without `/`.
+
+    >>> _ranges("a", "z"), _ranges("-", "9")
+    (['a-z'], ['\\\\--\\\\.', '0-9'])
+    """
+    if start < "/" < end:
+        return [f"{re.escape(start)}-\\.", f"0-{re.escape(end)}"]
+    return [f"{re.escape(start)}-{re.escape(end)}"]
 
 
 def _bracket_letter(part: str, position: int) -> tuple[str, int]:
