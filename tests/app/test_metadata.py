@@ -243,14 +243,6 @@ def test_rows_in_gzip_or_utf16_and_numbers_that_json_cannot_store_are_read(
     assert record["metadata"] == {"md5": "0" * 32}
 
 
-def test_array_is_refused_once(tmp_path: Path) -> None:
-    lines = tmp_path / "rows.json"
-    lines.write_text(json.dumps([{"__path__": f"/{number}.jpg"} for number in range(20)], indent=1))
-    dedup("-l", lines, "--records", tmp_path / "r.jsonl", "--quiet")
-    [record] = records_in(tmp_path / "r.jsonl").values()
-    assert record["detail"].startswith("a JSON array, but each line must be one JSON object")
-
-
 TIKA = {
     "Content-Type": "image/png",
     "X-TIKA:Parsed-By": ["a.DefaultParser", "a.ImageParser"],

@@ -8,6 +8,8 @@ import re
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from beam_dedup import cli
@@ -64,6 +66,11 @@ def workplace(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "crawl.warc.gz").write_bytes(gzip.compress(warc))
     row = {"__path__": "gone.jpg", "Date/Time Original": "2019:07:06 13:05:11"}
     (tmp_path / "crawl.jsonl").write_text(json.dumps(row) + "\n")
+    for name in ("shards/a.parquet", "test.parquet"):
+        pq.write_table(pa.table({"image": [made_archives.JPEG, made_archives.PNG]}), tmp_path / name)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.png").write_bytes(made_archives.PNG)
+    (tmp_path / "train" / "metadata.csv").write_text("file_name,label\na.png,cat\n")
     decision = {"decision": "drop", "digest": hashlib.sha256(b"unwanted").hexdigest()}
     (tmp_path / "decisions.jsonl").write_text(json.dumps(decision) + "\n")
     return tmp_path
