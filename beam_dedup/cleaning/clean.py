@@ -18,6 +18,7 @@ from beam_dedup.cleaning.decided import Decided
 from beam_dedup.cleaning.duplicates import Duplicate, read_duplicates
 from beam_dedup.cleaning.files import LeftError, State
 from beam_dedup.cleaning.journal import Journal
+from beam_dedup.cleaning.outcome import Outcome, deed, not_touched
 from beam_dedup.cleaning.protect import are_protected
 from beam_dedup.cleaning.steps import LINKS, How, Step
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
@@ -27,7 +28,7 @@ from beam_dedup.core.names import shown
 from beam_dedup.options.suggest import pasteable
 from beam_dedup.output import log, write
 from beam_dedup.signals import handling
-from beam_dedup.texts import counted, size_text
+from beam_dedup.texts import size_text
 
 STEPS_AT_ONCE = 100  # that are written to the journal together
 _PROGRESS_SECONDS = 0.5
@@ -35,16 +36,6 @@ _PROGRESS_SECONDS = 0.5
 DONE, LEFT = 0, 1
 
 _Target = TypeVar("_Target", Duplicate, Companion)
-
-# What happens to files, as "would ..." and as a result begin, and how both go on.
-_DEEDS = {
-    How.TRASH: ("move", "Moved", " to the trash"),
-    How.MOVE: ("move", "Moved", " to {directory}"),
-    How.DELETE: ("delete", "Deleted", ""),
-    How.HARDLINK: ("replace", "Replaced", " by hard links"),
-    How.REFLINK: ("replace", "Replaced", " by reflinks"),
-    How.SYMLINK: ("replace", "Replaced", " by symbolic links"),
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,19 +59,6 @@ class CleanConfig:
     decisions: Decisions = NO_DECISIONS
 
 
-@dataclasses.dataclass(slots=True)
-class _Result:
-    done: int = 0
-    kept: int = 0  # duplicates that a person decided to keep
-    unreliable: set[str] = dataclasses.field(
-        default_factory=set
-    )  # files to be dropped that are left this time
-    done_bytes: int = 0  # of files without another name
-    near: int = 0  # near duplicates that were not asked for
-    protected: int = 0
-    left: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # paths, and why
-
-
 def clean(config: CleanConfig) -> int:
     """Does what the command line asks for, and prints it.
 
@@ -92,9 +70,11 @@ def clean(config: CleanConfig) -> int:
       DedupError: the records are damaged.
     """
     directory = os.path.abspath(config.directory or os.curdir)
-    result = _Result()
+    result = Outcome()
     decided = Decided.of(config.decisions)
-    wanted = list(_wanted(read_duplicates(config.records, directory, decided.drop), config, decided, result))
+    found = read_duplicates(config.records, directory, decided.drop)
+    result.members, result.objects = found.members, found.objects
+    wanted = list(_wanted(found.duplicates, config, decided, result))
     if config.how is How.SCRIPT:
         write(script.text(wanted, config.records, result.left, result.unreliable))
         return DONE
@@ -131,7 +111,7 @@ def journal_name(records: str) -> str:
 
 
 def _wanted(
-    duplicates: Sequence[Duplicate], config: CleanConfig, decided: Decided, result: _Result
+    duplicates: Sequence[Duplicate], config: CleanConfig, decided: Decided, result: Outcome
 ) -> Iterator[Duplicate]:
     names = set()
     protected = are_protected([duplicate.path for duplicate in duplicates], config.protect)
@@ -154,7 +134,7 @@ def _wanted(
             yield dataclasses.replace(duplicate, path=path)
 
 
-def _unprotected(companions: Sequence[Companion], config: CleanConfig, result: _Result) -> list[Companion]:
+def _unprotected(companions: Sequence[Companion], config: CleanConfig, result: Outcome) -> list[Companion]:
     protected = are_protected([one.path for one in companions], config.protect)
     result.protected += sum(protected)
     return [one for one, is_protected in zip(companions, protected, strict=True) if not is_protected]
@@ -350,7 +330,7 @@ def _take_all(
     checker: _Checker,
     config: CleanConfig,
     journal: Journal,
-    result: _Result,
+    result: Outcome,
     stop: _Stop,
 ) -> None:
     progress = _Progress(len(duplicates), config.quiet)
@@ -374,7 +354,7 @@ def _take_some(
     step_of: Callable[[_Target], Step],
     config: CleanConfig,
     journal: Journal,
-    result: _Result,
+    result: Outcome,
     stop: _Stop,
     on_check: Callable[[], None] = lambda: None,
 ) -> list[_Target]:
@@ -425,7 +405,7 @@ class _Progress:
 
 
 def _preview(
-    duplicates: Sequence[Duplicate], checker: _Checker, config: CleanConfig, result: _Result
+    duplicates: Sequence[Duplicate], checker: _Checker, config: CleanConfig, result: Outcome
 ) -> None:
     for duplicate in duplicates:
         try:
@@ -437,10 +417,10 @@ def _preview(
         result.done_bytes += found.st_size if found.st_nlink == 1 else 0
         if not config.quiet:
             write(f"{shown(duplicate.path)}: {_why(duplicate)}{beside(duplicate, config.how)}\n")
-    lines = _not_touched(result)
+    lines = not_touched(result)
     if result.done:
         lines += [
-            f"Would {_deed(config, result, is_done=False)} ({size_text(result.done_bytes)})",
+            f"Would {deed(config.how, config.target, result.done, is_done=False)} ({size_text(result.done_bytes)})",
             "Nothing was changed. To do it, add --yes; then both files of each pair are read and compared with the records",
         ]
     else:
@@ -455,8 +435,8 @@ def _why(duplicate: Duplicate) -> str:
     return f"{same} {shown(duplicate.witness)}"
 
 
-def _report(config: CleanConfig, result: _Result, journal: str) -> None:
-    lines = _not_touched(result)
+def _report(config: CleanConfig, result: Outcome, journal: str) -> None:
+    lines = not_touched(result)
     if not result.done:
         lines.append("Nothing was changed")
     else:
@@ -464,31 +444,6 @@ def _report(config: CleanConfig, result: _Result, journal: str) -> None:
             How.TRASH: f"; {size_text(result.done_bytes)} will be free when the trash is emptied",
             How.MOVE: f" ({size_text(result.done_bytes)})",
         }.get(config.how, f"; {size_text(result.done_bytes)} are free now")
-        lines.append(_deed(config, result, is_done=True) + space)
+        lines.append(deed(config.how, config.target, result.done, is_done=True) + space)
         lines.append(f"To undo it: dedup undo {pasteable(journal) or shown(journal)}")
     write("\n".join(lines) + "\n")
-
-
-def _deed(config: CleanConfig, result: _Result, *, is_done: bool) -> str:
-    """Returns what happens to the files, or has happened to them."""
-    will_do, did, rest = _DEEDS[config.how]
-    files_text = counted(result.done, "file")
-    return f"{did if is_done else will_do} {files_text}{rest.format(directory=shown(config.target))}"
-
-
-def _not_touched(result: _Result) -> list[str]:
-    lines = []
-    if result.left:
-        lines.append(
-            f"Left as {'it is' if len(result.left) == 1 else 'they are'}: {counted(len(result.left), 'file')}"
-        )
-        lines += [f"  {shown(path)}: {reason}" for path, reason in result.left]
-    if result.near:
-        lines.append(
-            f"Left since near: {counted(result.near, 'near duplicate')}. To include them, add --near"
-        )
-    if result.kept:
-        lines.append(f"Left since you decided to keep them: {counted(result.kept, 'duplicate')}")
-    if result.protected:
-        lines.append(f"Left since protected: {counted(result.protected, 'file')}")
-    return lines

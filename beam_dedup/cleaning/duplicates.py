@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+from typing import NamedTuple
 
 from beam_dedup.cleaning.files import DIGEST_BYTES
 from beam_dedup.core.archives.members import split_uri
@@ -46,8 +47,22 @@ class Duplicate:
         return self.reason is Reason.DROPPED
 
 
-def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = frozenset()) -> list[Duplicate]:
-    """Returns the duplicates of a run that are local files; members of archives and objects of stores are left out.
+class Duplicates(NamedTuple):
+    """The duplicates of a run.
+
+    Attributes:
+      duplicates: those that are local files.
+      members: the number of those in archives.
+      objects: the number of those in object stores, also in archives there.
+    """
+
+    duplicates: list[Duplicate]
+    members: int
+    objects: int
+
+
+def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = frozenset()) -> Duplicates:
+    """Returns the duplicates of a run.
 
     Args:
       records: a file of records (JSON Lines, Avro, Parquet or CSV), or a directory of such files.
@@ -62,6 +77,7 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
     kept: dict[str, frozenset[bytes]] = {}
     companions: dict[str, list[str]] = {}  # of all images that have any
     protected: set[str] = set()
+    elsewhere: set[str] = set()
     for record in read_records(records):
         if Flag.PROTECTED in (record.get("flags") or ()):
             protected |= _names_of(record["uri"], directory)
@@ -70,7 +86,11 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
             companions[record["uri"]] = record["companions"]
         if record["status"] == Status.KEPT:
             kept[record["uri"]] = kept.get(record["uri"], frozenset()) | {digest}
-        if not _is_local(record["uri"]) or len(digest) != DIGEST_BYTES:
+        if not _is_local(record["uri"]):
+            if record["status"] == Status.DUPLICATE or digest in drop:
+                elsewhere.add(record["uri"])
+            continue
+        if len(digest) != DIGEST_BYTES:
             continue
         if digest in drop:
             duplicates.append((record["uri"], digest, "", Reason.DROPPED))
@@ -84,7 +104,7 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
             if _is_local(name) and name not in kept
         )
 
-    return [
+    local = [
         Duplicate(
             _absolute(uri, directory),
             digest,
@@ -100,6 +120,8 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
         )
         for uri, digest, witness, reason in duplicates
     ]
+    objects = sum(map(is_remote, elsewhere))
+    return Duplicates(local, len(elsewhere) - objects, objects)
 
 
 def _absolute(uri: str, directory: str) -> str:

@@ -124,6 +124,18 @@ def test_members_of_archives_and_objects_are_not_touched(workplace: Path) -> Non
     assert not journals(workplace)
 
 
+def test_duplicates_elsewhere_are_counted(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = record(Path("x"), Path("a.jpg"), digest="aa" * 32)
+    uris = ("z.zip!a.jpg", "z.zip!b.jpg", "gs://bucket/c.jpg", "s3://bucket/z.zip!d.jpg", "s3://b/e.jpg")
+    write_records(Path("r.jsonl"), *({**one, "uri": uri} for uri in (*uris, uris[0])))
+    assert main(["clean", "r.jsonl"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Left in archives, which are not changed: 2 duplicates",
+        "Left in object stores, which are not changed: 3 duplicates",
+        "Nothing to do",
+    ]
+
+
 def test_protected_files_are_not_touched(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = snapshot(pair.parent / "in")
     assert main(["clean", "r.jsonl", "--yes", "--protect", "*/in/b.*"]) == 0
