@@ -44,6 +44,7 @@ class CleanConfig:
 
     Attributes:
       target: the directory of `--how move:DIRECTORY`; else "".
+      accepted: whether, of near duplicates, only those are taken that a person accepted.
       protect: globs (`beam_dedup.core.path_globs`) of files that are not touched.
     """
 
@@ -51,6 +52,7 @@ class CleanConfig:
     how: How = How.TRASH
     target: str = ""
     near: bool = False
+    accepted: bool = False
     protect: Sequence[str] = ()
     directory: str = ""
     journal: str = ""
@@ -123,6 +125,8 @@ def _wanted(
             result.kept += 1
         elif duplicate.reason is Reason.NEAR and not config.near:
             result.near += 1
+        elif duplicate.reason is Reason.NEAR and config.accepted and not decided.accepts(duplicate):
+            result.unaccepted += 1
         elif duplicate.is_protected or is_protected:
             result.protected += 1
         elif objection := decided.objection(duplicate, config.how):

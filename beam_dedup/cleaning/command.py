@@ -34,6 +34,8 @@ it is. A journal is written first; with it, `dedup undo` puts everything back.
   --decisions FILE       what you decided (JSON Lines): `keep` is never touched,
                          nor a duplicate that is `different` from its witness;
                          `drop` is taken too (--how trash or move:DIRECTORY)
+  --accepted             of near duplicates, take only those that you accepted:
+                         those that are the `same` as their witness in --decisions
   --directory DIRECTORY  where the run was started, if its records have relative
                          paths (default: the current directory)
   --journal FILE         the journal (default: RECORDS.clean-TIME.jsonl)
@@ -115,15 +117,18 @@ def clean_config(arguments: Sequence[str]) -> CleanConfig:
     parser.add_argument("--near", action="store_true")
     parser.add_argument("--protect", action="append", default=[])
     parser.add_argument("--decisions", default="")
+    parser.add_argument("--accepted", action="store_true")
     parser.add_argument("--directory", default="")
     parser.add_argument("--journal", default="")
     parser.add_argument("--yes", action="store_true")
     parser.add_argument("--quiet", action="store_true")
     given = parser.parse_args(arguments)
     how, target = _how(given.how)
-    if given.near and how in LINKS:
+    if given.accepted and not given.decisions:
+        raise UsageError("--accepted requires --decisions, the file that says what you accepted")
+    if (given.near or given.accepted) and how in LINKS:
         raise UsageError(
-            f"--near can't be combined with --how {how}: a link to another content would lose the file's own"
+            f"--{'near' if given.near else 'accepted'} can't be combined with --how {how}: a link to another content would lose the file's own"
         )
     if given.directory and not os.path.isdir(given.directory):
         raise UsageError(f"--directory must be a directory; got {quoted(given.directory)}")
@@ -132,7 +137,8 @@ def clean_config(arguments: Sequence[str]) -> CleanConfig:
         records=given.records,
         how=how,
         target=target,
-        near=given.near,
+        near=given.near or given.accepted,
+        accepted=given.accepted,
         protect=tuple(checked_glob("--protect", glob, directory) for glob in given.protect),
         directory=given.directory,
         journal=given.journal,

@@ -18,18 +18,24 @@ class Decided:
 
     Attributes:
       different: pairs of digests that are no duplicates of each other.
+      same: pairs of digests that are duplicates of each other.
       keep: digests of files that are never touched.
       drop: digests of files that are moved away, whether they are duplicates or not.
     """
 
     different: frozenset[Pair]
+    same: frozenset[Pair]
     keep: frozenset[bytes]
     drop: frozenset[bytes]
 
     @classmethod
     def of(cls, decisions: Decisions) -> Self:
         keep, drop = (frozenset(split_digests(joined)) for joined in (decisions.keep, decisions.drop))
-        return cls(decisions.different_pairs(), keep, drop)
+        return cls(decisions.different_pairs(), decisions.same_pairs(), keep, drop)
+
+    def accepts(self, duplicate: Duplicate) -> bool:
+        """Returns whether a person decided that a duplicate is the same picture as its witness."""
+        return any(pair_of(duplicate.digest, digest) in self.same for digest in duplicate.witness_digests)
 
     def objection(self, duplicate: Duplicate, how: How) -> str:
         """Returns why a duplicate is left although the records have it; "" if no decision is against it."""

@@ -27,6 +27,7 @@ class Outcome:
       left: paths that could not be taken away, and why.
       unreliable: files to be dropped that are left this time, so that no other file may rely on them.
       near: near duplicates that were not asked for.
+      unaccepted: near duplicates that no person accepted, if only those were asked for.
       kept: duplicates that a person decided to keep.
       protected: files that are protected.
       members: duplicates in archives.
@@ -38,6 +39,7 @@ class Outcome:
     left: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     unreliable: set[str] = dataclasses.field(default_factory=set)
     near: int = 0
+    unaccepted: int = 0
     kept: int = 0
     protected: int = 0
     members: int = 0
@@ -64,6 +66,9 @@ def not_touched(outcome: Outcome) -> list[str]:
     if outcome.near:
         near = counted(outcome.near, "near duplicate")
         lines.append(f"Left since near: {near}. To include them, add --near")
+    if outcome.unaccepted:
+        near = counted(outcome.unaccepted, "near duplicate")
+        lines.append(f"Left since you did not accept them (--accepted): {near}")
     if outcome.kept:
         lines.append(f"Left since you decided to keep them: {counted(outcome.kept, 'duplicate')}")
     if outcome.protected:

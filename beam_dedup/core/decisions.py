@@ -112,8 +112,15 @@ class Decisions:
 
     def different_pairs(self) -> frozenset[Pair]:
         """Returns the pairs of digests that are never within k."""
+        return self._pairs(self.different_numbers)
+
+    def same_pairs(self) -> frozenset[Pair]:
+        """Returns the pairs of digests that are within k."""
+        return self._pairs(self.same_numbers)
+
+    def _pairs(self, numbers: IntArray) -> frozenset[Pair]:
         digests = split_digests(self.digests)
-        return frozenset((digests[a], digests[b]) for a, b in self.different_numbers.tolist())
+        return frozenset((digests[a], digests[b]) for a, b in numbers.tolist())
 
 
 NO_DECISIONS = Decisions()

@@ -359,6 +359,11 @@ class TestScript:
         (["clean", "r.jsonl", "--how", "burn"], "--how must be one of trash, move:DIRECTORY, hardlink"),
         (["clean", "r.jsonl", "--how", "move"], "--how must be one of"),
         (["clean", "r.jsonl", "--how", "hardlink", "--near"], "--near can't be combined with --how hardlink"),
+        (
+            ["clean", "r.jsonl", "--how", "symlink", "--accepted", "--decisions", "d"],
+            "--accepted can't be combined with --how symlink",
+        ),
+        (["clean", "r.jsonl", "--accepted"], "--accepted requires --decisions, the file that says what you"),
         (["clean", "r.jsonl", "--directory", "gone"], '--directory must be a directory; got "gone"'),
         (
             ["clean", "r.jsonl", "--yes", "--journal", "r.jsonl"],

@@ -161,6 +161,28 @@ def test_dropped_files_go_to_the_trash_whatever_their_verdicts(
     assert [path.read_bytes() for path in (kept, copy, alone, rejected)] == [b"1", b"1", b"2", b"3"]
 
 
+def test_of_near_duplicates_only_accepted_ones_are_taken(
+    tmp_path: Path, trash: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Accepted are those that are the same as their own witness. Exact duplicates are taken in any case."""
+    a, b, c, d, e, other = make_files(tmp_path, a=b"1", b=b"2", c=b"3", d=b"1", e=b"4", other=b"5")
+    records = write_records(
+        tmp_path / "r.jsonl",
+        *(record(a), record(b, a, "near"), record(c, a, "near"), record(d, a), record(other)),
+        record(e, other, "near"),
+    )
+    decisions = write_decisions(
+        tmp_path / "d.jsonl",
+        *(("same", [digest_of(a), digest_of(b)]), ("same", [digest_of(a), digest_of(e)])),
+        ("same", [digest_of(b), digest_of(c)]),
+    )
+    assert clean(records, "trash", decisions, "--accepted") == 0
+    assert "Left since you did not accept them (--accepted): 2 near duplicates" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.glob("*.jpg")) == ["a.jpg", "c.jpg", "e.jpg", "other.jpg"]
+    assert clean(records, "trash", decisions, "--near") == 0
+    assert sorted(path.name for path in tmp_path.glob("*.jpg")) == ["a.jpg", "other.jpg"]
+
+
 @pytest.mark.parametrize("how", ["hardlink", "symlink", "reflink", "delete", "script"])
 def test_dropped_files_are_left_if_no_copy_would_remain(
     how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
