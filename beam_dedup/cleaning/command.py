@@ -35,7 +35,7 @@ it is. A journal is written first; with it, `dedup undo` puts everything back.
                          nor a duplicate that is `different` from its witness;
                          `drop` is taken too (--how trash or move:DIRECTORY)
   --accepted             of near duplicates, take only those that you accepted:
-                         those that are the `same` as their witness in --decisions
+                         the `same` as their witness, by --decisions
   --directory DIRECTORY  where the run was started, if its records have relative
                          paths (default: the current directory)
   --journal FILE         the journal (default: RECORDS.clean-TIME.jsonl)

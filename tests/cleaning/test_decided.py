@@ -176,7 +176,7 @@ def test_of_near_duplicates_only_accepted_ones_are_taken(
         *(("same", [digest_of(a), digest_of(b)]), ("same", [digest_of(a), digest_of(e)])),
         ("same", [digest_of(b), digest_of(c)]),
     )
-    assert clean(records, "trash", decisions, "--accepted") == 0
+    assert main(["clean", str(records), "--yes", "--accepted", "--decisions", str(decisions)]) == 0
     assert "Left since you did not accept them (--accepted): 2 near duplicates" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.glob("*.jpg")) == ["a.jpg", "c.jpg", "e.jpg", "other.jpg"]
     assert clean(records, "trash", decisions, "--near") == 0
