@@ -179,6 +179,7 @@ def test_of_near_duplicates_only_accepted_ones_are_taken(
     assert main(["clean", str(records), "--yes", "--accepted", "--decisions", str(decisions)]) == 0
     assert "Left since you did not accept them (--accepted): 2 near duplicates" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.glob("*.jpg")) == ["a.jpg", "c.jpg", "e.jpg", "other.jpg"]
+    assert undo_all(tmp_path) == {0}
     assert clean(records, "trash", decisions, "--near", "--journal", str(tmp_path / "second.jsonl")) == 0
     assert sorted(path.name for path in tmp_path.glob("*.jpg")) == ["a.jpg", "other.jpg"]
 
