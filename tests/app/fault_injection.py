@@ -25,6 +25,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_dedup.cli import main
 from beam_dedup.options import checks
+from beam_dedup.signals import wake_main_thread_on_signals
 from beam_dedup.stream import pipeline
 from transforms.storage import files, placing
 from transforms.stream import record, watch
@@ -104,4 +105,5 @@ if __name__ == "__main__":
         set_back(os.environ[BACK])
     if os.environ.get(MOST):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ[MOST]),) * 2)
+    wake_main_thread_on_signals()
     sys.exit(main([*QUIET_TIME, *sys.argv[1:]] if "--watch" in sys.argv else sys.argv[1:]))

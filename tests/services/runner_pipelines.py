@@ -27,6 +27,7 @@ from transforms import (
     CountImages,
     DeduplicateImages,
     FingerprintImages,
+    ListImages,
     MarkExactDuplicates,
     MarkNearDuplicates,
     PlaceCopies,
@@ -93,7 +94,8 @@ def near(inputs: Inputs, outputs: Path) -> Build:
     write(outputs / "out/0/0.png", b"another")
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
-        read = pipeline | "Read" >> ReadImages(inputs.pictures, batch=image_blocks.IMAGES_PER_BLOCK)
+        pictures = ReadImages(inputs.pictures, batch=image_blocks.IMAGES_PER_BLOCK)
+        read, exclusions = pipeline | "Read" >> ListImages(pictures)
         known = pipeline | "ReadKnown" >> ReadImages(inputs.known, known=True)
         planning = PlanSettings(Plan(8, 1, 1, 3))
         done = read | DeduplicateImages(
@@ -101,7 +103,7 @@ def near(inputs: Inputs, outputs: Path) -> Build:
         )
         placed = done.verdicts | "Place" >> PlaceCopies(str(outputs / "out"), duplicates=True)
         shown = done.verdicts | beam.FlatMap(placements, str(outputs / "out"), True, False)
-        counts = done.verdicts | "Count" >> CountImages(done.plan, done.read_tally)
+        counts = done.verdicts | "Count" >> CountImages(done.plan, done.read_tally, exclusions=exclusions)
         counts | "WriteCounts" >> beam.Map(write_json, str(outputs / "counts.json"))
         done.verdicts | "Records" >> WriteRecords(str(outputs / "records.jsonl"))
         done.verdicts | "Avro" >> WriteRecords(str(outputs / "records.avro"))
@@ -112,6 +114,7 @@ def near(inputs: Inputs, outputs: Path) -> Build:
             "images": read | CheckConservation(done.verdicts, done.read_tally),
             "counts": counts,
             "plan": done.plan,
+            "exclusions": exclusions,
         }
 
     return build
