@@ -37,7 +37,7 @@ pytestmark = pytest.mark.service
         ),
         (
             ["-i", "{b}/in", "--records", "{b}/in/a.png"],
-            '--records must end in .jsonl, .ndjson, .json or .avro, or in / for a directory; got "{b}/in/a.png"',
+            '--records must end in .jsonl, .ndjson, .json, .avro, .parquet or .csv, or in / for a directory; got "{b}/in/a.png"',
         ),
         (["-i", "{b}/in", "-o", "{b}/counts.json"], "-o: {b}/counts.json already exists"),
         (["-i", "{b}/in", "--records", "{b}/r/"], "--records: {b}/r/ already contains records"),
