@@ -1,5 +1,6 @@
 """Tests that outputs are the same after a failing step, a repeated bundle, a killed decoder or a failed run."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -164,8 +165,11 @@ class KillsDecoders:
         self.calls += 1
         if self.calls in self.at:
             for child in psutil.Process().children(recursive=True):
-                if decoder_process.__name__ in child.cmdline():
-                    child.kill()
+                with contextlib.suppress(
+                    psutil.NoSuchProcess
+                ):  # also of one that was killed, but not waited for yet
+                    if decoder_process.__name__ in child.cmdline():
+                        child.kill()
         return self.function(*arguments)
 
 
