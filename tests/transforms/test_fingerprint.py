@@ -341,7 +341,14 @@ def decoders() -> list[psutil.Process]:
 
 def _children() -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if decoder_process.__name__ in child.cmdline()]
+    return list(filter(_is_decoder, children))
+
+
+def _is_decoder(process: psutil.Process) -> bool:
+    try:
+        return decoder_process.__name__ in process.cmdline()
+    except psutil.NoSuchProcess:  # also of one that has ended, but was not waited for yet
+        return False
 
 
 @pytest.mark.parametrize("processes", [1, 3])
