@@ -1,9 +1,7 @@
 """Parses the arguments of `dedup clean` and `dedup undo`, and runs them."""
 
-import argparse
 import os
 from collections.abc import Sequence
-from typing import NoReturn
 
 from beam_dedup.cleaning.clean import CleanConfig, clean
 from beam_dedup.cleaning.steps import LINKS, How
@@ -11,6 +9,7 @@ from beam_dedup.cleaning.undo import undo
 from beam_dedup.core.errors import UsageError
 from beam_dedup.options.decisions_file import load_decisions
 from beam_dedup.options.option import quoted
+from beam_dedup.options.parser import Parser
 from beam_dedup.options.preference_checks import checked_glob
 from beam_dedup.output import write
 
@@ -77,11 +76,6 @@ Exit codes:
 _MOVE = "move:"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message.removeprefix("argument "))
-
-
 def run(name: str, arguments: Sequence[str]) -> int:
     """Runs a command and returns its exit code.
 
@@ -97,7 +91,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
         write(_CLEAN_HELP if name == "clean" else _UNDO_HELP)
         return 0
     if name == "undo":
-        parser = _Parser(prog=name, add_help=False, allow_abbrev=False)
+        parser = Parser(prog=name, add_help=False, allow_abbrev=False)
         parser.add_argument("journal", metavar="JOURNAL")
         parser.add_argument("--quiet", action="store_true")
         given = parser.parse_args(arguments)
@@ -111,7 +105,7 @@ def clean_config(arguments: Sequence[str]) -> CleanConfig:
     Raises:
       UsageError: they are wrong.
     """
-    parser = _Parser(prog="clean", add_help=False, allow_abbrev=False)
+    parser = Parser(prog="clean", add_help=False, allow_abbrev=False)
     parser.add_argument("records", metavar="RECORDS")
     parser.add_argument("--how", default=How.TRASH.value)
     parser.add_argument("--near", action="store_true")

@@ -14,7 +14,9 @@ _PREVIEW_NAMES = ("--dry-run", "--dry_run")
 _NO = ("false", "no", "0", "")  # values of such an option that ask for no preview
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError where argparse would print a message and end the process."""
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(message.removeprefix("argument "))
 
@@ -27,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns a parser of all options of `OPTIONS`; it raises UsageError where argparse would end the process."""
-    built = _Parser(prog="dedup", allow_abbrev=False, add_help=False)
+    built = Parser(prog="dedup", allow_abbrev=False, add_help=False)
     exclusive: dict[str, argparse._MutuallyExclusiveGroup] = {}
     for option in OPTIONS:
         container: argparse._ActionsContainer = built

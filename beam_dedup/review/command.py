@@ -1,13 +1,12 @@
 """Parses the arguments of `dedup report`, and runs it."""
 
-import argparse
 import os
 from collections.abc import Sequence
-from typing import NoReturn
 
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.limits import Limits
 from beam_dedup.options.option import quoted
+from beam_dedup.options.parser import Parser
 from beam_dedup.options.suggest import pasteable
 from beam_dedup.output import write
 from beam_dedup.review.report import ReportConfig, make_report
@@ -45,11 +44,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message.removeprefix("argument "))
-
-
 def run(arguments: Sequence[str]) -> int:
     """Runs the command and returns its exit code.
 
@@ -76,7 +70,7 @@ def report_config(arguments: Sequence[str]) -> ReportConfig:
     Raises:
       UsageError: they are wrong.
     """
-    parser = _Parser(prog="report", add_help=False, allow_abbrev=False)
+    parser = Parser(prog="report", add_help=False, allow_abbrev=False)
     parser.add_argument("records", metavar="RECORDS")
     parser.add_argument("-o", "--output", required=True)
     parser.add_argument("--files", default="")
