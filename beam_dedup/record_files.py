@@ -1,5 +1,6 @@
 """Reads the records of a run: files of JSON Lines, Avro, Parquet or CSV, or a directory of them."""
 
+import codecs
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -9,15 +10,15 @@ from typing import Any, BinaryIO
 import fastavro
 
 from beam_dedup.core import strict_json
+from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.core.metadata.avro_rows import AVRO_MAGIC
+from beam_dedup.core.metadata.parquet_rows import PARQUET_MAGIC
 from beam_dedup.core.model import Reason, Status
 from beam_dedup.core.names import shown
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.record_tables import (
-    BYTE_ORDER_MARK,
     CSV_BEGINNINGS,
-    PARQUET_MAGIC,
     rows_of_csv,
     rows_of_parquet,
 )
@@ -48,6 +49,11 @@ def read_records(path: str) -> Iterator[Record]:
                 yield from _records_in(file, stream)
         except OSError as error:
             raise DedupError(f"can't read {shown(file)}: {error.strerror}") from error
+
+
+def is_local_file(uri: str) -> bool:
+    """Returns whether the URI of a record names a local file that is no member of an archive."""
+    return not is_remote(uri) and not split_uri(uri)[1]
 
 
 def record_files(path: str) -> list[str]:
@@ -98,7 +104,7 @@ def _reader(stream: BinaryIO) -> Callable[[BinaryIO], Iterator[Any]]:
         return _avro_rows
     if head.startswith(PARQUET_MAGIC):
         return rows_of_parquet
-    return rows_of_csv if head.removeprefix(BYTE_ORDER_MARK).startswith(CSV_BEGINNINGS) else _json_rows
+    return rows_of_csv if head.removeprefix(codecs.BOM_UTF8).startswith(CSV_BEGINNINGS) else _json_rows
 
 
 def _avro_rows(stream: BinaryIO) -> Iterator[Any]:

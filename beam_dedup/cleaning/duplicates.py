@@ -9,7 +9,7 @@ from beam_dedup.cleaning.files import DIGEST_BYTES
 from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.model import Flag, Reason, Status
 from beam_dedup.core.paths import is_remote
-from beam_dedup.record_files import read_records
+from beam_dedup.record_files import is_local_file, read_records
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,11 +82,11 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
         if Flag.PROTECTED in (record.get("flags") or ()):
             protected |= _names_of(record["uri"], directory)
         digest = bytes.fromhex(record["digest"] or "")
-        if record.get("companions") and _is_local(record["uri"]):
+        if record.get("companions") and is_local_file(record["uri"]):
             companions[record["uri"]] = record["companions"]
         if record["status"] == Status.KEPT:
             kept[record["uri"]] = kept.get(record["uri"], frozenset()) | {digest}
-        if not _is_local(record["uri"]):
+        if not is_local_file(record["uri"]):
             if record["status"] == Status.DUPLICATE or digest in drop:
                 elsewhere.add(record["uri"])
             continue
@@ -101,19 +101,19 @@ def read_duplicates(records: str, directory: str, drop: frozenset[bytes] = froze
         return tuple(
             _absolute(name, directory)
             for name in companions.get(uri, ())
-            if _is_local(name) and name not in kept
+            if is_local_file(name) and name not in kept
         )
 
     local = [
         Duplicate(
             _absolute(uri, directory),
             digest,
-            _absolute(witness, directory) if witness and _is_local(witness) else witness,
+            _absolute(witness, directory) if witness and is_local_file(witness) else witness,
             # Equal bytes need no record of the witness, which may be an image of --reference.
             frozenset({digest}) if reason is Reason.EXACT else kept.get(witness, frozenset()),
             reason,
             digest in kept.get(uri, frozenset()),
-            bool(witness) and _is_local(witness),
+            bool(witness) and is_local_file(witness),
             bool(protected) and not protected.isdisjoint(_names_of(uri, directory)),
             companions_of(uri),
             companions_of(witness),
@@ -131,11 +131,7 @@ def _absolute(uri: str, directory: str) -> str:
 def _names_of(uri: str, directory: str) -> set[str]:
     """Returns the URI of a record, and the path of the file to which it leads, if it is a local file."""
     names = {uri}
-    if _is_local(uri):
+    if is_local_file(uri):
         with contextlib.suppress(OSError, ValueError):  # no file can have such a name
             names.add(os.path.realpath(_absolute(uri, directory)))
     return names
-
-
-def _is_local(uri: str) -> bool:
-    return not is_remote(uri) and not split_uri(uri)[1]

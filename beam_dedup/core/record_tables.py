@@ -18,9 +18,7 @@ import pyarrow.parquet
 
 from beam_dedup.core.model import AVRO_SCHEMA, avro_record, json_text
 
-PARQUET_MAGIC = b"PAR1"
 CSV_BEGINNINGS = (b'"uri",', b"uri,")  # a spreadsheet writes names without quotes
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 GROUP_ROWS = 1 << 16  # most rows of a row group
 GROUP_BYTES = 1 << 26  # of a row group, as JSON: it ends with the row that exceeds them
 _CSV_BLOCK_BYTES = 1 << 24  # read at once; also the most of one row

@@ -9,8 +9,9 @@ from typing import Any
 from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.imaging.thumbnail import MAX_SIDE, Thumbnail
 from beam_dedup.core.paths import is_remote
+from beam_dedup.record_files import is_local_file
 from beam_dedup.review.alignment import alignment
-from beam_dedup.review.groups import Group, Picture, Review, is_file
+from beam_dedup.review.groups import Group, Picture, Review
 from beam_dedup.review.sprites import COLUMNS, SpriteWriter, Tile
 from beam_dedup.review.thumbnails import ThumbnailMaker
 
@@ -94,7 +95,7 @@ def _write(path: str, text: str) -> None:
 
 def _readable(picture: Picture) -> str:
     """Returns the file of a picture from which its thumbnail is made: a local file, or a member of a local archive."""
-    files = [uri for uri in picture.files if is_file(uri)]
+    files = [uri for uri in picture.files if is_local_file(uri)]
     members = [uri for uri in picture.files if not is_remote(uri)]
     return [*files, *members, *picture.files][0]
 
@@ -170,7 +171,7 @@ class _Rows:
 
         That is `PLAIN`, `LINK`, or 0 for a member of an archive or an object of a store.
         """
-        if not is_file(uri):
+        if not is_local_file(uri):
             folder, slash, name = uri.rpartition("/")
             return [self._index.directory(folder + slash), name, UNKNOWN_TIME, 0]
         path = os.path.normpath(os.path.join(self._directory, split_uri(uri)[0]))

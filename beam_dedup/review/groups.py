@@ -8,13 +8,11 @@ from typing import Any
 
 from beam_dedup.core import globs
 from beam_dedup.core.algorithms import ALGORITHMS
-from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.model import Flag, Reason, Status
-from beam_dedup.core.paths import is_remote
 from beam_dedup.core.thresholds import DEFAULT_VERIFY
 from beam_dedup.options.option import quoted
-from beam_dedup.record_files import Record, read_records, record_files
+from beam_dedup.record_files import Record, is_local_file, read_records, record_files
 
 MAX_DUPLICATES = 500_000  # on one page; more would not fit in the memory of a browser
 MAX_REJECTED = 5_000  # that are listed; all are counted
@@ -55,7 +53,9 @@ class Picture:
 
     def frees(self, files: Iterable[str]) -> int:
         """Returns the bytes that are free without some of its files: local ones that are no members of archives or links."""
-        return sum(1 for uri in files if is_file(uri) and uri not in self.links) * (self.size_bytes or 0)
+        return sum(1 for uri in files if is_local_file(uri) and uri not in self.links) * (
+            self.size_bytes or 0
+        )
 
 
 @dataclasses.dataclass(slots=True)
@@ -114,11 +114,6 @@ class Review:
     left_out: int
     k: int
     verify: int
-
-
-def is_file(uri: str) -> bool:
-    """Returns whether a URI names a local file that is no member of an archive."""
-    return not is_remote(uri) and not split_uri(uri)[1]
 
 
 def read_review(records: str, files: str = "", k: int | None = None, verify: int | None = None) -> Review:

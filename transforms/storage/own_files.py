@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable
 from typing import BinaryIO
 
+from beam_dedup.core.metadata.parquet_rows import PARQUET_MAGIC
+
 HEAD_BYTES = 4096  # bytes of a file that show which option wrote it
 TAIL_BYTES = 1 << 15  # the same at the end of a Parquet file
-_PARQUET_MAGIC = b"PAR1"
 _CHUNK_BYTES = 1 << 20
 
 # How the output files of each option begin.
@@ -42,7 +43,7 @@ def read_head(stream: BinaryIO) -> bytes:
       stream: at its beginning. If it can't seek, a Parquet file is read to its end.
     """
     head = stream.read(HEAD_BYTES)
-    if not head.startswith(_PARQUET_MAGIC):
+    if not head.startswith(PARQUET_MAGIC):
         return head
     if stream.seekable():
         stream.seek(max(len(head), stream.seek(0, 2) - TAIL_BYTES))

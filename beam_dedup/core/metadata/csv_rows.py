@@ -3,6 +3,7 @@
 The first line names the fields. All values are texts; empty ones are left out.
 """
 
+import codecs
 import csv
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,7 +16,6 @@ MAX_HEADER_BYTES = 1 << 16
 
 _MAX_ROW_BYTES = 1 << 24  # of the lines of a row; the csv module limits a field to 128 KiB
 _DELIMITERS = ",;\t"
-_BOM = b"\xef\xbb\xbf"
 _JSON = (b"{", b"[")
 
 
@@ -32,7 +32,7 @@ def csv_header(line: bytes, path_key: str = PATH_KEY) -> Header | None:
     >>> csv_header(b"file_name;label\\r\\n", "file_name"), csv_header(b'{"file_name": "a.jpg"}', "file_name")
     (Header(names=['file_name', 'label'], delimiter=';'), None)
     """
-    line = line.removeprefix(_BOM)
+    line = line.removeprefix(codecs.BOM_UTF8)
     if line.lstrip().startswith(_JSON):
         return None
     text = _text(line)

@@ -1,5 +1,6 @@
 """Reads the rows of a metadata file in JSON: one object per line, or one array of objects."""
 
+import codecs
 import itertools
 from collections.abc import Generator, Iterator
 
@@ -11,7 +12,6 @@ from beam_dedup.core.model import Reason
 MAX_LINE_BYTES = 1 << 24  # a longer line or element of an array is a BadRow
 
 _SKIP_BYTES = 1 << 20  # read at a time, of the rest of a line that is too long
-_BOM = b"\xef\xbb\xbf"
 
 
 def json_rows(
@@ -94,7 +94,7 @@ def _numbered(stream: Lines, max_bytes: int, number: int = 0) -> Iterator[tuple[
     """Yields the number and the text of each line, and at most one byte more than `max_bytes` of it."""
     while line := stream.readline(max_bytes + 1):
         number += 1
-        yield number, line.removeprefix(_BOM) if number == 1 else line
+        yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
 
 
 def _skip(stream: Lines, line: bytes, skip_bytes: int) -> None:
