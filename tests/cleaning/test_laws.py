@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import stat
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -91,6 +92,20 @@ def test_near_duplicates_that_are_moved_come_back(seed: int, tmp_path: Path) -> 
 def test_a_run_killed_at_any_change_loses_nothing_and_can_be_undone(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    check_killed_runs(how, tmp_path, monkeypatch)
+
+
+def check_killed_runs(
+    how: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: Callable[[Path], Sequence[str]] = lambda _: (),
+) -> None:
+    """Kills a run before each change that it makes, one after the other, and checks the files after it and after undo.
+
+    Args:
+      options: returns further arguments of the run, given the directory that has the files in `in`.
+    """
     number, made = 0, 0
     while made >= number:
         number += 1
@@ -100,8 +115,9 @@ def test_a_run_killed_at_any_change_loses_nothing_and_can_be_undone(
         monkeypatch.setenv("XDG_DATA_HOME", str(base / "data"))
         with_second_device(base / "device", monkeypatch)
         before, contents = snapshot(folder), digests(folder)
+        more = options(base)
         with killed_at(number, monkeypatch) as count:
-            clean(records, how)
+            clean(records, how, *more)
         made = count[0]
         assert digests(base) >= contents
         assert undo_all(base) in ({0}, set()), number
