@@ -136,7 +136,7 @@ def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: boo
         other_files = 0
         if is_placing:
             unplaced = count_lines(reports.unplaced)
-            other_files = count_other_files(config, overview, unplaced, _companions(reports))
+            other_files = count_other_files(config, overview, unplaced, _count_in(reports.companions))
         write(f"{summary.text(config, counts, overview, seconds, other_files, local=local)}\n")
     problems = list(taken.values())
     if counts[metrics.INITIAL] == counts[metrics.REJECTED]:
@@ -155,8 +155,7 @@ def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: boo
 
 def _unlisted_message(config: DedupConfig, path: str) -> str:
     """Returns a sentence about the names that are missing in the drop list; "" if there are none."""
-    with open(path, encoding="utf-8") as file:
-        count = json.load(file)[COUNT]
+    count = _count_in(path)
     if not count:
         return ""
     names = "1 name contains" if count == 1 else f"{count:,} names contain"
@@ -166,11 +165,11 @@ def _unlisted_message(config: DedupConfig, path: str) -> str:
     )
 
 
-def _companions(reports: Reports) -> int:
-    """Returns how many copies of companions were to be made."""
-    if not os.path.exists(reports.companions):
+def _count_in(path: str) -> int:
+    """Returns the number that a step of the pipeline wrote; 0 if there was no such step."""
+    if not os.path.exists(path):
         return 0
-    with open(reports.companions, encoding="utf-8") as file:
+    with open(path, encoding="utf-8") as file:
         return int(json.load(file)[COUNT])
 
 

@@ -1,4 +1,4 @@
-"""Counts what `dedup clean` did and what it left, and says so."""
+"""Counts what `dedup clean` did and what it left, and describes it in lines for people."""
 
 import dataclasses
 

@@ -122,7 +122,7 @@ def take(step: Step, how: How) -> None:
 
 
 def check_witness(step: Step) -> None:
-    """Raises LeftError unless the witness is still the file that was checked, with the same content, or there is none."""
+    """Raises LeftError unless the witness is still the file that was checked, with the same content. A step may have no witness."""
     if not step.witness:
         return
     with files.about_witness(step.witness):

@@ -27,7 +27,8 @@ def split_dropped(
       preference: with the globs of protected images, which are never dropped.
     """
     is_dropped = decisions.are_dropped(fingerprints["digest"].combine_chunks())
-    is_dropped &= ~are_protected(fingerprints, preference)
+    if is_dropped.any():
+        is_dropped &= ~are_protected(fingerprints, preference)
     is_new = ~np.asarray(fingerprints["known"].combine_chunks()).astype(bool)
     rows = fingerprints.filter(pa.array(is_dropped & is_new))
     columns = []
