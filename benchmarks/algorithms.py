@@ -22,8 +22,14 @@ import numpy.typing as npt
 
 from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe, Views
 from beam_dedup.core.imaging.fingerprint import fingerprint, prepare_decoders
-from beam_dedup.core.model import Code, CodeKind, ImageRef
-from beam_dedup.core.thresholds import DEFAULT_VERIFY, FLAT_LEVELS, TINY_BITS
+from beam_dedup.core.model import BASE_VIEW, Code, CodeKind, ImageRef
+from beam_dedup.core.thresholds import (
+    DEFAULT_VERIFY,
+    DETAIL_DISTANCE,
+    FLAT_LEVELS,
+    TINY_BITS,
+    VIEW_DETAIL_DISTANCE,
+)
 
 LEVELS = ("pixel", "near", "hard", "geo")  # of edits, the easiest first; copies of equal bytes are left out
 UNLIKE = 1000  # greater than any k
@@ -114,13 +120,19 @@ def distances(codes: Sequence[tuple[Code, ...]], verify: int = DEFAULT_VERIFY) -
     kinds = np.array([of_image[0].kind if of_image else -1 for of_image in codes])
     hashed = np.flatnonzero((kinds >= 0) & (kinds != CodeKind.FLAT))
     bases = np.stack([words(codes[image][0]) for image in hashed.tolist()])
+    details = np.stack([detail_words(codes[image][0]) for image in hashed.tolist()])
     tiny, wide = kinds[hashed] == CodeKind.TINY, kinds[hashed] == CodeKind.WIDE
     for image in hashed.tolist():
         for code in codes[image]:
             bits = np.bitwise_count(bases ^ words(code)).astype(np.int64)
             short, long = bits[:, 0], bits.sum(axis=1)
-            if code.kind == CodeKind.FULL:
+            if code.kind in (CodeKind.FULL, CodeKind.DETAILED):
                 short = np.where(~tiny & (long > verify), UNLIKE, short)
+            if code.kind == CodeKind.DETAILED:
+                detail = np.bitwise_count(details ^ detail_words(code)).sum(axis=1, dtype=np.int64)
+                both = kinds[hashed] == CodeKind.DETAILED
+                limit = DETAIL_DISTANCE if code.view == BASE_VIEW else VIEW_DETAIL_DISTANCE
+                short = np.where(both & (detail > limit), UNLIKE, short)
             if code.kind == CodeKind.TINY or tiny.any():
                 unsure = tiny | (code.kind == CodeKind.TINY)
                 short = np.where(unsure & (bits[:, 0] > TINY_BITS), UNLIKE, short)
@@ -139,8 +151,14 @@ def distances(codes: Sequence[tuple[Code, ...]], verify: int = DEFAULT_VERIFY) -
 
 
 def words(code: Code) -> npt.NDArray[np.uint64]:
-    """Returns a code as 4 words of 64 bits, the first 64 bits first."""
-    return np.frombuffer(code.data.ljust(32, b"\0"), ">u8").astype(np.uint64)
+    """Returns the first 256 bits of a code as 4 words, the first 64 bits first."""
+    return np.frombuffer(code.data[:32].ljust(32, b"\0"), ">u8").astype(np.uint64)
+
+
+def detail_words(code: Code) -> npt.NDArray[np.uint64]:
+    """Returns the detail code of a code as 8 words of 64 bits; 0 if it has none."""
+    detail = code.data[32:] if code.kind == CodeKind.DETAILED else b""
+    return np.frombuffer(detail.ljust(64, b"\0"), ">u8").astype(np.uint64)
 
 
 def edits(

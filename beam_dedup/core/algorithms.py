@@ -54,7 +54,7 @@ DEFAULT_VIEWS = Views.TRIM
 ALGORITHMS = {
     algorithm.name: algorithm
     for algorithm in (
-        Algorithm(DCT, "dct/1", SHORT_BITS, DEFAULT_BIT_DISTANCE, MAX_BIT_DISTANCE, CodeKind.FULL),
+        Algorithm(DCT, "dct/2", SHORT_BITS, DEFAULT_BIT_DISTANCE, MAX_BIT_DISTANCE, CodeKind.FULL),
         Algorithm("phash", "phash/imagehash-4.3", 64, 6, 12, CodeKind.HASH),
         Algorithm("dhash", "dhash/imagehash-4.3", 64, 4, 10, CodeKind.HASH),
         Algorithm("ahash", "ahash/imagehash-4.3", 64, 1, 4, CodeKind.HASH),

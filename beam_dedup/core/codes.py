@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_dedup.core.model import BASE_VIEW, Code, CodeKind
+from beam_dedup.core.thresholds import DETAIL_BITS, LONG_BITS
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -42,7 +43,17 @@ BASE = 0
 PROFILE_BYTES = 96
 # The kind of a row that stands for an image without codes. It is within k of nothing, unless a person says so.
 NO_CODE = len(CodeKind)
-_SIZES = np.array([32, 8, PROFILE_BYTES, 8, 32, 8, 0])  # bytes of a code, indexed by CodeKind or NO_CODE
+LONG_WORDS, DETAIL_WORDS = (
+    LONG_BITS // 64,
+    DETAIL_BITS // 64,
+)  # 64-bit words of a long code, and of a detail code
+# Bytes of a code, indexed by CodeKind or NO_CODE.
+_SIZES = np.array(
+    [8 * LONG_WORDS, 8, PROFILE_BYTES, 8, 8 * LONG_WORDS, 8, 8 * (LONG_WORDS + DETAIL_WORDS), 0]
+)
+# The kind as which a code is compared, apart from its detail code; indexed by CodeKind or NO_CODE.
+_COMPARED_AS = np.arange(NO_CODE + 1, dtype=np.uint8)
+_COMPARED_AS[CodeKind.DETAILED] = CodeKind.FULL
 MAX_KIND = max(CodeKind)
 NO_DISTANCE = -1  # stands for the long distance of a pair that has none
 # Stands for the distance of a pair whose codes can't be compared, but which a person declared the same. It is
@@ -98,8 +109,10 @@ class Codes:
     view: ByteArray  # (n,) index into VIEWS
     kind: ByteArray  # (n,) CodeKind
     short: WordArray  # (n,) the first 64 bits; 0 for flat codes
-    long: WordArray  # (n, 4) all 256 bits; 0 for codes of 8 bytes and for flat codes
+    long: WordArray  # (n, 4) the first 256 bits; 0 for codes of 8 bytes and for flat codes
     pixels: ByteArray  # (number of flat rows, 96) colour profiles, in the order of the flat rows
+    # (n, 8) all bits of the detail codes, 0 for other codes; or (0, 8) if there are no detail codes
+    detail: WordArray = dataclasses.field(default_factory=lambda: np.zeros((0, DETAIL_WORDS), np.uint64))
     decided: DecidedPairs = _UNDECIDED  # by the numbers of images; may name images that have no row here
 
     def __len__(self) -> int:
@@ -115,6 +128,16 @@ class Codes:
         """The numbers of the flat rows; row i of `pixels` belongs to the i-th of them."""
         return np.flatnonzero(self.kind == CodeKind.FLAT)
 
+    @property
+    def compared_as(self) -> ByteArray:
+        """(n,) the kind as which each code is compared, apart from its detail code: DETAILED counts as FULL."""
+        kinds: ByteArray = _COMPARED_AS[self.kind]
+        return kinds
+
+    def detail_words(self) -> WordArray:
+        """Returns the detail codes as (n, 8) words, 0 for other codes."""
+        return self.detail if len(self.detail) else np.zeros((len(self), DETAIL_WORDS), np.uint64)
+
     def take(self, rows: IntArray) -> "Codes":
         """Returns the given rows, in the given order."""
         flat_row = np.cumsum(self.kind == CodeKind.FLAT) - 1
@@ -126,6 +149,7 @@ class Codes:
             self.short[rows],
             self.long[rows],
             self.pixels[flat_row[chosen_flat]],
+            self.detail[rows] if len(self.detail) else self.detail,
             self.decided,
         )
 
@@ -165,15 +189,18 @@ def from_columns(image: IntArray, view: ByteArray, kind: ByteArray, data: bytes)
     sizes = _SIZES[kind] if n else np.zeros(0, np.int64)
     starts = np.cumsum(sizes) - sizes
     raw = np.frombuffer(data, np.uint8)
-    long = np.zeros((n, 4), np.uint64)
+    long = np.zeros((n, LONG_WORDS), np.uint64)
     short = np.zeros(n, np.uint64)
     flat = np.flatnonzero(kind == CodeKind.FLAT)
-    wide = np.flatnonzero((kind == CodeKind.FULL) | (kind == CodeKind.WIDE))
+    wide = np.flatnonzero(np.isin(kind, (CodeKind.FULL, CodeKind.WIDE, CodeKind.DETAILED)))
+    detailed = np.flatnonzero(kind == CodeKind.DETAILED)
     narrow = np.flatnonzero(sizes == 8)
-    long[wide] = _words(raw, starts[wide], 32)
+    long[wide] = _words(raw, starts[wide], 8 * LONG_WORDS)
     short[wide] = long[wide, 0]
     short[narrow] = _words(raw, starts[narrow], 8)[:, 0]
-    return Codes(image, view, kind, short, long, _gather(raw, starts[flat], PROFILE_BYTES))
+    detail = np.zeros((n if len(detailed) else 0, DETAIL_WORDS), np.uint64)
+    detail[detailed] = _words(raw, starts[detailed] + 8 * LONG_WORDS, 8 * DETAIL_WORDS)
+    return Codes(image, view, kind, short, long, _gather(raw, starts[flat], PROFILE_BYTES), detail)
 
 
 def _gather(raw: ByteArray, starts: IntArray, size: int) -> ByteArray:
@@ -190,11 +217,14 @@ def _words(raw: ByteArray, starts: IntArray, size: int) -> WordArray:
 
 def concatenate(parts: Sequence[Codes]) -> Codes:
     """Returns the rows of all parts; images keep their numbers. No pairs of them may be decided."""
-    names = [field.name for field in dataclasses.fields(Codes) if field.name != "decided"]
+    names = [field.name for field in dataclasses.fields(Codes) if field.name not in ("detail", "decided")]
     image, view, kind, short, long, pixels = (
         np.concatenate([getattr(part, name) for part in parts]) for name in names
     )
-    return Codes(image, view, kind, short, long, pixels)
+    detail = np.zeros((0, DETAIL_WORDS), np.uint64)
+    if any(len(part.detail) for part in parts):
+        detail = np.concatenate([part.detail_words() for part in parts])
+    return Codes(image, view, kind, short, long, pixels, detail)
 
 
 def whole_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
@@ -208,8 +238,22 @@ def long_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
 
     It is NO_DISTANCE where one of the two has no long code.
     """
-    both = (codes.kind[a] == CodeKind.FULL) & (codes.kind[b] == CodeKind.FULL)
+    both = (_COMPARED_AS[codes.kind[a]] == CodeKind.FULL) & (_COMPARED_AS[codes.kind[b]] == CodeKind.FULL)
     return np.where(both, whole_distance(codes, a, b), NO_DISTANCE)
+
+
+def detail_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
+    """Returns the distance of the detail codes of each pair of rows (a, b).
+
+    It is NO_DISTANCE where one of the two has no detail code.
+    """
+    if not len(codes.detail):
+        return np.full(len(a), NO_DISTANCE)
+    both = (codes.kind[a] == CodeKind.DETAILED) & (codes.kind[b] == CodeKind.DETAILED)
+    distance = np.full(len(a), NO_DISTANCE)
+    differing = codes.detail[a[both]] ^ codes.detail[b[both]]
+    distance[both] = np.bitwise_count(differing).sum(axis=1, dtype=np.int64)
+    return distance
 
 
 def measured_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
@@ -217,7 +261,7 @@ def measured_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
 
     It is that to which k applies: bits of the short or whole code; of flat pictures, levels of colour.
     """
-    kind_a, kind_b = codes.kind[a], codes.kind[b]
+    kind_a, kind_b = _COMPARED_AS[codes.kind[a]], _COMPARED_AS[codes.kind[b]]
     distance = np.full(len(a), UNMEASURED, np.int64)
     is_flat = (kind_a == CodeKind.FLAT) & (kind_b == CodeKind.FLAT)
     flat_row = np.cumsum(codes.kind == CodeKind.FLAT) - 1

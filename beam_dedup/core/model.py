@@ -79,6 +79,9 @@ class CodeKind(enum.IntEnum):
     HASH = 3  # 8 bytes: a code of up to 64 bits, most significant bits first, with no long code to verify it
     WIDE = 4  # 32 bytes: a code of 256 bits that is compared as a whole
     METADATA = 5  # 8 bytes: a simhash of the metadata of an image that can't be opened
+    DETAILED = (
+        6  # 96 bytes: as FULL, then the 512 bits of the detail code of a picture with much plain ground
+    )
 
 
 class Flag(enum.StrEnum):
@@ -87,6 +90,7 @@ class Flag(enum.StrEnum):
     UNDECODABLE = "undecodable"  # known image format, but no picture: compared by digest alone
     TINY = "tiny"  # compared by the short code alone
     FLAT = "flat"  # compared by its colours
+    FINE = "fine"  # looks flat, but has details too fine for a code: compared by digest alone
     TRUNCATED = "truncated"  # incomplete file: ranked after complete ones, compared if enough is present
     ANIMATED = "animated"  # several frames or pages: compared only with as many frames of the same duration
     DESCRIBED = "described"  # could not be opened: compared by its metadata alone

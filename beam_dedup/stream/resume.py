@@ -207,6 +207,11 @@ def _files(folder: str, prefix: str, suffix: str) -> list[str]:
     return [path for path in paths if path.endswith(suffix)]
 
 
+def _bytes_of(kind: CodeKind) -> int:
+    """Returns the number of bytes of a code of a kind."""
+    return int(code_bytes(np.array([kind], np.uint8))[0])
+
+
 def _kept_image(record: dict[str, Any]) -> Fingerprint:
     """Returns the image of the record of a kept image."""
     algorithm = record["algorithm"] or ""
@@ -215,12 +220,9 @@ def _kept_image(record: dict[str, Any]) -> Fingerprint:
     if record["fingerprint"]:
         name = algorithm.partition("/")[0]
         kind = next((_KINDS[flag] for flag in flags if flag in _KINDS), ALGORITHMS[name].kind)
-        code = (
-            Code(
-                kind,
-                _hex(record["fingerprint"], int(code_bytes(np.array([kind], np.uint8))[0]), "a fingerprint"),
-            ),
-        )
+        if kind == CodeKind.FULL and len(record["fingerprint"]) == 2 * _bytes_of(CodeKind.DETAILED):
+            kind = CodeKind.DETAILED
+        code = (Code(kind, _hex(record["fingerprint"], _bytes_of(kind), "a fingerprint")),)
     return Fingerprint(
         ImageRef(record["uri"], record["uri"], known=True),
         _hex(record["digest"], _DIGEST_BYTES, "a digest"),

@@ -1,4 +1,4 @@
-"""Computes the code of a picture from its 64 x 64 pixels, by the recipe `dct/1`.
+"""Computes the code of a picture from its 64 x 64 pixels, by the recipe `dct/2`.
 
 The recipe is stored beside every fingerprint; fingerprints of different recipes are never compared. Its
 steps:
@@ -28,6 +28,8 @@ The transform is exact: cosines are rounded to 1/32768, and every product and su
 2**53. So floating point adds no rounding error, and a code does not depend on machine, library or batch
 size.
 
+A picture with much plain ground gets a detail code besides (`beam_dedup.core.imaging.detail_code`).
+
 Steps 1 and 2 are implemented in `beam_dedup.core.imaging.decode`.
 """
 
@@ -49,15 +51,17 @@ FLAT_ACTIVE = 8  # a picture with fewer coefficients outside the dead zone is fl
 PROFILE_CELLS = 16  # strips in each of the two profiles of a flat picture
 
 _SCALE = 1 << 15
-COSINES: Coefficients = np.rint(
-    _SCALE
-    * np.sqrt(2 / SIDE)
-    * np.cos(np.pi / SIDE * np.outer(np.arange(1, LONG_SIDE + 1), np.arange(SIDE) + 0.5))
-)
-_THRESHOLD = DEAD_ZONE * _SCALE**2
 
-# Mirroring a picture negates the cosines that are odd about its middle: those of frequency 1, 3, 5, ...
-_ODD = np.where(np.arange(1, LONG_SIDE + 1) % 2, -1.0, 1.0)
+
+def cosines(side: int, frequencies: int, scale: int) -> Coefficients:
+    """Returns the rows 1..frequencies of the orthonormal DCT-II of `side` values, in whole units of 1 / scale."""
+    angles = np.pi / side * np.outer(np.arange(1, frequencies + 1), np.arange(side) + 0.5)
+    rounded: Coefficients = np.rint(scale * np.sqrt(2 / side) * np.cos(angles))
+    return rounded
+
+
+COSINES = cosines(SIDE, LONG_SIDE, _SCALE)
+_THRESHOLD = DEAD_ZONE * _SCALE**2
 
 
 def _bit_order() -> npt.NDArray[np.intp]:
@@ -93,24 +97,26 @@ def active(coefs: Coefficients) -> npt.NDArray[np.intp]:
 
 
 def turned(coefs: Coefficients) -> Coefficients:
-    """Returns the coefficients of the mirrored and turned picture: (16, 16) -> (7, 16, 16).
+    """Returns the coefficients of the mirrored and turned picture: (n, n) -> (7, n, n).
 
     The order is that of `codes.TURNS`.
 
     mirror swaps left and right, flip swaps top and bottom, rot90 turns by a quarter counter-clockwise,
     transpose swaps rows and columns, and transverse does the same about the other diagonal.
     """
-    across, down = coefs * _ODD, coefs * _ODD[:, None]
+    # Mirroring a picture negates the cosines that are odd about its middle: those of frequency 1, 3, 5, ...
+    odd = np.where(np.arange(1, len(coefs) + 1) % 2, -1.0, 1.0)
+    across, down = coefs * odd, coefs * odd[:, None]
     swapped = coefs.T
     return np.stack(
         [
             across,
             down,
-            across * _ODD[:, None],
-            swapped * _ODD[:, None],
-            swapped * _ODD,
+            across * odd[:, None],
+            swapped * odd[:, None],
+            swapped * odd,
             swapped,
-            swapped * _ODD * _ODD[:, None],
+            swapped * odd * odd[:, None],
         ]
     )
 

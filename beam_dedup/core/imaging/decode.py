@@ -1,4 +1,4 @@
-"""Decodes an image file within limits, and resizes the picture and parts of it to 64 x 64 pixels."""
+"""Decodes an image file within limits, and resizes the picture and parts of it to squares."""
 
 import contextlib
 import dataclasses
@@ -7,9 +7,10 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from beam_dedup.core import limits
@@ -25,6 +26,11 @@ WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 DRAFT_SIDE = 128
 
 _ORIENTATION_TAG = 0x0112
+
+_CELL = 16  # pixels a side
+_FINE_LEVELS = (
+    48  # grey levels; more contrast than the noise of a JPEG has, and a smooth gradient within a cell
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -209,50 +215,126 @@ def thumbnail(image: Image.Image, mode: str) -> Thumbnail:
 
 def _plain(image: Image.Image, mode: str) -> Image.Image:
     """Converts a picture to `mode`, or to RGBa if it has transparency."""
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode == "I":
-        wide = np.asarray(image)
-        image = Image.fromarray(np.clip(wide >> 8 if wide.max() > 255 else wide, 0, 255).astype(np.uint8))
-    elif image.mode == "F":
-        wide = np.nan_to_num(np.asarray(image))
-        image = Image.fromarray(np.clip(wide * 255 if wide.max() <= 1 else wide, 0, 255).astype(np.uint8))
+    if _is_wide(image):
+        image = Image.fromarray(_in_8_bits(np.asarray(image)))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         # Premultiplied alpha: resizing must not mix the colours of transparent pixels into visible ones.
         return image.convert("RGBA").convert("RGBa")
     return image.convert(mode)
 
 
-def square(source: Thumbnail, mode: str, part: Box = WHOLE) -> Pixels:
-    """Resizes a part of a picture to 64 x 64 over white: (64, 64) uint8, or (64, 64, 3) for mode "RGB"."""
+def _is_wide(image: Image.Image) -> bool:
+    """Returns whether the samples of a picture have more than 8 bits."""
+    return image.mode.startswith("I;16") or image.mode in ("I", "F")
+
+
+def _in_8_bits(samples: npt.NDArray[Any]) -> Pixels:
+    """Scales samples of more than 8 bits to 0..255, by the range that they are most likely meant to fill.
+
+    It is 0 to 2**n - 1 for whole numbers, with the least n from 8 that holds them all: 8, 10, 12 or 16 bits, as cameras and
+    scanners write them. It is 0 to 1, or 0 to 255, for fractions that lie within; else the range from the least to the
+    greatest.
+    """
+    if samples.dtype.kind == "f":
+        finite = np.isfinite(samples)
+        least, greatest = (float(bound(samples[finite], initial=0)) for bound in (np.min, np.max))
+        if least >= 0 and greatest <= 255:
+            scale = 255 if greatest <= 1 else 1
+            return (np.where(finite, samples, 0) * scale).astype(np.uint8)
+        return _stretched(np.where(finite, samples, least))
+    least, greatest = int(samples.min(initial=0)), int(samples.max(initial=0))
+    if least < 0 or greatest >= 1 << 16:
+        return _stretched(samples)
+    return (samples >> (max(greatest.bit_length(), 8) - 8)).astype(np.uint8)
+
+
+def _stretched(samples: npt.NDArray[Any]) -> Pixels:
+    """Scales samples so that the least becomes 0 and the greatest 255. Infinite ones count as 0."""
+    numbers = np.nan_to_num(samples.astype(np.float32), posinf=0, neginf=0)
+    least = float(numbers.min(initial=np.inf))
+    span = float(numbers.max(initial=-np.inf)) - least
+    return (
+        ((numbers - least) * (255 / span)).astype(np.uint8) if span > 0 else np.zeros(samples.shape, np.uint8)
+    )
+
+
+def other_renderings(image: Image.Image) -> Iterator[Thumbnail]:
+    """Yields a decoded picture as it looks in other ways: some show what is flat, or invisible, in `thumbnail`.
+
+    A picture with transparency is shown over black (it may be white), and without transparency, if all of it is
+    invisible. One with samples of more than 8 bits is shown by the range of its own samples.
+
+    Returns:
+      Grey pictures.
+    """
+    if _is_wide(image):
+        yield thumbnail(Image.fromarray(_stretched(np.asarray(image))), "L")
+        return
+    source = thumbnail(image, "L")
+    if source.image.mode != "RGBa":
+        return
+    over_black = Image.fromarray(np.ascontiguousarray(np.asarray(source.image)[..., :3])).convert("L")
+    yield dataclasses.replace(source, image=over_black)
+    if not np.asarray(source.image)[..., 3].any():
+        yield thumbnail(image.convert("RGBA").convert("RGB"), "L")
+
+
+def has_fine_detail(stream: BinaryIO, picture: Opened, allowed: Limits) -> bool:
+    """Returns whether any cell of 16 x 16 pixels of a picture, at its full size, has a strong contrast.
+
+    A smooth gradient has none, and the noise of a JPEG has little. Resizing to 64 x 64 pixels hides, for example, stars.
+
+    Args:
+      stream: the file that `open_picture` opened; a JPEG is decoded again.
+      picture: the decoded picture.
+      allowed: limits on the number of pixels; a picture with more is not examined.
+    """
+    image = picture.image
+    if image.format in ("JPEG", "MPO"):
+        image = _open(stream)
+        if image.width * image.height > limits.most_pixels(image, False, False, allowed):
+            return False
+        image.load()
+    pixels = over_white(_plain(image, "L"), "L")
+    # The cells that the sides do not fill are joined to those before them; a smaller picture is one cell.
+    starts = [np.arange(max(side // _CELL, 1)) * _CELL for side in pixels.shape]
+    spans = [
+        bound.reduceat(bound.reduceat(pixels, starts[0], axis=0), starts[1], axis=1)
+        for bound in (np.maximum, np.minimum)
+    ]
+    return bool((spans[0] - spans[1]).max(initial=0) > _FINE_LEVELS)
+
+
+def square(source: Thumbnail, mode: str, part: Box = WHOLE, side: int = SIDE) -> Pixels:
+    """Resizes a part of a picture to a square over white: (side, side) uint8, or (side, side, 3) for mode "RGB"."""
     left, top, right, bottom = part
     box = (left * source.width, top * source.height, right * source.width, bottom * source.height)
-    return over_white(source.image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box), mode)
+    return over_white(source.image.resize((side, side), Image.Resampling.BILINEAR, box), mode)
 
 
-def tilted(source: Thumbnail, degrees: float) -> Pixels:
-    """Rotates a picture counter-clockwise by a few degrees and crops it: (64, 64) uint8, grey.
+def tilted(source: Thumbnail, degrees: float, side: int = SIDE) -> Pixels:
+    """Rotates a picture counter-clockwise by a few degrees and crops it: (side, side) uint8, grey.
 
     The crop is the largest frame of the picture's shape that includes nothing from outside the picture.
     """
     angle = math.radians(degrees)
     width, height = source.width, source.height
     share = tilted_share(width, height, degrees)
-    # Rotate at twice the size: `transform` samples single pixels, and would lose detail by scaling to 64.
-    side = 2 * SIDE
-    across, down = share * width / side, share * height / side
+    # Rotate at twice the size: `transform` samples single pixels, and would lose detail by scaling down.
+    twice = 2 * side
+    across, down = share * width / twice, share * height / twice
     x_by_x, x_by_y = math.cos(angle) * across, -math.sin(angle) * down
     y_by_x, y_by_y = math.sin(angle) * across, math.cos(angle) * down
-    x_start = width / 2 - (x_by_x + x_by_y) * side / 2
-    y_start = height / 2 - (y_by_x + y_by_y) * side / 2
+    x_start = width / 2 - (x_by_x + x_by_y) * side
+    y_start = height / 2 - (y_by_x + y_by_y) * side
     image = source.image if source.image.mode == "L" else Image.fromarray(over_white(source.image, "L"))
     rotated = image.transform(
-        (side, side),
+        (twice, twice),
         Image.Transform.AFFINE,
         (x_by_x, x_by_y, x_start, y_by_x, y_by_y, y_start),
         Image.Resampling.BILINEAR,
     )
-    return np.asarray(rotated.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    return np.asarray(rotated.resize((side, side), Image.Resampling.BILINEAR))
 
 
 def tilted_share(width: float, height: float, degrees: float) -> float:

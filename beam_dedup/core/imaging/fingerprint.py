@@ -11,20 +11,24 @@ from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe
 from beam_dedup.core.codes import TURNS
 from beam_dedup.core.errors import DecodeError, ImageError, OutOfMemoryError
 from beam_dedup.core.full_reads import FullReads
-from beam_dedup.core.imaging import dct, formats, other_kinds
+from beam_dedup.core.imaging import dct, detail_code, formats, other_kinds
 from beam_dedup.core.imaging.animation import Animation, animation_of
 from beam_dedup.core.imaging.decode import (
     Opened,
+    Thumbnail,
     check_decoded,
     colours,
     decoding,
+    has_fine_detail,
     load_picture,
     open_picture,
     oriented,
+    other_renderings,
     prepare_decoders,
     square,
     thumbnail,
 )
+from beam_dedup.core.imaging.detail_code import has_plain_ground
 from beam_dedup.core.imaging.facts import Facts, facts_of
 from beam_dedup.core.imaging.library_hashes import hash_of
 from beam_dedup.core.imaging.truncated import TruncatedError
@@ -72,13 +76,26 @@ def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Pictu
         animation = animation_of(stream, picture.image)
         picture = load_picture(stream, picture, scaled=is_dct)
         source = thumbnail(picture.image, "L")
-    whole = oriented(square(source, "L"), picture.orientation if is_dct else 1)
+    orientation = picture.orientation if is_dct else 1
+    whole = oriented(square(source, "L"), orientation)
     base = dct.coefficients(whole)
     flags, detail = _flags_and_detail(picture, animation)
-    is_flat = dct.active(base) < dct.FLAT_ACTIVE
+    is_flat = bool(dct.active(base) < dct.FLAT_ACTIVE)
+    if is_flat and is_dct:
+        with decoding():
+            for source in other_renderings(picture.image):
+                whole = oriented(square(source, "L"), orientation)
+                base = dct.coefficients(whole)
+                is_flat = bool(dct.active(base) < dct.FLAT_ACTIVE)
+                if not is_flat:
+                    break
+    if is_flat and not flags:
+        with decoding():
+            if has_fine_detail(stream, picture, limits):
+                flags = (Flag.FINE,)
     if flags and (is_flat or not is_dct):
-        # A flat part or first frame does not represent the whole. A code of another algorithm must equal the
-        # code of a complete still picture, as the library computes it.
+        # A flat part or first frame does not represent the whole, nor do the colours of a picture its details. A code of
+        # another algorithm must equal the code of a complete still picture, as the library computes it.
         codes: tuple[Code, ...] = ()
     elif is_flat:
         codes = (_flat_code(stream, picture, is_dct),)
@@ -90,7 +107,7 @@ def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Pictu
         codes = (Code(CodeKind.TINY, dct.code_bits(base)[: SHORT_BITS // 8].tobytes()),)
         flags = (*flags, Flag.TINY)
     else:
-        codes = _full_codes(base, squares(recipe.views, picture, source, whole), recipe.turns)
+        codes = _full_codes(recipe, picture, source, whole, base)
     if animation is not None:
         codes = tuple(dataclasses.replace(code, data=animation.mixed(code.data)) for code in codes)
     return Picture(picture.format, picture.width, picture.height, codes, flags, detail, facts)
@@ -123,30 +140,49 @@ def _flat_code(stream: BinaryIO, picture: Opened, is_turned: bool) -> Code:
     return Code(CodeKind.FLAT, dct.profiles(oriented(pixels, picture.orientation if is_turned else 1)))
 
 
-def _full_codes(base: dct.Coefficients, views: list[tuple[str, dct.Pixels]], turns: bool) -> tuple[Code, ...]:
+def _full_codes(
+    recipe: Recipe, picture: Opened, source: Thumbnail, whole: dct.Pixels, base: dct.Coefficients
+) -> tuple[Code, ...]:
     """Returns the base code, then the codes of the views, without flat views and repeated codes.
 
     Args:
-      base: (16, 16), the coefficients of the whole picture.
-      views: name and pixels of each view, as from `views.squares`.
-      turns: whether to add the codes of the seven other orientations of the whole picture.
+      recipe: which views.
+      picture: for its size and orientation.
+      source: the decoded picture.
+      whole: (64, 64) uint8, the pixels of the base view.
+      base: (16, 16), their coefficients.
     """
     names, coefs = [BASE_VIEW], [base[None]]
-    if views:
+    if views := squares(recipe.views, picture, source, whole):
         of_views = dct.coefficients(np.stack([pixels for _, pixels in views]))
         structured = dct.active(of_views) >= dct.FLAT_ACTIVE
         names += [name for (name, _), use in zip(views, structured.tolist(), strict=True) if use]
         coefs.append(of_views[structured])
-    if turns:
+    if recipe.turns:
         names += TURNS
         coefs.append(dct.turned(base))
-    if len(names) == 1:
-        return (Code(CodeKind.FULL, dct.code_bits(base).tobytes()),)
-    bits = dct.code_bits(np.concatenate(coefs))
+    bits = [row.tobytes() for row in dct.code_bits(np.concatenate(coefs))]
+    kind = CodeKind.FULL
+    if has_plain_ground(whole):
+        kind = CodeKind.DETAILED
+        details = _detail_codes(recipe, picture, source, whole, names)
+        bits = [row + detail for row, detail in zip(bits, details, strict=True)]
     first: dict[bytes, str] = {}
-    for name, row in zip(names, bits, strict=True):
-        first.setdefault(row.tobytes(), name)
-    return tuple(Code(CodeKind.FULL, data, name) for data, name in first.items())
+    for name, data in zip(names, bits, strict=True):
+        first.setdefault(data, name)
+    return tuple(Code(kind, data, name) for data, name in first.items())
+
+
+def _detail_codes(
+    recipe: Recipe, picture: Opened, source: Thumbnail, whole: dct.Pixels, names: list[str]
+) -> list[bytes]:
+    """Returns the detail codes of the named views."""
+    pixels = dict(squares(recipe.views, picture, source, whole, detail_code.SIDE)) if len(names) > 1 else {}
+    pixels[BASE_VIEW] = oriented(square(source, "L", side=detail_code.SIDE), picture.orientation)
+    coefs = detail_code.coefficients(np.stack([pixels[name] for name in names if name in pixels]))
+    if recipe.turns:
+        coefs = np.concatenate([coefs, dct.turned(coefs[0])])
+    return [row.tobytes() for row in detail_code.detail_bits(coefs)]
 
 
 class _Content(NamedTuple):

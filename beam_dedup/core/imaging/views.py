@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from beam_dedup.core.algorithms import Recipe, Views
 from beam_dedup.core.codes import TURNS, VIEWS
-from beam_dedup.core.imaging.dct import Pixels
+from beam_dedup.core.imaging.dct import SIDE, Pixels
 from beam_dedup.core.imaging.decode import (
     Box,
     Opened,
@@ -51,8 +51,10 @@ _MIRRORED = (2, 4, 5, 7)  # EXIF orientations that mirror the picture
 ASPECTS = ((1, 1), (4, 3), (16, 9), (9, 16))
 
 
-def squares(views: str, picture: Opened, source: Thumbnail, whole: Pixels) -> list[tuple[str, Pixels]]:
-    """Returns the views of a picture besides the base, as pairs of name and (64, 64) uint8 grey pixels.
+def squares(
+    views: str, picture: Opened, source: Thumbnail, whole: Pixels, side: int = SIDE
+) -> list[tuple[str, Pixels]]:
+    """Returns the views of a picture besides the base, as pairs of name and (side, side) uint8 grey pixels.
 
     They are in the order of `codes.VIEWS`, with the EXIF orientation applied. A view of too few pixels is
     left out.
@@ -62,12 +64,13 @@ def squares(views: str, picture: Opened, source: Thumbnail, whole: Pixels) -> li
       picture: for its size and orientation.
       source: the decoded picture, from which the views are cut.
       whole: (64, 64) uint8, the pixels of the base view.
+      side: of the squares, in pixels.
     """
-    found = [(name, square(source, "L", part)) for name, part in parts(views, picture, source, whole)]
+    found = [(name, square(source, "L", part, side)) for name, part in parts(views, picture, source, whole)]
     shorter = min(picture.width, picture.height)
     if views == Views.CROPS and shorter * tilted_share(picture.width, picture.height, TILT) >= LEAST_SIDE:
         left = -TILT if picture.orientation in _MIRRORED else TILT
-        found += [("tiltleft", tilted(source, left)), ("tiltright", tilted(source, -left))]
+        found += [("tiltleft", tilted(source, left, side)), ("tiltright", tilted(source, -left, side))]
     return [(name, oriented(pixels, picture.orientation)) for name, pixels in found]
 
 

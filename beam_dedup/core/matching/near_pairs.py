@@ -17,6 +17,7 @@ from beam_dedup.core.codes import (
     Found,
     IntArray,
     WordArray,
+    detail_distance,
     long_distance,
     measured_distance,
     whole_distance,
@@ -26,7 +27,7 @@ from beam_dedup.core.matching.plan import Key, keys_over
 from beam_dedup.core.matching.planner import choose
 from beam_dedup.core.model import CodeKind
 from beam_dedup.core.threads import interleaved
-from beam_dedup.core.thresholds import Thresholds
+from beam_dedup.core.thresholds import DETAIL_DISTANCE, VIEW_DETAIL_DISTANCE, Thresholds
 
 _SAME_ROWS = 1 << 20  # pairs of rows of images declared the same, at a time
 
@@ -188,15 +189,18 @@ def admitted(
       distance: (n,) distance of the words or colours of each pair.
     """
     good = (codes.image[a] != codes.image[b]) & ((codes.view[a] == BASE) | (codes.view[b] == BASE))
-    good &= (codes.kind[a] == codes.kind[b]) | (codes.kind[a] <= _TINY) & (codes.kind[b] <= _TINY)
+    kind = codes.compared_as
+    good &= (kind[a] == kind[b]) | (kind[a] <= _TINY) & (kind[b] <= _TINY)
     if not good.any():
         return
     a, b, distance = a[good], b[good], distance[good]
-    kind = codes.kind[a]
-    tiny = (kind == _TINY) | (codes.kind[b] == _TINY)
-    # NO_DISTANCE is below any threshold, so pairs without a long distance pass.
+    kind, other = kind[a], kind[b]
+    tiny = (kind == _TINY) | (other == _TINY)
+    # NO_DISTANCE is below any threshold, so pairs without a long distance, or a detail distance, pass.
     good = (long_distance(codes, a, b) <= thresholds.verify) & (~tiny | (distance <= thresholds.tiny_bits))
     good &= (kind != _METADATA) | (distance <= thresholds.metadata_bits)
+    both_bases = (codes.view[a] == BASE) & (codes.view[b] == BASE)
+    good &= detail_distance(codes, a, b) <= np.where(both_bases, DETAIL_DISTANCE, VIEW_DETAIL_DISTANCE)
     if thresholds.words > 1:
         distance = np.where(kind == _WIDE, whole_distance(codes, a, b), distance).astype(np.uint8)
         good &= (kind != _WIDE) | (distance <= thresholds.k)

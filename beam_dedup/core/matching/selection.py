@@ -384,10 +384,11 @@ def representatives(codes: Codes, known: BoolArray) -> IntArray:
 
 
 def _code_words(codes: Codes) -> WordArray:
-    """Returns kind, bits and pixels of each code as words (n, 13), equal if and only if the codes are equal."""
-    words = np.zeros((len(codes), 13), np.uint64)
+    """Returns kind, bits and pixels of each code as words (n, 14), equal if and only if the codes are equal."""
+    words = np.zeros((len(codes), 14), np.uint64)
     words[:, 0] = codes.kind
     words[:, 1:5] = codes.long
     words[:, 5] = codes.short
-    words[codes.flat, 1:] = np.ascontiguousarray(codes.pixels).view(np.uint64)
+    words[:, 6:] = codes.detail_words()
+    words[codes.flat, 1:13] = np.ascontiguousarray(codes.pixels).view(np.uint64)
     return words

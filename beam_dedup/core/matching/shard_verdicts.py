@@ -28,6 +28,8 @@ from beam_dedup.core.rank import (
 )
 from beam_dedup.core.tables import with_flag
 
+_FULL_KINDS = pa.array([CodeKind.FULL, CodeKind.DETAILED], pa.uint8())  # those with a long distance
+
 DECIDED = b"decided"
 
 
@@ -196,7 +198,7 @@ def verdicts(
     kept_digest = pc.coalesce(
         best["kept_digest"].combine_chunks().cast(pa.binary()).take(mark), digests.take(witness_row)
     )
-    is_full = np.asarray(pc.fill_null(pc.equal(_of_base(images, "kind"), int(CodeKind.FULL)), False))
+    is_full = np.asarray(pc.fill_null(pc.is_in(_of_base(images, "kind"), value_set=_FULL_KINDS), False))
     zero_distance = pa.array(np.zeros(len(rows), np.int32), mask=~is_represented)
     # Images with equal codes but different bytes also have a long distance: 0.
     has_long = is_represented & is_full & (shard.same_bytes[rows] != shard.same_bytes[representative])

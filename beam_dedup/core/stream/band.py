@@ -26,7 +26,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from beam_dedup.core.codes import BASE, NO_DISTANCE, BoolArray, IntArray
-from beam_dedup.core.model import CodeKind
 from beam_dedup.core.stream import code_search, code_shards
 from beam_dedup.core.stream.code_search import Matches
 from beam_dedup.core.stream.messages import (
@@ -107,7 +106,7 @@ def _repeats(rows: Rows, match: Matches) -> BoolArray:
         & (match.earlier["view"] == BASE)
         & (rows["kind"][match.row] == match.earlier["kind"])
     )
-    verified: BoolArray = (match.long_distance == 0) | (match.earlier["kind"] != CodeKind.FULL)
+    verified: BoolArray = (match.long_distance <= 0) & (match.detail_distance <= 0)
     repeated: BoolArray = equal & verified
     return repeated
 

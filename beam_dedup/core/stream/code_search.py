@@ -19,6 +19,7 @@ from beam_dedup.core.codes import (
     IntArray,
     WordArray,
     concatenate,
+    detail_distance,
     long_distance,
 )
 from beam_dedup.core.matching import flat_join, hamming_join
@@ -46,6 +47,7 @@ class Matches:
     earlier: Rows  # the earlier code
     distance: IntArray
     long_distance: IntArray
+    detail_distance: IntArray
     view: ByteArray  # through which the codes match
 
 
@@ -111,8 +113,14 @@ def _compared(
     both = concatenate([new.take(row), codes_from_rows(earlier)])
     for pairs in admitted(both, shard.thresholds, np.arange(n), np.arange(n, 2 * n), distance):
         view = np.where(both.view[pairs.a] == BASE, both.view[pairs.b], both.view[pairs.a])
-        long = long_distance(both, pairs.a, pairs.b)
-        yield Matches(row[pairs.a], earlier[pairs.a], pairs.distance.astype(np.int64), long, view)
+        yield Matches(
+            row[pairs.a],
+            earlier[pairs.a],
+            pairs.distance.astype(np.int64),
+            long_distance(both, pairs.a, pairs.b),
+            detail_distance(both, pairs.a, pairs.b),
+            view,
+        )
 
 
 def _candidates(shard: CodeShard, piece: Piece, new: Codes) -> Found:

@@ -75,6 +75,7 @@ def _codes(orphans: pa.Table, words: int) -> tuple[Codes, BoolArray]:
         codes.short,
         codes.long,
         codes.pixels,
+        codes.detail,
     ), truncated
 
 

@@ -16,7 +16,17 @@ import pyarrow as pa
 
 from beam_dedup.core import blocks
 from beam_dedup.core.blocks import VERDICTS
-from beam_dedup.core.codes import BASE, NO_DISTANCE, PROFILE_BYTES, ByteArray, Codes, IntArray
+from beam_dedup.core.codes import (
+    BASE,
+    DETAIL_WORDS,
+    LONG_WORDS,
+    NO_DISTANCE,
+    PROFILE_BYTES,
+    ByteArray,
+    Codes,
+    IntArray,
+    code_bytes,
+)
 from beam_dedup.core.model import CodeKind
 from beam_dedup.core.stream.protocol import (
     Block,
@@ -229,12 +239,16 @@ def rows_from_codes(codes: Codes, flags: npt.NDArray[np.uint8], words: int) -> t
       ValueError: a code has more words than the plan.
     """
     hashed, flat = codes.hashed, codes.flat
-    if words == 1 and np.isin(codes.kind[hashed], (CodeKind.FULL, CodeKind.WIDE)).any():
-        raise ValueError("the plan of the stream has codes of 1 word; got a code of 4 words")
+    most = int(code_bytes(codes.kind[hashed]).max(initial=0)) // 8
+    if most > words:
+        raise ValueError(f"the plan of the stream has codes of {words} words; got a code of {most} words")
     rows = np.zeros(len(hashed), code_rows(words))
     rows["word0"] = codes.short[hashed]
-    for number in range(1, words):
+    for number in range(1, min(words, LONG_WORDS)):
         rows[f"word{number}"] = codes.long[hashed, number]
+    if len(codes.detail):
+        for number in range(LONG_WORDS, words):
+            rows[f"word{number}"] = codes.detail[hashed, number - LONG_WORDS]
     profiles = np.zeros(len(flat), PROFILE_ROWS)
     profiles["pixels"] = codes.pixels
     for part, chosen in ((rows, hashed), (profiles, flat)):
@@ -246,18 +260,24 @@ def rows_from_codes(codes: Codes, flags: npt.NDArray[np.uint8], words: int) -> t
 def codes_from_rows(rows: Rows) -> Codes:
     """Converts rows back to codes; takes either type of row."""
     n = len(rows)
-    long = np.zeros((n, 4), np.uint64)
+    long = np.zeros((n, LONG_WORDS), np.uint64)
     short = np.zeros(n, np.uint64)
     pixels = np.zeros((0, PROFILE_BYTES), np.uint8)
-    if "pixels" in (rows.dtype.names or ()):
+    detail = np.zeros((0, DETAIL_WORDS), np.uint64)
+    image, view, kind = (np.ascontiguousarray(rows[name]) for name in ("image", "view", "kind"))
+    names = rows.dtype.names or ()
+    if "pixels" in names:
         pixels = np.ascontiguousarray(rows["pixels"])
     else:
         short[:] = rows["word0"]
-        if "word3" in (rows.dtype.names or ()):
-            for number in range(4):
+        if f"word{LONG_WORDS - 1}" in names:
+            for number in range(LONG_WORDS):
                 long[:, number] = rows[f"word{number}"]
-    image, view, kind = (np.ascontiguousarray(rows[name]) for name in ("image", "view", "kind"))
-    return Codes(image, view, kind, short, long, pixels)
+        if (kind == CodeKind.DETAILED).any():
+            detail = np.zeros((n, DETAIL_WORDS), np.uint64)
+            for number in range(DETAIL_WORDS):
+                detail[:, number] = rows[f"word{LONG_WORDS + number}"]
+    return Codes(image, view, kind, short, long, pixels, detail)
 
 
 def packed_by_image(rows: Rows, images: IntArray) -> pa.Array:

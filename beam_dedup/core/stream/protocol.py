@@ -82,12 +82,15 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from beam_dedup.core.algorithms import ALGORITHMS
+from beam_dedup.core.codes import DETAIL_WORDS, LONG_WORDS
 from beam_dedup.core.matching.plan import Plan, plan_for
 from beam_dedup.core.model import CodeKind
 from beam_dedup.core.stream.state_cells import Change
 from beam_dedup.core.thresholds import Thresholds
 
 Block = bytes | memoryview
+
+DETAILED_WORDS = LONG_WORDS + DETAIL_WORDS  # 64-bit words of a code with a detail code
 
 
 class Step(enum.StrEnum):
@@ -151,22 +154,22 @@ class StreamPlan:
       thresholds: when two codes match.
       pairs: the keys at which matching codes meet (`beam_dedup.core.matching.plan`).
       digest_shards: number of keys of the steps that identify images by number.
-      words: 64-bit words per code, 1 or 4.
+      words: 64-bit words per code: 1, 4, or 12 with a detail code.
       exact: compare only bytes; codes are not used.
     """
 
     thresholds: Thresholds
     pairs: Plan
     digest_shards: int = 4
-    words: int = 4
+    words: int = DETAILED_WORDS
     exact: bool = False
 
     def __post_init__(self) -> None:
         if self.digest_shards < 1:
             raise ValueError(f"digest_shards must be at least 1; got {self.digest_shards}")
-        if self.words not in (1, 4) or self.words < self.thresholds.words:
+        if self.words not in (1, LONG_WORDS, DETAILED_WORDS) or self.words < self.thresholds.words:
             raise ValueError(
-                f"words must be 1 or 4, and at least the {self.thresholds.words} that the thresholds compare; got {self.words}"
+                f"words must be 1, {LONG_WORDS} or {DETAILED_WORDS}, and at least the {self.thresholds.words} that the thresholds compare; got {self.words}"
             )
         found = (self.pairs.k, self.pairs.bits, self.pairs.words)
         wanted = (self.thresholds.word_k, self.thresholds.word_bits, self.thresholds.words)
@@ -182,8 +185,9 @@ def exact_plan(digest_shards: int = 4) -> StreamPlan:
 
 
 def words_of(algorithm: str) -> int:
-    """Returns the number of 64-bit words in a code of an algorithm: 4, or 1."""
-    return 4 if ALGORITHMS[algorithm].kind in (CodeKind.FULL, CodeKind.WIDE) else 1
+    """Returns the largest number of 64-bit words in a code of an algorithm that is not flat: 1, 4, or 12."""
+    words = {CodeKind.FULL: DETAILED_WORDS, CodeKind.WIDE: LONG_WORDS}
+    return words.get(ALGORITHMS[algorithm].kind, 1)
 
 
 def message_body(topic: Topic, block: Block) -> bytes:

@@ -6,7 +6,7 @@ The plan and the estimate are printed before the stream starts.
 import dataclasses
 
 from beam_dedup.core.matching.plan import Plan, plan_for
-from beam_dedup.core.stream.protocol import StreamPlan
+from beam_dedup.core.stream.protocol import DETAILED_WORDS, StreamPlan
 from beam_dedup.core.thresholds import Thresholds
 
 # Costs in nanoseconds and microseconds of one core, measured by benchmarks/stream_core.py.
@@ -85,7 +85,7 @@ def choose(
     thresholds: Thresholds,
     images: int,
     codes: float = 1.0,
-    words: int = 4,
+    words: int = DETAILED_WORDS,
     digest_shards: int = 4,
     spread: bool = True,
 ) -> Sizing:
