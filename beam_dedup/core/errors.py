@@ -72,5 +72,18 @@ class DecodeError(Exception):
     """The bytes were recognised as an image, but its picture can't be decoded."""
 
 
+class OtherFormatError(DecodeError):
+    """The picture is of another format than the first bytes say, and that format is not decoded.
+
+    Args:
+      image_format: the name of the format.
+      detail: for the record.
+    """
+
+    def __init__(self, image_format: str, detail: str) -> None:
+        super().__init__(detail)
+        self.image_format = image_format
+
+
 class OutOfMemoryError(DecodeError):
     """The picture can't be decoded for lack of memory: with more memory it might be."""

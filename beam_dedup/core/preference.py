@@ -53,7 +53,7 @@ _BYTES_OF_NUMBER = 8  # in a rank
 MAX_VALUE_BYTES = 250  # of all rules in a rank
 
 RAW = "raw"  # in `format:`: every format in RAW_FORMATS
-RAW_FORMATS = ("CR2", "CR3", "ORF", "RAF", "RW2")
+RAW_FORMATS = ("ARW", "CR2", "CR3", "DNG", "NEF", "ORF", "PEF", "RAF", "RAW", "RW2", "SRW")
 _FORMATS = {name.lower(): (name,) for name in formats.NAMES} | {
     RAW: RAW_FORMATS,
     "jpg": ("JPEG",),

@@ -11,11 +11,18 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from beam_dedup.core.errors import DecodeError
 
 MAX_FRAMES = 1_000_000
+
+_NEW_SUBFILE_TYPE = 254  # tag of a TIFF directory
+_NO_PAGE = 1 | 4  # its bits for a reduced copy of another page, and for a mask
+_COPY_LEVELS = 6  # grey levels by which a reduced copy differs from its original on average at most
+_MOST_DIRECTORIES = 10_000  # that are examined; reading more would take long
 
 _GIF_HEADER = 13  # bytes: signature, screen size, palette flags
 _GIF_IMAGE, _GIF_EXTENSION, _GIF_TRAILER = 0x2C, 0x21, 0x3B
@@ -29,20 +36,29 @@ class Animation(NamedTuple):
     frames: int
     milliseconds: int
 
-    def pad(self, length: int) -> bytes:
-        """Returns the `length` bytes that codes of this animation are combined with."""
-        description = f"{self.frames} frames, {self.milliseconds} ms".encode()
-        return hashlib.shake_128(description).digest(length)
+    @property
+    def description(self) -> str:
+        """What codes of this animation are combined with."""
+        return f"{self.frames} frames, {self.milliseconds} ms"
 
     def mixed(self, code: bytes) -> bytes:
         """Returns a code of the first frame as a code of the animation; a second call with the result undoes it."""
-        length = len(code)
-        mixed = int.from_bytes(code, "big") ^ int.from_bytes(self.pad(length), "big")
-        return mixed.to_bytes(length, "big")
+        return mixed_with(self.description, code)
+
+
+def mixed_with(description: str, code: bytes) -> bytes:
+    """Returns a code combined with a description; a second call with the result undoes it.
+
+    All distances between codes of one description stay the same. Codes of two descriptions compare like random ones.
+    """
+    pad = hashlib.shake_128(description.encode()).digest(len(code))
+    mixed = int.from_bytes(code, "big") ^ int.from_bytes(pad, "big")
+    return mixed.to_bytes(len(code), "big")
 
 
 def animation_of(stream: BinaryIO, image: Image.Image, max_frames: int = MAX_FRAMES) -> Animation | None:
-    """Returns the animation in a file, or None for a still picture. The pages of a document count as frames.
+    """Returns the animation in a file, or None for a still picture. The pages of a document count as
+    frames; the pictures of a HEIF file do not: they are shots of a burst, edits, or depths of one picture.
 
     Args:
       stream: the file, seekable; its position is the same afterwards.
@@ -61,8 +77,10 @@ def animation_of(stream: BinaryIO, image: Image.Image, max_frames: int = MAX_FRA
                 delays = png_delays(stream)
             case "WEBP" if getattr(image, "is_animated", False):
                 delays = webp_delays(stream)
-            case "AVIF" | "HEIF" | "TIFF":  # their delays, if any, cannot be read without decoding
+            case "AVIF":  # its delays cannot be read without decoding
                 delays = iter([0] * min(getattr(image, "n_frames", 1), max_frames + 1))
+            case "TIFF":
+                delays = iter([0] * count_pages(image, max_frames + 1))
             case _:
                 return None
         frames = milliseconds = 0
@@ -76,6 +94,43 @@ def animation_of(stream: BinaryIO, image: Image.Image, max_frames: int = MAX_FRA
     finally:
         stream.seek(before)
     return Animation(frames, milliseconds) if frames > 1 else None
+
+
+def count_pages(image: Image.Image, most: int) -> int:
+    """Counts the pages of a TIFF, up to `most`. Masks, and smaller copies of the first page, are no pages.
+
+    Leaves the image at its first page.
+
+    Raises:
+      Exception: Pillow cannot read the list of pages.
+    """
+    directories = min(getattr(image, "n_frames", 1), most)
+    if directories > _MOST_DIRECTORIES:
+        return directories
+    pages, (width, height) = 1, image.size
+    of_first: npt.NDArray[np.int16] | None = None
+    for number in range(1, directories):
+        image.seek(number)
+        kind = image.tag_v2.get(_NEW_SUBFILE_TYPE, 0)  # type: ignore[attr-defined]  # a TiffImageFile
+        if isinstance(kind, int) and kind & _NO_PAGE:
+            continue
+        # Its sides are those of the first page, scaled and rounded.
+        is_reduced = image.width < width and image.height < height
+        if is_reduced and abs(image.width * height - image.height * width) <= max(width, height):
+            if of_first is None:
+                image.seek(0)
+                of_first = _small(image)
+                image.seek(number)
+            if np.abs(_small(image) - of_first).mean() <= _COPY_LEVELS:
+                continue
+        pages += 1
+    image.seek(0)
+    return pages
+
+
+def _small(page: Image.Image) -> npt.NDArray[np.int16]:
+    """Returns the grey levels of a page at 32 x 32 pixels."""
+    return np.asarray(page.convert("L").resize((32, 32), Image.Resampling.BOX)).astype(np.int16)
 
 
 def gif_delays(stream: BinaryIO) -> Iterator[int | None]:

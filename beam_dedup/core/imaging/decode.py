@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from beam_dedup.core import limits
-from beam_dedup.core.errors import DecodeError, OutOfMemoryError, install_command
+from beam_dedup.core.errors import DecodeError, OtherFormatError, OutOfMemoryError, install_command
 from beam_dedup.core.imaging import formats, truncated
 from beam_dedup.core.imaging.dct import SIDE, Pixels
 from beam_dedup.core.limits import Limits
@@ -26,6 +26,7 @@ WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 DRAFT_SIDE = 128
 
 _ORIENTATION_TAG = 0x0112
+_NEW_SUBFILE_TYPE, _MAKE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 271, 330, 50706  # tags of TIFF
 
 _CELL = 16  # pixels a side
 _FINE_LEVELS = (
@@ -135,12 +136,15 @@ def open_picture(stream: BinaryIO, scaled: bool, heavy: bool, allowed: Limits) -
       allowed: limits on the number of pixels.
     Raises:
       DecodeError: the picture has too many pixels.
+      OtherFormatError: it is a raw picture of a camera, of which Pillow would decode the thumbnail.
       Exception: any other exception, if Pillow cannot open the file.
     """
     stream.seek(0)
     if stream.read(4) == formats.ICON_SIGNATURE:
         limits.check_icon(stream)
     image = _open(stream)
+    if name := _raw_format(image):
+        raise OtherFormatError(name, not_decoded(name))
     width, height = image.size
     limit = limits.most_pixels(image, scaled, heavy, allowed)
     if width * height > limit:
@@ -153,6 +157,23 @@ def open_picture(stream: BinaryIO, scaled: bool, heavy: bool, allowed: Limits) -
     if orientation >= 5:
         width, height = height, width
     return Opened(image, mode, name, orientation, width, height)
+
+
+def _raw_format(image: Image.Image) -> str:
+    """Returns the format of a raw picture in a TIFF; "" for other pictures.
+
+    Its first directory says that it is a DNG, or it is a reduced picture, and the sensor's data are in a directory below.
+    """
+    if image.format != "TIFF":
+        return ""
+    tags = image.tag_v2  # type: ignore[attr-defined]  # a TiffImageFile
+    if _DNG_VERSION in tags:
+        return "DNG"
+    kind = tags.get(_NEW_SUBFILE_TYPE, 0)
+    if not (isinstance(kind, int) and kind & 1 and _SUB_DIRECTORIES in tags):
+        return ""
+    maker = str(tags.get(_MAKE, "")).upper()
+    return next((name for word, name in formats.RAW_MAKERS.items() if word in maker), formats.RAW)
 
 
 def load_picture(stream: BinaryIO, picture: Opened, scaled: bool) -> Opened:
@@ -235,27 +256,44 @@ def _in_8_bits(samples: npt.NDArray[Any]) -> Pixels:
     scanners write them. It is 0 to 1, or 0 to 255, for fractions that lie within; else the range from the least to the
     greatest.
     """
-    if samples.dtype.kind == "f":
-        finite = np.isfinite(samples)
-        least, greatest = (float(bound(samples[finite], initial=0)) for bound in (np.min, np.max))
-        if least >= 0 and greatest <= 255:
-            scale = 255 if greatest <= 1 else 1
-            return (np.where(finite, samples, 0) * scale).astype(np.uint8)
-        return _stretched(np.where(finite, samples, least))
-    least, greatest = int(samples.min(initial=0)), int(samples.max(initial=0))
-    if least < 0 or greatest >= 1 << 16:
+    least, greatest = _range_of(samples)
+    if not _is_usual(samples, least, greatest):
         return _stretched(samples)
-    return (samples >> (max(greatest.bit_length(), 8) - 8)).astype(np.uint8)
+    if samples.dtype.kind == "f":
+        return (np.where(np.isfinite(samples), samples, 0) * (255 if greatest <= 1 else 1)).astype(np.uint8)
+    return (samples >> (max(int(greatest).bit_length(), 8) - 8)).astype(np.uint8)
+
+
+def own_range(image: Image.Image) -> str:
+    """Returns the range of the samples of a decoded picture that is shown by its own range; "" for other pictures.
+
+    Measurements that differ by a factor, or by what was added, look alike by their own ranges, but are not the same.
+    """
+    if not _is_wide(image):
+        return ""
+    samples = np.asarray(image)
+    least, greatest = _range_of(samples)
+    return "" if _is_usual(samples, least, greatest) else f"samples from {least!r} to {greatest!r}"
+
+
+def _range_of(samples: npt.NDArray[Any]) -> tuple[float, float]:
+    """Returns the least and the greatest finite sample; 0 and 0 if there are none."""
+    finite = samples[np.isfinite(samples)] if samples.dtype.kind == "f" else samples
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+
+
+def _is_usual(samples: npt.NDArray[Any], least: float, greatest: float) -> bool:
+    """Returns whether samples are in a range that the samples of pictures usually fill."""
+    return least >= 0 and greatest <= (255 if samples.dtype.kind == "f" else (1 << 16) - 1)
 
 
 def _stretched(samples: npt.NDArray[Any]) -> Pixels:
-    """Scales samples so that the least becomes 0 and the greatest 255. Infinite ones count as 0."""
-    numbers = np.nan_to_num(samples.astype(np.float32), posinf=0, neginf=0)
-    least = float(numbers.min(initial=np.inf))
-    span = float(numbers.max(initial=-np.inf)) - least
-    return (
-        ((numbers - least) * (255 / span)).astype(np.uint8) if span > 0 else np.zeros(samples.shape, np.uint8)
-    )
+    """Scales samples so that the least finite one becomes 0 and the greatest 255. Others count as the nearest of these."""
+    least, greatest = _range_of(samples)
+    if greatest == least:
+        return np.zeros(samples.shape, np.uint8)
+    shares = (np.clip(np.nan_to_num(samples, nan=least), least, greatest) - least) / (greatest - least)
+    return (shares * 255).astype(np.uint8)
 
 
 def other_renderings(image: Image.Image) -> Iterator[Thumbnail]:

@@ -9,10 +9,10 @@ import numpy as np
 
 from beam_dedup.core.algorithms import ALGORITHMS, DCT, Recipe
 from beam_dedup.core.codes import TURNS
-from beam_dedup.core.errors import DecodeError, ImageError, OutOfMemoryError
+from beam_dedup.core.errors import DecodeError, ImageError, OtherFormatError, OutOfMemoryError
 from beam_dedup.core.full_reads import FullReads
 from beam_dedup.core.imaging import dct, detail_code, formats, other_kinds
-from beam_dedup.core.imaging.animation import Animation, animation_of
+from beam_dedup.core.imaging.animation import Animation, animation_of, mixed_with
 from beam_dedup.core.imaging.decode import (
     Opened,
     Thumbnail,
@@ -24,6 +24,7 @@ from beam_dedup.core.imaging.decode import (
     open_picture,
     oriented,
     other_renderings,
+    own_range,
     prepare_decoders,
     square,
     thumbnail,
@@ -108,8 +109,10 @@ def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Pictu
         flags = (*flags, Flag.TINY)
     else:
         codes = _full_codes(recipe, picture, source, whole, base)
-    if animation is not None:
-        codes = tuple(dataclasses.replace(code, data=animation.mixed(code.data)) for code in codes)
+    for description in filter(
+        None, (animation and animation.description, is_dct and own_range(picture.image))
+    ):
+        codes = tuple(dataclasses.replace(code, data=mixed_with(description, code.data)) for code in codes)
     return Picture(picture.format, picture.width, picture.height, codes, flags, detail, facts)
 
 
@@ -279,7 +282,8 @@ def fingerprint(
         except MemoryError:  # in our own arithmetic; that of a decoder is a DecodeError
             picture = _undecodable(known, OutOfMemoryError("out of memory"))
         except DecodeError as error:
-            picture = _undecodable(known, error)
+            actual = error.image_format if isinstance(error, OtherFormatError) else known
+            picture = _undecodable(actual, error)
         if whole.failure:  # the decoder took it for damage of the file
             raise whole.failure
     return Fingerprint(

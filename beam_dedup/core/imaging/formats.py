@@ -10,6 +10,10 @@ import re
 # holes are found in rarely used decoders.
 DECODED_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "ICO", "PPM", "JPEG2000")
 
+# Raw pictures that begin as a TIFF does; only their tags tell them from one. RAW stands for those of other cameras.
+RAW = "RAW"
+RAW_MAKERS = {"NIKON": "NEF", "SONY": "ARW", "PENTAX": "PEF", "SAMSUNG": "SRW"}
+
 HEIF = "HEIF"  # also decoded, if its library is installed
 
 HEAD_BYTES = 4096  # enough for every signature below, and for the comments before an <svg> tag
@@ -60,7 +64,7 @@ _BRANDS: dict[bytes, str] = {
 NAMES = tuple(
     sorted(
         {name for *_, name in _SIGNATURES}
-        | {*_BRANDS.values(), *DECODED_FORMATS, "WEBP", "BMP", "PPM", "SVG"}
+        | {*_BRANDS.values(), *RAW_MAKERS.values(), RAW, "DNG", *DECODED_FORMATS, "WEBP", "BMP", "PPM", "SVG"}
     )
 )
 
