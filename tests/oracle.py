@@ -9,7 +9,8 @@ import itertools
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-FULL, TINY, FLAT, HASH, WIDE, METADATA = range(6)
+FULL, TINY, FLAT, HASH, WIDE, METADATA, DETAILED = range(7)
+PICTURES = (FULL, DETAILED)  # kinds with a long code
 NONE = -1  # the long distance of a pair that has none
 UNMEASURED = 512  # the distance of a pair that was declared the same, and has none
 
@@ -18,9 +19,10 @@ class Code(NamedTuple):
     image: int
     view: int  # 0 is the base
     kind: int
-    # full: 256 bits, of which the upper 64 are the short code; wide: 256 bits; all other kinds: 64 bits
+    # full, detailed: 256 bits, of which the upper 64 are the short code; wide: 256 bits; all other kinds: 64 bits
     value: int = 0
     cells: bytes = b""  # flat: 32 colours of 3 bytes
+    detail: int = 0  # detailed: 512 bits
 
 
 class Match(NamedTuple):
@@ -42,13 +44,15 @@ def within(a: Code, b: Code, k: int, verify: int) -> tuple[int, int] | None:
         levels = max(abs(x - y) for x, y in zip(a.cells, b.cells, strict=True)) if a.kind == b.kind else 256
         two_plain_colours = all(code.cells == code.cells[:3] * 32 for code in (a, b))
         return (levels, NONE) if levels <= min(k, 8) and not (two_plain_colours and levels) else None
-    if max(a.kind, b.kind) >= HASH:
+    if {HASH, WIDE, METADATA} & {a.kind, b.kind}:
         bits = (a.value ^ b.value).bit_count() if a.kind == b.kind else 1 << 10
         return (bits, NONE) if bits <= (min(k, 3) if a.kind == METADATA else k) else None
-    short_a, short_b = (code.value >> 192 if code.kind == FULL else code.value for code in (a, b))
+    short_a, short_b = (code.value >> 192 if code.kind in PICTURES else code.value for code in (a, b))
     short = (short_a ^ short_b).bit_count()
     if TINY in (a.kind, b.kind):
         return (short, NONE) if short <= min(k, 4) else None
+    if a.kind == b.kind == DETAILED and (a.detail ^ b.detail).bit_count() > (128 if a.view or b.view else 70):
+        return None
     long = (a.value ^ b.value).bit_count()
     return (short, long) if short <= k and long <= verify else None
 
@@ -66,12 +70,12 @@ def as_declared_same(image: Sequence[Code], other: Sequence[Code], kept: int) ->
     found = []
     pairs = ((a, b) for a, b in itertools.product(image, other) if not (a.view and b.view))
     for a, b in pairs:
-        kinds = {a.kind, b.kind}
+        kinds = {FULL if code.kind == DETAILED else code.kind for code in (a, b)}
         distance, long = UNMEASURED, NONE
         if kinds == {FLAT}:
             distance = max(abs(x - y) for x, y in zip(a.cells, b.cells, strict=True))
         elif len(kinds) == 1 or kinds == {FULL, TINY}:
-            short_a, short_b = (code.value >> 192 if code.kind == FULL else code.value for code in (a, b))
+            short_a, short_b = (code.value >> 192 if code.kind in PICTURES else code.value for code in (a, b))
             distance = (short_a ^ short_b).bit_count()
             long = (a.value ^ b.value).bit_count() if kinds == {FULL} else NONE
         found.append(Match(distance, kept, max(a.view, b.view), long))

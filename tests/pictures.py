@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from beam_dedup.core.imaging.fingerprint import fingerprint
-from beam_dedup.core.model import Code, Fingerprint, ImageRef
+from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef
 
 REF = ImageRef("file:///in/a", "a")
 
@@ -48,7 +48,9 @@ def code_of(image: Image.Image, image_format: str = "PNG", **options: Any) -> Co
 
 
 def bits_apart(one: Code, other: Code) -> int:
-    """Returns the Hamming distance of two codes of the same kind."""
+    """Returns the Hamming distance of two codes of the same kind; for kinds with a long code, of the long codes."""
+    if {one.kind, other.kind} <= {CodeKind.FULL, CodeKind.DETAILED}:
+        return (int.from_bytes(one.data[:32]) ^ int.from_bytes(other.data[:32])).bit_count()
     assert one.kind == other.kind, (one.kind, other.kind)
     return (int.from_bytes(one.data) ^ int.from_bytes(other.data)).bit_count()
 

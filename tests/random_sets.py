@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_dedup.core.codes import Codes, from_columns
-from tests.oracle import FLAT, FULL, HASH, METADATA, TINY, WIDE, Code
+from tests.oracle import DETAILED, FLAT, FULL, HASH, METADATA, PICTURES, TINY, WIDE, Code
 
 VERIFY = (0, 8, 48, 100, 255, 256)  # 256 turns verification off
 _SHORT = range(192, 256)  # positions of the short code's bits in a full code
@@ -87,8 +87,13 @@ class _Maker:
     def code(self) -> Code:
         """Returns a code of an ordinary picture."""
         if self.kind == FULL:
-            return Code(0, 0, FULL, self.rng.getrandbits(256))
+            code = Code(0, 0, FULL, self.rng.getrandbits(256))
+            return self._detailed(code) if self.rng.random() < 0.3 else code
         return Code(0, 0, self.kind, self.rng.getrandbits(len(self.positions)) << self.positions.start)
+
+    def _detailed(self, code: Code) -> Code:
+        """Returns a full code with any detail code."""
+        return code._replace(kind=DETAILED, detail=self.rng.getrandbits(512))
 
     def tiny(self) -> Code:
         """Returns a code of a tiny picture; other algorithms have no such codes."""
@@ -139,7 +144,13 @@ class _Maker:
             return Code(0, 0, TINY, self.flip(code.value >> 192, range(64), self.about(min(self.k, 4))))
         short = self.about(self.k)
         rest = min(max(self.about(self.verify) - short, 0), len(_REST))
-        return code._replace(value=self.flip(self.flip(code.value, _SHORT, short), _REST, rest))
+        other = code._replace(value=self.flip(self.flip(code.value, _SHORT, short), _REST, rest))
+        if self.rng.random() < 0.1:
+            return self._detailed(other) if code.kind == FULL else other._replace(kind=FULL, detail=0)
+        if code.kind == DETAILED:
+            bits = self.about(self.rng.choice([0, 70, 70, 128]))
+            return other._replace(detail=self.flip(code.detail, range(512), bits))
+        return other
 
     def flip(self, value: int, positions: range, bits: int) -> int:
         for bit in self.rng.sample(positions, bits):
@@ -178,7 +189,7 @@ def _chain(make: _Maker) -> list[Code]:
 def _clique(make: _Maker) -> list[Code]:
     """Codes within k of each other: at most half of k from one centre."""
     centre = make.code()
-    radius = (min(make.k, make.verify) if centre.kind == FULL else make.k) // 2
+    radius = (min(make.k, make.verify) if centre.kind in PICTURES else make.k) // 2
     return [
         centre._replace(value=make.flip(centre.value, make.positions, radius))
         for _ in range(make.rng.randint(2, 6))
@@ -194,7 +205,7 @@ def _star(make: _Maker) -> list[Code]:
 def _equal(make: _Maker) -> list[Code]:
     """Equal codes, and a code with an equal short code but another long code."""
     code = make.code()
-    if code.kind != FULL:
+    if code.kind not in PICTURES:
         return [code] * make.rng.randint(2, 5)
     rest = min(make.verify + 1, len(_REST))
     return [code] * make.rng.randint(2, 4) + [code._replace(value=make.flip(code.value, _REST, rest))]
@@ -266,8 +277,16 @@ def arrays(codes: list[Code]) -> Codes:
 
 def data(code: Code) -> bytes:
     """Returns the bytes of a code as `beam_dedup.core.model.Code` holds them."""
-    return (
-        code.cells
-        if code.kind == FLAT
-        else code.value.to_bytes(32 if code.kind in (FULL, WIDE) else 8, "big")
-    )
+    if code.kind == FLAT:
+        return code.cells
+    if code.kind == DETAILED:
+        return code.value.to_bytes(32, "big") + code.detail.to_bytes(64, "big")
+    return code.value.to_bytes(32 if code.kind in (FULL, WIDE) else 8, "big")
+
+
+def code_of(image: int, view: int, kind: int, data: bytes) -> Code:
+    """Returns a code whose bytes are `data`."""
+    if kind == FLAT:
+        return Code(image, view, kind, cells=data)
+    detail = int.from_bytes(data[32:], "big")
+    return Code(image, view, kind, int.from_bytes(data[:32], "big"), detail=detail)

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from beam_dedup.core.codes import VIEWS
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.model import DUPLICATE_REASONS, REASONS, CodeKind
+from beam_dedup.core.model import DUPLICATE_REASONS, REASONS
 from beam_dedup.core.thresholds import DEFAULT_BIT_DISTANCE, DEFAULT_VERIFY
-from tests import oracle
+from tests import oracle, random_sets
 from tests.pictures import fingerprint_of
 
 Record = dict[str, Any]
@@ -97,12 +97,7 @@ def _codes(image: int, data: bytes) -> list[oracle.Code]:
         codes = fingerprint_of(data).codes
     except ImageError:
         return []
-    return [
-        oracle.Code(image, VIEWS.index(code.view), code.kind, cells=code.data)
-        if code.kind == CodeKind.FLAT
-        else oracle.Code(image, VIEWS.index(code.view), code.kind, int.from_bytes(code.data))
-        for code in codes
-    ]
+    return [random_sets.code_of(image, VIEWS.index(code.view), code.kind, code.data) for code in codes]
 
 
 def check_copies(

@@ -172,8 +172,9 @@ MATCHING_OPTIONS: tuple[Option, ...] = (
               a glob is written `\\,`. Files are preferred to links before this rule.
             - `not:GLOB`: images whose path does not match.
             - `format:NAME`: images of this format, by content. More names after commas are preferred in this
-              order, until the next rule: `format:raw,heic,png,pixels`. `raw` stands for CR2, CR3, ORF, RAF
-              and RW2, which are compared by their bytes only; other RAW files are of the format `tiff`.
+              order, until the next rule: `format:raw,heic,png,pixels`. `raw` stands for ARW, CR2, CR3,
+              DNG, NEF, ORF, PEF, RAF, RW2, SRW and raw pictures of other cameras, which are compared by their
+              bytes only.
             - `pixels`, `bytes`: the one with the most.
             - `oldest`, `newest`: by modification time. The modification times of objects in stores are not
               used, so these do not apply to them.

@@ -124,7 +124,7 @@ def test_images_that_cannot_be_opened_are_compared_by_their_metadata(tmp_path: P
     )
     assert 0 < near["distance"] <= 3
     assert near["metadata"] == {**TAKEN, "Make": "x"}
-    assert (found["here.jpg"]["flags"], found["here.jpg"]["algorithm"]) == ([], "dct/1")
+    assert (found["here.jpg"]["flags"], found["here.jpg"]["algorithm"]) == ([], "dct/2")
     assert found["nothing"]["metadata"] == {"Content-Type": "image/jpeg", "File Name": "x"}
     exact_only = judged(tmp_path, rows, "-n", "--algorithm", "colorhash")
     assert reasons(exact_only) == expected

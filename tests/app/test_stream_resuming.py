@@ -35,7 +35,7 @@ RECORD: dict[str, Any] = {
     "reason": None,
     "digest": "ab" * 32,
     "fingerprint": "cd" * 32,
-    "algorithm": "dct/1",
+    "algorithm": "dct/2",
     "duplicate_of": None,
     "distance": None,
     "long_distance": None,

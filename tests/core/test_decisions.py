@@ -162,7 +162,7 @@ def test_digests_are_looked_up() -> None:
 
 def test_dropped_images_are_rejected_and_known_ones_left_out() -> None:
     images = [
-        Fingerprint(ImageRef(f"{number}", "n", '{"a": 1}', known=number == 2), digest, 5, 6, "PNG", 7, 8, "dct/1", ())
+        Fingerprint(ImageRef(f"{number}", "n", '{"a": 1}', known=number == 2), digest, 5, 6, "PNG", 7, 8, "dct/2", ())
         for number, digest in enumerate([A, B, A, C])
     ]  # fmt: skip
     table = fingerprints_table(images)

@@ -34,7 +34,7 @@ def image(
         Reason.EXACT if witness else None,
         digest(hash(uri) % 1000),
         code,
-        "dct/1",
+        "dct/2",
         witness,
         format="JPEG",
         size_bytes=size,

@@ -23,7 +23,7 @@ def record(uri: str, status: str = "kept", **fields: Any) -> Record:
         "uri": uri,
         "status": status,
         "digest": digest_of(uri),
-        "algorithm": "dct/1",
+        "algorithm": "dct/2",
         "width": 40,
         "height": 30,
         "format": "PNG",

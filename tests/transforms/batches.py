@@ -143,7 +143,7 @@ def _fingerprint(rng: random.Random, seed: str, image: int, code: oracle.Code | 
         format=rng.choice(["JPEG", "PNG"]) if code else "SVG",
         width=rng.randint(1, 9999) if code else 0,
         height=rng.randint(1, 9999) if code else 0,
-        algorithm="dct/1" if code else "",
+        algorithm="dct/2" if code else "",
         codes=(Code(CodeKind(code.kind), random_sets.data(code)),) if code else (),
         flags={oracle.TINY: (Flag.TINY,), oracle.FLAT: (Flag.FLAT,)}.get(code.kind, ())
         if code

@@ -21,7 +21,7 @@ from beam_dedup.core.matching.rounds import CodeShard
 from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef, Reason, Status, Verdict
 from beam_dedup.core.preference import Preference
 from beam_dedup.core.thresholds import MAX_BIT_DISTANCE, Thresholds
-from tests import oracle
+from tests import oracle, random_sets
 from tests.oracle import FULL
 from tests.random_sets import VERIFY, RandomSet
 from tests.transforms.batches import SAFE, Batch, batch, in_order, random_batch
@@ -113,12 +113,7 @@ def near_by_definition(one: Fingerprint, other: Fingerprint, thresholds: Thresho
 
 
 def oracle_codes(image: int, fingerprint: Fingerprint) -> list[oracle.Code]:
-    return [
-        oracle.Code(image, 0, code.kind, cells=code.data)
-        if code.kind == CodeKind.FLAT
-        else oracle.Code(image, 0, code.kind, int.from_bytes(code.data, "big"))
-        for code in fingerprint.codes
-    ]
+    return [random_sets.code_of(image, 0, code.kind, code.data) for code in fingerprint.codes]
 
 
 ONE_WORKER_K = range(0, MAX_BIT_DISTANCE + 1, 2)

@@ -28,10 +28,8 @@ DRAFT_SIDE = 128
 _ORIENTATION_TAG = 0x0112
 _NEW_SUBFILE_TYPE, _MAKE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 271, 330, 50706  # tags of TIFF
 
-_CELL = 16  # pixels a side
-_FINE_LEVELS = (
-    48  # grey levels; more contrast than the noise of a JPEG has, and a smooth gradient within a cell
-)
+_FINE_LEVELS = 48  # grey levels; more than the noise of a JPEG has
+_ROWS = 256  # of a picture that are examined at a time
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -261,7 +259,8 @@ def _in_8_bits(samples: npt.NDArray[Any]) -> Pixels:
         return _stretched(samples)
     if samples.dtype.kind == "f":
         return (np.where(np.isfinite(samples), samples, 0) * (255 if greatest <= 1 else 1)).astype(np.uint8)
-    return (samples >> (max(int(greatest).bit_length(), 8) - 8)).astype(np.uint8)
+    shifted: Pixels = (samples >> (max(int(greatest).bit_length(), 8) - 8)).astype(np.uint8)
+    return shifted
 
 
 def own_range(image: Image.Image) -> str:
@@ -293,7 +292,8 @@ def _stretched(samples: npt.NDArray[Any]) -> Pixels:
     if greatest == least:
         return np.zeros(samples.shape, np.uint8)
     shares = (np.clip(np.nan_to_num(samples, nan=least), least, greatest) - least) / (greatest - least)
-    return (shares * 255).astype(np.uint8)
+    stretched: Pixels = (shares * 255).astype(np.uint8)
+    return stretched
 
 
 def other_renderings(image: Image.Image) -> Iterator[Thumbnail]:
@@ -317,14 +317,15 @@ def other_renderings(image: Image.Image) -> Iterator[Thumbnail]:
         yield thumbnail(image.convert("RGBA").convert("RGB"), "L")
 
 
-def has_fine_detail(stream: BinaryIO, picture: Opened, allowed: Limits) -> bool:
-    """Returns whether any cell of 16 x 16 pixels of a picture, at its full size, has a strong contrast.
+def has_fine_detail(stream: BinaryIO, picture: Opened, source: Thumbnail, allowed: Limits) -> bool:
+    """Returns whether a flat picture, at its full size, shows anything that 64 x 64 pixels hide, such as stars.
 
-    A smooth gradient has none, and the noise of a JPEG has little. Resizing to 64 x 64 pixels hides, for example, stars.
+    What only depends on the row, or only on the column, does not count: the profiles of a flat picture describe it.
 
     Args:
       stream: the file that `open_picture` opened; a JPEG is decoded again.
       picture: the decoded picture.
+      source: the same, reduced.
       allowed: limits on the number of pixels; a picture with more is not examined.
     """
     image = picture.image
@@ -334,13 +335,23 @@ def has_fine_detail(stream: BinaryIO, picture: Opened, allowed: Limits) -> bool:
             return False
         image.load()
     pixels = over_white(_plain(image, "L"), "L")
-    # The cells that the sides do not fill are joined to those before them; a smaller picture is one cell.
-    starts = [np.arange(max(side // _CELL, 1)) * _CELL for side in pixels.shape]
-    spans = [
-        bound.reduceat(bound.reduceat(pixels, starts[0], axis=0), starts[1], axis=1)
-        for bound in (np.maximum, np.minimum)
-    ]
-    return bool((spans[0] - spans[1]).max(initial=0) > _FINE_LEVELS)
+    coarse = np.asarray(
+        Image.fromarray(square(source, "L")).resize(pixels.shape[::-1], Image.Resampling.BILINEAR)
+    )
+    parts = [slice(top, top + _ROWS) for top in range(0, len(pixels), _ROWS)]
+    by_column = sum(
+        _beyond(pixels[part], coarse[part]).sum(axis=0, dtype=np.float64) for part in parts
+    ) / len(pixels)
+    by_column -= np.mean(by_column)
+    for part in parts:
+        beyond = _beyond(pixels[part], coarse[part])
+        if np.abs(beyond - beyond.mean(axis=1, keepdims=True) - by_column).max() > _FINE_LEVELS:
+            return True
+    return False
+
+
+def _beyond(pixels: Pixels, coarse: Pixels) -> npt.NDArray[np.float32]:
+    return pixels.astype(np.float32) - coarse
 
 
 def square(source: Thumbnail, mode: str, part: Box = WHOLE, side: int = SIDE) -> Pixels:

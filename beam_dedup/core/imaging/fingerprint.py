@@ -92,7 +92,7 @@ def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Pictu
                     break
     if is_flat and not flags:
         with decoding():
-            if has_fine_detail(stream, picture, limits):
+            if has_fine_detail(stream, picture, source, limits):
                 flags = (Flag.FINE,)
     if flags and (is_flat or not is_dct):
         # A flat part or first frame does not represent the whole, nor do the colours of a picture its details. A code of
@@ -109,9 +109,10 @@ def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Pictu
         flags = (*flags, Flag.TINY)
     else:
         codes = _full_codes(recipe, picture, source, whole, base)
-    for description in filter(
-        None, (animation and animation.description, is_dct and own_range(picture.image))
-    ):
+    descriptions = [animation.description] if animation else []
+    if is_dct and (samples := own_range(picture.image)):
+        descriptions.append(samples)
+    for description in descriptions:
         codes = tuple(dataclasses.replace(code, data=mixed_with(description, code.data)) for code in codes)
     return Picture(picture.format, picture.width, picture.height, codes, flags, detail, facts)
 

@@ -241,7 +241,9 @@ def rows_from_codes(codes: Codes, flags: npt.NDArray[np.uint8], words: int) -> t
     hashed, flat = codes.hashed, codes.flat
     most = int(code_bytes(codes.kind[hashed]).max(initial=0)) // 8
     if most > words:
-        raise ValueError(f"the plan of the stream has codes of {words} words; got a code of {most} words")
+        raise ValueError(
+            f"the plan of the stream has codes of {words} word{'s' * (words > 1)}; got a code of {most} words"
+        )
     rows = np.zeros(len(hashed), code_rows(words))
     rows["word0"] = codes.short[hashed]
     for number in range(1, min(words, LONG_WORDS)):

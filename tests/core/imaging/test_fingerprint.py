@@ -1,4 +1,4 @@
-"""The recipe `dct/1`: its transform, its bits, and golden codes, also of flat and tiny pictures."""
+"""The recipe `dct/2`: its transform, its bits, and golden codes, also of flat and tiny pictures."""
 
 import math
 
@@ -154,5 +154,5 @@ GOLDEN_CODES = {
 def test_golden_codes_are_unchanged(name: str) -> None:
     """A changed code needs a new recipe name, since stored fingerprints would no longer be comparable."""
     fingerprint = fingerprint_of(GOLDENS[name]())
-    assert fingerprint.algorithm == "dct/1"
+    assert fingerprint.algorithm == "dct/2"
     assert fingerprint.codes[0].data.hex() == GOLDEN_CODES[name]

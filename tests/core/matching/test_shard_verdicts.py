@@ -79,10 +79,7 @@ def are_near(one: Fingerprint, other: Fingerprint, case: RandomSet) -> bool:
 
 def oracle_codes(image: int, fingerprint: Fingerprint) -> list[oracle.Code]:
     return [
-        oracle.Code(image, VIEWS.index(code.view), code.kind, cells=code.data)
-        if code.kind == CodeKind.FLAT
-        else oracle.Code(image, VIEWS.index(code.view), code.kind, int.from_bytes(code.data, "big"))
-        for code in fingerprint.codes
+        random_sets.code_of(image, VIEWS.index(code.view), code.kind, code.data) for code in fingerprint.codes
     ]
 
 
@@ -123,7 +120,7 @@ def images_of(case: RandomSet, rng: random.Random) -> list[Fingerprint]:
         first = Fingerprint(
             ImageRef("", "", known=rng.random() < 0.15), digest, rng.randint(1, 3), rng.randint(0, 3),
             rng.choice(["PNG", "JPEG", "TIFF"]),
-            rng.randint(1, 2), rng.randint(1, 2), "dct/1" if codes else "", codes,
+            rng.randint(1, 2), rng.randint(1, 2), "dct/2" if codes else "", codes,
             (Flag.TRUNCATED,) if rng.random() < 0.1 else (), taken=rng.choice([0, 20190102030405, 20200102030405]),
             metadata_kinds=rng.randint(0, 2),
         )  # fmt: skip
@@ -384,7 +381,7 @@ def check(
 def test_sets_of_no_image_one_image_and_known_images() -> None:
     thresholds = Thresholds()
     code = Code(CodeKind.FULL, bytes(32))
-    image = Fingerprint(ImageRef("a", "a"), bytes(32), 1, 0, "PNG", 1, 1, "dct/1", (code,))
+    image = Fingerprint(ImageRef("a", "a"), bytes(32), 1, 0, "PNG", 1, 1, "dct/2", (code,))
     known = dataclasses.replace(image, ref=ImageRef("a", "a", known=True))
     other = dataclasses.replace(known, ref=ImageRef("b", "b", known=True), digest=b"\1" * 32)
     svg = dataclasses.replace(image, codes=(), algorithm="")
@@ -418,7 +415,7 @@ def test_equal_codes_in_other_views_are_not_the_same_picture() -> None:
     base, other = (Code(CodeKind.FULL, bytes([byte] * 32)) for byte in (0, 255))
     images = [
         Fingerprint(
-            ImageRef(uri, uri), uri.encode() * 32, 1, 0, "PNG", 1, 1, "dct/1", (base, dataclasses.replace(other, view=view))
+            ImageRef(uri, uri), uri.encode() * 32, 1, 0, "PNG", 1, 1, "dct/2", (base, dataclasses.replace(other, view=view))
         )
         for uri, view in (("a", "trim"), ("b", "mirror"), ("c", "trim"))
     ]  # fmt: skip

@@ -47,7 +47,7 @@ def test_fields_of_a_fingerprint() -> None:
         format="JPEG",
         width=320,
         height=240,
-        algorithm="dct/1",
+        algorithm="dct/2",
         codes=(code_of(photo(), "JPEG"),),
     )
 

@@ -27,7 +27,7 @@ from beam_dedup.core.model import (
 )
 from beam_dedup.core.stream import state_cells
 from beam_dedup.core.stream.messages import OUTCOMES, STATUSES
-from beam_dedup.core.stream.protocol import Step, StreamPlan, Topic
+from beam_dedup.core.stream.protocol import DETAILED_WORDS, Step, StreamPlan, Topic
 from beam_dedup.core.thresholds import MAX_BIT_DISTANCE, Thresholds
 from tests import oracle, random_sets
 from tests.core import small_limits
@@ -86,7 +86,7 @@ def items_of(case: RandomSet, rng: random.Random, copies: bool = True) -> list[I
         uri = items[-1].uri if copies and items and rng.random() < 0.1 else f"{number}"
         codes = tuple(Code(CodeKind(c.kind), random_sets.data(c), VIEWS[c.view]) for c in picture)
         image = Fingerprint(
-            ImageRef(uri, f"{number}"), digest, number, 0, "PNG", 1, 1, "dct/1" if codes else "", codes
+            ImageRef(uri, f"{number}"), digest, number, 0, "PNG", 1, 1, "dct/2" if codes else "", codes
         )
         items.append(Item(uri, f"{number}", image, [code._replace(image=number) for code in picture]))
     if copies and rng.random() < 0.3:
@@ -110,7 +110,7 @@ def thresholds_of(case: RandomSet) -> Thresholds:
 
 
 def words_of(algorithm: str) -> int:
-    return 1 if algorithm in ("phash", "colorhash") else 4
+    return {"dct": DETAILED_WORDS, "pdq": 4}.get(algorithm, 1)
 
 
 class Stream:

@@ -8,6 +8,7 @@ import pytest
 
 from beam_dedup.core.model import Fingerprint, Status, Verdict
 from beam_dedup.core.stream import initial_state
+from beam_dedup.core.stream.protocol import DETAILED_WORDS
 from beam_dedup.core.tables import fingerprints_table
 from tests.core.stream.stream_sets import (
     Item,
@@ -35,7 +36,7 @@ def test_resumed_stream_judges_only_new_images(seed: int, tmp_path: Path) -> Non
     case = together(random_sets_alike(rng, f"{seed}", seed % 11, "dct", 4))
     items = [item for item in items_of(case, rng) if item.image]
     rng.shuffle(items)
-    plan = random_plan(rng, thresholds_of(case), 4)
+    plan = random_plan(rng, thresholds_of(case), DETAILED_WORDS)
     cut = rng.randint(0, len(items))
     before = Stream(items[:cut], ToyRunner(plan, rng, 0.5))
     before.at_random(times=2)
@@ -73,7 +74,7 @@ def test_resumed_stream_judges_only_new_images(seed: int, tmp_path: Path) -> Non
 
 def test_initial_state_may_be_empty(tmp_path: Path) -> None:
     rng = random.Random(0)
-    plan = random_plan(rng, thresholds_of(together(random_sets_alike(rng, "0", 4, "dct", 1))), 4)
+    plan = random_plan(rng, thresholds_of(together(random_sets_alike(rng, "0", 4, "dct", 1))), DETAILED_WORDS)
     path = str(tmp_path / "beginning")
     initial_state.write(initial_state.build(plan, [], fingerprints_table([])), path)
     initial_state.read.cache_clear()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef, Reason, Status, Verdict
-from beam_dedup.core.stream.protocol import exact_plan
+from beam_dedup.core.stream.protocol import DETAILED_WORDS, exact_plan
 from tests import oracle
 from tests.core.stream.stream_sets import Item, Stream, items_of, random_plan, thresholds_of
 from tests.core.stream.toy_engine import ToyRunner
@@ -31,7 +31,7 @@ def some_protected(items: Sequence[Item], rng: random.Random) -> list[Item]:
 def stream_of(seed: int, mixed: float) -> tuple[RandomSet, Stream]:
     rng = random.Random(f"protected {seed}")
     case = random_set(f"protected {seed}", rng.choice([0, 1, 4, 8]), views=rng.choice([0, 0, 2]))
-    plan = random_plan(rng, thresholds_of(case), 4)
+    plan = random_plan(rng, thresholds_of(case), DETAILED_WORDS)
     return case, Stream(some_protected(items_of(case, rng), rng), ToyRunner(plan, rng, mixed))
 
 
@@ -121,7 +121,7 @@ def test_image_near_a_protected_copy_of_a_duplicate_is_a_duplicate() -> None:
     # 1 duplicates 0; 2 is near 1 only.
     stream = Stream(
         [*items[:2], Item("again", "", again, items[1].codes), items[2]._replace(uri="2")],
-        ToyRunner(random_plan(rng, thresholds_of(case), 4), rng),
+        ToyRunner(random_plan(rng, thresholds_of(case), DETAILED_WORDS), rng),
     )
     stream.one_by_one()
     found = {verdict.ref.uri: verdict.witness and verdict.witness.uri for verdict in stream.runner.verdicts()}

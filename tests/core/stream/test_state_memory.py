@@ -12,7 +12,7 @@ from beam_dedup.core.matching.plan import plan_for
 from beam_dedup.core.stream import code_search, messages, state_cells, state_tables
 from beam_dedup.core.stream.code_shards import code_shard_of
 from beam_dedup.core.stream.messages import STATUSES, code_rows
-from beam_dedup.core.stream.protocol import StreamPlan
+from beam_dedup.core.stream.protocol import DETAILED_WORDS, StreamPlan
 from beam_dedup.core.stream.state_cells import CellChange, Cells, Change
 from beam_dedup.core.thresholds import Thresholds
 
@@ -132,7 +132,13 @@ def test_settled_codes_are_the_rows_that_were_added(prefix: int, key: bytes, rng
 
 
 def test_packed_columns_are_unpacked() -> None:
-    for dtype in (code_rows(1), code_rows(4), messages.PROFILE_ROWS, messages.ANSWER_ROWS):
+    for dtype in (
+        code_rows(1),
+        code_rows(4),
+        code_rows(DETAILED_WORDS),
+        messages.PROFILE_ROWS,
+        messages.ANSWER_ROWS,
+    ):
         rows = np.frombuffer(random.Random(0).randbytes(dtype.itemsize * 7), dtype)
         columns = messages.unpack_columns(messages.pack_columns(rows), dtype)
         assert list(columns) == list(dtype.names or ())

@@ -16,7 +16,15 @@ from beam_dedup.core.model import Code, CodeKind, Fingerprint, Flag, ImageRef, R
 from beam_dedup.core.stream import messages
 from beam_dedup.core.stream.band import band
 from beam_dedup.core.stream.messages import ANSWER_ROWS, NO_IMAGE, code_rows
-from beam_dedup.core.stream.protocol import Step, StreamPlan, Topic, blocks_by_topic, exact_plan, words_of
+from beam_dedup.core.stream.protocol import (
+    DETAILED_WORDS,
+    Step,
+    StreamPlan,
+    Topic,
+    blocks_by_topic,
+    exact_plan,
+    words_of,
+)
 from beam_dedup.core.stream.state_cells import Cells
 from beam_dedup.core.thresholds import Thresholds
 from tests import oracle
@@ -41,7 +49,7 @@ def image(
     """
     digest = hashlib.sha256(b"%d" % (number if same_bytes_as is None else same_bytes_as)).digest()
     code = Code(kind, value.to_bytes(32, "big"))
-    return Fingerprint(ImageRef(f"{number}", f"{number}"), digest, 1, 0, "PNG", 1, 1, "dct/1", (code,))
+    return Fingerprint(ImageRef(f"{number}", f"{number}"), digest, 1, 0, "PNG", 1, 1, "dct/2", (code,))
 
 
 def runner(plan: StreamPlan) -> ToyRunner:
@@ -121,7 +129,7 @@ def test_images_of_a_block_arrive_in_its_order(plan: StreamPlan) -> None:
 @pytest.mark.parametrize("known", [False, True])
 def test_earlier_image_of_a_block_is_the_predecessor(known: bool) -> None:
     """Image numbers do not matter, and known images arrive before all others."""
-    rows = np.zeros(3, code_rows(4))
+    rows = np.zeros(3, code_rows(DETAILED_WORDS))
     rows["image"] = [7, 2, 5]
     rows["flags"] = [0, 0, messages.KNOWN if known else 0]
     (sent,) = messages.send(Step.BAND, b"0/0/0", Topic.CODES, rows)
@@ -161,7 +169,7 @@ def answers_to_gather(run: ToyRunner) -> messages.Rows:
 
 def stored_codes(run: ToyRunner) -> int:
     cells = [cells for (step, _), cells in run.state.items() if step == Step.BAND]
-    return sum(cell.size for cell in cells) // code_rows(4).itemsize
+    return sum(cell.size for cell in cells) // code_rows(DETAILED_WORDS).itemsize
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -213,7 +221,7 @@ class TestKnown:
                 assert item.image
                 ref = dataclasses.replace(item.image.ref, known=True)
                 items[number] = item._replace(image=dataclasses.replace(item.image, ref=ref))
-            plan = random_plan(rng, thresholds_of(case), 4)
+            plan = random_plan(rng, thresholds_of(case), DETAILED_WORDS)
             found.append((case, known, Stream(items, ToyRunner(plan, rng, rng.choice([0.0, 0.5])))))
         return found
 
@@ -288,7 +296,8 @@ def test_periods_are_independent() -> None:
         case = random_set(f"generations {seed}", 4)
         items = items_of(case, rng)
         streams = [
-            Stream(items, ToyRunner(random_plan(rng, thresholds_of(case), 4), rng, 0.5)) for _ in range(2)
+            Stream(items, ToyRunner(random_plan(rng, thresholds_of(case), DETAILED_WORDS), rng, 0.5))
+            for _ in range(2)
         ]
         numbers = range(len(items))
         for stream in streams:
@@ -323,7 +332,7 @@ def test_verdicts_hold_for_any_order_of_messages(seed: int, k: int, choices: byt
     """Hypothesis chooses the order of messages, and shrinks it if a check fails."""
     rng = ByteDrivenRandom(choices)
     case = random_set(f"hypothesis {seed}", k, shapes=["chain", "star"])
-    plan = random_plan(rng, thresholds_of(case), 4)
+    plan = random_plan(rng, thresholds_of(case), DETAILED_WORDS)
     stream = Stream(items_of(case, random.Random(seed)), ToyRunner(plan, rng, 0.5))
     stream.at_random(times=2)
     stream.check(case.k, case.verify)
@@ -338,14 +347,14 @@ def test_verdicts_hold_for_any_order_of_messages(seed: int, k: int, choices: byt
             Plan(8, 1),
             4,
             2,
-            "words must be 1 or 4, and at least the 1 that the thresholds compare; got 2",
+            "words must be 1, 4 or 12, and at least the 1 that the thresholds compare; got 2",
         ),
         (
             Thresholds(31, 256, 256),
             Plan(7, 1, words=4),
             4,
             1,
-            "words must be 1 or 4, and at least the 4 that the thresholds compare; got 1",
+            "words must be 1, 4 or 12, and at least the 4 that the thresholds compare; got 1",
         ),
         (Thresholds(8), Plan(7, 1), 4, 4, r"of the thresholds, \(8, 64, 1\); got \(7, 64, 1\)"),
     ],
@@ -358,7 +367,7 @@ def test_impossible_plan_is_refused(
 
 
 def test_number_of_words_in_a_code() -> None:
-    assert [words_of(algorithm) for algorithm in ("dct", "phash", "pdq")] == [4, 1, 4]
+    assert [words_of(algorithm) for algorithm in ("dct", "phash", "pdq")] == [12, 1, 4]
 
 
 def test_code_with_more_words_than_the_plan_is_refused() -> None:
