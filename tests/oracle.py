@@ -51,7 +51,7 @@ def within(a: Code, b: Code, k: int, verify: int) -> tuple[int, int] | None:
     short = (short_a ^ short_b).bit_count()
     if TINY in (a.kind, b.kind):
         return (short, NONE) if short <= min(k, 4) else None
-    if a.kind == b.kind == DETAILED and (a.detail ^ b.detail).bit_count() > (128 if a.view or b.view else 70):
+    if a.kind == b.kind == DETAILED and (a.detail ^ b.detail).bit_count() > (128 if a.view or b.view else 64):
         return None
     long = (a.value ^ b.value).bit_count()
     return (short, long) if short <= k and long <= verify else None

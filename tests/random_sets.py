@@ -148,7 +148,7 @@ class _Maker:
         if self.rng.random() < 0.1:
             return self._detailed(other) if code.kind == FULL else other._replace(kind=FULL, detail=0)
         if code.kind == DETAILED:
-            bits = self.about(self.rng.choice([0, 70, 70, 128]))
+            bits = self.about(self.rng.choice([0, 64, 64, 128]))
             return other._replace(detail=self.flip(code.detail, range(512), bits))
         return other
 

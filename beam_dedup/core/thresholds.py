@@ -3,7 +3,7 @@
 Two codes of different images, at least one of them a base view, are within k if, depending on their kinds:
 
     full, full          short distance <= k and long distance <= verify
-    detailed, detailed  as full, and distance of the detail codes <= 70; <= 128 if one is no base view
+    detailed, detailed  as full, and distance of the detail codes <= 64; <= 128 if one is no base view
     detailed, other     as full: one of the two pictures has too little plain ground for a detail code
     hash, hash          distance <= k: codes of other algorithms have no long code to verify with
     wide, wide          distance of all 256 bits <= k
@@ -25,7 +25,7 @@ SIMHASH_BITS = 64  # length of a simhash
 SIMHASH_K = 3  # maximum distance of two simhashes, as in Manku et al.
 FLAT_LEVELS = 8  # maximum difference of two cells of colour profiles, of 255
 DETAIL_BITS = 512  # length of the detail code
-DETAIL_DISTANCE = 70  # maximum distance of two detail codes: a cosine of about 0.9 between their coefficients
+DETAIL_DISTANCE = 64  # maximum distance of two detail codes: a cosine of about 0.9 between their coefficients
 # The same if one is a view besides the base: it is cut a little differently from the copy that it matches.
 VIEW_DETAIL_DISTANCE = 128
 DEFAULT_BIT_DISTANCE = 8

@@ -22,7 +22,7 @@ from beam_dedup.core.limits import Limits
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of width and height
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
-# Pixels a side that the scaled decode of a JPEG, and the reduction by whole numbers, leave at least.
+# Pixels a side that the scaled decode of a JPEG, and the reduction of other pictures, leave at least.
 DRAFT_SIDE = 128
 
 _ORIENTATION_TAG = 0x0112
@@ -44,10 +44,16 @@ class Opened:
     height: int
     share: float | None = None  # of its rows that are present, if the file is truncated
 
+    @property
+    def scale(self) -> int:
+        """The whole number by which a JPEG was reduced when it was decoded; 1 for other pictures."""
+        stored = self.width if self.orientation < 5 else self.height
+        return next((scale for scale in (1, 2, 4, 8) if -(-stored // scale) == self.image.width), 1)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A picture as stored (EXIF orientation not applied), reduced to 128 to 256 pixels a side if larger.
+    """A picture as stored (EXIF orientation not applied), its shorter side reduced to 128 to 255 pixels if larger.
 
     A reduced picture may end in a column or row that stands for fewer source pixels than the others. So
     `width` and `height`, in pixels of `image`, may be fractions.
@@ -220,16 +226,34 @@ def colours(stream: BinaryIO, picture: Opened) -> Image.Image:
     return image
 
 
+def reduced(picture: Opened) -> Thumbnail:
+    """Returns a decoded picture in grey, reduced."""
+    source = thumbnail(picture.image, "L")
+    if picture.scale == 1:
+        return source
+    # The last column and row of a scaled JPEG may stand for fewer pixels than the others, too.
+    width, height = picture.width, picture.height
+    if picture.orientation >= 5:
+        width, height = height, width
+    return dataclasses.replace(
+        source,
+        width=width / picture.scale * source.width / picture.image.width,
+        height=height / picture.scale * source.height / picture.image.height,
+    )
+
+
 def thumbnail(image: Image.Image, mode: str) -> Thumbnail:
-    """Decodes a picture, converts it to `mode` ("L" or "RGB") and reduces it."""
+    """Decodes a picture, converts it to `mode` ("L" or "RGB") and reduces it by a power of two."""
     image.load()
     if image.mode != mode or "transparency" in image.info:
         image = _plain(image, mode)
     width, height = image.size
-    factors = max(width // DRAFT_SIDE, 1), max(height // DRAFT_SIDE, 1)
-    if factors == (1, 1):
+    # The scales of JPEG decoders, equal in both directions: a picture in another format must be reduced as its JPEG is, or
+    # fine detail differs.
+    factor = 1 << max((min(width, height) // DRAFT_SIDE).bit_length() - 1, 0)
+    if factor == 1:
         return Thumbnail(image, width, height)
-    return Thumbnail(image.reduce(factors), width / factors[0], height / factors[1])
+    return Thumbnail(image.reduce(factor), width / factor, height / factor)
 
 
 def _plain(image: Image.Image, mode: str) -> Image.Image:

@@ -26,6 +26,7 @@ from beam_dedup.core.imaging.decode import (
     other_renderings,
     own_range,
     prepare_decoders,
+    reduced,
     square,
     thumbnail,
 )
@@ -76,7 +77,7 @@ def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Pictu
         facts = facts_of(picture.image) if recipe.facts else Facts()
         animation = animation_of(stream, picture.image)
         picture = load_picture(stream, picture, scaled=is_dct)
-        source = thumbnail(picture.image, "L")
+        source = reduced(picture)
     orientation = picture.orientation if is_dct else 1
     whole = oriented(square(source, "L"), orientation)
     base = dct.coefficients(whole)
