@@ -140,7 +140,7 @@ GOLDEN_CODES = {
     "photo of 12 megapixels": "d80f3fe6ed22161c5edb38325ab8c53dd8aaa55290c0b2d10d400b8a5fbec015",
     "wide, progressive": "e6bc3629d1432de7caae03c19dad8cc39adf3544a5f0b2c8b81dc4e3a840cb4e",
     "on its side": "32cd43a7f2bb489277c2925e11190c8b3d0c91f22c2acb4f03c767f0873c441a",
-    "see-through": "3ef00180f0bd0918e3078d001ff3f0ee0cf87c608ece08137f806604718f8fcb",
+    "see-through": "3ef00180f0bd0918e3078d001ff3f0ee0cf87c608ccc08137f806605718f8fcb",
     "256 colours": "d6a2b22de3f11de60f5f1faa501f1bab799c5ccc5f8dbe44e0aca56d9e3304ec",
     "tiny": "fd5658c3e7a7163d",
     "flat": (
