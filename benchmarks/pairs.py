@@ -210,7 +210,7 @@ def to_block(numbers: np.ndarray, kinds: np.ndarray, data: list[bytes]) -> bytes
         [pa.array(np.zeros(n, np.uint8)), pa.array(kinds), pa.array(data, pa.binary())],
         fields=list(blocks.FINGERPRINTS.field("codes").type.value_type),
     )
-    text = {"uri": uris, "name": uris, "format": [b"JPEG"] * n, "algorithm": [b"dct/1"] * n}
+    text = {"uri": uris, "name": uris, "format": [b"JPEG"] * n, "algorithm": [b"dct/2"] * n}
     columns = {
         **{name: pa.array([b""] * n, pa.binary()) for name in ("metadata", "flags", "detail", "identity")},
         **{name: pa.array(values, pa.binary()) for name, values in text.items()},

@@ -1,4 +1,4 @@
-"""Compares the recipe `dct/1` with recipes that differ in one of its parameters.
+"""Compares the recipe `dct/2` with recipes that differ in one of its parameters.
 
     .venv/bin/python benchmarks/recipe.py CORPUS LOOKALIKES
 
@@ -140,7 +140,7 @@ def squares(data: bytes, variant: Variant) -> tuple[dct.Pixels, dct.Pixels]:
     """Returns the picture of a file in 64 x 64: grey, and in colour (black if it is far from flat)."""
     stream = io.BytesIO(data)
     picture = decode.open_picture(stream, scaled=True, heavy=False, allowed=Limits())
-    source = decode.thumbnail(picture.image, "L")
+    source = decode.reduced(picture)
     box = (0, 0, source.width, source.height)
     small = source.image.resize((dct.SIDE, dct.SIDE), variant.resample, box)
     grey = decode.oriented(decode.over_white(small, "L"), picture.orientation)

@@ -117,7 +117,7 @@ def fingerprints(start: int, words: np.ndarray) -> pa.Table:
             [np.random.default_rng(number).bytes(32) for number in range(start, start + n)], pa.binary(32)
         ),
         "format": pa.array([b"JPEG"] * n),
-        "algorithm": pa.array([b"dct/1"] * n),
+        "algorithm": pa.array([b"dct/2"] * n),
         **{name: pa.array(np.full(n, 500), pa.int32()) for name in ("width", "height")},
         **{name: pa.array(np.full(n, 55_000), pa.int64()) for name in ("size_bytes", "modified_ms")},
         "codes": pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32)), codes),
