@@ -16,6 +16,8 @@ import io
 from collections.abc import Collection, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
+import pyarrow as pa
+
 from beam_dedup.core.archives import parquet_images, tar, warc, zip_directory
 from beam_dedup.core.archives import zip as zip_format
 from beam_dedup.core.archives.decompress import DecompressedStream, compression_of, decompressed_head
@@ -74,7 +76,7 @@ def container_of(head: bytes, image_column: str = "") -> Container | None:
 
 
 def members(
-    stream: BinaryIO, container: Container, limits: Limits | None = None
+    stream: BinaryIO, container: Container, limits: Limits | None = None, as_found: bool = False
 ) -> Iterator[Member | BadMember | Skipped]:
     """Yields the members of an archive in their order.
 
@@ -82,6 +84,7 @@ def members(
       stream: at its beginning; for zip, seekable.
       container: the kind of archive, from `container_of`.
       limits: of members and decompressed bytes; None for the defaults.
+      as_found: whether archives inside, and sidecar files of WebDataset, are members like others.
     Raises:
       OSError: from reading the stream. No other exception: errors of the archive itself are reported as one
         BadMember, the last item, with the name `WHOLE`.
@@ -92,8 +95,8 @@ def members(
     except ArchiveError as error:
         yield BadMember(WHOLE, error.reason, error.detail)
         return
-    items = _read(parts)
-    yield from with_sidecars(items, limits) if kind == TAR else items
+    items = _read(parts, as_found)
+    yield from with_sidecars(items, limits) if kind == TAR and not as_found else items
 
 
 def read_members(
@@ -138,6 +141,20 @@ def read_member(stream: BinaryIO, container: Container, name: str, limits: Limit
     for _, data in read_members(stream, container, [name], limits):
         return data
     raise ImageError(Reason.NOT_FOUND, "no longer in the archive, or damaged")
+
+
+def row_batches(
+    stream: BinaryIO, container: Container, limits: Limits, wanted: Collection[int]
+) -> tuple[pa.Schema, Iterator[tuple[int, pa.RecordBatch]]]:
+    """Returns the schema of a table, and an iterator over batches of its rows with all columns.
+
+    Yields the number of the first row, and the batch. Rows that are not wanted may be left out.
+
+    Raises:
+      ImageError: the table is damaged; also while it is read.
+      OSError: from reading the stream.
+    """
+    return parquet_images.row_batches(stream, container.column, limits, wanted)
 
 
 def _open(
@@ -197,7 +214,7 @@ def _linked_entries(
     yield from tar.linked_entries(links, reopen, limits, Budget(limits, stream.seek(0, io.SEEK_END)))
 
 
-def _read(parts: Iterable[_Entries]) -> Iterator[Member | BadMember | Skipped]:
+def _read(parts: Iterable[_Entries], as_found: bool) -> Iterator[Member | BadMember | Skipped]:
     """Reads the members. Errors of the archive itself are reported as one BadMember at the end."""
     errors: list[BadMember] = []
     last = WHOLE
@@ -210,7 +227,7 @@ def _read(parts: Iterable[_Entries]) -> Iterator[Member | BadMember | Skipped]:
                     yield entry
                 else:
                     last = entry.name
-                    yield _member(entry)
+                    yield _member(entry, as_found)
         except ArchiveError as error:
             where = f"{error.detail}; at or after member {last!r}" if last else error.detail
             errors.append(BadMember(WHOLE, error.reason, where))
@@ -220,13 +237,15 @@ def _read(parts: Iterable[_Entries]) -> Iterator[Member | BadMember | Skipped]:
         yield BadMember(WHOLE, errors[-1].reason, details + more)
 
 
-def _member(entry: Entry) -> Member | BadMember:
+def _member(entry: Entry, as_found: bool) -> Member | BadMember:
     try:
         data = entry.read()
     except ArchiveError:
         raise
     except ImageError as error:
         return BadMember(entry.name, error.reason, error.detail, entry.size_bytes)
+    if as_found:
+        return Member(entry.name, data, entry.modified_ms, entry.metadata, entry.copy_name)
     if nested := container_of(data[:HEAD_BYTES]):
         return BadMember(entry.name, Reason.NESTED_ARCHIVE, f"a {nested}", len(data))
     if kind := unsupported(data[:HEAD_BYTES]):

@@ -51,6 +51,24 @@ def split_key(name: str) -> tuple[str, str]:
     return f"{directory}{slash}{stem}", extension
 
 
+def keys_of(items: Iterable[Member | BadMember | Skipped], limits: Limits) -> Iterator[list[Member]]:
+    """Yields the members of each key, if they are adjacent; of a key with more than the buffer holds, several lists.
+
+    Args:
+      items: members as they were found. Others than `Member` are left out.
+      limits: a list has at most `max_member_bytes`, unless it is one member.
+    """
+    buffered: list[Member] = []
+    for item in items:
+        if isinstance(item, Member):
+            if buffered and not _belongs(buffered, item, limits):
+                yield buffered
+                buffered = []
+            buffered.append(item)
+    if buffered:
+        yield buffered
+
+
 def _belongs(buffered: list[Member], item: Member, limits: Limits) -> bool:
     """Returns whether a member has the key of the buffered ones and fits into the buffer."""
     if not buffered or split_key(buffered[0].name)[0] != split_key(item.name)[0]:
