@@ -18,8 +18,9 @@ from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 
-from beam_dedup.core.archives import parquet_images, tar, warc, zip_directory
+from beam_dedup.core.archives import arrow_images, parquet_images, tar, warc, zip_directory
 from beam_dedup.core.archives import zip as zip_format
+from beam_dedup.core.archives.arrow_messages import looks_like_arrow
 from beam_dedup.core.archives.decompress import DecompressedStream, compression_of, decompressed_head
 from beam_dedup.core.archives.members import WHOLE, BadMember, Budget, Entry, Member, Skipped
 from beam_dedup.core.archives.other_archives import unsupported, unsupported_content
@@ -29,7 +30,7 @@ from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
 
-TAR, ZIP, WARC, PARQUET = "tar", "zip", "warc", "parquet"
+TAR, ZIP, WARC, PARQUET, ARROW = "tar", "zip", "warc", "parquet", "arrow"
 
 _Entries = Iterator[Entry | BadMember | Skipped]
 
@@ -39,9 +40,9 @@ _MOST_DETAILS = 3  # errors of one archive that are reported
 class Container(NamedTuple):
     """The kind of an archive, and the compression of the archive as a whole (not of the members of a zip)."""
 
-    kind: str  # `TAR`, `ZIP`, `WARC` or `PARQUET`
+    kind: str  # `TAR`, `ZIP`, `WARC`, `PARQUET` or `ARROW`
     compression: str = ""  # a key of `decompress.SIGNATURES`, or "" for none
-    column: str = ""  # of a Parquet file, with the images
+    column: str = ""  # of a table, with the images
 
     def __str__(self) -> str:
         return f"{self.kind}.{self.compression}" if self.compression else self.kind
@@ -55,13 +56,15 @@ def container_of(head: bytes, image_column: str = "") -> Container | None:
 
     Args:
       head: the first bytes.
-      image_column: the column with the images of a Parquet file; "" if such a file is no archive.
+      image_column: the column with the images of a table (Parquet or Arrow); "" if such a file is no archive.
 
     >>> container_of(b"PK\\x03\\x04..."), container_of(b"WARC/1.0\\r\\n..."), container_of(b"GIF89a...")
     (Container(kind='zip', compression='', column=''), Container(kind='warc', compression='', column=''), None)
     """
     if image_column and head.startswith(parquet_images.PARQUET_MAGIC):
         return Container(PARQUET, column=image_column)
+    if image_column and looks_like_arrow(head):
+        return Container(ARROW, column=image_column)
     if head.startswith(zip_directory.SIGNATURES):
         return Container(ZIP)
     compression = compression_of(head)
@@ -106,7 +109,7 @@ def read_members(
 
     The order is that of `members`. Members that are missing or cannot be read are left out. Other members
     are skipped without reading them, if the kind of archive allows it: always in a zip, in a tar that
-    is not compressed, and by row groups in Parquet.
+    is not compressed, and by row groups in Parquet. Record batches of Arrow are read, but not their values.
 
     Raises:
       OSError: from reading the stream.
@@ -154,6 +157,8 @@ def row_batches(
       ImageError: the table is damaged; also while it is read.
       OSError: from reading the stream.
     """
+    if container.kind == ARROW:
+        return arrow_images.row_batches(stream, container.column, limits, wanted)
     return parquet_images.row_batches(stream, container.column, limits, wanted)
 
 
@@ -175,6 +180,8 @@ def _open(
     """
     if container.kind == PARQUET:
         return PARQUET, parquet_images.row_groups(stream, container.column, limits, wanted)
+    if container.kind == ARROW:
+        return ARROW, arrow_images.record_batches(stream, container.column, limits, wanted)
     if container.kind == ZIP:
         return ZIP, [zip_format.entries(stream, limits)]
     content = DecompressedStream(stream, container.compression, limits)

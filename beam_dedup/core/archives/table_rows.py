@@ -3,7 +3,7 @@
 The column holds bytes, or structs of `bytes` and `path`, as Hugging Face `datasets` writes them. Other columns
 are metadata, without those that hold bytes. Copies are named by the path, or by the number and the format.
 
-The formats of tables (`parquet_images`, `arrow_images`) read the batches.
+The modules of the formats (`parquet_images`, `arrow_images`) read the batches.
 """
 
 import contextlib
@@ -190,13 +190,17 @@ def _metadata(table: Table, batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """Returns the metadata of each row; none for a row that has too many, or whose texts are malformed."""
     if not table.others:
         return [{}] * batch.num_rows
-    plain = pa.schema([table.schema.field(name) for name in table.others])
+    plain = pa.schema([_plain_field(table.schema.field(name)) for name in table.others])
     others = batch.select(table.others)
     values = _objects(others, plain)
     return [
         _fields(_one_object(others.slice(row, 1), plain) if value is None else value)
         for row, value in enumerate(values)
     ]
+
+
+def _plain_field(field: pa.Field) -> pa.Field:
+    return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
 
 
 def _objects(batch: pa.RecordBatch, plain: pa.Schema) -> list[dict[str, Any] | None]:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple, cast
 
 from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.archives import arrow_images
+from beam_dedup.core.archives.arrow_messages import looks_like_arrow
 from beam_dedup.core.archives.containers import Container, container_of, members
 from beam_dedup.core.archives.members import BadMember, Member, Skipped, file_uri, member_uri
 from beam_dedup.core.archives.nutch import check_size, refusal
@@ -198,6 +200,8 @@ class _Walk:
                 yield from self._members(reference, stream, container, start)
             elif head.startswith(PARQUET_MAGIC):
                 raise ImageError(Reason.NOT_AN_IMAGE, advice(stream), "Parquet")
+            elif looks_like_arrow(head):
+                raise ImageError(Reason.NOT_AN_IMAGE, arrow_images.advice(stream), "Arrow")
             elif detail := refusal(head):
                 raise ImageError(Reason.LOSSY_DUMP, detail)
             elif kind := unsupported(head):
