@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import duckdb
 import fastavro
 import pandas as pd
@@ -135,6 +136,35 @@ def test_polars_reads_text_if_it_reads_all_of_it_first(folder: Path, expected: R
     assert {found.schema[name] for name in INTEGERS} == {pl.Int64}
     rows = found.to_dicts()
     assert (of_csv(rows) if form == "csv" else rows) == expected
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_datasets_reads_files_by_their_formats(
+    folder: Path, expected: Rows, tmp_path: Path, form: str
+) -> None:
+    builder = {"jsonl": "json"}.get(form, form)
+    options: dict[str, Any] = {"keep_default_na": False, "na_values": [""]} if form == "csv" else {}
+    found: Any = datasets.load_dataset(
+        builder, data_files=str(folder / f"r.{form}"), split="train", cache_dir=str(tmp_path), **options
+    )
+    if form != "csv":  # there a column with missing values is float64, as in pandas
+        assert {found.features[name].dtype for name in INTEGERS} <= {"int32", "int64"}
+    rows = [dict(row) for row in found]
+    assert (of_csv(rows) if form == "csv" else rows) == expected
+
+
+def test_datasets_reads_avro_by_a_generator(folder: Path, expected: Rows, tmp_path: Path) -> None:
+    """It has no builder for Avro."""
+    found: Any = datasets.Dataset.from_generator(
+        records_of_avro, gen_kwargs={"path": str(folder / "r.avro")}, cache_dir=str(tmp_path)
+    )
+    assert {found.features[name].dtype for name in INTEGERS} == {"int64"}
+    assert [dict(row) for row in found] == expected
+
+
+def records_of_avro(path: str) -> Iterator[Any]:
+    with open(path, "rb") as file:
+        yield from fastavro.reader(file)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
