@@ -89,7 +89,7 @@ def test_datasets_shows_images_of_files_and_archives() -> None:
 
 
 def test_samples_of_web_dataset_stay_whole() -> None:
-    files = {}
+    files: dict[str, bytes] = {}
     for row, data in enumerate(IMAGES):
         files |= {f"{row}.jpg": data, f"{row}.json": b'{"n": %d}' % row, f"{row}.cls": b"%d" % (row % 2)}
     Path("in.tar").write_bytes(tar(files))

@@ -346,9 +346,9 @@ def test_odd_names_stay_inside_the_tar_and_the_directory(tmp_path: Path, form: S
     assert sum(images_in(out).values()) == len(verdicts)
     if form == TAR:
         for shard in out.rglob("*.tar"):
-            with tarfile.open(shard) as archive:
-                for one in archive:
-                    assert tarfile.data_filter(one, str(out)).name == one.name
+            with tarfile.open(shard) as opened:
+                for file in opened:
+                    assert tarfile.data_filter(file, str(out)).name == file.name
         assert len(unpacked(out / "images-00000-of-00001.tar")) == 2 * len(ODD_NAMES)
         assert len(unpacked(out / "odd.tar")) == len(members)
 

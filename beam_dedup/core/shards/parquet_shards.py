@@ -71,7 +71,7 @@ class ParquetShard:
     def close(self) -> None:
         """Writes the rest of the file. Raises the same as `add`."""
         self._flush()
-        with _parquet_errors():
+        with self._parquet_errors():
             if self._writer:
                 self._writer.close()
 
@@ -88,11 +88,30 @@ class ParquetShard:
     def _flush(self) -> None:
         if not self._waiting:
             return
-        with _parquet_errors():
+        with self._parquet_errors():
             if self._writer is None:
                 self._writer = pq.ParquetWriter(self._file, self._schema)
             self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema))
         self._waiting, self._rows, self._bytes = [], 0, 0
+
+    @contextlib.contextmanager
+    def _parquet_errors(self) -> Iterator[None]:
+        """Reports what Parquet can't hold as ImageError. Errors of the system, and out of memory, are raised as they are."""
+        try:
+            yield
+        except Exception as error:
+            self._abandon()
+            # pyarrow raises OSError for its own errors, too, but without a number.
+            is_of_system = isinstance(error, OSError) and error.errno is not None
+            if is_of_system or isinstance(error, MemoryError):
+                raise
+            raise ImageError(Reason.UNSUPPORTED, f"can't be written as Parquet: {error}"[:300]) from error
+
+    def _abandon(self) -> None:
+        """Closes the writer, which would otherwise try it later, when the file is closed."""
+        if self._writer:
+            with contextlib.suppress(Exception):
+                self._writer.close()
 
 
 def row_of(sample: Sample) -> pa.RecordBatch:
@@ -106,14 +125,3 @@ def row_of(sample: Sample) -> pa.RecordBatch:
         "companions": companions,
     }
     return pa.RecordBatch.from_pylist([row], SAMPLES)
-
-
-@contextlib.contextmanager
-def _parquet_errors() -> Iterator[None]:
-    """Reports what Parquet can't hold as ImageError. Errors of the system are raised as they are."""
-    try:
-        yield
-    except (pa.ArrowException, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise ImageError(Reason.UNSUPPORTED, f"can't be written as Parquet: {error}"[:300]) from error
