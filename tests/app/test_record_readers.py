@@ -174,13 +174,14 @@ def test_duckdb_reads_files_by_their_names(folder: Path, expected: Rows, form: s
 
 
 def test_calls_in_the_documentation_read_all_records(
-    folder: Path, expected: Rows, monkeypatch: pytest.MonkeyPatch
+    folder: Path, expected: Rows, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(folder)
-    libraries = {"pandas": pd, "polars": pl, "duckdb": duckdb}
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    libraries = {"pandas": pd, "polars": pl, "duckdb": duckdb, "datasets": datasets}
     cells = " ".join(table(DOCS / "reference/records.md", "library").values())
     calls = re.findall(r"`([^`]*)`", cells)
-    assert len(calls) == 9
+    assert len(calls) == 12
     for call in calls:
         assert len(eval(call, libraries)) == len(expected), call
 
