@@ -14,7 +14,8 @@ from beam_dedup.texts import counted
 MAX_PHRASES = 8
 _SAME_PATH = "Every worker must find the input under the same path as this machine"
 
-_PARQUET, _ARROW = "Parquet", "Arrow"
+_PARQUET = "Parquet"
+_WITH_COLUMN = ("Arrow", "TFRecord")  # formats that only --image_column reads
 _TABLE_ENDINGS = (".parquet", ".arrow", ".feather")
 _ROWS_OF_FILES = (_PARQUET, "Avro", "JSON")  # formats that -l may read
 
@@ -94,7 +95,7 @@ def _advice(config: DedupConfig, kind: RejectedKind, overview: Overview) -> str:
         start = "directory of the list" if config.path_field else "current directory"
         return f"Check the paths; relative ones are relative to the {start}. The first is {shown(uri)}"
     what = KINDS.get(kind.kind)
-    if kind.reason == Reason.NOT_AN_IMAGE and kind.kind == _ARROW and detail:
+    if kind.reason == Reason.NOT_AN_IMAGE and kind.kind in _WITH_COLUMN and detail:
         return f"{shown(uri)} is {shown(detail)}. If it holds images, add --image_column NAME"
     if kind.reason == Reason.NOT_AN_IMAGE and what:
         if kind.kind in _ROWS_OF_FILES and not config.json_metadata:

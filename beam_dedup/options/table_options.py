@@ -28,7 +28,7 @@ TABLE_OPTIONS: tuple[Option, ...] = (
         details="""
             The column holds the bytes of an image, or a struct with the fields `bytes` and `path`, as Hugging Face
             `datasets` writes it. Parquet files, and Arrow files and streams (Feather 2), recognised by their content, are
-            then read like archives.
+            then read like archives. So are TFRecord files of `tf.train.Example`, where NAME is a feature with the bytes.
             The image in a row has the URI `shard.parquet!17`; rows are numbered from 0. Other columns are
             its metadata, without those that hold bytes. A copy is named after the path in the
             struct, or after the number of its row (`shard.parquet/17.jpg`).

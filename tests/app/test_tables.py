@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from beam_dedup.core.errors import UsageError
 from beam_dedup.options import checks, parser
 from tests.app.cli_runs import dedup, tree
 from tests.app.stream_process import running_stream
+from tests.core.archives.test_tfrecord import example, tfrecords
 from tests.pictures import encoded, photo
 
 A, B = encoded(photo(1)), encoded(photo(2), "JPEG")
@@ -159,6 +161,21 @@ class TestImageColumn:
         error = capsys.readouterr().err
         assert "is an Arrow file with bytes in the column 'image'" in error
         assert "add --image_column NAME" in error
+
+    def test_records_of_tfrecord_are_read_like_rows(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("in").mkdir()
+        images = [example(image=data, label=label) for label, data in enumerate([A, B, A])]
+        Path("in/a.tfrecord").write_bytes(tfrecords(*images))
+        found = records("-i", "in", "--image_column", "image", "-d", "out", "--as", "tar")
+        assert {name: one["duplicate_of"] for name, one in found.items()} == {
+            "in/a.tfrecord!0": None,
+            "in/a.tfrecord!1": None,
+            "in/a.tfrecord!2": "in/a.tfrecord!0",
+        }
+        with tarfile.open("out/a.tfrecord.tar") as archive:
+            assert archive.getnames() == ["0.png", "0.json", "1.jpg", "1.json"]
+        assert dedup("-i", "in") == 1
+        assert "is a TFRecord file. If it holds images, add --image_column NAME" in capsys.readouterr().err
 
     def test_report_has_thumbnails_of_rows(self) -> None:
         write_parquet("in/x.parquet", [A, A])

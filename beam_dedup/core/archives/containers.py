@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 
-from beam_dedup.core.archives import arrow_images, parquet_images, tar, warc, zip_directory
+from beam_dedup.core.archives import arrow_images, parquet_images, tar, tfrecord, warc, zip_directory
 from beam_dedup.core.archives import zip as zip_format
 from beam_dedup.core.archives.arrow_messages import looks_like_arrow
 from beam_dedup.core.archives.decompress import DecompressedStream, compression_of, decompressed_head
@@ -31,6 +31,8 @@ from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
 
 TAR, ZIP, WARC, PARQUET, ARROW = "tar", "zip", "warc", "parquet", "arrow"
+TFRECORD = "tfrecord"
+TABLES = (PARQUET, ARROW)
 
 _Entries = Iterator[Entry | BadMember | Skipped]
 
@@ -40,9 +42,9 @@ _MOST_DETAILS = 3  # errors of one archive that are reported
 class Container(NamedTuple):
     """The kind of an archive, and the compression of the archive as a whole (not of the members of a zip)."""
 
-    kind: str  # `TAR`, `ZIP`, `WARC`, `PARQUET` or `ARROW`
+    kind: str  # `TAR`, `ZIP`, `WARC`, `PARQUET`, `ARROW` or `TFRECORD`
     compression: str = ""  # a key of `decompress.SIGNATURES`, or "" for none
-    column: str = ""  # of a table, with the images
+    column: str = ""  # of a table, with the images; or feature of TFRecord
 
     def __str__(self) -> str:
         return f"{self.kind}.{self.compression}" if self.compression else self.kind
@@ -56,7 +58,8 @@ def container_of(head: bytes, image_column: str = "") -> Container | None:
 
     Args:
       head: the first bytes.
-      image_column: the column with the images of a table (Parquet or Arrow); "" if such a file is no archive.
+      image_column: the column with the images of a table (Parquet or Arrow), or the feature of TFRecord; "" if such
+        files are no archives.
 
     >>> container_of(b"PK\\x03\\x04..."), container_of(b"WARC/1.0\\r\\n..."), container_of(b"GIF89a...")
     (Container(kind='zip', compression='', column=''), Container(kind='warc', compression='', column=''), None)
@@ -65,6 +68,8 @@ def container_of(head: bytes, image_column: str = "") -> Container | None:
         return Container(PARQUET, column=image_column)
     if image_column and looks_like_arrow(head):
         return Container(ARROW, column=image_column)
+    if image_column and tfrecord.looks_like_tfrecord(head):
+        return Container(TFRECORD, column=image_column)
     if head.startswith(zip_directory.SIGNATURES):
         return Container(ZIP)
     compression = compression_of(head)
@@ -182,6 +187,8 @@ def _open(
         return PARQUET, parquet_images.row_groups(stream, container.column, limits, wanted)
     if container.kind == ARROW:
         return ARROW, arrow_images.record_batches(stream, container.column, limits, wanted)
+    if container.kind == TFRECORD:
+        return TFRECORD, [tfrecord.records(stream, container.column, limits, wanted)]
     if container.kind == ZIP:
         return ZIP, [zip_format.entries(stream, limits)]
     content = DecompressedStream(stream, container.compression, limits)

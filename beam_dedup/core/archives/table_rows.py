@@ -181,8 +181,12 @@ def _path(path: str | None) -> str:
 
 def _suffix(value: pa.Scalar) -> str:
     """Returns the suffix of a file name for the bytes of an image; "" if they are no image."""
-    data = value.as_buffer()
-    name = sniff(data.slice(0, min(HEAD_BYTES, data.size)).to_pybytes())
+    return suffix_of(memoryview(value.as_buffer()))
+
+
+def suffix_of(data: memoryview) -> str:
+    """Returns the suffix of a file name for the bytes of an image; "" if they are no image."""
+    name = sniff(bytes(data[:HEAD_BYTES]))
     return _SUFFIXES.get(name, f".{name.lower()}") if name else ""
 
 

@@ -21,6 +21,7 @@ from beam_dedup.core.archives.members import BadMember, Member, Skipped, file_ur
 from beam_dedup.core.archives.nutch import check_size, refusal
 from beam_dedup.core.archives.other_archives import unsupported
 from beam_dedup.core.archives.parquet_images import PARQUET_MAGIC, advice
+from beam_dedup.core.archives.tfrecord import looks_like_tfrecord
 from beam_dedup.core.arrivals import without_own_fields
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.fingerprint import fingerprint
@@ -202,6 +203,8 @@ class _Walk:
                 raise ImageError(Reason.NOT_AN_IMAGE, advice(stream), "Parquet")
             elif looks_like_arrow(head):
                 raise ImageError(Reason.NOT_AN_IMAGE, arrow_images.advice(stream), "Arrow")
+            elif looks_like_tfrecord(head):
+                raise ImageError(Reason.NOT_AN_IMAGE, "a TFRecord file", "TFRecord")
             elif detail := refusal(head):
                 raise ImageError(Reason.LOSSY_DUMP, detail)
             elif kind := unsupported(head):

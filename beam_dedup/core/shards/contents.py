@@ -79,7 +79,7 @@ def kept_contents(
       ImageError: the archive can't be read, or not to its end.
       OSError: from reading the stream.
     """
-    if container.column and form == ShardFormat.PARQUET:
+    if container.kind in containers.TABLES and form == ShardFormat.PARQUET:
         yield from _rows(stream, container, wanted, limits)
     elif container.kind == containers.TAR and form == ShardFormat.TAR:
         yield from _members_with_keys(stream, container, wanted, limits)
