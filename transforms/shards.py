@@ -218,6 +218,25 @@ def _by_name(image: KeptFile) -> tuple[str, str]:
     return image.name, image.uri
 
 
+class _Reading:
+    """Reads contents; notes what can't be read in `lost`, and in `why` the reason if the rest can't be read."""
+
+    def __init__(self, contents: Iterator[Chunk | Lost]) -> None:
+        self._contents = contents
+        self.lost: list[Lost] = []
+        self.why = "is no longer in the archive, or can't be read any more"
+
+    def next(self) -> Chunk | None:
+        try:
+            for item in self._contents:
+                if isinstance(item, Chunk):
+                    return item
+                self.lost.append(item)
+        except ImageError as error:
+            self.why = f"can't be read again: {error}"
+        return None
+
+
 class _ShardsFn(PlacingFn):
     """Writes the shards of an element: of an archive, or of some files."""
 
@@ -262,7 +281,7 @@ class _ShardsFn(PlacingFn):
         results += [(one, PlacingError(f"{shown(one.uri)} {reading.why}")) for one in left.values()]
         return results
 
-    def _shards(self, reading: "_Reading", path: str) -> Iterator[tuple[list[str], str, bool | PlacingError]]:
+    def _shards(self, reading: _Reading, path: str) -> Iterator[tuple[list[str], str, bool | PlacingError]]:
         """Writes shards. Yields the names of the images in each, its path, and whether it is new, or why it is missing."""
         chunk = reading.next()
         part = 0
@@ -291,25 +310,6 @@ class _ShardsFn(PlacingFn):
             return place_file(temporary, target, digest, PlaceMode.COPY, folder=self.folder)
         except PlacingError as error:
             return error
-
-
-class _Reading:
-    """Reads contents; notes what can't be read in `lost`, and in `why` the reason if the rest can't be read."""
-
-    def __init__(self, contents: Iterator[Chunk | Lost]) -> None:
-        self._contents = contents
-        self.lost: list[Lost] = []
-        self.why = "is no longer in the archive, or can't be read any more"
-
-    def next(self) -> Chunk | None:
-        try:
-            for item in self._contents:
-                if isinstance(item, Chunk):
-                    return item
-                self.lost.append(item)
-        except ImageError as error:
-            self.why = f"can't be read again: {error}"
-        return None
 
 
 class _ArchiveShardsFn(_ShardsFn):
