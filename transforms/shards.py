@@ -287,7 +287,8 @@ class _ShardsFn(PlacingFn):
         part = 0
         while chunk:
             # Written elsewhere first, so that a shard of the same content is recognised.
-            with tempfile.NamedTemporaryFile(prefix="dedup-") as file:
+            full = files.named_if_full(tempfile.gettempdir())
+            with full, tempfile.NamedTemporaryFile(prefix="dedup-") as file:
                 stream = cast(BinaryIO, file)
                 shard = (
                     TarShard(stream, self.portable) if self.form == ShardFormat.TAR else ParquetShard(stream)

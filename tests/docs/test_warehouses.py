@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pytest
+from apache_beam.transforms import managed
 
 import beam_dedup
 from tests.docs.pages import DOCS, fenced
@@ -18,8 +19,8 @@ class Image(NamedTuple):
 
 def test_sink_of_iceberg_is_one_of_beam() -> None:
     compile(CODE, "warehouses.md", "exec")
-    assert callable(beam.managed.Write)
-    assert beam.managed.ICEBERG in beam.managed.Write._WRITE_TRANSFORMS
+    assert "beam.managed.Write(beam.managed.ICEBERG" in CODE
+    assert managed.ICEBERG in managed.Write._WRITE_TRANSFORMS
 
 
 @pytest.mark.skipif("DeduplicateRows" not in beam_dedup.__all__, reason="needs the composites of rows")

@@ -6,6 +6,7 @@ import io
 import json
 import random
 import tarfile
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -382,6 +383,23 @@ def test_images_are_counted(tmp_path: Path) -> None:
 
     counters = run(build).counters
     assert (counters[metrics.COPIES], counters[metrics.UNPLACED]) == (3, 1)
+
+
+@pytest.mark.parametrize("form", list(ShardFormat))
+def test_full_directory_for_temporary_files_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: ShardFormat
+) -> None:
+    class Full(io.BytesIO):
+        name = "temporary"
+
+        def write(self, _: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    files = samples(3)
+    verdicts = of_members(write(tmp_path / "a.tar", tar(files)), files)
+    monkeypatch.setattr("transforms.shards.tempfile.NamedTemporaryFile", lambda **_: Full())
+    with pytest.raises(Exception, match=f"No space left on device: '{tempfile.gettempdir()}'"):
+        shards(verdicts, WriteShards(str(tmp_path / "out"), form))
 
 
 def test_errors_of_the_system_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
