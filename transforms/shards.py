@@ -17,7 +17,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, PCollection
 from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core.archives.members import split_uri, too_large
+from beam_dedup.core.archives.members import member_uri, split_uri, too_large
 from beam_dedup.core.archives.webdataset import split_key
 from beam_dedup.core.blocks import VerdictBlock, to_text
 from beam_dedup.core.errors import ImageError
@@ -326,7 +326,11 @@ class _ArchiveShardsFn(_ShardsFn):
         with opened_archive(archive, self.image_column) as (stream, container):
             if container:
                 limits = Limits(image_column=self.image_column)
-                yield from kept_contents(stream, container, wanted, self.form, limits)
+                for item in kept_contents(stream, container, wanted, self.form, limits):
+                    if isinstance(item, Lost) and item.name not in wanted:
+                        yield Lost(member_uri(archive, item.name), item.why)
+                    else:
+                        yield item
 
 
 class _FileShardsFn(_ShardsFn):

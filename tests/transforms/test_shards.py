@@ -191,6 +191,30 @@ def test_tar_keeps_the_members_of_the_key_but_no_duplicates(tmp_path: Path) -> N
         assert {one.mtime for one in archive} == {1_700_000_000}
 
 
+def test_long_keys_are_kept_and_what_cannot_be_is_reported(tmp_path: Path) -> None:
+    picture = {"a.jpg": PICTURES[0], "b.jpg": PICTURES[1], "c.jpg": PICTURES[2]}
+    after = {f"a.{number}": b"%d" % number for number in range(70)}
+    before = {f"b.{number}": b"%d" % number for number in range(40)}
+    files = {"a.jpg": PICTURES[0], **after, **before, "b.jpg": PICTURES[1]}
+    files |= {"c.jpg": PICTURES[2]}
+    path = write(tmp_path / "a.tar", tar(files))
+    with tarfile.open(path, "a") as archive:
+        link = tarfile.TarInfo("c.link")
+        link.type, link.linkname = tarfile.SYMTYPE, "c.txt"
+        archive.addfile(link)
+    verdicts = of_members(path, picture)
+    out = tmp_path / "out"
+    done, unplaced = shards(verdicts, WriteShards(str(out), TAR))
+    assert len(done) == 3
+    lost = {one.placement.uri.removeprefix(f"{path}!"): one.why.removeprefix(f"{path}!") for one in unplaced}
+    assert lost == {
+        **{f"b.{number}": f"b.{number} is too far from the image of its key" for number in range(32)},
+        "c.link": "c.link can't be read: a symbolic link",
+    }
+    expected = {name: data for name, data in files.items() if name not in lost}
+    assert unpacked(out / "a.tar") == expected
+
+
 def test_metadata_and_companions_go_with_files(tmp_path: Path) -> None:
     for name in ("a.jpg", "a.heic", "b.jpg"):
         write(tmp_path / "in" / name, PICTURES[ord(name[0]) - 90])

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from beam_dedup.core.archives import containers
 from beam_dedup.core.archives.containers import Container
-from beam_dedup.core.archives.members import Member
+from beam_dedup.core.archives.members import BadMember, Member
 from beam_dedup.core.archives.table_rows import image_column
 from beam_dedup.core.archives.webdataset import keys_of
 from beam_dedup.core.imaging.formats import HEAD_BYTES, sniff
@@ -18,6 +18,7 @@ from beam_dedup.core.metadata.parquet_rows import plain_batches
 
 _ROW_BYTES = 1 << 28  # of a row with all its columns
 CHANGED = "changed after it was read"
+_TOO_FAR = "is too far from the image of its key"
 
 
 class ShardFormat(enum.StrEnum):
@@ -103,20 +104,31 @@ def _members_with_keys(
     stream: BinaryIO, container: Container, wanted: Mapping[str, bytes], limits: Limits
 ) -> Iterator[Chunk | Lost]:
     """Yields kept images of a tar with the members of the same key that are not images."""
-    for members in keys_of(containers.members(stream, container, limits, as_found=True), limits):
-        changed = {
-            one.name
-            for one in members
-            if one.name in wanted and hashlib.sha256(one.data).digest() != wanted[one.name]
-        }
-        yield from (Lost(name, CHANGED) for name in changed)
-        if kept := [one.name for one in members if one.name in wanted and one.name not in changed]:
-            files = [
-                TarFile(one.name, one.data, one.modified_ms)
-                for one in members
-                if one.name in kept or (one.name not in wanted and sniff(one.data[:HEAD_BYTES]) is None)
-            ]
-            yield Chunk(kept, files)
+    last_key = ""
+    has_kept = False  # of the last key
+    missed: list[str] = []  # members of the last key that are no images, before its first kept image
+    for key, found in keys_of(containers.members(stream, container, limits, as_found=True), limits):
+        if key != last_key:
+            last_key, has_kept = key, False
+            missed.clear()
+        members = [one for one in found if isinstance(one, Member)]
+        same = {one.name for one in members if hashlib.sha256(one.data).digest() == wanted.get(one.name)}
+        yield from (Lost(one.name, CHANGED) for one in members if one.name in wanted and one.name not in same)
+        beside = [one for one in members if one.name not in wanted and sniff(one.data[:HEAD_BYTES]) is None]
+        if not same and not has_kept:
+            missed += [one.name for one in beside]
+            continue
+        has_kept = True
+        yield from (Lost(name, _TOO_FAR) for name in missed)
+        missed.clear()
+        yield from (
+            Lost(one.name, f"can't be read: {one.detail or one.reason.meaning}")
+            for one in found
+            if isinstance(one, BadMember)
+        )
+        names = {one.name for one in beside} | same
+        files = [TarFile(one.name, one.data, one.modified_ms) for one in members if one.name in names]
+        yield Chunk([one.name for one in members if one.name in same], files)
 
 
 def _rows(
