@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import posixpath
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, cast
@@ -140,20 +141,34 @@ def kept_members(block: VerdictBlock, folder: str, form: ShardFormat, portable: 
     for verdict, _ in named_copies(verdicts_in(block), False, portable):
         archive, member = split_uri(verdict.ref.uri)
         if member:
-            name = copy_name(archive_name(verdict.ref.name, archive), portable)
+            name = copy_name(archive_name(verdict.ref.name, archive, member), portable)
             path = files.join(folder, with_suffix(name, form))
             yield Placement(verdict.ref.uri, path, verdict.digest, kept=True)
 
 
-def archive_name(name: str, archive: str) -> str:
-    """Returns the name of an archive, given the name of a member and the path of the archive.
+def archive_name(name: str, archive: str, member: str) -> str:
+    """Returns the name of an archive, given the name of a member, the path of the archive, and the member.
 
-    >>> archive_name("x/a.tar/b/c.jpg", "/in/x/a.tar"), archive_name("a.tar/a.tar/c.jpg", "/in/a.tar")
-    ('x/a.tar', 'a.tar')
+    Of several inputs, the second `a.tar` is called `a#2.tar`.
+
+    >>> (
+    ...     archive_name("x/a.tar/b/c.jpg", "/in/x/a.tar", "b/c.jpg"),
+    ...     archive_name("a#2.tar/0.jpg", "/a.tar", "0"),
+    ... )
+    ('x/a.tar', 'a#2.tar')
     """
-    last = f"{posixpath.basename(archive)}/"
-    begin = 0 if name.startswith(last) else name.find(f"/{last}") + 1
-    return name[: begin + len(last) - 1]
+    if not member.isdecimal() and name.endswith(f"/{member}"):
+        return name[: -len(member) - 1]
+    # The member is a row, whose copy has a name of its own.
+    base = posixpath.basename(archive)
+    stem, dot, suffix = base.rpartition(".")
+    begin, end = (stem, dot + suffix) if stem else (base, "")
+    numbered = re.compile(rf"{re.escape(begin)}(#\d+)?{re.escape(end)}")
+    parts = name.split("/")
+    for at, part in enumerate(parts[:-1], 1):
+        if numbered.fullmatch(part):
+            return "/".join(parts[:at])
+    return base
 
 
 def with_suffix(name: str, form: ShardFormat) -> str:
@@ -320,7 +335,9 @@ class _ArchiveShardsFn(_ShardsFn):
         archive, placements = element
         names = [split_uri(one.uri)[1] for one in placements]
         wanted = dict(zip(names, (one.digest for one in placements), strict=True))
-        return self.write(self._contents(to_text(archive), wanted), placements[0].path, placements, names)
+        return self.write(
+            self._contents(to_text(archive), wanted), min(one.path for one in placements), placements, names
+        )
 
     def _contents(self, archive: str, wanted: dict[str, bytes]) -> Iterator[Chunk | Lost]:
         with opened_archive(archive, self.image_column) as (stream, container):

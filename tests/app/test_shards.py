@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -121,6 +122,17 @@ def test_images_in_no_shard_are_reported(capsys: pytest.CaptureFixture[str]) -> 
     assert dedup("-i", "in.tar", "-d", "out", "--as", "tar") == 1
     assert "1 image could not be placed:\n  out/in.tar exists with other content" in capsys.readouterr().err
     assert Path("out/in.tar").read_bytes() == b"theirs"
+
+
+def test_archives_of_one_name_become_shards_of_their_own() -> None:
+    for number in range(2):
+        Path(f"{number}").mkdir()
+        Path(f"{number}/a.tar").write_bytes(tar({f"{number}.jpg": IMAGES[number]}))
+        table = pa.table({"image": [{"bytes": IMAGES[number + 2], "path": f"{number}/0"}]})
+        pq.write_table(table, f"{number}/b.parquet")
+    inputs = [flag for n in range(2) for flag in ("-i", f"{n}/a.tar", "-i", f"{n}/b.parquet")]
+    assert dedup(*inputs, "--image_column", "image", "-d", "out", "--as", "tar", "--quiet") == 0
+    assert sorted(tree(Path("out"))) == ["a#2.tar", "a.tar", "b#2.parquet.tar", "b.parquet.tar"]
 
 
 @pytest.mark.slow
