@@ -38,6 +38,7 @@ setup(
         "dev": [
             "apache-beam[aws,gcp]>=2.77,<2.78",  # tests read and write object stores
             "build>=1.6,<2",
+            "datasets>=5.2,<6",
             "duckdb>=2.0.1,<3",
             "hypothesis>=6.170,<7",
             "jsonschema>=4.26,<5",

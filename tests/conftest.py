@@ -14,6 +14,7 @@ from tests.images import run_script
 # If this environment variable is set, whatever its value, all tests run, and every service must be available.
 CI_VARIABLE = "DEDUP_CI"
 SLOW = ("slow", "processes")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by `datasets` when it is imported
 LONG_TESTS = ("tests/services/", "tests/app/", "tests/core/reading/", "tests/docs/")
 
 

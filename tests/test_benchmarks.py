@@ -1,6 +1,7 @@
 """Runs every benchmark on few files. Checks what it finds and prints, never how long it takes."""
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from benchmarks import (
     store,
     stream,
     stream_core,
+    tables,
     throughput,
     tools,
 )
@@ -136,6 +138,20 @@ class TestThroughput:
         assert "30 kept, 0 duplicates, 0 rejected" in output
         assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
+    @pytest.mark.slow
+    def test_tables_have_the_images_of_the_files(
+        self, web: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        counts = tmp_path / "c.json"
+        tables.main(
+            [str(web), "--count", "7", "--shards", "2", "--rounds", "1", "-j", "1", "--counts", str(counts)]
+        )
+        assert json.loads(counts.read_text())["Final_Image_Count"] == 7
+        assert {"files", "2 Parquet files", "2 Arrow files", "1 Parquet file"} <= rows(
+            capsys.readouterr().out
+        ).keys()
+        assert [path.name for path in web.parent.iterdir()] == [web.name]
+
     def test_too_few_files_are_reported(self, web: Path) -> None:
         with pytest.raises(SystemExit, match="has 12 files, but 13 are needed"):
             throughput.main(["web", str(web), "--sizes", "2", "13"])
@@ -246,6 +262,7 @@ class TestReport:
         [
             *(f"throughput-{files}" for files in throughput.SIZES),
             *(f"peers-{what}" for what in peers.SECTIONS),
+            "tables",
         ],
     )
     def test_readme_has_the_markers_of_every_section(self, name: str) -> None:

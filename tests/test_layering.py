@@ -44,6 +44,11 @@ ROOMS_MAY_IMPORT: dict[str, set[str]] = {
         "beam_dedup.core.imaging",
         "beam_dedup.core.metadata",
     },
+    "beam_dedup.core.shards": {
+        "beam_dedup.core.archives",
+        "beam_dedup.core.imaging",
+        "beam_dedup.core.metadata",
+    },
     "beam_dedup.core.matching": set(),
     "beam_dedup.core.stream": {"beam_dedup.core.matching"},
     "transforms.storage": set(),

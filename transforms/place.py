@@ -1,6 +1,5 @@
 """Copies or links the kept images into an output directory, and their duplicates if asked to."""
 
-import contextlib
 import dataclasses
 import functools
 import os
@@ -18,18 +17,16 @@ from beam_dedup.core.archives.members import split_uri
 from beam_dedup.core.arrivals import event_metadata
 from beam_dedup.core.blocks import VerdictBlock, to_bytes, to_text
 from beam_dedup.core.errors import ImageError
-from beam_dedup.core.imaging.formats import HEAD_BYTES
-from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Placement, Status, Unplaced, Verdict
 from beam_dedup.core.names import shown
 from beam_dedup.core.paths import copy_name, in_another_form, is_remote, name_hash
-from beam_dedup.core.reading.local_files import open_local
 from transforms import metrics
 from transforms.batching import verdicts_in
 from transforms.clashes import FindClashes, named_copies, unpacked
 from transforms.companion_copies import CompanionCopies
 from transforms.stand_ins import MissingCopies, PlaceResult, exact_duplicates, made_up, stand_ins
 from transforms.storage import files
+from transforms.storage.archive_files import opened_archive
 from transforms.storage.placing import (
     BlockedError,
     PlaceMode,
@@ -39,7 +36,6 @@ from transforms.storage.placing import (
     place_bytes,
     place_file,
 )
-from transforms.storage.prefetch import fetched
 from transforms.tally import PLACED, Tally
 from transforms.threaded import ThreadedDoFn
 
@@ -226,7 +222,7 @@ def is_file(placement: Placement) -> bool:
     return not is_member(placement)
 
 
-class _PlacingFn(ThreadedDoFn):
+class PlacingFn(ThreadedDoFn):
     """Outputs each placement of an element that exists now, and `Unplaced` on the tagged output."""
 
     def __init__(
@@ -293,7 +289,7 @@ class _PlacingFn(ThreadedDoFn):
             self.tally.add(PLACED, len(result))
 
 
-class PlaceFn(_PlacingFn):
+class PlaceFn(PlacingFn):
     """Places one file per element."""
 
     def work(self, element: Placement) -> list[PlaceResult]:
@@ -406,7 +402,7 @@ class PlaceMembers(beam.PTransform[PCollection[ArchiveMembers], PCollection[Plac
         return members | "Copy" >> copying.with_outputs(UNPLACED, main="copies")
 
 
-class PlaceMembersFn(_PlacingFn):
+class PlaceMembersFn(PlacingFn):
     """Places the members of one archive per element."""
 
     def work(self, element: ArchiveMembers) -> list[PlaceResult]:
@@ -469,13 +465,6 @@ def _read_members(archive: str, names: Iterable[str], image_column: str = "") ->
     wanted = list(names)
     if not wanted:
         return
-    local = (
-        fetched(archive, Limits().max_bytes, image_column=image_column)
-        if is_remote(archive)
-        else contextlib.nullcontext(archive)
-    )
-    with local as path, open_local(path) as (stream, _, _):
-        container = containers.container_of(stream.read(HEAD_BYTES), image_column)
-        stream.seek(0)
+    with opened_archive(archive, image_column) as (stream, container):
         if container:
             yield from containers.read_members(stream, container, wanted)

@@ -33,7 +33,8 @@ DIGESTED_AT_ONCE = 256
 
 # Names of files that may be archives, each of which is an element of its own. This only helps to share out the work: the
 # content of a file decides whether it is an archive.
-_ARCHIVES = (".tar", ".zip", ".warc", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".parquet")
+_PACKED = (".tar", ".zip", ".warc", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst")
+_ARCHIVES = (*_PACKED, ".parquet", ".arrow", ".feather", ".tfrecord", ".tfrecords")
 
 
 _EXCLUSIONS: Final = "exclusions"

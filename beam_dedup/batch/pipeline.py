@@ -10,6 +10,7 @@ import apache_beam as beam
 
 from beam_dedup.core.matching.planner import PlanSettings
 from beam_dedup.core.overview import to_json
+from beam_dedup.core.shards.contents import ShardFormat
 from beam_dedup.options.config import DedupConfig
 from transforms import (
     CheckConservation,
@@ -29,6 +30,7 @@ from transforms.overview import SumUpImages
 from transforms.place import wanted_copies
 from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE, ListImages
 from transforms.read_settings import ReadSettings
+from transforms.shards import WriteShards
 from transforms.storage.placing import PlaceMode
 from transforms.union import AddUnions
 from transforms.write import WriteDropList, is_nul_list, unlisted
@@ -118,7 +120,7 @@ def build(
     if config.output_json:
         verdicts | "Groups" >> WriteGroups(config.output_json, own_only=True)
     companions = None
-    if config.companions and config.output_dir:
+    if config.companions and config.output_dir and not config.shards:
         # PCollection[Placement], PCollection[Unplaced]
         companions = verdicts | "Companions" >> ChooseCompanionCopies(
             config.output_dir, config.show_duplicates, config.portable_names, config.read_limits.roots
@@ -138,8 +140,7 @@ def build(
             wanted = (wanted, companions.wanted) | "WithCompanions" >> beam.Flatten()
         wanted | "Preview" >> WritePlacements(reports.preview)
     elif config.output_dir:
-        # PCollection[Placement], PCollection[Unplaced]
-        _, unplaced = verdicts | "Place" >> PlaceCopies(
+        place: PlaceCopies | WriteShards = PlaceCopies(
             config.output_dir,
             config.show_duplicates,
             settings.tally,
@@ -148,6 +149,17 @@ def build(
             image_column=config.limits.image_column,
             companions=companions,
         )
+        if config.shards:
+            place = WriteShards(
+                config.output_dir,
+                ShardFormat(config.shards),
+                settings.tally,
+                config.portable_names,
+                config.limits.image_column,
+                config.read_limits.roots,
+            )
+        # PCollection[Placement], PCollection[Unplaced]
+        _, unplaced = verdicts | "Place" >> place
         if reports.unplaced:
             unplaced | "Unplaced" >> WriteUnplaced(reports.unplaced)
     if reports.counts:

@@ -15,6 +15,8 @@ MAX_PHRASES = 8
 _SAME_PATH = "Every worker must find the input under the same path as this machine"
 
 _PARQUET = "Parquet"
+_WITH_COLUMN = ("Arrow", "TFRecord")  # formats that only --image_column reads
+_TABLE_ENDINGS = (".parquet", ".arrow", ".feather")
 _ROWS_OF_FILES = (_PARQUET, "Avro", "JSON")  # formats that -l may read
 
 
@@ -93,6 +95,8 @@ def _advice(config: DedupConfig, kind: RejectedKind, overview: Overview) -> str:
         start = "directory of the list" if config.path_field else "current directory"
         return f"Check the paths; relative ones are relative to the {start}. The first is {shown(uri)}"
     what = KINDS.get(kind.kind)
+    if kind.reason == Reason.NOT_AN_IMAGE and kind.kind in _WITH_COLUMN and detail:
+        return f"{shown(uri)} is {shown(detail)}. If it holds images, add --image_column NAME"
     if kind.reason == Reason.NOT_AN_IMAGE and what:
         if kind.kind in _ROWS_OF_FILES and not config.json_metadata:
             command = f"-l {pasteable(uri)}" if pasteable(uri) else "-l"
@@ -102,7 +106,7 @@ def _advice(config: DedupConfig, kind: RejectedKind, overview: Overview) -> str:
                 return f"{holds}If it holds images, add --image_column NAME. {paths}"
             return f"{paths}. Images stored inside such a file are not read; export them to files first"
         return _ADVICE[what]
-    if kind.reason == Reason.UNSUPPORTED and config.limits.image_column and kind.kind == ".parquet":
+    if kind.reason == Reason.UNSUPPORTED and config.limits.image_column and kind.kind in _TABLE_ENDINGS:
         return f"The first is {shown(uri)}: {shown(detail)}. Name another column by --image_column"
     if kind.reason == Reason.UNSUPPORTED and detail:
         return f"The first is {shown(uri)}: {shown(detail)}. {_ADVICE[Kind.ARCHIVE]}"

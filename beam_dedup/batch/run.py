@@ -134,7 +134,7 @@ def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: boo
         )
     if not config.quiet:
         other_files = 0
-        if is_placing:
+        if is_placing and not config.shards:
             unplaced = count_lines(reports.unplaced)
             other_files = count_other_files(config, overview, unplaced, _count_in(reports.companions))
         write(f"{summary.text(config, counts, overview, seconds, other_files, local=local)}\n")

@@ -30,6 +30,7 @@ from beam_dedup.options.defaults import (
 )
 from beam_dedup.options.option import quoted
 from beam_dedup.options.preference_checks import is_first, preference
+from beam_dedup.options.shard_checks import shard_format
 from beam_dedup.options.suggest import nearest_path, pasteable
 
 MAX_JOBS = 1024
@@ -54,6 +55,7 @@ _BATCH_ONLY = {
     ),
     "reference": ("--reference", "known images need a batch run; start with one run over both collections"),
     "preview": ("--preview", "it prints at the end of a batch run"),
+    "as": ("--as", "a shard is complete only at the end of a batch run; run dedup again over the copies"),
     "report": (
         "--report",
         "it shows a complete run; for a stream, run dedup report RECORDS -o DIR over its records directory",
@@ -114,6 +116,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         output_dir=_expanded(options.output_dir),
         show_duplicates=options.show_duplicates,
         place=options.place or "copy",
+        shards=shard_format(options),
         preview=options.preview,
         portable_names=options.portable_names,
         records=_expanded(records),

@@ -61,6 +61,7 @@ class DedupConfig:
     output_dir: str = ""
     show_duplicates: bool = False
     place: str = "copy"
+    shards: str = ""  # the format of shards in the output directory; "" for single copies
     preview: bool = False
     portable_names: bool = False
     records: str = ""

@@ -13,6 +13,7 @@ from beam_dedup.options.defaults import (
 )
 from beam_dedup.options.option import Action, Group, Option
 from beam_dedup.options.selection_options import SELECTION_OPTIONS
+from beam_dedup.options.shard_options import SHARD_OPTIONS
 from beam_dedup.options.table_options import TABLE_OPTIONS
 
 INPUT_OPTIONS: tuple[Option, ...] = (
@@ -244,6 +245,7 @@ OUTPUT_OPTIONS: tuple[Option, ...] = (
             input.
             """,
     ),
+    *SHARD_OPTIONS,
     Option(
         flags=("--portable_names",),
         group=Group.OUTPUT,

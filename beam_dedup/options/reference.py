@@ -20,7 +20,7 @@ _PAGES = {
         "guides/object-stores.md",
     ),
     Group.MATCHING: ("concepts/duplicates.md", "concepts/fingerprints.md"),
-    Group.OUTPUT: ("guides/folders.md", "reference/records.md", "reference/counters.md"),
+    Group.OUTPUT: ("guides/folders.md", "guides/shards.md", "reference/records.md", "reference/counters.md"),
     Group.STREAMING: ("guides/streaming.md", "guides/flink.md", "guides/dataflow.md"),
 }
 _COMMAND = "python -m beam_dedup.options.reference > docs/reference/options.md"

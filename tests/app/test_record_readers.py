@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import duckdb
 import fastavro
 import pandas as pd
@@ -138,19 +139,49 @@ def test_polars_reads_text_if_it_reads_all_of_it_first(folder: Path, expected: R
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_datasets_reads_files_by_their_formats(
+    folder: Path, expected: Rows, tmp_path: Path, form: str
+) -> None:
+    builder = {"jsonl": "json"}.get(form, form)
+    options: dict[str, Any] = {"keep_default_na": False, "na_values": [""]} if form == "csv" else {}
+    found: Any = datasets.load_dataset(
+        builder, data_files=str(folder / f"r.{form}"), split="train", cache_dir=str(tmp_path), **options
+    )
+    if form != "csv":  # there a column with missing values is float64, as in pandas
+        assert {found.features[name].dtype for name in INTEGERS} <= {"int32", "int64"}
+    rows = [dict(row) for row in found]
+    assert (of_csv(rows) if form == "csv" else rows) == expected
+
+
+def test_datasets_reads_avro_by_a_generator(folder: Path, expected: Rows, tmp_path: Path) -> None:
+    """It has no builder for Avro."""
+    found: Any = datasets.Dataset.from_generator(
+        records_of_avro, gen_kwargs={"path": str(folder / "r.avro")}, cache_dir=str(tmp_path)
+    )
+    assert {found.features[name].dtype for name in INTEGERS} == {"int64"}
+    assert [dict(row) for row in found] == expected
+
+
+def records_of_avro(path: str) -> Iterator[Any]:
+    with open(path, "rb") as file:
+        yield from fastavro.reader(file)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
 def test_duckdb_reads_files_by_their_names(folder: Path, expected: Rows, form: str) -> None:
     rows = of_duckdb(f"SELECT * FROM '{folder}/r.{form}'")
     assert (of_csv(rows) if form == "csv" else rows) == expected
 
 
 def test_calls_in_the_documentation_read_all_records(
-    folder: Path, expected: Rows, monkeypatch: pytest.MonkeyPatch
+    folder: Path, expected: Rows, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(folder)
-    libraries = {"pandas": pd, "polars": pl, "duckdb": duckdb}
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    libraries = {"pandas": pd, "polars": pl, "duckdb": duckdb, "datasets": datasets}
     cells = " ".join(table(DOCS / "reference/records.md", "library").values())
     calls = re.findall(r"`([^`]*)`", cells)
-    assert len(calls) == 9
+    assert len(calls) == 12
     for call in calls:
         assert len(eval(call, libraries)) == len(expected), call
 

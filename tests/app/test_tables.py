@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from beam_dedup.core.errors import UsageError
 from beam_dedup.options import checks, parser
 from tests.app.cli_runs import dedup, tree
 from tests.app.stream_process import running_stream
+from tests.core.archives.test_tfrecord import example, tfrecords
 from tests.pictures import encoded, photo
 
 A, B = encoded(photo(1)), encoded(photo(2), "JPEG")
@@ -138,6 +140,43 @@ class TestImageColumn:
         error = capsys.readouterr().err
         assert "no column is named 'img'; the file has image. Name another column by --image_column" in error
 
+    def test_arrow_files_are_read_like_parquet_files(self, capsys: pytest.CaptureFixture[str]) -> None:
+        table = pa.table({"image": as_structs([A, B, A, IMAGES[9]]), "label": [1, 2, 3, 4]})
+        Path("in").mkdir()
+        for name, new in (("a.arrow", pa.ipc.new_file), ("b.arrow", pa.ipc.new_stream)):
+            with new(f"in/{name}", table.schema) as writer:
+                writer.write_table(table, 2)
+        found = records("-i", "in", "--image_column", "image", "-d", "out", "-n")
+        duplicates = {name: one["duplicate_of"] for name, one in found.items() if one["duplicate_of"]}
+        first = {"0": "0", "1": "1", "2": "0", "3": "3"}
+        assert duplicates == {
+            **{f"in/b.arrow!{row}": f"in/a.arrow!{of}" for row, of in first.items()},
+            "in/a.arrow!2": "in/a.arrow!0",
+        }
+        assert found["in/b.arrow!3"]["metadata"] == {"label": 4}
+        assert tree(Path("out")) == {"a.arrow/0.png": A, "a.arrow/1.jpg": B, "a.arrow/3.png": IMAGES[9]}
+        assert dedup("-i", "in", "--image_column", "image", "-d", "shards", "--as", "parquet") == 0
+        assert pq.read_table("shards/a.arrow.parquet").equals(table.take([0, 1, 3]))
+        assert dedup("-i", "in") == 1
+        error = capsys.readouterr().err
+        assert "is an Arrow file with bytes in the column 'image'" in error
+        assert "add --image_column NAME" in error
+
+    def test_records_of_tfrecord_are_read_like_rows(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("in").mkdir()
+        images = [example(image=data, label=label) for label, data in enumerate([A, B, A])]
+        Path("in/a.tfrecord").write_bytes(tfrecords(*images))
+        found = records("-i", "in", "--image_column", "image", "-d", "out", "--as", "tar")
+        assert {name: one["duplicate_of"] for name, one in found.items()} == {
+            "in/a.tfrecord!0": None,
+            "in/a.tfrecord!1": None,
+            "in/a.tfrecord!2": "in/a.tfrecord!0",
+        }
+        with tarfile.open("out/a.tfrecord.tar") as archive:
+            assert archive.getnames() == ["0.png", "0.json", "1.jpg", "1.json"]
+        assert dedup("-i", "in") == 1
+        assert "is a TFRecord file. If it holds images, add --image_column NAME" in capsys.readouterr().err
+
     def test_report_has_thumbnails_of_rows(self) -> None:
         write_parquet("in/x.parquet", [A, A])
         records("-i", "in", "--image_column", "image", "--report", "page")
@@ -208,6 +247,44 @@ class TestPathField:
         }
         assert [one["metadata"] for one in found.values()] == [{"label": "cat"}, {"label": "dog"}]
         assert tree(Path("out")) == {"a.png": A, "sub/b.jpg": B}
+
+    def test_image_folder_with_splits_is_read_as_it_is(self) -> None:
+        """Each split of an ImageFolder has a list of its own, and directories that name the labels."""
+        for split, images in (("train", [A, B]), ("test", [B, IMAGES[9]])):
+            rows = []
+            for number, data in enumerate(images):
+                path = Path(f"data/{split}/{'cat' if number else 'dog'}/{number}.png")
+                path.parent.mkdir(parents=True)
+                path.write_bytes(data)
+                rows.append(
+                    {"file_name": str(path.relative_to(f"data/{split}")), "caption": f"{split} {number}"}
+                )
+            Path(f"data/{split}/metadata.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        found = records(
+            "-l", "data/train/metadata.jsonl", "--path_field", "file_name", "--reference", "data/test"
+        )
+        assert {os.path.relpath(name): one["status"] for name, one in found.items()} == {
+            "data/train/dog/0.png": "kept",
+            "data/train/cat/1.png": "duplicate",
+        }
+        assert [one["metadata"]["caption"] for one in found.values()] == ["train 1", "train 0"]
+        tree_of_all = records("-i", "data", "-d", "out")
+        reasons = {name: one["reason"] for name, one in tree_of_all.items() if one["status"] != "kept"}
+        assert reasons == {
+            "data/train/cat/1.png": "exact",
+            "data/train/metadata.jsonl": "not_an_image",
+            "data/test/metadata.jsonl": "not_an_image",
+        }
+        assert tree(Path("out")) == {"test/cat/1.png": IMAGES[9], "test/dog/0.png": B, "train/dog/0.png": A}
+        # The list of a split becomes the metadata of shards.
+        list_of_train = ("-l", "data/train/metadata.jsonl", "--path_field", "file_name")
+        assert dedup(*list_of_train, "-d", "shards", "--as", "parquet", "--quiet") == 0
+        rows = pq.read_table("shards/images-00000-of-00001.parquet").to_pylist()
+        assert [json.loads(row["metadata"])["caption"] for row in rows] == ["train 1", "train 0"]
+        assert [row["image"] for row in rows] == [
+            {"bytes": B, "path": "cat/1.png"},
+            {"bytes": A, "path": "dog/0.png"},
+        ]
 
     def test_errors_say_what_to_do(self, capsys: pytest.CaptureFixture[str]) -> None:
         path = self.write_list("jsonl")

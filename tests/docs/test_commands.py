@@ -19,6 +19,7 @@ from beam_dedup.options.config import DedupConfig
 from beam_dedup.runners import select
 from tests.app.cli_runs import ROOT
 from tests.core.archives import made_archives
+from tests.core.archives.test_tfrecord import example, tfrecords
 from tests.docs.pages import PAGES, command_lines, dedup_commands, fenced, name_of, text_of
 
 HELP = ("-h", "--help")
@@ -59,6 +60,8 @@ def workplace(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         shutil.copytree(samples / "formats", tmp_path / name)
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "a.tar").write_bytes(made_archives.tar(made_archives.FILES))
+    features = {"image/encoded": made_archives.PNG}
+    (tmp_path / "shards" / "a.tfrecord").write_bytes(tfrecords(example(**features)))
     (tmp_path / "collection.tar").write_bytes(made_archives.tar(made_archives.FILES))
     (tmp_path / "photos.zip").write_bytes(made_archives.zipped(made_archives.FILES))
     response = made_archives.response(made_archives.JPEG, "image/jpeg")

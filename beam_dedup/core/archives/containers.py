@@ -16,8 +16,11 @@ import io
 from collections.abc import Collection, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from beam_dedup.core.archives import parquet_images, tar, warc, zip_directory
+import pyarrow as pa
+
+from beam_dedup.core.archives import arrow_images, parquet_images, tar, tfrecord, warc, zip_directory
 from beam_dedup.core.archives import zip as zip_format
+from beam_dedup.core.archives.arrow_messages import looks_like_arrow
 from beam_dedup.core.archives.decompress import DecompressedStream, compression_of, decompressed_head
 from beam_dedup.core.archives.members import WHOLE, BadMember, Budget, Entry, Member, Skipped
 from beam_dedup.core.archives.other_archives import unsupported, unsupported_content
@@ -27,7 +30,9 @@ from beam_dedup.core.imaging.formats import HEAD_BYTES
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
 
-TAR, ZIP, WARC, PARQUET = "tar", "zip", "warc", "parquet"
+TAR, ZIP, WARC, PARQUET, ARROW = "tar", "zip", "warc", "parquet", "arrow"
+TFRECORD = "tfrecord"
+TABLES = (PARQUET, ARROW)
 
 _Entries = Iterator[Entry | BadMember | Skipped]
 
@@ -37,9 +42,9 @@ _MOST_DETAILS = 3  # errors of one archive that are reported
 class Container(NamedTuple):
     """The kind of an archive, and the compression of the archive as a whole (not of the members of a zip)."""
 
-    kind: str  # `TAR`, `ZIP`, `WARC` or `PARQUET`
+    kind: str  # `TAR`, `ZIP`, `WARC`, `PARQUET`, `ARROW` or `TFRECORD`
     compression: str = ""  # a key of `decompress.SIGNATURES`, or "" for none
-    column: str = ""  # of a Parquet file, with the images
+    column: str = ""  # of a table, with the images; or feature of TFRecord
 
     def __str__(self) -> str:
         return f"{self.kind}.{self.compression}" if self.compression else self.kind
@@ -53,13 +58,18 @@ def container_of(head: bytes, image_column: str = "") -> Container | None:
 
     Args:
       head: the first bytes.
-      image_column: the column with the images of a Parquet file; "" if such a file is no archive.
+      image_column: the column with the images of a table (Parquet or Arrow), or the feature of TFRecord; "" if such
+        files are no archives.
 
     >>> container_of(b"PK\\x03\\x04..."), container_of(b"WARC/1.0\\r\\n..."), container_of(b"GIF89a...")
     (Container(kind='zip', compression='', column=''), Container(kind='warc', compression='', column=''), None)
     """
     if image_column and head.startswith(parquet_images.PARQUET_MAGIC):
         return Container(PARQUET, column=image_column)
+    if image_column and looks_like_arrow(head):
+        return Container(ARROW, column=image_column)
+    if image_column and tfrecord.looks_like_tfrecord(head):
+        return Container(TFRECORD, column=image_column)
     if head.startswith(zip_directory.SIGNATURES):
         return Container(ZIP)
     compression = compression_of(head)
@@ -74,7 +84,7 @@ def container_of(head: bytes, image_column: str = "") -> Container | None:
 
 
 def members(
-    stream: BinaryIO, container: Container, limits: Limits | None = None
+    stream: BinaryIO, container: Container, limits: Limits | None = None, as_found: bool = False
 ) -> Iterator[Member | BadMember | Skipped]:
     """Yields the members of an archive in their order.
 
@@ -82,6 +92,7 @@ def members(
       stream: at its beginning; for zip, seekable.
       container: the kind of archive, from `container_of`.
       limits: of members and decompressed bytes; None for the defaults.
+      as_found: whether archives inside, and sidecar files of WebDataset, are members like others.
     Raises:
       OSError: from reading the stream. No other exception: errors of the archive itself are reported as one
         BadMember, the last item, with the name `WHOLE`.
@@ -92,8 +103,8 @@ def members(
     except ArchiveError as error:
         yield BadMember(WHOLE, error.reason, error.detail)
         return
-    items = _read(parts)
-    yield from with_sidecars(items, limits) if kind == TAR else items
+    items = _read(parts, as_found)
+    yield from with_sidecars(items, limits) if kind == TAR and not as_found else items
 
 
 def read_members(
@@ -103,7 +114,7 @@ def read_members(
 
     The order is that of `members`. Members that are missing or cannot be read are left out. Other members
     are skipped without reading them, if the kind of archive allows it: always in a zip, in a tar that
-    is not compressed, and by row groups in Parquet.
+    is not compressed, and by row groups in Parquet. Record batches of Arrow are read, but not their values.
 
     Raises:
       OSError: from reading the stream.
@@ -140,6 +151,22 @@ def read_member(stream: BinaryIO, container: Container, name: str, limits: Limit
     raise ImageError(Reason.NOT_FOUND, "no longer in the archive, or damaged")
 
 
+def row_batches(
+    stream: BinaryIO, container: Container, limits: Limits, wanted: Collection[int]
+) -> tuple[pa.Schema, Iterator[tuple[int, pa.RecordBatch]]]:
+    """Returns the schema of a table, and an iterator over batches of its rows with all columns.
+
+    Yields the number of the first row, and the batch. Rows that are not wanted may be left out.
+
+    Raises:
+      ImageError: the table is damaged; also while it is read.
+      OSError: from reading the stream.
+    """
+    if container.kind == ARROW:
+        return arrow_images.row_batches(stream, container.column, limits, wanted)
+    return parquet_images.row_batches(stream, container.column, limits, wanted)
+
+
 def _open(
     stream: BinaryIO, container: Container, limits: Limits, wanted: Collection[str] | None = None
 ) -> tuple[str, Iterable[_Entries]]:
@@ -158,6 +185,10 @@ def _open(
     """
     if container.kind == PARQUET:
         return PARQUET, parquet_images.row_groups(stream, container.column, limits, wanted)
+    if container.kind == ARROW:
+        return ARROW, arrow_images.record_batches(stream, container.column, limits, wanted)
+    if container.kind == TFRECORD:
+        return TFRECORD, [tfrecord.records(stream, container.column, limits, wanted)]
     if container.kind == ZIP:
         return ZIP, [zip_format.entries(stream, limits)]
     content = DecompressedStream(stream, container.compression, limits)
@@ -197,7 +228,7 @@ def _linked_entries(
     yield from tar.linked_entries(links, reopen, limits, Budget(limits, stream.seek(0, io.SEEK_END)))
 
 
-def _read(parts: Iterable[_Entries]) -> Iterator[Member | BadMember | Skipped]:
+def _read(parts: Iterable[_Entries], as_found: bool) -> Iterator[Member | BadMember | Skipped]:
     """Reads the members. Errors of the archive itself are reported as one BadMember at the end."""
     errors: list[BadMember] = []
     last = WHOLE
@@ -210,7 +241,7 @@ def _read(parts: Iterable[_Entries]) -> Iterator[Member | BadMember | Skipped]:
                     yield entry
                 else:
                     last = entry.name
-                    yield _member(entry)
+                    yield _member(entry, as_found)
         except ArchiveError as error:
             where = f"{error.detail}; at or after member {last!r}" if last else error.detail
             errors.append(BadMember(WHOLE, error.reason, where))
@@ -220,13 +251,15 @@ def _read(parts: Iterable[_Entries]) -> Iterator[Member | BadMember | Skipped]:
         yield BadMember(WHOLE, errors[-1].reason, details + more)
 
 
-def _member(entry: Entry) -> Member | BadMember:
+def _member(entry: Entry, as_found: bool) -> Member | BadMember:
     try:
         data = entry.read()
     except ArchiveError:
         raise
     except ImageError as error:
         return BadMember(entry.name, error.reason, error.detail, entry.size_bytes)
+    if as_found:
+        return Member(entry.name, data, entry.modified_ms, entry.metadata, entry.copy_name)
     if nested := container_of(data[:HEAD_BYTES]):
         return BadMember(entry.name, Reason.NESTED_ARCHIVE, f"a {nested}", len(data))
     if kind := unsupported(data[:HEAD_BYTES]):

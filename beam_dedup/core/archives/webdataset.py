@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from beam_dedup.core import strict_json
-from beam_dedup.core.archives.members import BadMember, Member, Skipped
+from beam_dedup.core.archives.members import WHOLE, BadMember, Member, Skipped
 from beam_dedup.core.imaging.formats import HEAD_BYTES, sniff
 from beam_dedup.core.limits import Limits
 
@@ -49,6 +49,33 @@ def split_key(name: str) -> tuple[str, str]:
     directory, slash, base = name.rpartition("/")
     stem, _, extension = base.partition(".")
     return f"{directory}{slash}{stem}", extension
+
+
+def keys_of(
+    items: Iterable[Member | BadMember | Skipped], limits: Limits
+) -> Iterator[tuple[str, list[Member | BadMember]]]:
+    """Yields each key with its adjacent members; a key with more members than the buffer holds, several times.
+
+    Args:
+      items: members as they were found. An archive that can't be read further is left out.
+      limits: the members have together at most `max_member_bytes`, unless it is one member.
+    """
+    key, size = "", 0
+    buffered: list[Member | BadMember] = []
+    for item in items:
+        if isinstance(item, Skipped) or item.name == WHOLE:
+            continue
+        own_key = split_key(item.name)[0]
+        own_size = len(item.data) if isinstance(item, Member) else 0
+        is_full = len(buffered) == _MOST_BUFFERED or size + own_size > limits.max_member_bytes
+        if buffered and (own_key != key or is_full):
+            yield key, buffered
+            buffered, size = [], 0
+        key = own_key
+        buffered.append(item)
+        size += own_size
+    if buffered:
+        yield key, buffered
 
 
 def _belongs(buffered: list[Member], item: Member, limits: Limits) -> bool:

@@ -163,14 +163,31 @@ def objects(
       plain: the schema without dictionaries.
       most_bytes: that the objects of some rows may take.
     """
+    for one in plain_batches(batch, plain, most_bytes):
+        if one is None:
+            yield None
+        else:
+            yield from one.to_pylist()
+
+
+def plain_batches(
+    batch: pa.RecordBatch, plain: pa.Schema, most_bytes: int = _BATCH_BYTES
+) -> Iterator[pa.RecordBatch | None]:
+    """Yields the rows of a batch without dictionaries, which are slow to convert, in batches of a bounded size.
+
+    Args:
+      batch: some rows, with texts in dictionaries.
+      plain: the schema without dictionaries.
+      most_bytes: that the rows of one batch may take as Python objects, or one row. None stands for a row that takes more.
+    """
     if sum(_object_bytes(column) for column in batch.columns) <= most_bytes:
-        yield from batch.cast(plain).to_pylist()  # dictionaries are slow to convert
+        yield batch.cast(plain)
     elif batch.num_rows <= 1:
         yield None
     else:
         half = batch.num_rows // 2
-        yield from objects(batch.slice(0, half), plain, most_bytes)
-        yield from objects(batch.slice(half), plain, most_bytes)
+        yield from plain_batches(batch.slice(0, half), plain, most_bytes)
+        yield from plain_batches(batch.slice(half), plain, most_bytes)
 
 
 def _object_bytes(array: pa.Array) -> int:

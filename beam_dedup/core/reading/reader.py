@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple, cast
 
 from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.archives import arrow_images
+from beam_dedup.core.archives.arrow_messages import looks_like_arrow
 from beam_dedup.core.archives.containers import Container, container_of, members
 from beam_dedup.core.archives.members import BadMember, Member, Skipped, file_uri, member_uri
 from beam_dedup.core.archives.nutch import check_size, refusal
 from beam_dedup.core.archives.other_archives import unsupported
 from beam_dedup.core.archives.parquet_images import PARQUET_MAGIC, advice
+from beam_dedup.core.archives.tfrecord import looks_like_tfrecord
 from beam_dedup.core.arrivals import without_own_fields
 from beam_dedup.core.errors import ImageError
 from beam_dedup.core.imaging.fingerprint import fingerprint
@@ -198,6 +201,10 @@ class _Walk:
                 yield from self._members(reference, stream, container, start)
             elif head.startswith(PARQUET_MAGIC):
                 raise ImageError(Reason.NOT_AN_IMAGE, advice(stream), "Parquet")
+            elif looks_like_arrow(head):
+                raise ImageError(Reason.NOT_AN_IMAGE, arrow_images.advice(stream), "Arrow")
+            elif looks_like_tfrecord(head):
+                raise ImageError(Reason.NOT_AN_IMAGE, "a TFRecord file", "TFRecord")
             elif detail := refusal(head):
                 raise ImageError(Reason.LOSSY_DUMP, detail)
             elif kind := unsupported(head):
