@@ -101,6 +101,8 @@ class Codes:
     long: WordArray  # (n, 4) all 256 bits; 0 for codes of 8 bytes and for flat codes
     pixels: ByteArray  # (number of flat rows, 96) colour profiles, in the order of the flat rows
     decided: DecidedPairs = _UNDECIDED  # by the numbers of images; may name images that have no row here
+    # (images,) the number of each image's input, if images of one input are not within k of each other
+    inputs: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -127,6 +129,7 @@ class Codes:
             self.long[rows],
             self.pixels[flat_row[chosen_flat]],
             self.decided,
+            self.inputs,
         )
 
     def of(self, images: BoolArray) -> "Codes":
@@ -189,8 +192,8 @@ def _words(raw: ByteArray, starts: IntArray, size: int) -> WordArray:
 
 
 def concatenate(parts: Sequence[Codes]) -> Codes:
-    """Returns the rows of all parts; images keep their numbers. No pairs of them may be decided."""
-    names = [field.name for field in dataclasses.fields(Codes) if field.name != "decided"]
+    """Returns the rows of all parts; images keep their numbers. No pairs of them may be decided, and no inputs known."""
+    names = [field.name for field in dataclasses.fields(Codes) if field.name not in ("decided", "inputs")]
     image, view, kind, short, long, pixels = (
         np.concatenate([getattr(part, name) for part in parts]) for name in names
     )
