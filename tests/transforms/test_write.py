@@ -40,7 +40,7 @@ from transforms import WriteGroups, WriteRecords
 from transforms.count import write_json
 from transforms.storage import files
 from transforms.storage.own_files import HEAD_BYTES, TAIL_BYTES, is_own
-from transforms.write import placement_line, record_lines, unplaced_line, write_sorted
+from transforms.write import placement_line, record_lines, unplaced_line, with_group_sizes, write_sorted
 
 BATCH = random_batch("write", 8, 48, sets=12)
 REJECTIONS = [
@@ -167,7 +167,7 @@ class TestRecords:
         path = str(tmp_path / "r.parquet")
         blocks_of_lines = record_lines(blocks.dump(tables.verdicts_table(verdicts)))
         for _ in range(2):
-            write_sorted(path.encode(), [blocks_of_lines], write_parquet, "--records", sized=True)
+            write_sorted(path.encode(), [blocks_of_lines], write_parquet, "--records", with_group_sizes)
         assert os.path.getsize(path) > HEAD_BYTES + TAIL_BYTES
         assert os.listdir(tmp_path) == ["r.parquet"]
 

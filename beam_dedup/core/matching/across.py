@@ -38,7 +38,9 @@ def input_numbers(images: pa.Table, labels: Sequence[str], is_known: BoolArray) 
     if len(labels) == 1:  # names have no label
         numbers = np.ones(len(images), np.int64)
     else:
-        first = pc.replace_substring_regex(images["name"].combine_chunks(), pattern=b"(?s)/.*", replacement=b"")
+        first = pc.replace_substring_regex(
+            images["name"].combine_chunks(), pattern=b"(?s)/.*", replacement=b""
+        )
         found = pc.index_in(first, pa.array([to_bytes(label) for label in labels], pa.binary()))
         numbers = np.asarray(pc.fill_null(found, -1)).astype(np.int64) + 1
         missing = np.flatnonzero((numbers == NOWHERE) & ~is_known)
@@ -61,7 +63,9 @@ def first_elsewhere(group: IntArray, inputs: IntArray, chosen: BoolArray) -> Int
       inputs: (rows,) the number of each row's input.
       chosen: (rows,) mask.
 
-    >>> first_elsewhere(np.array([0, 0, 0, 3]), np.array([1, 2, 1, 2]), np.array([True, True, False, True])).tolist()
+    >>> first_elsewhere(
+    ...     np.array([0, 0, 0, 3]), np.array([1, 2, 1, 2]), np.array([True, True, False, True])
+    ... ).tolist()
     [1, 0, 1, -1]
     """
     rows = np.flatnonzero(chosen)
@@ -90,7 +94,8 @@ def units(same_bytes: IntArray, inputs: IntArray, is_fixed: BoolArray) -> IntArr
     """
     keys = (same_bytes * (int(inputs.max(initial=0)) + 1) + inputs) * 2 + is_fixed
     _, first, back = np.unique(keys, return_index=True, return_inverse=True)
-    return first[back].astype(np.int64)
+    rows: IntArray = first[back].astype(np.int64)
+    return rows
 
 
 def are_kept(

@@ -96,8 +96,9 @@ def _sides(codes: Codes, roles: BoolArray | None) -> _Sides | None:
     if codes.inputs is None:
         return None if roles is None else [(roles, ~roles)]
     sides: _Sides = []
-    for bit in range(int(codes.inputs.max(initial=0)).bit_length()):
-        one = codes.inputs >> bit & 1 == 1
+    _, number = np.unique(codes.inputs, return_inverse=True)
+    for bit in range(int(number.max(initial=0)).bit_length()):
+        one = number >> bit & 1 == 1
         if roles is None:
             sides.append((one, ~one))
         else:

@@ -137,7 +137,9 @@ def _decided_pairs(images: pa.Table, decisions: Decisions) -> DecidedPairs:
     same = decisions.same_numbers
     own = np.unique(same)
     same = np.concatenate([same, np.stack([own, own], axis=1)])
-    different, same = (_image_pairs(pairs, here, numbers[here]) for pairs in (decisions.different_numbers, same))
+    different, same = (
+        _image_pairs(pairs, here, numbers[here]) for pairs in (decisions.different_numbers, same)
+    )
     return DecidedPairs.of(different, same[same[:, 0] != same[:, 1]], max(len(images), 1))
 
 
