@@ -176,8 +176,7 @@ MATCHING_OPTIONS: tuple[Option, ...] = (
             keeps a picture: by default the one whose images come first by path;
             `--keep path:~/Pictures` prefers the images of that directory.
 
-            If several images with the same bytes are kept, each is copied by `-d`. In the file of `-o`, the first of them
-            has the group; each further one is a group of its own, whose key ends in `-2`, `-3` and so on.
+            If several images with the same bytes are kept, `-d` copies each of them.
 
             Not available for streaming and `-l`.
             """,
