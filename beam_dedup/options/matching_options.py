@@ -281,7 +281,7 @@ MATCHING_OPTIONS: tuple[Option, ...] = (
             (`--reference`) take part. The distance of a pair that was declared the same is the measured one,
             or null if the two have no codes that can be compared.
 
-            The limits are 1,000 digests in one line, 500,000 pairs and 250,000 digests in all. A line that
+            The limits are 1,000 digests in one line, 500,000 pairs and 1,000,000 digests in all. A line that
             is no decision ends the run before it begins.
 
             Not available for streaming.
