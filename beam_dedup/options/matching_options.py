@@ -180,7 +180,7 @@ MATCHING_OPTIONS: tuple[Option, ...] = (
 
             Not available for streaming and `-l`.
             """,
-        examples=("dedup -n -i ~/Pictures -i ~/Phone --across -d more --records r.jsonl",),
+        examples=("dedup -n -i ~/Pictures -i new --across -d more --records r.jsonl",),
     ),
     Option(
         flags=("--keep",),
