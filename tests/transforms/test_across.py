@@ -15,7 +15,13 @@ from beam_dedup.core.preference import Preference
 from beam_dedup.core.tables import verdicts_table
 from beam_dedup.core.thresholds import Thresholds
 from tests.core.matching import test_across as definition
-from tests.core.matching.test_shard_verdicts import SAFE, Decided, images_of, random_decisions
+from tests.core.matching.test_shard_verdicts import (
+    NOTHING_DECIDED,
+    SAFE,
+    Decided,
+    images_of,
+    random_decisions,
+)
 from tests.random_sets import VERIFY, random_set
 from tests.transforms.batches import Batch, in_order
 from tests.transforms.pipelines import REPEATED, run
@@ -32,7 +38,7 @@ def random_images(seed: str, k: int, has_decisions: bool = False) -> tuple[Batch
     rng = random.Random(seed)
     case = random_set(seed, k, verify=VERIFY[2])
     images = definition.in_inputs(images_of(case, rng), definition.LABELS, rng)
-    decided = random_decisions(images, case, rng) if has_decisions else definition.NOTHING_DECIDED
+    decided = random_decisions(images, case, rng) if has_decisions else NOTHING_DECIDED
     return Batch(images, definition.by_definition(images, case, KEEP, decided)), decided
 
 
