@@ -37,7 +37,7 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
     """Reads, fingerprints and judges images.
 
     Every image gets exactly one verdict: kept, a duplicate of a kept image, or rejected with a reason. No two kept
-    images are duplicates of each other, except two protected ones.
+    images are duplicates of each other, except two protected ones, and with `across` those of one input.
 
     Element in: a list of `ImageRef` with unique URIs (`BatchReferences` makes lists of single references). Out:
     `Deduplicated`: blocks of `VERDICTS` (`UnbatchVerdicts` splits them into single verdicts), in near mode one
@@ -59,6 +59,9 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
       known: references to images that are kept beforehand, marked as `known`. They can be witnesses, but get no
         verdict.
       decisions: what a person decided about digests and pairs of them. Pairs and `keep` count in near mode only.
+      across: the labels of the inputs (`beam_dedup.core.reading.input_paths.labels`), if only images of different inputs
+        are duplicates of each other; else (). If there are several, each image's name must begin with the label of its
+        input, as those of `ReadImages` do. All known images are one more input.
     """
 
     settings: ReadSettings = ReadSettings()
@@ -68,6 +71,7 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
     keep: KeepPolicy | Preference = KeepPolicy.FIRST
     known: PCollection[list[ImageRef]] | None = None
     decisions: Decisions = NO_DECISIONS
+    across: tuple[str, ...] = ()
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, images: PCollection[list[ImageRef]]) -> Deduplicated:
@@ -88,10 +92,13 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
                 self.keep,
                 self.known is not None,
                 self.decisions,
+                self.across,
             )
             judged, plan, pinned = fingerprints | "MarkNear" >> mark
         else:
-            judged = fingerprints | "MarkExact" >> MarkExactDuplicates(self.digest_shards, self.keep)
+            judged = fingerprints | "MarkExact" >> MarkExactDuplicates(
+                self.digest_shards, self.keep, self.across
+            )
         # Counted before the Flatten: Flink runs a step after a Flatten once per branch, and then reports the counters
         # of one branch only.
         counted = (

@@ -53,17 +53,20 @@ class MarkExactDuplicates(beam.PTransform[PCollection[FingerprintBlock], PCollec
     Args:
       digest_shards: the number of digest shards. The images of one shard meet in the memory of one worker.
       keep: which images are preferred, and which are protected.
+      across: the labels of the inputs, if only images of different inputs are duplicates of each other
+        (`beam_dedup.core.matching.across`); else ().
     """
 
     digest_shards: int = DIGEST_SHARDS
     keep: KeepPolicy | Preference = KeepPolicy.FIRST
+    across: tuple[str, ...] = ()
 
     def expand(self, fingerprints: PCollection[FingerprintBlock]) -> PCollection[VerdictBlock]:
         return (
             fingerprints
             | "Pack" >> ShardByDigest(self.digest_shards, self.keep)
             | "ByDigest" >> beam.GroupByKey()
-            | "Judge" >> beam.Map(judge_exact, Preference.of(self.keep))
+            | "Judge" >> beam.Map(judge_exact, Preference.of(self.keep), self.across)
         )
 
 
@@ -76,7 +79,9 @@ def shard_by_digest(
         yield b"%d" % shard, blocks.dump(images)
 
 
-def judge_exact(shard: tuple[bytes, Iterable[ImageBlock]], preference: Preference) -> VerdictBlock:
+def judge_exact(
+    shard: tuple[bytes, Iterable[ImageBlock]], preference: Preference, across: tuple[str, ...] = ()
+) -> VerdictBlock:
     """Returns the verdicts on the images of one digest shard, by their bytes alone."""
-    settled = shard_verdicts.group_images(blocks.load(shard[1], blocks.IMAGES), pictures=False)
+    settled = shard_verdicts.group_images(blocks.load(shard[1], blocks.IMAGES), pictures=False, across=across)
     return blocks.dump(shard_verdicts.verdicts(settled, blocks.MARKS.empty_table(), preference))

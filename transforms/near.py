@@ -63,6 +63,8 @@ class MarkNearDuplicates(beam.PTransform[PCollection[FingerprintBlock], NearMark
       known: whether known images may be among the fingerprints.
       decisions: what a person decided: pairs that are within k, or not, whatever their codes say, and images that are
         kept beforehand, as known ones are, but judged and counted.
+      across: the labels of the inputs, if only images of different inputs are duplicates of each other
+        (`beam_dedup.core.matching.across`); else ().
     """
 
     thresholds: Thresholds = Thresholds()
@@ -71,6 +73,7 @@ class MarkNearDuplicates(beam.PTransform[PCollection[FingerprintBlock], NearMark
     keep: KeepPolicy | Preference = KeepPolicy.FIRST
     known: bool = False
     decisions: Decisions = NO_DECISIONS
+    across: tuple[str, ...] = ()
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, fingerprints: PCollection[FingerprintBlock]) -> NearMarked:
@@ -78,7 +81,11 @@ class MarkNearDuplicates(beam.PTransform[PCollection[FingerprintBlock], NearMark
         images = fingerprints | "Pack" >> ShardByDigest(self.digest_shards, self.keep)
         decisions = as_side_input(fingerprints.pipeline, self.decisions)
         # PCollection[ShardedCodes]
-        codes = images | "ByDigest" >> beam.GroupByKey() | "Codes" >> beam.FlatMap(codes_of_shard, decisions)
+        codes = (
+            images
+            | "ByDigest" >> beam.GroupByKey()
+            | "Codes" >> beam.FlatMap(codes_of_shard, decisions, self.across)
+        )
         # PCollection[ShardedMarks]; PCollection[Estimate], one per window
         if self.planning.spread:
             chosen = (
@@ -96,7 +103,7 @@ class MarkNearDuplicates(beam.PTransform[PCollection[FingerprintBlock], NearMark
         verdicts = (
             {"images": images, "marks": marks}
             | "Home" >> beam.CoGroupByKey()
-            | "Verdicts" >> beam.Map(judge_shard, Preference.of(self.keep), decisions)
+            | "Verdicts" >> beam.Map(judge_shard, Preference.of(self.keep), decisions, self.across)
         )
         pinned = (
             codes | "Pinned" >> CountPinned(self.thresholds, decisions) if self.decisions.different else None
@@ -104,9 +111,12 @@ class MarkNearDuplicates(beam.PTransform[PCollection[FingerprintBlock], NearMark
         return NearMarked(verdicts, chosen, pinned)
 
 
-def codes_of_shard(shard: tuple[bytes, Iterable[ImageBlock]], decisions: Decisions) -> Iterator[ShardedCodes]:
+def codes_of_shard(
+    shard: tuple[bytes, Iterable[ImageBlock]], decisions: Decisions, across: tuple[str, ...]
+) -> Iterator[ShardedCodes]:
     """Yields the codes of the representatives of a digest shard: the images that stand for those with equal pictures."""
-    settled = shard_verdicts.group_images(blocks.load(shard[1], blocks.IMAGES), decisions=decisions)
+    images = blocks.load(shard[1], blocks.IMAGES)
+    settled = shard_verdicts.group_images(images, decisions=decisions, across=across)
     yield shard[0], blocks.dump(shard_verdicts.compared_codes(settled, int(shard[0]), decisions))
 
 
@@ -130,10 +140,13 @@ def choose_plan(stats: bytes, thresholds: Thresholds, planning: PlanSettings) ->
 
 
 def judge_shard(
-    shard: tuple[bytes, dict[str, Iterable[bytes]]], preference: Preference, decisions: Decisions
+    shard: tuple[bytes, dict[str, Iterable[bytes]]],
+    preference: Preference,
+    decisions: Decisions,
+    across: tuple[str, ...],
 ) -> VerdictBlock:
     """Returns the verdicts on the images of one digest shard, given the marks that other shards made on them."""
     images = blocks.load(shard[1]["images"], blocks.IMAGES)
-    settled = shard_verdicts.group_images(images, decisions=decisions)
+    settled = shard_verdicts.group_images(images, decisions=decisions, across=across)
     marks = blocks.load(shard[1]["marks"], blocks.MARKS)
     return blocks.dump(shard_verdicts.verdicts(settled, marks, preference, decisions))

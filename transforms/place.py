@@ -174,19 +174,20 @@ def placements(
     """
     taken = unpacked(clashes)
     equal = stand_ins(block, generations)
+    kept: set[bytes] = set()
     for verdict, named in named_copies(verdicts_in(block), duplicates, portable):
         path = named(verdict.ref.name)
         if taken and name_hash(path) in taken:
             path = in_another_form(path, -1)
         placement = _placement(verdict, folder, path, named, generations)
         if verdict.status == Status.KEPT:
-            same = equal.pop(placement.digest, ())
-            placement = dataclasses.replace(placement, kept=True, stand_ins=same)
+            kept.add(placement.digest)
+            placement = dataclasses.replace(placement, kept=True, stand_ins=equal.get(placement.digest, ()))
         yield placement
     if missing.folder:
         named = functools.partial(copy_name, portable=portable)
         for verdict in exact_duplicates(block):
-            if verdict.digest in equal:
+            if verdict.digest in equal and verdict.digest not in kept:
                 placement = _placement(verdict, folder, named(verdict.ref.name), named, generations)
                 yield dataclasses.replace(placement, kept=True, if_missing=True)
 

@@ -37,10 +37,12 @@ from transforms.storage.own_files import is_own
 _Line = tuple[bytes, bytes, bytes]  # two keys to sort by, then the text of the line
 _LineBlock = bytes  # rows of _LINES
 _WriteLines = Callable[[BinaryIO, Iterator[bytes]], None]
+_FinishLines = Callable[[Iterator[bytes], pa.Table], Iterator[bytes]]
 
 # large_binary, because all lines together may have more than 2 GiB.
 _LINES = pa.schema([(name, pa.large_binary()) for name in ("first", "second", "line")])
 _BATCH_LINES = 10_000
+_KEY_LETTERS = 64  # of a digest in hex, the key of a group
 _NO_SIZE = b"null}"  # the end of a record without the size of its group
 
 
@@ -77,7 +79,8 @@ class WriteRecords(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]])
         return (
             verdicts
             | "Lines" >> beam.Map(record_lines)
-            | "Sorted" >> _WriteSorted(self.path, write, "--records" if self.own_only else "", sized=True)
+            | "Sorted"
+            >> _WriteSorted(self.path, write, "--records" if self.own_only else "", with_group_sizes)
         )
 
 
@@ -85,7 +88,8 @@ class WriteRecords(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]])
 class WriteGroups(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
     """Writes one JSON object: {digest of the kept image: [{"filename": ...}, ...]}, with the kept image first.
 
-    An image without duplicates is a group of one. A rejected image is in no group. One worker writes the file, sorted by
+    An image without duplicates is a group of one. A rejected image is in no group. If several kept images have one digest,
+    as with `--protect` or `--across`, the keys of the further ones end in `-2`, `-3`, ..., by URI. One worker writes the file, sorted by
     the URI of the kept image; it appears when it is complete, and replaces an older one of its name.
 
     Element in: a block of `VERDICTS`. Element out: the name of the file, printable; exactly one. Bounded, in the global
@@ -104,7 +108,8 @@ class WriteGroups(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
         return (
             verdicts
             | "Members" >> beam.Map(group_lines)
-            | "Sorted" >> _WriteSorted(self.path, write_groups, "-o" if self.own_only else "")
+            | "Sorted"
+            >> _WriteSorted(self.path, write_groups, "-o" if self.own_only else "", with_unique_keys)
         )
 
 
@@ -186,11 +191,11 @@ class _WriteSorted(beam.PTransform[PCollection[_LineBlock], PCollection[str]]):
     path: str
     write: _WriteLines
     flag: str = ""  # the option that wrote an older file that may be replaced; "" for any file
-    sized: bool = False  # whether the lines are records, of which each gets the size of its group
+    finish: _FinishLines | None = None  # makes the lines to write of the sorted ones
 
     def expand(self, lines: PCollection[_LineBlock]) -> PCollection[str]:
         path = lines.pipeline | "Path" >> beam.Create([blocks.to_bytes(self.path)], reshuffle=False)
-        return path | "Write" >> beam.Map(write_sorted, AsIter(lines), self.write, self.flag, self.sized)
+        return path | "Write" >> beam.Map(write_sorted, AsIter(lines), self.write, self.flag, self.finish)
 
 
 @dataclasses.dataclass
@@ -301,7 +306,11 @@ def line_block(lines: list[_Line]) -> _LineBlock:
 
 
 def write_sorted(
-    name: bytes, line_blocks: Iterable[_LineBlock], write: _WriteLines, flag: str = "", sized: bool = False
+    name: bytes,
+    line_blocks: Iterable[_LineBlock],
+    write: _WriteLines,
+    flag: str = "",
+    finish: _FinishLines | None = None,
 ) -> str:
     """Writes the lines of all blocks, sorted, to the file of this name. Returns the name, printable.
 
@@ -310,13 +319,13 @@ def write_sorted(
       line_blocks: the lines.
       write: writes the sorted lines to an open file.
       flag: if given, only a file that this option wrote is replaced. Otherwise the new file is called `other_name`.
-      sized: whether the lines are those of `record_lines`; they get the sizes of their groups.
+      finish: makes the lines to write of the sorted ones, given the table of these (`_LINES`) too.
     """
     table = blocks.load(line_blocks, _LINES).sort_by([("first", "ascending"), ("second", "ascending")])
     replace = functools.partial(is_own, flag) if flag else True
     with whole_file(blocks.to_text(name), replace) as file:
         lines = (line for batch in table["line"].chunks for line in _values(batch))
-        write(file, with_group_sizes(lines, table["second"]) if sized else lines)
+        write(file, finish(lines, table) if finish else lines)
     return printable(blocks.to_text(name))
 
 
@@ -325,20 +334,42 @@ def _values(lines: pa.Array) -> Iterator[bytes]:
         yield line.as_py()
 
 
-def with_group_sizes(lines: Iterator[bytes], groups: pa.ChunkedArray) -> Iterator[bytes]:
+def with_group_sizes(lines: Iterator[bytes], table: pa.Table) -> Iterator[bytes]:
     """Yields records, given as JSON, with the size of their group, which is null in the given ones.
 
     Args:
       lines: the records.
-      groups: the group of each record; b"" if it has none.
+      table: of the same lines; the second key is the group of the record, b"" if it has none.
     """
-    codes = groups.combine_chunks().dictionary_encode()
+    codes = table["second"].combine_chunks().dictionary_encode()
     numbers = np.asarray(codes.indices)
     sizes = np.bincount(numbers, minlength=len(codes.dictionary))
     if codes.dictionary:
         sizes[np.asarray(pc.equal(codes.dictionary, pa.scalar(b"", codes.dictionary.type)))] = 0
     for line, size in zip(lines, sizes[numbers], strict=True):
         yield line[: -len(_NO_SIZE)] + b"%d}" % size if size else line
+
+
+def with_unique_keys(lines: Iterator[bytes], table: pa.Table) -> Iterator[bytes]:
+    """Yields the lines of groups with other keys for groups that have the key of an earlier one: `KEY-2`, `KEY-3`, ...
+
+    Args:
+      lines: as `group_line` makes them, so that they begin with the key.
+      table: of the same lines, sorted; the first key is the URI of the kept image.
+    """
+    is_start = blocks.first_rows(table["first"])
+    starts = table["line"].filter(pa.array(is_start))
+    keys = pc.binary_slice(starts, 0, _KEY_LETTERS).combine_chunks().dictionary_encode()
+    if len(keys.dictionary) == len(keys):
+        yield from lines
+        return
+    numbers = np.asarray(keys.indices)
+    order = np.argsort(numbers, kind="stable")
+    sizes = np.bincount(numbers)
+    earlier = np.empty(len(order), np.int64)  # groups with the same key before each group
+    earlier[order] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    for line, before in zip(lines, earlier[np.cumsum(is_start) - 1], strict=True):
+        yield line[:_KEY_LETTERS] + b"-%d" % (before + 1) + line[_KEY_LETTERS:] if before else line
 
 
 def write_lines(file: BinaryIO, lines: Iterator[bytes]) -> None:

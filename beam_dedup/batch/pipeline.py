@@ -10,6 +10,7 @@ import apache_beam as beam
 
 from beam_dedup.core.matching.planner import PlanSettings
 from beam_dedup.core.overview import to_json
+from beam_dedup.core.reading import input_paths
 from beam_dedup.core.shards.contents import ShardFormat
 from beam_dedup.options.config import DedupConfig
 from transforms import (
@@ -99,6 +100,7 @@ def build(
         keep=config.keep,
         known=known,
         decisions=config.decisions,
+        across=input_paths.labels(config.inputs) if config.across else (),
     )
     images | "Check" >> CheckConservation(verdicts, read_tally)
     if config.records:

@@ -16,7 +16,7 @@ from beam_dedup.cleaning import files, script, steps, trash
 from beam_dedup.cleaning.companions import WITH_COMPANIONS, Companion, beside, in_rounds, witness_of
 from beam_dedup.cleaning.decided import Decided
 from beam_dedup.cleaning.duplicates import Duplicate, read_duplicates
-from beam_dedup.cleaning.files import LeftError, State
+from beam_dedup.cleaning.files import LeftError, SameFileError, State
 from beam_dedup.cleaning.journal import Journal
 from beam_dedup.cleaning.outcome import Outcome, deed, not_touched
 from beam_dedup.cleaning.protect import are_protected
@@ -174,15 +174,15 @@ class _Checker:
     def _look_at_both(self, duplicate: Duplicate) -> tuple[os.stat_result, os.stat_result]:
         if duplicate.is_kept:
             raise LeftError("another record keeps it")
+        if duplicate.is_witness_local and files.are_same(duplicate.path, duplicate.witness):
+            raise SameFileError(
+                f"it is the same file as its witness {shown(duplicate.witness)}, and frees nothing"
+            )
         found = files.regular(duplicate.path)
         if not duplicate.is_witness_local:
             raise LeftError(f"its witness {shown(duplicate.witness)} is no local file")
         with files.about_witness(duplicate.witness):
             witness = files.regular(duplicate.witness)
-        if State.of(found).file == State.of(witness).file:
-            raise LeftError(
-                f"it is the same file as its witness {shown(duplicate.witness)}, and frees nothing"
-            )
         if files.real(duplicate.witness) in self.to_take:
             raise LeftError(f"its witness {shown(duplicate.witness)} is a duplicate or dropped itself")
         if self._config.how in LINKS:
@@ -369,6 +369,8 @@ def _take_some(
             break
         try:
             planned.append((target, step_of(target)))
+        except SameFileError:
+            result.same += 1
         except (LeftError, OSError) as error:
             result.left.append((target.path, files.reason(error)))
         on_check()
@@ -414,6 +416,9 @@ def _preview(
     for duplicate in duplicates:
         try:
             found = checker.look(duplicate)
+        except SameFileError:
+            result.same += 1
+            continue
         except LeftError as error:
             result.left.append((duplicate.path, str(error)))
             continue

@@ -21,6 +21,10 @@ class LeftError(Exception):
     """A file is left as it is; the message says why."""
 
 
+class SameFileError(LeftError):
+    """A file is left as it is, since its name leads to its witness: to remove it would free nothing."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class State:
     """What identifies the content of a regular file without reading it. Renaming the file does not change it."""
@@ -57,6 +61,15 @@ def regular(path: str) -> os.stat_result:
     if not stat.S_ISREG(found.st_mode):
         raise LeftError("it is no regular file")
     return found
+
+
+def are_same(path: str, file: str) -> bool:
+    """Returns whether a path is another name of a regular file, or a link that leads to it."""
+    try:
+        found = os.lstat(file)
+        return stat.S_ISREG(found.st_mode) and os.path.samestat(os.stat(path), found)
+    except (OSError, ValueError):  # one of them is no file, or a link that leads nowhere
+        return False
 
 
 def digest_of(path: str) -> tuple[State, bytes]:

@@ -26,6 +26,7 @@ class Outcome:
       done_bytes: of those without another name.
       left: paths that could not be taken away, and why.
       unreliable: files to be dropped that are left this time, so that no other file may rely on them.
+      same: names of their witness, and links to it, which free nothing.
       near: near duplicates that were not asked for.
       unaccepted: near duplicates that no person accepted, if only those were asked for.
       kept: duplicates that a person decided to keep.
@@ -38,6 +39,7 @@ class Outcome:
     done_bytes: int = 0
     left: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     unreliable: set[str] = dataclasses.field(default_factory=set)
+    same: int = 0
     near: int = 0
     unaccepted: int = 0
     kept: int = 0
@@ -63,6 +65,9 @@ def not_touched(outcome: Outcome) -> list[str]:
     if left := outcome.left:
         lines.append(f"Left as {'it is' if len(left) == 1 else 'they are'}: {counted(len(left), 'file')}")
         lines += [f"  {shown(path)}: {reason}" for path, reason in left]
+    if outcome.same:
+        names = counted(outcome.same, "link")
+        lines.append(f"Left since to remove a link to the kept file frees nothing: {names}")
     if outcome.near:
         near = counted(outcome.near, "near duplicate")
         lines.append(f"Left since near: {near}. To include them, add --near")

@@ -97,6 +97,9 @@ CODES = pa.schema(
         ("data", pa.binary()),
         # True for known and protected images and those already judged as kept; False also while undecided
         ("kept", pa.bool_()),
+        # The number of the input, if images of one input are no duplicates of each other; else 0
+        # (`beam_dedup.core.matching.across`)
+        ("input", pa.int32()),
     ]
 )
 

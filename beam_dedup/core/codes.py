@@ -114,6 +114,8 @@ class Codes:
     # (n, 8) all bits of the detail codes, 0 for other codes; or (0, 8) if there are no detail codes
     detail: WordArray = dataclasses.field(default_factory=lambda: np.zeros((0, DETAIL_WORDS), np.uint64))
     decided: DecidedPairs = _UNDECIDED  # by the numbers of images; may name images that have no row here
+    # (images,) the number of each image's input, if images of one input are not within k of each other
+    inputs: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -151,6 +153,7 @@ class Codes:
             self.pixels[flat_row[chosen_flat]],
             self.detail[rows] if len(self.detail) else self.detail,
             self.decided,
+            self.inputs,
         )
 
     def of(self, images: BoolArray) -> "Codes":
@@ -216,8 +219,9 @@ def _words(raw: ByteArray, starts: IntArray, size: int) -> WordArray:
 
 
 def concatenate(parts: Sequence[Codes]) -> Codes:
-    """Returns the rows of all parts; images keep their numbers. No pairs of them may be decided."""
-    names = [field.name for field in dataclasses.fields(Codes) if field.name not in ("detail", "decided")]
+    """Returns the rows of all parts; images keep their numbers. No pairs of them may be decided, and no inputs known."""
+    apart = ("detail", "decided", "inputs")
+    names = [field.name for field in dataclasses.fields(Codes) if field.name not in apart]
     image, view, kind, short, long, pixels = (
         np.concatenate([getattr(part, name) for part in parts]) for name in names
     )

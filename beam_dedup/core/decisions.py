@@ -26,12 +26,12 @@ from beam_dedup.core.codes import BoolArray, IntArray
 
 DIGEST_BYTES = 32
 MAX_LINE_BYTES = 1 << 20
-MAX_BYTES = 1 << 28  # of a file
+MAX_BYTES = 1 << 30  # of a file
 MAX_LIST = 1_000  # digests in one decision
-# The decisions of a run travel with the job to all workers: these limits keep them below 15 MB, usually far below. The
-# review page may accept 100,000 pictures at once.
+# The decisions of a run travel with the job to all workers: these limits keep them below 40 MB, usually far below. A
+# review page has at most 500,000 duplicates. To accept them all makes as many pairs, of up to twice as many digests.
 MAX_PAIRS = 500_000
-MAX_DIGESTS = 250_000  # in all decisions together
+MAX_DIGESTS = 1_000_000  # in all decisions together
 
 _PAIR_DECISIONS = ("same", "different")
 _DIGEST_DECISIONS = ("keep", "drop")

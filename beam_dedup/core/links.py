@@ -135,6 +135,24 @@ def depended_on(images: pa.Table, is_protected: BoolArray) -> BoolArray:
     return found
 
 
+def targets_of(images: pa.Table) -> IntArray:
+    """Returns the row that the name of each image leads through last, the file itself if that is an image; -1 for no row.
+
+    Args:
+      images: rows of `blocks.IMAGES`.
+    """
+    found = np.full(len(images), -1)
+    lengths = np.asarray(pc.binary_length(images["identity"].combine_chunks()))
+    links = np.flatnonzero(lengths > _HEAD.size + _HASH.size)
+    if len(links):
+        identities = images["identity"].to_pylist()
+        rows = {_hashes(identity)[0]: row for row, identity in enumerate(identities) if identity}
+        for link in links.tolist():
+            passed = (rows[entry] for entry in reversed(_hashes(identities[link])[1:]) if entry in rows)
+            found[link] = next(passed, -1)
+    return found
+
+
 def with_link_flags(images: pa.Table, same_bytes: IntArray) -> pa.Table:
     """Returns the images with the flag `link` on each further name of a file.
 

@@ -65,6 +65,10 @@ _BATCH_ONLY = {
         "it is complete only at the end of a batch run; the records hold the same facts",
     ),
     "decisions": ("--decisions", "decisions are about the images of an earlier run; batch runs honour them"),
+    "across": (
+        "--across",
+        "images arrive without their inputs; batch runs compare the images of several inputs",
+    ),
     "union": ("--union", "the record of a kept image is written before its duplicates arrive"),
     "companions": (
         "--companions",
@@ -106,6 +110,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         links_inside=links_inside(options),
         selection=selection_checks.selection(options, MAX_BYTES),
         near=options.near_duplicates,
+        across=selection_checks.across(options),
         thresholds=thresholds(options),
         recipe=recipe(options),
         limits=limits(options),

@@ -50,6 +50,7 @@ class DedupConfig:
         default_factory=Selection
     )  # which files of inputs and reference are read
     near: bool = False
+    across: bool = False  # whether only images of different inputs are duplicates of each other
     thresholds: Thresholds = dataclasses.field(default_factory=Thresholds)
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
     limits: Limits = dataclasses.field(default_factory=Limits)

@@ -277,8 +277,9 @@ OUTPUT_OPTIONS: tuple[Option, ...] = (
         help=f"Write the groups of duplicates as JSON (default {DEFAULT_OUTPUT_JSON}).",
         details="""
             The file holds `{key: [{"filename": ...}, ...]}`: the key is the SHA-256 of the kept image,
-            which comes first in the list. An image without duplicates is a group of one. `-o ''` writes no
-            file. An existing file is replaced only if an earlier run wrote it.
+            which comes first in the list. An image without duplicates is a group of one. If several kept images
+            have the same bytes (`--protect`, `--across`), the keys of all but the first end in `-2`, `-3` and
+            so on. `-o ''` writes no file. An existing file is replaced only if an earlier run wrote it.
 
             Not available for streaming: the records hold the same facts.
             """,

@@ -157,6 +157,32 @@ MATCHING_OPTIONS: tuple[Option, ...] = (
             """,
     ),
     Option(
+        flags=("--across",),
+        group=Group.MATCHING,
+        action=Action.SWITCH,
+        help="Compare images of different inputs only: copies within one -i are all kept.",
+        details="""
+            Images of one input are never duplicates of each other, only of images of another one. Use it to find what of
+            a new directory you have already, and leave the order within each directory as it is.
+
+            Each `-i` is one input, whatever it stands for: a directory, a pattern with all that it matches, an
+            archive, a prefix of a store. All images of `--reference` are one more; with it, a single `-i` is enough. A
+            file that two patterns reach counts to the first, but one that an input reaches only through a linked
+            directory to the other. A link to a file counts to the input of that file.
+
+            Two images are duplicates if they belong to different inputs, and have equal bytes or, with `-n`, are
+            within the thresholds; everything else is as without `--across`. So all copies of a picture within one
+            input are kept, or all are duplicates of one image of another input. `--keep` decides which input
+            keeps a picture: by default the one whose images come first by path;
+            `--keep path:~/Pictures` prefers the images of that directory.
+
+            If several images with the same bytes are kept, `-d` copies each of them.
+
+            Not available for streaming and `-l`.
+            """,
+        examples=("dedup -n -i ~/Pictures -i new --across -d more --records r.jsonl",),
+    ),
+    Option(
         flags=("--keep",),
         group=Group.MATCHING,
         metavar="RULES",
@@ -256,7 +282,7 @@ MATCHING_OPTIONS: tuple[Option, ...] = (
             (`--reference`) take part. The distance of a pair that was declared the same is the measured one,
             or null if the two have no codes that can be compared.
 
-            The limits are 1,000 digests in one line, 500,000 pairs and 250,000 digests in all. A line that
+            The limits are 1,000 digests in one line, 500,000 pairs and 1,000,000 digests in all. A line that
             is no decision ends the run before it begins.
 
             Not available for streaming.

@@ -45,6 +45,27 @@ def selection(options: argparse.Namespace, max_bytes: int) -> Selection:
     )
 
 
+def across(options: argparse.Namespace) -> bool:
+    """Returns whether only images of different inputs are duplicates of each other.
+
+    Raises:
+      UsageError: there are no two inputs, or one has no name.
+    """
+    if not options.across:
+        return False
+    inputs = options.dump_dir or ()
+    if len(inputs) + bool(options.reference) < 2 or not inputs:
+        raise UsageError(
+            "--across requires two inputs, which it compares; give -i twice, or -i and --reference. Try --across -i old -i new"
+        )
+    labels = input_paths.labels([path if is_remote(path) else os.path.expanduser(path) for path in inputs])
+    if len(labels) > 1 and "" in labels:
+        raise UsageError(
+            f"--across requires inputs with a name; got -i {quoted(inputs[labels.index('')])}. Name another input"
+        )
+    return True
+
+
 def _check_applies(options: argparse.Namespace) -> None:
     """Raises UsageError if an option has no effect with an input of this kind."""
     if options.dump_dir:

@@ -94,6 +94,9 @@ WRONG: dict[str, Case] = {
     **_batch_only(
         "--reference", ["in"], "known images need a batch run; start with one run over both collections"
     ),
+    **_batch_only(
+        "--across", [], "images arrive without their inputs; batch runs compare the images of several inputs"
+    ),
     **_batch_only("--preview", [], "it prints at the end of a batch run"),
     "forced plan without windows": (
         [*WATCH, "-n", "--force_plan"],

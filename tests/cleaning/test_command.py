@@ -192,11 +192,6 @@ def replace_witness_by_link() -> None:
     Path("in/a.jpg").symlink_to("b.jpg")
 
 
-def replace_witness_by_hard_link() -> None:
-    Path("in/a.jpg").unlink()
-    Path("in/a.jpg").hardlink_to("in/b.jpg")
-
-
 def replace_duplicate_by_pipe() -> None:
     Path("in/b.jpg").unlink()
     os.mkfifo("in/b.jpg")
@@ -211,7 +206,6 @@ def replace_duplicate_by_pipe() -> None:
         (Path("in/b.jpg").unlink, "it does not exist"),
         (replace_witness_by_link, "its witness {a}: it is a link"),
         (replace_duplicate_by_pipe, "it is no regular file"),
-        (replace_witness_by_hard_link, "it is the same file as its witness {a}, and frees nothing"),
     ],
 )
 def test_what_has_changed_is_left_and_named(
@@ -224,6 +218,40 @@ def test_what_has_changed_is_left_and_named(
     assert f"  {pair.parent}/in/b.jpg: {message.format(a=pair.parent / 'in/a.jpg')}\n" in out
     assert "Nothing was changed" in out
     assert sorted(os.listdir("in")) == names
+
+
+@pytest.mark.parametrize("how", ["hardlink", "symlink"])
+def test_links_to_the_witness_are_no_failure(
+    how: str, pair: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They free nothing, and there is nothing to do about them: links of the user, or of an earlier `dedup clean`."""
+    shutil.copy("in/a.jpg", "in/c.jpg")
+    with pair.open("a") as file:
+        file.write(json.dumps(record(Path("in/c.jpg"), Path("in/a.jpg"))) + "\n")
+    Path("in/c.jpg").unlink()
+    if how == "symlink":
+        Path("in/c.jpg").symlink_to("a.jpg")
+    else:
+        Path("in/c.jpg").hardlink_to("in/a.jpg")
+    line = "Left since to remove a link to the kept file frees nothing: {}\n"
+    assert main(["clean", "r.jsonl", "--how", how]) == 0
+    out = capsys.readouterr().out
+    assert line.format("1 link") in out
+    assert "Would replace 1 file" in out
+    assert main(["clean", "r.jsonl", "--how", how, "--yes"]) == 0
+    assert line.format("1 link") in capsys.readouterr().out
+    assert main(["clean", "r.jsonl", "--how", how, "--yes", "--journal", "again.jsonl"]) == 0
+    assert capsys.readouterr().out == line.format("2 links") + "Nothing was changed\n"
+    assert sorted(os.listdir("in")) == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize("target", ["nosuch.jpg", "other.jpg"])
+def test_a_link_to_another_file_is_named(target: str, pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in/other.jpg").write_bytes(b"same")
+    Path("in/b.jpg").unlink()
+    Path("in/b.jpg").symlink_to(target)
+    assert main(["clean", "r.jsonl", "--yes"]) == 1
+    assert f"  {pair.parent}/in/b.jpg: it is a link\n" in capsys.readouterr().out
 
 
 def test_witness_that_is_a_duplicate_itself_is_left(pair: Path) -> None:

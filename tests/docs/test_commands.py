@@ -56,7 +56,7 @@ def command_id(value: object) -> str:
 def workplace(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current directory, with every input that the pages name."""
     monkeypatch.chdir(tmp_path)
-    for name in ("Pictures", "crawl", "new", "collection"):
+    for name in ("Pictures", "crawl", "old", "new", "collection"):
         shutil.copytree(samples / "formats", tmp_path / name)
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "a.tar").write_bytes(made_archives.tar(made_archives.FILES))

@@ -158,6 +158,34 @@ class TestLargeReport:
         assert page.errors == []
         assert all(request.startswith(("file://", "blob:")) for request in page.requests)
 
+    def test_the_last_group_leads_to_an_undecided_one(self, page: Page, large: Path) -> None:
+        open_report(page, large)
+        page.press("Enter", "a", "End")
+        for key, expected in (("Enter", 2), ("a", 3), ("n", 4)):
+            assert page.evaluate("DedupReview.detail.group") == GROUPS - 1
+            page.wait_for("DedupReview.detail.pictures")
+            page.press(key)
+            assert page.evaluate("DedupReview.detail.group") == expected, key
+            page.press("Enter", "End")
+        page.press("Backspace", "ArrowUp", "Enter")
+        assert page.evaluate("DedupReview.detail.group") == GROUPS - 1, "the next one, as always"
+
+    def test_undo_is_enabled_if_there_is_something_to_undo(self, page: Page, large: Path) -> None:
+        undo = "document.querySelector('[data-action=undo]')"
+        open_report(page, large)
+        assert page.evaluate(f"{undo}.disabled") is True
+        page.press("Enter")
+        page.wait_for(f"{undo} && !{undo}.disabled")
+        page.evaluate(f"{undo}.focus(), {undo}.click()")
+        page.wait_for(f"{undo}.disabled")
+        assert progress(page) == "0 of 10,000 decided"
+        page.press("j")
+        assert page.evaluate("DedupReview.list.position") == 1, "keys work although the button had the focus"
+        page.press("Enter")
+        page.reload()
+        page.wait_for("document.querySelector('.card')")
+        assert page.evaluate(f"{undo}.disabled") is True, "steps before a reload can't be undone"
+
     def test_only_visible_rows_exist(self, page: Page, large: Path) -> None:
         open_report(page, large)
         for position in (0, GROUPS // 2, GROUPS - 1):

@@ -27,6 +27,7 @@ from beam_dedup.core.model import (
     Status,
     Unplaced,
     Verdict,
+    Witness,
     json_text,
     printable,
 )
@@ -40,7 +41,7 @@ from transforms import WriteGroups, WriteRecords
 from transforms.count import write_json
 from transforms.storage import files
 from transforms.storage.own_files import HEAD_BYTES, TAIL_BYTES, is_own
-from transforms.write import placement_line, record_lines, unplaced_line, write_sorted
+from transforms.write import placement_line, record_lines, unplaced_line, with_group_sizes, write_sorted
 
 BATCH = random_batch("write", 8, 48, sets=12)
 REJECTIONS = [
@@ -167,7 +168,7 @@ class TestRecords:
         path = str(tmp_path / "r.parquet")
         blocks_of_lines = record_lines(blocks.dump(tables.verdicts_table(verdicts)))
         for _ in range(2):
-            write_sorted(path.encode(), [blocks_of_lines], write_parquet, "--records", sized=True)
+            write_sorted(path.encode(), [blocks_of_lines], write_parquet, "--records", with_group_sizes)
         assert os.path.getsize(path) > HEAD_BYTES + TAIL_BYTES
         assert os.listdir(tmp_path) == ["r.parquet"]
 
@@ -271,6 +272,30 @@ class TestGroups:
             ]
             assert groups[verdict.group][1:] == duplicates
         assert sum(len(members) for members in groups.values()) == len(BATCH.verdicts)
+
+    def test_further_kept_images_with_the_same_bytes_have_groups_of_their_own(self, tmp_path: Path) -> None:
+        """As with `--protect` and `--across`: equal keys in one object would be read as one."""
+        one, two = bytes(32), bytes([255] * 32)
+        kept = [("d", one), ("a", one), ("c", two), ("b", one)]
+        duplicates = [("x", one, "d"), ("0", two, "b")]
+        verdicts = [Verdict(ImageRef(uri, uri), Status.KEPT, digest=digest) for uri, digest in kept] + [
+            Verdict(
+                ImageRef(uri, uri),
+                Status.DUPLICATE,
+                Reason.NEAR,
+                digest,
+                witness=Witness(of, one, 1, 1, "base"),
+            )
+            for uri, digest, of in duplicates
+        ]
+        written(verdicts, WriteGroups(str(tmp_path / "g.json")))
+        key = one.hex()
+        assert self.groups(tmp_path / "g.json") == {
+            key: ["a"],
+            f"{key}-2": ["b", "0"],
+            two.hex(): ["c"],
+            f"{key}-3": ["d", "x"],
+        }
 
     def test_the_kept_image_comes_first_also_if_it_ranks_behind(self, tmp_path: Path) -> None:
         """The nearest kept image may rank behind its duplicate."""

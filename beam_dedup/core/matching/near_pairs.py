@@ -52,6 +52,7 @@ class Pairs:
         return len(self.a)
 
 
+_Sides = list[tuple[BoolArray, BoolArray]]  # (images,) masks: pairs have one image of each
 _Rows = tuple[IntArray, IntArray]  # the rows of the codes on both sides of a search
 _Task = tuple[_Rows, Callable[[], Found]]  # a search, which finds indices into these rows
 
@@ -66,7 +67,9 @@ def near_pairs(
     """Yields every pair of rows that are within k.
 
     The two rows are codes of different images, and at least one of them is a base view. `codes.decided` has the last
-    word: no pair of images declared different is within k, and those declared the same are, by all of their codes.
+    word: no pair of images declared different is within k, and those declared the same are, by all of their codes. If
+    the inputs of images are given (`codes.inputs`), the two images belong to different inputs; pairs of one input are
+    not even looked at.
 
     Args:
       codes: the codes to search.
@@ -77,11 +80,31 @@ def near_pairs(
         the work grows with the number of those pairs instead of all pairs.
       threads: number of keys that are searched at a time.
     """
-    tasks = [*_hashed_tasks(codes, thresholds, keys, roles), *_flat_tasks(codes, thresholds, roles)]
+    sides = _sides(codes, roles)
+    tasks = [*_hashed_tasks(codes, thresholds, keys, sides), *_flat_tasks(codes, thresholds, sides)]
     for (rows_a, rows_b), (i, j, distance) in interleaved(tasks, threads):
         for pairs in admitted(codes, thresholds, rows_a[i], rows_b[j], distance):
             yield without_different(codes, pairs)
     yield from _same_pairs(codes, roles)
+
+
+def _sides(codes: Codes, roles: BoolArray | None) -> _Sides | None:
+    """Returns pairs of masks over images, such that all pairs to find have an image in each mask of some pair of masks.
+
+    None stands for all pairs of images. Two inputs have different numbers, so at least one bit of these differs: there is
+    one pair of masks for each bit (two with roles), and a pair of images that differs in several is found several times.
+    """
+    if codes.inputs is None:
+        return None if roles is None else [(roles, ~roles)]
+    sides: _Sides = []
+    _, number = np.unique(codes.inputs, return_inverse=True)
+    for bit in range(int(number.max(initial=0)).bit_length()):
+        one = number >> bit & 1 == 1
+        if roles is None:
+            sides.append((one, ~one))
+        else:
+            sides += [(one & roles, ~one & ~roles), (~one & roles, one & ~roles)]
+    return sides
 
 
 def without_different(codes: Codes, pairs: Pairs) -> Pairs:
@@ -104,6 +127,8 @@ def _same_pairs(codes: Codes, roles: BoolArray | None) -> Iterator[Pairs]:
     here = sizes.all(axis=1)
     if roles is not None:
         here &= roles[same[:, 0]] != roles[same[:, 1]]
+    if codes.inputs is not None:
+        here &= codes.inputs[same[:, 0]] != codes.inputs[same[:, 1]]
     start, sizes = start[here], sizes[here]
     most = max(1, _SAME_ROWS // (int(sizes.max(initial=1)) ** 2))
     for at in range(0, len(sizes), most):
@@ -119,7 +144,7 @@ def _same_pairs(codes: Codes, roles: BoolArray | None) -> Iterator[Pairs]:
 
 
 def _hashed_tasks(
-    codes: Codes, thresholds: Thresholds, keys: Sequence[Key] | None, roles: BoolArray | None
+    codes: Codes, thresholds: Thresholds, keys: Sequence[Key] | None, sides: _Sides | None
 ) -> Iterator[_Task]:
     """Yields a search for each key: of bases among each other, and of bases with views."""
     hashed = codes.hashed
@@ -129,14 +154,14 @@ def _hashed_tasks(
     base, view = hashed[is_base], hashed[~is_base]
     within: list[_Rows] = []  # searches within one array
     between: list[_Rows] = []  # searches between two arrays
-    if roles is None:
+    if sides is None:
         within.append((base, base))
         between.append((base, view))
-    else:
-        base_is_true, view_is_true = (roles[codes.image[rows]] for rows in (base, view))
-        between.append((base[base_is_true], base[~base_is_true]))
-        between.append((base[base_is_true], view[~view_is_true]))
-        between.append((base[~base_is_true], view[view_is_true]))
+    for one, other in sides or ():
+        (base_one, view_one), (base_other, view_other) = (
+            [rows[side[codes.image[rows]]] for rows in (base, view)] for side in (one, other)
+        )
+        between += [(base_one, base_other), (base_one, view_other), (base_other, view_one)]
     k = thresholds.word_k
     for words, word_keys in _words(codes, thresholds, keys):
         for rows in within:
@@ -163,20 +188,19 @@ def _words(
         yield codes.long[:, number], keys_over(keys, number)
 
 
-def _flat_tasks(codes: Codes, thresholds: Thresholds, roles: BoolArray | None) -> Iterator[_Task]:
-    """Yields the search among flat pictures, if there are any."""
+def _flat_tasks(codes: Codes, thresholds: Thresholds, sides: _Sides | None) -> Iterator[_Task]:
+    """Yields the searches among flat pictures, if there are any."""
     rows = codes.flat
     if not len(rows):
         return
-    if roles is None:
+    if sides is None:
         yield (rows, rows), functools.partial(flat_join.pairs_of_one, codes.pixels, thresholds.flat_levels)
-        return
-    is_true = roles[codes.image[rows]]
-    one, other = np.flatnonzero(is_true), np.flatnonzero(~is_true)
-    search = functools.partial(
-        flat_join.pairs_of_two, codes.pixels[one], codes.pixels[other], thresholds.flat_levels
-    )
-    yield (rows[one], rows[other]), search
+    for side, other_side in sides or ():
+        one, other = (np.flatnonzero(chosen[codes.image[rows]]) for chosen in (side, other_side))
+        search = functools.partial(
+            flat_join.pairs_of_two, codes.pixels[one], codes.pixels[other], thresholds.flat_levels
+        )
+        yield (rows[one], rows[other]), search
 
 
 def admitted(

@@ -112,6 +112,9 @@ def gather(codes: pa.Table, decisions: Decisions = NO_DECISIONS) -> CodeShard:
     first = blocks.first_rows(codes["rank"])
     images = codes.filter(pa.array(first))
     columns = codes_of(codes, np.cumsum(first) - 1)
+    inputs = np.asarray(images["input"].combine_chunks()).astype(np.int64)
+    if inputs.any():
+        columns = dataclasses.replace(columns, inputs=inputs)
     if decisions:
         columns = dataclasses.replace(columns, decided=_decided_pairs(images, decisions))
     return CodeShard(
@@ -123,23 +126,42 @@ def gather(codes: pa.Table, decisions: Decisions = NO_DECISIONS) -> CodeShard:
 
 
 def _decided_pairs(images: pa.Table, decisions: Decisions) -> DecidedPairs:
-    """Returns the decided pairs of images with different digests, as a code shard has them."""
+    """Returns the decided pairs of images with different digests, as a code shard has them.
+
+    Equal bytes count as declared the same if they are in such a pair, since they may have no codes to compare. Only images
+    of different inputs can have them.
+    """
     numbers = decisions.numbers_of(images["digest"].combine_chunks())
-    image_of = np.full(decisions.digest_count, -1)
     here = np.flatnonzero(numbers >= 0)
-    image_of[numbers[here]] = here
-
-    def found(pairs: IntArray) -> IntArray:
-        both = image_of[pairs]
-        return both[(both >= 0).all(axis=1)]
-
-    return DecidedPairs.of(
-        found(decisions.different_numbers), found(decisions.same_numbers), max(len(images), 1)
+    here = here[np.argsort(numbers[here], kind="stable")]
+    same = decisions.same_numbers
+    own = np.unique(same)
+    same = np.concatenate([same, np.stack([own, own], axis=1)])
+    different, same = (
+        _image_pairs(pairs, here, numbers[here]) for pairs in (decisions.different_numbers, same)
     )
+    return DecidedPairs.of(different, same[same[:, 0] != same[:, 1]], max(len(images), 1))
+
+
+def _image_pairs(pairs: IntArray, images: IntArray, numbers: IntArray) -> IntArray:
+    """Returns the pairs of images with the digests of some pairs: (pairs, 2).
+
+    Args:
+      pairs: (pairs, 2) numbers of digests.
+      images: (images,) with digests in pairs, sorted by the number of these.
+      numbers: (images,) the number of each one's digest.
+    """
+    start, end = (np.searchsorted(numbers, pairs, side=side) for side in ("left", "right"))
+    sizes = end - start
+    combinations = sizes.prod(axis=1)
+    pair = np.repeat(np.arange(len(pairs)), combinations)
+    number = np.arange(len(pair)) - np.repeat(np.cumsum(combinations) - combinations, combinations)
+    first, second = start[pair, 0] + number // sizes[pair, 1], start[pair, 1] + number % sizes[pair, 1]
+    return np.stack([images[first], images[second]], axis=1)
 
 
 def count_pinned(codes: pa.Table, thresholds: Thresholds, decisions: Decisions) -> int:
-    """Returns how many pairs that a person declared different are within k by their codes.
+    """Returns how many pairs of digests that a person declared different are within k by their codes.
 
     Pairs of two images that are kept beforehand do not count.
 
@@ -147,7 +169,8 @@ def count_pinned(codes: pa.Table, thresholds: Thresholds, decisions: Decisions) 
       codes: rows of `CODES`: of all images in such pairs at least (`in_different_pairs`).
     """
     shard = gather(codes, decisions)
-    decided, count = shard.codes.decided, max(len(shard.images), 1)
+    decided, count = shard.codes.decided, max(decisions.digest_count, 1)
+    numbers = decisions.numbers_of(shard.images["digest"].combine_chunks())
     alone = dataclasses.replace(
         shard.codes,
         decided=dataclasses.replace(decided, different=decided.different[:0], same=decided.same[:0]),
@@ -156,7 +179,8 @@ def count_pinned(codes: pa.Table, thresholds: Thresholds, decisions: Decisions) 
     for pairs in near_pairs(alone, thresholds):
         a, b = shard.codes.image[pairs.a], shard.codes.image[pairs.b]
         pinned = decided.are_different(a, b) & ~(shard.kept[a] & shard.kept[b])
-        found.append(np.unique(np.minimum(a, b)[pinned] * count + np.maximum(a, b)[pinned]))
+        a, b = numbers[a[pinned]], numbers[b[pinned]]
+        found.append(np.unique(np.minimum(a, b) * count + np.maximum(a, b)))
     return len(np.unique(np.concatenate(found)))
 
 

@@ -6,6 +6,9 @@ lies within k of it; else it is kept. The witness of a duplicate is the nearest 
 ones, the one with the best rank. Pairs that a person decided (`Codes.decided`) are within k, or not, whatever their
 codes say.
 
+If the inputs of images are given (`Codes.inputs`), only images of different inputs are within k of each other. Then
+images of one input with equal codes are all kept, or all duplicates.
+
 Two ways lead to the same verdicts:
 
 - `keep` judges all images in one code shard.
@@ -76,7 +79,8 @@ def judge(
     kept, found = _judge(
         codes.of(is_representative), images, thresholds, known & is_representative, keys, threads, max_pairs
     )
-    kept = kept & is_representative | known
+    # Images of one input are no duplicates of each other.
+    kept = (kept & is_representative if codes.inputs is None else kept[representative]) | known
     return kept, _stacked([found, _witnesses_of_represented(codes, kept, representative, found)])
 
 
@@ -342,7 +346,8 @@ def _first_each(witnesses: Witnesses) -> Witnesses:
 def representatives(codes: Codes, known: BoolArray) -> IntArray:
     """Returns the representative of each image.
 
-    The representative is the best-ranked image with the same code, if both images have one code only.
+    The representative is the best-ranked image with the same code, if both images have one code only; it belongs to the
+    same input, if these are given.
 
     An image with several codes, or none, is its own representative, and so is one in a pair that a person decided,
     which may have other neighbours than images with the same code. Known images and new images do not
@@ -371,6 +376,8 @@ def representatives(codes: Codes, known: BoolArray) -> IntArray:
     decided = codes.decided.decided_images()
     alone[decided] = decided + 1
     words[:, 0] += alone[codes.image[single]] << np.uint64(16)
+    if codes.inputs is not None:
+        words = np.column_stack([words, codes.inputs[codes.image[single]].astype(np.uint64)])
     hashes = np.zeros(len(single), np.uint64)
     for column in words.T:
         hashes = mixed(hashes ^ column)

@@ -4,17 +4,23 @@ Images with equal digests are in the same digest shard, so exact duplicates are 
 a digest shard with equal codes, only the best-ranked one, the representative, is compared with images of
 other shards. The other images get the outcome of their representative. Names of one file have equal digests
 too, so links are recognised here (`beam_dedup.core.links`).
+
+If only images of different inputs are duplicates of each other, all units (`beam_dedup.core.matching.across`) are compared,
+but those with equal codes and one input once; and the verdicts on units with equal bytes are put together here.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_dedup.core import blocks, links
 from beam_dedup.core.codes import BASE, NO_CODE, BoolArray, IntArray
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
+from beam_dedup.core.matching import across
 from beam_dedup.core.model import CodeKind, Flag, Reason, Status
 from beam_dedup.core.preference import Preference
 from beam_dedup.core.rank import (
@@ -45,9 +51,27 @@ class DigestShard:
     # decided represents only its own bytes.
     representative: IntArray
     is_fixed: BoolArray  # (images,) whether it is kept beforehand
+    units: "Units | None" = None  # if only images of different inputs are duplicates of each other
 
 
-def group_images(images: pa.Table, pictures: bool = True, decisions: Decisions = NO_DECISIONS) -> DigestShard:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Units:
+    """What a digest shard has more if only images of different inputs are duplicates of each other.
+
+    Then an image and its `DigestShard.representative` share their outcome; neither is the other's duplicate.
+    """
+
+    inputs: IntArray  # (images,) the number of the input
+    compared: BoolArray  # (images,) whether code shards judge the image's unit
+    codes_row: IntArray  # (images,) the row whose codes stand for the image's
+
+
+def group_images(
+    images: pa.Table,
+    pictures: bool = True,
+    decisions: Decisions = NO_DECISIONS,
+    across: Sequence[str] = (),
+) -> DigestShard:
     """Groups the images of one digest shard by bytes and by picture, and flags the further names of each file.
 
     Known links to new images are left out, so that no file is a duplicate of a link to itself.
@@ -56,9 +80,10 @@ def group_images(images: pa.Table, pictures: bool = True, decisions: Decisions =
       images: rows of `blocks.IMAGES`.
       pictures: False for exact mode, in which equal pictures with different bytes are unrelated.
       decisions: about digests that may have other verdicts than equal pictures.
+      across: labels of inputs, if only images of different inputs are duplicates of each other.
 
     Raises:
-      ValueError: two images have the same URI; an image is identified by its URI.
+      ValueError: two images have the same URI; an image is identified by its URI. Or the name of one begins with no label.
     """
     images = _with_protected_targets(images).sort_by("rank")
     first = blocks.first_rows(images["rank"])
@@ -72,6 +97,8 @@ def group_images(images: pa.Table, pictures: bool = True, decisions: Decisions =
     images = links.with_link_flags(images, digests)
     same_bytes = _firsts(digests)
     is_fixed = np.asarray(are_kept_beforehand(images["rank"].combine_chunks()))
+    if across:
+        return _units_of(images, same_bytes, is_fixed, pictures, decisions, across)
     if not pictures:
         return DigestShard(images, same_bytes, same_bytes, is_fixed)
     firsts = np.flatnonzero(same_bytes == np.arange(len(same_bytes)))
@@ -87,6 +114,42 @@ def group_images(images: pa.Table, pictures: bool = True, decisions: Decisions =
     copies_fixed = is_fixed[same_bytes] & ~is_fixed
     representative = np.where(copies_fixed, same_bytes, same_picture[same_bytes])
     return DigestShard(images, same_bytes, representative, is_fixed)
+
+
+def _units_of(
+    images: pa.Table,
+    same_bytes: IntArray,
+    is_fixed: BoolArray,
+    pictures: bool,
+    decisions: Decisions,
+    labels: Sequence[str],
+) -> DigestShard:
+    """Returns a digest shard in which only images of different inputs are duplicates. The arguments are columns of it."""
+    known = np.asarray(are_known(images["rank"].combine_chunks()))
+    inputs = across.input_numbers(images, labels, known)
+    digests = images["digest"].combine_chunks()
+    if pictures and decisions:
+        is_fixed = is_fixed | decisions.are_kept(digests) & (inputs == inputs[same_bytes])
+    rows = np.arange(len(images))
+    unit = across.units(same_bytes, inputs, is_fixed)
+    if not pictures:
+        return DigestShard(images, same_bytes, unit, is_fixed, Units(inputs, np.zeros(len(rows), bool), unit))
+    has_fixed = across.first_elsewhere(same_bytes, inputs, is_fixed) >= 0
+    # Equal bytes may have been decoded with another result, for lack of memory. All units to judge have the same codes.
+    codes_row = across.units(same_bytes, np.zeros(len(rows), np.int64), is_fixed)
+    compared = _are_compared(images, is_fixed)[codes_row] & (is_fixed | ~has_fixed)
+    firsts = rows[(unit == rows) & compared]
+    sizes = int(inputs.max(initial=0)) + 1
+    pictures_of = _picture_numbers(images.take(pa.array(codes_row[firsts])))
+    groups = (pictures_of * sizes + inputs[firsts]) * 2 + is_fixed[firsts]
+    if decisions:
+        alone = decisions.are_alone(digests.take(pa.array(firsts)))
+        groups[alone] = -1 - firsts[alone]
+        declared = np.isin(decisions.numbers_of(digests), decisions.same_numbers)
+        compared |= declared & ~is_fixed & ~has_fixed
+    same_picture = rows.copy()
+    same_picture[firsts] = firsts[_firsts(groups)]
+    return DigestShard(images, same_bytes, same_picture[unit], is_fixed, Units(inputs, compared, codes_row))
 
 
 def _with_protected_targets(images: pa.Table) -> pa.Table:
@@ -123,10 +186,13 @@ def compared_codes(shard: DigestShard, number: int, decisions: Decisions = NO_DE
         codes that was declared the same as another one gets a row of the kind NO_CODE.
     """
     is_fixed = shard.is_fixed
-    if decisions:
+    if decisions and not shard.units:
         is_fixed = is_fixed | decisions.are_kept(shard.images["digest"].combine_chunks())
     is_representative = shard.representative == np.arange(len(shard.representative))
     compared = _are_compared(shard.images, is_fixed)
+    if shard.units:
+        compared = compared[shard.units.codes_row]
+        is_representative &= shard.units.compared | shard.is_fixed
     with_codes = _code_rows(shard, number, is_representative & compared, is_fixed)
     if not decisions.same:
         return with_codes
@@ -137,7 +203,8 @@ def compared_codes(shard: DigestShard, number: int, decisions: Decisions = NO_DE
 
 def _rows_without_codes(shard: DigestShard, number: int, chosen: BoolArray, is_fixed: BoolArray) -> pa.Table:
     """Returns a row of the kind NO_CODE for each image `chosen`."""
-    rows = shard.images.take(pa.array(np.flatnonzero(chosen)))
+    chosen_rows = np.flatnonzero(chosen)
+    rows = shard.images.take(pa.array(chosen_rows))
     columns = [
         pa.array(np.full(len(rows), number, np.int32)),
         rows["rank"],
@@ -146,14 +213,18 @@ def _rows_without_codes(shard: DigestShard, number: int, chosen: BoolArray, is_f
         pa.array(np.full(len(rows), NO_CODE, np.uint8)),
         pa.array([b""] * len(rows), pa.binary()),
         pa.array(is_fixed[chosen]),
+        pa.array(_inputs_of(shard, chosen_rows)),
     ]
     return pa.Table.from_arrays(columns, schema=blocks.CODES)
 
 
 def _code_rows(shard: DigestShard, number: int, compared: BoolArray, is_fixed: BoolArray) -> pa.Table:
     """Returns a row for each code of each image `compared`."""
-    rows = shard.images.take(pa.array(np.flatnonzero(compared)))
+    compared_rows = np.flatnonzero(compared)
+    rows = shard.images.take(pa.array(compared_rows))
     codes = rows["codes"].combine_chunks()
+    if shard.units:
+        codes = shard.images["codes"].combine_chunks().take(pa.array(shard.units.codes_row[compared_rows]))
     image = pc.list_parent_indices(codes)
     code = codes.flatten()
     ranks = rows["rank"].combine_chunks()
@@ -165,8 +236,15 @@ def _code_rows(shard: DigestShard, number: int, compared: BoolArray, is_fixed: B
         code.field("kind"),
         code.field("data"),
         pa.array(is_fixed[compared]).take(image),
+        pa.array(_inputs_of(shard, compared_rows)).take(image),
     ]
     return pa.Table.from_arrays(columns, schema=blocks.CODES)
+
+
+def _inputs_of(shard: DigestShard, rows: IntArray) -> npt.NDArray[np.int32]:
+    """Returns the numbers of the inputs of some images; 0 for all if these do not matter."""
+    inputs = shard.units.inputs[rows] if shard.units else np.full(len(rows), across.NOWHERE)
+    return inputs.astype(np.int32)
 
 
 def verdicts(
@@ -189,9 +267,18 @@ def verdicts(
         pa.array(representative)
     )
     marked = np.asarray(mark.is_valid())
-    # A duplicate of its representative, which is kept.
-    is_represented = ~marked & (representative != rows) & ~shard.is_fixed
-    witness_row = pa.array(representative, mask=~is_represented)
+    if shard.units:
+        same, inputs = shard.same_bytes, shard.units.inputs
+        is_kept = across.are_kept(same, inputs, shard.is_fixed, shard.units.compared, marked)
+        represented_by = across.first_elsewhere(same, inputs, is_kept)
+        is_represented = ~is_kept & (represented_by >= 0)
+        mark = pc.if_else(pa.array(is_represented), pa.scalar(None, mark.type), mark)
+        marked = marked & ~is_represented
+    else:
+        # A duplicate of its representative, which is kept.
+        represented_by = representative
+        is_represented = ~marked & (representative != rows) & ~shard.is_fixed
+    witness_row = pa.array(represented_by, mask=~is_represented)
     ranks = images["rank"].combine_chunks()
     kept_ranks = pc.coalesce(best["kept_rank"].combine_chunks().take(mark), ranks.take(witness_row))
     kept_uri = pc.coalesce(uris_of(best["kept_rank"]).take(mark), uris.take(witness_row))
@@ -201,7 +288,7 @@ def verdicts(
     is_full = np.asarray(pc.fill_null(pc.is_in(_of_base(images, "kind"), value_set=_FULL_KINDS), False))
     zero_distance = pa.array(np.zeros(len(rows), np.int32), mask=~is_represented)
     # Images with equal codes but different bytes also have a long distance: 0.
-    has_long = is_represented & is_full & (shard.same_bytes[rows] != shard.same_bytes[representative])
+    has_long = is_represented & is_full & (shard.same_bytes[rows] != shard.same_bytes[represented_by])
     zero_long_distance = pa.array(np.zeros(len(rows), np.int32), mask=~has_long)
     duplicate = marked | is_represented
     same_bytes = np.asarray(pc.fill_null(pc.equal(kept_digest, digests), False))

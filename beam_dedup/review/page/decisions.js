@@ -140,6 +140,9 @@ DedupReview.decisions = (() => {
     get freed() {
       return freed;
     },
+    get canUndo() {
+      return past.length > 0;
+    },
     get storageFailed() {
       return storageFailed;
     },

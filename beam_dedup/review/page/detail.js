@@ -236,6 +236,10 @@ DedupReview.detail = (() => {
     const kept = decision ? DedupReview.decisions.keptBy(decision, pictures) : [];
     document.getElementById("decision").textContent = words ? `Decision: ${words}.` : "";
     box().classList.toggle("is-decided", Boolean(decision));
+    const undo = box().querySelector("[data-action=undo]");
+    // A disabled button with the focus would swallow keys.
+    if (!DedupReview.decisions.canUndo && document.activeElement === undo) document.getElementById("list").focus({ preventScroll: true });
+    undo.disabled = !DedupReview.decisions.canUndo;
     for (const made of box().querySelectorAll(".card")) {
       const number = Number(made.dataset.picture);
       const isKept = decision ? kept.includes(number) : number === 0;

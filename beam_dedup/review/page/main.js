@@ -17,11 +17,11 @@ DedupReview.main = (() => {
   // What the keys and buttons do.
   const actions = {
     accept() {
-      const { decisions, detail, list } = DedupReview;
+      const { decisions, detail } = DedupReview;
       const { group } = detail;
       if (group === undefined) return;
       if (!decisions.get(group)) decisions.set(group, decisions.acceptance(group));
-      list.move(1);
+      goOn();
     },
     keep(number) {
       const { decisions, detail } = DedupReview;
@@ -81,7 +81,14 @@ DedupReview.main = (() => {
     const { pictures, group } = DedupReview.detail;
     if (!pictures) return;
     DedupReview.decisions.set(group, decisionOn(pictures));
-    DedupReview.list.move(1);
+    goOn();
+  }
+
+  /** Chooses the next group; after the last one, the first that is not decided. */
+  function goOn() {
+    const { list, filters } = DedupReview;
+    if (list.position + 1 < filters.shown.length) list.move(1);
+    else actions.undecided();
   }
 
   const KEYS = {
