@@ -82,6 +82,7 @@ VERDICTS = pa.schema(
             "union",
             pa.binary(),
         ),  # fields of the record as JSON (`beam_dedup.core.union`); null if there are none
+        ("component", pa.binary()),  # lowest digest of its component; null if it was not asked for
     ]
 )
 

@@ -228,6 +228,7 @@ def verdicts(
             _kept_by(ranks, kept_ranks, kept_digest, preference, decisions),
             images["companions"],
             pa.nulls(len(rows), pa.binary()),
+            pa.nulls(len(rows), pa.binary()),
         ],
         schema=blocks.VERDICTS,
     )
