@@ -7,6 +7,7 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import AsIter, PCollection
+from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core import blocks, components, pair_tables
 from beam_dedup.core.blocks import ComponentBlock, NameBlock, PairBlock, VerdictBlock
@@ -36,6 +37,7 @@ class WritePairs(beam.PTransform[PairsFound, PCollection[str]]):
     path: str
     digest_shards: int = DIGEST_SHARDS
 
+    @no_annotations  # Beam has no types for several inputs
     def expand(self, found: PairsFound) -> PCollection[str]:
         names = (
             {
