@@ -101,16 +101,16 @@ def pairs_in_shard(
             distinct = PairSet.of(found, numbers)
             if len(distinct) > max_pairs:
                 estimate = _estimated(codes, shard.kept, thresholds, keys)
-                raise too_many(max(estimate, len(distinct)), max_pairs, exactly=False)
+                raise too_many(max(estimate, len(distinct)), max_pairs, "about ")
             found, waiting = [(distinct.key, distinct.match)], 0
     distinct = PairSet.of(found, numbers)
     return pairs_table(shard.images["digest"].combine_chunks(), distinct), twins
 
 
-def too_many(pairs: int, max_pairs: int, exactly: bool) -> PlanError:
-    """Returns the error that refuses to list pairs."""
+def too_many(pairs: int, max_pairs: int, roughly: str = "") -> PlanError:
+    """Returns the error that refuses to list so many pairs; `roughly` stands before a number that is not exact."""
     return PlanError(
-        f"{'' if exactly else 'about '}{pairs:,} pairs are within the thresholds, and --max_pairs allows {max_pairs:,}: "
+        f"{roughly}{pairs:,} pairs are within the thresholds, and --max_pairs allows {max_pairs:,}: "
         "use a smaller -k or a larger --max_pairs"
     )
 
@@ -307,6 +307,26 @@ def pairs_table(digests: pa.Array, pairs: PairSet) -> pa.Table:
     )
 
 
+def gathered(tables: Iterable[pa.Table], max_pairs: int, waiting_pairs: int = WAITING_PAIRS) -> pa.Table:
+    """Returns the pairs of several tables of `PAIRS`; a pair that is in several tables may occur several times.
+
+    Raises:
+      PlanError: there are more than `max_pairs` distinct pairs. At most twice as many are held, or `waiting_pairs`, and a
+        table; if there are fewer, they are returned, so that `expanded` counts them exactly.
+    """
+    parts = [blocks.PAIRS.empty_table()]
+    for table in tables:
+        parts.append(table)
+        if sum(map(len, parts)) > max(2 * max_pairs, waiting_pairs):
+            pairs = pa.concat_tables(parts)
+            digests, (a, b) = numbered([pairs["a"], pairs["b"]])
+            distinct = PairSet.of([(_pair_keys(a, b, len(digests)), _matches_of(pairs))], len(digests))
+            if len(distinct) > max_pairs:
+                raise too_many(len(distinct), max_pairs, "at least ")
+            parts = [pairs_table(digests, distinct)]
+    return pa.concat_tables(parts)
+
+
 def expanded(pairs: pa.Table, twins: pa.Table, max_pairs: int = MAX_PAIRS) -> Iterator[pa.Table]:
     """Yields the pairs of representatives, and those that follow for their twins, each once, sorted by digests.
 
@@ -328,7 +348,7 @@ def expanded(pairs: pa.Table, twins: pa.Table, max_pairs: int = MAX_PAIRS) -> It
     weights = size[of_classes.a] * size[of_classes.b]
     total = int(weights.sum()) + int((size * (size - 1) // 2).sum())
     if total > max_pairs:
-        raise too_many(total, max_pairs, exactly=True)
+        raise too_many(total, max_pairs)
     outer = _products(of_classes.a, of_classes.b, members, start, size)
     classes = np.flatnonzero(size > 1)
     inner = _products(classes, classes, members, start, size)

@@ -124,6 +124,20 @@ def test_search_for_components_leaves_out_most_pairs_of_similar_images(
     assert found < 600 * 599 / 2 / 4
 
 
+def test_pairs_of_several_shards_are_held_once() -> None:
+    pairs, twins = pairs_in_shard(similar(40), Thresholds(8, 256), None)
+    assert len(pairs) == 40 * 39 // 2
+    parts = [pairs.slice(at, 50) for at in range(0, len(pairs), 50)] * 6
+    random.Random("parts").shuffle(parts)
+    held = pair_search.gathered(parts, max_pairs=len(pairs), waiting_pairs=0)
+    assert len(held) <= 2 * len(pairs)
+    assert pa.concat_tables(list(expanded(held, twins))).equals(
+        pa.concat_tables(list(expanded(pairs, twins)))
+    )
+    with pytest.raises(PlanError, match=r"^at least [0-9]{3} pairs are within"):
+        pair_search.gathered(parts, max_pairs=300, waiting_pairs=0)
+
+
 def test_twins_are_counted_before_they_are_paired(monkeypatch: pytest.MonkeyPatch) -> None:
     """A million contents with equal codes have 499,999,500,000 pairs; none is made."""
     count = 1_000_000
