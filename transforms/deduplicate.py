@@ -7,7 +7,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core.blocks import VerdictBlock
+from beam_dedup.core.blocks import FingerprintBlock, VerdictBlock
 from beam_dedup.core.conservation import ReadTally
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
@@ -29,7 +29,10 @@ class Deduplicated(NamedTuple):
     plan: PCollection[Estimate] | None  # near mode: how near pairs were found; exact mode: None
     read_tally: PCollection[ReadTally]  # which references were read, and which images were found
     # How many pairs within the thresholds were exempt since a person declared them different; None without such pairs.
-    pinned: PCollection[int] | None = None
+    pinned: PCollection[int] | None
+    fingerprints: PCollection[
+        FingerprintBlock
+    ]  # of the images that were judged, and of known ones, for `FindPairs`
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -106,4 +109,4 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
             read.rejections | "CountRejected" >> beam.Map(metrics.count),
             *(verdicts | "CountDropped" >> beam.Map(metrics.count) for verdicts in dropped),
         )
-        return Deduplicated(counted | "All" >> beam.Flatten(), plan, read.read_tally, pinned)
+        return Deduplicated(counted | "All" >> beam.Flatten(), plan, read.read_tally, pinned, fingerprints)

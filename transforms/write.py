@@ -43,7 +43,7 @@ _FinishLines = Callable[[Iterator[bytes], pa.Table], Iterator[bytes]]
 _LINES = pa.schema([(name, pa.large_binary()) for name in ("first", "second", "line")])
 _BATCH_LINES = 10_000
 _KEY_LETTERS = 64  # of a digest in hex, the key of a group
-_NO_SIZE = b"null}"  # the end of a record without the size of its group
+_NO_SIZE = b'"group_size": null'  # in a record without the size of its group, behind all metadata
 
 
 def is_prefix(path: str) -> bool:
@@ -347,7 +347,8 @@ def with_group_sizes(lines: Iterator[bytes], table: pa.Table) -> Iterator[bytes]
     if codes.dictionary:
         sizes[np.asarray(pc.equal(codes.dictionary, pa.scalar(b"", codes.dictionary.type)))] = 0
     for line, size in zip(lines, sizes[numbers], strict=True):
-        yield line[: -len(_NO_SIZE)] + b"%d}" % size if size else line
+        before, _, after = line.rpartition(_NO_SIZE)
+        yield before + b'"group_size": %d' % size + after if size else line
 
 
 def with_unique_keys(lines: Iterator[bytes], table: pa.Table) -> Iterator[bytes]:

@@ -82,6 +82,7 @@ VERDICTS = pa.schema(
             "union",
             pa.binary(),
         ),  # fields of the record as JSON (`beam_dedup.core.union`); null if there are none
+        ("component", pa.binary()),  # lowest digest of its component; null if it was not asked for
     ]
 )
 
@@ -119,6 +120,29 @@ MARKS = pa.schema(
     ]
 )
 
+# Pairs of different contents within k, each once: the digests a < b, the least distance at which they match, and the
+# view of one of them that matched the base of the other.
+PAIRS = pa.schema(
+    [
+        ("a", pa.binary(32)),
+        ("b", pa.binary(32)),
+        ("distance", pa.int32()),  # null if a person declared two contents the same that can't be compared
+        ("long_distance", pa.int32()),  # null if one of the two has no long code
+        ("view", pa.uint8()),
+    ]
+)
+
+# Contents whose codes equal those of another one, which is compared in their place.
+TWINS = pa.schema(
+    [("digest", pa.binary(32)), ("representative", pa.binary(32)), ("has_long_code", pa.bool_())]
+)
+
+# Contents and the components that they belong to. A component is named by the lowest digest in it.
+COMPONENTS = pa.schema([("digest", pa.binary(32)), ("component", pa.binary(32))])
+
+# The first image of each content, by rank.
+NAMES = pa.schema([("digest", pa.binary(32)), ("uri", pa.binary()), ("known", pa.bool_())])
+
 # The types of the blocks that steps exchange. They are plain aliases, since Beam 2.77 infers Any for a
 # NewType.
 FingerprintBlock = bytes  # rows of FINGERPRINTS
@@ -127,6 +151,10 @@ VerdictBlock = bytes  # rows of VERDICTS
 CodeBlock = bytes  # rows of CODES
 FlagBlock = bytes  # rows of FLAGS
 MarkBlock = bytes  # rows of MARKS
+PairBlock = bytes  # rows of PAIRS
+TwinBlock = bytes  # rows of TWINS
+ComponentBlock = bytes  # rows of COMPONENTS
+NameBlock = bytes  # rows of NAMES
 
 
 def dump(table: pa.Table) -> bytes:

@@ -51,6 +51,7 @@ LONG_WORDS, DETAIL_WORDS = (
 _SIZES = np.array(
     [8 * LONG_WORDS, 8, PROFILE_BYTES, 8, 8 * LONG_WORDS, 8, 8 * (LONG_WORDS + DETAIL_WORDS), 0]
 )
+FULL_KINDS = (CodeKind.FULL, CodeKind.DETAILED)  # those with a long distance
 # The kind as which a code is compared, apart from its detail code; indexed by CodeKind or NO_CODE.
 _COMPARED_AS = np.arange(NO_CODE + 1, dtype=np.uint8)
 _COMPARED_AS[CodeKind.DETAILED] = CodeKind.FULL

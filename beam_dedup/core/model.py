@@ -216,6 +216,7 @@ class Verdict:
     union: str = (
         ""  # the fields `also` and `label_conflict` of the record, as a JSON object; "" if there are none
     )
+    component: bytes = b""  # the lowest digest of its connected component; b"" if it was not asked for
 
     @classmethod
     def of_rejection(cls, rejection: Rejection) -> "Verdict":
@@ -237,7 +238,7 @@ class Verdict:
     def record(self) -> dict[str, Any]:
         """Returns the record as JSON types, in the order of `RECORD_FIELDS`. Unknown values are None.
 
-        `group_size`, the last field, is None: only who knows all records can count those of a group.
+        `group_size` is None: only who knows all records can count those of a group.
         """
         witness = self.witness
         union = json.loads(self.union) if self.union else {}
@@ -266,6 +267,7 @@ class Verdict:
             "label_conflict": union.get("label_conflict"),
             "group": None if self.status == Status.REJECTED else self.group,
             "group_size": None,
+            "component": self.component.hex() or None,
         }
 
     def json_line(self) -> str:
@@ -427,6 +429,7 @@ AVRO_SCHEMA: dict[str, Any] = {
         ),
         _avro_field("group", "string", "digest of the kept image of the group, hex"),
         _avro_field("group_size", "long", "number of records of the group"),
+        _avro_field("component", "string", "lowest digest that pairs within the thresholds lead to, hex"),
     ],
 }
 

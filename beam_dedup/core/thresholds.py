@@ -30,6 +30,7 @@ DETAIL_DISTANCE = 64  # maximum distance of two detail codes: a cosine of about 
 VIEW_DETAIL_DISTANCE = 128
 DEFAULT_BIT_DISTANCE = 8
 DEFAULT_VERIFY = 48
+MAX_PAIRS = 10_000_000  # default of the number of pairs that are listed; one worker holds them, in about 2 GB
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

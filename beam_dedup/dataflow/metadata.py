@@ -35,6 +35,7 @@ _PATTERNS = {
     "records": _BUCKET_PATH,
     "counts": _BUCKET_PATH,
     "drop_list": _BUCKET_PATH,
+    "pairs": _BUCKET_PATH,
     "subscription": checks.SUBSCRIPTION.pattern,
     "verdict_topic": checks.TOPIC.pattern,
     "remember": checks.DURATION.pattern,

@@ -17,7 +17,7 @@ from beam_dedup.core.paths import is_remote
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.threads import cores
 from beam_dedup.core.thresholds import DEFAULT_VERIFY, LONG_BITS, Thresholds
-from beam_dedup.options import output_checks, selection_checks, table_checks
+from beam_dedup.options import output_checks, pair_checks, selection_checks, table_checks
 from beam_dedup.options.access_checks import allowed_prefixes, links_inside
 from beam_dedup.options.config import DedupConfig, StreamConfig
 from beam_dedup.options.defaults import (
@@ -70,6 +70,8 @@ _BATCH_ONLY = {
         "images arrive without their inputs; batch runs compare the images of several inputs",
     ),
     "union": ("--union", "the record of a kept image is written before its duplicates arrive"),
+    "pairs": ("--pairs", "pairs are complete only at the end of a batch run"),
+    "components": ("--components", "a later image may join two components"),
     "companions": (
         "--companions",
         "companions may arrive later than their image, so each file is judged by itself",
@@ -136,6 +138,9 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         verbose=options.verbose,
         union=options.union,
         companions=companions(options),
+        pairs=_expanded(options.pairs),
+        max_pairs=pair_checks.max_pairs(options),
+        components=pair_checks.components(options),
         stream=stream,
     )
     output_checks.check_endings(config)

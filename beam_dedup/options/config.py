@@ -10,7 +10,7 @@ from beam_dedup.core.paths import is_remote
 from beam_dedup.core.preference import Preference
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.reading.selection import Selection
-from beam_dedup.core.thresholds import Thresholds
+from beam_dedup.core.thresholds import MAX_PAIRS, Thresholds
 from beam_dedup.options.defaults import DEFAULT_EXPECTED, DEFAULT_OUTPUT_JSON
 
 
@@ -79,6 +79,9 @@ class DedupConfig:
     path_field: str = ""  # of the rows of -l, with the path of an image; "" for the default
     union: bool = False  # whether records of kept images say what their duplicates have
     companions: bool = True  # whether companions go with their images (batch runs with `inputs`)
+    pairs: str = ""  # file of all pairs within the thresholds
+    max_pairs: int = MAX_PAIRS
+    components: bool = False  # whether records contain connected components
     stream: StreamConfig | None = None  # None for a batch run; otherwise records and counts are directories
 
     @property
@@ -97,6 +100,7 @@ class DedupConfig:
             "--records": self.records,
             "--counts": self.counts,
             "--drop_list": self.drop_list,
+            "--pairs": self.pairs,
         }
         return {flag: path for flag, path in files.items() if path}
 

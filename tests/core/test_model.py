@@ -61,6 +61,7 @@ NEAR = dataclasses.replace(
     reason=Reason.NEAR,
     witness=Witness(REF.uri, b"\xab" * 32, 3, 17, "trim"),
     kept_by="path:å",
+    component=b"\n" * 32,
 )
 EXACT = dataclasses.replace(
     NEAR,
@@ -141,6 +142,7 @@ def test_values_of_records() -> None:
         "label_conflict": None,
         "group": "ab" * 32,
         "group_size": None,
+        "component": "0a" * 32,
     }
     unknown = dict.fromkeys(RECORD_FIELDS)
     assert REJECTED.record() == unknown | {

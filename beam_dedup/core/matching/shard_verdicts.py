@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_dedup.core import blocks, links
-from beam_dedup.core.codes import BASE, NO_CODE, BoolArray, IntArray
+from beam_dedup.core.codes import BASE, FULL_KINDS, NO_CODE, BoolArray, IntArray
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.matching import across
-from beam_dedup.core.model import CodeKind, Flag, Reason, Status
+from beam_dedup.core.model import Flag, Reason, Status
 from beam_dedup.core.preference import Preference
 from beam_dedup.core.rank import (
     NEAREST,
@@ -34,7 +34,7 @@ from beam_dedup.core.rank import (
 )
 from beam_dedup.core.tables import with_flag
 
-_FULL_KINDS = pa.array([CodeKind.FULL, CodeKind.DETAILED], pa.uint8())  # those with a long distance
+_FULL_KINDS = pa.array(FULL_KINDS, pa.uint8())
 
 DECIDED = b"decided"
 
@@ -95,22 +95,22 @@ def group_images(
     if not used.all():
         images, digests = images.filter(pa.array(used)).combine_chunks(), digests[used]
     images = links.with_link_flags(images, digests)
-    same_bytes = _firsts(digests)
+    same_bytes = firsts_of(digests)
     is_fixed = np.asarray(are_kept_beforehand(images["rank"].combine_chunks()))
     if across:
         return _units_of(images, same_bytes, is_fixed, pictures, decisions, across)
     if not pictures:
         return DigestShard(images, same_bytes, same_bytes, is_fixed)
     firsts = np.flatnonzero(same_bytes == np.arange(len(same_bytes)))
-    compared = firsts[_are_compared(images, is_fixed)[firsts]]
+    compared = firsts[are_compared(images, is_fixed)[firsts]]
     same_picture = np.arange(len(same_bytes))
     # Images kept beforehand do not represent others: an equal one with a better rank may be in another digest
     # shard.
-    groups = 2 * _picture_numbers(images.take(pa.array(compared))) + is_fixed[compared]
+    groups = 2 * picture_numbers(images.take(pa.array(compared))) + is_fixed[compared]
     if decisions:
         alone = decisions.are_alone(images["digest"].combine_chunks().take(pa.array(compared)))
         groups[alone] = -1 - compared[alone]
-    same_picture[compared] = compared[_firsts(groups)]
+    same_picture[compared] = compared[firsts_of(groups)]
     copies_fixed = is_fixed[same_bytes] & ~is_fixed
     representative = np.where(copies_fixed, same_bytes, same_picture[same_bytes])
     return DigestShard(images, same_bytes, representative, is_fixed)
@@ -137,10 +137,10 @@ def _units_of(
     has_fixed = across.first_elsewhere(same_bytes, inputs, is_fixed) >= 0
     # Equal bytes may have been decoded with another result, for lack of memory. All units to judge have the same codes.
     codes_row = across.units(same_bytes, np.zeros(len(rows), np.int64), is_fixed)
-    compared = _are_compared(images, is_fixed)[codes_row] & (is_fixed | ~has_fixed)
+    compared = are_compared(images, is_fixed)[codes_row] & (is_fixed | ~has_fixed)
     firsts = rows[(unit == rows) & compared]
     sizes = int(inputs.max(initial=0)) + 1
-    pictures_of = _picture_numbers(images.take(pa.array(codes_row[firsts])))
+    pictures_of = picture_numbers(images.take(pa.array(codes_row[firsts])))
     groups = (pictures_of * sizes + inputs[firsts]) * 2 + is_fixed[firsts]
     if decisions:
         alone = decisions.are_alone(digests.take(pa.array(firsts)))
@@ -148,7 +148,7 @@ def _units_of(
         declared = np.isin(decisions.numbers_of(digests), decisions.same_numbers)
         compared |= declared & ~is_fixed & ~has_fixed
     same_picture = rows.copy()
-    same_picture[firsts] = firsts[_firsts(groups)]
+    same_picture[firsts] = firsts[firsts_of(groups)]
     return DigestShard(images, same_bytes, same_picture[unit], is_fixed, Units(inputs, compared, codes_row))
 
 
@@ -165,7 +165,7 @@ def _with_protected_targets(images: pa.Table) -> pa.Table:
     return with_flag(images, Flag.PROTECTED, more).set_column(0, "rank", pa.array(ranks, pa.large_binary()))
 
 
-def _are_compared(images: pa.Table, is_fixed: BoolArray) -> BoolArray:
+def are_compared(images: pa.Table, is_fixed: BoolArray) -> BoolArray:
     """Returns which images are compared by their codes: those that have any, except truncated protected ones.
 
     A protected picture that is truncated is kept, but is no witness of a near image, which may be complete.
@@ -189,19 +189,19 @@ def compared_codes(shard: DigestShard, number: int, decisions: Decisions = NO_DE
     if decisions and not shard.units:
         is_fixed = is_fixed | decisions.are_kept(shard.images["digest"].combine_chunks())
     is_representative = shard.representative == np.arange(len(shard.representative))
-    compared = _are_compared(shard.images, is_fixed)
+    compared = are_compared(shard.images, is_fixed)
     if shard.units:
         compared = compared[shard.units.codes_row]
         is_representative &= shard.units.compared | shard.is_fixed
-    with_codes = _code_rows(shard, number, is_representative & compared, is_fixed)
+    with_codes = code_rows(shard, number, is_representative & compared, is_fixed)
     if not decisions.same:
         return with_codes
     declared = np.isin(decisions.numbers_of(shard.images["digest"].combine_chunks()), decisions.same_numbers)
-    without_codes = _rows_without_codes(shard, number, is_representative & ~compared & declared, is_fixed)
+    without_codes = rows_without_codes(shard, number, is_representative & ~compared & declared, is_fixed)
     return pa.concat_tables([with_codes, without_codes])
 
 
-def _rows_without_codes(shard: DigestShard, number: int, chosen: BoolArray, is_fixed: BoolArray) -> pa.Table:
+def rows_without_codes(shard: DigestShard, number: int, chosen: BoolArray, is_fixed: BoolArray) -> pa.Table:
     """Returns a row of the kind NO_CODE for each image `chosen`."""
     chosen_rows = np.flatnonzero(chosen)
     rows = shard.images.take(pa.array(chosen_rows))
@@ -218,7 +218,7 @@ def _rows_without_codes(shard: DigestShard, number: int, chosen: BoolArray, is_f
     return pa.Table.from_arrays(columns, schema=blocks.CODES)
 
 
-def _code_rows(shard: DigestShard, number: int, compared: BoolArray, is_fixed: BoolArray) -> pa.Table:
+def code_rows(shard: DigestShard, number: int, compared: BoolArray, is_fixed: BoolArray) -> pa.Table:
     """Returns a row for each code of each image `compared`."""
     compared_rows = np.flatnonzero(compared)
     rows = shard.images.take(pa.array(compared_rows))
@@ -285,7 +285,7 @@ def verdicts(
     kept_digest = pc.coalesce(
         best["kept_digest"].combine_chunks().cast(pa.binary()).take(mark), digests.take(witness_row)
     )
-    is_full = np.asarray(pc.fill_null(pc.is_in(_of_base(images, "kind"), value_set=_FULL_KINDS), False))
+    is_full = np.asarray(pc.fill_null(pc.is_in(of_base(images, "kind"), value_set=_FULL_KINDS), False))
     zero_distance = pa.array(np.zeros(len(rows), np.int32), mask=~is_represented)
     # Images with equal codes but different bytes also have a long distance: 0.
     has_long = is_represented & is_full & (shard.same_bytes[rows] != shard.same_bytes[represented_by])
@@ -301,7 +301,7 @@ def verdicts(
             pa.array(np.where(duplicate, Status.DUPLICATE.encode(), Status.KEPT.encode()), pa.binary()),
             pa.array(reason, pa.binary(), mask=~duplicate),
             digests,
-            pc.fill_null(_of_base(images, "data"), b""),
+            pc.fill_null(of_base(images, "data"), b""),
             *(
                 images[name]
                 for name in ("algorithm", "width", "height", "format", "size_bytes", "flags", "detail")
@@ -316,6 +316,7 @@ def verdicts(
             ),
             _kept_by(ranks, kept_ranks, kept_digest, preference, decisions),
             images["companions"],
+            pa.nulls(len(rows), pa.binary()),
             pa.nulls(len(rows), pa.binary()),
         ],
         schema=blocks.VERDICTS,
@@ -345,7 +346,7 @@ def _best_marks(marks: pa.Table) -> pa.Table:
     return marks.filter(pa.array(blocks.first_rows(marks["rank"])))
 
 
-def _of_base(images: pa.Table, field: str) -> pa.Array:
+def of_base(images: pa.Table, field: str) -> pa.Array:
     """Returns a field of each image's base code, which is its first code; null if it has no codes."""
     counts = _code_counts(images)
     first = pa.array(np.cumsum(counts) - counts, mask=counts == 0)
@@ -357,7 +358,7 @@ def _numbers(column: pa.Array) -> IntArray:
     return np.asarray(column.dictionary_encode().indices).astype(np.int64)
 
 
-def _firsts(numbers: IntArray) -> IntArray:
+def firsts_of(numbers: IntArray) -> IntArray:
     """Returns, for each position, the first position with the same number."""
     _, first, back = np.unique(numbers, return_index=True, return_inverse=True)
     return first[back].astype(np.int64)
@@ -368,7 +369,7 @@ def _code_counts(images: pa.Table) -> IntArray:
     return np.asarray(pc.list_value_length(images["codes"].combine_chunks())).astype(np.int64)
 
 
-def _picture_numbers(images: pa.Table) -> IntArray:
+def picture_numbers(images: pa.Table) -> IntArray:
     """Returns a number for each image; images with equal codes in equal views have equal numbers.
 
     Kinds are not compared: the length of a code's data implies its kind, except that tiny codes and codes
