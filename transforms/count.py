@@ -13,6 +13,7 @@ from beam_dedup.core import conservation
 from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.conservation import ReadTally, UriTally
 from beam_dedup.core.errors import ConservationError
+from beam_dedup.core.leaks import Leakage
 from beam_dedup.core.matching.planner import Estimate
 from beam_dedup.core.model import REJECT_REASONS, ImageRef
 from beam_dedup.core.reading.selection import Exclusions, sum_exclusions
@@ -121,12 +122,14 @@ class CountImages(beam.PTransform[PCollection[VerdictBlock], PCollection[dict[st
       read_tally: what was read. Adds the numbers of skipped pages and of companions to the counts, if there are any.
       pinned: how many pairs were exempt since a person declared them different. Adds that number to the counts.
       exclusions: what was left out of the inputs. Adds the numbers to the counts, if there are any.
+      leakage: which images leak to other splits. Adds the numbers to the counts.
     """
 
     plan: PCollection[Estimate] | None = None
     read_tally: PCollection[ReadTally] | None = None
     pinned: PCollection[int] | None = None
     exclusions: PCollection[Exclusions] | None = None
+    leakage: PCollection[Leakage] | None = None
 
     def expand(self, verdicts: PCollection[VerdictBlock]) -> PCollection[dict[str, Any]]:
         counted = verdicts | "Count" >> beam.CombineGlobally(_CountFn())
@@ -140,7 +143,8 @@ class CountImages(beam.PTransform[PCollection[VerdictBlock], PCollection[dict[st
         exclusions = None
         if self.exclusions is not None:
             exclusions = AsSingleton(self.exclusions | "Excluded" >> beam.CombineGlobally(sum_exclusions))
-        return counted | "Counts" >> beam.Map(as_counts, plan, read_tally, pinned, exclusions)
+        leakage = None if self.leakage is None else AsSingleton(self.leakage)
+        return counted | "Counts" >> beam.Map(as_counts, plan, read_tally, pinned, exclusions, leakage)
 
 
 def as_counts(
@@ -149,6 +153,7 @@ def as_counts(
     read_tally: ReadTally | None,
     pinned: int | None = None,
     exclusions: Exclusions | None = None,
+    leakage: Leakage | None = None,
 ) -> dict[str, Any]:
     """Returns the content of a counts file: the main counters, also those that are zero; then rarer ones; then the plan."""
     names = (
@@ -182,6 +187,11 @@ def as_counts(
             result[name] = number
     if exclusions:
         result["Excluded"] = exclusions.as_fields()
+    if leakage:
+        result[metrics.LEAKING] = sum(leakage.leaking)
+        result["Leakage"] = leakage.as_fields()
+    elif metrics.LEAKING in counts:
+        result[metrics.LEAKING] = counts[metrics.LEAKING]
     result["Plan"] = plan.describe() if plan else None
     return result
 

@@ -10,14 +10,17 @@ from apache_beam.typehints.decorators import no_annotations
 from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.conservation import ReadTally
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
+from beam_dedup.core.leaks import Leakage
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.preference import KeepPolicy, Preference
+from beam_dedup.core.splits import Splits, with_splits
 from beam_dedup.core.thresholds import Thresholds
 from transforms import metrics
 from transforms.decided import DropUnwanted, as_side_input
 from transforms.exact import DIGEST_SHARDS, MarkExactDuplicates
 from transforms.fingerprint import FingerprintImages
+from transforms.leaks import DropLeaked, FindLeaks
 from transforms.near import MarkNearDuplicates
 from transforms.read_settings import ReadSettings
 
@@ -30,6 +33,7 @@ class Deduplicated(NamedTuple):
     read_tally: PCollection[ReadTally]  # which references were read, and which images were found
     # How many pairs within the thresholds were exempt since a person declared them different; None without such pairs.
     pinned: PCollection[int] | None = None
+    leakage: PCollection[Leakage] | None = None  # one: which images leak to other splits; None without splits
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -59,6 +63,10 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
       known: references to images that are kept beforehand, marked as `known`. They can be witnesses, but get no
         verdict.
       decisions: what a person decided about digests and pairs of them. Pairs and `keep` count in near mode only.
+      splits: the splits of the images, between which leaks are found; the verdicts get the names. Bounded input only, in the
+        global window.
+      drop_from: the name of a split whose images that leak to another are rejected before all others are judged; "" for
+        none.
     """
 
     settings: ReadSettings = ReadSettings()
@@ -68,6 +76,8 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
     keep: KeepPolicy | Preference = KeepPolicy.FIRST
     known: PCollection[list[ImageRef]] | None = None
     decisions: Decisions = NO_DECISIONS
+    splits: Splits | None = None
+    drop_from: str = ""
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, images: PCollection[list[ImageRef]]) -> Deduplicated:
@@ -79,6 +89,15 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
             unwanted = DropUnwanted(as_side_input(images.pipeline, self.decisions), self.keep)
             wanted = fingerprints | "Unwanted" >> unwanted
             fingerprints, dropped = wanted.fingerprints, (wanted.verdicts,)
+        leakage = None
+        if self.splits:
+            found = fingerprints | "Leaks" >> FindLeaks(self.splits, digest_shards=self.digest_shards)
+            leakage = found.leakage
+            if self.drop_from:
+                unleaked = fingerprints | "Leaked" >> DropLeaked(
+                    self.splits, self.drop_from, found.leaks, self.digest_shards
+                )
+                fingerprints, dropped = unleaked.fingerprints, (*dropped, unleaked.verdicts)
         plan = pinned = None
         if self.settings.recipe:
             mark = MarkNearDuplicates(
@@ -97,6 +116,12 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
         counted = (
             judged | "Count" >> beam.Map(metrics.count),
             read.rejections | "CountRejected" >> beam.Map(metrics.count),
-            *(verdicts | "CountDropped" >> beam.Map(metrics.count) for verdicts in dropped),
+            *(
+                verdicts | f"CountDropped{number or ''}" >> beam.Map(metrics.count)
+                for number, verdicts in enumerate(dropped)
+            ),
         )
-        return Deduplicated(counted | "All" >> beam.Flatten(), plan, read.read_tally, pinned)
+        verdicts = counted | "All" >> beam.Flatten()
+        if self.splits:
+            verdicts |= "Splits" >> beam.Map(with_splits, self.splits)
+        return Deduplicated(verdicts, plan, read.read_tally, pinned, leakage)

@@ -69,6 +69,7 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
       selection: which of the files are wanted; by default all of them.
       companions: whether the companions of images in local directories (`beam_dedup.core.companions`) are listed with
         these images instead of as files of their own.
+      splits: the split of each path, if they have any; see `transforms.storage.listing.list_inputs`.
     """
 
     paths: str | tuple[str, ...]
@@ -78,6 +79,7 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
     links_inside: bool = False
     selection: Selection = EVERYTHING
     companions: bool = False
+    splits: tuple[str, ...] = ()
 
     def expand(self, pbegin: PBegin) -> PCollection[list[ImageRef]]:
         return self.listed(pbegin).images
@@ -92,6 +94,7 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
             self.links_inside,
             self.selection,
             self.companions,
+            self.splits,
         )
         folder = pbegin | "Folder" >> beam.Create([[to_bytes(path) for path in paths]], reshuffle=False)
         return _listed(folder, "List", list_references, arguments)
@@ -153,11 +156,12 @@ def list_references(
     links_inside: bool = False,
     selection: Selection = EVERYTHING,
     companions: bool = False,
+    splits: tuple[str, ...] = (),
     exclusions: Exclusions | None = None,
 ) -> Iterator[list[ImageRef]]:
     """Yields references to the files that `list_inputs` finds, in lists as `batched` makes them."""
     files = list_inputs(
-        [to_text(path) for path in paths], exclude, links_inside, selection, exclusions, companions
+        [to_text(path) for path in paths], exclude, links_inside, selection, exclusions, companions, splits
     )
     yield from batched((_file_reference(file, known) for file in files), size)
 

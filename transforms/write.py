@@ -41,7 +41,8 @@ _WriteLines = Callable[[BinaryIO, Iterator[bytes]], None]
 # large_binary, because all lines together may have more than 2 GiB.
 _LINES = pa.schema([(name, pa.large_binary()) for name in ("first", "second", "line")])
 _BATCH_LINES = 10_000
-_NO_SIZE = b"null}"  # the end of a record without the size of its group
+_SIZE = b'"group_size": '
+_NO_SIZE = _SIZE + b"null"  # in a record without the size of its group; text in a record has no such quotes
 
 
 def is_prefix(path: str) -> bool:
@@ -110,7 +111,7 @@ class WriteGroups(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
 
 @dataclasses.dataclass
 class WriteDropList(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
-    """Writes which images a collection does not need: the duplicates, and images that a person decided to drop.
+    """Writes which images a collection does not need: the duplicates, and images that are dropped: by a person, or since they leak.
 
     A file is named by the path that opens it, with its bytes, a member of an archive by its URI. The names are sorted
     by URI. Each is followed by a line feed, or by NUL if the path of the list ends in `.nul`. A name that could be read
@@ -261,7 +262,7 @@ def unlisted(block: VerdictBlock, nul: bool) -> int:
 
 def is_dropped(verdict: Verdict) -> bool:
     """Returns whether an image belongs in a drop list."""
-    return verdict.status == Status.DUPLICATE or verdict.reason == Reason.DROPPED
+    return verdict.status == Status.DUPLICATE or verdict.reason in (Reason.DROPPED, Reason.LEAKED)
 
 
 def dropped_name(verdict: Verdict) -> bytes:
@@ -338,7 +339,8 @@ def with_group_sizes(lines: Iterator[bytes], groups: pa.ChunkedArray) -> Iterato
     if codes.dictionary:
         sizes[np.asarray(pc.equal(codes.dictionary, pa.scalar(b"", codes.dictionary.type)))] = 0
     for line, size in zip(lines, sizes[numbers], strict=True):
-        yield line[: -len(_NO_SIZE)] + b"%d}" % size if size else line
+        before, _, after = line.rpartition(_NO_SIZE)
+        yield before + _SIZE + b"%d" % size + after if size else line
 
 
 def write_lines(file: BinaryIO, lines: Iterator[bytes]) -> None:

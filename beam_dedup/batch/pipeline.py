@@ -90,13 +90,16 @@ def build(
     # PCollection[Estimate], one: the plan of near mode
     # PCollection[ReadTally], counts of what was read
     # PCollection[int], one: how many pairs were declared different
-    verdicts, plan, read_tally, pinned = images | "Deduplicate" >> DeduplicateImages(
+    # PCollection[Leakage], one: which images leak to other splits
+    verdicts, plan, read_tally, pinned, leakage = images | "Deduplicate" >> DeduplicateImages(
         settings=settings,
         thresholds=config.thresholds,
         planning=planning,
         keep=config.keep,
         known=known,
         decisions=config.decisions,
+        splits=config.data_splits,
+        drop_from=config.drop_from,
     )
     images | "Check" >> CheckConservation(verdicts, read_tally)
     if config.records:
@@ -154,7 +157,7 @@ def build(
         # PCollection[dict], one
         (
             verdicts
-            | "Counts" >> CountImages(plan, read_tally, pinned, exclusions)
+            | "Counts" >> CountImages(plan, read_tally, pinned, exclusions, leakage)
             | "WriteCounts" >> beam.Map(write_json, reports.counts, "--counts")
         )
     if reports.overview:
@@ -186,6 +189,7 @@ def _read_new(config: DedupConfig, batch: int) -> ReadImages | ReadMetadata:
         links_inside=config.links_inside,
         selection=config.selection,
         companions=config.companions,
+        splits=config.splits,
     )
 
 

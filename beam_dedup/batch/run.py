@@ -58,7 +58,8 @@ def run(prepared: Prepared, started: float) -> int:
     here = prepared.has_workers_here
     # Counting lists all inputs once more; only the plan of near mode and the progress display need it.
     with contextlib.nullcontext() if config.quiet else sign_of_life("listing the input"):
-        files_to_read = count_files(config) if local and (config.near or not config.quiet) else 0
+        is_listed = config.near or not config.quiet or bool(config.splits)
+        files_to_read = count_files(config) if local and is_listed else 0
     with scratch_directory(config) as scratch:
         tally = _tally(scratch, files_to_read) if local else None
         reports = _reports(config, scratch, here)
@@ -199,6 +200,7 @@ def count_files(config: DedupConfig) -> int:
             config.links_inside,
             selection,
             companions=config.companions,
+            splits=config.splits,
         )
     try:
         files = sum(1 for _ in itertools.chain(new, known))

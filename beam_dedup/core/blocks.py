@@ -82,8 +82,13 @@ VERDICTS = pa.schema(
             "union",
             pa.binary(),
         ),  # fields of the record as JSON (`beam_dedup.core.union`); null if there are none
+        ("split", pa.binary()),  # null if the image is in none
+        ("assigned", pa.binary()),  # the split that the image was assigned to; null if none was
     ]
 )
+
+# The last columns of VERDICTS: later steps fill them, if at all.
+ADDED_LATER = ("union", "split", "assigned")
 
 # The columns that near matching needs, one row per code. `digest_shard` is the number of the image's digest
 # shard, which gets the answer.
@@ -112,6 +117,17 @@ MARKS = pa.schema(
         ("kept_digest", pa.binary(32)),
         ("distance", pa.int32()),
         ("long_distance", pa.int32()),
+        ("view", pa.uint8()),
+    ]
+)
+
+# Pairs of contents within k, by digest, a < b.
+PAIRS = pa.schema(
+    [
+        ("a", pa.binary(32)),
+        ("b", pa.binary(32)),
+        ("distance", pa.int32()),
+        ("verify_distance", pa.int32()),
         ("view", pa.uint8()),
     ]
 )

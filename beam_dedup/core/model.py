@@ -53,6 +53,7 @@ class Reason(enum.StrEnum):
     DECODER_CRASHED = "decoder_crashed", "rejected: it crashed the decoder process"
     TIMEOUT = "timeout", "rejected: reading or decoding it took longer than the time limit"
     DROPPED = "dropped", "rejected: a person decided to drop it (`--decisions`)"
+    LEAKED = "leaked", "rejected: another split has the same picture, and `--leak drop_from` names its split"
 
     meaning: str  # one line for people
 
@@ -212,6 +213,8 @@ class Verdict:
     union: str = (
         ""  # the fields `also` and `label_conflict` of the record, as a JSON object; "" if there are none
     )
+    split: str = ""  # of the input from which the image was read; "" if it has none
+    assigned: str = ""  # the split that the image was assigned to; "" if none was
 
     @classmethod
     def of_rejection(cls, rejection: Rejection) -> "Verdict":
@@ -233,7 +236,7 @@ class Verdict:
     def record(self) -> dict[str, Any]:
         """Returns the record as JSON types, in the order of `RECORD_FIELDS`. Unknown values are None.
 
-        `group_size`, the last field, is None: only who knows all records can count those of a group.
+        `group_size` is None: only who knows all records can count those of a group.
         """
         witness = self.witness
         union = json.loads(self.union) if self.union else {}
@@ -262,6 +265,8 @@ class Verdict:
             "label_conflict": union.get("label_conflict"),
             "group": None if self.status == Status.REJECTED else self.group,
             "group_size": None,
+            "split": self.split or None,
+            "assigned": self.assigned or None,
         }
 
     def json_line(self) -> str:
@@ -423,6 +428,8 @@ AVRO_SCHEMA: dict[str, Any] = {
         ),
         _avro_field("group", "string", "digest of the kept image of the group, hex"),
         _avro_field("group_size", "long", "number of records of the group"),
+        _avro_field("split", "string", "split of the input from which the image was read"),
+        _avro_field("assigned", "string", "split that the image was assigned to"),
     ],
 }
 

@@ -17,7 +17,7 @@ from beam_dedup.core.paths import is_remote
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.threads import cores
 from beam_dedup.core.thresholds import DEFAULT_VERIFY, LONG_BITS, Thresholds
-from beam_dedup.options import output_checks, selection_checks, table_checks
+from beam_dedup.options import output_checks, selection_checks, split_checks, table_checks
 from beam_dedup.options.access_checks import allowed_prefixes, links_inside
 from beam_dedup.options.config import DedupConfig, StreamConfig
 from beam_dedup.options.defaults import (
@@ -62,6 +62,7 @@ _BATCH_ONLY = {
         "--drop_list",
         "it is complete only at the end of a batch run; the records hold the same facts",
     ),
+    "split": ("--split", "the splits of a data set are compared when all of them are complete"),
     "decisions": ("--decisions", "decisions are about the images of an earlier run; batch runs honour them"),
     "union": ("--union", "the record of a kept image is written before its duplicates arrive"),
     "companions": (
@@ -80,6 +81,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
       UsageError: an option is missing, out of range, or does not go with another one.
     """
     stream = stream_config(options)
+    options, splits = split_checks.with_split_inputs(options)
     has_input = options.json_metadata or options.subscription or (options.dump_dir and all(options.dump_dir))
     if not has_input:
         raise UsageError(
@@ -128,8 +130,11 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         verbose=options.verbose,
         union=options.union,
         companions=companions(options),
+        splits=splits,
+        leak=split_checks.leak(options, splits),
         stream=stream,
     )
+    split_checks.check_roots(config.inputs, config.splits)
     output_checks.check_endings(config)
     output_checks.check_distinct(config)
     return config
@@ -402,10 +407,12 @@ def check_input(config: DedupConfig) -> None:
                 f"--allow must name an existing directory or file; got {quoted(prefix)}{_did_you_mean('--allow', prefix)}"
             )
     for path in config.inputs:
-        _check_readable("-i", path)
+        _check_readable(config.input_flag, path)
     if overlap := input_paths.overlapping(config.inputs):
         first, second = map(quoted, overlap)
-        raise UsageError(f"-i must not name a file twice; {first} and {second} overlap. Remove one of them")
+        raise UsageError(
+            f"{config.input_flag} must not name a file twice; {first} and {second} overlap. Remove one of them"
+        )
     if config.reference:
         if input_paths.is_pattern(config.reference):
             raise UsageError(
@@ -415,7 +422,7 @@ def check_input(config: DedupConfig) -> None:
         for path in config.inputs:
             if input_paths.holds(config.reference, path):
                 raise UsageError(
-                    f"-i must not lie inside --reference, whose images are all known; got -i {quoted(path)} and "
+                    f"{config.input_flag} must not lie inside --reference, whose images are all known; got {quoted(path)} and "
                     f"--reference {quoted(config.reference)}. Name another input"
                 )
 

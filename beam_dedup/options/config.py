@@ -10,8 +10,9 @@ from beam_dedup.core.paths import is_remote
 from beam_dedup.core.preference import Preference
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.reading.selection import Selection
+from beam_dedup.core.splits import Splits
 from beam_dedup.core.thresholds import Thresholds
-from beam_dedup.options.defaults import DEFAULT_EXPECTED, DEFAULT_OUTPUT_JSON
+from beam_dedup.options.defaults import DEFAULT_EXPECTED, DEFAULT_OUTPUT_JSON, DROP_FROM, LEAK_REPORT
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ class DedupConfig:
     path_field: str = ""  # of the rows of -l, with the path of an image; "" for the default
     union: bool = False  # whether records of kept images say what their duplicates have
     companions: bool = True  # whether companions go with their images (batch runs with `inputs`)
+    splits: tuple[str, ...] = ()  # of each of the inputs; () if they belong to none
+    leak: str = LEAK_REPORT  # what follows from a leak
     stream: StreamConfig | None = None  # None for a batch run; otherwise records and counts are directories
 
     @property
@@ -86,6 +89,21 @@ class DedupConfig:
             return dataclasses.replace(self.limits, roots=input_paths.local_roots(self.inputs))
         local = tuple(prefix for prefix in self.allow if not is_remote(prefix))
         return dataclasses.replace(self.limits, roots=local, outside=Reason.NOT_ALLOWED.value)
+
+    @property
+    def input_flag(self) -> str:
+        """The flag that names the inputs."""
+        return "--split" if self.splits else "-i"
+
+    @property
+    def data_splits(self) -> Splits | None:
+        """The splits of the inputs; None if they belong to none."""
+        return Splits.of_inputs(self.inputs, self.splits) if self.splits else None
+
+    @property
+    def drop_from(self) -> str:
+        """The split from which leaking images are rejected; "" for none."""
+        return self.leak.removeprefix(DROP_FROM) if self.leak.startswith(DROP_FROM) else ""
 
     @property
     def output_files(self) -> dict[str, str]:
