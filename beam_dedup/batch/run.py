@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import apache_beam as beam
 
 from beam_dedup import preflight
-from beam_dedup.batch import pipeline, progress, remote_report, summary
+from beam_dedup.batch import leakage, pipeline, progress, remote_report, summary
 from beam_dedup.batch.other_files import count_other_files
 from beam_dedup.batch.pipeline import COUNT, Reports
 from beam_dedup.batch.rejected import nothing_judged, nothing_read
@@ -108,6 +108,7 @@ def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: boo
     Raises:
       DedupError: all inputs were rejected, copies could not be made, or somebody else wrote an output file
         during the run.
+      LeakError: images leak between splits, and the run shall fail then.
     """
     with open(reports.overview, encoding="utf-8") as file:
         overview = from_json(json.load(file))
@@ -152,6 +153,7 @@ def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: boo
         problems.append(message)
     if problems:
         raise DedupError("\n".join(problems))
+    leakage.check(config, counts)
 
 
 def _unlisted_message(config: DedupConfig, path: str) -> str:

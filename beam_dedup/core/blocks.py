@@ -121,13 +121,14 @@ MARKS = pa.schema(
     ]
 )
 
-# Pairs of contents within k, by digest, a < b.
+# Pairs of different contents within k, each once: the digests a < b, the least distance at which they match, and the
+# view of one of them that matched the base of the other.
 PAIRS = pa.schema(
     [
         ("a", pa.binary(32)),
         ("b", pa.binary(32)),
-        ("distance", pa.int32()),
-        ("verify_distance", pa.int32()),
+        ("distance", pa.int32()),  # null if a person declared two contents the same that can't be compared
+        ("long_distance", pa.int32()),  # null if one of the two has no long code
         ("view", pa.uint8()),
     ]
 )

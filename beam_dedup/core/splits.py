@@ -21,7 +21,6 @@ from beam_dedup.core.errors import UsageError
 from beam_dedup.core.names import shown
 from beam_dedup.core.reading import input_paths
 
-MAX_SPLITS = 62  # a set of splits is one integer of 64 bits
 NO_SPLIT = -1
 
 
@@ -89,7 +88,8 @@ def may_share_files(inputs: Sequence[str], splits: Sequence[str]) -> bool:
     ... )
     (True, False)
     """
-    roots = [f"{input_paths.root(path)}/".lstrip("/") for path in inputs]
+    starts = [input_paths.root(path) if input_paths.is_pattern(path) else path for path in inputs]
+    roots = [f"{start.rstrip('/')}/".lstrip("/") for start in starts]
     numbered = list(enumerate(zip(roots, splits, strict=True)))
     return any(
         split != other_split and (root.startswith(other) or other.startswith(root))

@@ -5,8 +5,7 @@ import re
 
 from beam_dedup.core.errors import UsageError
 from beam_dedup.core.reading import input_paths
-from beam_dedup.core.splits import MAX_SPLITS
-from beam_dedup.options.defaults import DROP_FROM, LEAK_FAIL, LEAK_REPORT
+from beam_dedup.options.defaults import DROP_FROM, LEAK_FAIL, LEAK_REPORT, MAX_SPLITS
 from beam_dedup.options.option import quoted
 
 _NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)

@@ -3,8 +3,7 @@
 See `beam_dedup.options.option_table` for how the texts are used.
 """
 
-from beam_dedup.core.splits import MAX_SPLITS
-from beam_dedup.options.defaults import LEAK_REPORT
+from beam_dedup.options.defaults import LEAK_REPORT, MAX_SPLITS
 from beam_dedup.options.option import Action, Group, Option
 
 SPLIT_INPUT_OPTIONS: tuple[Option, ...] = (

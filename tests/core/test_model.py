@@ -141,6 +141,8 @@ def test_values_of_records() -> None:
         "label_conflict": None,
         "group": "ab" * 32,
         "group_size": None,
+        "split": None,
+        "assigned": None,
     }
     unknown = dict.fromkeys(RECORD_FIELDS)
     assert REJECTED.record() == unknown | {
