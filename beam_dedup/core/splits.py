@@ -66,10 +66,10 @@ class Splits:
 def with_splits(block: VerdictBlock, splits: Splits) -> VerdictBlock:
     """Returns verdicts with the splits of the images."""
     table = blocks.load([block], blocks.VERDICTS)
-    return blocks.dump(_with_column(table, "split", splits.all, splits.numbers_of(table["name"])))
+    return blocks.dump(with_column(table, "split", splits.all, splits.numbers_of(table["name"])))
 
 
-def _with_column(verdicts: pa.Table, column: str, splits: Sequence[str], numbers: IntArray) -> pa.Table:
+def with_column(verdicts: pa.Table, column: str, splits: Sequence[str], numbers: IntArray) -> pa.Table:
     """Returns verdicts with the names of splits in a column; null where the number is `NO_SPLIT`."""
     names = pa.array([blocks.to_bytes(name) for name in splits], pa.binary())
     at = verdicts.schema.get_field_index(column)

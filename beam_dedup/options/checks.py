@@ -422,7 +422,8 @@ def check_input(config: DedupConfig) -> None:
         for path in config.inputs:
             if input_paths.holds(config.reference, path):
                 raise UsageError(
-                    f"{config.input_flag} must not lie inside --reference, whose images are all known; got {quoted(path)} and "
+                    f"{config.input_flag} must not lie inside --reference, whose images are all known; got {config.input_flag} "
+                    f"{quoted(path)} and "
                     f"--reference {quoted(config.reference)}. Name another input"
                 )
 

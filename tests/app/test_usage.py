@@ -55,6 +55,52 @@ WRONG = {
         ["-i", "{in}", "-i", "{in}/a.gif"],
         '-i must not name a file twice; "{in}" and "{in}/a.gif" overlap. Remove one of them',
     ),
+    "split without a name": (
+        ["--split", "{in}"],
+        '--split must have the form NAME=INPUT, where NAME has letters, digits, _, - and .; got "{in}"',
+    ),
+    "split with a wrong name": (["--split", "a b={in}"], 'and .; got "a b={in}"'),
+    "split without an input": (["--split", "a="], 'and .; got "a="'),
+    "one split": (
+        ["--split", "a={in}", "--split", "a={up}"],
+        '--split needs between 2 and 62 splits to compare; got only "a". Name each, for example: ',
+    ),
+    "too many splits": (
+        [part for number in range(63) for part in ("--split", f"s{number}={{in}}")],
+        "--split needs between 2 and 62 splits to compare; got 63 names",
+    ),
+    "split of a missing directory": (
+        ["--split", "a={in}", "--split", "b=nosuch"],
+        '--split must name an existing directory, file or pattern; got "nosuch"',
+    ),
+    "splits that overlap": (
+        ["--split", "a={in}", "--split", "b={in}/a.gif"],
+        '--split must not name a file twice; "{in}" and "{in}/a.gif" overlap. Remove one of them',
+    ),
+    "split of the root directory": (
+        ["--split", "a=/", "--split", "b=gs://bucket"],
+        '--split must name a directory, file or pattern below the root; got "/"',
+    ),
+    "splits and an input": (
+        ["--split", "a={in}", "--split", "b={up}", "-i", "{in}"],
+        "--split must not be combined with -i; it names inputs itself. Replace -i by --split NAME=INPUT",
+    ),
+    "splits and a list": (
+        ["--split", "a={in}", "--split", "b={up}", "-l", "{up}/text"],
+        "--split must not be combined with -l, whose images are in no split. Remove one of them",
+    ),
+    "leak without splits": (
+        ["-i", "{in}", "--leak", "fail"],
+        '--leak requires --split; got --leak "fail". Add --split or remove --leak',
+    ),
+    "wrong leak": (
+        ["--split", "a={in}", "--split", "b={up}", "--leak", "drop"],
+        '--leak must be report, fail or drop_from=NAME; got "drop"',
+    ),
+    "leak that drops from no split": (
+        ["--split", "a={in}", "--split", "b={up}", "--leak", "drop_from=c"],
+        '--leak drop_from=NAME must name a split of --split; got "c". The splits are a, b',
+    ),
     "reference as a pattern": (
         ["-i", "{in}", "--reference", "{in}/*"],
         '--reference must be a directory or a file, not a pattern; got "{in}/*"',
