@@ -133,6 +133,17 @@ PAIRS = pa.schema(
     ]
 )
 
+# Contents whose codes equal those of another one, which is compared in their place.
+TWINS = pa.schema(
+    [("digest", pa.binary(32)), ("representative", pa.binary(32)), ("has_long_code", pa.bool_())]
+)
+
+# Contents and the components that they belong to. A component is named by the lowest digest in it.
+COMPONENTS = pa.schema([("digest", pa.binary(32)), ("component", pa.binary(32))])
+
+# The first image of each content, by rank.
+NAMES = pa.schema([("digest", pa.binary(32)), ("uri", pa.binary()), ("known", pa.bool_())])
+
 # The types of the blocks that steps exchange. They are plain aliases, since Beam 2.77 infers Any for a
 # NewType.
 FingerprintBlock = bytes  # rows of FINGERPRINTS
@@ -141,6 +152,10 @@ VerdictBlock = bytes  # rows of VERDICTS
 CodeBlock = bytes  # rows of CODES
 FlagBlock = bytes  # rows of FLAGS
 MarkBlock = bytes  # rows of MARKS
+PairBlock = bytes  # rows of PAIRS
+TwinBlock = bytes  # rows of TWINS
+ComponentBlock = bytes  # rows of COMPONENTS
+NameBlock = bytes  # rows of NAMES
 
 
 def dump(table: pa.Table) -> bytes:

@@ -68,20 +68,20 @@ def group_images(images: pa.Table, pictures: bool = True, decisions: Decisions =
     if not used.all():
         images, digests = images.filter(pa.array(used)).combine_chunks(), digests[used]
     images = links.with_link_flags(images, digests)
-    same_bytes = _firsts(digests)
+    same_bytes = firsts_of(digests)
     is_fixed = np.asarray(are_kept_beforehand(images["rank"].combine_chunks()))
     if not pictures:
         return DigestShard(images, same_bytes, same_bytes, is_fixed)
     firsts = np.flatnonzero(same_bytes == np.arange(len(same_bytes)))
-    compared = firsts[_are_compared(images, is_fixed)[firsts]]
+    compared = firsts[are_compared(images, is_fixed)[firsts]]
     same_picture = np.arange(len(same_bytes))
     # Images kept beforehand do not represent others: an equal one with a better rank may be in another digest
     # shard.
-    groups = 2 * _picture_numbers(images.take(pa.array(compared))) + is_fixed[compared]
+    groups = 2 * picture_numbers(images.take(pa.array(compared))) + is_fixed[compared]
     if decisions:
         alone = decisions.are_alone(images["digest"].combine_chunks().take(pa.array(compared)))
         groups[alone] = -1 - compared[alone]
-    same_picture[compared] = compared[_firsts(groups)]
+    same_picture[compared] = compared[firsts_of(groups)]
     copies_fixed = is_fixed[same_bytes] & ~is_fixed
     representative = np.where(copies_fixed, same_bytes, same_picture[same_bytes])
     return DigestShard(images, same_bytes, representative, is_fixed)
@@ -100,7 +100,7 @@ def _with_protected_targets(images: pa.Table) -> pa.Table:
     return with_flag(images, Flag.PROTECTED, more).set_column(0, "rank", pa.array(ranks, pa.large_binary()))
 
 
-def _are_compared(images: pa.Table, is_fixed: BoolArray) -> BoolArray:
+def are_compared(images: pa.Table, is_fixed: BoolArray) -> BoolArray:
     """Returns which images are compared by their codes: those that have any, except truncated protected ones.
 
     A protected picture that is truncated is kept, but is no witness of a near image, which may be complete.
@@ -124,16 +124,16 @@ def compared_codes(shard: DigestShard, number: int, decisions: Decisions = NO_DE
     if decisions:
         is_fixed = is_fixed | decisions.are_kept(shard.images["digest"].combine_chunks())
     is_representative = shard.representative == np.arange(len(shard.representative))
-    compared = _are_compared(shard.images, is_fixed)
-    with_codes = _code_rows(shard, number, is_representative & compared, is_fixed)
+    compared = are_compared(shard.images, is_fixed)
+    with_codes = code_rows(shard, number, is_representative & compared, is_fixed)
     if not decisions.same:
         return with_codes
     declared = np.isin(decisions.numbers_of(shard.images["digest"].combine_chunks()), decisions.same_numbers)
-    without_codes = _rows_without_codes(shard, number, is_representative & ~compared & declared, is_fixed)
+    without_codes = rows_without_codes(shard, number, is_representative & ~compared & declared, is_fixed)
     return pa.concat_tables([with_codes, without_codes])
 
 
-def _rows_without_codes(shard: DigestShard, number: int, chosen: BoolArray, is_fixed: BoolArray) -> pa.Table:
+def rows_without_codes(shard: DigestShard, number: int, chosen: BoolArray, is_fixed: BoolArray) -> pa.Table:
     """Returns a row of the kind NO_CODE for each image `chosen`."""
     rows = shard.images.take(pa.array(np.flatnonzero(chosen)))
     columns = [
@@ -148,7 +148,7 @@ def _rows_without_codes(shard: DigestShard, number: int, chosen: BoolArray, is_f
     return pa.Table.from_arrays(columns, schema=blocks.CODES)
 
 
-def _code_rows(shard: DigestShard, number: int, compared: BoolArray, is_fixed: BoolArray) -> pa.Table:
+def code_rows(shard: DigestShard, number: int, compared: BoolArray, is_fixed: BoolArray) -> pa.Table:
     """Returns a row for each code of each image `compared`."""
     rows = shard.images.take(pa.array(np.flatnonzero(compared)))
     codes = rows["codes"].combine_chunks()
@@ -196,7 +196,7 @@ def verdicts(
     kept_digest = pc.coalesce(
         best["kept_digest"].combine_chunks().cast(pa.binary()).take(mark), digests.take(witness_row)
     )
-    is_full = np.asarray(pc.fill_null(pc.equal(_of_base(images, "kind"), int(CodeKind.FULL)), False))
+    is_full = np.asarray(pc.fill_null(pc.equal(of_base(images, "kind"), int(CodeKind.FULL)), False))
     zero_distance = pa.array(np.zeros(len(rows), np.int32), mask=~is_represented)
     # Images with equal codes but different bytes also have a long distance: 0.
     has_long = is_represented & is_full & (shard.same_bytes[rows] != shard.same_bytes[representative])
@@ -212,7 +212,7 @@ def verdicts(
             pa.array(np.where(duplicate, Status.DUPLICATE.encode(), Status.KEPT.encode()), pa.binary()),
             pa.array(reason, pa.binary(), mask=~duplicate),
             digests,
-            pc.fill_null(_of_base(images, "data"), b""),
+            pc.fill_null(of_base(images, "data"), b""),
             *(
                 images[name]
                 for name in ("algorithm", "width", "height", "format", "size_bytes", "flags", "detail")
@@ -256,7 +256,7 @@ def _best_marks(marks: pa.Table) -> pa.Table:
     return marks.filter(pa.array(blocks.first_rows(marks["rank"])))
 
 
-def _of_base(images: pa.Table, field: str) -> pa.Array:
+def of_base(images: pa.Table, field: str) -> pa.Array:
     """Returns a field of each image's base code, which is its first code; null if it has no codes."""
     counts = _code_counts(images)
     first = pa.array(np.cumsum(counts) - counts, mask=counts == 0)
@@ -268,7 +268,7 @@ def _numbers(column: pa.Array) -> IntArray:
     return np.asarray(column.dictionary_encode().indices).astype(np.int64)
 
 
-def _firsts(numbers: IntArray) -> IntArray:
+def firsts_of(numbers: IntArray) -> IntArray:
     """Returns, for each position, the first position with the same number."""
     _, first, back = np.unique(numbers, return_index=True, return_inverse=True)
     return first[back].astype(np.int64)
@@ -279,7 +279,7 @@ def _code_counts(images: pa.Table) -> IntArray:
     return np.asarray(pc.list_value_length(images["codes"].combine_chunks())).astype(np.int64)
 
 
-def _picture_numbers(images: pa.Table) -> IntArray:
+def picture_numbers(images: pa.Table) -> IntArray:
     """Returns a number for each image; images with equal codes in equal views have equal numbers.
 
     Kinds are not compared: the length of a code's data implies its kind, except that tiny codes and codes

@@ -1,0 +1,313 @@
+"""Finds all pairs of different contents within k, not only the pairs of a duplicate and its witness.
+
+There may be as many pairs as the square of the number of contents. So the number of pairs that are returned is
+limited, and `Components` needs memory for contents only. The functions work on one code shard (`CodeShard`), in which
+contents are numbered by digest, and `kept` tells which contents are known; two of these are no pair.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from beam_dedup.core import blocks
+from beam_dedup.core.codes import BASE, NO_DISTANCE, UNMEASURED, BoolArray, Codes, IntArray, long_distance
+from beam_dedup.core.errors import PlanError
+from beam_dedup.core.matching.connected import connected, numbered
+from beam_dedup.core.matching.near_pairs import Pairs, near_pairs
+from beam_dedup.core.matching.plan import Key
+from beam_dedup.core.matching.rounds import CodeShard
+from beam_dedup.core.matching.selection import representatives
+from beam_dedup.core.model import CodeKind
+from beam_dedup.core.thresholds import Thresholds
+
+MAX_PAIRS = 10_000_000  # default of the number of pairs that are listed; one worker holds them, in about 2 GB
+WAITING_PAIRS = 1 << 22  # pairs that are found before repeated ones among them are removed
+BLOCK_PAIRS = 1 << 15  # most pairs of a block: 2.4 MB
+_SAMPLE = 256  # contents from which the number of pairs is estimated
+
+# The match of a pair as one number, the best match being the least one: distance, view, long distance + 1.
+_VIEW_SHIFT, _DISTANCE_SHIFT = 10, 18
+
+_Keys = Sequence[Key] | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PairSet:
+    """Columns of length n: pairs of numbers, each once, in ascending order."""
+
+    key: IntArray  # (n,) the smaller number times `numbers`, plus the larger one
+    match: IntArray  # (n,)
+    numbers: int
+
+    @property
+    def a(self) -> IntArray:
+        return self.key // self.numbers
+
+    @property
+    def b(self) -> IntArray:
+        return self.key % self.numbers
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    @classmethod
+    def of(cls, parts: Iterable[tuple[IntArray, IntArray]], numbers: int) -> "PairSet":
+        """Returns the distinct pairs of several parts (keys, matches), each with its best match."""
+        keys, matches = (
+            np.concatenate([np.zeros(0, np.int64), *columns]) for columns in zip(*parts, strict=True)
+        )
+        order = np.lexsort((matches, keys))
+        keys, matches = keys[order], matches[order]
+        first = np.flatnonzero(np.diff(keys, prepend=-1))
+        return cls(keys[first], matches[first], max(numbers, 1))
+
+
+def pairs_in_shard(
+    shard: CodeShard,
+    thresholds: Thresholds,
+    keys: _Keys,
+    threads: int = 1,
+    whole: bool = False,
+    max_pairs: int = MAX_PAIRS,
+    waiting_pairs: int = WAITING_PAIRS,
+) -> tuple[pa.Table, pa.Table]:
+    """Returns the `PAIRS` of a code shard, and the `TWINS` that were found in it.
+
+    Args:
+      shard: the codes; contents are numbered by digest.
+      thresholds: when two codes are within k.
+      keys: the keys of the code shard; None for all.
+      threads: number of keys that are searched at a time.
+      whole: whether the shard has all codes of all contents, so that twins can be recognised.
+      max_pairs: the most pairs.
+      waiting_pairs: pairs that are found before repeated ones among them are removed.
+
+    Raises:
+      PlanError: there are more than `max_pairs`.
+    """
+    codes, twins = _without_twins(shard, whole)
+    numbers = max(len(shard.images), 1)
+    found: list[tuple[IntArray, IntArray]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    waiting = 0
+    for searched, pairs in _search(codes, shard.kept, thresholds, keys, threads):
+        found.append(_keys_and_matches(searched, pairs, numbers))
+        waiting += len(pairs)
+        if waiting > waiting_pairs:
+            # Similar codes agree on most keys and are found at each of them.
+            distinct = PairSet.of(found, numbers)
+            if len(distinct) > max_pairs:
+                estimate = _estimated(codes, shard.kept, thresholds, keys)
+                raise too_many(max(estimate, len(distinct)), max_pairs, exactly=False)
+            found, waiting = [(distinct.key, distinct.match)], 0
+    distinct = PairSet.of(found, numbers)
+    if len(distinct) > max_pairs:
+        raise too_many(len(distinct), max_pairs, exactly=True)
+    return pairs_table(shard.images["digest"].combine_chunks(), distinct), twins
+
+
+def too_many(pairs: int, max_pairs: int, exactly: bool) -> PlanError:
+    """Returns the error that refuses to list pairs."""
+    return PlanError(
+        f"{'' if exactly else 'about '}{pairs:,} pairs are within the thresholds, and --max_pairs allows {max_pairs:,}: "
+        "use a smaller -k or a larger --max_pairs"
+    )
+
+
+def components_in_shard(
+    shard: CodeShard,
+    thresholds: Thresholds,
+    keys: _Keys,
+    threads: int = 1,
+    whole: bool = False,
+    waiting_pairs: int = WAITING_PAIRS,
+) -> pa.Table:
+    """Returns the `COMPONENTS` of the pairs of a code shard. The arguments are those of `pairs_in_shard`."""
+    codes, twins = _without_twins(shard, whole)
+    count = len(shard.images)
+    label = np.arange(count)
+    waiting: list[tuple[IntArray, IntArray]] = []
+    size = 0
+    for searched, pairs in _search(codes, shard.kept, thresholds, keys, threads):
+        waiting.append((searched.image[pairs.a], searched.image[pairs.b]))
+        size += len(pairs)
+        if size > waiting_pairs:
+            label, waiting, size = _connected_further(label, waiting), [], 0
+    label = _connected_further(label, waiting)
+    digests = shard.images["digest"].combine_chunks()
+    joined = pa.array(np.flatnonzero(label != np.arange(count)))
+    edges = [digests.take(joined), digests.take(pa.array(label)).take(joined)]
+    found = pa.Table.from_arrays(edges, schema=blocks.COMPONENTS)
+    return pa.concat_tables([found, twin_edges(twins)])
+
+
+def _connected_further(label: IntArray, edges: list[tuple[IntArray, IntArray]]) -> IntArray:
+    """Returns the labels of components after edges are added."""
+    if not edges:
+        return label
+    a, b = (np.concatenate(column) for column in zip(*edges, strict=True))
+    return connected(len(label), label[a], label[b])[label]
+
+
+def twin_edges(twins: pa.Table) -> pa.Table:
+    """Returns `TWINS` as edges, in a table of `COMPONENTS`."""
+    return pa.Table.from_arrays([twins["digest"], twins["representative"]], schema=blocks.COMPONENTS)
+
+
+def _search(
+    codes: Codes, known: BoolArray, thresholds: Thresholds, keys: _Keys, threads: int
+) -> Iterator[tuple[Codes, Pairs]]:
+    """Yields all pairs within k, except those of two known contents, with the codes of which they are rows."""
+    new = codes
+    if known.any():
+        new = codes.of(~known)
+        for pairs in near_pairs(codes, thresholds, keys, roles=known, threads=threads):
+            yield codes, pairs
+    for pairs in near_pairs(new, thresholds, keys, threads=threads):
+        yield new, pairs
+
+
+def _without_twins(shard: CodeShard, whole: bool) -> tuple[Codes, pa.Table]:
+    """Returns the codes of representatives, and the `TWINS` of the other contents.
+
+    Contents may have been spread over digest shards, in each of which one is the representative.
+    """
+    count = len(shard.images)
+    itself = np.arange(count)
+    representative = representatives(shard.codes, shard.kept) if whole else itself
+    representative = np.where(shard.kept, itself, representative)
+    twins = np.flatnonzero(representative != itself)
+    digests = shard.images["digest"].combine_chunks()
+    kind = np.zeros(count, np.uint8)
+    kind[shard.codes.image] = shard.codes.kind  # a twin has one code
+    table = pa.Table.from_arrays(
+        [
+            digests.take(pa.array(twins)),
+            digests.take(pa.array(representative[twins])),
+            pa.array(kind[twins] == CodeKind.FULL),
+        ],
+        schema=blocks.TWINS,
+    )
+    return shard.codes.of(representative == itself) if len(twins) else shard.codes, table
+
+
+def _keys_and_matches(codes: Codes, pairs: Pairs, numbers: int) -> tuple[IntArray, IntArray]:
+    a, b = codes.image[pairs.a], codes.image[pairs.b]
+    view = np.where(codes.view[pairs.a] == BASE, codes.view[pairs.b], codes.view[pairs.a])
+    match = _match(pairs.distance.astype(np.int64), long_distance(codes, pairs.a, pairs.b), view)
+    return np.minimum(a, b) * numbers + np.maximum(a, b), match
+
+
+def _match(distance: IntArray, long: IntArray, view: IntArray) -> IntArray:
+    packed: IntArray = (
+        distance << _DISTANCE_SHIFT
+        | view.astype(np.int64) << _VIEW_SHIFT
+        | long.astype(np.int64) - NO_DISTANCE
+    )
+    return packed
+
+
+def _estimated(codes: Codes, known: BoolArray, thresholds: Thresholds, keys: _Keys) -> int:
+    """Returns about how many pairs there are, from the neighbours of some contents."""
+    images = np.unique(codes.image[~known[codes.image]])
+    chosen = images[:: -(-len(images) // _SAMPLE)]
+    is_chosen = np.zeros(len(known), dtype=bool)
+    is_chosen[chosen] = True
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    for pairs in near_pairs(codes, thresholds, keys, roles=is_chosen):
+        distinct = np.unique(_keys_and_matches(codes, pairs, len(known))[0])
+        parts.append((distinct, np.zeros_like(distinct)))
+    neighbours = len(PairSet.of(parts, len(known)))
+    return round(neighbours / len(chosen) * len(images) / 2)
+
+
+def pairs_table(digests: pa.Array, pairs: PairSet) -> pa.Table:
+    """Returns pairs of the numbers of digests as `PAIRS`. The digests are in ascending order."""
+    distance = pairs.match >> _DISTANCE_SHIFT
+    view = pairs.match >> _VIEW_SHIFT & (1 << _DISTANCE_SHIFT - _VIEW_SHIFT) - 1
+    long = (pairs.match & (1 << _VIEW_SHIFT) - 1) + NO_DISTANCE
+    return pa.Table.from_arrays(
+        [
+            digests.take(pa.array(pairs.a)),
+            digests.take(pa.array(pairs.b)),
+            pa.array(distance, pa.int32(), mask=distance == UNMEASURED),
+            pa.array(long, pa.int32(), mask=long == NO_DISTANCE),
+            pa.array(view, pa.uint8()),
+        ],
+        schema=blocks.PAIRS,
+    )
+
+
+def expanded(pairs: pa.Table, twins: pa.Table, max_pairs: int = MAX_PAIRS) -> Iterator[pa.Table]:
+    """Yields the pairs of representatives, and those that follow for their twins, each once, sorted by digests.
+
+    Args:
+      pairs: rows of `PAIRS`, in which a pair may occur several times.
+      twins: rows of `TWINS`; a representative may have another representative itself.
+      max_pairs: the most pairs.
+
+    Raises:
+      PlanError: there are more than `max_pairs`.
+    """
+    digests, (a, b, twin, other) = numbered(
+        [pairs["a"], pairs["b"], twins["digest"], twins["representative"]]
+    )
+    count = max(len(digests), 1)
+    label = connected(len(digests), twin, other)
+    of_classes = PairSet.of([(_pair_keys(label[a], label[b], count), _matches_of(pairs))], count)
+    members, start, size = _members(label)
+    weights = size[of_classes.a] * size[of_classes.b]
+    total = int(weights.sum()) + int((size * (size - 1) // 2).sum())
+    if total > max_pairs:
+        raise too_many(total, max_pairs, exactly=True)
+    outer = _products(of_classes.a, of_classes.b, members, start, size)
+    classes = np.flatnonzero(size > 1)
+    inner = _products(classes, classes, members, start, size)
+    has_long = np.zeros(len(digests), np.int64)
+    has_long[twin] = np.asarray(twins["has_long_code"].combine_chunks())
+    once = inner[1] < inner[2]
+    inner_a, inner_b = inner[1][once], inner[2][once]
+    # The higher one may be the representative, of which nobody says whether it has a long code; one of them is a twin.
+    long = np.where(has_long[inner_a] | has_long[inner_b], 0, NO_DISTANCE)
+    zeros = np.zeros(len(long), np.int64)
+    parts = [
+        (_pair_keys(outer[1], outer[2], count), of_classes.match[outer[0]]),
+        (_pair_keys(inner_a, inner_b, count), _match(zeros, long, zeros)),
+    ]
+    every = PairSet.of(parts, count)
+    for at in range(0, len(every), BLOCK_PAIRS):
+        some = slice(at, at + BLOCK_PAIRS)
+        yield pairs_table(digests, PairSet(every.key[some], every.match[some], count))
+
+
+def _pair_keys(a: IntArray, b: IntArray, numbers: int) -> IntArray:
+    keys: IntArray = np.minimum(a, b) * numbers + np.maximum(a, b)
+    return keys
+
+
+def _matches_of(pairs: pa.Table) -> IntArray:
+    distance, long, view = (pairs[name].combine_chunks() for name in ("distance", "long_distance", "view"))
+    return _match(
+        np.asarray(distance.fill_null(UNMEASURED)).astype(np.int64),
+        np.asarray(long.fill_null(NO_DISTANCE)).astype(np.int64),
+        np.asarray(view),
+    )
+
+
+def _members(label: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Returns the nodes in the order of their classes, and where each class starts and how many members it has."""
+    members = np.argsort(label, kind="stable")
+    size = np.bincount(label, minlength=len(label))
+    return members, np.cumsum(size) - size, size
+
+
+def _products(
+    a: IntArray, b: IntArray, members: IntArray, start: IntArray, size: IntArray
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Returns all pairs of a member of class `a[i]` and one of class `b[i]`, with the number i of each."""
+    combinations = size[a] * size[b]
+    row = np.repeat(np.arange(len(a)), combinations)
+    number = np.arange(len(row)) - np.repeat(np.cumsum(combinations) - combinations, combinations)
+    width = size[b][row]
+    return row, members[start[a][row] + number // width], members[start[b][row] + number % width]
