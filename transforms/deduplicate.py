@@ -20,7 +20,7 @@ from transforms import metrics
 from transforms.decided import DropUnwanted, as_side_input
 from transforms.exact import DIGEST_SHARDS, MarkExactDuplicates
 from transforms.fingerprint import FingerprintImages
-from transforms.leaks import DropLeaked, FindLeaks
+from transforms.leaks import DropLeaked, FindLeaks, Near
 from transforms.near import MarkNearDuplicates
 from transforms.read_settings import ReadSettings
 
@@ -91,7 +91,10 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
             fingerprints, dropped = wanted.fingerprints, (wanted.verdicts,)
         leakage = None
         if self.splits:
-            found = fingerprints | "Leaks" >> FindLeaks(self.splits, digest_shards=self.digest_shards)
+            near = None
+            if self.settings.recipe:
+                near = Near(self.thresholds, self.planning, self.keep, self.decisions)
+            found = fingerprints | "Leaks" >> FindLeaks(self.splits, near, self.digest_shards)
             leakage = found.leakage
             if self.drop_from:
                 unleaked = fingerprints | "Leaked" >> DropLeaked(

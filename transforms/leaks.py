@@ -1,25 +1,37 @@
 """Finds leaks between splits, and rejects leaking images of one split (definition: `beam_dedup.core.leaks`).
 
-fingerprints --> contents ------------+---------------------+---------------------> leaks by digest shard
-                                      |                     |                         ^
-pairs --------> by the shard of a --> splits of a --by b--> splits of b --> neighbours
+fingerprints --> contents -----------------------------------------------------> leaks by digest shard
+      |             |                                                              ^
+      +-------------+--> codes, with splits --> code shards --> splits of neighbours
+
+The splits of neighbours are collected where codes are compared, so that pairs are not listed.
 """
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.pvalue import AsSingleton, PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core import blocks, leaks
-from beam_dedup.core.blocks import FingerprintBlock, VerdictBlock
+from beam_dedup.core.blocks import FingerprintBlock, PairBlock, TwinBlock, VerdictBlock
+from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.leaks import ContentBlock, Leakage, LeakBlock, NeighbourBlock, SplitPairBlock
+from beam_dedup.core.matching import near_splits, planner, rounds
+from beam_dedup.core.matching.contents import contents_of
+from beam_dedup.core.matching.planner import Estimate, PlanSettings
+from beam_dedup.core.preference import KeepPolicy, Preference
 from beam_dedup.core.splits import Splits
+from beam_dedup.core.threads import cores
+from beam_dedup.core.thresholds import Thresholds
 from transforms import metrics
-from transforms.exact import BATCH_BYTES, DIGEST_SHARDS
+from transforms.decided import as_side_input
+from transforms.exact import BATCH_BYTES, DIGEST_SHARDS, ShardByDigest
+from transforms.near import choose_plan, stats_of, sum_stats
+from transforms.pairs import slim
 
 # Each with the number of the digest shard.
 ShardedContents = tuple[bytes, ContentBlock]
@@ -28,9 +40,19 @@ ShardedNeighbours = tuple[bytes, NeighbourBlock]
 ShardedLeaks = tuple[bytes, LeakBlock]
 ShardedFingerprints = tuple[bytes, FingerprintBlock]
 
+CodesAndSets = tuple[
+    bytes, bytes
+]  # rows of CODES, and NEIGHBOURS with the splits of their contents and twins
+
+_CODES: Final = "codes"
+_CONTENTS: Final = "contents"
+_IMAGES: Final = "images"
 _NEIGHBOURS: Final = "neighbours"
+_PAIRS: Final = "pairs"
+_TWINS: Final = "twins"
 _VERDICTS: Final = "verdicts"
-_Neighbours = TaggedOutput[Literal["neighbours"], ShardedNeighbours]
+_Codes = TaggedOutput[Literal["codes"], tuple[bytes, CodesAndSets]]
+_Twins = TaggedOutput[Literal["twins"], tuple[bytes, TwinBlock]]
 _Verdicts = TaggedOutput[Literal["verdicts"], VerdictBlock]
 
 
@@ -39,61 +61,151 @@ class Leaks(NamedTuple):
 
     leaks: PCollection[ShardedLeaks]  # of all contents
     leakage: PCollection[Leakage]  # exactly one
-    pairs: PCollection[SplitPairBlock] | None  # the pairs with their splits; None without pairs
+
+
+@dataclasses.dataclass(frozen=True)
+class Near:
+    """How near leaks are found; see `transforms.near.MarkNearDuplicates`.
+
+    Args:
+      thresholds: when two codes are near.
+      planning: how near pairs are found.
+      keep: which image of a content comes first.
+      decisions: pairs that are near, or not, whatever their codes say.
+    """
+
+    thresholds: Thresholds = Thresholds()
+    planning: PlanSettings = PlanSettings()
+    keep: KeepPolicy | Preference = KeepPolicy.FIRST
+    decisions: Decisions = NO_DECISIONS
 
 
 @dataclasses.dataclass
 class FindLeaks(beam.PTransform[PCollection[FingerprintBlock], Leaks]):
     """Finds the images whose content another split has too.
 
-    Element in: a block of `FINGERPRINTS`. Out: `Leaks`: (digest shard, block of `LEAKS`), one `Leakage`, and the blocks of
-    pairs with splits. Bounded, in the global window. The result does not depend on the order of the input, on bundles or on
-    the number of workers. Per image 48 bytes are shuffled, and each pair three times. Counter: `Leaking_Image_Count`.
+    Element in: a block of `FINGERPRINTS`. Out: `Leaks`: (digest shard, block of `LEAKS`), and one `Leakage`. Bounded, in the
+    global window. The result does not depend on the order of the input, on bundles or on the number of workers. With
+    `near`, codes are shuffled and compared as by `MarkNearDuplicates`, and a plan that is too expensive is refused with a
+    `PlanError`; the number of pairs is not limited. Counter: `Leaking_Image_Count`.
 
     Args:
       splits: the splits of the images.
-      pairs: blocks of `PAIRS` with all contents within k; None if only equal bytes count.
-      digest_shards: the number of digest shards. The contents of one shard, and the pairs with contents in it, meet in the
-        memory of one worker.
+      near: how near leaks are found; None if only equal bytes count.
+      digest_shards: the number of digest shards. The contents of one shard meet in the memory of one worker.
     """
 
     splits: Splits
-    pairs: PCollection[bytes] | None = None
+    near: Near | None = None
     digest_shards: int = DIGEST_SHARDS
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, fingerprints: PCollection[FingerprintBlock]) -> Leaks:
-        contents = (
+        contents = fingerprints | "Contents" >> CountContents(self.splits, self.digest_shards)
+        together = {_CONTENTS: contents}
+        if self.near:
+            found = fingerprints | "Near" >> _FindNeighbours(self.near, contents, self.digest_shards)
+            together |= {_NEIGHBOURS: found[_NEIGHBOURS], _TWINS: found[_TWINS]}
+        leaks_by_shard = together | "Meet" >> beam.CoGroupByKey() | "Leaks" >> beam.Map(leaks_of_shard)
+        leakage = (
+            leaks_by_shard
+            | "Count" >> beam.Map(count_leaks, len(self.splits.all))
+            | "Sum" >> beam.CombineGlobally(leaks.added, len(self.splits.all))
+            | "Leakage" >> beam.Map(leaks.leakage_of, self.splits.all)
+        )
+        return Leaks(leaks_by_shard, leakage)
+
+
+@dataclasses.dataclass
+class CountContents(beam.PTransform[PCollection[FingerprintBlock], PCollection[ShardedContents]]):
+    """Counts the images of each content and split.
+
+    Element in: a block of `FINGERPRINTS`. Element out: (digest shard, block of `CONTENTS`), many per digest shard.
+    """
+
+    splits: Splits
+    digest_shards: int = DIGEST_SHARDS
+
+    def expand(self, fingerprints: PCollection[FingerprintBlock]) -> PCollection[ShardedContents]:
+        return (
             fingerprints
             | "Contents" >> beam.Map(contents_block, self.splits)
             | "Batch" >> beam.BatchElements(BATCH_BYTES, BATCH_BYTES, element_size_fn=len)
             | "ByDigest" >> beam.FlatMap(sharded_contents, self.digest_shards)
         )
-        together = {"contents": contents}
-        pairs = None
-        if self.pairs is not None:
-            of_a = self.pairs | "ByA" >> beam.FlatMap(sharded_pairs, self.digest_shards)
-            of_b = (
-                {"contents": contents, "pairs": of_a}
-                | "MeetA" >> beam.CoGroupByKey()
-                | "SplitsOfA" >> beam.FlatMap(with_splits_of_a, self.digest_shards)
-            )
-            both = (
-                {"contents": contents, "pairs": of_b}
-                | "MeetB" >> beam.CoGroupByKey()
-                | "SplitsOfB"
-                >> beam.FlatMap(with_splits_of_b, self.digest_shards).with_outputs(_NEIGHBOURS, main="main")
-            )
-            pairs = both["main"]
-            together["neighbours"] = both[_NEIGHBOURS]
-        found = together | "Meet" >> beam.CoGroupByKey() | "Leaks" >> beam.Map(leaks_of_shard)
-        leakage = (
-            found
-            | "Count" >> beam.Map(count_leaks, len(self.splits.all))
-            | "Sum" >> beam.CombineGlobally(leaks.added, len(self.splits.all))
-            | "Leakage" >> beam.Map(leaks.leakage_of, self.splits.all)
+
+
+@dataclasses.dataclass
+class _FindNeighbours(beam.PTransform[PCollection[FingerprintBlock], Any]):
+    """Finds the splits of the contents within k of each representative. Outputs neighbours and twins by digest shard."""
+
+    near: Near
+    contents: PCollection[ShardedContents]
+    digest_shards: int
+
+    @no_annotations  # Beam has no types for several outputs
+    def expand(self, fingerprints: PCollection[FingerprintBlock]) -> Any:
+        near = self.near
+        decisions = as_side_input(fingerprints.pipeline, near.decisions)
+        images = (
+            fingerprints | "Pack" >> ShardByDigest(self.digest_shards, near.keep) | "Slim" >> beam.Map(slim)
         )
-        return Leaks(found, leakage, pairs)
+        divided = (
+            {_IMAGES: images, _CONTENTS: self.contents}
+            | "ByDigest" >> beam.CoGroupByKey()
+            | "Divide" >> beam.FlatMap(codes_and_sets, decisions).with_outputs(_CODES, _TWINS)
+        )
+        codes = divided[_CODES]
+        plan: Any = near.planning  # without spreading, the plan is chosen where all codes meet
+        if near.planning.spread:
+            chosen = (
+                codes
+                | "Census" >> beam.MapTuple(stats_of_codes)
+                | "SumCodes" >> beam.CombineGlobally(sum_stats).without_defaults()
+                | "Plan" >> beam.Map(choose_plan, near.thresholds, near.planning)
+            )
+            plan = AsSingleton(chosen)
+            routed = codes | "Places" >> beam.FlatMap(sets_to_code_shards, near.thresholds, plan, decisions)
+        else:
+            routed = codes | "OnePlace" >> beam.Map(sets_to_one_worker)
+        neighbours = (
+            routed
+            | "MeetInShard" >> beam.GroupByKey()
+            | "Find"
+            >> beam.FlatMap(neighbours_of_shard, near.thresholds, plan, decisions, self.digest_shards)
+        )
+        return {_NEIGHBOURS: neighbours, _TWINS: divided[_TWINS]}
+
+
+@dataclasses.dataclass
+class AddSplitsToPairs(beam.PTransform[PCollection[PairBlock], PCollection[SplitPairBlock]]):
+    """Adds to pairs of contents the splits that have these contents.
+
+    Element in: a block of `PAIRS`. Element out: a block of `PAIRS_IN_SPLITS`. Bounded, in the global window. Pairs are
+    shuffled twice. Counts nothing.
+
+    Args:
+      contents: what `CountContents` outputs for the images.
+      digest_shards: the number of digest shards, as that of `CountContents`.
+    """
+
+    contents: PCollection[ShardedContents]
+    digest_shards: int = DIGEST_SHARDS
+
+    def expand(self, pairs: PCollection[PairBlock]) -> PCollection[SplitPairBlock]:
+        of_a = (
+            {
+                _CONTENTS: self.contents,
+                _PAIRS: pairs | "ByA" >> beam.FlatMap(sharded_pairs, self.digest_shards),
+            }
+            | "MeetA" >> beam.CoGroupByKey()
+            | "SplitsOfA" >> beam.FlatMap(with_splits_of_a, self.digest_shards)
+        )
+        return (
+            {_CONTENTS: self.contents, _PAIRS: of_a}
+            | "MeetB" >> beam.CoGroupByKey()
+            | "SplitsOfB" >> beam.FlatMap(with_splits_of_b)
+        )
 
 
 class Unleaked(NamedTuple):
@@ -166,23 +278,78 @@ def with_splits_of_a(
         yield b"%d" % shard_of_b, blocks.dump(rows)
 
 
-def with_splits_of_b(
-    shard: tuple[bytes, dict[str, Iterable[bytes]]], digest_shards: int
-) -> Iterator[SplitPairBlock | _Neighbours]:
-    """Yields pairs with the splits of both contents, and the neighbours of each content for its digest shard."""
+def with_splits_of_b(shard: tuple[bytes, dict[str, Iterable[bytes]]]) -> Iterator[SplitPairBlock]:
+    """Yields pairs with the splits of both contents."""
     pairs = _with_splits(shard[1], "b")
-    if not len(pairs):
-        return
-    yield blocks.dump(pairs)
-    for home, rows in leaks.by_shard(leaks.neighbours_of(pairs), "digest", digest_shards):
-        yield _Neighbours(_NEIGHBOURS, (b"%d" % home, blocks.dump(rows)))
+    if len(pairs):
+        yield blocks.dump(pairs)
+
+
+def codes_and_sets(
+    shard: tuple[bytes, dict[str, Iterable[bytes]]], decisions: Decisions
+) -> Iterator[_Codes | _Twins]:
+    """Yields the codes of the representatives of a digest shard, with their splits, and the twins."""
+    contents = blocks.load(shard[1][_CONTENTS], leaks.CONTENTS)
+    images = blocks.load(shard[1][_IMAGES], blocks.IMAGES)
+    found = contents_of(images, int(shard[0]), decisions)
+    sets = near_splits.class_sets(found.codes, found.twins, contents)
+    if len(found.codes):
+        yield _Codes(_CODES, (shard[0], (blocks.dump(found.codes), blocks.dump(sets))))
+    if len(found.twins):
+        yield _Twins(_TWINS, (shard[0], blocks.dump(found.twins)))
+
+
+def stats_of_codes(shard: bytes, codes_and_sets_block: CodesAndSets) -> bytes:
+    """Returns the statistics of codes, from which the plan is chosen."""
+    return stats_of((shard, codes_and_sets_block[0]))
+
+
+def sets_to_one_worker(codes: tuple[bytes, CodesAndSets]) -> tuple[str, CodesAndSets]:
+    """Gives all codes the same key."""
+    return rounds.EVERYTHING, codes[1]
+
+
+def sets_to_code_shards(
+    codes: tuple[bytes, CodesAndSets], thresholds: Thresholds, chosen: Estimate, decisions: Decisions
+) -> Iterator[tuple[str, CodesAndSets]]:
+    """Sends each code, with its splits, to the code shards where it can meet a code within k."""
+    table = blocks.load([codes[1][0]], blocks.CODES)
+    sets = blocks.load([codes[1][1]], leaks.NEIGHBOURS)
+    for code_shard, rows in rounds.code_shards(table, chosen.plan, thresholds, decisions):
+        yield code_shard, (blocks.dump(rows), blocks.dump(near_splits.some_of(sets, rows)))
+
+
+def neighbours_of_shard(
+    gathered: tuple[str, Iterable[CodesAndSets]],
+    thresholds: Thresholds,
+    plan: Estimate | PlanSettings,
+    decisions: Decisions,
+    digest_shards: int,
+) -> Iterator[ShardedNeighbours]:
+    """Yields the splits of the neighbours of the contents of a code shard, for their digest shards.
+
+    Raises:
+      PlanError: the plan is too expensive.
+    """
+    parts = list(gathered[1])
+    codes = blocks.load([part for part, _ in parts], blocks.CODES)
+    sets = blocks.load([part for _, part in parts], leaks.NEIGHBOURS)
+    if isinstance(plan, PlanSettings):
+        plan = plan.choose(thresholds, planner.code_stats(codes))
+    is_whole = gathered[0] == rounds.EVERYTHING
+    keys, threads = (plan.plan.all_keys, cores()) if is_whole else (rounds.keys_of(gathered[0], plan.plan), 1)
+    shard = rounds.gather(codes, decisions)
+    found = near_splits.neighbours_in_shard(shard, sets, thresholds, keys, threads, is_whole)
+    for home, rows in leaks.by_shard(found, "digest", digest_shards):
+        yield b"%d" % home, blocks.dump(rows)
 
 
 def leaks_of_shard(shard: tuple[bytes, dict[str, Iterable[bytes]]]) -> ShardedLeaks:
     """Returns where the images of one digest shard leak to."""
-    contents = blocks.load(shard[1]["contents"], leaks.CONTENTS)
-    neighbours = blocks.load(shard[1].get("neighbours", ()), leaks.NEIGHBOURS)
-    return shard[0], blocks.dump(leaks.leaks(contents, neighbours))
+    contents = blocks.load(shard[1][_CONTENTS], leaks.CONTENTS)
+    neighbours = blocks.load(shard[1].get(_NEIGHBOURS, ()), leaks.NEIGHBOURS)
+    twins = blocks.load(shard[1].get(_TWINS, ()), blocks.TWINS)
+    return shard[0], blocks.dump(leaks.leaks(contents, near_splits.with_twins(neighbours, twins)))
 
 
 def count_leaks(found: ShardedLeaks, splits: int) -> list[int]:
@@ -220,5 +387,5 @@ def drop_leaked(
 
 
 def _with_splits(grouped: dict[str, Iterable[bytes]], end: str) -> pa.Table:
-    pairs = blocks.load(grouped["pairs"], leaks.PAIRS_IN_SPLITS)
-    return leaks.with_split_sets(pairs, blocks.load(grouped["contents"], leaks.CONTENTS), end)
+    pairs = blocks.load(grouped[_PAIRS], leaks.PAIRS_IN_SPLITS)
+    return leaks.with_split_sets(pairs, blocks.load(grouped[_CONTENTS], leaks.CONTENTS), end)

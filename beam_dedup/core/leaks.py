@@ -24,7 +24,7 @@ from beam_dedup.core.splits import NO_SPLIT, Splits
 
 # How many images with this digest a split has.
 CONTENTS = pa.schema([("digest", pa.binary(32)), ("split", pa.int64()), ("images", pa.int64())])
-# The set of splits to which contents within k of this digest belong; a digest may have several rows.
+# A set of splits to which contents within k of this digest belong, and maybe its own; a digest may have several rows.
 NEIGHBOURS = pa.schema([("digest", pa.binary(32)), ("splits", pa.int64())])
 # The splits to which the images of CONTENTS leak: two sets without common members.
 LEAKS = pa.schema([*CONTENTS, ("exact", pa.int64()), ("near", pa.int64())])
@@ -105,6 +105,10 @@ class SplitSets(NamedTuple):
     def of_contents(cls, contents: pa.Table) -> "SplitSets":
         return cls.of(contents, np.int64(1) << _numbers(contents, "split"))
 
+    @classmethod
+    def of_neighbours(cls, neighbours: pa.Table) -> "SplitSets":
+        return cls.of(neighbours, _numbers(neighbours, "splits"))
+
     def of_digests(self, digests: pa.ChunkedArray) -> IntArray:
         """Returns the set of each of some digests; 0 for one that is not known here."""
         found = pc.fill_null(pc.index_in(digests.combine_chunks(), self.digests), len(self.sets))
@@ -121,19 +125,9 @@ def leaks(contents: pa.Table, neighbours: pa.Table) -> pa.Table:
     """
     contents = summed(contents)
     own = SplitSets.of_contents(contents).of_digests(contents["digest"])
-    near = SplitSets.of(neighbours, _numbers(neighbours, "splits")).of_digests(contents["digest"])
+    near = SplitSets.of_neighbours(neighbours).of_digests(contents["digest"])
     exact = own & ~(np.int64(1) << _numbers(contents, "split"))
     return pa.table([*contents.columns, pa.array(exact), pa.array(near & ~own)], LEAKS)
-
-
-def neighbours_of(pairs: pa.Table) -> pa.Table:
-    """Returns what each content of some pairs (`PAIRS_IN_SPLITS`) has as `NEIGHBOURS`: one row per digest."""
-    both = pa.concat_tables(
-        pa.table([pairs[one], pairs[f"splits_{other}"]], NEIGHBOURS)
-        for one, other in (("a", "b"), ("b", "a"))
-    )
-    both = both.filter(pc.not_equal(both["splits"], 0))
-    return pa.table(list(SplitSets.of(both, _numbers(both, "splits"))), NEIGHBOURS)
 
 
 def without_splits(pairs: pa.Table) -> pa.Table:

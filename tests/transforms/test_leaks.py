@@ -1,5 +1,6 @@
 """`FindLeaks` and `DropLeaked` against the definition, by brute force over all pairs of images."""
 
+import dataclasses
 import itertools
 import random
 from collections import Counter
@@ -11,12 +12,19 @@ import pyarrow as pa
 import pytest
 
 from beam_dedup.core import blocks, leaks, tables
+from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.leaks import Leakage
-from beam_dedup.core.model import Fingerprint, ImageRef, Reason, Status
+from beam_dedup.core.matching.plan import Plan
+from beam_dedup.core.matching.planner import PlanSettings
+from beam_dedup.core.model import Code, CodeKind, Fingerprint, ImageRef, Reason, Status
 from beam_dedup.core.splits import Splits
-from tests.transforms.pipelines import REPEATED, run
+from beam_dedup.core.thresholds import Thresholds
+from tests.random_sets import random_set
+from tests.transforms.batches import union
+from tests.transforms.contents import contents, digest_of
+from tests.transforms.pipelines import REPEATED, Ran, run
 from transforms import BatchFingerprints, UnbatchVerdicts, metrics
-from transforms.leaks import DropLeaked, FindLeaks
+from transforms.leaks import AddSplitsToPairs, CountContents, DropLeaked, FindLeaks, Near
 
 SPLITS = Splits(("a", "a2", "b.zip", "c"), ("train", "train", "test", "val"))
 SPLIT_OF = dict(zip(SPLITS.labels, SPLITS.names, strict=True))
@@ -26,50 +34,80 @@ Pairs = Collection[frozenset[bytes]]
 
 
 class Case(NamedTuple):
-    """Images, and which of their contents are near."""
+    """Images, which of their contents are near, and how these are found."""
 
     images: list[Fingerprint]
-    near: set[frozenset[bytes]]
+    pairs: set[frozenset[bytes]]
+    near: Near | None
 
 
-def image(number: int, label: str, content: bytes, *, known: bool = False) -> Fingerprint:
+PLANS = (PlanSettings(spread=False), PlanSettings(), PlanSettings(Plan(6, 2, 1, 3)))
+
+
+def image(number: int, label: str, content: bytes, *codes: Code) -> Fingerprint:
     name = f"{label}/{number}.jpg"
-    return Fingerprint(ImageRef(f"/in/{name}", name, known=known), content, 9, 0, "JPEG", 1, 1, "", ())
+    return Fingerprint(ImageRef(f"/in/{name}", name), content, 9, 0, "JPEG", 1, 1, "", codes)
 
 
-def random_case(rng: random.Random) -> Case:
-    contents = [rng.randbytes(32) for _ in range(rng.randint(1, 25))]
-    images = []
-    for number in range(rng.randint(0, 40)):
-        known = rng.random() < 0.1
-        label = KNOWN if known else rng.choice(SPLITS.labels)
-        images.append(image(number, label, rng.choice(contents), known=known))
-    all_pairs = [frozenset(pair) for pair in itertools.combinations(contents, 2)]
-    used = {one.digest for one in images}
-    near = {pair for pair in all_pairs if pair <= used and rng.random() < rng.choice([0.02, 0.2])}
-    return Case(images, near)
+def in_splits(images: list[Fingerprint], rng: random.Random) -> list[Fingerprint]:
+    """Returns images with names that say to which split they belong, and as many more images of the same contents."""
+    found = []
+    for number, one in enumerate([*images, *rng.choices(images, k=len(images) // 4)]):
+        name = f"{KNOWN if one.ref.known else rng.choice(SPLITS.labels)}/{number}.jpg"
+        ref = dataclasses.replace(one.ref, uri=f"/in/{name}", name=name)
+        found.append(dataclasses.replace(one, ref=ref))
+    return found
+
+
+def random_case(number: int, *, near: bool) -> Case:
+    """Returns images with random codes; with odd numbers some are known, and with every third a person decided about some."""
+    rng = random.Random(f"leaks {number}")
+    seed, known_share = f"leaks {number}", number % 2 * 0.3
+    sets = [random_set(f"{seed} {part}", 6, number % 3) for part in range(4)]
+    case = union(sets, rng)._replace(verify=48)
+    made = contents(case, seed, known_share)
+    decisions = NO_DECISIONS
+    if number % 3 == 2:
+        different = {
+            frozenset(pair)
+            for pair in itertools.combinations(range(case.images), 2)
+            if tuple(sorted(digest_of(seed, one) for one in pair)) in made.pairs and rng.random() < 0.5
+        }
+        same = {frozenset(rng.sample(range(case.images), 2)) for _ in range(3)} - different
+        made = contents(case, seed, known_share, different, same)
+        decided = [
+            [(digest_of(seed, one), digest_of(seed, other)) for one, other in map(sorted, pairs)]
+            for pairs in (different, same)
+        ]
+        decisions = Decisions.of(*decided)
+    if not near:
+        return Case(in_splits(made.fingerprints, rng), set(), None)
+    found = Near(Thresholds(6, 48), PLANS[number // 3 % 3], decisions=decisions)
+    return Case(in_splits(made.fingerprints, rng), {frozenset(pair) for pair in made.pairs}, found)
 
 
 def split_of(one: Fingerprint) -> str:
     return SPLIT_OF.get(one.ref.name.partition("/")[0], "")
 
 
-def leaks_of(one: Fingerprint, case: Case, pairs: Pairs) -> tuple[set[str], set[str]]:
+def leaks_of(one: Fingerprint, case: Case) -> tuple[set[str], set[str]]:
     """Returns the splits to which an image leaks exactly, and those to which it leaks nearly only."""
     others = [(split_of(other), other.digest) for other in case.images if split_of(other)]
     exact = {split for split, digest in others if digest == one.digest} - {split_of(one)}
-    near = {split for split, digest in others if frozenset((one.digest, digest)) in pairs} - {split_of(one)}
+    near = {split for split, digest in others if frozenset((one.digest, digest)) in case.pairs} - {
+        split_of(one)
+    }
     return exact, near - exact
 
 
-def leakage_by_definition(case: Case, pairs: Pairs) -> dict[str, Any]:
+def leakage_by_definition(case: Case) -> dict[str, Any]:
     images: Counter[str] = Counter()
     leaking: Counter[str] = Counter()
     cells: Counter[tuple[str, str, str]] = Counter()
     for one in case.images:
         if split := split_of(one):
             images[split] += 1
-            exact, near = leaks_of(one, case, pairs)
+            exact, near = leaks_of(one, case)
             leaking[split] += bool(exact | near)
             cells.update((split, other, "exact") for other in exact)
             cells.update((split, other, "near") for other in near)
@@ -98,53 +136,38 @@ def pair_blocks(pairs: Pairs, rng: random.Random) -> list[bytes]:
     return found
 
 
-def find(case: Case, rng: random.Random, shards: int, *, near: bool, drop_from: str, flags: Any = ()) -> Any:
+def find(case: Case, rng: random.Random, shards: int, drop_from: str, *flags: str) -> Ran:
     shuffled = rng.sample(case.images, len(case.images))
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         fingerprints = pipeline | beam.Create(shuffled) | BatchFingerprints(rng.choice([1, 5, 100]))
-        pairs = None
-        if near:
-            pairs = pipeline | "Pairs" >> beam.Create(pair_blocks(case.near, rng)).with_output_types(bytes)
-        found = fingerprints | FindLeaks(SPLITS, pairs, shards)
+        found = fingerprints | FindLeaks(SPLITS, case.near, shards)
         rest = fingerprints | DropLeaked(SPLITS, drop_from, found.leaks, shards)
         return {
             "leakage": found.leakage,
             "rest": rest.fingerprints,
             "verdicts": rest.verdicts | UnbatchVerdicts(),
-            **({"pairs": found.pairs} if found.pairs is not None else {}),
         }
 
     return run(build, *flags)
 
 
-CASES = 12
+CASES = 9
 
 
 @pytest.mark.parametrize("near", [False, True])
 @pytest.mark.parametrize("number", range(CASES))
 def test_leaks_are_those_of_the_definition(number: int, near: bool) -> None:
-    rng = random.Random(f"leaks {number}")
-    case = random_case(rng) if number else Case([], set())
-    pairs: Pairs = case.near if near else ()
+    rng = random.Random(f"order {number}")
+    case = random_case(number, near=near)
     drop_from = rng.choice(SPLITS.all)
-    ran = find(
-        case,
-        rng,
-        rng.choice([1, 5, 64]),
-        near=near,
-        drop_from=drop_from,
-        flags=REPEATED if number % 3 == 1 else (),
-    )
+    ran = find(case, rng, rng.choice([1, 5, 64]), drop_from, *(REPEATED if number % 3 == 1 else ()))
     [leakage] = ran.values["leakage"]
-    expected = leakage_by_definition(case, pairs)
+    expected = leakage_by_definition(case)
     assert leakage.as_fields() == expected
-    assert ran.counters.get(metrics.LEAKING, 0) == sum(split["leaking"] for split in expected.values())
-    leaked = {
-        one.ref.uri
-        for one in case.images
-        if split_of(one) == drop_from and any(leaks_of(one, case, pairs)) and not one.ref.known
-    }
+    if number % 3 != 1:
+        assert ran.counters[metrics.LEAKING] == sum(split["leaking"] for split in expected.values())
+    leaked = {one.ref.uri for one in case.images if split_of(one) == drop_from and any(leaks_of(one, case))}
     verdicts = ran.values["verdicts"]
     assert {(verdict.ref.uri, verdict.status, verdict.reason) for verdict in verdicts} == {
         (uri, Status.REJECTED, Reason.LEAKED) for uri in leaked
@@ -158,28 +181,61 @@ def test_leaks_are_those_of_the_definition(number: int, near: bool) -> None:
     assert sorted(one.ref.uri for one in rest) == sorted(
         one.ref.uri for one in case.images if one.ref.uri not in leaked
     )
-    remaining = Case(rest, case.near)
-    assert not any(any(leaks_of(one, remaining, pairs)) for one in rest if split_of(one) == drop_from)
+    remaining = case._replace(images=rest)
+    assert not any(any(leaks_of(one, remaining)) for one in rest if split_of(one) == drop_from)
 
 
 def test_random_cases_have_leaks_of_all_kinds() -> None:
     kinds: Counter[str] = Counter()
-    for number in range(1, CASES):
-        rng = random.Random(f"leaks {number}")
-        case = random_case(rng)
+    for number in range(CASES):
+        case = random_case(number, near=True)
         for one in case.images:
             if split_of(one):
-                exact, near = leaks_of(one, case, case.near)
+                exact, near = leaks_of(one, case)
                 kinds[f"{len(exact)} {len(near)}"] += 1
     assert {"0 0", "1 0", "0 1", "2 0", "0 2", "1 1"} <= kinds.keys(), kinds
 
 
-def test_pairs_have_the_splits_of_both_contents() -> None:
-    rng = random.Random("pairs")
-    case = random_case(rng)
-    assert len(case.near) > 5
-    ran = find(case, rng, 5, near=True, drop_from="val")
-    table = blocks.load(ran.values["pairs"], leaks.PAIRS_IN_SPLITS)
+def test_run_without_images_has_no_leaks() -> None:
+    for near in (None, Near(), Near(planning=PlanSettings(spread=False))):
+        ran = find(Case([], set(), near), random.Random(1), 5, "val")
+        assert ran.values["leakage"] == [
+            Leakage(SPLITS.all, (0,) * 3, (0,) * 3, ((0,) * 3,) * 3, ((0,) * 3,) * 3)
+        ]
+        assert not ran.values["rest"]
+
+
+def test_many_equal_pictures_need_no_list_of_pairs() -> None:
+    """Of 5,000 contents with equal codes, 12.5 million pairs are within k, more than are listed."""
+    code = bytes(32)
+    images = [
+        image(number, "a" if number % 2 else "c", number.to_bytes(32), Code(CodeKind.FULL, code))
+        for number in range(5000)
+    ]
+    images += [
+        image(number, "b.zip", number.to_bytes(32), Code(CodeKind.FULL, bytes([1 << number % 8]) + code[1:]))
+        for number in range(5000, 5016)
+    ]
+    near = Near(Thresholds(6, 48), PlanSettings(spread=False))
+    ran = find(Case(images, set(), near), random.Random(1), 5, "train")
+    [leakage] = ran.values["leakage"]
+    assert leakage.leaking == (2500, 16, 2500)
+    assert len(ran.values["verdicts"]) == 2500
+
+
+@pytest.mark.parametrize("shards", [1, 5])
+def test_pairs_have_the_splits_of_both_contents(shards: int) -> None:
+    case = random_case(3, near=True)
+    assert len(case.pairs) > 10
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        fingerprints = pipeline | beam.Create(case.images) | BatchFingerprints(7)
+        rows = pair_blocks(case.pairs, random.Random(2))
+        pairs = pipeline | "Pairs" >> beam.Create(rows).with_output_types(bytes)
+        counted = fingerprints | CountContents(SPLITS, shards)
+        return {"pairs": pairs | AddSplitsToPairs(counted, shards)}
+
+    table = blocks.load(run(build).values["pairs"], leaks.PAIRS_IN_SPLITS)
 
     def splits_of(content: bytes) -> int:
         numbers = {
@@ -188,15 +244,22 @@ def test_pairs_have_the_splits_of_both_contents() -> None:
         return sum(1 << number for number in numbers)
 
     rows = {(row["a"], row["b"], row["splits_a"], row["splits_b"]) for row in table.to_pylist()}
-    pairs = [tuple(sorted(pair)) for pair in case.near]
+    pairs = [sorted(pair) for pair in case.pairs]
     assert rows == {(a, b, splits_of(a), splits_of(b)) for a, b in pairs}
+    assert {0, 1, 3} <= {splits for *_, splits in rows}
     assert len(table) == len(pairs)
 
 
 def test_verdict_says_where_the_image_leaks_to() -> None:
     one, other, third = bytes(32), b"1" * 32, b"2" * 32
-    images = [image(1, "a", one), image(2, "b.zip", one), image(3, "c", other), image(4, "a", third)]
-    ran = find(Case(images, {frozenset((one, other))}), random.Random(1), 2, near=True, drop_from="train")
+    code = Code(CodeKind.FULL, bytes(32))
+    images = [
+        image(1, "a", one, code),
+        image(2, "b.zip", one, code),
+        image(3, "c", other, code),
+        image(4, "a", third),
+    ]
+    ran = find(Case(images, set(), Near()), random.Random(1), 2, "train")
     [verdict] = ran.values["verdicts"]
     assert verdict.ref == ImageRef("/in/a/1.jpg", "a/1.jpg")
     assert verdict.detail == "the same bytes as an image of test; near an image of val"
