@@ -26,6 +26,7 @@ def with_absolute_paths(config: DedupConfig) -> DedupConfig:
         records=absolute(config.records),
         counts=absolute(config.counts),
         drop_list=absolute(config.drop_list),
+        pairs=absolute(config.pairs),
         directory=(absolute(config.directory) or os.getcwd()) if config.json_metadata else "",
     )
 

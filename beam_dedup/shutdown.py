@@ -23,6 +23,7 @@ from transforms.storage import files as storage
 
 _SHOW_CURSOR = b"\x1b[?25h"  # the live progress line hides the cursor
 _INTERRUPTED = "\ndedup: interrupted; the input is unchanged, and every output file is complete\n"
+_STEP = " [while running"  # begins what Beam adds to the message of an error in a step
 _KILL_SECONDS = 5  # that killed processes may take to end
 
 
@@ -133,8 +134,14 @@ def remove_partial_files(config: DedupConfig, workers: Sequence[int] = (), also:
 
 
 def as_dedup_error(error: Exception) -> DedupError:
-    """Returns the error itself if it is a DedupError, else a DedupError that names its cause in one sentence."""
-    return error if isinstance(error, DedupError) else DedupError(f"failed: {_root_cause(error)}")
+    """Returns the error itself if it is a DedupError, else a DedupError that names its cause in one sentence.
+
+    The message of a DedupError from a step of the pipeline does not name the step, as Beam adds it.
+    """
+    if not isinstance(error, DedupError):
+        return DedupError(f"failed: {_root_cause(error)}")
+    text = str(error)
+    return type(error)(text.split(_STEP)[0]) if _STEP in text else error
 
 
 def _root_cause(error: BaseException) -> str:
@@ -146,7 +153,7 @@ def _root_cause(error: BaseException) -> str:
         error = error.__cause__
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     last = lines[-1] if lines else ""
-    text = last.split(" [while running")[0]
+    text = last.split(_STEP)[0]
     text = text.removeprefix("RuntimeError: ")
     if text and isinstance(error, OSError | DedupError | RuntimeError):
         return text

@@ -7,7 +7,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.typehints.decorators import no_annotations
 
-from beam_dedup.core.blocks import VerdictBlock
+from beam_dedup.core.blocks import FingerprintBlock, VerdictBlock
 from beam_dedup.core.conservation import ReadTally
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.leaks import Leakage
@@ -20,9 +20,19 @@ from transforms import metrics
 from transforms.decided import DropUnwanted, as_side_input
 from transforms.exact import DIGEST_SHARDS, MarkExactDuplicates
 from transforms.fingerprint import FingerprintImages
-from transforms.leaks import DropLeaked, FindLeaks, Near
+from transforms.leaks import DropLeaked, FindLeaks, Near, ShardedContents
 from transforms.near import MarkNearDuplicates
 from transforms.read_settings import ReadSettings
+
+
+class SplitLeaks(NamedTuple):
+    """Which images leak to other splits."""
+
+    leakage: PCollection[Leakage]  # one
+    contents: PCollection[ShardedContents]
+    fingerprints: PCollection[
+        FingerprintBlock
+    ]  # of all images that were compared, also of those that were rejected
 
 
 class Deduplicated(NamedTuple):
@@ -32,8 +42,11 @@ class Deduplicated(NamedTuple):
     plan: PCollection[Estimate] | None  # near mode: how near pairs were found; exact mode: None
     read_tally: PCollection[ReadTally]  # which references were read, and which images were found
     # How many pairs within the thresholds were exempt since a person declared them different; None without such pairs.
-    pinned: PCollection[int] | None = None
-    leakage: PCollection[Leakage] | None = None  # one: which images leak to other splits; None without splits
+    pinned: PCollection[int] | None
+    fingerprints: PCollection[
+        FingerprintBlock
+    ]  # of the images that were judged, and of known ones, for `FindPairs`
+    leaks: SplitLeaks | None = None  # None without splits
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -89,13 +102,13 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
             unwanted = DropUnwanted(as_side_input(images.pipeline, self.decisions), self.keep)
             wanted = fingerprints | "Unwanted" >> unwanted
             fingerprints, dropped = wanted.fingerprints, (wanted.verdicts,)
-        leakage = None
+        split_leaks = None
         if self.splits:
             near = None
             if self.settings.recipe:
                 near = Near(self.thresholds, self.planning, self.keep, self.decisions)
             found = fingerprints | "Leaks" >> FindLeaks(self.splits, near, self.digest_shards)
-            leakage = found.leakage
+            split_leaks = SplitLeaks(found.leakage, found.contents, fingerprints)
             if self.drop_from:
                 unleaked = fingerprints | "Leaked" >> DropLeaked(
                     self.splits, self.drop_from, found.leaks, self.digest_shards
@@ -127,4 +140,4 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
         verdicts = counted | "All" >> beam.Flatten()
         if self.splits:
             verdicts |= "Splits" >> beam.Map(with_splits, self.splits)
-        return Deduplicated(verdicts, plan, read.read_tally, pinned, leakage)
+        return Deduplicated(verdicts, plan, read.read_tally, pinned, fingerprints, split_leaks)

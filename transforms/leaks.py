@@ -61,6 +61,7 @@ class Leaks(NamedTuple):
 
     leaks: PCollection[ShardedLeaks]  # of all contents
     leakage: PCollection[Leakage]  # exactly one
+    contents: PCollection[ShardedContents]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +114,7 @@ class FindLeaks(beam.PTransform[PCollection[FingerprintBlock], Leaks]):
             | "Sum" >> beam.CombineGlobally(leaks.added, len(self.splits.all))
             | "Leakage" >> beam.Map(leaks.leakage_of, self.splits.all)
         )
-        return Leaks(leaks_by_shard, leakage)
+        return Leaks(leaks_by_shard, leakage, contents)
 
 
 @dataclasses.dataclass

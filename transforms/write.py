@@ -41,8 +41,7 @@ _WriteLines = Callable[[BinaryIO, Iterator[bytes]], None]
 # large_binary, because all lines together may have more than 2 GiB.
 _LINES = pa.schema([(name, pa.large_binary()) for name in ("first", "second", "line")])
 _BATCH_LINES = 10_000
-_SIZE = b'"group_size": '
-_NO_SIZE = _SIZE + b"null"  # in a record without the size of its group; text in a record has no such quotes
+_NO_SIZE = b'"group_size": null'  # in a record without the size of its group, behind all metadata
 
 
 def is_prefix(path: str) -> bool:
@@ -340,7 +339,7 @@ def with_group_sizes(lines: Iterator[bytes], groups: pa.ChunkedArray) -> Iterato
         sizes[np.asarray(pc.equal(codes.dictionary, pa.scalar(b"", codes.dictionary.type)))] = 0
     for line, size in zip(lines, sizes[numbers], strict=True):
         before, _, after = line.rpartition(_NO_SIZE)
-        yield before + _SIZE + b"%d" % size + after if size else line
+        yield before + b'"group_size": %d' % size + after if size else line
 
 
 def write_lines(file: BinaryIO, lines: Iterator[bytes]) -> None:

@@ -7,7 +7,9 @@ inputs -> references -> fingerprints -> verdicts -> records, groups, counts, cop
 from typing import NamedTuple
 
 import apache_beam as beam
+from apache_beam.pvalue import PCollection
 
+from beam_dedup.core.blocks import ComponentBlock, FingerprintBlock, PairBlock
 from beam_dedup.core.matching.planner import PlanSettings
 from beam_dedup.core.overview import to_json
 from beam_dedup.options.config import DedupConfig
@@ -23,9 +25,12 @@ from transforms import (
     WriteRecords,
     WriteUnplaced,
 )
+from transforms.assign import AssignSplits
 from transforms.companion_copies import ChooseCompanionCopies
 from transforms.count import write_json
 from transforms.overview import SumUpImages
+from transforms.pair_outputs import AddComponents, WritePairs
+from transforms.pairs import ConnectComponents, FindComponents, FindPairs, PairsFound
 from transforms.place import wanted_copies
 from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE, ListImages
 from transforms.read_settings import ReadSettings
@@ -90,8 +95,9 @@ def build(
     # PCollection[Estimate], one: the plan of near mode
     # PCollection[ReadTally], counts of what was read
     # PCollection[int], one: how many pairs were declared different
-    # PCollection[Leakage], one: which images leak to other splits
-    verdicts, plan, read_tally, pinned, leakage = images | "Deduplicate" >> DeduplicateImages(
+    # PCollection[bytes], blocks of fingerprints
+    # SplitLeaks, which images leak to other splits; None without splits
+    verdicts, plan, read_tally, pinned, fingerprints, leaks = images | "Deduplicate" >> DeduplicateImages(
         settings=settings,
         thresholds=config.thresholds,
         planning=planning,
@@ -102,8 +108,20 @@ def build(
         drop_from=config.drop_from,
     )
     images | "Check" >> CheckConservation(verdicts, read_tally)
+    pairs = None
+    if config.pairs:
+        found = _find_pairs(fingerprints, config, planning)
+        found | "WritePairs" >> WritePairs(config.pairs)
+        pairs = found.pairs
+    assigned = None
     if config.records:
         recorded = verdicts | "Unions" >> AddUnions() if config.union else verdicts
+        if config.components or config.assignment:
+            connected = _connect(fingerprints, config, planning, pairs)
+            recorded = recorded | "Components" >> AddComponents(connected)
+        if config.assignment:
+            # PCollection[bytes]; PCollection[dict], one
+            recorded, assigned = recorded | "Assign" >> AssignSplits(config.assignment)
         recorded | "Records" >> WriteRecords(config.records, own_only=True)
     if reports.records:
         verdicts | "ReportRecords" >> WriteRecords(reports.records)
@@ -157,7 +175,10 @@ def build(
         # PCollection[dict], one
         (
             verdicts
-            | "Counts" >> CountImages(plan, read_tally, pinned, exclusions, leakage)
+            | "Counts"
+            >> CountImages(
+                plan, read_tally, pinned, exclusions, leaks and leaks.leakage, assigned, config.assignment
+            )
             | "WriteCounts" >> beam.Map(write_json, reports.counts, "--counts")
         )
     if reports.overview:
@@ -191,6 +212,43 @@ def _read_new(config: DedupConfig, batch: int) -> ReadImages | ReadMetadata:
         companions=config.companions,
         splits=config.splits,
     )
+
+
+def _find_pairs(
+    fingerprints: PCollection[FingerprintBlock], config: DedupConfig, planning: PlanSettings
+) -> PairsFound:
+    """Returns all pairs; none in exact mode."""
+    if config.near:
+        find = FindPairs(
+            config.thresholds,
+            planning,
+            keep=config.keep,
+            decisions=config.decisions,
+            max_pairs=config.max_pairs,
+        )
+        found: PairsFound = fingerprints | "Pairs" >> find
+        return found
+    pairs = fingerprints.pipeline | "NoPairs" >> beam.Create([], reshuffle=False).with_output_types(bytes)
+    names = pairs | "NoNames" >> beam.Map(lambda block: (b"", block)).with_output_types(tuple[bytes, bytes])
+    return PairsFound(pairs, names)
+
+
+def _connect(
+    fingerprints: PCollection[FingerprintBlock],
+    config: DedupConfig,
+    planning: PlanSettings,
+    pairs: PCollection[PairBlock] | None,
+) -> PCollection[ComponentBlock] | None:
+    """Returns the components of pairs that were found, or else finds them; None in exact mode."""
+    if not config.near:
+        return None
+    connected: PCollection[ComponentBlock]
+    if pairs is not None:
+        connected = pairs | "ConnectPairs" >> ConnectComponents()
+    else:
+        find = FindComponents(config.thresholds, planning, keep=config.keep, decisions=config.decisions)
+        connected = fingerprints | "FindComponents" >> find
+    return connected
 
 
 def _as_count(count: int) -> dict[str, int]:

@@ -167,6 +167,7 @@ def _outputs(config: DedupConfig) -> list[tuple[str, str]]:
         ("Records", config.records),
         ("Counts", config.counts),
         ("Drop list", config.drop_list),
+        ("Pairs", config.pairs),
         ("Groups", config.output_json),
         ("Review page", config.report and os.path.join(config.report, "index.html")),
     ]

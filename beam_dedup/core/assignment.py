@@ -7,6 +7,7 @@ or on the number of workers. Shares are met on average only, and a large compone
 
 import bisect
 import dataclasses
+import fractions
 import hashlib
 import itertools
 from typing import Any
@@ -22,6 +23,7 @@ from beam_dedup.core.model import Status
 from beam_dedup.core.splits import NO_SPLIT, with_column
 
 _HASH_BYTES = 8
+_HASHES = 1 << 8 * _HASH_BYTES
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,17 +37,16 @@ class Assignment:
     """
 
     names: tuple[str, ...]
-    shares: tuple[int, ...]
+    shares: tuple[float, ...]
     seed: int = 0
 
     def numbers_of(self, components: pa.Array) -> IntArray:
         """Returns the number of the split of each component; `NO_SPLIT` for null."""
         encoded = components.dictionary_encode()
         key = b"%d" % self.seed
-        total = sum(self.shares)
-        ends = [
-            (part << 8 * _HASH_BYTES) // total for part in itertools.accumulate(self.shares)
-        ]  # a hash below the first end is in the first split, ...
+        exact = [fractions.Fraction(share) for share in self.shares]
+        # A hash below the first end is in the first split, one below the second in the second, ...
+        ends = [int(part * _HASHES / sum(exact)) for part in itertools.accumulate(exact)]
         numbers = [
             bisect.bisect_right(
                 ends, int.from_bytes(hashlib.blake2b(name, digest_size=_HASH_BYTES, key=key).digest(), "big")

@@ -82,13 +82,14 @@ VERDICTS = pa.schema(
             "union",
             pa.binary(),
         ),  # fields of the record as JSON (`beam_dedup.core.union`); null if there are none
+        ("component", pa.binary()),  # lowest digest of its component; null if it was not asked for
         ("split", pa.binary()),  # null if the image is in none
         ("assigned", pa.binary()),  # the split that the image was assigned to; null if none was
     ]
 )
 
 # The last columns of VERDICTS: later steps fill them, if at all.
-ADDED_LATER = ("union", "split", "assigned")
+ADDED_LATER = ("union", "component", "split", "assigned")
 
 # The columns that near matching needs, one row per code. `digest_shard` is the number of the image's digest
 # shard, which gets the answer.

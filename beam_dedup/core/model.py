@@ -213,6 +213,7 @@ class Verdict:
     union: str = (
         ""  # the fields `also` and `label_conflict` of the record, as a JSON object; "" if there are none
     )
+    component: bytes = b""  # the lowest digest of its connected component; b"" if it was not asked for
     split: str = ""  # of the input from which the image was read; "" if it has none
     assigned: str = ""  # the split that the image was assigned to; "" if none was
 
@@ -265,6 +266,7 @@ class Verdict:
             "label_conflict": union.get("label_conflict"),
             "group": None if self.status == Status.REJECTED else self.group,
             "group_size": None,
+            "component": self.component.hex() or None,
             "split": self.split or None,
             "assigned": self.assigned or None,
         }
@@ -428,6 +430,7 @@ AVRO_SCHEMA: dict[str, Any] = {
         ),
         _avro_field("group", "string", "digest of the kept image of the group, hex"),
         _avro_field("group_size", "long", "number of records of the group"),
+        _avro_field("component", "string", "lowest digest that pairs within the thresholds lead to, hex"),
         _avro_field("split", "string", "split of the input from which the image was read"),
         _avro_field("assigned", "string", "split that the image was assigned to"),
     ],

@@ -54,7 +54,7 @@ def arrow_type(avro_type: Any) -> pa.DataType:
     return pa.struct([(field["name"], arrow_type(field["type"])) for field in avro_type["fields"]])
 
 
-def _pandas_metadata(schema: pa.Schema) -> bytes:
+def pandas_metadata(schema: pa.Schema) -> bytes:
     """Returns what makes pandas read columns with integers and nulls as integers instead of floats."""
     columns = [
         {
@@ -81,7 +81,7 @@ def _schema() -> pa.Schema:
         for field in AVRO_SCHEMA["fields"]
     ]
     schema = pa.schema(fields)
-    return schema.with_metadata({"beam_dedup": "records", "pandas": _pandas_metadata(schema)})
+    return schema.with_metadata({"beam_dedup": "records", "pandas": pandas_metadata(schema)})
 
 
 RECORDS: pa.Schema = _schema()
@@ -135,11 +135,11 @@ def csv_table(table: pa.Table) -> pa.Table:
             column = pa.chunked_array(
                 [[None if value is None else json_text(value) for value in column.to_pylist()]], pa.string()
             )
-        columns.append(_guarded(column) if pa.types.is_string(column.type) else column)
+        columns.append(guarded(column) if pa.types.is_string(column.type) else column)
     return pa.Table.from_arrays(columns, schema=CSV_RECORDS)
 
 
-def _guarded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def guarded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Returns text in a form that CSV can hold and that no spreadsheet takes for a formula."""
     column = pc.replace_substring(column, "\0", "\\x00")  # readers end or refuse a file at NUL
     return pc.replace_substring_regex(column, pattern=_GUARDED, replacement=r"'\1")

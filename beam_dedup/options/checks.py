@@ -17,7 +17,7 @@ from beam_dedup.core.paths import is_remote
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.threads import cores
 from beam_dedup.core.thresholds import DEFAULT_VERIFY, LONG_BITS, Thresholds
-from beam_dedup.options import output_checks, selection_checks, split_checks, table_checks
+from beam_dedup.options import output_checks, pair_checks, selection_checks, split_checks, table_checks
 from beam_dedup.options.access_checks import allowed_prefixes, links_inside
 from beam_dedup.options.config import DedupConfig, StreamConfig
 from beam_dedup.options.defaults import (
@@ -62,9 +62,12 @@ _BATCH_ONLY = {
         "--drop_list",
         "it is complete only at the end of a batch run; the records hold the same facts",
     ),
+    "assign": ("--assign", "a later image may join two components"),
     "split": ("--split", "the splits of a data set are compared when all of them are complete"),
     "decisions": ("--decisions", "decisions are about the images of an earlier run; batch runs honour them"),
     "union": ("--union", "the record of a kept image is written before its duplicates arrive"),
+    "pairs": ("--pairs", "pairs are complete only at the end of a batch run"),
+    "components": ("--components", "a later image may join two components"),
     "companions": (
         "--companions",
         "companions may arrive later than their image, so each file is judged by itself",
@@ -130,8 +133,12 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         verbose=options.verbose,
         union=options.union,
         companions=companions(options),
+        pairs=_expanded(options.pairs),
+        max_pairs=pair_checks.max_pairs(options),
+        components=pair_checks.components(options),
         splits=splits,
         leak=split_checks.leak(options, splits),
+        assignment=split_checks.assignment(options),
         stream=stream,
     )
     split_checks.check_roots(config.inputs, config.splits)

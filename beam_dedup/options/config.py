@@ -3,8 +3,10 @@
 import dataclasses
 
 from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.assignment import Assignment
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.limits import Limits
+from beam_dedup.core.matching.pair_search import MAX_PAIRS
 from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.preference import Preference
@@ -78,8 +80,12 @@ class DedupConfig:
     path_field: str = ""  # of the rows of -l, with the path of an image; "" for the default
     union: bool = False  # whether records of kept images say what their duplicates have
     companions: bool = True  # whether companions go with their images (batch runs with `inputs`)
+    pairs: str = ""  # file of all pairs within the thresholds
+    max_pairs: int = MAX_PAIRS
+    components: bool = False  # whether records contain connected components
     splits: tuple[str, ...] = ()  # of each of the inputs; () if they belong to none
     leak: str = LEAK_REPORT  # what follows from a leak
+    assignment: Assignment | None = None  # the splits that images are assigned to
     stream: StreamConfig | None = None  # None for a batch run; otherwise records and counts are directories
 
     @property
@@ -113,6 +119,7 @@ class DedupConfig:
             "--records": self.records,
             "--counts": self.counts,
             "--drop_list": self.drop_list,
+            "--pairs": self.pairs,
         }
         return {flag: path for flag, path in files.items() if path}
 

@@ -12,6 +12,7 @@ from beam_dedup.options.defaults import (
     LINKS_INSIDE,
 )
 from beam_dedup.options.option import Action, Group, Option
+from beam_dedup.options.pair_options import PAIR_OPTIONS
 from beam_dedup.options.selection_options import SELECTION_OPTIONS
 from beam_dedup.options.table_options import TABLE_OPTIONS
 
@@ -319,6 +320,7 @@ OUTPUT_OPTIONS: tuple[Option, ...] = (
             """,
         examples=("dedup -n -l crawl.jsonl --records r.jsonl --union",),
     ),
+    *PAIR_OPTIONS,
     Option(
         flags=("--counts",),
         group=Group.OUTPUT,

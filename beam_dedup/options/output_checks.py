@@ -14,6 +14,7 @@ ENDINGS: dict[str, tuple[str, ...]] = {
     "--records": (".jsonl", ".ndjson", ".json", ".avro", ".parquet", ".csv"),
     "--counts": (".json",),
     "--drop_list": (".txt", ".nul"),
+    "--pairs": (".jsonl", ".ndjson", ".avro", ".parquet", ".csv"),
 }
 TABLE_ENDINGS = (".parquet", ".csv")  # of records that are always one file
 # Endings that name a file, so that they are not taken for those of a directory.

@@ -4,7 +4,7 @@ See `beam_dedup.options.option_table` for how the texts are used.
 """
 
 from beam_dedup.options.defaults import LEAK_REPORT, MAX_SPLITS
-from beam_dedup.options.option import Action, Group, Option
+from beam_dedup.options.option import Action, Group, Option, whole_number
 
 SPLIT_INPUT_OPTIONS: tuple[Option, ...] = (
     Option(
@@ -56,5 +56,42 @@ SPLIT_MATCHING_OPTIONS: tuple[Option, ...] = (
             "dedup -n --split train=data/train --split test=data/test --leak fail",
             "dedup -n --split train=data/train --split test=data/test --leak drop_from=train -d clean",
         ),
+    ),
+)
+
+SPLIT_OUTPUT_OPTIONS: tuple[Option, ...] = (
+    Option(
+        flags=("--assign",),
+        group=Group.OUTPUT,
+        metavar="SHARES",
+        unset="",
+        help="Assign images to new splits without leaks, by shares (with --records).",
+        details="""
+            Requires `--records`. The record of each image that is not rejected names its split (`assigned`) and its `component`
+            (`--components`). Images of one component, such as duplicates, are all in one split. So with `-n`, no two images
+            within the thresholds are in different splits; with `-e`, no two images with the same bytes.
+
+            The shares are numbers in any unit: `80/20` (train, test), `80/10/10` (train, val, test), or with names
+            `train=80,val=10,test=10`. The split of a component follows from a hash of its name and `--seed`, so an image keeps
+            its split if others are added or removed, unless its component changes. Shares are met on average: small
+            data sets deviate, and so do large components, each of which is in one split. The counts have shares, seed
+            and the number of images per split.
+
+            Not available for streaming, where a later image may join two components.
+            """,
+        examples=(
+            "dedup -n -i ~/Pictures --records r.jsonl --assign 80/10/10",
+            "dedup -n -i ~/Pictures --records r.jsonl --assign train=0.9,dev=0.1 --seed 7",
+        ),
+    ),
+    Option(
+        flags=("--seed",),
+        group=Group.OUTPUT,
+        metavar="N",
+        convert=whole_number,
+        default="0",
+        help="Make another assignment (with --assign; default 0).",
+        details="Requires `--assign`. The same seed gives the same assignment; it is in the counts.",
+        examples=("dedup -n -i ~/Pictures --records r.jsonl --assign 80/20 --seed 1",),
     ),
 )

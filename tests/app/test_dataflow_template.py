@@ -24,7 +24,7 @@ VALUES = {
     "TEXT": "gs://bucket/a b/c.jsonl",
 }
 DURATIONS = ("remember", "window")
-SPLIT_VALUES = {"split": "train=gs://bucket/a b", "leak": "drop_from=train"}
+SPLIT_VALUES = {"split": "train=gs://bucket/a b", "leak": "drop_from=train", "assign": "80/10/10"}
 
 
 def value_for(name: str) -> str:

@@ -19,6 +19,12 @@ _BEGINNINGS: dict[str, tuple[bytes, ...]] = {
         rb'"uri","status","reason",',
         rb"PAR1[\s\S]*beam_dedup[^a-z]{1,4}records",
     ),
+    "--pairs": (
+        rb'\{"digest_a": "',
+        rb"Obj\x01[\s\S]*beam_dedup[\s\S]*digest_a",
+        rb'"digest_a","digest_b",',
+        rb"PAR1[\s\S]*beam_dedup[^a-z]{1,4}pairs",
+    ),
     "--drop_list": (),  # nothing shows who wrote a list of paths
     "--counts": (rb'\{\s*"Initial_Image_Count": ',),
 }

@@ -81,11 +81,11 @@ def pairs_in_shard(
       keys: the keys of the code shard; None for all.
       threads: number of keys that are searched at a time.
       whole: whether the shard has all codes of all contents, so that twins can be recognised.
-      max_pairs: the most pairs.
+      max_pairs: the search ends as soon as it has more distinct pairs.
       waiting_pairs: pairs that are found before repeated ones among them are removed.
 
     Raises:
-      PlanError: there are more than `max_pairs`.
+      PlanError: the search ended early; the message estimates how many pairs there are.
     """
     codes, twins = _without_twins(shard, whole)
     numbers = max(len(shard.images), 1)
@@ -102,8 +102,6 @@ def pairs_in_shard(
                 raise too_many(max(estimate, len(distinct)), max_pairs, exactly=False)
             found, waiting = [(distinct.key, distinct.match)], 0
     distinct = PairSet.of(found, numbers)
-    if len(distinct) > max_pairs:
-        raise too_many(len(distinct), max_pairs, exactly=True)
     return pairs_table(shard.images["digest"].combine_chunks(), distinct), twins
 
 

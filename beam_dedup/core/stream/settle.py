@@ -79,6 +79,7 @@ def _verdicts(details: pa.Table, outcome: pa.Table) -> pa.Table:
         ),
         "companions": pa.repeat(b"", len(details)),
         "union": pa.nulls(len(details), pa.binary()),
+        "component": pa.nulls(len(details), pa.binary()),
     }
     table = pa.Table.from_arrays([columns[name] for name in VERDICTS.names], schema=VERDICTS)
     return table.filter(pc.invert(details["known"]))
