@@ -212,11 +212,16 @@ def to_block(numbers: np.ndarray, kinds: np.ndarray, data: list[bytes]) -> bytes
     )
     text = {"uri": uris, "name": uris, "format": [b"JPEG"] * n, "algorithm": [b"dct/1"] * n}
     columns = {
-        **{name: pa.array([b""] * n, pa.binary()) for name in ("metadata", "flags", "detail", "identity")},
+        **{
+            name: pa.array([b""] * n, pa.binary())
+            for name in ("metadata", "flags", "detail", "identity", "companions")
+        },
         **{name: pa.array(values, pa.binary()) for name, values in text.items()},
         **{name: pa.array(np.full(n, 500), pa.int32()) for name in ("width", "height")},
         **{name: pa.array(np.full(n, 55_000), pa.int64()) for name in ("size_bytes", "modified_ms")},
         "known": pa.array(np.zeros(n, bool)),
+        "taken": pa.array(np.zeros(n, np.int64)),
+        "metadata_kinds": pa.array(np.zeros(n, np.uint8)),
         "digest": pa.Array.from_buffers(pa.binary(32), n, [None, pa.py_buffer(digests)]),
         "codes": pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32)), codes),
     }

@@ -1,4 +1,4 @@
-"""Says which images leak between the splits of a run, and fails the run if it shall not have leaks."""
+"""Says how many images leak between splits or were assigned to splits, and fails a run that shall have no leaks."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,15 +19,27 @@ def table(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
     leaking = counts[metrics.LEAKING]
     leakage = counts.get(LEAKAGE, {})
     images = sum(split["images"] for split in leakage.values())
-    when = ", before those of " + config.drop_from + " were rejected" if config.drop_from and leaking else ""
-    of = f"of {images:,} compared, " if images else ""
-    yield metrics.LEAKING, f"{leaking:,}", f"{of}have a copy in another split{when}"
+    of = f" of {images:,}" if images else ""
+    when = f", before those of {config.drop_from} were rejected" if config.drop_from and leaking else ""
+    yield metrics.LEAKING, f"{leaking:,}", f"images{of} have a copy in another split{when}"
     for split, numbers in leakage.items():
         for other, kinds in numbers["to"].items():
             if number := kinds["exact"] + kinds["near"]:
-                near = f", {kinds['near']:,} near" if config.near else ""
-                note = f"of {numbers['images']:,}: {kinds['exact']:,} with the same bytes{near}"
-                yield f"  {split} -> {other}", f"{number:,}", note
+                exact = f"{kinds['exact']:,} by the same bytes" if kinds["exact"] else ""
+                near = f"{kinds['near']:,} by near pictures only" if kinds["near"] else ""
+                found = ", ".join(filter(None, (exact, near)))
+                yield f"  {split} -> {other}", f"{number:,}", f"of {numbers['images']:,}: {found}"
+
+
+def assigned(counts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yields the rows of the summary about images that were assigned to splits: one per split."""
+    if not (fields := counts.get("Assigned")):
+        return
+    total, all_shares = sum(fields["images"].values()), sum(fields["shares"].values())
+    for split, number in fields["images"].items():
+        got = f"{number / total:.1%} of the images; " if total else ""
+        wanted = f"share {fields['shares'][split] / all_shares:.1%}, seed {fields['seed']}"
+        yield f"Assigned to {split}", f"{number:,}", got + wanted
 
 
 def check(config: DedupConfig, counts: Mapping[str, Any] | None) -> None:
@@ -46,4 +58,5 @@ def check(config: DedupConfig, counts: Mapping[str, Any] | None) -> None:
         )
     if leaking := counts[metrics.LEAKING]:
         verb = "has a copy" if leaking == 1 else "have copies"
-        raise LeakError(f"{counted(leaking, 'image')} {verb} in another split (--leak fail)")
+        advice = "" if config.pairs else ". Add --pairs FILE to list them"
+        raise LeakError(f"--leak fail: {counted(leaking, 'image')} {verb} in another split{advice}")

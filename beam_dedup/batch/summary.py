@@ -141,6 +141,7 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
         note = "kept because of --protect" if protected else "no image matches --protect"
         yield metrics.PROTECTED, f"{protected:,}", note
     yield from leakage.table(config, counts)
+    yield from leakage.assigned(counts)
     if counts.get(metrics.DESCRIBED):
         yield row(metrics.DESCRIBED, "could not be opened: compared by their metadata, not copied")
     if counts.get(metrics.OUT_OF_MEMORY):

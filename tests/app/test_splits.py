@@ -89,7 +89,7 @@ def test_leaks_are_counted_and_change_no_verdict(
         "Leaking_Image_Count 5 of 8 compared, have a copy in another split train -> test 1 of 4: 1 "
         in printed
     )
-    assert "test -> train 2 of 2: 2 with the same bytes val -> train" in printed
+    assert "test -> train 2 of 2: 2 by the same bytes val -> train" in printed
     assert "val -> test" not in printed
     inputs = [part if part != "--split" else "-i" for part in data]
     plain, counts = run(tmp_path, *(part.partition("=")[2] or part for part in inputs))
@@ -109,7 +109,7 @@ def test_leaks_fail_the_run_after_all_is_written(
     assert len(tree(out)) == 4
     captured = capsys.readouterr()
     assert "train -> test" in captured.out
-    assert captured.err.endswith("dedup: 5 images have copies in another split (--leak fail)\n")
+    assert captured.err.endswith("dedup: --leak fail: 5 images have copies in another split. Add --pairs FILE to list them\n")
 
 
 def test_run_without_leaks_does_not_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +122,7 @@ def test_run_without_leaks_does_not_fail(tmp_path: Path, capsys: pytest.CaptureF
     )
     assert counts["Leaking_Image_Count"] == 0
     assert (
-        "Leaking_Image_Count    0  of 3 compared, have a copy in another split\n" in capsys.readouterr().out
+        "Leaking_Image_Count    0  images of 3 have a copy in another split\n" in capsys.readouterr().out
     )
 
 
@@ -152,7 +152,7 @@ def test_leaking_images_of_one_split_are_rejected_before_all_are_judged(
         "test/sub/2.png",
         "train/a.png",
     ]
-    assert "have a copy in another split, before those of train were rejected" in capsys.readouterr().out
+    assert "images of 8 have a copy in another split, before those of train were rejected" in capsys.readouterr().out
 
 
 def test_protected_image_that_leaks_is_rejected_too(data: tuple[str, ...], tmp_path: Path) -> None:

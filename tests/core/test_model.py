@@ -141,6 +141,7 @@ def test_values_of_records() -> None:
         "label_conflict": None,
         "group": "ab" * 32,
         "group_size": None,
+        "component": None,
         "split": None,
         "assigned": None,
     }
