@@ -12,12 +12,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, NamedTuple
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.pvalue import AsSingleton, PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core import blocks, leaks
-from beam_dedup.core.blocks import FingerprintBlock, PairBlock, TwinBlock, VerdictBlock
+from beam_dedup.core.blocks import FingerprintBlock, TwinBlock, VerdictBlock
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.leaks import ContentBlock, Leakage, LeakBlock, NeighbourBlock, SplitPairBlock
 from beam_dedup.core.matching import near_splits, planner, rounds
@@ -178,37 +177,6 @@ class _FindNeighbours(beam.PTransform[PCollection[FingerprintBlock], Any]):
         return {_NEIGHBOURS: neighbours, _TWINS: divided[_TWINS]}
 
 
-@dataclasses.dataclass
-class AddSplitsToPairs(beam.PTransform[PCollection[PairBlock], PCollection[SplitPairBlock]]):
-    """Adds to pairs of contents the splits that have these contents.
-
-    Element in: a block of `PAIRS`. Element out: a block of `PAIRS_IN_SPLITS`. Bounded, in the global window. Pairs are
-    shuffled twice. Counts nothing.
-
-    Args:
-      contents: what `CountContents` outputs for the images.
-      digest_shards: the number of digest shards, as that of `CountContents`.
-    """
-
-    contents: PCollection[ShardedContents]
-    digest_shards: int = DIGEST_SHARDS
-
-    def expand(self, pairs: PCollection[PairBlock]) -> PCollection[SplitPairBlock]:
-        of_a = (
-            {
-                _CONTENTS: self.contents,
-                _PAIRS: pairs | "ByA" >> beam.FlatMap(sharded_pairs, self.digest_shards),
-            }
-            | "MeetA" >> beam.CoGroupByKey()
-            | "SplitsOfA" >> beam.FlatMap(with_splits_of_a, self.digest_shards)
-        )
-        return (
-            {_CONTENTS: self.contents, _PAIRS: of_a}
-            | "MeetB" >> beam.CoGroupByKey()
-            | "SplitsOfB" >> beam.FlatMap(with_splits_of_b)
-        )
-
-
 class Unleaked(NamedTuple):
     """The outputs of `DropLeaked`."""
 
@@ -262,28 +230,6 @@ def sharded_contents(parts: list[ContentBlock], digest_shards: int) -> Iterator[
     table = leaks.summed(blocks.load(parts, leaks.CONTENTS))
     for shard, rows in leaks.by_shard(table, "digest", digest_shards):
         yield b"%d" % shard, blocks.dump(rows)
-
-
-def sharded_pairs(block: bytes, digest_shards: int) -> Iterator[ShardedPairs]:
-    """Yields pairs, not yet with splits, for the digest shards of their first contents."""
-    pairs = leaks.without_splits(blocks.load([block], blocks.PAIRS))
-    for shard, rows in leaks.by_shard(pairs, "a", digest_shards):
-        yield b"%d" % shard, blocks.dump(rows)
-
-
-def with_splits_of_a(
-    shard: tuple[bytes, dict[str, Iterable[bytes]]], digest_shards: int
-) -> Iterator[ShardedPairs]:
-    """Yields pairs with the splits of their first contents, for the digest shards of the second ones."""
-    for shard_of_b, rows in leaks.by_shard(_with_splits(shard[1], "a"), "b", digest_shards):
-        yield b"%d" % shard_of_b, blocks.dump(rows)
-
-
-def with_splits_of_b(shard: tuple[bytes, dict[str, Iterable[bytes]]]) -> Iterator[SplitPairBlock]:
-    """Yields pairs with the splits of both contents."""
-    pairs = _with_splits(shard[1], "b")
-    if len(pairs):
-        yield blocks.dump(pairs)
 
 
 def codes_and_sets(
@@ -385,8 +331,3 @@ def drop_leaked(
             yield blocks.dump(rest)
         if len(verdicts):
             yield _Verdicts(_VERDICTS, blocks.dump(verdicts))
-
-
-def _with_splits(grouped: dict[str, Iterable[bytes]], end: str) -> pa.Table:
-    pairs = blocks.load(grouped[_PAIRS], leaks.PAIRS_IN_SPLITS)
-    return leaks.with_split_sets(pairs, blocks.load(grouped[_CONTENTS], leaks.CONTENTS), end)

@@ -34,6 +34,7 @@ from transforms.pairs import ConnectComponents, FindComponents, FindPairs, Pairs
 from transforms.place import wanted_copies
 from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE, ListImages
 from transforms.read_settings import ReadSettings
+from transforms.split_pairs import PairSplits
 from transforms.storage.placing import PlaceMode
 from transforms.union import AddUnions
 from transforms.write import WriteDropList, is_nul_list, unlisted
@@ -110,9 +111,13 @@ def build(
     images | "Check" >> CheckConservation(verdicts, read_tally)
     pairs = None
     if config.pairs:
-        found = _find_pairs(fingerprints, config, planning)
-        found | "WritePairs" >> WritePairs(config.pairs)
-        pairs = found.pairs
+        found = _find_pairs(leaks.fingerprints if leaks else fingerprints, config, planning)
+        # Components are those of the images that were judged, which are fewer with drop_from.
+        pairs = None if config.drop_from else found.pairs
+        splits = config.data_splits.all if config.data_splits else ()
+        if leaks:
+            found = found.pairs | "PairSplits" >> PairSplits(leaks.contents, len(splits))
+        found | "WritePairs" >> WritePairs(config.pairs, splits=splits)
     assigned = None
     if config.records:
         recorded = verdicts | "Unions" >> AddUnions() if config.union else verdicts

@@ -145,6 +145,11 @@ COMPONENTS = pa.schema([("digest", pa.binary(32)), ("component", pa.binary(32))]
 # The first image of each content, by rank.
 NAMES = pa.schema([("digest", pa.binary(32)), ("uri", pa.binary()), ("known", pa.bool_())])
 
+# Pairs and names of the contents of single splits, given by the number of the split; -1 for no split. `a` and `b` may be
+# equal if the splits differ.
+PAIRS_OF_SPLITS = pa.schema([*PAIRS, ("split_a", pa.int64()), ("split_b", pa.int64())])
+NAMES_OF_SPLITS = pa.schema([*NAMES, ("split", pa.int64())])
+
 # The types of the blocks that steps exchange. They are plain aliases, since Beam 2.77 infers Any for a
 # NewType.
 FingerprintBlock = bytes  # rows of FINGERPRINTS

@@ -9,6 +9,7 @@ A set of splits is one integer: bit i stands for split i.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,12 +19,14 @@ import pyarrow.compute as pc
 
 from beam_dedup.core import blocks, dropped
 from beam_dedup.core.blocks import FingerprintBlock
-from beam_dedup.core.codes import BoolArray, IntArray
+from beam_dedup.core.codes import BASE, BoolArray, IntArray
 from beam_dedup.core.model import Reason
 from beam_dedup.core.splits import NO_SPLIT, Splits
 
-# How many images with this digest a split has.
-CONTENTS = pa.schema([("digest", pa.binary(32)), ("split", pa.int64()), ("images", pa.int64())])
+# How many images with this digest a split has, and the first of them by URI. Known images have the split `NO_SPLIT`.
+CONTENTS = pa.schema(
+    [("digest", pa.binary(32)), ("split", pa.int64()), ("images", pa.int64()), ("uri", pa.binary())]
+)
 # A set of splits to which contents within k of this digest belong, and maybe its own; a digest may have several rows.
 NEIGHBOURS = pa.schema([("digest", pa.binary(32)), ("splits", pa.int64())])
 # The splits to which the images of CONTENTS leak: two sets without common members.
@@ -72,18 +75,18 @@ class Leakage:
 
 
 def contents_of(block: FingerprintBlock, splits: Splits) -> pa.Table:
-    """Returns the contents (`CONTENTS`) of a block of fingerprints. Known images are in no split."""
-    rows = blocks.load([block], blocks.FINGERPRINTS).select(["digest", "name", "known"])
+    """Returns the contents (`CONTENTS`) of a block of fingerprints."""
+    rows = blocks.load([block], blocks.FINGERPRINTS).select(["digest", "name", "known", "uri"])
     numbers = splits.numbers_of(rows["name"])
     numbers[np.asarray(rows["known"].combine_chunks()).astype(bool)] = NO_SPLIT
-    table = pa.table([rows["digest"], pa.array(numbers), pa.array(np.ones(len(rows), np.int64))], CONTENTS)
-    return summed(table.filter(pa.array(numbers != NO_SPLIT)))
+    images = pa.array(np.ones(len(rows), np.int64))
+    return summed(pa.table([rows["digest"], pa.array(numbers), images, rows["uri"]], CONTENTS))
 
 
 def summed(contents: pa.Table) -> pa.Table:
     """Returns contents with one row per digest and split, sorted."""
-    groups = contents.group_by(["digest", "split"]).aggregate([("images", "sum")])
-    columns = [groups[name] for name in ("digest", "split", "images_sum")]
+    groups = contents.group_by(["digest", "split"]).aggregate([("images", "sum"), ("uri", "min")])
+    columns = [groups[name] for name in ("digest", "split", "images_sum", "uri_min")]
     return pa.table(columns, CONTENTS).sort_by([("digest", "ascending"), ("split", "ascending")])
 
 
@@ -103,7 +106,7 @@ class SplitSets(NamedTuple):
 
     @classmethod
     def of_contents(cls, contents: pa.Table) -> "SplitSets":
-        return cls.of(contents, np.int64(1) << _numbers(contents, "split"))
+        return cls.of(contents, _bits(_numbers(contents, "split")))
 
     @classmethod
     def of_neighbours(cls, neighbours: pa.Table) -> "SplitSets":
@@ -117,16 +120,16 @@ class SplitSets(NamedTuple):
 
 
 def leaks(contents: pa.Table, neighbours: pa.Table) -> pa.Table:
-    """Returns where the images of all contents leak to (`LEAKS`), sorted; also those that do not leak.
+    """Returns where the images of all contents leak to (`LEAKS`), sorted; also those that do not leak. Known images are left out.
 
     Args:
       contents: all `CONTENTS` with some digests.
       neighbours: all `NEIGHBOURS` of these digests.
     """
-    contents = summed(contents)
+    contents = summed(contents.filter(pc.not_equal(contents["split"], NO_SPLIT)))
     own = SplitSets.of_contents(contents).of_digests(contents["digest"])
     near = SplitSets.of_neighbours(neighbours).of_digests(contents["digest"])
-    exact = own & ~(np.int64(1) << _numbers(contents, "split"))
+    exact = own & ~_bits(_numbers(contents, "split"))
     return pa.table([*contents.columns, pa.array(exact), pa.array(near & ~own)], LEAKS)
 
 
@@ -141,6 +144,58 @@ def with_split_sets(pairs: pa.Table, contents: pa.Table, end: str) -> pa.Table:
     sets = SplitSets.of_contents(contents).of_digests(pairs[end])
     at = pairs.schema.get_field_index(f"splits_{end}")
     return pairs.set_column(at, pairs.schema.field(at), pa.array(sets))
+
+
+def pairs_of_splits(pairs: pa.Table, splits: int) -> pa.Table:
+    """Returns pairs (`PAIRS_IN_SPLITS`) once for each split of `a` and each of `b` (`PAIRS_OF_SPLITS`).
+
+    Args:
+      pairs: the pairs. A content of known images alone has no split.
+      splits: the number of splits.
+    """
+    sets = [_numbers(pairs, f"splits_{end}") for end in ("a", "b")]
+    numbers = range(NO_SPLIT, splits)
+    parts = []
+    for one, other in itertools.product(numbers, numbers):
+        chosen = np.flatnonzero(_has(sets[0], one) & _has(sets[1], other))
+        rows = pairs.take(pa.array(chosen)).select(blocks.PAIRS.names)
+        ends = [pa.array(np.full(len(chosen), number, np.int64)) for number in (one, other)]
+        parts.append(pa.table([*rows.columns, *ends], blocks.PAIRS_OF_SPLITS))
+    return pa.concat_tables(parts)
+
+
+def _has(sets: IntArray, split: int) -> BoolArray:
+    has: BoolArray = sets == 0 if split == NO_SPLIT else (sets >> split) & 1 == 1
+    return has
+
+
+def equal_pairs(contents: pa.Table, splits: int) -> pa.Table:
+    """Returns a row of `PAIRS_OF_SPLITS` for each content and each two splits that both have it, with distance 0.
+
+    Args:
+      contents: all `CONTENTS` with some digests.
+      splits: the number of splits.
+    """
+    digests, sets = SplitSets.of_contents(contents)
+    parts = []
+    for one, other in itertools.combinations(range(splits), 2):
+        rows = digests.filter(pa.array(_has(sets, one) & _has(sets, other)))
+        zeros, none = pa.array(np.zeros(len(rows), np.int32)), pa.nulls(len(rows), pa.int32())
+        view = pa.array(np.full(len(rows), BASE, np.uint8))
+        ends = [pa.array(np.full(len(rows), number, np.int64)) for number in (one, other)]
+        parts.append(pa.table([rows, rows, zeros, none, view, *ends], blocks.PAIRS_OF_SPLITS))
+    return pa.concat_tables(parts)
+
+
+def names_of_splits(contents: pa.Table) -> pa.Table:
+    """Returns the first image of each content and split, as `NAMES_OF_SPLITS`.
+
+    Args:
+      contents: all `CONTENTS` with some digests.
+    """
+    contents = summed(contents)
+    known = pc.equal(contents["split"], NO_SPLIT)
+    return pa.table([contents["digest"], contents["uri"], known, contents["split"]], blocks.NAMES_OF_SPLITS)
 
 
 def by_shard(table: pa.Table, column: str, digest_shards: int) -> Iterator[tuple[int, pa.Table]]:
@@ -236,6 +291,12 @@ def _detail(splits: Splits, exact: int, near: int) -> str:
         for how, members in parts
         if members
     )
+
+
+def _bits(splits: IntArray) -> IntArray:
+    """Returns the set that has one split each; the empty one for `NO_SPLIT`."""
+    bits: IntArray = np.where(splits == NO_SPLIT, 0, np.int64(1) << np.maximum(splits, 0))
+    return bits
 
 
 def _numbers(table: pa.Table, column: str) -> IntArray:

@@ -109,7 +109,9 @@ def test_leaks_fail_the_run_after_all_is_written(
     assert len(tree(out)) == 4
     captured = capsys.readouterr()
     assert "train -> test" in captured.out
-    assert captured.err.endswith("dedup: --leak fail: 5 images have copies in another split. Add --pairs FILE to list them\n")
+    assert captured.err.endswith(
+        "dedup: --leak fail: 5 images have copies in another split. Add --pairs FILE to list them\n"
+    )
 
 
 def test_run_without_leaks_does_not_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,9 +123,7 @@ def test_run_without_leaks_does_not_fail(tmp_path: Path, capsys: pytest.CaptureF
         *("--split", f"train={tmp_path}/train", "--split", f"test={tmp_path}/test", "--leak", "fail"),
     )
     assert counts["Leaking_Image_Count"] == 0
-    assert (
-        "Leaking_Image_Count    0  images of 3 have a copy in another split\n" in capsys.readouterr().out
-    )
+    assert "Leaking_Image_Count    0  images of 3 have a copy in another split\n" in capsys.readouterr().out
 
 
 def test_leaking_images_of_one_split_are_rejected_before_all_are_judged(
@@ -152,7 +152,10 @@ def test_leaking_images_of_one_split_are_rejected_before_all_are_judged(
         "test/sub/2.png",
         "train/a.png",
     ]
-    assert "images of 8 have a copy in another split, before those of train were rejected" in capsys.readouterr().out
+    assert (
+        "images of 8 have a copy in another split, before those of train were rejected"
+        in capsys.readouterr().out
+    )
 
 
 def test_protected_image_that_leaks_is_rejected_too(data: tuple[str, ...], tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from tests.transforms.batches import union
 from tests.transforms.contents import contents, digest_of
 from tests.transforms.pipelines import REPEATED, Ran, run
 from transforms import BatchFingerprints, UnbatchVerdicts, metrics
-from transforms.leaks import AddSplitsToPairs, CountContents, DropLeaked, FindLeaks, Near
+from transforms.leaks import CountContents, DropLeaked, FindLeaks, Near
+from transforms.split_pairs import AddSplitsToPairs
 
 SPLITS = Splits(("a", "a2", "b.zip", "c"), ("train", "train", "test", "val"))
 SPLIT_OF = dict(zip(SPLITS.labels, SPLITS.names, strict=True))
