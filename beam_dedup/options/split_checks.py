@@ -12,7 +12,7 @@ from beam_dedup.options.option import quoted
 _PLAIN_NAMES = {2: ("train", "test"), 3: ("train", "val", "test")}  # of shares without names, by their number
 _SHARE = re.compile(r"\d{1,9}(\.\d{1,6})?", re.ASCII)
 _ASSIGN_FORM = "two or three shares such as 80/10/10, or names with shares such as train=80,val=10,test=10"
-_NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
+_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 
 
 def with_split_inputs(options: argparse.Namespace) -> tuple[argparse.Namespace, tuple[str, ...]]:

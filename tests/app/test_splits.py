@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from beam_dedup.cli import DONE, LEAKS, WRONG_USAGE
 from tests.app.cli_runs import dedup, tree
 from tests.core.archives.made_archives import tar, zipped
+from tests.pictures import encoded as encoded_picture
+from tests.pictures import photo
 from tests.transforms.files import encoded, write
 
 A, B, C, D = (encoded(number) for number in range(1, 5))
@@ -86,7 +89,7 @@ def test_leaks_are_counted_and_change_no_verdict(
     }
     printed = " ".join(capsys.readouterr().out.split())
     assert (
-        "Leaking_Image_Count 5 of 8 compared, have a copy in another split train -> test 1 of 4: 1 "
+        "Leaking_Image_Count 5 images of 8 have a copy in another split train -> test 1 of 4: 1 by "
         in printed
     )
     assert "test -> train 2 of 2: 2 by the same bytes val -> train" in printed
@@ -225,3 +228,139 @@ class TestSharedFiles:
             "test/deep/c.png": "test",
         }
         assert numbers(counts) == {"train test": (2, 0), "test train": (2, 0)}
+
+
+def smaller(picture: Image.Image, part: float) -> bytes:
+    size = round(picture.width * part), round(picture.height * part)
+    return encoded_picture(picture.resize(size, Image.Resampling.BICUBIC))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Photos 1 to 3 in train, with a smaller copy of 3 there; an exact copy of 1 and smaller copies of 2 in test, besides 4 and 5."""
+    one, two, three, four, five = map(photo, range(1, 6))
+    for name, data in {
+        "train/1.png": encoded_picture(one),
+        "train/2.png": encoded_picture(two),
+        "train/3.png": encoded_picture(three),
+        "train/3s.png": smaller(three, 0.7),
+        "test/1.png": encoded_picture(one),
+        "test/2a.png": smaller(two, 0.7),
+        "test/2b.png": smaller(two, 0.6),
+        "test/4.png": encoded_picture(four),
+        "test/5.png": encoded_picture(five),
+    }.items():
+        write(tmp_path / "in" / name, data)
+    return tmp_path / "in"
+
+
+def listed_pairs(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+class TestNearLeaks:
+    def test_planted_leaks_are_found_and_listed(
+        self, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pairs = tmp_path / "p.jsonl"
+        splits = ("--split", f"train={pictures}/train", "--split", f"test={pictures}/test")
+        records, counts = run(tmp_path, "-n", *splits, "--leak", "fail", "--pairs", pairs, code=LEAKS)
+        assert numbers(counts) == {"train test": (1, 1), "test train": (1, 2)}
+        assert len(records) == 9
+        captured = capsys.readouterr()
+        printed = " ".join(captured.out.split())
+        assert (
+            "Leaking_Image_Count 5 images of 9 have a copy in another split "
+            "train -> test 2 of 4: 1 by the same bytes, 1 by near pictures only "
+            "test -> train 3 of 5: 1 by the same bytes, 2 by near pictures only"
+        ) in printed
+        assert captured.err.endswith("dedup: --leak fail: 5 images have copies in another split\n")
+        rows = {
+            (Path(row["uri_a"]).name, Path(row["uri_b"]).name, row["split_a"], row["split_b"])
+            for row in listed_pairs(pairs)
+        }
+        in_order = {tuple(sorted(((a, s), (b, t)))) for a, b, s, t in rows}
+        assert in_order == {
+            (("1.png", "test"), ("1.png", "train")),
+            (("2.png", "train"), ("2a.png", "test")),
+            (("2.png", "train"), ("2b.png", "test")),
+            (("2a.png", "test"), ("2b.png", "test")),
+            (("3.png", "train"), ("3s.png", "train")),
+        }
+        assert len(rows) == len(listed_pairs(pairs)) == 5
+
+    def test_no_train_image_leaks_after_those_that_do_are_dropped(
+        self, pictures: Path, tmp_path: Path
+    ) -> None:
+        pairs = tmp_path / "p.jsonl"
+        splits = ("--split", f"train={pictures}/train", "--split", f"test={pictures}/test")
+        records, counts = run(
+            tmp_path, "-n", *splits, "--leak", "drop_from=train", "--components", "--pairs", pairs
+        )
+        outcome = {uri.removeprefix("in/"): (one["status"], one["reason"]) for uri, one in records.items()}
+        assert outcome == {
+            "train/1.png": ("rejected", "leaked"),
+            "train/2.png": ("rejected", "leaked"),
+            "train/3.png": ("kept", None),
+            "train/3s.png": ("duplicate", "near"),
+            "test/1.png": ("kept", None),
+            "test/2a.png": ("kept", None),
+            "test/2b.png": ("duplicate", "near"),
+            "test/4.png": ("kept", None),
+            "test/5.png": ("kept", None),
+        }
+        assert records["in/train/2.png"]["detail"] == "near an image of test"
+        assert numbers(counts) == {"train test": (1, 1), "test train": (1, 2)}
+        assert len(listed_pairs(pairs)) == 5, "pairs are those before images were rejected"
+        component = {uri.removeprefix("in/"): one["component"] for uri, one in records.items()}
+        assert component["train/1.png"] is component["train/2.png"] is None
+        two = {records[f"in/test/2{letter}.png"]["digest"] for letter in "ab"}
+        assert component["test/2a.png"] == component["test/2b.png"] == min(two)
+
+    def test_decisions_change_leaks(self, pictures: Path, tmp_path: Path) -> None:
+        splits = ("--split", f"train={pictures}/train", "--split", f"test={pictures}/test")
+        records, _ = run(tmp_path, *splits)
+        digest = {uri.removeprefix("in/"): one["digest"] for uri, one in records.items()}
+        lines = [
+            {
+                "decision": "different",
+                "digests": [digest["train/2.png"], digest["test/2a.png"], digest["test/2b.png"]],
+            },
+            {"decision": "same", "digests": [digest["train/3.png"], digest["test/4.png"]]},
+        ]
+        decisions = tmp_path / "d.jsonl"
+        decisions.write_text("\n".join(map(json.dumps, lines)))
+        _, counts = run(tmp_path, "-n", *splits, "--decisions", decisions)
+        assert numbers(counts) == {"train test": (1, 1), "test train": (1, 1)}
+
+
+class TestAssign:
+    def test_images_of_one_component_are_in_one_split(
+        self, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pairs = tmp_path / "p.jsonl"
+        found = {}
+        for seed in (0, 1):
+            command = ("-n", "-i", pictures, "--assign", "a=2,b=1,c=1", "--seed", seed, "--pairs", pairs)
+            records, counts = run(tmp_path, *command)
+            found[seed] = {one["digest"]: one["assigned"] for one in records.values()}
+            assert all(found[seed][one["digest"]] == one["assigned"] for one in records.values())
+            assert all(
+                found[seed][row["digest_a"]] == found[seed][row["digest_b"]] for row in listed_pairs(pairs)
+            )
+            images = counts["Assigned"].pop("images")
+            assert counts["Assigned"] == {"seed": seed, "shares": {"a": 2, "b": 1, "c": 1}}
+            assert images == {
+                name: sum(one["assigned"] == name for one in records.values()) for name in ("a", "b", "c")
+            }
+            assert all(one["component"] for one in records.values())
+        assert found[0] != found[1]
+        assert "share 50.0%, seed 1" in capsys.readouterr().out
+
+    def test_without_near_matching_equal_bytes_are_in_one_split(self, pictures: Path, tmp_path: Path) -> None:
+        write(pictures / "none.txt", b"no image")
+        records, _ = run(tmp_path, "-i", pictures, "--assign", "50/50")
+        assert records["in/train/1.png"]["assigned"] == records["in/test/1.png"]["assigned"]
+        assert {one["assigned"] for one in records.values()} == {"train", "test", None}
+        assert records["in/none.txt"]["assigned"] is None
+        assert all(one["component"] == one["digest"] for one in records.values())

@@ -60,6 +60,7 @@ WRONG = {
         '--split must have the form NAME=INPUT, where NAME has letters, digits, _, - and .; got "{in}"',
     ),
     "split with a wrong name": (["--split", "a b={in}"], 'and .; got "a b={in}"'),
+    "split that begins with a dot": (["--split", ".a={in}"], 'and .; got ".a={in}"'),
     "split without an input": (["--split", "a="], 'and .; got "a="'),
     "one split": (
         ["--split", "a={in}", "--split", "a={up}"],
@@ -100,6 +101,42 @@ WRONG = {
     "leak that drops from no split": (
         ["--split", "a={in}", "--split", "b={up}", "--leak", "drop_from=c"],
         '--leak drop_from=NAME must name a split of --split; got "c". The splits are a, b',
+    ),
+    "assignment without records": (
+        ["-i", "{in}", "--assign", "80/20"],
+        "--assign requires --records, which have the splits. Add --records FILE or remove --assign",
+    ),
+    "assignment of splits": (
+        ["--split", "a={in}", "--split", "b={up}", "--records", "r.jsonl", "--assign", "80/20"],
+        "--assign must not be combined with --split, which names the splits of images. Remove one of them",
+    ),
+    **{
+        f"assignment {shares}": (
+            ["-i", "{in}", "--records", "r.jsonl", "--assign", shares],
+            f'names with shares such as train=80,val=10,test=10; got "{shares}"',
+        )
+        for shares in (
+            "80",
+            "1/2/3/4",
+            "80/0",
+            "80/-20",
+            "80/nan",
+            "1e3/1",
+            "80//20",
+            "a=1",
+            "a=1,a=2",
+            "a=1,b",
+            "=1,b=2",
+            "a b=1,c=2",
+        )
+    },
+    "seed without an assignment": (
+        ["-i", "{in}", "--seed", "1"],
+        "--seed applies only with --assign; got --seed 1 without it. Add --assign or remove --seed",
+    ),
+    "negative seed": (
+        ["-i", "{in}", "--records", "r.jsonl", "--assign", "80/20", "--seed", "-1"],
+        "--seed must be between 0 and 9223372036854775807; got -1",
     ),
     "reference as a pattern": (
         ["-i", "{in}", "--reference", "{in}/*"],

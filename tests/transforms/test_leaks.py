@@ -11,7 +11,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pytest
 
-from beam_dedup.core import blocks, leaks, tables
+from beam_dedup.core import blocks, tables
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.leaks import Leakage
 from beam_dedup.core.matching.plan import Plan
@@ -25,7 +25,7 @@ from tests.transforms.contents import contents, digest_of
 from tests.transforms.pipelines import REPEATED, Ran, run
 from transforms import BatchFingerprints, UnbatchVerdicts, metrics
 from transforms.leaks import CountContents, DropLeaked, FindLeaks, Near
-from transforms.split_pairs import AddSplitsToPairs
+from transforms.split_pairs import PairSplits
 
 SPLITS = Splits(("a", "a2", "b.zip", "c"), ("train", "train", "test", "val"))
 SPLIT_OF = dict(zip(SPLITS.labels, SPLITS.names, strict=True))
@@ -156,8 +156,9 @@ def find(case: Case, rng: random.Random, shards: int, drop_from: str, *flags: st
 CASES = 9
 
 
-@pytest.mark.parametrize("near", [False, True])
-@pytest.mark.parametrize("number", range(CASES))
+@pytest.mark.parametrize(
+    ("number", "near"), [(number, True) for number in range(CASES)] + [(1, False), (2, False)]
+)
 def test_leaks_are_those_of_the_definition(number: int, near: bool) -> None:
     rng = random.Random(f"order {number}")
     case = random_case(number, near=near)
@@ -207,48 +208,71 @@ def test_run_without_images_has_no_leaks() -> None:
 
 
 def test_many_equal_pictures_need_no_list_of_pairs() -> None:
-    """Of 5,000 contents with equal codes, 12.5 million pairs are within k, more than are listed."""
+    """Of 2,000 contents with equal codes, 2 million pairs are within k."""
     code = bytes(32)
     images = [
         image(number, "a" if number % 2 else "c", number.to_bytes(32), Code(CodeKind.FULL, code))
-        for number in range(5000)
+        for number in range(2000)
     ]
     images += [
         image(number, "b.zip", number.to_bytes(32), Code(CodeKind.FULL, bytes([1 << number % 8]) + code[1:]))
-        for number in range(5000, 5016)
+        for number in range(2000, 2016)
     ]
     near = Near(Thresholds(6, 48), PlanSettings(spread=False))
     ran = find(Case(images, set(), near), random.Random(1), 5, "train")
     [leakage] = ran.values["leakage"]
-    assert leakage.leaking == (2500, 16, 2500)
-    assert len(ran.values["verdicts"]) == 2500
+    assert leakage.leaking == (1000, 16, 1000)
+    assert len(ran.values["verdicts"]) == 1000
+
+
+def pairs_by_definition(case: Case) -> Counter[tuple[bytes, bytes, str, str]]:
+    """Returns the pairs that are listed: contents and splits of both; "" for a content of known images alone."""
+    splits: dict[bytes, set[str]] = {}
+    for one in case.images:
+        splits.setdefault(one.digest, set()).update(filter(None, [split_of(one)]))
+    near = (
+        (a, b, split, other)
+        for a, b in map(sorted, case.pairs)
+        for split, other in itertools.product(splits[a] or [""], splits[b] or [""])
+    )
+    equal = (
+        (content, content, split, other)
+        for content, some in splits.items()
+        for split, other in itertools.combinations([name for name in SPLITS.all if name in some], 2)
+    )
+    return Counter([*near, *equal])
 
 
 @pytest.mark.parametrize("shards", [1, 5])
-def test_pairs_have_the_splits_of_both_contents(shards: int) -> None:
+def test_all_pairs_of_contents_and_splits_are_listed(shards: int) -> None:
     case = random_case(3, near=True)
-    assert len(case.pairs) > 10
 
     def build(pipeline: beam.Pipeline) -> dict[str, Any]:
         fingerprints = pipeline | beam.Create(case.images) | BatchFingerprints(7)
         rows = pair_blocks(case.pairs, random.Random(2))
         pairs = pipeline | "Pairs" >> beam.Create(rows).with_output_types(bytes)
-        counted = fingerprints | CountContents(SPLITS, shards)
-        return {"pairs": pairs | AddSplitsToPairs(counted, shards)}
+        contents = fingerprints | CountContents(SPLITS, shards)
+        found = pairs | PairSplits(contents, len(SPLITS.all), shards)
+        return {"pairs": found.pairs, "names": found.names | beam.Values()}
 
-    table = blocks.load(run(build).values["pairs"], leaks.PAIRS_IN_SPLITS)
+    def name_of(number: int) -> str:
+        return "" if number < 0 else SPLITS.all[number]
 
-    def splits_of(content: bytes) -> int:
-        numbers = {
-            SPLITS.all.index(split_of(one)) for one in case.images if one.digest == content and split_of(one)
-        }
-        return sum(1 << number for number in numbers)
-
-    rows = {(row["a"], row["b"], row["splits_a"], row["splits_b"]) for row in table.to_pylist()}
-    pairs = [sorted(pair) for pair in case.pairs]
-    assert rows == {(a, b, splits_of(a), splits_of(b)) for a, b in pairs}
-    assert {0, 1, 3} <= {splits for *_, splits in rows}
-    assert len(table) == len(pairs)
+    ran = run(build)
+    rows = blocks.load(ran.values["pairs"], blocks.PAIRS_OF_SPLITS).to_pylist()
+    expected = pairs_by_definition(case)
+    found = [(row["a"], row["b"], name_of(row["split_a"]), name_of(row["split_b"])) for row in rows]
+    assert Counter(found) == expected
+    assert {row["distance"] for row in rows if row["a"] == row["b"]} == {0}
+    assert {row["distance"] for row in rows if row["a"] != row["b"]} == {3}
+    assert {"", *SPLITS.all} <= {split for *_, split in expected}
+    names = blocks.load(ran.values["names"], blocks.NAMES_OF_SPLITS).to_pylist()
+    firsts: dict[tuple[bytes, str], bytes] = {}
+    for one in sorted(case.images, key=lambda image: image.ref.uri.encode(), reverse=True):
+        firsts[one.digest, split_of(one)] = one.ref.uri.encode()
+    assert {(row["digest"], name_of(row["split"])): row["uri"] for row in names} == firsts
+    assert all(row["known"] == (row["split"] < 0) for row in names)
+    assert len(names) == len(firsts)
 
 
 def test_verdict_says_where_the_image_leaks_to() -> None:
