@@ -56,13 +56,24 @@ def labels_in(built: beam.Pipeline) -> set[str]:
 def _batches() -> Iterator[beam.Pipeline]:
     """Yields batch pipelines that together contain every step that options can ask for."""
     near = DedupConfig(
-        ("in",), near=True, reference="known", records="r", counts="c", output_dir="out", union=True
+        ("in",),
+        near=True,
+        reference="known",
+        records="r",
+        counts="c",
+        output_dir="out",
+        union=True,
+        components=True,
     )
-    exact = DedupConfig(("in",), records="r/", output_json="", output_dir="out", preview=True)
+    paired = dataclasses.replace(near, pairs="p.csv")
+    exact = DedupConfig(
+        ("in",), records="r/", output_json="", output_dir="out", preview=True, pairs="p", components=True
+    )
     rows = DedupConfig(json_metadata="l", drop_list="d.txt")
     runs = (
         (near, PlanSettings()),
         (near, PlanSettings(spread=False)),
+        (paired, PlanSettings()),
         (exact, PlanSettings()),
         (rows, PlanSettings()),
     )
