@@ -12,6 +12,7 @@ from PIL import Image, ImageSequence
 
 from beam_dedup.core.imaging import dct, formats
 from benchmarks import (
+    components,
     corpora,
     graphics,
     peers,
@@ -304,3 +305,9 @@ class TestCorpora:
         ]
         assert [len(of_film) for of_film in frames] == [8, 8]
         assert [one == other for one, other in zip(*frames, strict=True)] == [True] + [False] * 7
+
+
+@pytest.mark.parametrize("shards", [False, True])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_chain_is_one_component(shards: bool, pairs: bool) -> None:
+    assert components.component_sizes(900, 200, 8, shards, pairs) == [200]

@@ -8,6 +8,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import AsIter, PCollection
+from apache_beam.typehints.decorators import no_annotations
 
 from beam_dedup.core import blocks, components, pair_tables
 from beam_dedup.core.blocks import ComponentBlock, NameBlock, PairBlock, VerdictBlock
@@ -39,6 +40,7 @@ class WritePairs(beam.PTransform[PairsFound, PCollection[str]]):
     digest_shards: int = DIGEST_SHARDS
     splits: tuple[str, ...] = ()
 
+    @no_annotations  # Beam has no types for several inputs
     def expand(self, found: PairsFound) -> PCollection[str]:
         schemas = (
             (blocks.PAIRS_OF_SPLITS, blocks.NAMES_OF_SPLITS) if self.splits else (blocks.PAIRS, blocks.NAMES)

@@ -32,11 +32,10 @@ from beam_dedup.core.blocks import (
 )
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.matching import connected, contents, pair_search, planner, rounds
-from beam_dedup.core.matching.pair_search import MAX_PAIRS
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
 from beam_dedup.core.preference import KeepPolicy, Preference
 from beam_dedup.core.threads import cores
-from beam_dedup.core.thresholds import Thresholds
+from beam_dedup.core.thresholds import MAX_PAIRS, Thresholds
 from transforms.decided import as_side_input
 from transforms.exact import DIGEST_SHARDS, ShardByDigest, ShardedImages
 from transforms.near import choose_plan, stats_of, sum_stats

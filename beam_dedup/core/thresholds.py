@@ -24,6 +24,7 @@ SIMHASH_K = 3  # maximum distance of two simhashes, as in Manku et al.
 FLAT_LEVELS = 8  # maximum difference of two cells of colour profiles, of 255
 DEFAULT_BIT_DISTANCE = 8
 DEFAULT_VERIFY = 48
+MAX_PAIRS = 10_000_000  # default of the number of pairs that are listed; one worker holds them, in about 2 GB
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

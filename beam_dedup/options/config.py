@@ -6,14 +6,13 @@ from beam_dedup.core.algorithms import Recipe
 from beam_dedup.core.assignment import Assignment
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.limits import Limits
-from beam_dedup.core.matching.pair_search import MAX_PAIRS
 from beam_dedup.core.model import Reason
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.preference import Preference
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.reading.selection import Selection
 from beam_dedup.core.splits import Splits
-from beam_dedup.core.thresholds import Thresholds
+from beam_dedup.core.thresholds import MAX_PAIRS, Thresholds
 from beam_dedup.options.defaults import DEFAULT_EXPECTED, DEFAULT_OUTPUT_JSON, DROP_FROM, LEAK_REPORT
 
 

@@ -3,7 +3,7 @@
 import argparse
 
 from beam_dedup.core.errors import UsageError
-from beam_dedup.core.matching.pair_search import MAX_PAIRS
+from beam_dedup.core.thresholds import MAX_PAIRS
 
 MOST_PAIRS = 10**9  # that --max_pairs allows
 

@@ -3,7 +3,7 @@
 See `beam_dedup.options.option_table` for how the texts are used.
 """
 
-from beam_dedup.core.matching.pair_search import MAX_PAIRS
+from beam_dedup.core.thresholds import MAX_PAIRS
 from beam_dedup.options.option import Action, Group, Option, whole_number
 
 PAIR_OPTIONS: tuple[Option, ...] = (

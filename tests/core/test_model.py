@@ -61,6 +61,9 @@ NEAR = dataclasses.replace(
     reason=Reason.NEAR,
     witness=Witness(REF.uri, b"\xab" * 32, 3, 17, "trim"),
     kept_by="path:å",
+    component=b"\n" * 32,
+    split="train",
+    assigned="test",
 )
 EXACT = dataclasses.replace(
     NEAR,
@@ -141,9 +144,9 @@ def test_values_of_records() -> None:
         "label_conflict": None,
         "group": "ab" * 32,
         "group_size": None,
-        "component": None,
-        "split": None,
-        "assigned": None,
+        "component": "0a" * 32,
+        "split": "train",
+        "assigned": "test",
     }
     unknown = dict.fromkeys(RECORD_FIELDS)
     assert REJECTED.record() == unknown | {

@@ -143,6 +143,7 @@ def test_all_forms_have_the_same_pairs_for_all_libraries(
     assert pl.read_csv("p.csv", infer_schema_length=None).to_dicts() == protected
     for path, same in (("p.parquet", pairs), ("p.jsonl", pairs), ("p.csv", protected)):
         found = duckdb.sql(f"FROM '{path}'")
+        assert found is not None
         assert [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()] == same
     frames = {
         "p.parquet": pd.read_parquet("p.parquet"),

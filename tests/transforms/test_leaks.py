@@ -80,7 +80,7 @@ def random_case(number: int, *, near: bool) -> Case:
             [(digest_of(seed, one), digest_of(seed, other)) for one, other in map(sorted, pairs)]
             for pairs in (different, same)
         ]
-        decisions = Decisions.of(*decided)
+        decisions = Decisions.of(decided[0], decided[1])
     if not near:
         return Case(in_splits(made.fingerprints, rng), set(), None)
     found = Near(Thresholds(6, 48), PLANS[number // 3 % 3], decisions=decisions)

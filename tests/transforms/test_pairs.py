@@ -101,13 +101,13 @@ def planning(settings: PlanSettings | str, k: int, bits: int = 64, words: int = 
 
 
 @pytest.mark.parametrize("settings", PLANS)
-@pytest.mark.parametrize(("k", "verify", "views"), [(0, 48, 2), (3, 256, 0), (6, 48, 0), (8, 100, 3)])
+@pytest.mark.parametrize(("k", "verify", "views"), [(0, 48, 2), (3, 256, 0), (8, 100, 3)])
 def test_pairs_are_those_of_the_definition(
     k: int, verify: int, views: int, settings: PlanSettings | str
 ) -> None:
     sets = [
         random_contents(f"{k} {number}", k, verify, views, known_share=number % 2 * 0.4)
-        for number in range(10)
+        for number in range(6)
     ]
     assert sum(len(made.pairs) for made in sets) > 100
     check(sets, FindPairs(Thresholds(k, verify), planning(settings, k), digest_shards=3))
@@ -119,8 +119,8 @@ def test_pairs_are_those_of_the_definition(
 )
 def test_pairs_of_other_algorithms(algorithm: str, k: int, bits: int, settings: PlanSettings | str) -> None:
     sets = [
-        random_contents(f"{algorithm} {number}", k, 256, known_share=number * 0.2, algorithm=algorithm)
-        for number in range(4)
+        random_contents(f"{algorithm} {number}", k, 256, known_share=number * 0.3, algorithm=algorithm)
+        for number in range(2)
     ]
     thresholds = Thresholds(k, 256, bits)
     plan = planning(settings, k, thresholds.word_bits, thresholds.words)
@@ -141,7 +141,12 @@ def test_decisions_change_the_pairs(settings: PlanSettings | str) -> None:
         [(digest_of("decided", a), digest_of("decided", b)) for a, b in map(sorted, pairs)]
         for pairs in (different, same)
     ]
-    check([made], FindPairs(Thresholds(6, 48), planning(settings, 6), 3, decisions=Decisions.of(*digests)))
+    check(
+        [made],
+        FindPairs(
+            Thresholds(6, 48), planning(settings, 6), 3, decisions=Decisions.of(digests[0], digests[1])
+        ),
+    )
 
 
 @pytest.mark.parametrize("flags", [THREADS, REPEATED])

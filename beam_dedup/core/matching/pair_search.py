@@ -20,9 +20,8 @@ from beam_dedup.core.matching.plan import Key
 from beam_dedup.core.matching.rounds import CodeShard
 from beam_dedup.core.matching.selection import representatives
 from beam_dedup.core.model import CodeKind
-from beam_dedup.core.thresholds import Thresholds
+from beam_dedup.core.thresholds import MAX_PAIRS, Thresholds
 
-MAX_PAIRS = 10_000_000  # default of the number of pairs that are listed; one worker holds them, in about 2 GB
 WAITING_PAIRS = 1 << 22  # pairs that are found before repeated ones among them are removed
 BLOCK_PAIRS = 1 << 15  # most pairs of a block: 2.4 MB
 _SAMPLE = 256  # contents from which the number of pairs is estimated
