@@ -1,5 +1,6 @@
 """`--split` and `--leak` on the command line: which images leak, what is printed and written, and exit codes."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -8,12 +9,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from beam_dedup.batch import leakage
 from beam_dedup.cli import DONE, LEAKS, WRONG_USAGE
+from beam_dedup.core.errors import DedupError, LeakError
+from beam_dedup.options.config import DedupConfig
 from tests.app.cli_runs import dedup, tree
 from tests.core.archives.made_archives import tar, zipped
 from tests.pictures import encoded as encoded_picture
 from tests.pictures import photo
 from tests.transforms.files import encoded, write
+from transforms import metrics
+from transforms.count import as_counts
 
 A, B, C, D = (encoded(number) for number in range(1, 5))
 
@@ -364,3 +370,22 @@ class TestAssign:
         assert {one["assigned"] for one in records.values()} == {"train", "test", None}
         assert records["in/none.txt"]["assigned"] is None
         assert all(one["component"] == one["digest"] for one in records.values())
+
+
+class TestOtherRunners:
+    """Workers elsewhere leave a file of counts, or only Beam's counters."""
+
+    CONFIG = DedupConfig(inputs=("a", "b"), splits=("train", "test"), leak="fail")
+
+    def test_leaks_are_known_from_counters(self) -> None:
+        counters = {metrics.INITIAL: 9, metrics.FINAL: 9}
+        leakage.check(self.CONFIG, as_counts(counters, None, None))
+        counts = as_counts(counters | {metrics.LEAKING: 2}, None, None)
+        with pytest.raises(LeakError, match="2 images have copies in another split"):
+            leakage.check(self.CONFIG, counts)
+        leakage.check(dataclasses.replace(self.CONFIG, leak="report"), counts)
+        assert [row[:2] for row in leakage.table(self.CONFIG, counts)] == [("Leaking_Image_Count", "2")]
+
+    def test_run_fails_if_leaks_are_not_known(self) -> None:
+        with pytest.raises(DedupError, match="does not know whether images leak"):
+            leakage.check(self.CONFIG, None)
