@@ -285,7 +285,9 @@ def expand_pairs(gathered: tuple[int, dict[str, Iterable[bytes]]], max_pairs: in
     Raises:
       PlanError: there are more than `max_pairs`.
     """
-    pairs = blocks.load(gathered[1][_PAIRS], blocks.PAIRS)
+    pairs = pair_search.gathered(
+        (blocks.load([block], blocks.PAIRS) for block in gathered[1][_PAIRS]), max_pairs
+    )
     twins = blocks.load(gathered[1][_TWINS], blocks.TWINS)
     for part in pair_search.expanded(pairs, twins, max_pairs):
         yield blocks.dump(part)

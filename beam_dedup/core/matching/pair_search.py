@@ -14,15 +14,18 @@ import pyarrow as pa
 from beam_dedup.core import blocks
 from beam_dedup.core.codes import BASE, NO_DISTANCE, UNMEASURED, BoolArray, Codes, IntArray, long_distance
 from beam_dedup.core.errors import PlanError
+from beam_dedup.core.matching import selection
 from beam_dedup.core.matching.connected import connected, numbered
 from beam_dedup.core.matching.near_pairs import Pairs, near_pairs
 from beam_dedup.core.matching.plan import Key
 from beam_dedup.core.matching.rounds import CodeShard
-from beam_dedup.core.matching.selection import representatives
 from beam_dedup.core.model import CodeKind
 from beam_dedup.core.thresholds import MAX_PAIRS, Thresholds
 
 WAITING_PAIRS = 1 << 22  # pairs that are found before repeated ones among them are removed
+PATIENCE = (
+    1 << 26
+)  # pairs that are found before a search for components leaves out those inside of components
 BLOCK_PAIRS = 1 << 15  # most pairs of a block: 2.4 MB
 _SAMPLE = 256  # contents from which the number of pairs is estimated
 
@@ -98,16 +101,16 @@ def pairs_in_shard(
             distinct = PairSet.of(found, numbers)
             if len(distinct) > max_pairs:
                 estimate = _estimated(codes, shard.kept, thresholds, keys)
-                raise too_many(max(estimate, len(distinct)), max_pairs, exactly=False)
+                raise too_many(max(estimate, len(distinct)), max_pairs, "about ")
             found, waiting = [(distinct.key, distinct.match)], 0
     distinct = PairSet.of(found, numbers)
     return pairs_table(shard.images["digest"].combine_chunks(), distinct), twins
 
 
-def too_many(pairs: int, max_pairs: int, exactly: bool) -> PlanError:
-    """Returns the error that refuses to list pairs."""
+def too_many(pairs: int, max_pairs: int, roughly: str = "") -> PlanError:
+    """Returns the error that refuses to list so many pairs; `roughly` stands before a number that is not exact."""
     return PlanError(
-        f"{'' if exactly else 'about '}{pairs:,} pairs are within the thresholds, and --max_pairs allows {max_pairs:,}: "
+        f"{roughly}{pairs:,} pairs are within the thresholds, and --max_pairs allows {max_pairs:,}: "
         "use a smaller -k or a larger --max_pairs"
     )
 
@@ -119,27 +122,72 @@ def components_in_shard(
     threads: int = 1,
     whole: bool = False,
     waiting_pairs: int = WAITING_PAIRS,
+    patience: int = PATIENCE,
 ) -> pa.Table:
-    """Returns the `COMPONENTS` of the pairs of a code shard. The arguments are those of `pairs_in_shard`."""
+    """Returns the `COMPONENTS` of the pairs of a code shard.
+
+    Thousands of frames of one scene have millions of pairs, few of which are needed. So after `patience` pairs images are
+    judged, and each is joined with the nearest kept one. Then the search begins again, for pairs of different
+    components only; once more after `patience` of these, after twice as many, and so on.
+
+    Args:
+      patience: number of pairs.
+      other arguments: those of `pairs_in_shard`.
+    """
     codes, twins = _without_twins(shard, whole)
-    count = len(shard.images)
-    label = np.arange(count)
-    waiting: list[tuple[IntArray, IntArray]] = []
-    size = 0
-    for searched, pairs in _search(codes, shard.kept, thresholds, keys, threads):
-        waiting.append((searched.image[pairs.a], searched.image[pairs.b]))
-        size += len(pairs)
-        if size > waiting_pairs:
-            label, waiting, size = _connected_further(label, waiting), [], 0
-    label = _connected_further(label, waiting)
+    label = np.arange(len(shard.images))
+    search = _search(codes, shard.kept, thresholds, keys, threads)
+    label, is_complete = _connected_further(label, search, waiting_pairs, patience)
+    if not is_complete:
+        label = _with_edges(label, [_stars(codes, shard.kept, thresholds, keys, threads, waiting_pairs)])
+    while not is_complete:
+        search = _search_between(codes, shard.kept, label, thresholds, keys, threads)
+        label, is_complete = _connected_further(label, search, waiting_pairs, patience)
+        patience *= 2
     digests = shard.images["digest"].combine_chunks()
-    joined = pa.array(np.flatnonzero(label != np.arange(count)))
+    joined = pa.array(np.flatnonzero(label != np.arange(len(label))))
     edges = [digests.take(joined), digests.take(pa.array(label)).take(joined)]
     found = pa.Table.from_arrays(edges, schema=blocks.COMPONENTS)
     return pa.concat_tables([found, twin_edges(twins)])
 
 
-def _connected_further(label: IntArray, edges: list[tuple[IntArray, IntArray]]) -> IntArray:
+def _connected_further(
+    label: IntArray, search: Iterator[tuple[Codes, Pairs]], waiting_pairs: int, patience: int
+) -> tuple[IntArray, bool]:
+    """Returns the labels of components after pairs are added, and whether these are all pairs that a search finds.
+
+    Args:
+      label: (images,) the lowest image in the component of each image.
+      search: yields pairs.
+      waiting_pairs: number of pairs that are added at a time.
+      patience: number of pairs after which the search is given up.
+    """
+    waiting: list[tuple[IntArray, IntArray]] = []
+    size = total = 0
+    for codes, pairs in search:
+        waiting.append((codes.image[pairs.a], codes.image[pairs.b]))
+        size += len(pairs)
+        total += len(pairs)
+        if total > patience:
+            return _with_edges(label, waiting), False
+        if size > waiting_pairs:
+            label, waiting, size = _with_edges(label, waiting), [], 0
+    return _with_edges(label, waiting), True
+
+
+def _stars(
+    codes: Codes, known: BoolArray, thresholds: Thresholds, keys: _Keys, threads: int, max_pairs: int
+) -> tuple[IntArray, IntArray]:
+    """Returns a pair within k of most images that are in any: with the nearest kept image, if contents are judged.
+
+    With the keys of one code shard, images may be kept although they are within k. It does not matter here.
+    """
+    kept = selection.keep(codes, len(known), thresholds, max_pairs, known, keys, threads)
+    found = selection.nearest_kept(codes, kept, thresholds, keys, threads, max_pairs)
+    return found.image, found.kept
+
+
+def _with_edges(label: IntArray, edges: list[tuple[IntArray, IntArray]]) -> IntArray:
     """Returns the labels of components after edges are added."""
     if not edges:
         return label
@@ -165,6 +213,29 @@ def _search(
         yield new, pairs
 
 
+def _search_between(
+    codes: Codes, known: BoolArray, label: IntArray, thresholds: Thresholds, keys: _Keys, threads: int
+) -> Iterator[tuple[Codes, Pairs]]:
+    """Yields all pairs within k of different components, except those of two known contents; some of them several times.
+
+    The numbers of two components differ in at least one bit, so the pairs are those of images that differ in the first
+    bit, those that differ in the second bit, and so on.
+
+    Args:
+      label: (images,) the component of each image.
+    """
+    names, number = np.unique(label, return_inverse=True)
+    new = codes.of(~known) if known.any() else codes
+    for bit in range((len(names) - 1).bit_length()):
+        side = (number >> bit & 1).astype(bool)
+        for pairs in near_pairs(new, thresholds, keys, roles=side, threads=threads):
+            yield new, pairs
+        for one in (side, ~side) if known.any() else ():
+            some = codes.of(np.where(known, one, ~one))
+            for pairs in near_pairs(some, thresholds, keys, roles=known, threads=threads):
+                yield some, pairs
+
+
 def _without_twins(shard: CodeShard, whole: bool) -> tuple[Codes, pa.Table]:
     """Returns the codes of representatives, and the `TWINS` of the other contents.
 
@@ -172,7 +243,7 @@ def _without_twins(shard: CodeShard, whole: bool) -> tuple[Codes, pa.Table]:
     """
     count = len(shard.images)
     itself = np.arange(count)
-    representative = representatives(shard.codes, shard.kept) if whole else itself
+    representative = selection.representatives(shard.codes, shard.kept) if whole else itself
     representative = np.where(shard.kept, itself, representative)
     twins = np.flatnonzero(representative != itself)
     digests = shard.images["digest"].combine_chunks()
@@ -236,6 +307,26 @@ def pairs_table(digests: pa.Array, pairs: PairSet) -> pa.Table:
     )
 
 
+def gathered(tables: Iterable[pa.Table], max_pairs: int, waiting_pairs: int = WAITING_PAIRS) -> pa.Table:
+    """Returns the pairs of several tables of `PAIRS`; a pair that is in several tables may occur several times.
+
+    Raises:
+      PlanError: there are more than `max_pairs` distinct pairs. At most twice as many are held, or `waiting_pairs`, and a
+        table; if there are fewer, they are returned, so that `expanded` counts them exactly.
+    """
+    parts = [blocks.PAIRS.empty_table()]
+    for table in tables:
+        parts.append(table)
+        if sum(map(len, parts)) > max(2 * max_pairs, waiting_pairs):
+            pairs = pa.concat_tables(parts)
+            digests, (a, b) = numbered([pairs["a"], pairs["b"]])
+            distinct = PairSet.of([(_pair_keys(a, b, len(digests)), _matches_of(pairs))], len(digests))
+            if len(distinct) > max_pairs:
+                raise too_many(len(distinct), max_pairs, "at least ")
+            parts = [pairs_table(digests, distinct)]
+    return pa.concat_tables(parts)
+
+
 def expanded(pairs: pa.Table, twins: pa.Table, max_pairs: int = MAX_PAIRS) -> Iterator[pa.Table]:
     """Yields the pairs of representatives, and those that follow for their twins, each once, sorted by digests.
 
@@ -257,7 +348,7 @@ def expanded(pairs: pa.Table, twins: pa.Table, max_pairs: int = MAX_PAIRS) -> It
     weights = size[of_classes.a] * size[of_classes.b]
     total = int(weights.sum()) + int((size * (size - 1) // 2).sum())
     if total > max_pairs:
-        raise too_many(total, max_pairs, exactly=True)
+        raise too_many(total, max_pairs)
     outer = _products(of_classes.a, of_classes.b, members, start, size)
     classes = np.flatnonzero(size > 1)
     inner = _products(classes, classes, members, start, size)

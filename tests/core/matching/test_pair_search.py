@@ -1,6 +1,8 @@
 """All pairs of a code shard, however little of the search is held at a time, and the limit on their number."""
 
 import random
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +10,8 @@ import pytest
 
 from beam_dedup.core import blocks
 from beam_dedup.core.errors import PlanError
-from beam_dedup.core.matching import pair_search, rounds
+from beam_dedup.core.matching import pair_search, rounds, selection
+from beam_dedup.core.matching.near_pairs import Pairs, near_pairs
 from beam_dedup.core.matching.pair_search import components_in_shard, expanded, pairs_in_shard
 from beam_dedup.core.matching.rounds import CodeShard
 from beam_dedup.core.thresholds import Thresholds
@@ -67,7 +70,9 @@ def test_pairs_and_components_of_a_shard(k: int, monkeypatch: pytest.MonkeyPatch
             for row in part.to_pylist()
         }
         assert found == truth, seed
-        components = components_in_shard(shard, thresholds, None, whole=whole, waiting_pairs=waiting)
+        components = components_in_shard(
+            shard, thresholds, None, 1, whole, waiting, patience=rng.choice([1, 2, 10, 1 << 26])
+        )
         edges = [
             tuple(int.from_bytes(value, "big") for value in row.values()) for row in components.to_pylist()
         ]
@@ -96,6 +101,41 @@ def test_search_ends_early_with_an_estimate() -> None:
     assert abs(int(str(raised.value).split()[1].replace(",", "")) - 600 * 599 / 2) < 600 * 599 / 40
     pairs, _ = pairs_in_shard(shard, thresholds, None, max_pairs=600 * 599 // 2, waiting_pairs=500)
     assert len(pairs) == 600 * 599 // 2
+
+
+def test_search_for_components_leaves_out_most_pairs_of_similar_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = 0
+
+    def counted(*arguments: Any, **options: Any) -> Iterator[Pairs]:
+        nonlocal found
+        for pairs in near_pairs(*arguments, **options):
+            found += len(pairs)
+            yield pairs
+
+    monkeypatch.setattr(selection, "near_pairs", counted)
+    monkeypatch.setattr(pair_search, "near_pairs", counted)
+    small_limits.set_join_sizes(monkeypatch, tile=16, area=16)  # so that a search yields few pairs at a time
+    shard, thresholds = similar(600), Thresholds(8, 256)
+    components = components_in_shard(shard, thresholds, None, waiting_pairs=1000, patience=2000)
+    assert set(components["component"].to_pylist()) == {digest(0)}
+    assert len(components) == 599
+    assert found < 600 * 599 / 2 / 4
+
+
+def test_pairs_of_several_shards_are_held_once() -> None:
+    pairs, twins = pairs_in_shard(similar(40), Thresholds(8, 256), None)
+    assert len(pairs) == 40 * 39 // 2
+    parts = [pairs.slice(at, 50) for at in range(0, len(pairs), 50)] * 6
+    random.Random("parts").shuffle(parts)
+    held = pair_search.gathered(parts, max_pairs=len(pairs), waiting_pairs=0)
+    assert len(held) <= 2 * len(pairs)
+    assert pa.concat_tables(list(expanded(held, twins))).equals(
+        pa.concat_tables(list(expanded(pairs, twins)))
+    )
+    with pytest.raises(PlanError, match=r"^at least [0-9]{3} pairs are within"):
+        pair_search.gathered(parts, max_pairs=300, waiting_pairs=0)
 
 
 def test_twins_are_counted_before_they_are_paired(monkeypatch: pytest.MonkeyPatch) -> None:
