@@ -167,12 +167,14 @@ def test_leaking_images_of_one_split_are_rejected_before_all_are_judged(
     )
 
 
+@pytest.mark.slow
 def test_protected_image_that_leaks_is_rejected_too(data: tuple[str, ...], tmp_path: Path) -> None:
     records, _ = run(tmp_path, *data, "--leak", "drop_from=train", "--protect", "*.png")
     assert records["train/a.png"]["reason"] == "leaked"
     assert records["test/sub/2.png"]["status"] == "kept"
 
 
+@pytest.mark.slow
 def test_image_that_a_person_dropped_does_not_leak(data: tuple[str, ...], tmp_path: Path) -> None:
     records, _ = run(tmp_path, *data)
     decisions = tmp_path / "d.jsonl"
@@ -184,6 +186,7 @@ def test_image_that_a_person_dropped_does_not_leak(data: tuple[str, ...], tmp_pa
     assert numbers(counts) == {"train val": (1, 0), "val train": (1, 0)}
 
 
+@pytest.mark.slow
 def test_known_image_is_in_no_split(data: tuple[str, ...], tmp_path: Path) -> None:
     write(tmp_path / "known/train/d.png", D)
     records, counts = run(tmp_path, *data, "--reference", tmp_path / "known")
@@ -323,6 +326,7 @@ class TestNearLeaks:
         two = {records[f"in/test/2{letter}.png"]["digest"] for letter in "ab"}
         assert component["test/2a.png"] == component["test/2b.png"] == min(two)
 
+    @pytest.mark.slow
     def test_decisions_change_leaks(self, pictures: Path, tmp_path: Path) -> None:
         splits = ("--split", f"train={pictures}/train", "--split", f"test={pictures}/test")
         records, _ = run(tmp_path, *splits)

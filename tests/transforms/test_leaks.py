@@ -157,7 +157,11 @@ CASES = 9
 
 
 @pytest.mark.parametrize(
-    ("number", "near"), [(number, True) for number in range(CASES)] + [(1, False), (2, False)]
+    ("number", "near"),
+    [
+        *(pytest.param(number, True, marks=[pytest.mark.slow] * (number > 4)) for number in range(CASES)),
+        (1, False),
+    ],
 )
 def test_leaks_are_those_of_the_definition(number: int, near: bool) -> None:
     rng = random.Random(f"order {number}")
