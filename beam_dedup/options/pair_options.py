@@ -48,7 +48,7 @@ PAIR_OPTIONS: tuple[Option, ...] = (
         action=Action.SWITCH,
         help="Add the connected component of each image to its record (with --records).",
         details="""
-            Requires `--records`. Two images have the same `component` if pairs within the thresholds lead from one to the
+            Requires `--records`. Two images have the same `component` if and only if pairs within the thresholds lead from one to the
             other, however far apart they are themselves. Its value is the lowest SHA-256 in it, also if that is the one
             of a known image. An image without such pairs has its own SHA-256; a rejected image has none.
 

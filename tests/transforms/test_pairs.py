@@ -87,11 +87,9 @@ def check(sets: Sequence[Contents], found: FindPairs, *flags: str) -> None:
         assert names == made.names
 
 
-PLANS = [
-    pytest.param(PlanSettings(spread=False), id="one worker"),
-    pytest.param(PlanSettings(), id="one code shard"),
-    pytest.param("rounds", id="code shards"),
-]
+ONE_WORKER = pytest.param(PlanSettings(spread=False), id="one worker")
+CODE_SHARDS = pytest.param("rounds", id="code shards")
+PLANS = [ONE_WORKER, pytest.param(PlanSettings(), id="one code shard"), CODE_SHARDS]
 
 
 def planning(settings: PlanSettings | str, k: int, bits: int = 64, words: int = 1) -> PlanSettings:
@@ -100,7 +98,7 @@ def planning(settings: PlanSettings | str, k: int, bits: int = 64, words: int = 
     return PlanSettings(Plan(k // words, 2, 1 + k % 2, 3, bits, words))
 
 
-@pytest.mark.parametrize("settings", PLANS)
+@pytest.mark.parametrize("settings", [ONE_WORKER, CODE_SHARDS])
 @pytest.mark.parametrize(("k", "verify", "views"), [(0, 48, 2), (3, 256, 0), (8, 100, 3)])
 def test_pairs_are_those_of_the_definition(
     k: int, verify: int, views: int, settings: PlanSettings | str
@@ -113,7 +111,7 @@ def test_pairs_are_those_of_the_definition(
     check(sets, FindPairs(Thresholds(k, verify), planning(settings, k), digest_shards=3))
 
 
-@pytest.mark.parametrize("settings", PLANS)
+@pytest.mark.parametrize("settings", [CODE_SHARDS])
 @pytest.mark.parametrize(
     ("algorithm", "k", "bits"), [("phash", 4, 64), ("colorhash", 2, 42), ("pdq", 15, 256)]
 )
@@ -127,7 +125,7 @@ def test_pairs_of_other_algorithms(algorithm: str, k: int, bits: int, settings: 
     check(sets, FindPairs(thresholds, plan, digest_shards=2))
 
 
-@pytest.mark.parametrize("settings", PLANS)
+@pytest.mark.parametrize("settings", [ONE_WORKER, CODE_SHARDS])
 def test_decisions_change_the_pairs(settings: PlanSettings | str) -> None:
     rng = random.Random(7)
     case = union([random_set(f"decided {number}", 6) for number in range(6)], rng)._replace(verify=48)
