@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from beam_dedup import service_log
-from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError, UsageError
+from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError, LeakError, UsageError
 from beam_dedup.options import help_text, parser
 from beam_dedup.options.option import quoted
 from beam_dedup.options.suggest import pasteable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _STANDARD_ERROR = 2
 
 COMMANDS = ("clean", "report", "undo")  # other than the run itself
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_USAGE, LEAKS, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = f"{arguments[0]} " if arguments and arguments[0] in COMMANDS else ""
         log(f"{error} (see dedup {command}--help)")
         return WRONG_USAGE
+    except LeakError as error:
+        log(str(error))
+        return LEAKS
     except DedupError as error:
         log(str(error))
         return FAILED

@@ -98,7 +98,7 @@ def check_outputs(config: DedupConfig) -> None:
         if not is_remote(path):
             _check_output_file(flag, path, bool(config.stream))
     if config.place != "copy":
-        for flag, path in (("-d", config.output_dir), *(("-i", path) for path in config.inputs)):
+        for flag, path in (("-d", config.output_dir), *((config.input_flag, path) for path in config.inputs)):
             if is_remote(path):
                 raise UsageError(f"--place {config.place} works only with local files, but {flag} is {path}")
     if config.output_dir and is_remote(config.output_dir):
@@ -270,7 +270,7 @@ def check_not_empty(config: DedupConfig, *, remote: bool) -> None:
     """
     for path in config.inputs:
         if remote or not is_remote(path):
-            with _access_errors(f"-i: {shown(path)} can't be read"):
+            with _access_errors(f"{config.input_flag}: {shown(path)} can't be read"):
                 exclusions = Exclusions()
                 found = list_inputs(
                     [path], config.excluded_paths, selection=config.selection, exclusions=exclusions
@@ -278,7 +278,7 @@ def check_not_empty(config: DedupConfig, *, remote: bool) -> None:
                 if next(found, None) is None:
                     excluded = excluded_text(exclusions.as_fields())
                     others = f" but those that are left out: {excluded}" if excluded else ""
-                    raise UsageError(f"-i: there are no files in {shown(path)}{others}")
+                    raise UsageError(f"{config.input_flag}: there are no files in {shown(path)}{others}")
     path = config.json_metadata
     if path and not is_remote(path) and os.path.getsize(path) == 0:
         raise UsageError(f"-l: there are no rows in {shown(path)}")
@@ -295,7 +295,7 @@ def check_reachable(config: DedupConfig) -> None:
 
 
 def _given_inputs(config: DedupConfig) -> list[tuple[str, str]]:
-    given = [("-i", path) for path in config.inputs]
+    given = [(config.input_flag, path) for path in config.inputs]
     return [*given, ("-l", config.json_metadata), ("--reference", config.reference)]
 
 

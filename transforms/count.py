@@ -10,9 +10,11 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, PCollection
 
 from beam_dedup.core import conservation
+from beam_dedup.core.assignment import Assignment
 from beam_dedup.core.blocks import VerdictBlock
 from beam_dedup.core.conservation import ReadTally, UriTally
 from beam_dedup.core.errors import ConservationError
+from beam_dedup.core.leaks import Leakage
 from beam_dedup.core.matching.planner import Estimate
 from beam_dedup.core.model import REJECT_REASONS, ImageRef
 from beam_dedup.core.reading.selection import Exclusions, sum_exclusions
@@ -121,12 +123,18 @@ class CountImages(beam.PTransform[PCollection[VerdictBlock], PCollection[dict[st
       read_tally: what was read. Adds the numbers of skipped pages and of companions to the counts, if there are any.
       pinned: how many pairs were exempt since a person declared them different. Adds that number to the counts.
       exclusions: what was left out of the inputs. Adds the numbers to the counts, if there are any.
+      leakage: which images leak to other splits. Adds the numbers to the counts.
+      assigned: how many images were assigned to each split. Adds the numbers to the counts.
+      assignment: how they were assigned.
     """
 
     plan: PCollection[Estimate] | None = None
     read_tally: PCollection[ReadTally] | None = None
     pinned: PCollection[int] | None = None
     exclusions: PCollection[Exclusions] | None = None
+    leakage: PCollection[Leakage] | None = None
+    assigned: PCollection[dict[str, int]] | None = None
+    assignment: Assignment | None = None
 
     def expand(self, verdicts: PCollection[VerdictBlock]) -> PCollection[dict[str, Any]]:
         counted = verdicts | "Count" >> beam.CombineGlobally(_CountFn())
@@ -140,7 +148,11 @@ class CountImages(beam.PTransform[PCollection[VerdictBlock], PCollection[dict[st
         exclusions = None
         if self.exclusions is not None:
             exclusions = AsSingleton(self.exclusions | "Excluded" >> beam.CombineGlobally(sum_exclusions))
-        return counted | "Counts" >> beam.Map(as_counts, plan, read_tally, pinned, exclusions)
+        leakage = None if self.leakage is None else AsSingleton(self.leakage)
+        counts = counted | "Counts" >> beam.Map(as_counts, plan, read_tally, pinned, exclusions, leakage)
+        if self.assigned is None or self.assignment is None:
+            return counts
+        return counts | "Assigned" >> beam.Map(with_assignment, AsSingleton(self.assigned), self.assignment)
 
 
 def as_counts(
@@ -149,6 +161,7 @@ def as_counts(
     read_tally: ReadTally | None,
     pinned: int | None = None,
     exclusions: Exclusions | None = None,
+    leakage: Leakage | None = None,
 ) -> dict[str, Any]:
     """Returns the content of a counts file: the main counters, also those that are zero; then rarer ones; then the plan."""
     names = (
@@ -182,8 +195,21 @@ def as_counts(
             result[name] = number
     if exclusions:
         result["Excluded"] = exclusions.as_fields()
+    if leakage:
+        result[metrics.LEAKING] = sum(leakage.leaking)
+        result["Leakage"] = leakage.as_fields()
+    elif metrics.LEAKING in counts:
+        result[metrics.LEAKING] = counts[metrics.LEAKING]
     result["Plan"] = plan.describe() if plan else None
     return result
+
+
+def with_assignment(
+    counts: dict[str, Any], assigned: dict[str, int], assignment: Assignment
+) -> dict[str, Any]:
+    """Returns the content of a counts file with the numbers of images that were assigned to splits, before the plan."""
+    others = {name: value for name, value in counts.items() if name != "Plan"}
+    return {**others, "Assigned": assignment.as_fields(assigned), "Plan": counts["Plan"]}
 
 
 def write_json(value: dict[str, Any], path: str, flag: str = "") -> None:

@@ -10,16 +10,29 @@ from apache_beam.typehints.decorators import no_annotations
 from beam_dedup.core.blocks import FingerprintBlock, VerdictBlock
 from beam_dedup.core.conservation import ReadTally
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
+from beam_dedup.core.leaks import Leakage
 from beam_dedup.core.matching.planner import Estimate, PlanSettings
 from beam_dedup.core.model import ImageRef
 from beam_dedup.core.preference import KeepPolicy, Preference
+from beam_dedup.core.splits import Splits, with_splits
 from beam_dedup.core.thresholds import Thresholds
 from transforms import metrics
 from transforms.decided import DropUnwanted, as_side_input
 from transforms.exact import DIGEST_SHARDS, MarkExactDuplicates
 from transforms.fingerprint import FingerprintImages
+from transforms.leaks import DropLeaked, FindLeaks, Near, ShardedContents
 from transforms.near import MarkNearDuplicates
 from transforms.read_settings import ReadSettings
+
+
+class SplitLeaks(NamedTuple):
+    """Which images leak to other splits."""
+
+    leakage: PCollection[Leakage]  # one
+    contents: PCollection[ShardedContents]
+    fingerprints: PCollection[
+        FingerprintBlock
+    ]  # of all images that were compared, also of those that were rejected
 
 
 class Deduplicated(NamedTuple):
@@ -33,6 +46,7 @@ class Deduplicated(NamedTuple):
     fingerprints: PCollection[
         FingerprintBlock
     ]  # of the images that were judged, and of known ones, for `FindPairs`
+    leaks: SplitLeaks | None = None  # None without splits
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -65,6 +79,10 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
       across: the labels of the inputs (`beam_dedup.core.reading.input_paths.labels`), if only images of different inputs
         are duplicates of each other; else (). If there are several, each image's name must begin with the label of its
         input, as those of `ReadImages` do. All known images are one more input.
+      splits: the splits of the images, between which leaks are found; the verdicts get the names. Bounded input only, in the
+        global window.
+      drop_from: the name of a split whose images that leak to another are rejected before all others are judged; "" for
+        none.
     """
 
     settings: ReadSettings = ReadSettings()
@@ -75,6 +93,8 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
     known: PCollection[list[ImageRef]] | None = None
     decisions: Decisions = NO_DECISIONS
     across: tuple[str, ...] = ()
+    splits: Splits | None = None
+    drop_from: str = ""
 
     @no_annotations  # Beam has no types for several outputs
     def expand(self, images: PCollection[list[ImageRef]]) -> Deduplicated:
@@ -86,6 +106,18 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
             unwanted = DropUnwanted(as_side_input(images.pipeline, self.decisions), self.keep)
             wanted = fingerprints | "Unwanted" >> unwanted
             fingerprints, dropped = wanted.fingerprints, (wanted.verdicts,)
+        split_leaks = None
+        if self.splits:
+            near = None
+            if self.settings.recipe:
+                near = Near(self.thresholds, self.planning, self.keep, self.decisions)
+            found = fingerprints | "Leaks" >> FindLeaks(self.splits, near, self.digest_shards)
+            split_leaks = SplitLeaks(found.leakage, found.contents, fingerprints)
+            if self.drop_from:
+                unleaked = fingerprints | "Leaked" >> DropLeaked(
+                    self.splits, self.drop_from, found.leaks, self.digest_shards
+                )
+                fingerprints, dropped = unleaked.fingerprints, (*dropped, unleaked.verdicts)
         plan = pinned = None
         if self.settings.recipe:
             mark = MarkNearDuplicates(
@@ -107,6 +139,12 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
         counted = (
             judged | "Count" >> beam.Map(metrics.count),
             read.rejections | "CountRejected" >> beam.Map(metrics.count),
-            *(verdicts | "CountDropped" >> beam.Map(metrics.count) for verdicts in dropped),
+            *(
+                verdicts | f"CountDropped{number or ''}" >> beam.Map(metrics.count)
+                for number, verdicts in enumerate(dropped)
+            ),
         )
-        return Deduplicated(counted | "All" >> beam.Flatten(), plan, read.read_tally, pinned, fingerprints)
+        verdicts = counted | "All" >> beam.Flatten()
+        if self.splits:
+            verdicts |= "Splits" >> beam.Map(with_splits, self.splits)
+        return Deduplicated(verdicts, plan, read.read_tally, pinned, fingerprints, split_leaks)

@@ -30,6 +30,7 @@ SKIPPED = "Skipped_Page_Count"
 COMPANIONS = "Companion_Count"  # files that belong to images, and are not judged
 OUT_OF_MEMORY = "Out_Of_Memory_Count"
 PINNED = "Pinned_Count"  # pairs that a person declared different, and whose codes are within k
+LEAKING = "Leaking_Image_Count"  # images whose content another split has too
 EXCLUDED = "Excluded_Count"  # files that options leave out
 EXCLUDED_DIRECTORIES = "Excluded_Directory_Count"  # not walked: their files are not counted
 COPIES = "Placed_Copy_Count"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.pvalue import AsIter, PCollection
 from apache_beam.typehints.decorators import no_annotations
 
@@ -32,23 +33,29 @@ class WritePairs(beam.PTransform[PairsFound, PCollection[str]]):
       path: the file, local or of a file system of Beam. A file of that name is only replaced if it contains pairs;
         otherwise the pairs are written to `PATH.new`.
       digest_shards: the number that `FindPairs` was given.
+      splits: the names of the splits, if the pairs and names are those of `PairSplits`.
     """
 
     path: str
     digest_shards: int = DIGEST_SHARDS
+    splits: tuple[str, ...] = ()
 
     @no_annotations  # Beam has no types for several inputs
     def expand(self, found: PairsFound) -> PCollection[str]:
+        schemas = (
+            (blocks.PAIRS_OF_SPLITS, blocks.NAMES_OF_SPLITS) if self.splits else (blocks.PAIRS, blocks.NAMES)
+        )
         names = (
             {
-                "digests": found.pairs | "Digests" >> beam.FlatMap(digests_in, self.digest_shards),
+                "digests": found.pairs
+                | "Digests" >> beam.FlatMap(digests_in, self.digest_shards, schemas[0]),
                 "names": found.names,
             }
             | "ByDigest" >> beam.CoGroupByKey()
-            | "Names" >> beam.Map(wanted_names)
+            | "Names" >> beam.Map(wanted_names, schemas[1])
         )
         path = found.pairs.pipeline | "Path" >> beam.Create([blocks.to_bytes(self.path)], reshuffle=False)
-        return path | "Write" >> beam.Map(write_pairs, AsIter(found.pairs), AsIter(names))
+        return path | "Write" >> beam.Map(write_pairs, AsIter(found.pairs), AsIter(names), self.splits)
 
 
 @dataclasses.dataclass
@@ -84,21 +91,23 @@ class AddComponents(beam.PTransform[PCollection[VerdictBlock], PCollection[Verdi
         return (added, rejected) | "All" >> beam.Flatten()
 
 
-def digests_in(pairs: PairBlock, digest_shards: int) -> Iterator[tuple[bytes, bytes]]:
+def digests_in(pairs: PairBlock, digest_shards: int, schema: pa.Schema) -> Iterator[tuple[bytes, bytes]]:
     """Yields the digests in a block of pairs, keyed by digest shard."""
-    for shard, digests in pair_tables.digests_in(pairs, digest_shards):
+    for shard, digests in pair_tables.digests_in(pairs, digest_shards, schema):
         yield b"%d" % shard, digests
 
 
-def wanted_names(shard: tuple[bytes, dict[str, Iterable[bytes]]]) -> NameBlock:
+def wanted_names(shard: tuple[bytes, dict[str, Iterable[bytes]]], schema: pa.Schema) -> NameBlock:
     """Returns the names of the contents of a digest shard that are in pairs."""
-    return pair_tables.names_of(shard[1]["digests"], shard[1]["names"])
+    return pair_tables.names_of(shard[1]["digests"], shard[1]["names"], schema)
 
 
-def write_pairs(name: bytes, pairs: Iterable[PairBlock], names: Iterable[NameBlock]) -> str:
+def write_pairs(
+    name: bytes, pairs: Iterable[PairBlock], names: Iterable[NameBlock], splits: tuple[str, ...] = ()
+) -> str:
     """Writes pairs to the file of this name. Returns the name, printable."""
     path = blocks.to_text(name)
-    rows = pair_tables.PairRows(pairs, names)
+    rows = pair_tables.PairRows(pairs, names, splits)
     with whole_file(path, functools.partial(is_own, "--pairs")) as file:
         pair_tables.write_pairs(file, rows, path)
     return str(printable(path))

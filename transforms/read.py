@@ -70,6 +70,7 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
       selection: which of the files are wanted; by default all of them.
       companions: whether the companions of images in local directories (`beam_dedup.core.companions`) are listed with
         these images instead of as files of their own.
+      splits: the split of each path, if they have any; see `transforms.storage.listing.list_inputs`.
     """
 
     paths: str | tuple[str, ...]
@@ -79,6 +80,7 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
     links_inside: bool = False
     selection: Selection = EVERYTHING
     companions: bool = False
+    splits: tuple[str, ...] = ()
 
     def expand(self, pbegin: PBegin) -> PCollection[list[ImageRef]]:
         return self.listed(pbegin).images
@@ -93,6 +95,7 @@ class ReadImages(beam.PTransform[PBegin, PCollection[list[ImageRef]]]):
             self.links_inside,
             self.selection,
             self.companions,
+            self.splits,
         )
         folder = pbegin | "Folder" >> beam.Create([[to_bytes(path) for path in paths]], reshuffle=False)
         return _listed(folder, "List", list_references, arguments)
@@ -154,11 +157,12 @@ def list_references(
     links_inside: bool = False,
     selection: Selection = EVERYTHING,
     companions: bool = False,
+    splits: tuple[str, ...] = (),
     exclusions: Exclusions | None = None,
 ) -> Iterator[list[ImageRef]]:
     """Yields references to the files that `list_inputs` finds, in lists as `batched` makes them."""
     files = list_inputs(
-        [to_text(path) for path in paths], exclude, links_inside, selection, exclusions, companions
+        [to_text(path) for path in paths], exclude, links_inside, selection, exclusions, companions, splits
     )
     yield from batched((_file_reference(file, known) for file in files), size)
 

@@ -115,7 +115,7 @@ class WriteGroups(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
 
 @dataclasses.dataclass
 class WriteDropList(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
-    """Writes which images a collection does not need: the duplicates, and images that a person decided to drop.
+    """Writes which images a collection does not need: the duplicates, and images that are dropped: by a person, or since they leak.
 
     A file is named by the path that opens it, with its bytes, a member of an archive by its URI. The names are sorted
     by URI. Each is followed by a line feed, or by NUL if the path of the list ends in `.nul`. A name that could be read
@@ -266,7 +266,7 @@ def unlisted(block: VerdictBlock, nul: bool) -> int:
 
 def is_dropped(verdict: Verdict) -> bool:
     """Returns whether an image belongs in a drop list."""
-    return verdict.status == Status.DUPLICATE or verdict.reason == Reason.DROPPED
+    return verdict.status == Status.DUPLICATE or verdict.reason in (Reason.DROPPED, Reason.LEAKED)
 
 
 def dropped_name(verdict: Verdict) -> bytes:

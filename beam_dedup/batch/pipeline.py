@@ -27,6 +27,7 @@ from transforms import (
     WriteRecords,
     WriteUnplaced,
 )
+from transforms.assign import AssignSplits
 from transforms.companion_copies import ChooseCompanionCopies
 from transforms.count import write_json
 from transforms.overview import SumUpImages
@@ -36,6 +37,7 @@ from transforms.place import wanted_copies
 from transforms.read import DECODED_AT_ONCE, DIGESTED_AT_ONCE, ListImages
 from transforms.read_settings import ReadSettings
 from transforms.shards import WriteShards
+from transforms.split_pairs import PairSplits
 from transforms.storage.placing import PlaceMode
 from transforms.union import AddUnions
 from transforms.write import WriteDropList, is_nul_list, unlisted
@@ -98,7 +100,8 @@ def build(
     # PCollection[ReadTally], counts of what was read
     # PCollection[int], one: how many pairs were declared different
     # PCollection[bytes], blocks of fingerprints
-    verdicts, plan, read_tally, pinned, fingerprints = images | "Deduplicate" >> DeduplicateImages(
+    # SplitLeaks, which images leak to other splits; None without splits
+    verdicts, plan, read_tally, pinned, fingerprints, leaks = images | "Deduplicate" >> DeduplicateImages(
         settings=settings,
         thresholds=config.thresholds,
         planning=planning,
@@ -106,18 +109,28 @@ def build(
         known=known,
         decisions=config.decisions,
         across=input_paths.labels(config.inputs) if config.across else (),
+        splits=config.data_splits,
+        drop_from=config.drop_from,
     )
     images | "Check" >> CheckConservation(verdicts, read_tally)
     pairs = None
     if config.pairs:
-        found = _find_pairs(fingerprints, config, planning)
-        found | "WritePairs" >> WritePairs(config.pairs)
-        pairs = found.pairs
+        found = _find_pairs(leaks.fingerprints if leaks else fingerprints, config, planning)
+        # Components are those of the images that were judged, which are fewer with drop_from.
+        pairs = None if config.drop_from else found.pairs
+        splits = config.data_splits.all if config.data_splits else ()
+        if leaks:
+            found = found.pairs | "PairSplits" >> PairSplits(leaks.contents, len(splits))
+        found | "WritePairs" >> WritePairs(config.pairs, splits=splits)
+    assigned = None
     if config.records:
         recorded = verdicts | "Unions" >> AddUnions() if config.union else verdicts
-        if config.components:
+        if config.components or config.assignment:
             connected = _connect(fingerprints, config, planning, pairs)
             recorded = recorded | "Components" >> AddComponents(connected)
+        if config.assignment:
+            # PCollection[bytes]; PCollection[dict], one
+            recorded, assigned = recorded | "Assign" >> AssignSplits(config.assignment)
         recorded | "Records" >> WriteRecords(config.records, own_only=True)
     if reports.records:
         verdicts | "ReportRecords" >> WriteRecords(reports.records)
@@ -181,7 +194,10 @@ def build(
         # PCollection[dict], one
         (
             verdicts
-            | "Counts" >> CountImages(plan, read_tally, pinned, exclusions)
+            | "Counts"
+            >> CountImages(
+                plan, read_tally, pinned, exclusions, leaks and leaks.leakage, assigned, config.assignment
+            )
             | "WriteCounts" >> beam.Map(write_json, reports.counts, "--counts")
         )
     if reports.overview:
@@ -213,6 +229,7 @@ def _read_new(config: DedupConfig, batch: int) -> ReadImages | ReadMetadata:
         links_inside=config.links_inside,
         selection=config.selection,
         companions=config.companions,
+        splits=config.splits,
     )
 
 

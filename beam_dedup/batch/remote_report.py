@@ -7,7 +7,7 @@ from typing import Any
 
 from apache_beam.runners.runner import PipelineResult
 
-from beam_dedup.batch import summary
+from beam_dedup.batch import leakage, summary
 from beam_dedup.batch.rejected import nothing_judged_elsewhere, nothing_read
 from beam_dedup.core.errors import DedupError
 from beam_dedup.core.names import shown
@@ -70,6 +70,7 @@ def report(config: DedupConfig, file: CountsFile, result: PipelineResult, second
 
     Raises:
       DedupError: no image was read, all were rejected, or copies could not be made.
+      LeakError: images leak between splits, and the run shall fail then.
     """
     counters = job_metrics.counters(result)
     counts = file.read() or (None if counters is None else as_counts(counters, None, None))
@@ -88,6 +89,7 @@ def report(config: DedupConfig, file: CountsFile, result: PipelineResult, second
         )
     if problems:
         raise DedupError("\n".join(problems))
+    leakage.check(config, counts)
 
 
 def _problems(config: DedupConfig, counts: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import apache_beam as beam
 
 from beam_dedup import preflight
-from beam_dedup.batch import pipeline, progress, remote_report, summary
+from beam_dedup.batch import leakage, pipeline, progress, remote_report, summary
 from beam_dedup.batch.other_files import count_other_files
 from beam_dedup.batch.pipeline import COUNT, Reports
 from beam_dedup.batch.rejected import nothing_judged, nothing_read
@@ -58,7 +58,8 @@ def run(prepared: Prepared, started: float) -> int:
     here = prepared.has_workers_here
     # Counting lists all inputs once more; only the plan of near mode and the progress display need it.
     with contextlib.nullcontext() if config.quiet else sign_of_life("listing the input"):
-        files_to_read = count_files(config) if local and (config.near or not config.quiet) else 0
+        is_listed = config.near or not config.quiet or bool(config.splits)
+        files_to_read = count_files(config) if local and is_listed else 0
     with scratch_directory(config) as scratch:
         tally = _tally(scratch, files_to_read) if local else None
         reports = _reports(config, scratch, here)
@@ -107,6 +108,7 @@ def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: boo
     Raises:
       DedupError: all inputs were rejected, copies could not be made, or somebody else wrote an output file
         during the run.
+      LeakError: images leak between splits, and the run shall fail then.
     """
     with open(reports.overview, encoding="utf-8") as file:
         overview = from_json(json.load(file))
@@ -151,6 +153,7 @@ def _report(config: DedupConfig, reports: Reports, seconds: float, *, local: boo
         problems.append(message)
     if problems:
         raise DedupError("\n".join(problems))
+    leakage.check(config, counts)
 
 
 def _unlisted_message(config: DedupConfig, path: str) -> str:
@@ -199,6 +202,7 @@ def count_files(config: DedupConfig) -> int:
             config.links_inside,
             selection,
             companions=config.companions,
+            splits=config.splits,
         )
     try:
         files = sum(1 for _ in itertools.chain(new, known))

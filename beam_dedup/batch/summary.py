@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from beam_dedup.batch import leakage
 from beam_dedup.batch.other_files import MAX_COUNTED
 from beam_dedup.batch.rejected import kinds_text, sources
 from beam_dedup.core.model import REJECT_REASONS
@@ -139,6 +140,8 @@ def _rows(config: DedupConfig, counts: Mapping[str, Any]) -> Iterator[tuple[str,
         protected = counts.get(metrics.PROTECTED, 0)
         note = "kept because of --protect" if protected else "no image matches --protect"
         yield metrics.PROTECTED, f"{protected:,}", note
+    yield from leakage.table(config, counts)
+    yield from leakage.assigned(counts)
     if counts.get(metrics.DESCRIBED):
         yield row(metrics.DESCRIBED, "could not be opened: compared by their metadata, not copied")
     if counts.get(metrics.OUT_OF_MEMORY):

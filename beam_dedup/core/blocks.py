@@ -83,8 +83,13 @@ VERDICTS = pa.schema(
             pa.binary(),
         ),  # fields of the record as JSON (`beam_dedup.core.union`); null if there are none
         ("component", pa.binary()),  # lowest digest of its component; null if it was not asked for
+        ("split", pa.binary()),  # null if the image is in none
+        ("assigned", pa.binary()),  # the split that the image was assigned to; null if none was
     ]
 )
+
+# The last columns of VERDICTS: later steps fill them, if at all.
+ADDED_LATER = ("union", "component", "split", "assigned")
 
 # The columns that near matching needs, one row per code. `digest_shard` is the number of the image's digest
 # shard, which gets the answer.
@@ -142,6 +147,11 @@ COMPONENTS = pa.schema([("digest", pa.binary(32)), ("component", pa.binary(32))]
 
 # The first image of each content, by rank.
 NAMES = pa.schema([("digest", pa.binary(32)), ("uri", pa.binary()), ("known", pa.bool_())])
+
+# Pairs and names of the contents of single splits, given by the number of the split; -1 for no split. `a` and `b` may be
+# equal if the splits differ.
+PAIRS_OF_SPLITS = pa.schema([*PAIRS, ("split_a", pa.int64()), ("split_b", pa.int64())])
+NAMES_OF_SPLITS = pa.schema([*NAMES, ("split", pa.int64())])
 
 # The types of the blocks that steps exchange. They are plain aliases, since Beam 2.77 infers Any for a
 # NewType.

@@ -1,4 +1,6 @@
-"""Rejects the images that a person decided to drop."""
+"""Rejects images that were read: those that a person decided to drop, and others."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -30,18 +32,30 @@ def split_dropped(
     if is_dropped.any():
         is_dropped &= ~are_protected(fingerprints, preference)
     is_new = ~np.asarray(fingerprints["known"].combine_chunks()).astype(bool)
-    rows = fingerprints.filter(pa.array(is_dropped & is_new))
+    verdicts = rejected(fingerprints.filter(pa.array(is_dropped & is_new)), Reason.DROPPED)
+    return fingerprints.filter(pc.invert(pa.array(is_dropped))), verdicts
+
+
+def rejected(images: pa.Table, reason: Reason, details: Sequence[str] | None = None) -> pa.Table:
+    """Returns verdicts (`VERDICTS`) that reject images (`FINGERPRINTS`).
+
+    Args:
+      images: the images.
+      reason: why they are rejected.
+      details: one for each image; None for none.
+    """
     columns = []
     for field in blocks.VERDICTS:
         if field.name in _FROM_IMAGE:
-            column = rows[field.name].combine_chunks().cast(field.type)
+            column = images[field.name].combine_chunks().cast(field.type)
         elif field.name in ("status", "reason"):
-            value = Status.REJECTED if field.name == "status" else Reason.DROPPED
-            column = pa.array([value.encode()] * len(rows), field.type)
+            value = Status.REJECTED if field.name == "status" else reason
+            column = pa.array([value.encode()] * len(images), field.type)
+        elif field.name == "detail" and details is not None:
+            column = pa.array([blocks.to_bytes(detail) for detail in details], field.type)
         elif field.name in _EMPTY:
-            column = pa.array([b""] * len(rows), field.type)
+            column = pa.array([b""] * len(images), field.type)
         else:
-            column = pa.nulls(len(rows), field.type)
+            column = pa.nulls(len(images), field.type)
         columns.append(column)
-    verdicts = pa.Table.from_arrays(columns, schema=blocks.VERDICTS)
-    return fingerprints.filter(pc.invert(pa.array(is_dropped))), verdicts
+    return pa.Table.from_arrays(columns, schema=blocks.VERDICTS)

@@ -2,6 +2,7 @@
 
     DedupError                 ends the run with exit code 1; the message is for the person who runs the tool
       +-- UsageError           the command line or the configuration is wrong; exit code 2
+      +-- LeakError            images leak between splits, and `--leak fail` was given; exit code 3
       +-- PlanError            near matching would take far too long; exit code 2 if found before the start
       +-- ConservationError    initial != kept + duplicates + rejected: a bug, never to be ignored
     ImageError                 one input item can't be deduplicated; becomes a `Rejection`, never ends a run
@@ -33,6 +34,10 @@ class DedupError(Exception):
 
 class UsageError(DedupError):
     """The command line or the configuration is wrong; the message names flag, rule and value in one line."""
+
+
+class LeakError(DedupError):
+    """Images of one split of a data set have copies in another. All outputs were written."""
 
 
 class PlanError(DedupError):

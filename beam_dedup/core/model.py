@@ -53,6 +53,7 @@ class Reason(enum.StrEnum):
     DECODER_CRASHED = "decoder_crashed", "rejected: it crashed the decoder process"
     TIMEOUT = "timeout", "rejected: reading or decoding it took longer than the time limit"
     DROPPED = "dropped", "rejected: a person decided to drop it (`--decisions`)"
+    LEAKED = "leaked", "rejected: another split has the same picture, and `--leak drop_from` names its split"
 
     meaning: str  # one line for people
 
@@ -217,6 +218,8 @@ class Verdict:
         ""  # the fields `also` and `label_conflict` of the record, as a JSON object; "" if there are none
     )
     component: bytes = b""  # the lowest digest of its connected component; b"" if it was not asked for
+    split: str = ""  # of the input from which the image was read; "" if it has none
+    assigned: str = ""  # the split that the image was assigned to; "" if none was
 
     @classmethod
     def of_rejection(cls, rejection: Rejection) -> "Verdict":
@@ -268,6 +271,8 @@ class Verdict:
             "group": None if self.status == Status.REJECTED else self.group,
             "group_size": None,
             "component": self.component.hex() or None,
+            "split": self.split or None,
+            "assigned": self.assigned or None,
         }
 
     def json_line(self) -> str:
@@ -430,6 +435,8 @@ AVRO_SCHEMA: dict[str, Any] = {
         _avro_field("group", "string", "digest of the kept image of the group, hex"),
         _avro_field("group_size", "long", "number of records of the group"),
         _avro_field("component", "string", "lowest digest that pairs within the thresholds lead to, hex"),
+        _avro_field("split", "string", "split of the input from which the image was read"),
+        _avro_field("assigned", "string", "split that the image was assigned to"),
     ],
 }
 

@@ -3,7 +3,7 @@
 Text is made once per content, not once per pair.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import fastavro
@@ -31,8 +31,11 @@ _FIELDS: tuple[tuple[str, str, str], ...] = (
     ("view", "string", "the view of one image that matched the other one"),
     ("known_a", "boolean", "whether the image at uri_a is known"),
     ("known_b", "boolean", "whether the image at uri_b is known"),
+    ("split_a", "string", "the split of the image at uri_a"),
+    ("split_b", "string", "the split of the image at uri_b"),
 )
-_MAY_BE_NULL = ("distance", "long_distance")
+_MAY_BE_NULL = ("distance", "long_distance", "split_a", "split_b")
+_MAX_SPLITS = 64
 PAIR_FIELDS = tuple(name for name, _, _ in _FIELDS)
 
 PAIR_AVRO_SCHEMA: dict[str, Any] = {
@@ -59,19 +62,30 @@ class PairRows:
     Args:
       pairs: blocks of `PAIRS`, in any order.
       names: blocks of `NAMES`: of all contents that are in a pair, each once.
+      splits: the names of the splits, if the blocks are of `PAIRS_OF_SPLITS` and `NAMES_OF_SPLITS`.
     """
 
-    def __init__(self, pairs: Iterable[bytes], names: Iterable[bytes]) -> None:
-        table = blocks.load(names, blocks.NAMES)
+    def __init__(self, pairs: Iterable[bytes], names: Iterable[bytes], splits: Sequence[str] = ()) -> None:
+        table = blocks.load(names, blocks.NAMES_OF_SPLITS if splits else blocks.NAMES)
         digests, [number] = numbered([table["digest"]])
-        table = table.take(pa.array(np.argsort(number)))
+        splits_of = np.asarray(table["split"].combine_chunks()) if splits else np.full(len(table), -1)
+        node = number * _MAX_SPLITS + splits_of + 1
+        order = np.argsort(node)
+        table, node = table.take(pa.array(order)), node[order]
+        self._splits = splits
+        self._split = splits_of[order]
         self._known = table["known"].combine_chunks()
         self._uris = [blocks.to_text(uri) for uri in table["uri"].to_pylist()]
-        self._hex = pa.array([digest.hex() for digest in digests.to_pylist()], pa.string())
+        self._hex = pa.array([digest.hex() for digest in table["digest"].to_pylist()], pa.string())
         parts: list[list[Any]] = []
         for block in pairs:
-            rows = blocks.batch(block, blocks.PAIRS)
-            sides = (np.asarray(pc.index_in(rows[name], digests)).astype(np.int32) for name in ("a", "b"))
+            rows = blocks.batch(block, blocks.PAIRS_OF_SPLITS if splits else blocks.PAIRS)
+            nodes = (
+                np.asarray(pc.index_in(rows[name], digests)).astype(np.int64) * _MAX_SPLITS
+                + (np.asarray(rows[f"split_{name}"]) + 1 if splits else 0)
+                for name in ("a", "b")
+            )
+            sides = (np.searchsorted(node, one).astype(np.int32) for one in nodes)
             parts.append([*map(pa.array, sides), *(_copied(rows[name]) for name in blocks.PAIRS.names[2:])])
         columns = [
             pa.chunked_array(column, field_type).combine_chunks()
@@ -95,6 +109,8 @@ class PairRows:
           rows: most rows of a table.
         """
         written = pa.array(map(uris, self._uris), pa.string())
+        names = pa.array(map(uris, self._splits), pa.string())
+        splits = names.take(pa.array(self._split, mask=self._split < 0))
         views = pa.array(VIEWS, pa.string())
         for start in range(0, len(self), rows):
             a, b, distance, long, view = (column.slice(start, rows) for column in self._columns)
@@ -109,6 +125,8 @@ class PairRows:
                     views.take(view),
                     self._known.take(a),
                     self._known.take(b),
+                    splits.take(a),
+                    splits.take(b),
                 ],
                 schema=PAIR_TABLE,
             )
@@ -142,10 +160,10 @@ def write_pairs(file: BinaryIO, pairs: PairRows, path: str) -> None:
 
 
 def _json_lines(table: pa.Table) -> bytes:
-    """Returns pairs as lines of JSON; their URIs are JSON already."""
+    """Returns pairs as lines of JSON; their URIs and splits are JSON already."""
     parts: list[Any] = []
     for name, kind, _ in _FIELDS:
-        is_plain_text = kind == "string" and not name.startswith("uri_")
+        is_plain_text = kind == "string" and not name.startswith(("uri_", "split_"))
         value = pc.fill_null(table[name].cast(pa.string()), "null")
         parts += [f'{", " if parts else "{"}"{name}": ']
         parts += ['"', value, '"'] if is_plain_text else [value]
@@ -153,20 +171,20 @@ def _json_lines(table: pa.Table) -> bytes:
     return blocks.joined(lines.cast(pa.binary())) if len(table) else b""
 
 
-def digests_in(block: bytes, shards: int) -> Iterator[tuple[int, bytes]]:
-    """Yields the contents in a block of `PAIRS`, each once, by digest shard."""
-    pairs = blocks.load([block], blocks.PAIRS)
+def digests_in(block: bytes, shards: int, schema: pa.Schema = blocks.PAIRS) -> Iterator[tuple[int, bytes]]:
+    """Yields the contents in a block of `PAIRS`, or of another schema of pairs, each once, by digest shard."""
+    pairs = blocks.load([block], schema)
     digests, _ = numbered([pairs["a"], pairs["b"]])
     table = pa.table({"digest": digests})
     for shard, rows in blocks.split(table, blocks.digest_shards(table, shards)):
         yield shard, blocks.joined(rows["digest"].cast(pa.binary()))
 
 
-def names_of(digests: Iterable[bytes], names: Iterable[bytes]) -> bytes:
+def names_of(digests: Iterable[bytes], names: Iterable[bytes], schema: pa.Schema = blocks.NAMES) -> bytes:
     """Returns those rows of blocks of `NAMES` whose contents are among some digests, concatenated as `digests_in` returns them."""
     wanted = np.frombuffer(b"".join(digests), np.uint8)
     column = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(32), len(wanted) // 32, [None, pa.py_buffer(wanted)]
     )
-    table = blocks.load(names, blocks.NAMES)
+    table = blocks.load(names, schema)
     return blocks.dump(table.filter(pc.is_in(table["digest"], column)))

@@ -174,6 +174,8 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> pa.Table:
             b"" if verdict.status == Status.REJECTED else companions.to_column(verdict.ref),
             to_bytes(verdict.union) or None,
             verdict.component or None,
+            to_bytes(verdict.split) or None,
+            to_bytes(verdict.assigned) or None,
         )
         for verdict in verdicts
     ]
@@ -221,6 +223,8 @@ def verdicts_of(table: pa.Table) -> Iterator[Verdict]:
             kept_by=to_text(row["kept_by"] or b""),
             union=to_text(row["union"] or b""),
             component=row["component"] or b"",
+            split=to_text(row["split"] or b""),
+            assigned=to_text(row["assigned"] or b""),
         )
 
 

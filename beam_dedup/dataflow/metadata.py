@@ -16,6 +16,7 @@ from beam_dedup.options.option_table import OPTIONS
 
 _BUCKET_PATH = r"(gs|s3)://[^/]+(/.*)?"
 _INPUTS = r"(gs|s3)://[^\n]+"  # one line of inputs
+_SPLIT = rf"[\w.-]+={_INPUTS}"
 _RULE = rf"({'|'.join(WORDS)}|({'|'.join(WITH_VALUE)}):[^\n]+)"
 _LINES = r"[^\n]+(\n[^\n]+)*\n?"
 # The patterns of values that the parser accepts as any text.
@@ -30,6 +31,9 @@ _PATTERNS = {
     "include": _LINES,
     "path_field": r"[^\n]+",
     "image_column": r"[^\n]+",
+    "split": rf"{_SPLIT}(\n{_SPLIT})*\n?",
+    "assign": r"[\w.,=/-]+",
+    "leak": r"(report|fail|drop_from=[\w.-]+)",
     "output_dir": _BUCKET_PATH,
     "output_json": _BUCKET_PATH,
     "records": _BUCKET_PATH,

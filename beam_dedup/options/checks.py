@@ -17,7 +17,7 @@ from beam_dedup.core.paths import is_remote
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.threads import cores
 from beam_dedup.core.thresholds import DEFAULT_VERIFY, LONG_BITS, Thresholds
-from beam_dedup.options import output_checks, pair_checks, selection_checks, table_checks
+from beam_dedup.options import output_checks, pair_checks, selection_checks, split_checks, table_checks
 from beam_dedup.options.access_checks import allowed_prefixes, links_inside
 from beam_dedup.options.config import DedupConfig, StreamConfig
 from beam_dedup.options.defaults import (
@@ -64,6 +64,8 @@ _BATCH_ONLY = {
         "--drop_list",
         "it is complete only at the end of a batch run; the records hold the same facts",
     ),
+    "assign": ("--assign", "a later image may join two components"),
+    "split": ("--split", "the splits of a data set are compared when all of them are complete"),
     "decisions": ("--decisions", "decisions are about the images of an earlier run; batch runs honour them"),
     "across": (
         "--across",
@@ -88,6 +90,7 @@ def configure(options: argparse.Namespace) -> DedupConfig:
       UsageError: an option is missing, out of range, or does not go with another one.
     """
     stream = stream_config(options)
+    options, splits = split_checks.with_split_inputs(options)
     has_input = options.json_metadata or options.subscription or (options.dump_dir and all(options.dump_dir))
     if not has_input:
         raise UsageError(
@@ -141,8 +144,12 @@ def configure(options: argparse.Namespace) -> DedupConfig:
         pairs=_expanded(options.pairs),
         max_pairs=pair_checks.max_pairs(options),
         components=pair_checks.components(options),
+        splits=splits,
+        leak=split_checks.leak(options, splits),
+        assignment=split_checks.assignment(options),
         stream=stream,
     )
+    split_checks.check_roots(config.inputs, config.splits)
     output_checks.check_endings(config)
     output_checks.check_distinct(config)
     return config
@@ -415,10 +422,12 @@ def check_input(config: DedupConfig) -> None:
                 f"--allow must name an existing directory or file; got {quoted(prefix)}{_did_you_mean('--allow', prefix)}"
             )
     for path in config.inputs:
-        _check_readable("-i", path)
+        _check_readable(config.input_flag, path)
     if overlap := input_paths.overlapping(config.inputs):
         first, second = map(quoted, overlap)
-        raise UsageError(f"-i must not name a file twice; {first} and {second} overlap. Remove one of them")
+        raise UsageError(
+            f"{config.input_flag} must not name a file twice; {first} and {second} overlap. Remove one of them"
+        )
     if config.reference:
         if input_paths.is_pattern(config.reference):
             raise UsageError(
@@ -428,7 +437,8 @@ def check_input(config: DedupConfig) -> None:
         for path in config.inputs:
             if input_paths.holds(config.reference, path):
                 raise UsageError(
-                    f"-i must not lie inside --reference, whose images are all known; got -i {quoted(path)} and "
+                    f"{config.input_flag} must not lie inside --reference, whose images are all known; got {config.input_flag} "
+                    f"{quoted(path)} and "
                     f"--reference {quoted(config.reference)}. Name another input"
                 )
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 from beam_dedup.core.algorithms import Recipe
+from beam_dedup.core.assignment import Assignment
 from beam_dedup.core.decisions import NO_DECISIONS, Decisions
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.model import Reason
@@ -10,8 +11,9 @@ from beam_dedup.core.paths import is_remote
 from beam_dedup.core.preference import Preference
 from beam_dedup.core.reading import input_paths
 from beam_dedup.core.reading.selection import Selection
+from beam_dedup.core.splits import Splits
 from beam_dedup.core.thresholds import MAX_PAIRS, Thresholds
-from beam_dedup.options.defaults import DEFAULT_EXPECTED, DEFAULT_OUTPUT_JSON
+from beam_dedup.options.defaults import DEFAULT_EXPECTED, DEFAULT_OUTPUT_JSON, DROP_FROM, LEAK_REPORT
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,6 +84,9 @@ class DedupConfig:
     pairs: str = ""  # file of all pairs within the thresholds
     max_pairs: int = MAX_PAIRS
     components: bool = False  # whether records contain connected components
+    splits: tuple[str, ...] = ()  # of each of the inputs; () if they belong to none
+    leak: str = LEAK_REPORT  # what follows from a leak
+    assignment: Assignment | None = None  # the splits that images are assigned to
     stream: StreamConfig | None = None  # None for a batch run; otherwise records and counts are directories
 
     @property
@@ -91,6 +96,21 @@ class DedupConfig:
             return dataclasses.replace(self.limits, roots=input_paths.local_roots(self.inputs))
         local = tuple(prefix for prefix in self.allow if not is_remote(prefix))
         return dataclasses.replace(self.limits, roots=local, outside=Reason.NOT_ALLOWED.value)
+
+    @property
+    def input_flag(self) -> str:
+        """The flag that names the inputs."""
+        return "--split" if self.splits else "-i"
+
+    @property
+    def data_splits(self) -> Splits | None:
+        """The splits of the inputs; None if they belong to none."""
+        return Splits.of_inputs(self.inputs, self.splits) if self.splits else None
+
+    @property
+    def drop_from(self) -> str:
+        """The split from which leaking images are rejected; "" for none."""
+        return self.leak.removeprefix(DROP_FROM) if self.leak.startswith(DROP_FROM) else ""
 
     @property
     def output_files(self) -> dict[str, str]:

@@ -14,11 +14,15 @@ from beam_dedup.options.io_options import INPUT_OPTIONS, OUTPUT_OPTIONS
 from beam_dedup.options.matching_options import MATCHING_OPTIONS
 from beam_dedup.options.option import Option
 from beam_dedup.options.run_options import EXECUTION_OPTIONS, LIMITS_OPTIONS, STREAMING_OPTIONS
+from beam_dedup.options.split_options import SPLIT_INPUT_OPTIONS, SPLIT_MATCHING_OPTIONS, SPLIT_OUTPUT_OPTIONS
 
 OPTIONS: tuple[Option, ...] = (
     *INPUT_OPTIONS,
+    *SPLIT_INPUT_OPTIONS,
     *MATCHING_OPTIONS,
+    *SPLIT_MATCHING_OPTIONS,
     *OUTPUT_OPTIONS,
+    *SPLIT_OUTPUT_OPTIONS,
     *STREAMING_OPTIONS,
     *LIMITS_OPTIONS,
     *EXECUTION_OPTIONS,

@@ -57,7 +57,7 @@ def check_distinct(config: DedupConfig) -> None:
         ("--reference", config.reference),
         ("--decisions", config.decisions_file),
     ]
-    inputs += [("-i", path) for path in config.inputs]
+    inputs += [(config.input_flag, path) for path in config.inputs]
     flags: dict[str, tuple[str, str]] = {}
     for flag, path in inputs:
         if path and not input_paths.is_pattern(path) and not os.path.isdir(path):

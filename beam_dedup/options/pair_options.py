@@ -16,7 +16,8 @@ PAIR_OPTIONS: tuple[Option, ...] = (
         details="""
             One row per pair of different contents (SHA-256) that are near duplicates of each other, not only the pairs of a
             duplicate and its kept image: `digest_a`, `digest_b`, `uri_a`, `uri_b`, `distance`, `long_distance`,
-            `view`, `known_a` and `known_b`. Known images (`--reference`) are paired with new ones, not with each
+            `view`, `known_a` and `known_b`; with `--split` also `split_a` and `split_b`, and a row for each content that two
+            splits have. Known images (`--reference`) are paired with new ones, not with each
             other. JSON Lines, or Avro, Parquet or CSV, as the name ends; sorted by digests. With
             `-e` no pictures are compared, so there are no pairs.
 

@@ -24,6 +24,7 @@ VALUES = {
     "TEXT": "gs://bucket/a b/c.jsonl",
 }
 DURATIONS = ("remember", "window")
+SPLIT_VALUES = {"split": "train=gs://bucket/a b", "leak": "drop_from=train", "assign": "80/10/10"}
 
 
 def value_for(name: str) -> str:
@@ -37,6 +38,8 @@ def value_for(name: str) -> str:
         return "2GiB"
     if name == "keep":
         return "oldest"
+    if name in SPLIT_VALUES:
+        return SPLIT_VALUES[name]
     return "90m" if name in DURATIONS else VALUES[kind]
 
 

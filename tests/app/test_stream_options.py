@@ -54,6 +54,8 @@ def _not_a_directory(flag: str, value: str) -> Case:
 SUBSCRIPTION_FORM, TOPIC_FORM = "projects/P/subscriptions/S", "projects/P/topics/T"
 
 WRONG: dict[str, Case] = {
+    **_batch_only("--split", ["a=in"], "the splits of a data set are compared when all of them are complete"),
+    **_batch_only("--assign", ["80/20"], "a later image may join two components"),
     "topic without a stream": _without_stream("--verdict_topic", TOPIC),
     "remember without a stream": _without_stream("--remember", "24h"),
     "window without a stream": _without_stream("--window", "10m"),

@@ -55,6 +55,89 @@ WRONG = {
         ["-i", "{in}", "-i", "{in}/a.gif"],
         '-i must not name a file twice; "{in}" and "{in}/a.gif" overlap. Remove one of them',
     ),
+    "split without a name": (
+        ["--split", "{in}"],
+        '--split must have the form NAME=INPUT, where NAME has letters, digits, _, - and .; got "{in}"',
+    ),
+    "split with a wrong name": (["--split", "a b={in}"], 'and .; got "a b={in}"'),
+    "split that begins with a dot": (["--split", ".a={in}"], 'and .; got ".a={in}"'),
+    "split without an input": (["--split", "a="], 'and .; got "a="'),
+    "one split": (
+        ["--split", "a={in}", "--split", "a={up}"],
+        '--split needs between 2 and 62 splits to compare; got only "a". Name each, for example: ',
+    ),
+    "too many splits": (
+        [part for number in range(63) for part in ("--split", f"s{number}={{in}}")],
+        "--split needs between 2 and 62 splits to compare; got 63 names",
+    ),
+    "split of a missing directory": (
+        ["--split", "a={in}", "--split", "b=nosuch"],
+        '--split must name an existing directory, file or pattern; got "nosuch"',
+    ),
+    "splits that overlap": (
+        ["--split", "a={in}", "--split", "b={in}/a.gif"],
+        '--split must not name a file twice; "{in}" and "{in}/a.gif" overlap. Remove one of them',
+    ),
+    "split of the root directory": (
+        ["--split", "a=/", "--split", "b=gs://bucket"],
+        '--split must name a directory, file or pattern below the root; got "/"',
+    ),
+    "splits and an input": (
+        ["--split", "a={in}", "--split", "b={up}", "-i", "{in}"],
+        "--split must not be combined with -i; it names inputs itself. Replace -i by --split NAME=INPUT",
+    ),
+    "splits and a list": (
+        ["--split", "a={in}", "--split", "b={up}", "-l", "{up}/text"],
+        "--split must not be combined with -l, whose images are in no split. Remove one of them",
+    ),
+    "leak without splits": (
+        ["-i", "{in}", "--leak", "fail"],
+        '--leak requires --split; got --leak "fail". Add --split or remove --leak',
+    ),
+    "wrong leak": (
+        ["--split", "a={in}", "--split", "b={up}", "--leak", "drop"],
+        '--leak must be report, fail or drop_from=NAME; got "drop"',
+    ),
+    "leak that drops from no split": (
+        ["--split", "a={in}", "--split", "b={up}", "--leak", "drop_from=c"],
+        '--leak drop_from=NAME must name a split of --split; got "c". The splits are a, b',
+    ),
+    "assignment without records": (
+        ["-i", "{in}", "--assign", "80/20"],
+        "--assign requires --records, which have the splits. Add --records FILE or remove --assign",
+    ),
+    "assignment of splits": (
+        ["--split", "a={in}", "--split", "b={up}", "--records", "r.jsonl", "--assign", "80/20"],
+        "--assign must not be combined with --split, which names the splits of images. Remove one of them",
+    ),
+    **{
+        f"assignment {shares}": (
+            ["-i", "{in}", "--records", "r.jsonl", "--assign", shares],
+            f'names with shares such as train=80,val=10,test=10; got "{shares}"',
+        )
+        for shares in (
+            "80",
+            "1/2/3/4",
+            "80/0",
+            "80/-20",
+            "80/nan",
+            "1e3/1",
+            "80//20",
+            "a=1",
+            "a=1,a=2",
+            "a=1,b",
+            "=1,b=2",
+            "a b=1,c=2",
+        )
+    },
+    "seed without an assignment": (
+        ["-i", "{in}", "--seed", "1"],
+        "--seed applies only with --assign; got --seed 1 without it. Add --assign or remove --seed",
+    ),
+    "negative seed": (
+        ["-i", "{in}", "--records", "r.jsonl", "--assign", "80/20", "--seed", "-1"],
+        "--seed must be between 0 and 9223372036854775807; got -1",
+    ),
     "reference as a pattern": (
         ["-i", "{in}", "--reference", "{in}/*"],
         '--reference must be a directory or a file, not a pattern; got "{in}/*"',

@@ -62,6 +62,8 @@ NEAR = dataclasses.replace(
     witness=Witness(REF.uri, b"\xab" * 32, 3, 17, "trim"),
     kept_by="path:å",
     component=b"\n" * 32,
+    split="train",
+    assigned="test",
 )
 EXACT = dataclasses.replace(
     NEAR,
@@ -143,6 +145,8 @@ def test_values_of_records() -> None:
         "group": "ab" * 32,
         "group_size": None,
         "component": "0a" * 32,
+        "split": "train",
+        "assigned": "test",
     }
     unknown = dict.fromkeys(RECORD_FIELDS)
     assert REJECTED.record() == unknown | {

@@ -54,17 +54,32 @@ def some_pairs() -> list[Row]:
     return list({(pair["a"], pair["b"]): pair for pair in reversed(pairs)}.values())
 
 
-def rows_of(pairs: list[Row], names: list[str], rng: random.Random) -> PairRows:
+def split_of(content: int) -> int:
+    """Returns the number of the split of a content; -1 for none."""
+    return content % 3 - 1
+
+
+def rows_of(pairs: list[Row], names: list[str], rng: random.Random, splits: tuple[str, ...] = ()) -> PairRows:
     """Returns pairs as they are written; they and the names come in blocks, in random order."""
+    if splits:
+        content = {digest(number): number for number in range(len(names))}
+        pairs = [
+            {**pair, "split_a": split_of(content[pair["a"]]), "split_b": split_of(content[pair["b"]])}
+            for pair in pairs
+        ]
     pairs = rng.sample(pairs, len(pairs))
     named = [
         {"digest": digest(i), "uri": blocks.to_bytes(name), "known": i % 3 == 0}
         for i, name in enumerate(names)
     ]
+    if splits:
+        named = [{**name, "split": split_of(number)} for number, name in enumerate(named)]
     rng.shuffle(named)
+    schemas = (blocks.PAIRS_OF_SPLITS, blocks.NAMES_OF_SPLITS) if splits else (blocks.PAIRS, blocks.NAMES)
     return PairRows(
-        [dumped(pairs[at : at + 11], blocks.PAIRS) for at in range(0, len(pairs), 11)],
-        [dumped(named[at : at + 5], blocks.NAMES) for at in range(0, len(named), 5)],
+        [dumped(pairs[at : at + 11], schemas[0]) for at in range(0, len(pairs), 11)],
+        [dumped(named[at : at + 5], schemas[1]) for at in range(0, len(named), 5)],
+        splits,
     )
 
 
@@ -72,8 +87,13 @@ def dumped(rows: list[Row], schema: pa.Schema) -> bytes:
     return blocks.dump(pa.Table.from_pylist(rows, schema))
 
 
-def expected(pairs: list[Row], names: list[str]) -> list[Row]:
+def expected(pairs: list[Row], names: list[str], splits: tuple[str, ...] = ()) -> list[Row]:
     content = {digest(number): number for number in range(len(names))}
+
+    def name_of(side: bytes) -> str | None:
+        number = split_of(content[side])
+        return splits[number] if splits and number >= 0 else None
+
     return [
         {
             "digest_a": pair["a"].hex(),
@@ -85,6 +105,8 @@ def expected(pairs: list[Row], names: list[str]) -> list[Row]:
             "view": VIEWS[pair["view"]],
             "known_a": content[pair["a"]] % 3 == 0,
             "known_b": content[pair["b"]] % 3 == 0,
+            "split_a": name_of(pair["a"]),
+            "split_b": name_of(pair["b"]),
         }
         for pair in sorted(pairs, key=lambda pair: (pair["a"], pair["b"]))
     ]
@@ -96,17 +118,15 @@ def write(path: Path, rows: PairRows) -> bytes:
     return path.read_bytes()
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with the same pairs in every form."""
+@pytest.mark.parametrize("splits", [(), ("train", "test")])
+def test_all_forms_have_the_same_pairs_for_all_libraries(
+    splits: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
+    folder = tmp_path
     for form in ("jsonl", "csv", "parquet", "avro"):
-        write(tmp_path / f"p.{form}", rows_of(some_pairs(), NAMES, random.Random(1)))
-    return tmp_path
-
-
-def test_all_forms_have_the_same_pairs_for_all_libraries(folder: Path) -> None:
-    pairs = expected(some_pairs(), NAMES)
+        write(tmp_path / f"p.{form}", rows_of(some_pairs(), NAMES, random.Random(1), splits))
+    pairs = expected(some_pairs(), NAMES, splits)
     assert len(pairs) > 30
     assert [json.loads(line) for line in (folder / "p.jsonl").read_text("utf-8").splitlines()] == pairs
     with open("p.avro", "rb") as file:
@@ -133,6 +153,23 @@ def test_all_forms_have_the_same_pairs_for_all_libraries(folder: Path) -> None:
     for path, frame in frames.items():
         assert json.loads(frame.to_json(orient="records")) == (protected if path == "p.csv" else pairs), path
         assert all(pd.api.types.is_integer_dtype(frame[name]) for name in ("distance", "long_distance")), path
+
+
+def test_content_of_two_splits_has_the_first_image_of_each() -> None:
+    a, b = sorted((digest(0), digest(1)))
+    plain = {"distance": 0, "long_distance": None, "view": 0}
+    ends = [(a, a, 0, 1), (a, b, 0, -1), (a, b, 1, -1)]
+    pairs = [{"a": one, "b": two, **plain, "split_a": s, "split_b": t} for one, two, s, t in reversed(ends)]
+    named = [(b, b"b", True, -1), (a, b"2", False, 1), (a, b"1", False, 0)]
+    names = [dict(zip(blocks.NAMES_OF_SPLITS.names, row, strict=True)) for row in named]
+    rows = PairRows(
+        [dumped(pairs, blocks.PAIRS_OF_SPLITS)], [dumped(names, blocks.NAMES_OF_SPLITS)], ("train", "test")
+    )
+    [table] = rows.tables()
+    assert [
+        (row["uri_a"], row["uri_b"], row["split_a"], row["split_b"], row["known_b"])
+        for row in table.to_pylist()
+    ] == [("1", "2", "train", "test", False), ("1", "b", "train", None, True), ("2", "b", "test", None, True)]
 
 
 def test_order_of_the_blocks_does_not_matter(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def workplace(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "a.png").write_bytes(made_archives.PNG)
     (tmp_path / "train" / "metadata.csv").write_text("file_name,label\na.png,cat\n")
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "b.jpg").write_bytes(made_archives.JPEG)
     decision = {"decision": "drop", "digest": hashlib.sha256(b"unwanted").hexdigest()}
     (tmp_path / "decisions.jsonl").write_text(json.dumps(decision) + "\n")
     return tmp_path

@@ -171,7 +171,7 @@ class TestCounters:
 def test_exit_codes() -> None:
     documented = [int(code) for code in table(EXIT_CODES, "exit code")]
     assert documented == sorted(
-        {cli.DONE, cli.FAILED, cli.WRONG_USAGE, cli.INTERRUPTED, 128 + 1, 128 + 2, 128 + 15}
+        {cli.DONE, cli.FAILED, cli.WRONG_USAGE, cli.LEAKS, cli.INTERRUPTED, 128 + 1, 128 + 2, 128 + 15}
     )
 
 

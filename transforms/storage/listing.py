@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import glob
 import itertools
 import json
@@ -28,6 +29,7 @@ from beam_dedup.core.reading.selection import (
     Selector,
     selector_of,
 )
+from beam_dedup.core.splits import SplitCheck
 from transforms.storage import objects
 
 _Urls = Mapping[str, str]  # by base name of the file
@@ -55,6 +57,7 @@ def list_inputs(
     selection: Selection = EVERYTHING,
     exclusions: Exclusions | None = None,
     companions: bool = False,
+    splits: Sequence[str] = (),
 ) -> Iterator[Listed]:
     """Yields every file of some inputs: directories, files, patterns, and paths of Beam's file systems.
 
@@ -71,17 +74,27 @@ def list_inputs(
         behind a link is the path through the link.
       exclusions: what the selection leaves out is added to it. `exclude` is not.
       companions: whether companions in directories are not yielded themselves, but with the images that they belong to.
+      splits: the split of each input, if they have any. Then each split is listed by itself: a file that links lead to
+        from two splits is yielded for both, with two paths.
+
+    Raises:
+      UsageError: a file belongs to inputs of two splits.
     """
     excluded = tuple(exclude)
     left_out = Exclusions() if exclusions is None else exclusions
-    visits = _Visits()
+    all_visits: dict[str, _Visits] = collections.defaultdict(_Visits)  # by split
     roots = input_paths.local_roots(inputs) if links_inside else ()
-    remote: set[str] = set()
+    remote: dict[str, set[str]] = collections.defaultdict(set)
     behind_links: list[Iterator[Listed]] = []
-    for path, label in zip(inputs, input_paths.labels(inputs), strict=True):
+    for number, (path, label) in enumerate(zip(inputs, input_paths.labels(inputs), strict=True)):
+        split = splits[number] if splits else ""
+        visits = all_visits[split]
+        labelled = functools.partial(
+            _labelled, path=path, label=label, check=SplitCheck.of(number, inputs, splits)
+        )
         if is_remote(path):
             found = _list_remote(path, excluded, selection, left_out)
-            yield from _labelled(_unseen(found, remote) if label else found, path, label)
+            yield from labelled(_unseen(found, remote[split]) if label else found)
         elif input_paths.is_pattern(path) or os.path.isdir(path):
             search = _Search(
                 path,
@@ -92,18 +105,19 @@ def list_inputs(
                 exclusions=left_out,
                 companions=companions,
             )
-            yield from _labelled(search.directly(), path, label)
-            behind_links.append(_labelled(search.behind_links(), path, label))
+            yield from labelled(search.directly())
+            behind_links.append(labelled(search.behind_links()))
         elif visits.is_new_file(path) and _is_selected_file(
             path, _size_of(pathlib.Path(path)), selection, left_out
         ):
-            yield from _labelled(iter([Listed(path, os.path.basename(path))]), path, label)
+            yield from labelled(iter([Listed(path, os.path.basename(path))]))
     for files in behind_links:
         yield from files
 
 
-def _labelled(files: Iterator[Listed], path: str, label: str) -> Iterator[Listed]:
+def _labelled(files: Iterator[Listed], path: str, label: str, check: SplitCheck) -> Iterator[Listed]:
     for file in files:
+        check.refuse_shared(file.path)
         name = label if file.path == path else f"{label}/{file.name}"
         yield file._replace(name=name) if label else file
 

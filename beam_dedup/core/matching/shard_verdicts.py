@@ -316,8 +316,7 @@ def verdicts(
             ),
             _kept_by(ranks, kept_ranks, kept_digest, preference, decisions),
             images["companions"],
-            pa.nulls(len(rows), pa.binary()),
-            pa.nulls(len(rows), pa.binary()),
+            *(pa.nulls(len(rows), blocks.VERDICTS.field(name).type) for name in blocks.ADDED_LATER),
         ],
         schema=blocks.VERDICTS,
     )
