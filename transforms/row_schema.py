@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 import apache_beam as beam
 from apache_beam.coders import RowCoder
@@ -179,5 +179,5 @@ def _type_of(name: str) -> Any:
     if isinstance(declared, dict):
         return Sequence[str]
     if isinstance(declared, list):
-        return _PYTHON_TYPES[declared[1]] | None
+        return Optional[_PYTHON_TYPES[declared[1]]]  # noqa: UP045  Beam takes a `str | None` in a schema for Any
     return _PYTHON_TYPES[declared]

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import schema_pb2
 from apache_beam.testing import test_stream
 from apache_beam.transforms.trigger import AccumulationMode, AfterCount, Repeatedly
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, Sessions, TimestampedValue
 from apache_beam.typehints.row_type import RowTypeConstraint
+from apache_beam.typehints.schemas import schema_from_element_type
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_dedup.core.algorithms import Recipe
@@ -381,3 +383,12 @@ class TestUsage:
         verdicts = beam.Pipeline() | beam.Create([beam.Row(uri="a", label=1)]) | DeduplicateRows()
         assert isinstance(verdicts.element_type, RowTypeConstraint)
         assert [name for name, _ in verdicts.element_type._fields] == [*VERDICT_FIELDS, "label"]
+        types = {field.name: field.type for field in schema_from_element_type(verdicts.element_type).fields}
+        assert not [name for name, kind in types.items() if kind.HasField("logical_type")]
+        assert types["distance"].atomic_type == schema_pb2.INT64
+        assert [name for name, kind in types.items() if not kind.nullable] == [
+            "uri",
+            "status",
+            "flags",
+            "label",
+        ]
