@@ -24,7 +24,7 @@ from beam_dedup.core.model import Placement, Status, Unplaced, Verdict
 from beam_dedup.core.names import shown
 from beam_dedup.core.paths import copy_name, in_another_form, is_remote, name_hash
 from beam_dedup.core.reading.local_files import open_local
-from transforms import metrics
+from transforms import lineage, metrics
 from transforms.batching import verdicts_in
 from transforms.clashes import FindClashes, named_copies, unpacked
 from transforms.companion_copies import CompanionCopies
@@ -280,6 +280,8 @@ class _PlacingFn(ThreadedDoFn):
         return place_file(path, placement.path, placement.digest, self.how, placement.generation, self.folder)
 
     def outputs(self, _element: Any, result: list[PlaceResult]) -> Iterator[Placement | _TaggedUnplaced]:
+        if result:
+            lineage.report_written(self.folder)
         for placement, done in result:
             if isinstance(done, PlacingError):
                 self.unplaced.inc()

@@ -32,6 +32,7 @@ from transforms.decoding import READ_TALLY, REJECTIONS, DecodingDoFn
 from transforms.deduplicate import DeduplicateImages
 from transforms.exact import DIGEST_SHARDS
 from transforms.fingerprint import Fingerprinted
+from transforms.lineage import report_images
 from transforms.read import DECODED_AT_ONCE
 from transforms.read_settings import ReadSettings
 from transforms.row_schema import FINGERPRINT_FIELDS, VERDICT_FIELDS, RowSchema, schema_of
@@ -290,7 +291,10 @@ class _ReadRowsFn(DecodingDoFn):
         return references, [_with_rows(result, rows) for result in results]
 
     def outputs(self, _element: Any, result: Any) -> Iterator[Any]:
-        return super().outputs(*result)
+        references, results = result
+        if not self.by_bytes:
+            report_images(reference.uri for reference in references if not reference.refused)
+        return super().outputs(references, results)
 
 
 @contextlib.contextmanager

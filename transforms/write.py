@@ -31,6 +31,7 @@ from beam_dedup.core.model import (
 from beam_dedup.core.names import shown, without_controls
 from beam_dedup.core.record_tables import write_csv, write_parquet
 from transforms.batching import verdicts_in
+from transforms.lineage import report_written
 from transforms.storage.files import whole_file
 from transforms.storage.own_files import is_own
 
@@ -77,7 +78,8 @@ class WriteRecords(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]])
         return (
             verdicts
             | "Lines" >> beam.Map(record_lines)
-            | "Sorted" >> _WriteSorted(self.path, write, "--records" if self.own_only else "", sized=True)
+            | "Sorted"
+            >> _WriteSorted(self.path, write, "--records" if self.own_only else "", sized=True, reported=True)
         )
 
 
@@ -104,7 +106,7 @@ class WriteGroups(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
         return (
             verdicts
             | "Members" >> beam.Map(group_lines)
-            | "Sorted" >> _WriteSorted(self.path, write_groups, "-o" if self.own_only else "")
+            | "Sorted" >> _WriteSorted(self.path, write_groups, "-o" if self.own_only else "", reported=True)
         )
 
 
@@ -131,7 +133,7 @@ class WriteDropList(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]
         return (
             verdicts
             | "Names" >> beam.Map(dropped_lines, is_nul_list(self.path))
-            | "Sorted" >> _WriteSorted(self.path, write)
+            | "Sorted" >> _WriteSorted(self.path, write, reported=True)
         )
 
 
@@ -187,10 +189,13 @@ class _WriteSorted(beam.PTransform[PCollection[_LineBlock], PCollection[str]]):
     write: _WriteLines
     flag: str = ""  # the option that wrote an older file that may be replaced; "" for any file
     sized: bool = False  # whether the lines are records, of which each gets the size of its group
+    reported: bool = False  # whether the file is an output for users, which is part of the lineage
 
     def expand(self, lines: PCollection[_LineBlock]) -> PCollection[str]:
         path = lines.pipeline | "Path" >> beam.Create([blocks.to_bytes(self.path)], reshuffle=False)
-        return path | "Write" >> beam.Map(write_sorted, AsIter(lines), self.write, self.flag, self.sized)
+        return path | "Write" >> beam.Map(
+            write_sorted, AsIter(lines), self.write, self.flag, self.sized, self.reported
+        )
 
 
 @dataclasses.dataclass
@@ -301,7 +306,12 @@ def line_block(lines: list[_Line]) -> _LineBlock:
 
 
 def write_sorted(
-    name: bytes, line_blocks: Iterable[_LineBlock], write: _WriteLines, flag: str = "", sized: bool = False
+    name: bytes,
+    line_blocks: Iterable[_LineBlock],
+    write: _WriteLines,
+    flag: str = "",
+    sized: bool = False,
+    reported: bool = False,
 ) -> str:
     """Writes the lines of all blocks, sorted, to the file of this name. Returns the name, printable.
 
@@ -311,7 +321,10 @@ def write_sorted(
       write: writes the sorted lines to an open file.
       flag: if given, only a file that this option wrote is replaced. Otherwise the new file is called `other_name`.
       sized: whether the lines are those of `record_lines`; they get the sizes of their groups.
+      reported: whether the file is part of the lineage.
     """
+    if reported:
+        report_written(blocks.to_text(name))
     table = blocks.load(line_blocks, _LINES).sort_by([("first", "ascending"), ("second", "ascending")])
     replace = functools.partial(is_own, flag) if flag else True
     with whole_file(blocks.to_text(name), replace) as file:
