@@ -66,4 +66,7 @@ def container(uri: str) -> str:
 def _named(path: str) -> str:
     """Returns a path as lineage names it: a local one is absolute, and no surrogates are in it."""
     plain = path.encode("utf-8", "backslashreplace").decode("utf-8")
-    return plain if is_remote(path) else os.path.abspath(plain)
+    if not is_remote(path):
+        return os.path.abspath(plain)
+    scheme, _, rest = plain.partition("://")
+    return plain if "/" in rest else f"{scheme}://{rest}/"  # of a bucket; without the slash Beam refuses it

@@ -208,7 +208,7 @@ def bytes_row(path: str) -> beam.Row:
 
 def row_text(row: Any) -> str:
     """Returns a row as text: each runner makes classes of its own for rows."""
-    fields = row._asdict() if isinstance(row, tuple) else row.__dict__
+    fields = row._asdict() if hasattr(row, "_asdict") else row.__dict__
     nested = {name: row_text(value) if name == "element" else value for name, value in fields.items()}
     return json.dumps(nested, sort_keys=True)
 

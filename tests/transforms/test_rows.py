@@ -7,7 +7,7 @@ import random
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import apache_beam as beam
 import pytest
@@ -35,7 +35,9 @@ from transforms.read_settings import ReadSettings
 from transforms.row_schema import FINGERPRINT_FIELDS, VERDICT_FIELDS
 
 NEAR = ReadSettings(recipe=Recipe())
-TABLE = RowTypeConstraint.from_fields([("uri", str), ("image", bytes | None), ("label", str)])
+# Beam takes a `bytes | None` in a schema for Any.
+_TABLE: list[tuple[str, Any]] = [("uri", str), ("image", Optional[bytes]), ("label", str)]  # noqa: UP045
+TABLE = RowTypeConstraint.from_fields(_TABLE)
 
 
 def judged(
@@ -168,7 +170,8 @@ class TestRejections:
 
     def test_bad_uris_are_rejected_with_reasons(self, tmp_path: Path) -> None:
         write(tmp_path / "notes.jpg", b"no picture")
-        row_type = RowTypeConstraint.from_fields([("path", str | None)])
+        fields: list[tuple[str, Any]] = [("path", Optional[str])]  # noqa: UP045
+        row_type = RowTypeConstraint.from_fields(fields)
         paths = [None, "", str(tmp_path / "notes.jpg"), str(tmp_path / "gone.jpg"), str(tmp_path), "a\0b"]
         found = judged(
             [beam.Row(path=path) for path in paths], DeduplicateRows(uri_field="path"), row_type=row_type
@@ -383,7 +386,8 @@ class TestUsage:
         verdicts = beam.Pipeline() | beam.Create([beam.Row(uri="a", label=1)]) | DeduplicateRows()
         assert isinstance(verdicts.element_type, RowTypeConstraint)
         assert [name for name, _ in verdicts.element_type._fields] == [*VERDICT_FIELDS, "label"]
-        types = {field.name: field.type for field in schema_from_element_type(verdicts.element_type).fields}
+        element_type: Any = verdicts.element_type
+        types = {field.name: field.type for field in schema_from_element_type(element_type).fields}
         assert not [name for name, kind in types.items() if kind.HasField("logical_type")]
         assert types["distance"].atomic_type == schema_pb2.INT64
         assert [name for name, kind in types.items() if not kind.nullable] == [
