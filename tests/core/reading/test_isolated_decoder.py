@@ -175,7 +175,7 @@ def test_crashing_images_are_rejected_and_all_others_are_read(tmp_path: Path) ->
         assert (read_of(result), len(rejected_of(result)), result.bytes_read) == ([], 2, 0)
         assert read_of(decoder.read(well)) == directly(well)
         (tmp_path / "copy").write_bytes(b"whatever")
-        (alone,) = rejected_of(decoder.read([references[0]], str(tmp_path / "copy")))
+        (alone,) = rejected_of(decoder.read([references[0]], [str(tmp_path / "copy")]))
         assert alone.reason == Reason.DECODER_CRASHED
 
 
