@@ -14,7 +14,10 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["beam_dedup", "beam_dedup.*", "transforms", "transforms.*"]),
-    package_data={"beam_dedup": ["py.typed", "review/page/*"], "transforms": ["py.typed"]},
+    package_data={
+        "beam_dedup": ["py.typed", "review/page/*", "beam_yaml/*.yaml"],
+        "transforms": ["py.typed"],
+    },
     zip_safe=False,
     install_requires=[
         "apache-beam>=2.77,<2.78",

@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from transforms.place import PlaceCopies, Placed
     from transforms.read import ListedImages, ListImages, ReadImages, ReadMetadata
     from transforms.read_settings import ReadSettings
+    from transforms.rows import DeduplicateRows, FingerprintRows
     from transforms.storage.placing import PlaceMode
     from transforms.stream.judge import AdmitArrivals, JudgeArrivals
     from transforms.stream.plan import choose_stream_plan
@@ -123,6 +124,8 @@ _MODULES = {
     "ListImages": "transforms.read",
     "ListedImages": "transforms.read",
     "ReadSettings": "transforms.read_settings",
+    "DeduplicateRows": "transforms.rows",
+    "FingerprintRows": "transforms.rows",
     "Tally": "transforms.tally",
     "BatchReferences": "transforms.batching",
     "BatchFingerprints": "transforms.batching",
@@ -213,6 +216,7 @@ __all__ = [
     "Decisions",
     "DedupError",
     "DeduplicateImages",
+    "DeduplicateRows",
     "DeduplicateWindows",
     "Deduplicated",
     "Estimate",
@@ -220,6 +224,7 @@ __all__ = [
     "Fingerprint",
     "FingerprintBlock",
     "FingerprintImages",
+    "FingerprintRows",
     "Fingerprinted",
     "Flag",
     "ImageRef",

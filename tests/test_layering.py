@@ -60,6 +60,7 @@ ROOMS_MAY_IMPORT: dict[str, set[str]] = {
     "beam_dedup.cleaning": {"beam_dedup.options"},
     "beam_dedup.review": {"beam_dedup.options"},
     "beam_dedup.dataflow": {"beam_dedup.options", "beam_dedup.runners"},
+    "beam_dedup.beam_yaml": set(),
 }
 
 

@@ -21,6 +21,7 @@ from packaging.version import Version
 
 import beam_dedup
 from beam_dedup.core.algorithms import ALGORITHMS
+from tests.app.yaml_pipelines import PIPELINE, check_outputs, write_pipeline
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"beam_dedup", "transforms"}
@@ -343,6 +344,12 @@ class TestDistributions:
         assert run(python, "-c", program).split() == expected
         assert run(dedup, "--version") == f"dedup {SETUP['version']}\n"
         assert "\nusage: dedup " in run(dedup, "--help")
+        providers = run(python, "-m", "beam_dedup.beam_yaml").strip()
+        assert providers == str(packages / "beam_dedup/beam_yaml/providers.yaml")
+        pipeline = write_pipeline(tmp_path, PIPELINE.replace("{providers}", providers))
+        flags = (f"--yaml_pipeline_file={pipeline}", "--runner=FnApiRunner")
+        run(python, "-m", "apache_beam.yaml.main", *flags)
+        check_outputs(tmp_path)
         assert re.search(r"Final_Image_Count +17 ", run(dedup, "-n", "-i", samples, "-o", ""))
 
 

@@ -12,6 +12,7 @@ from transforms.near import MarkNearDuplicates, NearMarked
 from transforms.place import PlaceCopies, Placed
 from transforms.read import ListedImages, ListImages, ReadImages, ReadMetadata
 from transforms.read_settings import ReadSettings
+from transforms.rows import DeduplicateRows, FingerprintRows
 from transforms.write import WriteGroups, WritePlacements, WriteRecords, WriteUnplaced
 
 __all__ = [
@@ -20,8 +21,10 @@ __all__ = [
     "CheckConservation",
     "CountImages",
     "DeduplicateImages",
+    "DeduplicateRows",
     "Deduplicated",
     "FingerprintImages",
+    "FingerprintRows",
     "Fingerprinted",
     "ListImages",
     "ListedImages",

@@ -19,6 +19,7 @@ from beam_dedup.core.matching.planner import Estimate
 from beam_dedup.core.model import REJECT_REASONS, ImageRef
 from beam_dedup.core.reading.selection import Exclusions, sum_exclusions
 from transforms import metrics
+from transforms.lineage import report_written
 from transforms.storage.files import whole_file
 from transforms.storage.own_files import is_own
 
@@ -217,5 +218,7 @@ def write_json(value: dict[str, Any], path: str, flag: str = "") -> None:
 
     With a flag, only a file that this option wrote is replaced (`transforms.storage.files.whole_file`).
     """
+    if flag:
+        report_written(path)
     with whole_file(path, functools.partial(is_own, flag) if flag else True) as file:
         file.write(json.dumps(value, indent=2).encode() + b"\n")

@@ -19,7 +19,7 @@ from beam_dedup.core.thresholds import Thresholds
 from transforms import metrics
 from transforms.decided import DropUnwanted, as_side_input
 from transforms.exact import DIGEST_SHARDS, MarkExactDuplicates
-from transforms.fingerprint import FingerprintImages
+from transforms.fingerprint import Fingerprinted, FingerprintImages
 from transforms.leaks import DropLeaked, FindLeaks, Near, ShardedContents
 from transforms.near import MarkNearDuplicates
 from transforms.read_settings import ReadSettings
@@ -99,11 +99,14 @@ class DeduplicateImages(beam.PTransform[PCollection[list[ImageRef]], Deduplicate
     @no_annotations  # Beam has no types for several outputs
     def expand(self, images: PCollection[list[ImageRef]]) -> Deduplicated:
         all_images = images if self.known is None else (images, self.known) | "WithKnown" >> beam.Flatten()
-        read = all_images | "Fingerprint" >> FingerprintImages(settings=self.settings)
+        return self.judged(all_images | "Fingerprint" >> FingerprintImages(settings=self.settings))
+
+    def judged(self, read: Fingerprinted) -> Deduplicated:
+        """Adds the steps that judge images which were read."""
         fingerprints = read.fingerprints
         dropped: tuple[PCollection[VerdictBlock], ...] = ()
         if self.decisions.drop:
-            unwanted = DropUnwanted(as_side_input(images.pipeline, self.decisions), self.keep)
+            unwanted = DropUnwanted(as_side_input(fingerprints.pipeline, self.decisions), self.keep)
             wanted = fingerprints | "Unwanted" >> unwanted
             fingerprints, dropped = wanted.fingerprints, (wanted.verdicts,)
         split_leaks = None

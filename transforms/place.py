@@ -20,7 +20,7 @@ from beam_dedup.core.errors import ImageError
 from beam_dedup.core.model import Placement, Status, Unplaced, Verdict
 from beam_dedup.core.names import shown
 from beam_dedup.core.paths import copy_name, in_another_form, is_remote, name_hash
-from transforms import metrics
+from transforms import lineage, metrics
 from transforms.batching import verdicts_in
 from transforms.clashes import FindClashes, named_copies, unpacked
 from transforms.companion_copies import CompanionCopies
@@ -277,6 +277,8 @@ class PlacingFn(ThreadedDoFn):
         return place_file(path, placement.path, placement.digest, self.how, placement.generation, self.folder)
 
     def outputs(self, _element: Any, result: list[PlaceResult]) -> Iterator[Placement | _TaggedUnplaced]:
+        if result:
+            lineage.report_written(self.folder)
         for placement, done in result:
             if isinstance(done, PlacingError):
                 self.unplaced.inc()

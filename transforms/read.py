@@ -21,7 +21,7 @@ from beam_dedup.core.metadata.rows import BadRow, Row, rows
 from beam_dedup.core.model import ImageRef, Reason
 from beam_dedup.core.paths import is_remote
 from beam_dedup.core.reading.selection import EVERYTHING, Exclusions, Selection, Selector, path_in_row
-from transforms import metrics
+from transforms import lineage, metrics
 from transforms.storage.files import open_bytes
 from transforms.storage.listing import Listed, lies_in, list_files, list_inputs
 
@@ -161,6 +161,8 @@ def list_references(
     exclusions: Exclusions | None = None,
 ) -> Iterator[list[ImageRef]]:
     """Yields references to the files that `list_inputs` finds, in lists as `batched` makes them."""
+    for path in paths:
+        lineage.report_read(to_text(path))
     files = list_inputs(
         [to_text(path) for path in paths], exclude, links_inside, selection, exclusions, companions, splits
     )
@@ -248,8 +250,9 @@ def row_references(
     exclusions: Exclusions | None = None,
 ) -> Iterator[list[ImageRef]]:
     """Yields references to the images that `list_rows` finds, in lists as `batched` makes them."""
+    lineage.report_read(to_text(path))
     found = list_rows(to_text(path), exclude, allow, directory, selection, exclusions, path_field)
-    yield from batched(found, size)
+    yield from lineage.reporting(batched(found, size))
 
 
 def list_rows(

@@ -31,6 +31,7 @@ from beam_dedup.core.model import (
 from beam_dedup.core.names import shown, without_controls
 from beam_dedup.core.record_tables import write_csv, write_parquet
 from transforms.batching import verdicts_in
+from transforms.lineage import report_written
 from transforms.storage.files import whole_file
 from transforms.storage.own_files import is_own
 
@@ -80,7 +81,9 @@ class WriteRecords(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]])
             verdicts
             | "Lines" >> beam.Map(record_lines)
             | "Sorted"
-            >> _WriteSorted(self.path, write, "--records" if self.own_only else "", with_group_sizes)
+            >> _WriteSorted(
+                self.path, write, "--records" if self.own_only else "", with_group_sizes, reported=True
+            )
         )
 
 
@@ -109,7 +112,9 @@ class WriteGroups(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]):
             verdicts
             | "Members" >> beam.Map(group_lines)
             | "Sorted"
-            >> _WriteSorted(self.path, write_groups, "-o" if self.own_only else "", with_unique_keys)
+            >> _WriteSorted(
+                self.path, write_groups, "-o" if self.own_only else "", with_unique_keys, reported=True
+            )
         )
 
 
@@ -136,7 +141,7 @@ class WriteDropList(beam.PTransform[PCollection[VerdictBlock], PCollection[Any]]
         return (
             verdicts
             | "Names" >> beam.Map(dropped_lines, is_nul_list(self.path))
-            | "Sorted" >> _WriteSorted(self.path, write)
+            | "Sorted" >> _WriteSorted(self.path, write, reported=True)
         )
 
 
@@ -192,10 +197,13 @@ class _WriteSorted(beam.PTransform[PCollection[_LineBlock], PCollection[str]]):
     write: _WriteLines
     flag: str = ""  # the option that wrote an older file that may be replaced; "" for any file
     finish: _FinishLines | None = None  # makes the lines to write of the sorted ones
+    reported: bool = False  # whether the file is an output for users, which is part of the lineage
 
     def expand(self, lines: PCollection[_LineBlock]) -> PCollection[str]:
         path = lines.pipeline | "Path" >> beam.Create([blocks.to_bytes(self.path)], reshuffle=False)
-        return path | "Write" >> beam.Map(write_sorted, AsIter(lines), self.write, self.flag, self.finish)
+        return path | "Write" >> beam.Map(
+            write_sorted, AsIter(lines), self.write, self.flag, self.finish, self.reported
+        )
 
 
 @dataclasses.dataclass
@@ -311,6 +319,7 @@ def write_sorted(
     write: _WriteLines,
     flag: str = "",
     finish: _FinishLines | None = None,
+    reported: bool = False,
 ) -> str:
     """Writes the lines of all blocks, sorted, to the file of this name. Returns the name, printable.
 
@@ -320,7 +329,10 @@ def write_sorted(
       write: writes the sorted lines to an open file.
       flag: if given, only a file that this option wrote is replaced. Otherwise the new file is called `other_name`.
       finish: makes the lines to write of the sorted ones, given the table of these (`_LINES`) too.
+      reported: whether the file is part of the lineage.
     """
+    if reported:
+        report_written(blocks.to_text(name))
     table = blocks.load(line_blocks, _LINES).sort_by([("first", "ascending"), ("second", "ascending")])
     replace = functools.partial(is_own, flag) if flag else True
     with whole_file(blocks.to_text(name), replace) as file:

@@ -32,6 +32,7 @@ _KNOWN, _PROTECTED, _NEW, _TRUNCATED, _DESCRIBED = range(5)
 _KEPT_BEFOREHAND = (_KNOWN, _PROTECTED)
 NEAREST = b"nearest"  # the word for a witness that ranks after its duplicate
 _CLASS_WORDS = (b"known", b"protected", b"", b"truncated", b"described")  # by class
+ROW = "row-"  # begins the generation of an image that is a row of a table, which ends with a hash of the row
 _END = b"\0"  # ends the URI if a generation follows; the last such byte does, if the URI contains others
 _MOST = np.uint64((1 << 64) - 1)
 # With the sign bit flipped, negative times sort before positive ones as unsigned numbers: a file may be
@@ -241,6 +242,17 @@ def uri_of(rank: bytes) -> str:
 def _uri(rank: bytes) -> bytes:
     name = rank[2 + rank[1] :]
     return name.rpartition(_END)[0] if _END in name else name
+
+
+def is_of_row(rank: bytes) -> bool:
+    """Returns whether an image is a row of a table: then other rows may have the same URI, and even all of its fields."""
+    _, end, generation = rank[2 + rank[1] :].rpartition(_END)
+    return bool(end) and generation.startswith(to_bytes(ROW))
+
+
+def numbered_rank(rank: bytes, number: int) -> bytes:
+    """Returns the rank of one of several equal rows. It sorts after `rank`, and before the ranks of other rows."""
+    return rank + b"#%08d" % number
 
 
 def are_known(ranks: pa.Array) -> pa.Array:

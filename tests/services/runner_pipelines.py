@@ -1,5 +1,6 @@
 """Builds pipelines that together use all our composites, on the same inputs, for any runner."""
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
+from apache_beam.typehints.row_type import RowTypeConstraint
 
 from beam_dedup.core.algorithms import SIMHASH, Recipe
 from beam_dedup.core.arrivals import Arrival
@@ -26,7 +28,9 @@ from transforms import (
     CheckConservation,
     CountImages,
     DeduplicateImages,
+    DeduplicateRows,
     FingerprintImages,
+    FingerprintRows,
     ListImages,
     MarkExactDuplicates,
     MarkNearDuplicates,
@@ -165,6 +169,48 @@ def single(inputs: Inputs, outputs: Path) -> Build:
         return {"fingerprints": read.fingerprints | beam.FlatMap(image_blocks.fingerprints_in)}
 
     return build
+
+
+def rows(inputs: Inputs, outputs: Path) -> Build:
+    """Judges and fingerprints the files as rows, by URI and by bytes, some of them equal."""
+    paths = [f"{inputs.pictures}/{name}" for name in list_files(inputs.pictures)]
+
+    def build(pipeline: beam.Pipeline) -> dict[str, Any]:
+        given = pipeline | beam.Create([*paths, *paths[:5], "gone.jpg"])
+        by_uri = given | "Uris" >> beam.Map(uri_row).with_output_types(_URIS)
+        by_bytes = given | "Bytes" >> beam.Map(bytes_row).with_output_types(_IMAGES)
+        settings = ReadSettings(recipe=Recipe())
+        done = by_uri | DeduplicateRows(
+            settings=settings,
+            planning=PlanSettings(Plan(8, 1, 1, 3)),
+            digest_shards=3,
+            error_handling={"output": "bad"},
+        )
+        read = by_bytes | FingerprintRows(settings=settings, carry=["label"])
+        collections = {"good": done["good"], "bad": done["bad"], "read": read}
+        return {name: rows | f"Text{name}" >> beam.Map(row_text) for name, rows in collections.items()}
+
+    return build
+
+
+_URIS = RowTypeConstraint.from_fields([("uri", str), ("label", str)])
+_IMAGES = RowTypeConstraint.from_fields([("uri", str), ("image", bytes), ("label", str)])
+
+
+def uri_row(path: str) -> beam.Row:
+    return beam.Row(uri=path, label=path[-5:])
+
+
+def bytes_row(path: str) -> beam.Row:
+    data = Path(path).read_bytes() if path != "gone.jpg" else b""
+    return beam.Row(uri=path, image=data, label=path[-5:])
+
+
+def row_text(row: Any) -> str:
+    """Returns a row as text: each runner makes classes of its own for rows."""
+    fields = row._asdict() if hasattr(row, "_asdict") else row.__dict__
+    nested = {name: row_text(value) if name == "element" else value for name, value in fields.items()}
+    return json.dumps(nested, sort_keys=True)
 
 
 def marked_near(inputs: Inputs, outputs: Path) -> Build:

@@ -38,6 +38,7 @@ CASES = (
     runner_pipelines.exact,
     runner_pipelines.metadata,
     runner_pipelines.single,
+    runner_pipelines.rows,
     runner_pipelines.marked_near,
     runner_pipelines.marked_exact,
 )

@@ -29,6 +29,7 @@ from beam_dedup.core.stream.protocol import Step, StreamPlan, Topic, blocks_by_t
 from beam_dedup.core.stream.retention import SLOTS
 from transforms import metrics
 from transforms.fingerprint import FingerprintImages
+from transforms.lineage import reporting
 from transforms.read import DECODED_AT_ONCE, batched
 from transforms.read_settings import ReadSettings
 from transforms.stream.clock import now_micros
@@ -173,7 +174,7 @@ def references(message: Keyed) -> Iterator[list[ImageRef]]:
     events = [arrival.event_ms for arrival in arrivals if arrival.event_ms is not None]
     if events:
         metrics.set_gauge(metrics.LAG, max(0, now_micros() // 1000 - min(events)))
-    yield from batched((arrival.reference() for arrival in arrivals), DECODED_AT_ONCE)
+    yield from reporting(batched((arrival.reference() for arrival in arrivals), DECODED_AT_ONCE))
 
 
 def count_redelivered(message: Keyed, tally: Tally | None) -> None:

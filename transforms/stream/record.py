@@ -32,6 +32,7 @@ from beam_dedup.core.blocks import VERDICTS, VerdictBlock
 from transforms import metrics
 from transforms.batching import verdicts_in
 from transforms.count import as_counts
+from transforms.lineage import report_written
 from transforms.storage import files as storage
 from transforms.storage.files import whole_file
 from transforms.stream.commit_gate import HoldUntilCommitted
@@ -282,6 +283,7 @@ def write_files(folders: RecordPaths, name: str, block: VerdictBlock) -> None:
     if folders.state:
         note_undelivered(folders.state, name, block)
     if folders.records:
+        report_written(folders.records)
         path = storage.join(folders.records, f"{RECORDS_PREFIX}{name}{RECORDS_SUFFIX}")
         with whole_file(path, lasting=True) as file:  # lasting: the source acknowledges these images next
             for verdict in verdicts_in(block):

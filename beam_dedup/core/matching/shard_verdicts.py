@@ -28,7 +28,9 @@ from beam_dedup.core.rank import (
     are_kept_beforehand,
     are_known,
     as_protected,
+    is_of_row,
     kept_by,
+    numbered_rank,
     uri_of,
     uris_of,
 )
@@ -83,13 +85,13 @@ def group_images(
       across: labels of inputs, if only images of different inputs are duplicates of each other.
 
     Raises:
-      ValueError: two images have the same URI; an image is identified by its URI. Or the name of one begins with no label.
+      ValueError: two images have the same URI; an image is identified by its URI. Only equal rows of a table, which have a
+        generation of `rank.ROW`, may be several: they are numbered. Or the name of an image begins with no label.
     """
     images = _with_protected_targets(images).sort_by("rank")
     first = blocks.first_rows(images["rank"])
     if not first.all():
-        uri = uri_of(images["rank"][int(np.argmin(first))].as_py())
-        raise ValueError(f"two images have the URI {uri!r}: URIs must be unique")
+        images = _with_numbered_rows(images, first)
     digests = _numbers(images["digest"].combine_chunks())
     used = links.without_links_to_new(images, np.asarray(are_known(images["rank"].combine_chunks())), digests)
     if not used.all():
@@ -150,6 +152,25 @@ def _units_of(
     same_picture = rows.copy()
     same_picture[firsts] = firsts[firsts_of(groups)]
     return DigestShard(images, same_bytes, same_picture[unit], is_fixed, Units(inputs, compared, codes_row))
+
+
+def _with_numbered_rows(images: pa.Table, first: BoolArray) -> pa.Table:
+    """Returns images, sorted by rank, with the equal ranks of equal rows numbered.
+
+    Such images are equal in everything, so their numbers are the same whenever the shard is loaded.
+
+    Args:
+      images: rows of `blocks.IMAGES`, sorted by rank.
+      first: (images,) whether each is the first of its rank.
+    """
+    ranks: list[bytes] = images["rank"].to_pylist()
+    digests = images["digest"].to_pylist()
+    starts = np.maximum.accumulate(np.where(first, np.arange(len(ranks)), 0))
+    for row in np.flatnonzero(~first).tolist():
+        if not is_of_row(ranks[row]) or digests[row] != digests[row - 1]:
+            raise ValueError(f"two images have the URI {uri_of(ranks[row])!r}: URIs must be unique")
+        ranks[row] = numbered_rank(ranks[row], row - int(starts[row]))
+    return images.set_column(0, "rank", pa.array(ranks, pa.large_binary()))
 
 
 def _with_protected_targets(images: pa.Table) -> pa.Table:

@@ -188,7 +188,7 @@ class _RequestHandler:
         make: MakeResult | None,
     ) -> None:
         self._references = [ImageRef(*fields) for fields in request["references"]]
-        self._path = request["path"]
+        self._paths = request["paths"]
         self._first, self._start = request["next"]
         self._harmful: dict[int, dict[DecodeStep, tuple[Reason, str]]] = {}
         for reference, image, decoding, reason, detail in request["harmful"]:
@@ -223,7 +223,7 @@ class _RequestHandler:
             self._guard.start_step(DecodePosition(number, step))
 
         reference = self._references[number]
-        path = self._path or reference.uri
+        path = self._paths[number] if self._paths else reference.uri
         harmful: Harmful = self._harmful.get(number, {})
         guard = self._guard
         return read_images(reference, path, guard.recipe, begin, start, harmful, guard.limits, self._make)

@@ -87,9 +87,12 @@ class _ProcessEndedError(Exception):
 class _Request:
     """The state of a request: which images are answered, and which steps ended the decoder process."""
 
-    def __init__(self, references: Sequence[ImageRef], path: str) -> None:
+    def __init__(self, references: Sequence[ImageRef], paths: Sequence[str]) -> None:
+        if paths and len(paths) != len(references):
+            raise ValueError(f"{len(references)} references need as many paths, got {len(paths)}")
         self._references = references
-        self._path = path
+        self._paths = paths or [reference.uri for reference in references]
+        self._has_copies = bool(paths)
         self._harmful: dict[DecodePosition, tuple[Reason, str]] = {}
         self._suspects: set[DecodePosition] = set()
         self._idle_ends = 0
@@ -101,7 +104,7 @@ class _Request:
         """Returns the request for the images that are not answered yet, as one frame."""
         request = {
             "references": [_fields(ref) for ref in self._references],
-            "path": self._path,
+            "paths": self._paths if self._has_copies else [],
             "next": (self._next.reference, self._next.step.image),
             "harmful": [
                 (position.reference, *position.step, *harm) for position, harm in self._harmful.items()
@@ -161,7 +164,7 @@ class _Request:
                 Rejection(
                     file_ref(self._references[number]),
                     *self._harmful[self._start_of(number)],
-                    size_of(self._path or self._references[number].uri),
+                    size_of(self._paths[number]),
                 )
                 for number in unread
             ]
@@ -265,7 +268,7 @@ class IsolatedDecoder:
     def read(
         self,
         references: Sequence[ImageRef],
-        path: str = "",
+        paths: Sequence[str] = (),
         on_images: Callable[[int], None] = lambda _: None,
         on_reply: Callable[[DecodeResult], None] | None = None,
     ) -> DecodeResult:
@@ -273,8 +276,8 @@ class IsolatedDecoder:
 
         Args:
           references: what to read.
-          path: the local file that holds the bytes of the only reference; "" if the URIs of the references
-            are local paths.
+          paths: the local files that hold the bytes, one for each reference; none if the URIs of the references are
+            local paths.
           on_images: called with the number of images that were read since it was last called.
           on_reply: gets the result of each reply of the process, which is then not returned, so that the results of an
             archive need not fit in memory together.
@@ -282,7 +285,7 @@ class IsolatedDecoder:
         Raises:
           RuntimeError: the process can't be started, does not answer for all images, or has a bug.
         """
-        request = _Request(references, path)
+        request = _Request(references, paths)
         while not request.is_complete:
             try:
                 self._ask(request, on_images, on_reply)

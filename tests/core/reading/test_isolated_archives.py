@@ -118,7 +118,7 @@ class TestImagesOfAReference:
 
     def test_uri_may_differ_from_path_of_bytes(self, good: IsolatedDecoder, tmp_path: Path) -> None:
         written(tmp_path, {"copy": zipped({"a.png": PNG})})
-        result = good.read([ImageRef("gs://bucket/b.zip", "b.zip")], str(tmp_path / "copy"))
+        result = good.read([ImageRef("gs://bucket/b.zip", "b.zip")], [str(tmp_path / "copy")])
         assert [one.ref.uri for one in fingerprints(result)] == ["gs://bucket/b.zip!a.png"]
 
 

@@ -141,9 +141,9 @@ def test_results_equal_those_of_decoding_in_this_process(tmp_path: Path) -> None
         (tmp_path / "copy").write_bytes(data)
         (tmp_path / "empty").touch()
         elsewhere = ImageRef("gs://somewhere/else.png", "else.png")
-        (found,) = read_of(decoder.read([elsewhere], str(tmp_path / "copy")))
+        (found,) = read_of(decoder.read([elsewhere], [str(tmp_path / "copy")]))
         assert (found.ref, found.size_bytes, found.modified_ms) == (elsewhere, len(data), 0)
-        (empty,) = rejected_of(decoder.read([elsewhere], str(tmp_path / "empty")))
+        (empty,) = rejected_of(decoder.read([elsewhere], [str(tmp_path / "empty")]))
         assert (empty.ref, empty.reason) == (elsewhere, Reason.EMPTY)
         assert read_of(decoder.read(references)) == directly(references)
 
@@ -175,7 +175,7 @@ def test_crashing_images_are_rejected_and_all_others_are_read(tmp_path: Path) ->
         assert (read_of(result), len(rejected_of(result)), result.bytes_read) == ([], 2, 0)
         assert read_of(decoder.read(well)) == directly(well)
         (tmp_path / "copy").write_bytes(b"whatever")
-        (alone,) = rejected_of(decoder.read([references[0]], str(tmp_path / "copy")))
+        (alone,) = rejected_of(decoder.read([references[0]], [str(tmp_path / "copy")]))
         assert alone.reason == Reason.DECODER_CRASHED
 
 
