@@ -93,6 +93,9 @@ if TYPE_CHECKING:
     from beam_dedup.core.reading.selection import Exclusions, Selection
     from beam_dedup.core.stream.protocol import StreamPlan
     from beam_dedup.core.thresholds import Thresholds
+    from beam_dedup.notebook.api import dedup
+    from beam_dedup.notebook.contact_sheet import ContactSheet
+    from beam_dedup.notebook.result import DedupResult
     from transforms.batching import BatchFingerprints, BatchReferences, UnbatchVerdicts
     from transforms.count import CheckConservation, CountImages
     from transforms.deduplicate import Deduplicated, DeduplicateImages
@@ -118,6 +121,9 @@ __version__ = "0.1.0"
 
 # The module that defines each public name. The block above repeats it for type checkers and editors; tests compare the two.
 _MODULES = {
+    "dedup": "beam_dedup.notebook.api",
+    "DedupResult": "beam_dedup.notebook.result",
+    "ContactSheet": "beam_dedup.notebook.contact_sheet",
     "ReadImages": "transforms.read",
     "ReadMetadata": "transforms.read",
     "ListImages": "transforms.read",
@@ -209,9 +215,11 @@ __all__ = [
     "Code",
     "CodeKind",
     "ConservationError",
+    "ContactSheet",
     "CountImages",
     "Decisions",
     "DedupError",
+    "DedupResult",
     "DeduplicateImages",
     "DeduplicateWindows",
     "Deduplicated",
@@ -271,6 +279,7 @@ __all__ = [
     "WriteRecords",
     "WriteUnplaced",
     "choose_stream_plan",
+    "dedup",
     "parse_rules",
     "read_decisions",
 ]
