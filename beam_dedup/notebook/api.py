@@ -6,13 +6,13 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import cast
 
 from beam_dedup.core.errors import DedupError, UsageError
 from beam_dedup.notebook import inputs, status, tables
 from beam_dedup.notebook.process import run_command
 from beam_dedup.notebook.result import DedupResult, Source, read_result
 from beam_dedup.options import checks, parser
-from beam_dedup.options.config import DedupConfig
 from beam_dedup.options.decisions_file import load_decisions
 from beam_dedup.options.option import quoted
 from beam_dedup.options.option_table import find
@@ -20,6 +20,15 @@ from beam_dedup.options.option_table import find
 Path = str | os.PathLike[str]
 Several = Path | Iterable[Path]
 
+# The words for options whose keyword is not their long flag.
+_KEYWORDS = {
+    "near_duplicates": "near=True",
+    "exact_duplicates": "near=False",
+    "bit_distance": "k",
+    "dump_dir": "images",
+    "json_metadata": "a table",
+}
+_FLAG = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w/-])(?:-k/)?(?:--[a-z]\w+|-[a-z]\b)')
 _RECORDS, _COUNTS = "records.parquet", "counts.json"
 
 
@@ -133,27 +142,28 @@ def dedup(
         "num_jobs": num_jobs,
         "force_plan": force_plan,
     }
-    with tempfile.TemporaryDirectory(prefix="dedup-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="dedup-") as scratch, _errors_for_python(scratch):
         arguments = list(_arguments(options, scratch))
         table = column = given = None
         if tables.is_table(images):
             table = tables.arrow_table(images)
             column = tables.find_column(table, image_column, path_field)
             arguments += inputs.arguments(column, scratch)
-            config = _configured(arguments)
-            given = inputs.write_input(table, column, scratch, config.jobs)
         else:
             if path_field is not None:
                 raise UsageError(
-                    f"path_field applies only to a table; got path_field={quoted(path_field)} with paths. Remove it"
+                    f"path_field applies only to a table; got {quoted(path_field)} with paths. Remove path_field"
                 )
             arguments += (f"--dump_dir={path}" for path in _paths(images))
-            arguments += _arguments({"image_column": image_column}, "")
-            config = _configured(arguments)
-        with _without_temporary_names(scratch):
-            _check_files(config)
-            with status.StatusLine(status.is_shown(progress)) as line:
-                summary = run_command(arguments, scratch, line.show)
+            arguments += _arguments({"image_column": image_column})
+        parsed, _ = parser.parse(arguments)
+        config = checks.configure(parsed)
+        if table is not None and column is not None:
+            given = inputs.write_input(table, column, scratch, config.jobs)
+        checks.check_input(config)
+        load_decisions(config.decisions_file)
+        with status.StatusLine(status.is_shown(progress)) as line:
+            summary = run_command(arguments, scratch, line.show)
         bytes_table = table if column is not None and column.has_bytes else None
         source = Source(os.getcwd(), config.read_limits, bytes_table, column)
         with open(os.path.join(scratch, _COUNTS), encoding="utf-8") as file:
@@ -161,8 +171,8 @@ def dedup(
         return read_result(os.path.join(scratch, _RECORDS), counts, summary, source, given)
 
 
-def _arguments(options: Mapping[str, object], scratch: str) -> Iterator[str]:
-    """Yields arguments of the command line for options by their long flags, and those that name the outputs."""
+def _arguments(options: Mapping[str, object], scratch: str = "") -> Iterator[str]:
+    """Yields arguments of the command line for options by their long flags; with a directory, also those that name outputs."""
     if scratch:
         yield "--output_json="
         yield f"--records={os.path.join(scratch, _RECORDS)}"
@@ -175,7 +185,8 @@ def _arguments(options: Mapping[str, object], scratch: str) -> Iterator[str]:
         if option.is_switch:
             yield f"--{name}"
             continue
-        values = [value] if isinstance(value, str) or not isinstance(value, Iterable) else value
+        is_single = isinstance(value, str) or not isinstance(value, Iterable)
+        values: Iterable[object] = [value] if is_single else cast(Iterable[object], value)
         for one in values:
             yield f"--{name}={os.fspath(one) if isinstance(one, os.PathLike) else one}"
 
@@ -186,41 +197,38 @@ def _paths(images: object) -> list[str]:
     Raises:
       UsageError: something else was given, or nothing.
     """
-    several = (
-        [images] if isinstance(images, str | os.PathLike) or not isinstance(images, Iterable) else images
-    )
+    is_single = isinstance(images, str | os.PathLike | Mapping) or not isinstance(images, Iterable)
     paths = []
-    for path in several:
-        if not isinstance(path, str | os.PathLike) or not (text := os.fsdecode(path)):
-            what = '""' if path == "" else f"a {type(path).__name__}"
-            raise UsageError(f"images must be paths, or a table; got {what}")
-        paths.append(text)
+    given: Iterable[object] = [images] if is_single else cast(Iterable[object], images)
+    for path in given:
+        if not isinstance(path, str | os.PathLike):
+            raise UsageError(f"images must be paths or a table; got {type(path).__name__}")
+        paths.append(os.fsdecode(path))
     if not paths:
         raise UsageError("images must name at least one path; got none")
+    if not all(paths):
+        raise UsageError('images must name paths; got ""')
     return paths
 
 
-def _configured(arguments: Sequence[str]) -> DedupConfig:
-    """Returns the configuration of some arguments. Touches no file.
-
-    Raises:
-      UsageError: an option is wrong.
-    """
-    options, _ = parser.parse(arguments)
-    return checks.configure(options)
-
-
-def _check_files(config: DedupConfig) -> None:
-    """Raises UsageError if an input is missing, cannot be read, or overlaps another one."""
-    checks.check_input(config)
-    load_decisions(config.decisions_file)
-
-
 @contextlib.contextmanager
-def _without_temporary_names(scratch: str) -> Iterator[None]:
-    """Replaces the names of temporary files in errors, which are those of a table."""
+def _errors_for_python(scratch: str) -> Iterator[None]:
+    """Raises errors of the command line in the words of this module: keywords instead of flags, no temporary files."""
     try:
         yield
     except DedupError as error:
         message = re.sub(rf"{re.escape(scratch)}(/[\w./]*)?", "the table", str(error))
-        raise type(error)(message) from error.__cause__
+        raise type(error)(_FLAG.sub(_keyword, message)) from error.__cause__
+
+
+def _keyword(match: re.Match[str]) -> str:
+    """Returns a flag as the keyword of `dedup`; quoted text as it is.
+
+    >>> _FLAG.sub(_keyword, '-k applies only with -n; got "-k". Add -n or remove --turns')
+    'k applies only with near=True; got "-k". Add near=True or remove turns'
+    """
+    text = match[0]
+    if text.startswith('"'):
+        return text
+    option = find(text.removeprefix("-k/"))
+    return _KEYWORDS.get(option.name, option.name) if option else text

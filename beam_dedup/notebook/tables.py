@@ -16,6 +16,7 @@ from beam_dedup.options.option import quoted
 
 _MOST_NAMED = 20  # columns in a message
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # the index of a pandas table, if it has no name
+_AS_TABLE = "Pass a table with this column, or a list of paths"
 _BYTES = "bytes"  # the field of a struct that holds an image
 
 
@@ -65,6 +66,10 @@ def arrow_table(given: object) -> pa.Table:
     try:
         table = _converted(given)
     except (pa.ArrowException, TypeError, ValueError, NotImplementedError) as error:
+        if "non-struct" in str(error):
+            raise UsageError(
+                f"images must be paths or a table; got a {kind} of one column. {_AS_TABLE}"
+            ) from error
         raise UsageError(f"the {kind} can't be converted to an Arrow table: {_line(error)}") from error
     if not isinstance(table, pa.Table):
         raise UsageError(
