@@ -85,15 +85,15 @@ def _start(output: IO[bytes]) -> "subprocess.Popen[bytes]":
 
 
 def _take(line: str, errors: list[str], show: Callable[[str], None]) -> None:
-    """Adds a line of stderr to the lines of the last message; a line about the progress is shown too."""
+    """Adds a line of stderr to the lines of the last message; shows it too unless it begins a message."""
     if line.startswith(_PREFIX):
         errors[:] = [line.removeprefix(_PREFIX)]
     else:
         errors.append(line)
     if os.environ.get(DEBUG_VARIABLE):
         print(line, file=sys.stderr)
-    else:
-        show(line.removeprefix(_PREFIX))
+    elif not line.startswith(_PREFIX):
+        show(line)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

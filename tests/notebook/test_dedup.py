@@ -314,7 +314,7 @@ def test_progress_replaces_one_line_on_a_terminal_and_is_removed(monkeypatch: py
             return True
 
     for stream, expected in (
-        (Terminal(), "\rlong\\u001b line\rshort           \r                \r"),
+        (Terminal(), f"\rlong\\u001b line\rshort{10 * ' '}\r{5 * ' '}\r"),
         (io.StringIO(), "long\\u001b line\nshort\n"),
     ):
         monkeypatch.setattr(sys, "stderr", stream)
@@ -340,9 +340,9 @@ def many_images(tmp_path: Path) -> Path:
     """Images that take at least some seconds to read."""
     folder = tmp_path / "many"
     folder.mkdir()
-    data = encoded(picture(1, (1600, 1200)), "PNG")
-    for number in range(400):
-        (folder / f"{number}.png").write_bytes(data + b"%d" % number)
+    data = encoded(picture(1, (1200, 900)), "JPEG")
+    for number in range(300):
+        (folder / f"{number}.jpg").write_bytes(data + b"%d" % number)
     return folder
 
 
