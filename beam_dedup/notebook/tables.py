@@ -1,12 +1,13 @@
 """Takes tables of other libraries, and finds the column with the images.
 
 A table is anything that hands out Arrow data: by the Arrow PyCapsule interface, as those of pandas, polars, pyarrow and DuckDB do, by a
-method `to_arrow`, or by the data frame interchange protocol. No such library is imported here but pyarrow.
+method `to_arrow`, by the data frame interchange protocol, or as the data sets of Hugging Face. No such library is imported here
+but pyarrow.
 """
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.interchange
@@ -41,7 +42,14 @@ class Interchangeable(Protocol):
     def __dataframe__(self, nan_as_null: bool = False, allow_copy: bool = True) -> object: ...
 
 
-AnyTable = ArrowStream | ArrowConvertible | Interchangeable
+@runtime_checkable
+class Formatted(Protocol):
+    """A data set of Hugging Face `datasets`, which has a view of its rows as Arrow tables."""
+
+    def with_format(self, type: str) -> Any: ...  # noqa: A002  the name there
+
+
+AnyTable = ArrowStream | ArrowConvertible | Interchangeable | Formatted
 
 
 class ImageColumn(NamedTuple):
@@ -98,6 +106,8 @@ def _converted(given: object) -> object:
     if isinstance(given, ArrowConvertible):
         table = given.to_arrow()
         return pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
+    if isinstance(given, Formatted):
+        return given.with_format("arrow")[:]
     return pa.interchange.from_dataframe(given)
 
 

@@ -209,8 +209,16 @@ class OnlyInterchange:
         return pa.table({"path": ["a.jpg"]}).__dataframe__()
 
 
-@pytest.mark.parametrize("given", [OnlyToArrow(), OnlyInterchange()])
-def test_tables_with_older_interfaces_are_converted(given: Any) -> None:
+class OnlyWithFormat:
+    """As a data set of Hugging Face."""
+
+    def with_format(self, type: str) -> pa.Table:  # noqa: A002
+        assert type == "arrow"
+        return pa.table({"path": ["a.jpg"]})
+
+
+@pytest.mark.parametrize("given", [OnlyToArrow(), OnlyInterchange(), OnlyWithFormat()])
+def test_tables_with_other_interfaces_are_converted(given: Any) -> None:
     assert tables.arrow_table(given).to_pydict() == {"path": ["a.jpg"]}
 
 
