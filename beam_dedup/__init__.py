@@ -1,5 +1,7 @@
 """Finds duplicate images, exact and near, with Apache Beam.
 
+`dedup("pictures")` judges images in one call, as in a notebook, and returns tables (docs/guides/clean-training-set.md).
+
 Everything that a pipeline needs is imported from here. This pipeline lists the images below `pictures/`, judges each,
 writes one record per image, copies every kept image once into `unique/`, and prints the counts:
 

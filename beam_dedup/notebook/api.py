@@ -162,10 +162,11 @@ def dedup(
             given = inputs.write_input(table, column, scratch, config.jobs)
         checks.check_input(config)
         load_decisions(config.decisions_file)
+        directory = os.getcwd()
         with status.StatusLine(status.is_shown(progress)) as line:
             summary = run_command(arguments, scratch, line.show)
         bytes_table = table if column is not None and column.has_bytes else None
-        source = Source(os.getcwd(), config.read_limits, bytes_table, column)
+        source = Source(directory, config.read_limits, bytes_table, column)
         with open(os.path.join(scratch, _COUNTS), encoding="utf-8") as file:
             counts = json.load(file)
         return read_result(os.path.join(scratch, _RECORDS), counts, summary, source, given)

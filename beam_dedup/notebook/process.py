@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import IO
 
 from beam_dedup import service_log
-from beam_dedup.cli import DONE, WRONG_USAGE
 from beam_dedup.core.errors import DEBUG_VARIABLE, DedupError, UsageError
-from beam_dedup.notebook import run_process
 
 _ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir))
+DONE, WRONG_USAGE = 0, 2  # exit codes of `beam_dedup.cli`, which imports this package
+MODULE = "beam_dedup.notebook.run_process"
+
 _PREFIX = "dedup: "  # of messages on stderr, other than the lines of the progress
 _SUMMARY = "summary"  # file in the scratch directory
 _STOP_SECONDS = 10.0  # that an interrupted run may take to clean up
@@ -43,6 +44,7 @@ def run_command(arguments: Sequence[str], scratch: str, show: Callable[[str], No
     with open(summary, "wb") as output:
         process = _start(output)
     errors: list[str] = []
+    code: int | None = None
     try:
         assert process.stdin is not None
         assert process.stderr is not None
@@ -53,10 +55,9 @@ def run_command(arguments: Sequence[str], scratch: str, show: Callable[[str], No
         for line in process.stderr:
             _take(line.decode("utf-8", "replace").rstrip("\n"), errors, show)
         code = process.wait()
-    except BaseException:
-        _stop(process)
-        raise
     finally:
+        if code is None:  # after an exception, also KeyboardInterrupt
+            _stop(process)
         for stream in (process.stdin, process.stderr):
             with contextlib.suppress(OSError):
                 if stream is not None:
@@ -75,7 +76,7 @@ def _start(output: IO[bytes]) -> "subprocess.Popen[bytes]":
     environment["PYTHONIOENCODING"] = "utf-8"
     return subprocess.Popen(
         # -P: imports no modules from the directory of the notebook, which may be called as ours.
-        [sys.executable, "-P", "-m", run_process.__name__],
+        [sys.executable, "-P", "-m", MODULE],
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=subprocess.PIPE,
@@ -100,13 +101,12 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     """Ends a process: it kills its children and removes what they had begun."""
     try:
         process.terminate()
-        process.wait(_STOP_SECONDS)
-    except BaseException as error:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
+    finally:  # also after a second Ctrl-C
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise
+            process.wait()
 
 
 def _error(code: int, message: str) -> DedupError:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_dedup import DedupError, DedupResult, UsageError, cli, dedup
-from beam_dedup.notebook import api, status, tables
+from beam_dedup.notebook import api, process, run_process, status, tables
 from beam_dedup.options.option_table import find
 from beam_dedup.samples import picture
 from tests.app import cli_runs
@@ -306,6 +306,11 @@ def test_a_table_without_images_is_an_error_that_names_no_temporary_file(tempora
     assert list(temporary.iterdir()) == []
 
 
+def test_process_is_that_of_the_command_line() -> None:
+    assert run_process.__name__ == process.MODULE
+    assert (process.DONE, process.WRONG_USAGE) == (cli.DONE, cli.WRONG_USAGE)
+
+
 def test_every_keyword_is_an_option_and_is_documented() -> None:
     names = set(inspect.signature(dedup).parameters) - {"images", "near", "k", "path_field", "progress"}
     for name in names:
@@ -360,17 +365,17 @@ def test_interrupted_or_killed_call_leaves_no_process_and_no_file(
 ) -> None:
     """As the interrupt of a notebook, and the end of its kernel."""
     command = [sys.executable, "-c", CALL, str(many_images)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=cli_runs.ROOT) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=cli_runs.ROOT) as caller:
         children: list[psutil.Process] = []
 
         def decodes() -> bool:
-            children[:] = psutil.Process(process.pid).children(recursive=True)
+            children[:] = psutil.Process(caller.pid).children(recursive=True)
             return len(children) > 1  # the run, and a decoder process
 
         assert soon(decodes)
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=120)
+        caller.send_signal(number)
+        output, _ = caller.communicate(timeout=120)
     assert output == ("interrupted\n" if number == signal.SIGINT else "")
-    assert process.returncode == (0 if number == signal.SIGINT else -number)
+    assert caller.returncode == (0 if number == signal.SIGINT else -number)
     assert soon(lambda: not any(child.is_running() for child in children))
     assert soon(lambda: not list(temporary.iterdir()))
