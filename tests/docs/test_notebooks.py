@@ -29,6 +29,7 @@ def test_notebook_is_valid_and_stored_without_outputs(path: Path) -> None:
     assert not any(cell.metadata for cell in notebook.cells)
 
 
+@pytest.mark.slow
 def test_the_example_runs_beside_the_newest_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a kernel, where Beam finds IPython and an event loop runs."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))

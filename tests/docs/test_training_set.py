@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from beam_dedup import ContactSheet, DedupResult, dedup
+from beam_dedup.notebook import api
 from beam_dedup.samples import picture
 from tests.docs.pages import DOCS, fenced, table
+from tests.notebook.in_process import run_command
 
 GUIDE = DOCS / "guides" / "clean-training-set.md"
 REFERENCE = DOCS / "reference" / "python.md"
@@ -34,7 +36,10 @@ def data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_code_of_the_guide_runs_in_order(data_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_code_of_the_guide_runs_in_order(
+    data_set: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(api, "run_command", run_command)
     names: dict[str, Any] = {}
     for code in fenced(GUIDE, "python"):
         exec(compile(code, GUIDE.name, "exec"), names)

@@ -1,7 +1,6 @@
 """`beam_dedup.dedup` gives the verdicts of the command line, for paths and for tables of several libraries."""
 
 import concurrent.futures
-import contextlib
 import inspect
 import io
 import json
@@ -9,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from beam_dedup.notebook import api, process, run_process, status, tables
 from beam_dedup.options.option_table import find
 from beam_dedup.samples import picture
 from tests.app import cli_runs
+from tests.notebook import in_process as in_process_runs
 from tests.pictures import encoded
 from tests.waiting import soon
 
@@ -41,16 +41,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], Any]] = {
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets `dedup` run the command line in this process, which has loaded Beam."""
-
-    def run(arguments: Sequence[str], scratch: str, _show: Callable[[str], None]) -> str:
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = cli.main([*arguments, "--num_jobs=1"])
-        if code != cli.DONE:
-            raise DedupError(err.getvalue())
-        return out.getvalue()
-
-    monkeypatch.setattr(api, "run_command", run)
+    monkeypatch.setattr(api, "run_command", in_process_runs.run_command)
 
 
 @pytest.fixture
@@ -359,7 +350,7 @@ def many_images(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_interrupted_or_killed_call_leaves_no_process_and_no_file(
     number: signal.Signals, many_images: Path, temporary: Path
 ) -> None:
