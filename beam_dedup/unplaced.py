@@ -2,13 +2,14 @@
 
 from beam_dedup.core.model import Unplaced
 from beam_dedup.texts import counted
+from transforms.storage.files import named_if_full
 from transforms.write import unplaced_line
 
 
 def append_unplaced(unplaced: Unplaced, path: str) -> None:
     """Appends one line to a file: why an image could not be placed."""
     _, _, line = unplaced_line(unplaced)
-    with open(path, "ab") as file:
+    with named_if_full(path), open(path, "ab") as file:
         file.write(line + b"\n")
 
 

@@ -12,6 +12,8 @@ import os
 import threading
 from collections.abc import Iterable
 
+from transforms.storage.files import named_if_full
+
 LISTED = "listed"
 READ = "read"  # files
 IMAGES = "images"  # in the files that are read: an archive has one for each member
@@ -46,7 +48,8 @@ class Tally:
         # it overwrites the one before it.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            os.write(descriptor, str(counts[path]).encode("ascii"))
+            with named_if_full(path):
+                os.write(descriptor, str(counts[path]).encode("ascii"))
         finally:
             os.close(descriptor)
 

@@ -75,16 +75,11 @@ def whole_file(
     try:
         with _names_lock:
             stream = _create(partial, directory)
-        try:
-            with stream:
-                yield stream
-                if lasting:
-                    stream.flush()
-                    os.fsync(stream.fileno())
-        except OSError as error:
-            if error.errno not in _NO_ROOM or error.filename:
-                raise
-            raise OSError(error.errno, os.strerror(error.errno), path) from error
+        with named_if_full(path), stream:
+            yield stream
+            if lasting:
+                stream.flush()
+                os.fsync(stream.fileno())
         if callable(replace):
             _give_own_name(partial, path, replace)
         else:
@@ -94,6 +89,17 @@ def whole_file(
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(_name_in(partial, directory), dir_fd=directory)
+
+
+@contextlib.contextmanager
+def named_if_full(path: str) -> Iterator[None]:
+    """Adds the path of a file to errors of writing it for which the system names no file: a full disk, or a quota."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), path) from error
 
 
 def _name_in(path: str, directory: int | None) -> str:

@@ -27,7 +27,7 @@ from beam_dedup.core import blocks
 from beam_dedup.core.blocks import FingerprintBlock, VerdictBlock
 from beam_dedup.core.codes import MAX_KIND, VIEWS, code_bytes
 from beam_dedup.core.errors import DedupError
-from transforms.storage.files import open_regular, whole_file
+from transforms.storage.files import named_if_full, open_regular, whole_file
 
 CODES = pa.schema([("digest", pa.binary(32)), blocks.FINGERPRINTS.field("codes")])
 
@@ -74,7 +74,7 @@ def note_started(folder: str) -> list[int]:
     """
     path = os.path.join(folder, _PROCESSES)
     _check_readable(path, WITHOUT_PROCESSES)
-    with open(path, "a+", encoding="ascii", errors="replace") as file:
+    with named_if_full(path), open(path, "a+", encoding="ascii", errors="replace") as file:
         file.seek(0)
         lines = file.read().split()
         before = sorted(
@@ -105,7 +105,7 @@ def append(path: str, codes: pa.Table) -> None:
     """Appends a table of `CODES` to a file, as a block with its length; if that fails, nothing is left of it."""
     block = blocks.dump(codes.cast(CODES))
     data = memoryview(_LENGTH.pack(len(block)) + block)
-    with open(path, "ab", buffering=0) as file:
+    with named_if_full(path), open(path, "ab", buffering=0) as file:
         before = os.fstat(file.fileno()).st_size
         try:
             while data:
