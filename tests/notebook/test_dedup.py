@@ -21,7 +21,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_dedup import DedupError, DedupResult, UsageError, cli, dedup
+from beam_dedup.core.limits import Limits
+from beam_dedup.core.record_tables import RECORDS
 from beam_dedup.notebook import api, process, run_process, status, tables
+from beam_dedup.notebook.result import Source
 from beam_dedup.options.option_table import find
 from beam_dedup.samples import picture
 from tests.app import cli_runs
@@ -179,6 +182,15 @@ def test_many_paths_and_patterns_are_inputs_and_integers_stay_integers_in_pandas
     assert str(frame.dtypes["size_bytes"]) == "Int64"
     assert str(frame.dtypes["label_conflict"]) == "boolean"
     assert "row" not in frame
+
+
+def test_pandas_is_needed_for_its_own_tables_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pa.Table.from_pylist([], RECORDS)
+    result = DedupResult(table, {}, "no images", Source("", Limits()))
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert result.to_arrow() is table
+    with pytest.raises(DedupError, match="Try pip install pandas, or use to_arrow"):
+        result.to_pandas()
 
 
 @pytest.mark.parametrize("kind", TABLES)
