@@ -44,10 +44,13 @@ setup(
             "datasets>=5.2,<6",
             "duckdb>=2.0.1,<3",
             "hypothesis>=6.170,<7",
+            "ipykernel>=7.4,<8",  # tests execute notebooks
             "jsonschema>=4.26,<5",
             "kubernetes-validate>=1.37,<1.38",  # contains the schemas of Kubernetes
             "moto[s3,server]>=5.2.5,<5.3",  # an S3 server for tests
             "mypy>=2.4,<2.5",
+            "nbclient>=0.11,<0.12",
+            "nbformat>=5.11,<6",
             "pandas>=3.1.1,<4",
             "pdqhash>=0.2.8,<0.3",
             "pillow-heif>=1.8,<2",

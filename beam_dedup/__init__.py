@@ -1,5 +1,7 @@
 """Finds duplicate images, exact and near, with Apache Beam.
 
+`dedup("pictures")` judges images in one call, as in a notebook, and returns tables (docs/guides/clean-training-set.md).
+
 Everything that a pipeline needs is imported from here. This pipeline lists the images below `pictures/`, judges each,
 writes one record per image, copies every kept image once into `unique/`, and prints the counts:
 
@@ -93,6 +95,9 @@ if TYPE_CHECKING:
     from beam_dedup.core.reading.selection import Exclusions, Selection
     from beam_dedup.core.stream.protocol import StreamPlan
     from beam_dedup.core.thresholds import Thresholds
+    from beam_dedup.notebook.api import dedup
+    from beam_dedup.notebook.contact_sheet import ContactSheet
+    from beam_dedup.notebook.result import DedupResult
     from transforms.batching import BatchFingerprints, BatchReferences, UnbatchVerdicts
     from transforms.count import CheckConservation, CountImages
     from transforms.deduplicate import Deduplicated, DeduplicateImages
@@ -119,6 +124,9 @@ __version__ = "0.1.0"
 
 # The module that defines each public name. The block above repeats it for type checkers and editors; tests compare the two.
 _MODULES = {
+    "dedup": "beam_dedup.notebook.api",
+    "DedupResult": "beam_dedup.notebook.result",
+    "ContactSheet": "beam_dedup.notebook.contact_sheet",
     "ReadImages": "transforms.read",
     "ReadMetadata": "transforms.read",
     "ListImages": "transforms.read",
@@ -212,9 +220,11 @@ __all__ = [
     "Code",
     "CodeKind",
     "ConservationError",
+    "ContactSheet",
     "CountImages",
     "Decisions",
     "DedupError",
+    "DedupResult",
     "DeduplicateImages",
     "DeduplicateRows",
     "DeduplicateWindows",
@@ -276,6 +286,7 @@ __all__ = [
     "WriteRecords",
     "WriteUnplaced",
     "choose_stream_plan",
+    "dedup",
     "parse_rules",
     "read_decisions",
 ]

@@ -59,6 +59,7 @@ ROOMS_MAY_IMPORT: dict[str, set[str]] = {
     "beam_dedup.stream": {"beam_dedup.options", "beam_dedup.runners"},
     "beam_dedup.cleaning": {"beam_dedup.options"},
     "beam_dedup.review": {"beam_dedup.options"},
+    "beam_dedup.notebook": {"beam_dedup.options", "beam_dedup.review"},
     "beam_dedup.dataflow": {"beam_dedup.options", "beam_dedup.runners"},
     "beam_dedup.beam_yaml": set(),
 }

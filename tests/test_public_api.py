@@ -92,6 +92,7 @@ def test_star_import_works_in_a_new_process() -> None:
         ("from beam_dedup import Thresholds", set()),
         ("from beam_dedup import Verdict", set()),
         ("from beam_dedup import VERDICTS", {"numpy", "pyarrow"}),
+        ("from beam_dedup import dedup", {"numpy", "pyarrow", "PIL"}),
     ],
 )
 def test_a_name_imports_no_more_than_its_module_needs(code: str, imported: set[str]) -> None:

@@ -4,6 +4,7 @@ import fnmatch
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 from typing import NamedTuple
 
 from beam_dedup.core.archives.members import numbered
@@ -170,10 +171,29 @@ def overlapping(inputs: Sequence[str]) -> tuple[str, str] | None:
 
     Patterns are not expanded here: a file that two patterns match is found when they are listed.
     """
+    # Local paths without wildcards, which may be many, are looked up; the others are compared one by one.
+    reals: dict[str, int] = {}  # number of the first input that is this real path
+    below: dict[str, int] = {}  # number of the first input that is, or lies below, this real path
+    others: list[int] = []
     for number, path in enumerate(inputs):
-        for other in inputs[:number]:
-            if holds(other, path) or holds(path, other):
-                return other, path
+        is_plain = not is_remote(path) and not is_pattern(path)
+        found = [
+            other
+            for other in (others if is_plain else range(number))
+            if holds(inputs[other], path) or holds(path, inputs[other])
+        ]
+        if is_plain:
+            real = os.path.realpath(path)
+            parents = [real, *map(str, PurePath(real).parents)]
+            found += [reals[parent] for parent in parents if parent in reals]
+            found += [below[real]] if real in below else []
+            reals.setdefault(real, number)
+            for parent in parents:
+                below.setdefault(parent, number)
+        else:
+            others.append(number)
+        if found:
+            return inputs[min(found)], path
     return None
 
 

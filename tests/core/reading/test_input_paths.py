@@ -3,6 +3,7 @@
 import glob
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,60 @@ def test_matches_agrees_with_glob_and_searches_matching_directories(seed: int, t
         assert {
             name for name in files if input_paths.matches(f"gs://b/{name}", f"gs://b/{pattern}")
         } == expected, pattern
+
+
+def overlap_by_pairs(inputs: list[str]) -> tuple[str, str] | None:
+    """Returns the first input that overlaps an earlier one, and the first of those."""
+    for number, path in enumerate(inputs):
+        for other in inputs[:number]:
+            if input_paths.holds(other, path) or input_paths.holds(path, other):
+                return other, path
+    return None
+
+
+def test_overlapping_inputs_are_those_of_a_comparison_of_all_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "link").symlink_to("a/b")
+    names = [
+        "a",
+        "a/b",
+        "a/b/c",
+        "a/b/c/x.jpg",
+        "a/y.jpg",
+        "a/yy.jpg",
+        "a/*.jpg",
+        "a/b/*",
+        "d",
+        "d/z.jpg",
+        "link",
+    ]
+    names += [
+        "link/c",
+        "gs://b/a",
+        "gs://b/a/c",
+        "gs://b/ab",
+        "gs://b/a/*.png",
+        str(tmp_path / "d"),
+        "e",
+        "f.jpg",
+    ]
+    chosen = random.Random(1)
+    results = set()
+    for _ in range(300):
+        inputs = chosen.sample(names, chosen.randint(1, 6))
+        expected = overlap_by_pairs(inputs)
+        assert input_paths.overlapping(inputs) == expected, inputs
+        results.add(expected)
+    assert None in results
+    assert len(results) > 20
+
+
+def test_thousands_of_files_are_compared_quickly(tmp_path: Path) -> None:
+    inputs = [str(tmp_path / f"{number}.jpg") for number in range(2000)]
+    started = time.monotonic()
+    assert input_paths.overlapping(inputs) is None
+    assert time.monotonic() - started < 30  # comparing all pairs takes minutes
