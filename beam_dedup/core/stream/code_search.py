@@ -25,6 +25,7 @@ from beam_dedup.core.codes import (
 from beam_dedup.core.matching import flat_join, hamming_join
 from beam_dedup.core.matching.buckets import KeyArray, compact, order_of
 from beam_dedup.core.matching.near_pairs import admitted, near_pairs
+from beam_dedup.core.model import CodeKind
 from beam_dedup.core.stream.code_shards import CodeShard
 from beam_dedup.core.stream.messages import (
     Columns,
@@ -36,6 +37,8 @@ from beam_dedup.core.stream.messages import (
 )
 from beam_dedup.core.stream.state_cells import Cells, Change, add_block, piece_slices
 
+# The last byte of a settled piece: whether its rows have room for detail codes.
+_WIDE, _NARROW = b"\1", b"\0"
 _PAIRS_AT_ONCE = 1 << 17  # about 20 MiB
 
 
@@ -76,7 +79,8 @@ class Piece:
         chosen = chosen if self.order is None else self.order[chosen]
         rows = np.zeros(len(chosen), self.dtype)
         for name in self.dtype.names or ():
-            rows[name] = self.columns[name][chosen]
+            if name in self.columns:  # codes without details are stored without room for them
+                rows[name] = self.columns[name][chosen]
         return rows
 
 
@@ -165,7 +169,7 @@ def _together(parts: list[tuple[IntArray, IntArray, ByteArray]]) -> tuple[IntArr
 def pieces(shard: CodeShard, cells: Cells) -> Iterator[Piece]:
     """Yields all stored codes: the settled pieces, then the recent codes as pieces."""
     for data in cells.settled:
-        columns = unpack_columns(data, shard.piece_dtype)
+        columns = _unpacked(shard, data)
         words = columns[f"word{shard.word}"] if shard.key.mask else None
         yield Piece(columns, shard.dtype, words, columns.get("key"))
     recent = load_rows(cells.recent, shard.dtype)
@@ -205,20 +209,39 @@ def add_codes(shard: CodeShard, cells: Cells, rows: Rows) -> Change:
 
 
 def _settled(shard: CodeShard, rows: Rows) -> list[bytes]:
-    """Returns rows as settled pieces."""
+    """Returns rows as settled pieces: those with and those without detail codes apart."""
+    detailed = rows["kind"] == CodeKind.DETAILED
+    parts = [(rows[detailed], shard.piece_dtype, _WIDE), (rows[~detailed], shard.narrow_dtype, _NARROW)]
+    return [
+        pack_columns(part[cut]) + mark
+        for chosen, dtype, mark in parts
+        for part in [_settled_rows(shard, chosen, dtype)]
+        for cut in piece_slices(len(part), dtype.itemsize)
+    ]
+
+
+def _settled_rows(shard: CodeShard, rows: Rows, dtype: np.dtype[np.void]) -> Rows:
+    """Returns rows in the type of a settled piece; if they have a key, with it and sorted by it."""
+    key, order = None, np.arange(len(rows))
     if shard.key.mask:
         key, order = _sorting(shard, np.ascontiguousarray(rows[f"word{shard.word}"]))
-        with_key = np.zeros(len(rows), shard.piece_dtype)
-        for name in shard.dtype.names or ():
-            with_key[name] = rows[name][order]
-        with_key["key"] = key[order]
-        rows = with_key
-    return [pack_columns(rows[cut]) for cut in piece_slices(len(rows), rows.dtype.itemsize)]
+    settled = np.zeros(len(rows), dtype)
+    for name in set(dtype.names or ()) - {"key"}:
+        settled[name] = rows[name][order]
+    if key is not None:
+        settled["key"] = key[order]
+    return settled
+
+
+def _unpacked(shard: CodeShard, piece: bytes) -> Columns:
+    """Returns the columns of a settled piece."""
+    dtype = shard.piece_dtype if piece[-1:] == _WIDE else shard.narrow_dtype
+    return unpack_columns(memoryview(piece)[:-1], dtype)
 
 
 def _piece_rows(shard: CodeShard, piece: bytes) -> Rows:
-    columns = unpack_columns(piece, shard.piece_dtype)
+    columns = _unpacked(shard, piece)
     rows = np.zeros(len(columns["image"]), shard.dtype)
-    for name in shard.dtype.names or ():
+    for name in set(shard.dtype.names or ()) & columns.keys():
         rows[name] = columns[name]
     return rows

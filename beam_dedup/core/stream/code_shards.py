@@ -12,10 +12,11 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from beam_dedup.core.codes import PROFILE_BYTES, IntArray
+from beam_dedup.core.codes import LONG_WORDS, PROFILE_BYTES, IntArray
 from beam_dedup.core.matching.buckets import compact
 from beam_dedup.core.matching.plan import ALL_WITH_ALL, Key, keys_over, shard_of
 from beam_dedup.core.stream.messages import PROFILE_ROWS, Rows, code_rows, occurrences, send
@@ -39,6 +40,7 @@ class CodeShard:
       word, key: the key that stored codes are sorted by, and its word, if there is exactly one key; otherwise
         the empty key.
       piece_dtype: type of settled rows: `dtype`, and the value of `key` if there is one.
+      narrow_dtype: the same without detail codes: few pictures have one, and most of the state is settled rows.
     """
 
     thresholds: Thresholds
@@ -48,14 +50,15 @@ class CodeShard:
     word: int
     key: Key
     piece_dtype: np.dtype[np.void]
+    narrow_dtype: np.dtype[np.void]
 
 
 @functools.lru_cache(maxsize=1 << 14)
 def code_shard_of(plan: StreamPlan, key: bytes) -> CodeShard:
     """Returns how the codes at a key of `band` are stored and compared."""
     if key.startswith(_FLAT):
-        return CodeShard(plan.thresholds, (), (), PROFILE_ROWS, 0, ALL_WITH_ALL, PROFILE_ROWS)
-    dtype = code_rows(plan.words)
+        return CodeShard(plan.thresholds, (), (), PROFILE_ROWS, 0, ALL_WITH_ALL, PROFILE_ROWS, PROFILE_ROWS)
+    dtype, narrow = code_rows(plan.words), code_rows(min(plan.words, LONG_WORDS))
     keys = plan.pairs.all_keys
     if key != _ALL_CODES:
         word, prefix, _ = map(int, key.split(b"/"))
@@ -65,12 +68,25 @@ def code_shard_of(plan: StreamPlan, key: bytes) -> CodeShard:
     keys = tuple(Key(key.mask) for key in keys)
     of_word = tuple(keys_over(keys, word) for word in range(plan.pairs.words))
     if len(keys) != 1 or not keys[0].mask:
-        return CodeShard(plan.thresholds, keys, of_word, dtype, 0, ALL_WITH_ALL, dtype)
+        return CodeShard(plan.thresholds, keys, of_word, dtype, 0, ALL_WITH_ALL, dtype, narrow)
     word = next(number for number, some in enumerate(of_word) if some)
     (only,) = of_word[word]
     key_dtype = compact(np.zeros(0, np.uint64), only.mask)[0].dtype
-    columns = [*((name, dtype[name]) for name in dtype.names or ()), ("key", key_dtype)]
-    return CodeShard(plan.thresholds, keys, of_word, dtype, word, only, np.dtype(columns))
+    return CodeShard(
+        plan.thresholds,
+        keys,
+        of_word,
+        dtype,
+        word,
+        only,
+        _with_key(dtype, key_dtype),
+        _with_key(narrow, key_dtype),
+    )
+
+
+def _with_key(dtype: np.dtype[np.void], key: np.dtype[Any]) -> np.dtype[np.void]:
+    """Returns a row type with a further field for a key."""
+    return np.dtype([*((name, dtype[name]) for name in dtype.names or ()), ("key", key)])
 
 
 def expected_answers(plan: StreamPlan, rows: Rows, profiles: Rows, images: IntArray) -> IntArray:

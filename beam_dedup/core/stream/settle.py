@@ -21,6 +21,7 @@ from beam_dedup.core.stream.protocol import Result, Step, StreamPlan, Topic, blo
 from beam_dedup.core.stream.state_cells import CellChange, Cells
 
 ARRIVAL = b"arrival"  # why the witness is preferred
+_OF_BATCHES = ("union", "component", "split", "assigned")  # columns that are null in streams
 
 
 def settle(plan: StreamPlan, key: bytes, cells: Cells, bodies: Sequence[bytes]) -> Result:
@@ -78,8 +79,7 @@ def _verdicts(details: pa.Table, outcome: pa.Table) -> pa.Table:
             pa.array(np.zeros(len(details), np.int64), mask=~is_duplicate)
         ),
         "companions": pa.repeat(b"", len(details)),
-        "union": pa.nulls(len(details), pa.binary()),
-        "component": pa.nulls(len(details), pa.binary()),
+        **{name: pa.nulls(len(details), pa.binary()) for name in _OF_BATCHES},
     }
     table = pa.Table.from_arrays([columns[name] for name in VERDICTS.names], schema=VERDICTS)
     return table.filter(pc.invert(details["known"]))

@@ -5,6 +5,7 @@ The plan and the estimate are printed before the stream starts.
 
 import dataclasses
 
+from beam_dedup.core.codes import LONG_WORDS
 from beam_dedup.core.matching.plan import Plan, plan_for
 from beam_dedup.core.stream.protocol import DETAILED_WORDS, StreamPlan
 from beam_dedup.core.thresholds import Thresholds
@@ -17,6 +18,7 @@ _US_PER_IMAGE = 60.0  # all other steps
 _BLOCK = 500  # images per block
 
 _CODE_BYTES = 11  # of a stored code, beside its words
+_DETAILED_SHARE = 0.1  # of the codes have a detail code, in a crawl of photos and some graphics
 _NAME_BYTES = 230  # per image, with a URI of about 40 letters: identity, digest, status, outcome
 _MAX_SUBSET = 2  # bands per key: more cost more copies of each code than they save comparisons
 SHARD_CODES = 1_000_000  # codes per code shard: with more, a prefix gets several code shards
@@ -59,7 +61,9 @@ class Sizing:
     def state_bytes(self) -> float:
         """Bytes of state per image."""
         copies = self.plan.pairs.copies if self.plan.pairs.prefix else 1
-        return _NAME_BYTES + self.codes * copies * (8 * self.plan.words + _CODE_BYTES + 1)
+        words = min(self.plan.words, LONG_WORDS)
+        details = _DETAILED_SHARE * (self.plan.words - words)
+        return _NAME_BYTES + self.codes * copies * (8 * (words + details) + _CODE_BYTES + 1)
 
     def describe(self) -> str:
         """Returns the plan and its cost in one line of text."""

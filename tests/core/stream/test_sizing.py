@@ -30,7 +30,7 @@ def test_smaller_k_and_fewer_images_cost_less() -> None:
     assert nearer.state_bytes < sizing.state_bytes
     assert sizing.describe() == (
         "1,000,000 images remembered, within 8 bits: 9 keys in 9 x 1 code shards, about 65,101 comparisons and "
-        "161 us of one core per image, 1,202 bytes of state each, 1.20 GB in all"
+        "161 us of one core per image, 684 bytes of state each, 0.68 GB in all"
     )
     assert "5 keys in one code shard" in choose(Thresholds(4), 1000, spread=False).describe()
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from beam_dedup.core.matching.plan import plan_for
+from beam_dedup.core.model import CodeKind
 from beam_dedup.core.stream import code_search, messages, state_cells, state_tables
 from beam_dedup.core.stream.code_shards import code_shard_of
 from beam_dedup.core.stream.messages import STATUSES, code_rows
@@ -111,6 +112,9 @@ def test_added_images_are_found_by_number(rng: random.Random) -> None:
         assert max(map(len, state.recent), default=0) < 1 << 16
 
 
+DETAIL_NAMES = {f"word{number}" for number in range(4, DETAILED_WORDS)}
+
+
 @pytest.mark.parametrize(("prefix", "key"), [(1, b"0/3/0"), (0, b"all"), (1, b"flat/9")])
 def test_settled_codes_are_the_rows_that_were_added(prefix: int, key: bytes, rng: random.Random) -> None:
     shard = code_shard_of(StreamPlan(Thresholds(4), plan_for(Thresholds(4), 1, prefix)), key)
@@ -118,6 +122,10 @@ def test_settled_codes_are_the_rows_that_were_added(prefix: int, key: bytes, rng
     for _ in range(9):
         rows = np.frombuffer(rng.randbytes(shard.dtype.itemsize * 5), shard.dtype).copy()
         rows["view"] = [rng.choice([0, 0, 1]) for _ in rows]
+        rows["kind"] = [rng.choice([CodeKind.FULL, CodeKind.DETAILED]) for _ in rows]
+        for name in rows.dtype.names or ():
+            if name in DETAIL_NAMES:  # only detailed codes have these words
+                rows[name][rows["kind"] != CodeKind.DETAILED] = 0
         added += [row.tobytes() for row in rows]
         state = code_search.add_codes(shard, state, rows).applied(state)
         pieces = list(code_search.pieces(shard, state))
