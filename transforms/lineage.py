@@ -8,6 +8,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from beam_dedup.core.model import ImageRef
@@ -19,13 +20,13 @@ MOST = 100
 
 def report_read(path: str) -> None:
     """Reports an input: a file, a directory or a prefix; of a pattern, the directory before its first wildcard."""
-    with contextlib.suppress(ValueError):  # no such file system: reading reports that
+    with contextlib.suppress(ValueError, BeamIOError):  # no such file system: reading reports that
         FileSystems.report_source_lineage(_named((root(path) or ".") if is_pattern(path) else path))
 
 
 def report_written(path: str) -> None:
     """Reports an output: a file or a directory."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, BeamIOError):
         FileSystems.report_sink_lineage(_named(path))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from beam_dedup.core.arrivals import event_metadata
 from beam_dedup.core.blocks import to_bytes
 from beam_dedup.core.model import Fingerprint, Flag, ImageRef
-from beam_dedup.core.preference import KeepPolicy, Preference, parse_rules
+from beam_dedup.core.preference import RAW_FORMATS, KeepPolicy, Preference, parse_rules
 from beam_dedup.core.rank import are_known, kept_by, ranks_of, uri_of, uris_of
 from beam_dedup.core.tables import fingerprints_table
 
@@ -89,7 +89,7 @@ def expected_values(image: Fingerprint, keep: KeepPolicy | Preference) -> list[t
                 found.append(is_link)
             found.append((text, (kind == "path") != matches_glob(value, image.ref)))
         elif kind == "format":
-            names = {"raw": ["CR2", "CR3", "ORF", "RAF", "RW2"], "heic": ["HEIF"]}
+            names = {"raw": RAW_FORMATS, "heic": ["HEIF"]}
             orders = [names.get(name, [name.upper()]) for name in value.split(",")]
             position = next((n for n, some in enumerate(orders) if image.format in some), len(orders))
             found.append((text, position))

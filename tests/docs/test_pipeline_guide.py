@@ -121,6 +121,8 @@ def test_every_python_block_is_tested() -> None:
     assert {name_of(page) for page in PAGES if fenced(page, "python")} == {
         name_of(GUIDE),
         "docs/guides/clean-training-set.md",  # tests/docs/test_training_set.py
+        "docs/guides/shards.md",  # tests/app/test_shards.py
+        "docs/guides/warehouses.md",  # tests/docs/test_warehouses.py
     }
 
 
