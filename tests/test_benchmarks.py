@@ -294,7 +294,7 @@ class TestCorpora:
         assert len({(image.size, image.tobytes()) for image in originals}) == len(originals) == kinds * 2
         graphics.main(["measure", str(tmp_path)])
         table = rows(capsys.readouterr().out)
-        assert table["star-field"] == ["2", "1", "1", "12", "1.0000"]
+        assert table["star-field"] == ["2", "1", "0", "12", "1.0000"]
         assert table["comic-page"] == ["2", "1", "0", "12", "1.0000"]
         assert table["all, also of two kinds"][:2] == [str(kinds * 2), f"{kinds * (2 * kinds - 1)}"]
 

@@ -59,6 +59,7 @@ EXIT_CODES = (
     ("0", "done; rejected images are listed and are not an error"),
     ("1", "failed, or every input was rejected"),
     ("2", "wrong usage"),
+    ("3", "images leak between splits, with --leak fail"),
     ("130", "interrupted by Ctrl-C (129 by SIGHUP, 143 by SIGTERM)"),
 )
 DEBUGGING = "With DEDUP_DEBUG=1 in the environment, a failure shows the runner's log and a traceback."

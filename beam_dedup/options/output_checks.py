@@ -32,6 +32,10 @@ def check_endings(config: DedupConfig) -> None:
             f"{' or '.join(TABLE_ENDINGS)}; got {quoted(config.records)}. Choose another name"
         )
     for flag, path in config.output_files.items():
+        if path.endswith("/") and flag != "--records" and not config.stream:
+            raise UsageError(
+                f"{flag} must name a file, not a directory; got {quoted(path)}. Remove the / at its end"
+            )
         ending = os.path.splitext(path)[1]
         if ending and not path.endswith("/") and ending not in ENDINGS[flag]:
             *others, last = ENDINGS[flag]

@@ -19,7 +19,7 @@ def with_split_inputs(options: argparse.Namespace) -> tuple[argparse.Namespace, 
     """Returns the options with the inputs of `--split` as those of `-i`, and the split of each; () without `--split`.
 
     Raises:
-      UsageError: a value is not NAME=INPUT, there are fewer than two splits, or `-l` is given.
+      UsageError: a value is not NAME=INPUT, there are fewer than two splits, or `-l` or `--across` is given.
     """
     if not options.split:
         if options.leak:
@@ -34,6 +34,10 @@ def with_split_inputs(options: argparse.Namespace) -> tuple[argparse.Namespace, 
     if options.json_metadata:
         raise UsageError(
             "--split must not be combined with -l, whose images are in no split. Remove one of them"
+        )
+    if options.across:
+        raise UsageError(
+            "--split must not be combined with --across: leaks are found between splits, and duplicates in all of them. Remove one of them"
         )
     names, inputs = [], []
     for value in options.split:

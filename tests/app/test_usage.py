@@ -391,6 +391,10 @@ WRONG = {
         ["-i", "{in}", "--records", "r.jsonl.gz"],
         '--records must end in .jsonl, .ndjson, .json, .avro, .parquet or .csv, or in / for a directory; got "r.jsonl.gz"',
     ),
+    "counts in a directory": (
+        ["-i", "{in}", "--counts", "counts/"],
+        '--counts must name a file, not a directory; got "counts/". Remove the / at its end',
+    ),
     "groups as CSV": (["-i", "{in}", "-o", "g.csv"], '-o must end in .json; got "g.csv"'),
     "counts as JSON Lines": (
         ["-i", "{in}", "--counts", "c.jsonl"],

@@ -26,6 +26,7 @@ SIZES = {
     CodeKind.HASH: 8,
     CodeKind.WIDE: 32,
     CodeKind.METADATA: 8,
+    CodeKind.DETAILED: 96,
 }
 
 # Names as os.fsdecode returns them, which may be any bytes.

@@ -76,6 +76,10 @@ def workplace(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "train" / "metadata.csv").write_text("file_name,label\na.png,cat\n")
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "b.jpg").write_bytes(made_archives.JPEG)
+    for name in ("train", "test"):
+        shutil.copytree(tmp_path / name, tmp_path / "data" / name)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.tar").write_bytes(made_archives.tar({f"{name}.png": made_archives.PNG}))
     decision = {"decision": "drop", "digest": hashlib.sha256(b"unwanted").hexdigest()}
     (tmp_path / "decisions.jsonl").write_text(json.dumps(decision) + "\n")
     return tmp_path

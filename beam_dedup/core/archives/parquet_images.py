@@ -103,7 +103,10 @@ def _groups(file: _File, wanted: list[int] | None) -> Iterator[tuple[int, int, i
     begin = 0
     for group in range(file.footer.num_row_groups):
         end = begin + file.footer.row_group(group).num_rows
-        if wanted is None or bisect.bisect_left(wanted, begin) < bisect.bisect_left(wanted, end):
+        # An empty table has a row group without rows, and no page in it.
+        if begin < end and (
+            wanted is None or bisect.bisect_left(wanted, begin) < bisect.bisect_left(wanted, end)
+        ):
             yield group, begin, end
         begin = end
 

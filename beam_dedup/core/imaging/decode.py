@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import importlib.util
 import math
 import warnings
@@ -28,6 +29,7 @@ DRAFT_SIDE = 128
 _ORIENTATION_TAG = 0x0112
 _NEW_SUBFILE_TYPE, _MAKE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 271, 330, 50706  # tags of TIFF
 
+_INLIERS = (0.5, 99.5)  # percentiles that become black and white
 _FINE_LEVELS = 48  # grey levels; more than the noise of a JPEG has
 _ROWS = 256  # of a picture that are examined at a time
 
@@ -287,16 +289,23 @@ def _in_8_bits(samples: npt.NDArray[Any]) -> Pixels:
     return shifted
 
 
-def own_range(image: Image.Image) -> str:
-    """Returns the range of the samples of a decoded picture that is shown by its own range; "" for other pictures.
+def measurements(image: Image.Image) -> str:
+    """Returns a name of the samples of a decoded picture that is shown by its own range; "" for other pictures.
 
-    Measurements that differ by a factor, or by what was added, look alike by their own ranges, but are not the same.
+    Measurements may look alike by their own ranges, but differ by a factor, by what was added, or everywhere but in the
+    few values that stand for missing ones.
     """
     if not _is_wide(image):
         return ""
     samples = np.asarray(image)
-    least, greatest = _range_of(samples)
-    return "" if _is_usual(samples, least, greatest) else f"samples from {least!r} to {greatest!r}"
+    if _is_usual(samples, *_range_of(samples)):
+        return ""
+    return f"{samples.shape} samples {hashlib.sha256(samples.tobytes()).hexdigest()}"
+
+
+def is_invisible(source: Thumbnail) -> bool:
+    """Returns whether all of a picture is transparent."""
+    return source.image.mode == "RGBa" and not np.asarray(source.image)[..., 3].any()
 
 
 def _range_of(samples: npt.NDArray[Any]) -> tuple[float, float]:
@@ -311,11 +320,21 @@ def _is_usual(samples: npt.NDArray[Any], least: float, greatest: float) -> bool:
 
 
 def _stretched(samples: npt.NDArray[Any]) -> Pixels:
-    """Scales samples so that the least finite one becomes 0 and the greatest 255. Others count as the nearest of these."""
-    least, greatest = _range_of(samples)
+    """Scales samples so that nearly the least finite one becomes 0, and nearly the greatest 255.
+
+    Samples beyond count as the nearest of these: few outliers must not hide all others.
+    """
+    finite = samples[np.isfinite(samples)].astype(np.float64)
+    if not finite.size:
+        return np.zeros(samples.shape, np.uint8)
+    least, greatest = map(float, np.percentile(finite, _INLIERS))
+    if greatest == least:
+        least, greatest = float(finite.min()), float(finite.max())
     if greatest == least:
         return np.zeros(samples.shape, np.uint8)
-    shares = (np.clip(np.nan_to_num(samples, nan=least), least, greatest) - least) / (greatest - least)
+    half = greatest / 2 - least / 2  # the difference itself may be infinite
+    numbers = np.clip(np.nan_to_num(samples.astype(np.float64), nan=least), least, greatest)
+    shares = (numbers / 2 - least / 2) / half
     stretched: Pixels = (shares * 255).astype(np.uint8)
     return stretched
 
@@ -337,7 +356,7 @@ def other_renderings(image: Image.Image) -> Iterator[Thumbnail]:
         return
     over_black = Image.fromarray(np.ascontiguousarray(np.asarray(source.image)[..., :3])).convert("L")
     yield dataclasses.replace(source, image=over_black)
-    if not np.asarray(source.image)[..., 3].any():
+    if is_invisible(source):
         yield thumbnail(image.convert("RGBA").convert("RGB"), "L")
 
 

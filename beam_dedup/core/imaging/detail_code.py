@@ -29,6 +29,7 @@ from beam_dedup.core.thresholds import DETAIL_BITS
 SIDE = 128  # pixels of the square that is transformed
 FREQUENCIES = 32  # coefficients a side
 DEAD_ZONE = 1  # grey levels
+LEAST_SIDE = 80  # pixels; a picture whose shorter side has fewer has no such detail, and gets no detail code
 
 CELL = 4  # pixels a side, of 64 x 64
 PLAIN_LEVELS = 1  # by which the pixels of a plain cell may differ

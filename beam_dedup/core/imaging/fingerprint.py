@@ -20,11 +20,12 @@ from beam_dedup.core.imaging.decode import (
     colours,
     decoding,
     has_fine_detail,
+    is_invisible,
     load_picture,
+    measurements,
     open_picture,
     oriented,
     other_renderings,
-    own_range,
     prepare_decoders,
     reduced,
     square,
@@ -78,6 +79,7 @@ def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Pictu
         animation = animation_of(stream, picture.image)
         picture = load_picture(stream, picture, scaled=is_dct)
         source = reduced(picture)
+    invisible = is_invisible(source)
     orientation = picture.orientation if is_dct else 1
     whole = oriented(square(source, "L"), orientation)
     base = dct.coefficients(whole)
@@ -111,7 +113,9 @@ def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Pictu
     else:
         codes = _full_codes(recipe, picture, source, whole, base)
     descriptions = [animation.description] if animation else []
-    if is_dct and (samples := own_range(picture.image)):
+    if is_dct and invisible:  # it looks like a visible picture, but a viewer shows nothing
+        descriptions.append("invisible")
+    if is_dct and (samples := measurements(picture.image)):
         descriptions.append(samples)
     for description in descriptions:
         codes = tuple(dataclasses.replace(code, data=mixed_with(description, code.data)) for code in codes)
@@ -168,7 +172,7 @@ def _full_codes(
         coefs.append(dct.turned(base))
     bits = [row.tobytes() for row in dct.code_bits(np.concatenate(coefs))]
     kind = CodeKind.FULL
-    if has_plain_ground(whole):
+    if min(picture.width, picture.height) >= detail_code.LEAST_SIDE and has_plain_ground(whole):
         kind = CodeKind.DETAILED
         details = _detail_codes(recipe, picture, source, whole, names)
         bits = [row + detail for row, detail in zip(bits, details, strict=True)]

@@ -47,6 +47,8 @@ def parquet_rows(stream: BinaryIO, path_key: str = PATH_KEY) -> Iterator[Row | B
         metadata = read_footer(stream)
         plain = open_file(stream, metadata).schema_arrow
         for group in range(metadata.num_row_groups):
+            if not metadata.row_group(group).num_rows:  # an empty table has such a one, and no page in it
+                continue
             texts, size = how_to_read(stream, metadata, group)
             file = open_file(stream, metadata, texts)
             for batch in file.iter_batches(size, row_groups=[group], use_threads=False):

@@ -32,6 +32,12 @@ def read(data: bytes, column: str = "image", limits: Limits | None = None) -> li
     return list(members(io.BytesIO(data), container, limits))
 
 
+def test_empty_table_has_no_images() -> None:
+    data = parquet({"image": pa.array([], pa.binary())})
+    assert read(data) == []
+    assert read_again(data, "0") == []
+
+
 def read_again(data: bytes, *names: str) -> list[tuple[str, bytes]]:
     return list(read_members(io.BytesIO(data), Container("parquet", column="image"), names))
 

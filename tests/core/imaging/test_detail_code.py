@@ -112,3 +112,14 @@ def test_golden_detail_code() -> None:
     assert bits[0, :16].tobytes().hex() == "16aa8456869853870a8d7f75d54b98ec"
     assert detail_bits_apart(code, code) == 0
     assert detail_bits_apart(code, fingerprint_of(encoded(PAGES["For Anna"])).codes[0]) > DETAIL_DISTANCE
+
+
+@pytest.mark.parametrize("side", [40, 79, 80])
+def test_small_picture_has_no_detail_code(side: int) -> None:
+    """Finer detail than it has pixels would be that of scaling and compression."""
+    kind = (
+        fingerprint_of(encoded(PAGES["THE END"].crop((210, 340, 410, 540)).resize((side, side))))
+        .codes[0]
+        .kind
+    )
+    assert kind == (CodeKind.DETAILED if side == 80 else CodeKind.FULL)

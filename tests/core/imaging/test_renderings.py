@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from beam_dedup.core.imaging.animation import mixed_with
-from beam_dedup.core.imaging.decode import own_range
+from beam_dedup.core.imaging.decode import measurements
 from beam_dedup.core.model import Code, CodeKind, Flag
 from tests.pictures import bits_apart, encoded, fingerprint_of, photo
 
@@ -48,11 +48,13 @@ def test_invisible_picture_is_seen_without_transparency() -> None:
     picture = photo(1, (300, 200))
     hidden = picture.copy()
     hidden.putalpha(0)
-    assert base(hidden) == base(picture)
+    assert base(hidden).kind == CodeKind.FULL
+    assert mixed_with("invisible", base(hidden).data) == base(picture).data
+    assert bits_apart(base(hidden), base(picture)) > 48  # a viewer shows nothing of it
     for image_format in ("WEBP", "TIFF"):
         options = {"lossless": True, "exact": True} if image_format == "WEBP" else {}
         code = fingerprint_of(encoded(hidden, image_format, **options)).codes[0]
-        assert bits_apart(code, base(picture)) <= 8
+        assert bits_apart(code, base(hidden)) <= 8
 
 
 def test_invisible_plain_picture_is_flat() -> None:
@@ -88,13 +90,13 @@ def test_usual_range_of_wide_samples_is_seen_as_8_bits(scale: float, added: floa
     ("scale", "added", "kind"),
     [(60_000, 170_000, np.int32), (3000, -1500, np.int32), (300, 1500, np.float32), (5, -50, np.float32)],
 )
-def test_measurements_are_seen_by_their_own_range(scale: float, added: float, kind: Any) -> None:
+def test_measurements_are_seen_by_their_measurements(scale: float, added: float, kind: Any) -> None:
     """Those of another range are not near, though they look alike."""
     samples = (levels(4) * scale + added).astype(kind)
     image = Image.fromarray(samples)
     found = fingerprint_of(encoded(image, "TIFF")).codes[0]
     assert found.kind == CodeKind.FULL
-    unmixed = Code(CodeKind.FULL, mixed_with(own_range(image), found.data))
+    unmixed = Code(CodeKind.FULL, mixed_with(measurements(image), found.data))
     assert bits_apart(unmixed, base(Image.fromarray((levels(4) * 255).astype(np.uint8)))) <= 24
     shifted = Image.fromarray((samples - 7).astype(kind))
     assert bits_apart(found, fingerprint_of(encoded(shifted, "TIFF")).codes[0]) > 48
@@ -146,3 +148,24 @@ def test_plain_colours_gradients_and_stripes_are_flat(image_format: str) -> None
         found = fingerprint_of(encoded(Image.fromarray(pixels), image_format))
         assert found.flags == (Flag.FLAT,)
         assert found.codes[0].kind == CodeKind.FLAT
+
+
+@pytest.mark.parametrize("missing", [-9999.0, -3.4e38, 1e20])
+def test_values_that_stand_for_missing_ones_do_not_make_measurements_equal(missing: float) -> None:
+    found = []
+    for seed in (1, 2):
+        samples = levels(seed).astype(np.float32)
+        samples[20:40, 30:50] = missing
+        found.append(fingerprint_of(encoded(Image.fromarray(samples), "TIFF")).codes[0])
+    assert bits_apart(*found) > 48
+
+
+def test_samples_of_the_greatest_range_are_seen() -> None:
+    samples = ((levels(1) - 0.5) * 6e38).astype(np.float32)
+    assert fingerprint_of(encoded(Image.fromarray(samples), "TIFF")).codes[0].kind == CodeKind.FULL
+
+
+def test_few_outliers_do_not_hide_small_differences() -> None:
+    samples = (levels(2) * 100 + 30_000).astype(np.uint16)
+    samples[0, 0] = 31_000
+    assert fingerprint_of(encoded(Image.fromarray(samples))).codes[0].kind == CodeKind.FULL

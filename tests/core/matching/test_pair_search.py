@@ -31,10 +31,10 @@ def digest(image: int) -> bytes:
 def shard_of(case: RandomSet, known: set[int]) -> CodeShard:
     """Returns all codes of a set; the digests are in the order of the images."""
     rows = [
-        (0, digest(code.image), digest(code.image), code.view, code.kind, data(code), code.image in known)
+        (0, digest(code.image), digest(code.image), code.view, code.kind, data(code), code.image in known, 0)
         for code in case.codes
     ]
-    columns = zip(*rows, strict=True) if rows else [[]] * 7
+    columns = zip(*rows, strict=True) if rows else [[]] * len(blocks.CODES)
     arrays = [pa.array(column, kind) for column, kind in zip(columns, blocks.CODES.types, strict=True)]
     return rounds.gather(pa.Table.from_arrays(arrays, schema=blocks.CODES))
 

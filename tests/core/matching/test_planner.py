@@ -17,7 +17,7 @@ from beam_dedup.core.matching.plan import Plan
 from beam_dedup.core.matching.planner import MAX_CANDIDATES, CodeStats, Estimate, PlanSettings, choose
 from beam_dedup.core.thresholds import Thresholds
 from tests import random_sets
-from tests.oracle import FLAT, FULL, Code
+from tests.oracle import FLAT, FULL, PICTURES, WIDE, Code
 from tests.random_sets import random_set
 
 
@@ -50,7 +50,7 @@ def test_statistics_do_not_depend_on_how_codes_are_divided(algorithm: str, most:
         whole = planner.code_stats(table(codes), most)
         assert (whole.codes, whole.bases) == (len(codes), sum(code.view == 0 for code in codes))
         shorts = {
-            code.value >> (192 if code.kind in (FULL, 4) else 0)
+            code.value >> (192 if code.kind in (*PICTURES, WIDE) else 0)
             for code in codes
             if not code.view and code.kind != FLAT
         }

@@ -16,7 +16,7 @@ from beam_dedup.core.model import CodeKind
 from beam_dedup.core.thresholds import MAX_BIT_DISTANCE, Thresholds
 from tests import oracle
 from tests.core import small_limits
-from tests.oracle import FLAT, FULL, HASH, METADATA, TINY, WIDE, Code, Match
+from tests.oracle import DETAILED, FLAT, FULL, HASH, METADATA, TINY, WIDE, Code, Match
 from tests.random_sets import SHAPES, RandomSet, arrays, random_set
 
 SETS_EACH = 10  # x 17 values of k x 20 chunks = 3,400 sets
@@ -317,6 +317,6 @@ class TestSmallCases:
 
 
 def test_kinds_equal_those_of_the_oracle() -> None:
-    kinds = (CodeKind.FULL, CodeKind.TINY, CodeKind.FLAT, CodeKind.HASH, CodeKind.WIDE, CodeKind.METADATA)
-    assert kinds == (FULL, TINY, FLAT, HASH, WIDE, METADATA)
-    assert kinds == tuple(CodeKind)
+    assert tuple(CodeKind) == (FULL, TINY, FLAT, HASH, WIDE, METADATA, DETAILED)
+    names = ["FULL", "TINY", "FLAT", "HASH", "WIDE", "METADATA", "DETAILED"]
+    assert [kind.name for kind in CodeKind] == names

@@ -75,6 +75,12 @@ def test_json_lines_with_bom_crlf_and_empty_lines() -> None:
     assert [one.number for one in read(b"\n \n" + json_lines(*RECORDS))] == [3, 4, 5]
 
 
+def test_empty_parquet_table_has_no_rows() -> None:
+    out = io.BytesIO()
+    pq.write_table(pa.table({"__path__": pa.array([], pa.string())}), out)
+    assert read(out.getvalue()) == []
+
+
 def test_parquet_and_avro_give_the_same_rows() -> None:
     assert read(parquet(RECORDS)) == WANTED
     assert read(avro(RECORDS)) == [
