@@ -152,4 +152,7 @@ def _preference(keep: str) -> Preference:
 
 
 def _as_mapping(error_handling: Any) -> dict[str, str] | None:
-    return error_handling._asdict() if isinstance(error_handling, ErrorHandlingConfig) else error_handling
+    # Beam YAML has a mapping, Python ErrorHandlingConfig, and Java a row, which is a NamedTuple here.
+    mapping: dict[str, str] | None
+    mapping = error_handling._asdict() if hasattr(error_handling, "_asdict") else error_handling
+    return mapping
