@@ -42,9 +42,15 @@ _THRESHOLD = DEAD_ZONE * _SCALE**2
 
 def has_plain_ground(whole: Pixels) -> bool:
     """Returns whether a picture, given as (64, 64) uint8 grey pixels, has much plain ground."""
-    cells = whole.reshape(whole.shape[0] // CELL, CELL, -1, CELL)
-    spans = cells.max(axis=(1, 3)) - cells.min(axis=(1, 3))
-    return bool((spans <= PLAIN_LEVELS).mean() >= PLAIN_SHARE)
+    spans = _of_cells(whole, np.maximum) - _of_cells(whole, np.minimum)
+    return bool(np.count_nonzero(spans <= PLAIN_LEVELS) >= PLAIN_SHARE * spans.size)
+
+
+def _of_cells(whole: Pixels, bound: np.ufunc) -> Pixels:
+    """Returns the greatest or the least level of each cell: (64, 64) -> (16, 16)."""
+    rows = functools.reduce(bound, (whole[row::CELL] for row in range(CELL)))
+    levels: Pixels = functools.reduce(bound, (rows[:, column::CELL] for column in range(CELL)))
+    return levels
 
 
 def coefficients(pixels: Pixels) -> Coefficients:
