@@ -139,7 +139,7 @@ def test_a_link_counts_to_the_input_of_its_file() -> None:
 
 
 def test_hard_links_are_images_of_their_inputs() -> None:
-    """Each name holds the bytes: if one of them is removed, the other stays."""
+    """Each name holds the bytes: if one of them is removed, the other remains."""
     write({"old/x.jpg": SMALL_CAT, "new/a.png": encoded(CAT)})
     os.link("old/x.jpg", "new/z.jpg")
     os.link("old/x.jpg", "old/y.jpg")

@@ -72,7 +72,7 @@ def row_batches(
 
 
 def advice(stream: BinaryIO) -> str:
-    """Returns a text about a file that is not read for want of a column, which names the likely one."""
+    """Returns a text about a file that lacks the column, which names the likely one."""
     try:
         name = likely_column(_opened(stream, Limits()).schema)
     except Exception:  # noqa: BLE001  the file may be damaged in any way

@@ -57,7 +57,7 @@ def row_groups(
 
 
 def advice(stream: BinaryIO) -> str:
-    """Returns a text about a file that is not read for want of a column, which names the likely one."""
+    """Returns a text about a file that lacks the column, which names the likely one."""
     try:
         schema = open_file(stream, read_footer(stream)).schema_arrow
     except Exception:  # noqa: BLE001  the file may be damaged in any way

@@ -2,7 +2,7 @@
 
 There may be as many pairs as the square of the number of contents. So the number of pairs that are returned is
 limited, and `Components` needs memory for contents only. The functions work on one code shard (`CodeShard`), in which
-contents are numbered by digest, and `kept` tells which contents are known; two of these are no pair.
+contents are numbered by digest, and `kept` marks the known contents; two of these are no pair.
 """
 
 import dataclasses
