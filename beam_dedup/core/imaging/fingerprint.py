@@ -113,7 +113,9 @@ def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Pictu
     else:
         codes = _full_codes(recipe, picture, source, whole, base)
     descriptions = [animation.description] if animation else []
-    if is_dct and invisible:  # it looks like a visible picture, but a viewer shows nothing
+    if (
+        is_dct and invisible and not is_flat
+    ):  # it is compared as if it were visible, but a viewer shows a blank page
         descriptions.append("invisible")
     if is_dct and (samples := measurements(picture.image)):
         descriptions.append(samples)
