@@ -43,16 +43,13 @@ BASE = 0
 PROFILE_BYTES = 96
 # The kind of a row that stands for an image without codes. It is within k of nothing, unless a person says so.
 NO_CODE = len(CodeKind)
-LONG_WORDS, DETAIL_WORDS = (
-    LONG_BITS // 64,
-    DETAIL_BITS // 64,
-)  # 64-bit words of a long code, and of a detail code
+LONG_WORDS = LONG_BITS // 64  # 64-bit words of a long code
+DETAIL_WORDS = DETAIL_BITS // 64  # 64-bit words of a detail code
 # Bytes of a code, indexed by CodeKind or NO_CODE.
 _SIZES = np.array(
     [8 * LONG_WORDS, 8, PROFILE_BYTES, 8, 8 * LONG_WORDS, 8, 8 * (LONG_WORDS + DETAIL_WORDS), 0]
 )
 FULL_KINDS = (CodeKind.FULL, CodeKind.DETAILED)  # those with a long distance
-# The kind as which a code is compared, apart from its detail code; indexed by CodeKind or NO_CODE.
 _COMPARED_AS = np.arange(NO_CODE + 1, dtype=np.uint8)
 _COMPARED_AS[CodeKind.DETAILED] = CodeKind.FULL
 MAX_KIND = max(CodeKind)
@@ -131,12 +128,6 @@ class Codes:
         """The numbers of the flat rows; row i of `pixels` belongs to the i-th of them."""
         return np.flatnonzero(self.kind == CodeKind.FLAT)
 
-    @property
-    def compared_as(self) -> ByteArray:
-        """(n,) the kind as which each code is compared, apart from its detail code: DETAILED counts as FULL."""
-        kinds: ByteArray = _COMPARED_AS[self.kind]
-        return kinds
-
     def detail_words(self) -> WordArray:
         """Returns the detail codes as (n, 8) words, 0 for other codes."""
         return self.detail if len(self.detail) else np.zeros((len(self), DETAIL_WORDS), np.uint64)
@@ -160,6 +151,12 @@ class Codes:
     def of(self, images: BoolArray) -> "Codes":
         """Returns the rows of the images that are True in a mask over all images."""
         return self.take(np.flatnonzero(images[self.image]))
+
+
+def compared_as(kinds: ByteArray) -> ByteArray:
+    """Returns the kinds as which codes are compared, apart from their detail codes: DETAILED counts as FULL."""
+    result: ByteArray = _COMPARED_AS[kinds]
+    return result
 
 
 def code_bytes(kinds: ByteArray) -> IntArray:
@@ -196,7 +193,7 @@ def from_columns(image: IntArray, view: ByteArray, kind: ByteArray, data: bytes)
     long = np.zeros((n, LONG_WORDS), np.uint64)
     short = np.zeros(n, np.uint64)
     flat = np.flatnonzero(kind == CodeKind.FLAT)
-    wide = np.flatnonzero(np.isin(kind, (CodeKind.FULL, CodeKind.WIDE, CodeKind.DETAILED)))
+    wide = np.flatnonzero(np.isin(kind, (*FULL_KINDS, CodeKind.WIDE)))
     detailed = np.flatnonzero(kind == CodeKind.DETAILED)
     narrow = np.flatnonzero(sizes == 8)
     long[wide] = _words(raw, starts[wide], 8 * LONG_WORDS)
@@ -243,7 +240,7 @@ def long_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
 
     It is NO_DISTANCE where one of the two has no long code.
     """
-    both = (_COMPARED_AS[codes.kind[a]] == CodeKind.FULL) & (_COMPARED_AS[codes.kind[b]] == CodeKind.FULL)
+    both = (compared_as(codes.kind[a]) == CodeKind.FULL) & (compared_as(codes.kind[b]) == CodeKind.FULL)
     return np.where(both, whole_distance(codes, a, b), NO_DISTANCE)
 
 
@@ -266,7 +263,7 @@ def measured_distance(codes: Codes, a: IntArray, b: IntArray) -> IntArray:
 
     It is that to which k applies: bits of the short or whole code; of flat pictures, levels of colour.
     """
-    kind_a, kind_b = _COMPARED_AS[codes.kind[a]], _COMPARED_AS[codes.kind[b]]
+    kind_a, kind_b = compared_as(codes.kind[a]), compared_as(codes.kind[b])
     distance = np.full(len(a), UNMEASURED, np.int64)
     is_flat = (kind_a == CodeKind.FLAT) & (kind_b == CodeKind.FLAT)
     flat_row = np.cumsum(codes.kind == CodeKind.FLAT) - 1

@@ -17,6 +17,7 @@ from beam_dedup.core.codes import (
     Found,
     IntArray,
     WordArray,
+    compared_as,
     detail_distance,
     long_distance,
     measured_distance,
@@ -213,12 +214,11 @@ def admitted(
       distance: (n,) distance of the words or colours of each pair.
     """
     good = (codes.image[a] != codes.image[b]) & ((codes.view[a] == BASE) | (codes.view[b] == BASE))
-    kind = codes.compared_as
-    good &= (kind[a] == kind[b]) | (kind[a] <= _TINY) & (kind[b] <= _TINY)
+    kind, other = compared_as(codes.kind[a]), compared_as(codes.kind[b])
+    good &= (kind == other) | (kind <= _TINY) & (other <= _TINY)
     if not good.any():
         return
-    a, b, distance = a[good], b[good], distance[good]
-    kind, other = kind[a], kind[b]
+    a, b, distance, kind, other = (column[good] for column in (a, b, distance, kind, other))
     tiny = (kind == _TINY) | (other == _TINY)
     # NO_DISTANCE is below any threshold, so pairs without a long distance, or a detail distance, pass.
     good = (long_distance(codes, a, b) <= thresholds.verify) & (~tiny | (distance <= thresholds.tiny_bits))
