@@ -81,17 +81,14 @@ def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Pictu
         source = reduced(picture)
     invisible = is_invisible(source)
     orientation = picture.orientation if is_dct else 1
-    whole = oriented(square(source, "L"), orientation)
-    base = dct.coefficients(whole)
+    whole, base, is_flat = _base_view(source, orientation)
     flags, detail = _flags_and_detail(picture, animation)
-    is_flat = bool(dct.active(base) < dct.FLAT_ACTIVE)
     if is_flat and is_dct:
         with decoding():
-            for source in other_renderings(picture.image):
-                whole = oriented(square(source, "L"), orientation)
-                base = dct.coefficients(whole)
-                is_flat = bool(dct.active(base) < dct.FLAT_ACTIVE)
-                if not is_flat:
+            for other in other_renderings(picture.image):
+                view = _base_view(other, orientation)
+                if not view.is_flat:
+                    source, (whole, base, is_flat) = other, view
                     break
     if is_flat and not flags:
         with decoding():
@@ -122,6 +119,19 @@ def decode(stream: BinaryIO, recipe: Recipe, limits: Limits = Limits()) -> Pictu
     for description in descriptions:
         codes = tuple(dataclasses.replace(code, data=mixed_with(description, code.data)) for code in codes)
     return Picture(picture.format, picture.width, picture.height, codes, flags, detail, facts)
+
+
+class _BaseView(NamedTuple):
+    pixels: dct.Pixels  # (64, 64)
+    coefs: dct.Coefficients  # (16, 16)
+    is_flat: bool
+
+
+def _base_view(source: Thumbnail, orientation: int) -> _BaseView:
+    """Returns the whole picture as a viewer shows it, and whether it is flat."""
+    pixels = oriented(square(source, "L"), orientation)
+    coefs = dct.coefficients(pixels)
+    return _BaseView(pixels, coefs, bool(dct.active(coefs) < dct.FLAT_ACTIVE))
 
 
 def _flags_and_detail(picture: Opened, animation: Animation | None) -> tuple[tuple[Flag, ...], str]:

@@ -169,3 +169,11 @@ def test_few_outliers_do_not_hide_small_differences() -> None:
     samples = (levels(2) * 100 + 30_000).astype(np.uint16)
     samples[0, 0] = 31_000
     assert fingerprint_of(encoded(Image.fromarray(samples))).codes[0].kind == CodeKind.FULL
+
+
+def test_flat_picture_is_examined_on_the_ground_on_which_it_is_shown() -> None:
+    """Its alpha, which is flat too, shows nothing on white."""
+    wave = np.cos(np.pi / 200 * (np.arange(200) + 0.5))
+    alpha = (128 + 110 * np.outer(wave, wave)).astype(np.uint8)
+    image = Image.merge("RGBA", [*[Image.new("L", (200, 200), 255)] * 3, Image.fromarray(alpha)])
+    assert fingerprint_of(encoded(image)).flags == (Flag.FLAT,)
