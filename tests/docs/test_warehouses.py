@@ -3,10 +3,8 @@
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-import pytest
 from apache_beam.transforms import managed
 
-import beam_dedup
 from tests.docs.pages import DOCS, fenced
 
 CODE = "\n".join(fenced(DOCS / "guides/warehouses.md", "python"))
@@ -23,7 +21,6 @@ def test_sink_of_iceberg_is_one_of_beam() -> None:
     assert managed.ICEBERG in managed.Write._WRITE_TRANSFORMS
 
 
-@pytest.mark.skipif("DeduplicateRows" not in beam_dedup.__all__, reason="needs the composites of rows")
 def test_rows_of_verdicts_are_written_to_bigquery() -> None:
     names: dict[str, Any] = {}
     exec(CODE, names)
