@@ -19,6 +19,7 @@ from beam_dedup.core.archives.table_rows import (
     entries,
     holds_bytes,
     likely_column,
+    numbers_of,
     table_of,
 )
 from beam_dedup.core.errors import ArchiveError
@@ -48,7 +49,7 @@ def record_batches(
         size_bytes = stream.seek(0, 2)
         reader = _opened(stream, limits)
         table = table_of(reader.schema, column, limits, size_bytes, wanted is None, _is_no_metadata)
-    rows = None if wanted is None else sorted(int(name) for name in wanted if name.isdecimal())
+    rows = numbers_of(wanted)
     return iter([_entries(reader, table, rows)])
 
 

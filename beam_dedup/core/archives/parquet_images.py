@@ -12,7 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_dedup.core.archives.members import BadMember, Entry
-from beam_dedup.core.archives.table_rows import Table, archive_errors, entries, likely_column, table_of
+from beam_dedup.core.archives.table_rows import (
+    Table,
+    archive_errors,
+    entries,
+    likely_column,
+    numbers_of,
+    table_of,
+)
 from beam_dedup.core.errors import ArchiveError
 from beam_dedup.core.limits import Limits
 from beam_dedup.core.metadata.parquet_rows import PARQUET_MAGIC, how_to_read, open_file, read_footer
@@ -52,7 +59,7 @@ def row_groups(
     """
     with archive_errors(_KIND):
         file = _opened(stream, column, limits, wanted is None)
-    rows = None if wanted is None else sorted(int(name) for name in wanted if name.isdecimal())
+    rows = numbers_of(wanted)
     return _rows_of_groups(file, rows)
 
 

@@ -8,7 +8,7 @@ The modules of the formats (`parquet_images`, `arrow_images`) read the batches.
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -61,6 +61,11 @@ class Table(NamedTuple):
     limits: Limits
     budget: Budget
     names: Names | None  # of copies; None if no paths name them
+
+
+def numbers_of(names: Collection[str] | None) -> list[int] | None:
+    """Returns the sorted numbers of the rows with these names; None, for all rows, if there are no names."""
+    return None if names is None else sorted(int(name) for name in names if name.isdecimal())
 
 
 def likely_column(schema: pa.Schema) -> str:

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from beam_dedup.core.errors import DecodeError
+from beam_dedup.core.imaging.formats import NEW_SUBFILE_TYPE
 
 MAX_FRAMES = 1_000_000
 
-_NEW_SUBFILE_TYPE = 254  # tag of a TIFF directory
 _NO_PAGE = 1 | 4  # its bits for a reduced copy of another page, and for a mask
 _COPY_LEVELS = 6  # grey levels by which a reduced copy differs from its original on average at most
 _MOST_DIRECTORIES = 10_000  # that are examined; reading more would take long
@@ -111,7 +111,7 @@ def count_pages(image: Image.Image, most: int) -> int:
     of_first: npt.NDArray[np.int16] | None = None
     for number in range(1, directories):
         image.seek(number)
-        kind = image.tag_v2.get(_NEW_SUBFILE_TYPE, 0)  # type: ignore[attr-defined]  # a TiffImageFile
+        kind = image.tag_v2.get(NEW_SUBFILE_TYPE, 0)  # type: ignore[attr-defined]  # a TiffImageFile
         if isinstance(kind, int) and kind & _NO_PAGE:
             continue
         # Its sides are those of the first page, scaled and rounded.

@@ -27,7 +27,7 @@ WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 DRAFT_SIDE = 128
 
 _ORIENTATION_TAG = 0x0112
-_NEW_SUBFILE_TYPE, _MAKE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 271, 330, 50706  # tags of TIFF
+_MAKE, _SUB_DIRECTORIES, _DNG_VERSION = 271, 330, 50706  # tags of TIFF
 
 _INLIERS = (0.5, 99.5)  # percentiles that become black and white
 _FINE_LEVELS = 48  # grey levels; more than the noise of a JPEG has
@@ -47,10 +47,15 @@ class Opened:
     share: float | None = None  # of its rows that are present, if the file is truncated
 
     @property
+    def stored_size(self) -> tuple[int, int]:
+        """Width and height in pixels, with the EXIF orientation not applied."""
+        return (self.width, self.height) if self.orientation < 5 else (self.height, self.width)
+
+    @property
     def scale(self) -> int:
         """The whole number by which a JPEG was reduced when it was decoded; 1 for other pictures."""
-        stored = self.width if self.orientation < 5 else self.height
-        return next((scale for scale in (1, 2, 4, 8) if -(-stored // scale) == self.image.width), 1)
+        width, _ = self.stored_size
+        return next((scale for scale in (1, 2, 4, 8) if -(-width // scale) == self.image.width), 1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -175,7 +180,7 @@ def _raw_format(image: Image.Image) -> str:
     tags = image.tag_v2  # type: ignore[attr-defined]  # a TiffImageFile
     if _DNG_VERSION in tags:
         return "DNG"
-    kind = tags.get(_NEW_SUBFILE_TYPE, 0)
+    kind = tags.get(formats.NEW_SUBFILE_TYPE, 0)
     if not (isinstance(kind, int) and kind & 1 and _SUB_DIRECTORIES in tags):
         return ""
     maker = str(tags.get(_MAKE, "")).upper()
@@ -234,9 +239,7 @@ def reduced(picture: Opened) -> Thumbnail:
     if picture.scale == 1:
         return source
     # The last column and row of a scaled JPEG may stand for fewer pixels than the others, too.
-    width, height = picture.width, picture.height
-    if picture.orientation >= 5:
-        width, height = height, width
+    width, height = picture.stored_size
     return dataclasses.replace(
         source,
         width=width / picture.scale * source.width / picture.image.width,

@@ -14,6 +14,8 @@ DECODED_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "ICO", "
 RAW = "RAW"
 RAW_MAKERS = {"NIKON": "NEF", "SONY": "ARW", "PENTAX": "PEF", "SAMSUNG": "SRW"}
 
+NEW_SUBFILE_TYPE = 254  # tag of a TIFF directory: whether it is a reduced picture, a page or a mask
+
 HEIF = "HEIF"  # also decoded, if its library is installed
 
 HEAD_BYTES = 4096  # enough for every signature below, and for the comments before an <svg> tag

@@ -84,8 +84,7 @@ def parts(views: str, picture: Opened, source: Thumbnail, whole: Pixels) -> list
     if views == Views.CROPS:
         shown = [*cuts(), *aspects(picture.width, picture.height)]
         found += [(name, as_stored(part, picture.orientation)) for name, part in shown]
-    sides = (picture.width, picture.height) if picture.orientation < 5 else (picture.height, picture.width)
-    return [(name, part) for name, part in found if _shorter_side(part, sides) >= LEAST_SIDE]
+    return [(name, part) for name, part in found if _shorter_side(part, picture.stored_size) >= LEAST_SIDE]
 
 
 def _shorter_side(part: Box, sides: tuple[int, int]) -> float:
